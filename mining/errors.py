@@ -1,0 +1,79 @@
+"""The errors of boxmine, one small tree.
+
+    BoxmineError            1   anything of ours; the number is the exit code of the command
+    +-- InputError          2   wrong usage or bad input
+    |   +-- CorpusError     2   the images or the labels as a whole
+    |   +-- ModelError      2   a model, a checkpoint or its classes
+    |   +-- RunError        2   a run directory that cannot be used so
+    |   +-- ScoringError    2   a truth that cannot be used
+    +-- ImageError          -   one image; caught by whoever reads many, and quarantined
+    +-- MapError            -   one activation map; likewise
+    +-- StorageError        4   the disk refused (full, read-only); the run can be resumed
+    +-- Interrupted         4   stopped from outside; the run can be resumed
+
+A message names the file or value, what was expected, and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BoxmineError(Exception):
+    """Base of all errors that boxmine raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(BoxmineError):
+    """Wrong usage or bad input."""
+
+    exit_code = 2
+
+
+class CorpusError(InputError):
+    """The images or their labels cannot be used as a corpus."""
+
+
+class ModelError(InputError):
+    """A model or checkpoint cannot be used, or does not know a class."""
+
+
+class RunError(InputError):
+    """A run directory is not what the command needs."""
+
+
+class ScoringError(InputError):
+    """A truth file cannot be used to score with."""
+
+
+class ImageError(BoxmineError):
+    """One image cannot be read; its reason goes to the quarantine."""
+
+
+class MapError(BoxmineError):
+    """One activation map holds NaN or has the wrong shape."""
+
+
+class StorageError(BoxmineError):
+    """The disk refused to take a file; nothing half-written is left."""
+
+    exit_code = 4
+
+
+class Interrupted(BoxmineError):
+    """The work was stopped from outside and can be resumed."""
+
+    exit_code = 4
+
+
+def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 12) -> str:
+    """A sentence's end that lists the choices and names the nearest one.
+
+    choices: in the order to show them; more than `limit` are cut short with their count.
+    """
+    known = list(choices)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not near:
+        near = [c for c in known if c.lower() == name.lower()]
+    shown = ", ".join(known[:limit]) + (f", ... ({len(known)} in all)" if len(known) > limit else "")
+    return (f"did you mean {near[0]!r}? " if near else "") + f"Choose from: {shown}."

@@ -1,0 +1,82 @@
+"""Files that are there whole or not at all."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mining.errors import StorageError
+
+TEMPORARY = ".tmp-"
+_DISK_REFUSED = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "writing is not permitted",
+    errno.EPERM: "writing is not permitted",
+    errno.EFBIG: "the file would be too large for the file system",
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the disk's refusals into a StorageError that names the file and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        reason = _DISK_REFUSED.get(error.errno or 0) or _reason_in_words(error)
+        if reason is None:
+            raise
+        raise StorageError(
+            f"Cannot write {path}: {reason}. Make room (or mend the permissions) and give the same command again; "
+            "what is finished is kept."
+        ) from error
+
+
+def _reason_in_words(error: OSError) -> str | None:
+    # pyarrow raises OSError with the number in its text only
+    return "the disk is full" if "No space left on device" in str(error) else None
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to; rename it when the block ends well.
+
+    The file appears under its own name complete and flushed to the disk, or not at all.
+    Raises StorageError when the disk refuses.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def sweep_temporary(folder: Path) -> int:
+    """Delete what killed writers left in `folder`; gives the number of files deleted."""
+    leftovers = [p for p in folder.rglob(f"{TEMPORARY}*") if p.is_file()]
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    with whole_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 as 64 hex digits, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

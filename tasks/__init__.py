@@ -1,0 +1,1 @@
+"""One step each: what a flow does next, with retries, progress and artifacts."""
