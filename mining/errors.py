@@ -9,7 +9,7 @@
     +-- ImageError          -   one image; caught by whoever reads many, and quarantined
     +-- MapError            -   one activation map; likewise
     +-- StorageError        4   the disk refused (full, read-only); the run can be resumed
-    +-- Interrupted         4   stopped from outside; the run can be resumed
+    +-- RunStoppedError     4   stopped from outside; the run can be resumed
 
 A message names the file or value, what was expected, and what to do.
 """
@@ -60,7 +60,7 @@ class StorageError(BoxmineError):
     exit_code = 4
 
 
-class Interrupted(BoxmineError):
+class RunStoppedError(BoxmineError):
     """The work was stopped from outside and can be resumed."""
 
     exit_code = 4

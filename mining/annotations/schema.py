@@ -9,7 +9,9 @@ def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
 
 ANNOTATION_SCHEMA = pa.schema(
     [
-        _field("annotation_id", pa.int64(), "", "1, 2, ... in the order of the corpus, best score first within an image"),
+        _field(
+            "annotation_id", pa.int64(), "", "1, 2, ... in the order of the corpus, best score first within an image"
+        ),
         _field("image_id", pa.int64(), "", "as in corpus.parquet"),
         _field("file_name", pa.string(), "", "path below the image root, '/' between its parts"),
         _field("width", pa.int32(), "px", "of the image, EXIF orientation applied"),
@@ -22,14 +24,26 @@ ANNOTATION_SCHEMA = pa.schema(
         _field("h", pa.float32(), "px", "height of the box"),
         _field("area", pa.float32(), "px^2", "w * h"),
         _field("score", pa.float32(), "0-1", "class_score * peak: what boxes are ranked and cut by; not a probability"),
-        _field("class_score", pa.float32(), "0-1", "the classifier's probability of the class for the whole image at scale 1"),
-        _field("peak", pa.float32(), "0-1", "highest normalised activation inside the region; 1 for the map's strongest region"),
+        _field(
+            "class_score",
+            pa.float32(),
+            "0-1",
+            "the classifier's probability of the class for the whole image at scale 1",
+        ),
+        _field(
+            "peak",
+            pa.float32(),
+            "0-1",
+            "highest normalised activation inside the region; 1 for the map's strongest region",
+        ),
         _field("mean_activation", pa.float32(), "0-1", "mean normalised activation over the region's pixels"),
         _field("threshold", pa.float32(), "0-1", "share of the normalised map at which the region was cut"),
         _field("scales", pa.list_(pa.float32()), "", "sizes of the pyramid as multiples of the model's input size"),
         _field("localizer", pa.string(), "", "name of the method that drew the map"),
         _field("model_sha256", pa.string(), "", "SHA-256 of the model's weights file"),
         _field("merged_from", pa.int32(), "", "number of boxes that were merged into this one; 1 = not merged"),
-        _field("source", pa.string(), "", "label = the class was given for the image; prediction = the classifier named it"),
+        _field(
+            "source", pa.string(), "", "label = the class was given for the image; prediction = the classifier named it"
+        ),
     ]
 )
