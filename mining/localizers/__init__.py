@@ -1,0 +1,17 @@
+"""The localizers by name."""
+
+from mining.errors import ModelError, did_you_mean
+from mining.localizers.base import Localization, Localizer
+from mining.localizers.cam import CAM
+
+LOCALIZERS: dict[str, type[Localizer]] = {kind.name: kind for kind in (CAM,)}
+
+
+def localizer_named(name: str) -> type[Localizer]:
+    """The localizer's class; raises ModelError that lists the choices."""
+    if name not in LOCALIZERS:
+        raise ModelError(f"Unknown localizer {name!r}: {did_you_mean(name, LOCALIZERS)}")
+    return LOCALIZERS[name]
+
+
+__all__ = ["LOCALIZERS", "Localization", "Localizer", "localizer_named"]

@@ -1,0 +1,114 @@
+"""A finished run turned into a dataset that other tools train on: complete, or not there."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mining.annotations.coco import export_coco
+from mining.annotations.contract import Exporter, ExportOptions
+from mining.annotations.reading import FinishedRun, boxes_below, open_run
+from mining.annotations.voc import export_voc
+from mining.annotations.yolo import export_yolo
+from mining.errors import InputError, did_you_mean
+from mining.files import TEMPORARY, storage_errors
+
+EXPORTERS: dict[str, Exporter] = {"coco": export_coco, "yolo": export_yolo, "voc": export_voc}
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What an export holds.
+
+    images, boxes: how many were written.
+    dropped_by_score: boxes of the run that scored below the cut.
+    """
+
+    format: str
+    images: int
+    boxes: int
+    dropped_by_score: int
+    out: Path
+
+
+def export(
+    run_dir: Path,
+    format: str,
+    out: Path,
+    *,
+    min_score: float = 0.0,
+    copy: bool = False,
+    val_share: float = 0.1,
+    seed: int = 0,
+    include_empty: bool = False,
+) -> ExportSummary:
+    """Write the boxes of a finished run, and its images, as a dataset in another tool's format.
+
+    format: a key of EXPORTERS; each exporter's docstring tells its layout.
+    out: a folder that does not exist yet or is empty. It appears complete or not at all.
+    min_score: in [0, 1]; boxes below it are dropped.
+    copy: False links the images where the disk allows (no room taken; do not edit them in place), True copies them.
+    val_share, seed: of the split into train and val, where the corpus has none (yolo, voc).
+    include_empty: also export images without a box that nobody knows to be empty; they teach a detector that
+    whatever they show is background.
+
+    Raises InputError for an unknown format, a value out of range or an `out` that is taken; RunError when `run_dir` is
+    no finished run or its images are gone or changed; StorageError when the disk refuses.
+    """
+    if format not in EXPORTERS:
+        raise InputError(f"Unknown format {format!r}: {did_you_mean(format, EXPORTERS)}")
+    options = ExportOptions(min_score, copy, val_share, seed, include_empty)
+    run = open_run(Path(run_dir))
+    out = Path(os.path.abspath(out))
+    _check_free(out, run)
+    with _whole_folder(out) as temporary:
+        written = EXPORTERS[format](run, temporary, options)
+    return ExportSummary(format, written.images, written.boxes, boxes_below(run.annotations, min_score), out)
+
+
+def _check_free(out: Path, run: FinishedRun) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out} is there already and not an empty folder. Delete it, or export to another one.")
+    if out.resolve().is_relative_to(run.image_root.resolve()):
+        raise InputError(
+            f"{out} lies in {run.image_root}, where the run's images are: the next run would take the export "
+            "for more of them. Export to a folder outside."
+        )
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `out`; rename it when the block ends well, else delete it."""
+    temporary = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}")
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_dead(out)
+        try:
+            temporary.mkdir()
+            yield temporary
+            temporary.replace(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep_dead(out: Path) -> None:
+    """Delete what killed exports to the same folder left beside it."""
+    for leftover in out.parent.glob(f"{TEMPORARY}*"):
+        pid, _, name = leftover.name.removeprefix(TEMPORARY).partition("-")
+        if name == out.name and pid.isdigit() and not _is_another_process(int(pid)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_another_process(pid: int) -> bool:
+    # our own number on a leftover means that it was somebody else's before: containers start at 1 each time
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

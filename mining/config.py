@@ -1,0 +1,231 @@
+"""What a person may set, validated; the same classes make the form on Prefect's page.
+
+Every default here is meant to be the best known trade for somebody who sets nothing.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mining.errors import InputError, did_you_mean
+
+S = TypeVar("S", bound="Settings")
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown names are refused, values do not change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CorpusSettings(Settings):
+    """Which images, and what is known of them."""
+
+    images: Path = Field(description="Folder that holds the images, at any depth.")
+    labels: Path | None = Field(
+        default=None,
+        description="CSV (file_name,labels), COCO JSON, VOC XML or CUB folder; 'none' ignores class folders.",
+    )
+    split: str | None = Field(
+        default=None, description="Take only the rows of this split, where the listing has splits."
+    )
+
+
+class TrainOptions(Settings):
+    """How a localizer is trained from image-level labels."""
+
+    localizer: str = Field(default="cam", description="Method: see `boxmine localizers`.")
+    backbone: str = Field(default="efficientnet_lite0", description="Network: see `boxmine backbones`.")
+    weights: str = Field(
+        default="imagenet",
+        description="'imagenet' (pretrained), 'none' (from scratch), or a file of the backbone's weights.",
+    )
+    freeze: bool = Field(
+        default=True, description="Train the head only; quick on small machines and good on small sets."
+    )
+    epochs: Annotated[int, Field(ge=1)] = Field(default=12, description="Passes over the training images.")
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Seed of everything random.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(
+        default=3e-3, description="Of the head; a backbone that is trained too gets a tenth."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(default=1e-4, description="AdamW's weight decay.")
+    objective: Literal["auto", "single", "multi"] = Field(
+        default="auto", description="One class an image (cross-entropy) or several (binary); auto looks at the labels."
+    )
+    balance: bool = Field(default=True, description="Weigh rare classes up, by the square root of their rarity.")
+    validation_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.1, description="Share of the labelled images held back to stop early; 0 trains on all."
+    )
+    patience: Annotated[int, Field(ge=1)] = Field(
+        default=5, description="Epochs without a better validation loss before training stops."
+    )
+    workers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Processes that decode and augment; by default one a core, up to 8."
+    )
+    accelerator: str = Field(default="auto", description="Lightning's switch: auto, cpu, gpu, mps.")
+    devices: str = Field(default="auto", description="Lightning's switch: auto, or a number of devices.")
+    strategy: str = Field(default="auto", description="Lightning's switch: auto, ddp, ...")
+    precision: str = Field(default="auto", description="auto (16-mixed on GPU, 32 elsewhere) or any of Lightning's.")
+
+
+class TrainSettings(CorpusSettings, TrainOptions):
+    """Everything `boxmine train` needs."""
+
+    out: Path = Field(description="Folder the model is written to.")
+
+
+class MineOptions(Settings):
+    """How boxes are cut from activation maps."""
+
+    scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field(
+        default=(1.0, 1.5, 2.0), description="The pyramid, in multiples of the model's input size.", min_length=1
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.25, description="Share of the normalised map a region must reach."
+    )
+    normalise: Literal["max", "minmax"] = Field(
+        default="max",
+        description="max: negative activation is background; minmax: the lowest activation is (mLDFR eq. 9).",
+    )
+    class_cut: Share = Field(
+        default=0.3, description="Where labels are not known: a class is mined when its probability reaches this."
+    )
+    max_classes: Annotated[int, Field(ge=1)] = Field(
+        default=5, description="Where labels are not known: at most so many classes an image."
+    )
+    min_score: Share = Field(default=0.0, description="Boxes that score below are dropped.")
+    min_area: Share = Field(default=0.01, description="Smallest box, as share of the image's area.")
+    max_area: Share = Field(default=1.0, description="Largest box, as share of the image's area.")
+    max_aspect: Annotated[float, Field(ge=1)] = Field(default=12.0, description="Longest side over shortest side.")
+    max_borders: Annotated[int, Field(ge=0, le=4)] = Field(
+        default=4, description="Boxes that touch more borders of the image are dropped; 3 drops border-filling ones."
+    )
+    merge: Literal["nms", "wbf", "none"] = Field(
+        default="nms", description="Overlapping boxes of one class: keep the best (nms) or their weighted mean (wbf)."
+    )
+    merge_iou: Share = Field(default=0.5, description="Overlap from which boxes are merged.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per forward pass at scale 1.")
+    shard_size: Annotated[int, Field(ge=1)] = Field(
+        default=256, description="Images per unit of work and of resumption."
+    )
+    workers: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Threads that decode; by default one a core, up to 8."
+    )
+    device: str = Field(default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps.")
+    retries: Annotated[int, Field(ge=0)] = Field(default=2, description="Further tries of a shard that failed.")
+
+    @field_validator("scales", mode="before")
+    @classmethod
+    def _scales_from_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return (value,) if isinstance(value, int | float) else value
+
+
+class MineSettings(CorpusSettings, MineOptions):
+    """Everything `boxmine mine` needs."""
+
+    model: str = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
+    out: Path = Field(description="Run directory.")
+
+
+class ScoreSettings(Settings):
+    """Everything `boxmine score` needs."""
+
+    run: Path = Field(description="Run directory.")
+    truth: Path = Field(description="COCO JSON with boxes.")
+
+
+class RunSettings(Settings):
+    """A recipe: train (or take a model), mine, score, report."""
+
+    out: Path = Field(description="Run directory.")
+    corpus: CorpusSettings
+    model: str | None = Field(default=None, description="Instead of training: a model folder or pretrained:BACKBONE.")
+    train: TrainOptions = Field(default_factory=TrainOptions)
+    mine: MineOptions = Field(default_factory=MineOptions)
+    truth: Path | None = Field(default=None, description="COCO JSON with boxes, to score against.")
+
+    @model_validator(mode="after")
+    def _training_needs_labels(self) -> Self:
+        if self.model is not None and "train" in self.model_fields_set:
+            raise ValueError("a recipe has either `model` or `train`, not both")
+        return self
+
+    def train_settings(self) -> TrainSettings:
+        """The recipe's training part, as `boxmine train` would get it."""
+        return TrainSettings(**dict(self.corpus), **dict(self.train), out=self.out / "model")
+
+    def mine_settings(self) -> MineSettings:
+        """The recipe's mining part, as `boxmine mine` would get it."""
+        model = self.model or str(self.out / "model")
+        return MineSettings(**dict(self.corpus), **dict(self.mine), model=model, out=self.out)
+
+
+def parse(kind: type[S], values: dict[str, Any]) -> S:
+    """Validate `values`; raises InputError with one sentence a fault."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise InputError(" ".join(_sentence(kind, fault) for fault in error.errors())) from None
+
+
+def _sentence(kind: type[Settings], fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"]) or kind.__name__
+    if fault["type"] == "extra_forbidden":
+        return f"Unknown setting {place!r}: {did_you_mean(str(fault['loc'][-1]), _names_at(kind, fault['loc'][:-1]))}"
+    reason = re.sub(r"^Value error, ", "", fault["msg"])
+    given = "" if fault["type"] == "missing" else f" (got {fault['input']!r})"
+    return f"Setting {place!r}: {reason}{given}."
+
+
+def _names_at(kind: type[Settings], path: tuple[str | int, ...]) -> list[str]:
+    for part in path:
+        inner = kind.model_fields[str(part)].annotation
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            kind = inner
+    return list(kind.model_fields)
+
+
+def read_recipe(path: Path, changes: dict[str, str] | None = None) -> dict[str, Any]:
+    """The recipe's values: YAML, then `changes` (dotted key -> YAML text) on top.
+
+    Paths in the recipe are taken from the recipe's own folder when they are relative.
+    Raises InputError when the file is missing, no YAML, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read the recipe {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold settings as `name: value` lines, e.g. `out: runs/first`.")
+    _anchor_paths(values, path.parent)
+    for dotted, text in (changes or {}).items():
+        _put(values, dotted, yaml.safe_load(text))
+    return values
+
+
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    places = [(values, "out"), (values, "truth"), (values, "model")]
+    if isinstance(values.get("corpus"), dict):
+        places += [(values["corpus"], "images"), (values["corpus"], "labels")]
+    for holder, name in places:
+        text = holder.get(name)
+        if isinstance(text, str) and text != "none" and not text.startswith("pretrained:"):
+            holder[name] = str(folder / Path(text).expanduser())
+
+
+def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *path, last = dotted.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {dotted}: {part!r} holds a value, not a group of settings.")
+    values[last] = value

@@ -1,0 +1,47 @@
+"""What lists the images: one file per kind of listing, and the choice between them."""
+
+from pathlib import Path
+from typing import Literal
+
+from mining.corpus.readers import coco, csv_list, cub, folders, voc
+from mining.corpus.readers.source import Source
+from mining.corpus.spill import Spill
+from mining.corpus.walk import ImageRoot
+from mining.errors import CorpusError
+
+_ACCEPTED = (
+    "--labels takes a CSV (file_name,labels), a COCO JSON, a folder of VOC XML, a folder of CUB list files, or 'none'"
+)
+_READERS = {"csv": csv_list.read, "coco": coco.read, "voc": voc.read, "cub": cub.read}
+
+
+def kind_of(labels: Path) -> str:
+    """csv, coco, voc or cub, by what lies at the path; nothing is read yet.
+
+    Raises CorpusError where there is nothing, or nothing of a known kind.
+    """
+    if labels.is_dir():
+        if cub.is_at(labels):
+            return "cub"
+        if voc.is_at(labels):
+            return "voc"
+        raise CorpusError(f"{labels} is a folder without VOC XML and without CUB list files. {_ACCEPTED}.")
+    if not labels.exists():
+        raise CorpusError(f"{labels} does not exist. {_ACCEPTED}.")
+    kind = {".csv": "csv", ".json": "coco"}.get(labels.suffix.lower())
+    if kind is None:
+        hint = f"give its folder: --labels {labels.parent}" if labels.suffix.lower() == ".xml" else _ACCEPTED
+        raise CorpusError(f"{labels} is not a kind of label file that is known here; {hint}.")
+    return kind
+
+
+def read(labels: Path | Literal["none"] | None, root: ImageRoot, table: Spill) -> Source:
+    """Take the listing into the table; gives what it says of the corpus as a whole.
+
+    labels: None = what the folders say; 'none' = no labels whatever they say.
+    Raises CorpusError for whatever cannot be used.
+    """
+    if labels is None or labels == "none":
+        return folders.read(root, table, are_classes_wanted=labels is None)
+    path = Path(labels)
+    return _READERS[kind_of(path)](path, root, table)

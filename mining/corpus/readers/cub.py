@@ -1,0 +1,70 @@
+"""CUB list files: images.txt, image_class_labels.txt, classes.txt and, where there is one, train_test_split.txt."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mining.corpus.names import checked_name
+from mining.corpus.readers.source import Source, readable
+from mining.corpus.spill import Listed, Relation, Spill
+from mining.corpus.walk import ImageRoot
+from mining.errors import CorpusError
+
+_IMAGES, _LABELS, _CLASSES, _SPLITS = "images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"
+_SPLIT_OF = {"1": "train", "0": "test"}
+
+
+def is_at(folder: Path) -> bool:
+    """Whether the folder holds the list of images."""
+    return (folder / _IMAGES).is_file()
+
+
+def read(path: Path, root: ImageRoot, table: Spill) -> Source:
+    """Take in the images with their class and split; names are below ROOT/images where they lie there, else ROOT.
+
+    Raises CorpusError for a list that is missing, a line that is not 'id value', or an unknown class.
+    """
+    labels, splits, seen = (table.relation(f"cub_{what}") for what in ("labels", "splits", "images"))
+    classes = dict(_lines(path / _CLASSES))
+    labels.add(_labelled(path / _LABELS, classes))
+    if (path / _SPLITS).is_file():
+        splits.add(_split(path / _SPLITS))
+    if not table.add_listed(_images(path / _IMAGES, root, labels, splits, seen)):
+        raise CorpusError(f"{path / _IMAGES} lists no image; expected lines such as '1 001.Laysan/photo.jpg'.")
+    return Source("cub", path)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    with readable(path), path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            identity, _, value = line.strip().partition(" ")
+            if identity and not value.strip():
+                raise CorpusError(f"{path}, line {number}: expected an id, a space and a value, found {line!r:.80}.")
+            if identity:
+                yield identity, value.strip()
+
+
+def _labelled(path: Path, classes: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for identity, label in _lines(path):
+        if label not in classes:
+            raise CorpusError(f"{path}: image {identity} has class {label!r}, which {_CLASSES} does not list.")
+        yield identity, classes[label]
+
+
+def _split(path: Path) -> Iterator[tuple[str, str]]:
+    for identity, is_training in _lines(path):
+        if is_training not in _SPLIT_OF:
+            raise CorpusError(f"{path}: image {identity} has {is_training!r}, expected 1 (train) or 0 (test).")
+        yield identity, _SPLIT_OF[is_training]
+
+
+def _images(path: Path, root: ImageRoot, labels: Relation, splits: Relation, seen: Relation) -> Iterator[Listed]:
+    prefix: str | None = None
+    for identity, written in _lines(path):
+        name = checked_name(written, f"{path.name}, image {identity}")
+        if earlier := seen.of(identity):
+            raise CorpusError(f"{path}: image id {identity} stands twice, for {earlier[0]!r} and {name!r}.")
+        seen.add([(identity, name)])
+        if prefix is None:
+            prefix = "images/" if not root.find(name) and root.find(f"images/{name}") else ""
+        split = splits.of(identity)
+        yield Listed(prefix + name, labels.of(identity) or None, split[0] if split else None)

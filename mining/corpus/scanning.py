@@ -1,0 +1,121 @@
+"""A scan: the listing, sorted and matched with the disk, written as the corpus table."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, groupby, islice
+from pathlib import Path
+from typing import Any, Literal
+
+from mining.corpus import presence, readers
+from mining.corpus.schema import PENDING
+from mining.corpus.shards import corpus_writer, keep_summary, table_of, write_shard
+from mining.corpus.spill import Listed, Spill, spill
+from mining.corpus.summary import CorpusSummary
+from mining.corpus.tally import Tally
+from mining.corpus.walk import ImageRoot
+from mining.errors import CorpusError, did_you_mean
+from mining.files import sha256_of
+
+Row = tuple[Any, ...]
+
+
+def scan(
+    images: Path,
+    labels: Path | Literal["none"] | None,
+    out: Path,
+    *,
+    split: str | None = None,
+    shard_size: int = 256,
+    hashes: bool = False,
+    check_files: bool = True,
+) -> CorpusSummary:
+    """List the images and write them to `out` as the corpus table, in constant memory.
+
+    images: the root that file names are relative to. labels: a CSV, a COCO JSON, a folder of VOC XML or of CUB list
+    files, which then is the listing; None = class folders where the images lie so; 'none' = no labels at all.
+    split: keep only the rows of it. shard_size: rows per row group, the last one may be shorter; shard i is row
+    group i. hashes: read every file and fill content_hash. check_files: False trusts a label file and looks at no
+    image file, so that `bytes` stays null and nothing counts as missing or unlisted.
+    Rows are sorted by file_name; image_id is the COCO id where all rows have one, else 1, 2, ...; all are pending.
+    Raises CorpusError for what cannot be used, StorageError when the disk refuses; `out` is there whole or not at all.
+    """
+    if shard_size < 1:
+        raise ValueError(f"shard_size must be at least 1, got {shard_size}")
+    root = ImageRoot(images)
+    listing = None if labels is None or labels == "none" else Path(labels)
+    if listing is not None:
+        readers.kind_of(listing)
+    with spill(out) as table:
+        source = readers.read(labels, root, table)
+        _check_rows(table, split, listing or root.given)
+        notes, unlisted = [*source.notes], 0
+        if listing is not None and check_files:
+            notes += presence.match(table, root, listing, split)
+            unlisted = table.unlisted()
+        tally = Tally()
+        rows = _rows(table, root if listing is None or check_files else None, split, tally)
+        with corpus_writer(out) as writer:
+            for batch in _batches(rows, shard_size):
+                write_shard(writer, table_of(_hashed(batch, root) if hashes else batch))
+            summary = tally.summary(source, root, unlisted, notes)
+            keep_summary(writer, summary)
+    return summary
+
+
+def _check_rows(table: Spill, split: str | None, listing: Path) -> None:
+    if table.is_empty():
+        raise CorpusError(f"{listing} names no image. Fill it, or leave --labels out to take every image.")
+    if split is None:
+        return
+    known = table.splits()
+    if not known:
+        raise CorpusError(f"{listing} names no splits; leave out --split {split}.")
+    if split not in known:
+        raise CorpusError(f"{listing} has no split {split!r}; {did_you_mean(split, known)}")
+
+
+def _rows(table: Spill, root: ImageRoot | None, split: str | None, tally: Tally) -> Iterator[Row]:
+    """The rows of the corpus table, duplicates merged; root: None = do not look at the files."""
+    keeps_ids = table.has_ids()
+    by_name = groupby(table.rows(split), key=lambda found: found[0].name)
+    for number, (name, same) in enumerate(by_name, start=1):
+        (first, is_present), *others = same
+        image = _merged(first, [other for other, _ in others], tally) if others else first
+        size = root.size_of(name) if root and is_present else None
+        tally.add(image, is_missing=root is not None and size is None)
+        identity = image.source_id if keeps_ids else number
+        yield (identity, name, image.width, image.height, image.labels, image.split, size, None, PENDING)
+
+
+def _merged(first: Listed, others: list[Listed], tally: Tally) -> Listed:
+    rows = [first, *others]
+    known = [row.labels for row in rows if row.labels is not None]
+    sized = next((row for row in rows if row.width is not None), first)
+    splits = [row.split for row in rows if row.split is not None]
+    tally.repeated += 1
+    tally.in_two_splits += len(set(splits)) > 1
+    return first._replace(
+        labels=sorted(set(chain.from_iterable(known))) if known else None,
+        split=splits[0] if splits else None,
+        width=sized.width,
+        height=sized.height,
+    )
+
+
+def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    stream = iter(rows)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def _hashed(batch: list[Row], root: ImageRoot) -> list[Row]:
+    # 7 = content_hash; a file that cannot be read keeps null and is quarantined when it is mined
+    def hashed(row: Row) -> Row:
+        try:
+            return (*row[:7], sha256_of(Path(root.real, row[1])), row[8])
+        except OSError:
+            return row
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(hashed, batch))

@@ -1,0 +1,137 @@
+"""The corpus table on disk: Parquet, one row group a shard."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mining.corpus.schema import CORPUS_SCHEMA, STATES
+from mining.corpus.summary import CorpusSummary
+from mining.errors import CorpusError
+from mining.files import whole_file
+
+Change = tuple[str, int | None, int | None]
+"""What became of an image: state, width, height (pixels; None keeps what is known)."""
+
+_SUMMARY_KEY = "boxmine.corpus"
+
+
+def table_of(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
+    """At least one row, values in the order of CORPUS_SCHEMA, as a table."""
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, kind.type) for column, kind in zip(columns, CORPUS_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=CORPUS_SCHEMA)
+
+
+@contextmanager
+def corpus_writer(out: Path) -> Iterator[pq.ParquetWriter]:
+    """A writer to a corpus table, which appears whole when the block ends well, or not at all."""
+    with whole_file(out) as temporary, pq.ParquetWriter(temporary, CORPUS_SCHEMA, compression="zstd") as writer:
+        yield writer
+
+
+def write_shard(writer: pq.ParquetWriter, shard: pa.Table) -> None:
+    """Add one shard, at least one row, as one row group."""
+    writer.write_table(shard, row_group_size=shard.num_rows)
+
+
+def keep_summary(writer: pq.ParquetWriter, summary: CorpusSummary) -> None:
+    """Keep the summary in the table's file, for `read_summary`."""
+    writer.add_key_value_metadata({_SUMMARY_KEY: summary.to_json()})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(CORPUS_SCHEMA):
+                raise CorpusError(
+                    f"{path} is not a corpus table: its columns are {', '.join(file.schema_arrow.names)}."
+                )
+            yield file
+    except FileNotFoundError:
+        raise CorpusError(f"{path} does not exist; a scan of the images writes it.") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorpusError(f"{path} cannot be read as a corpus table ({error}). Delete it and scan again.") from error
+
+
+def shard_count(path: Path) -> int:
+    """The number of shards of a corpus table."""
+    with _opened(path) as file:
+        return int(file.num_row_groups)
+
+
+def read_shard(path: Path, index: int) -> pa.Table:
+    """The rows of shard `index`, from 0, in CORPUS_SCHEMA.
+
+    Raises IndexError where there is no such shard, CorpusError where the file is not a corpus table.
+    """
+    with _opened(path) as file:
+        if not 0 <= index < file.num_row_groups:
+            raise IndexError(f"{path} has {file.num_row_groups} shards, asked for shard {index}")
+        return _shard(file, index)
+
+
+def iter_shards(path: Path) -> Iterator[pa.Table]:
+    """The shards in order, one in memory at a time."""
+    with _opened(path) as file:
+        for index in range(file.num_row_groups):
+            yield _shard(file, index)
+
+
+def _shard(file: pq.ParquetFile, index: int) -> pa.Table:
+    return file.read_row_group(index).cast(CORPUS_SCHEMA)
+
+
+def read_summary(path: Path) -> CorpusSummary:
+    """What the scan that wrote the table told.
+
+    Raises CorpusError where the file is not a corpus table, or holds no summary.
+    """
+    with _opened(path) as file:
+        text = (file.metadata.metadata or {}).get(_SUMMARY_KEY.encode())
+    if text is None:
+        raise CorpusError(f"{path} holds no summary. Scan the images again.")
+    return CorpusSummary.from_json(text)
+
+
+def update(path: Path, out: Path, changes: Iterable[Mapping[int, Change]]) -> None:
+    """Write the table anew with other states and sizes; same rows, same shards, whole or not at all.
+
+    changes: one mapping image_id -> (state, width, height) per shard, in order; images it does not name stay as they
+    are, and a width or height of None keeps the known one. out: may be `path`.
+    Raises ValueError for an unknown state, an image_id that is not in the shard, or another number of mappings.
+    """
+    summary = read_summary(path)
+    with corpus_writer(out) as writer:
+        for index, (shard, change) in enumerate(zip_longest(iter_shards(path), changes)):
+            if shard is None or change is None:
+                raise ValueError(f"{path} has {shard_count(path)} shards; one mapping for each was expected")
+            write_shard(writer, _changed(shard, change, index))
+        keep_summary(writer, summary)
+
+
+def _changed(shard: pa.Table, changes: Mapping[int, Change], index: int) -> pa.Table:
+    ids, *old = (shard[name].to_pylist() for name in ("image_id", "state", "width", "height"))
+    strangers = set(changes) - set(ids)
+    if strangers:
+        raise ValueError(f"image_id {min(strangers)} is not in shard {index}")
+    unknown = {state for state, _, _ in changes.values()} - set(STATES)
+    if unknown:
+        raise ValueError(f"unknown state {min(unknown)!r}; the states are {', '.join(STATES)}")
+    was = zip(*old, strict=True)
+    rows = [_row(changes.get(identity), *known) for identity, known in zip(ids, was, strict=True)]
+    for name, values in zip(("state", "width", "height"), zip(*rows, strict=True), strict=True):
+        place = shard.schema.get_field_index(name)
+        shard = shard.set_column(place, shard.schema.field(name), pa.array(values, shard.schema.field(name).type))
+    return shard
+
+
+def _row(change: Change | None, state: str, width: int | None, height: int | None) -> Change:
+    if change is None:
+        return state, width, height
+    return change[0], width if change[1] is None else change[1], height if change[2] is None else change[2]

@@ -1,0 +1,206 @@
+"""A listing on its way to the table: sorted, joined and freed of duplicates on disk, so that memory stays constant."""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from mining.errors import CorpusError, StorageError
+from mining.files import TEMPORARY, storage_errors
+
+_INT64 = range(-(2**63), 2**63)
+# the names are primary keys, so that sorted reading needs no sorter, which would spill to another disk
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA cache_size = -48000;
+CREATE TABLE listed (name TEXT, row INTEGER, labels TEXT, split TEXT, source_id INTEGER, width INTEGER, height INTEGER,
+                     PRIMARY KEY (name, row)) WITHOUT ROWID;
+CREATE TABLE disk (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE absent (name TEXT);
+BEGIN;
+"""
+_DISK_REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
+
+
+class Listed(NamedTuple):
+    """One row of a listing: an image and what the listing says of it; several rows may name one image.
+
+    labels: None = not known, empty = known to have none. width, height: pixels.
+    """
+
+    name: str
+    labels: list[str] | None
+    split: str | None = None
+    source_id: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class Relation:
+    """Pairs of a source's id and a value, on disk; the same pair is kept once."""
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection, self._name = connection, name
+        connection.execute(f"CREATE TABLE {name} (id, value, PRIMARY KEY (id, value)) WITHOUT ROWID")
+
+    def add(self, pairs: Iterable[tuple[Any, str]]) -> None:
+        """Keep the pairs; an id is a whole number or text."""
+        self._connection.executemany(f"INSERT OR IGNORE INTO {self._name} VALUES (?, ?)", pairs)
+
+    def of(self, identity: int | str) -> list[str]:
+        """The values of an id, sorted."""
+        found = self._connection.execute(f"SELECT value FROM {self._name} WHERE id = ? ORDER BY value", (identity,))
+        return [value for (value,) in found]
+
+    def ids_without(self, other: "Relation") -> int:
+        """The number of ids that the other relation does not have."""
+        query = f"SELECT count(DISTINCT id) FROM {self._name} WHERE id NOT IN (SELECT id FROM {other._name})"
+        return int(self._connection.execute(query).fetchone()[0])
+
+    def is_empty(self) -> bool:
+        """Whether there is no pair."""
+        return self._connection.execute(f"SELECT 1 FROM {self._name} LIMIT 1").fetchone() is None
+
+
+class Spill:
+    """The tables of one scan: what is listed, and what lies on the disk."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def _one(self, query: str, *values: Any) -> Any:
+        found = self._connection.execute(query, values).fetchone()
+        return found[0] if found else None
+
+    def relation(self, name: str) -> Relation:
+        """A new, empty relation."""
+        return Relation(self._connection, name)
+
+    def add_listed(self, rows: Iterable[Listed]) -> int:
+        """Take in a listing; gives its number of rows."""
+        encoded = (
+            (row.name, number, None if row.labels is None else orjson.dumps(row.labels).decode(), *row[2:])
+            for number, row in enumerate(rows)
+        )
+        return self._connection.executemany("INSERT INTO listed VALUES (?, ?, ?, ?, ?, ?, ?)", encoded).rowcount
+
+    def add_disk(self, names: Iterable[str]) -> None:
+        """Take in names of image files that exist."""
+        self._connection.executemany("INSERT OR IGNORE INTO disk VALUES (?)", ((name,) for name in names))
+
+    def disk(self) -> Iterator[str]:
+        """The names of the image files, sorted."""
+        return (name for (name,) in self._connection.execute("SELECT name FROM disk ORDER BY name"))
+
+    def holds(self, name: str) -> bool:
+        """Whether an image file of this name exists."""
+        return self._one("SELECT 1 FROM disk WHERE name = ?", name) is not None
+
+    def folders(self) -> Iterator[tuple[str, str]]:
+        """Each pair of first and second folder that images lie in, once; '' where an image lies above."""
+        halves = "SELECT substr(name, 1, instr(name, '/')) AS top, substr(name, instr(name, '/') + 1) AS rest FROM disk"
+        query = f"SELECT DISTINCT top, substr(rest, 1, instr(rest, '/')) FROM ({halves})"
+        for top, second in self._connection.execute(query):
+            yield top.rstrip("/"), second.rstrip("/")
+
+    def not_on_disk(self) -> Iterator[str]:
+        """The listed names that no image file has, sorted; each may be renamed before the next is asked for."""
+        there = "SELECT 1 FROM disk WHERE disk.name = listed.name"
+        self._connection.execute(
+            f"INSERT INTO absent SELECT DISTINCT name FROM listed WHERE NOT EXISTS ({there}) ORDER BY name"
+        )
+        return (name for (name,) in self._connection.execute("SELECT name FROM absent"))
+
+    def rename(self, name: str, found: str) -> None:
+        """Give a listed image the name that its file has."""
+        self.add_disk([found])
+        self._connection.execute("UPDATE listed SET name = ? WHERE name = ?", (found, name))
+
+    def first_listed(self, split: str | None) -> str:
+        """The listed name that sorts first, of a split or of all."""
+        return str(self._one("SELECT name FROM listed WHERE ?1 IS NULL OR split = ?1 ORDER BY name LIMIT 1", split))
+
+    def any_present(self, split: str | None) -> bool:
+        """Whether a listed image of the split (None = of any) has a file."""
+        query = "SELECT 1 FROM listed JOIN disk USING (name) WHERE ?1 IS NULL OR split = ?1 LIMIT 1"
+        return self._one(query, split) is not None
+
+    def unlisted(self) -> int:
+        """The number of image files that no row names."""
+        there = "SELECT 1 FROM listed WHERE listed.name = disk.name"
+        return int(self._one(f"SELECT count(*) FROM disk WHERE NOT EXISTS ({there})"))
+
+    def splits(self) -> list[str]:
+        """The splits that the listing names, sorted."""
+        found = self._connection.execute("SELECT DISTINCT split FROM listed WHERE split IS NOT NULL")
+        return sorted(split for (split,) in found)
+
+    def is_empty(self) -> bool:
+        """Whether no row is listed."""
+        return self._one("SELECT 1 FROM listed LIMIT 1") is None
+
+    def has_ids(self) -> bool:
+        """Whether every row has an id of its source."""
+        return self._one("SELECT 1 FROM listed WHERE source_id IS NULL LIMIT 1") is None
+
+    def like_suffix(self, name: str) -> str | None:
+        """An image file whose path ends in '/' and this name, in any case."""
+        return self._one("SELECT name FROM disk WHERE lower(substr(name, -length(?1) - 1)) = '/' || lower(?1)", name)
+
+    def like_stem(self, stem: str) -> str | None:
+        """An image file that differs from `stem` in its suffix or in case only."""
+        query = "SELECT name FROM disk WHERE lower(substr(name, 1, length(?1) + 1)) = lower(?1) || '.'"
+        return self._one(query, stem)
+
+    def rows(self, split: str | None) -> Iterator[tuple[Listed, bool]]:
+        """All rows of a split (None = of any) by name, then as listed; with whether the file is on the disk."""
+        query = """SELECT listed.name, labels, split, source_id, width, height, disk.name IS NOT NULL
+                   FROM listed LEFT JOIN disk USING (name) WHERE ?1 IS NULL OR split = ?1
+                   ORDER BY listed.name, row"""
+        for name, labels, *rest, is_present in self._connection.execute(query, (split,)):
+            yield Listed(name, None if labels is None else orjson.loads(labels), *rest), bool(is_present)
+
+
+@contextmanager
+def spill(out: Path) -> Iterator[Spill]:
+    """Empty tables in a file beside `out`, which is deleted at the end.
+
+    Raises StorageError when the disk refuses, CorpusError where `out` cannot be a file.
+    """
+    path = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}.sqlite")
+    try:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    except (NotADirectoryError, FileExistsError):
+        raise CorpusError(f"{out} cannot be written, because a folder above it is a file.") from None
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.executescript(_TABLES)
+        yield Spill(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _DISK_REFUSED:
+            raise
+        raise StorageError(f"Cannot write {path}: {error}. Make room there and give the same command again.") from error
+    finally:
+        connection.close()
+        path.unlink(missing_ok=True)
+
+
+def whole_number(value: object) -> int | None:
+    """The value as a 64-bit whole number, None where it is not one."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
+
+
+def pixels(width: object, height: object) -> tuple[int | None, int | None]:
+    """The size where both are numbers of pixels above 0, else (None, None)."""
+    w, h = whole_number(width), whole_number(height)
+    return (w, h) if w and h and 0 < w < 2**31 and 0 < h < 2**31 else (None, None)

@@ -1,0 +1,280 @@
+"""The hot path: a shard of the corpus in, a part with its boxes out.
+
+Decoding runs in threads ahead of the network, cutting boxes in threads behind it; images of one shape share a batch.
+The order of the batches depends on the shard alone, so that a shard done again gives the same rows.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mining.boxes import MERGERS, Boxes, keep_plausible
+from mining.config import MineSettings
+from mining.corpus import read_shard
+from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
+from mining.errors import ImageError, MapError
+from mining.images import read_image, resized, working_size
+from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
+from mining.models import ModelCard, load_model, resolve_device
+from mining.parts import ImageOutcome, part_outcomes, write_part
+from mining.pyramid import PyramidMaps, fused, largest_size, localize_pyramid
+from mining.regions import boxes_from_map
+from mining.runs import RunDirectory, cores
+
+MAX_MAP_SIDE = 512
+Notify = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image ready for the network."""
+
+    place: int  # in the shard
+    row: dict[str, Any]  # of the corpus
+    pixels: Tensor  # (3, h, w) uint8 at the largest scale
+    size: tuple[int, int]  # (h, w) at scale 1
+    height: int
+    width: int
+    classes: list[int] | None  # asked for; None where labels are not known
+
+
+def mine_shard(run_dir: Path, shard: int, notify: Notify = lambda count: None) -> list[ImageOutcome]:
+    """Mine one shard of a run and write its part, unless the part is there already.
+
+    notify: called with the number of images done since the last call.
+    Gives the images' outcomes. Raises StorageError when the disk refuses the part.
+    """
+    run = RunDirectory(run_dir)
+    done = part_outcomes(run.part(shard))
+    if done is not None:
+        notify(len(done))
+        return done
+    rows = read_shard(run.corpus, shard).to_pylist()
+    outcomes = _miner(run_dir.resolve()).mine(rows, notify)
+    write_part(run.part(shard), outcomes)
+    return outcomes
+
+
+@lru_cache(maxsize=2)
+def _miner(run_dir: Path) -> "Miner":
+    # one model a process, however many shards it mines
+    run = RunDirectory(run_dir)
+    return Miner(*load_model(run.model), run.settings(), use_labels=bool(run.read()["inputs"]["use_labels"]))
+
+
+class Miner:
+    """A localizer with the settings to mine by."""
+
+    def __init__(self, localizer: Localizer, card: ModelCard, settings: MineSettings, *, use_labels: bool) -> None:
+        self.card = card
+        self.settings = settings
+        self.use_labels = use_labels
+        self.device = resolve_device(settings.device)
+        self.localizer = localizer.to(self.device).eval()
+        self.workers = settings.workers or min(8, cores())
+        self._index = {name: index for index, name in enumerate(card.class_names)}
+
+    def mine(self, rows: list[dict[str, Any]], notify: Notify = lambda count: None) -> list[ImageOutcome]:
+        """Rows of the corpus to their outcomes, in the same order."""
+        outcomes: dict[int, ImageOutcome] = {}
+        pending: deque[Future[tuple[int, ImageOutcome]]] = deque()
+        with ThreadPoolExecutor(self.workers) as decoders, ThreadPoolExecutor(self.workers) as cutters:
+            try:
+                for batch in self._batches(rows, decoders, outcomes, notify):
+                    maps = self._localize(batch)
+                    for position, image in enumerate(batch):
+                        pending.append(cutters.submit(self._outcome, image, *_of_image(maps, position)))
+                    while len(pending) > 2 * self.settings.batch_size:
+                        _collect(pending, outcomes, notify)
+                while pending:
+                    _collect(pending, outcomes, notify)
+            except BaseException:
+                decoders.shutdown(wait=False, cancel_futures=True)
+                cutters.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [outcomes[place] for place in range(len(rows))]
+
+    def fused_maps(self, row: dict[str, Any], classes: list[str]) -> tuple[Tensor, Tensor]:
+        """The image and its fused maps, for people to look at.
+
+        Gives (3, h, w) uint8 at the largest scale, and (K, h, w) float32 raw maps of the classes named, of one size.
+        Raises ImageError.
+        """
+        prepared = self._prepare(0, {**row, "labels": classes})
+        maps = self._localize([prepared])
+        size = (int(prepared.pixels.shape[1]), int(prepared.pixels.shape[2]))
+        return prepared.pixels, fused([level[0] for level in maps.levels], size).cpu()
+
+    # --- before the network ------------------------------------------------------------------------------------------
+
+    def _batches(
+        self,
+        rows: list[dict[str, Any]],
+        decoders: ThreadPoolExecutor,
+        outcomes: dict[int, ImageOutcome],
+        notify: Notify,
+    ) -> Iterator[list[Prepared]]:
+        waiting: dict[tuple[int, int], list[Prepared]] = {}
+        for place, decoded in enumerate(_ahead(decoders, self._prepare, rows, 2 * self.settings.batch_size)):
+            try:
+                image = decoded.result()
+            except ImageError as error:
+                outcomes[place] = _quarantined(rows[place], str(error))
+                notify(1)
+                continue
+            alike = waiting.setdefault(image.size, [])
+            alike.append(image)
+            if len(alike) == self.settings.batch_size:
+                yield waiting.pop(image.size)
+        for size in sorted(waiting):
+            yield waiting[size]
+
+    def _prepare(self, place: int, row: dict[str, Any]) -> Prepared:
+        pixels = read_image(self.settings.images / row["file_name"])
+        height, width = int(pixels.shape[1]), int(pixels.shape[2])
+        size = working_size(height, width, short_side=self.card.input_size)
+        known = row["labels"] if self.use_labels else None
+        return Prepared(
+            place, row, resized(pixels, largest_size(size, self.settings.scales)), size, height, width,
+            None if known is None else [self._index[name] for name in known],
+        )  # fmt: skip
+
+    # --- the network -------------------------------------------------------------------------------------------------
+
+    def _localize(self, batch: list[Prepared]) -> PyramidMaps:
+        images = torch.stack([image.pixels for image in batch])
+        if self.device.type == "cuda":
+            images = images.pin_memory().to(self.device, non_blocking=True)
+        else:
+            images = images.to(self.device)
+        asked = [image.classes for image in batch]
+
+        def choose(logits: Tensor) -> Tensor:
+            predicted = self._predicted(logits) if any(one is None for one in asked) else []
+            return pad_classes([predicted[i] if one is None else one for i, one in enumerate(asked)])
+
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+            return localize_pyramid(
+                self.localizer, images, size=batch[0].size, scales=self.settings.scales, classes=choose
+            )
+
+    def _predicted(self, logits: Tensor) -> list[list[int]]:
+        best = probabilities(logits, self.card.objective).cpu().topk(min(self.settings.max_classes, logits.shape[1]))
+        return [
+            [int(index) for value, index in zip(values, indices, strict=True) if value >= self.settings.class_cut]
+            for values, indices in zip(best.values, best.indices, strict=True)
+        ]
+
+    # --- behind the network ------------------------------------------------------------------------------------------
+
+    def _outcome(
+        self, image: Prepared, logits: Tensor, classes: list[int], levels: list[Tensor]
+    ) -> tuple[int, ImageOutcome]:
+        try:
+            state, boxes = self._boxes(image, probabilities(logits[None], self.card.objective)[0], classes, levels)
+        except MapError as error:
+            return image.place, _quarantined(image.row, f"{self.settings.images / image.row['file_name']}: {error}")
+        row = image.row
+        return image.place, ImageOutcome(
+            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes
+        )
+
+    def _boxes(
+        self, image: Prepared, scores: Tensor, classes: list[int], levels: list[Tensor]
+    ) -> tuple[str, list[dict[str, Any]]]:
+        if not classes:
+            return NO_REGION, []
+        height, width = _map_size(image.height, image.width)
+        stretch = (image.width / width, image.height / height)
+        found, plausible, accepted = 0, 0, []
+        maps = fused(levels, (height, width)).cpu().numpy()
+        for activation, index in zip(maps, classes, strict=True):
+            boxes = boxes_from_map(activation, threshold=self.settings.threshold, normalise=self.settings.normalise)
+            found += len(boxes)
+            boxes = self._filtered(_finished(boxes, stretch, float(scores[index])), image)
+            plausible += len(boxes)
+            boxes = boxes[boxes.score >= self.settings.min_score]
+            accepted += self._rows(image, index, float(scores[index]), boxes)
+        if accepted:
+            return LABELLED, sorted(accepted, key=lambda row: -row["score"])
+        return (LOW_SCORE if plausible else FILTERED if found else NO_REGION), []
+
+    def _filtered(self, boxes: Boxes, image: Prepared) -> Boxes:
+        kept = keep_plausible(
+            boxes, width=image.width, height=image.height, min_area=self.settings.min_area,
+            max_area=self.settings.max_area, max_aspect=self.settings.max_aspect, max_borders=self.settings.max_borders,
+        )  # fmt: skip
+        return MERGERS[self.settings.merge](kept, self.settings.merge_iou)
+
+    def _rows(self, image: Prepared, index: int, class_score: float, boxes: Boxes) -> list[dict[str, Any]]:
+        common = {
+            "image_id": image.row["image_id"], "file_name": image.row["file_name"],
+            "width": image.width, "height": image.height,
+            "category_id": self.card.classes[index]["id"], "category": self.card.classes[index]["name"],
+            "class_score": class_score, "threshold": self.settings.threshold, "scales": list(self.settings.scales),
+            "localizer": self.card.localizer, "model_sha256": self.card.weights_sha256,
+            "source": "prediction" if image.classes is None else "label",
+        }  # fmt: skip
+        return [
+            {
+                **common, "x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0, "area": (x1 - x0) * (y1 - y0),
+                "score": float(boxes.score[i]), "peak": float(boxes.peak[i]),
+                "mean_activation": float(boxes.mean_activation[i]), "merged_from": int(boxes.merged_from[i]),
+            }
+            for i, (x0, y0, x1, y1) in enumerate(boxes.xyxy.tolist())
+        ]  # fmt: skip
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[int, Any], Prepared], items: Iterable[Any], lookahead: int
+) -> Iterator["Future[Prepared]"]:
+    """Results in the order of the items, at most `lookahead` of them computed ahead."""
+    queue: deque[Future[Prepared]] = deque()
+    for place, item in enumerate(items):
+        queue.append(pool.submit(work, place, item))
+        if len(queue) > lookahead:
+            yield _settled(queue.popleft())
+    while queue:
+        yield _settled(queue.popleft())
+
+
+def _settled(future: "Future[Prepared]") -> "Future[Prepared]":
+    future.exception()  # waits
+    return future
+
+
+def _of_image(maps: PyramidMaps, position: int) -> tuple[Tensor, list[int], list[Tensor]]:
+    classes = [int(index) for index in maps.classes[position] if index != NO_CLASS]
+    return maps.logits[position].cpu(), classes, [level[position, : len(classes)] for level in maps.levels]
+
+
+def _collect(
+    pending: "deque[Future[tuple[int, ImageOutcome]]]", outcomes: dict[int, ImageOutcome], notify: Notify
+) -> None:
+    place, outcome = pending.popleft().result()
+    outcomes[place] = outcome
+    notify(1)
+
+
+def _quarantined(row: dict[str, Any], reason: str) -> ImageOutcome:
+    return ImageOutcome(row["image_id"], row["file_name"], QUARANTINED, row["width"], row["height"], reason)
+
+
+def _map_size(height: int, width: int) -> tuple[int, int]:
+    """Where maps are fused and cut: the image's own size, reduced to MAX_MAP_SIDE px for larger images."""
+    shrink = min(1.0, MAX_MAP_SIDE / max(height, width))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
+def _finished(boxes: Boxes, stretch: tuple[float, float], class_score: float) -> Boxes:
+    """From map pixels to image pixels, the class's probability multiplied into the score."""
+    xyxy = boxes.xyxy * [*stretch, *stretch]
+    score = boxes.score * class_score
+    return Boxes(xyxy.astype("float32"), score.astype("float32"), boxes.peak, boxes.mean_activation, boxes.merged_from)

@@ -1,0 +1,111 @@
+"""From a file to upright RGB pixels, and from pixels to the sizes of a pyramid.
+
+What cannot be read raises ImageError with a reason a person can act on.
+"""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as transforms
+
+from mining.errors import ImageError
+
+MAX_PIXELS = 128_000_000
+MAX_RATIO = 4.0
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+def read_image(path: Path) -> Tensor:
+    """The image as (3, H, W) uint8 RGB with its EXIF orientation applied.
+
+    Grey, palette, CMYK, 16-bit and float images are brought to 8-bit RGB; transparent pixels become white.
+    Raises ImageError when the file is missing, empty, corrupt, truncated or has more than MAX_PIXELS pixels.
+    """
+    data = _bytes_of(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                _refuse_bomb(path, *image.size)
+                if image.format == "JPEG" and image.mode in ("RGB", "L") and data.endswith(b"\xff\xd9"):
+                    return decode_jpeg(
+                        torch.frombuffer(bytearray(data), dtype=torch.uint8),
+                        mode=ImageReadMode.RGB,
+                        apply_exif_orientation=True,
+                    )
+                return _through_pillow(image)
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not an image in a known format (JPEG, PNG, WebP, BMP or TIFF).") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels; reduce the image first.") from None
+    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError) as error:
+        raise ImageError(f"{path}: corrupt or truncated ({_first_line(error)}).") from None
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file.") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}).") from None
+    if not data:
+        raise ImageError(f"{path}: the file is empty (0 bytes).")
+    return data
+
+
+def _refuse_bomb(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{path}: {width} x {height} is more than {MAX_PIXELS:,} pixels; reduce the image first.")
+
+
+def _through_pillow(image: Image.Image) -> Tensor:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in _SIXTEEN_BIT or upright.mode == "I":
+        upright = Image.fromarray((np.asarray(upright).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    elif upright.mode == "F":
+        values = np.nan_to_num(np.asarray(upright, dtype=np.float64))
+        span = np.ptp(values)
+        upright = Image.fromarray(((values - values.min()) / (span or 1.0) * 255).astype(np.uint8))
+    if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
+        see_through = upright.convert("RGBA")
+        ground = Image.new("RGBA", see_through.size, "white")
+        upright = Image.alpha_composite(ground, see_through)
+    return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def working_size(height: int, width: int, *, short_side: int, step: int = 16) -> tuple[int, int]:
+    """Height and width (px) at which an image is shown to a network at scale 1.
+
+    The shorter side becomes `short_side`; the longer keeps the aspect to the nearest multiple of `step`,
+    so that images of alike shapes share a batch (the aspect is off by at most step / 2 / short_side),
+    and is capped at MAX_RATIO times the shorter (longer strips are squeezed).
+    """
+    ratio = min(max(height, width) / min(height, width), MAX_RATIO)
+    short = max(step, round(short_side / step) * step)
+    long = max(short, round(short * ratio / step) * step)
+    return (short, long) if height <= width else (long, short)
+
+
+def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """A working size at another scale of the pyramid, at least 32 px a side."""
+    return max(32, round(size[0] * scale)), max(32, round(size[1] * scale))
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(..., 3, H, W) uint8 to (..., 3, *size) uint8: bilinear, antialiased."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    return transforms.resize_image(
+        image, list(size), interpolation=transforms.InterpolationMode.BILINEAR, antialias=True
+    )

@@ -1,0 +1,166 @@
+"""A run directory: immutable once finished, resumable until then, explaining itself.
+
+run.json, corpus.parquet, model/, parts/part-*.parquet, quarantine.parquet,
+annotations.parquet, annotations.json, scores.json, report/index.html
+"""
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from mining import __version__
+from mining.config import MineSettings
+from mining.errors import RunError
+from mining.files import storage_errors, sweep_temporary, write_json
+
+FORMAT = "boxmine-run/1"
+RUN_FILE = "run.json"
+CORPUS_FILE = "corpus.parquet"
+ANNOTATIONS_FILE = "annotations.parquet"
+COCO_FILE = "annotations.json"
+QUARANTINE_FILE = "quarantine.parquet"
+SCORES_FILE = "scores.json"
+REPORT_FILE = "report/index.html"
+_NO_MATTER = {"workers", "device", "retries", "out"}  # settings that do not change a box
+_VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
+
+State = Literal["running", "stopped", "finished"]
+
+
+class RunDirectory:
+    """Paths and the record of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.corpus = path / CORPUS_FILE
+        self.model = path / "model"
+        self.parts = path / "parts"
+        self.annotations = path / ANNOTATIONS_FILE
+        self.coco = path / COCO_FILE
+        self.quarantine = path / QUARANTINE_FILE
+        self.scores = path / SCORES_FILE
+        self.report = path / REPORT_FILE
+
+    def part(self, shard: int) -> Path:
+        """Where the boxes of a shard go."""
+        return self.parts / f"part-{shard:05d}.parquet"
+
+    def read(self) -> dict[str, Any]:
+        """The content of run.json; raises RunError when this is no run directory."""
+        try:
+            record = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+            if record["format"] != FORMAT:
+                raise KeyError("format")
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not a run directory: it has no {RUN_FILE}.") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.path / RUN_FILE} cannot be read as a run's record ({error!r}).") from None
+        return dict(record)
+
+    def settings(self) -> MineSettings:
+        """What the run was asked to do."""
+        return MineSettings(**self.read()["config"])
+
+    def is_finished(self) -> bool:
+        """True when everything has been written."""
+        return bool(self.read()["state"] == "finished")
+
+    def need_finished(self) -> dict[str, Any]:
+        """The record of a finished run; raises RunError with the remedy otherwise."""
+        record = self.read()
+        if record["state"] != "finished":
+            raise RunError(f"The run {self.path} is not finished; give its `boxmine mine` command again to carry on.")
+        return record
+
+    def open(self, settings: MineSettings, identity: dict[str, Any]) -> Literal["new", "resumed", "finished"]:
+        """Start the run here, or carry on with the same one.
+
+        identity: fingerprints of the inputs. Raises RunError when the folder holds something else.
+        """
+        if not (self.path / RUN_FILE).exists():
+            self._refuse_foreign_folder()
+            self.update(
+                format=FORMAT, name=self.path.name, state="running", config=settings.model_dump(mode="json"),
+                inputs=identity, versions=versions(), started=now(), counts={}, seconds={},
+            )  # fmt: skip
+            return "new"
+        record = self.read()
+        self._refuse_other_run(record, settings, identity)
+        if record["state"] == "finished":
+            return "finished"
+        sweep_temporary(self.path)
+        self.update(state="running", resumed=[*record.get("resumed", []), now()])
+        return "resumed"
+
+    def update(self, **values: Any) -> None:
+        """Write `values` over the record, whole or not at all."""
+        record = self.read() if (self.path / RUN_FILE).exists() else {}
+        write_json(self.path / RUN_FILE, {**record, **values})
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; raises RunError while another one works on it."""
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(
+                    f"Another process is working on {self.path}; wait for it, or give another --out."
+                ) from None
+            yield
+
+    def _refuse_foreign_folder(self) -> None:
+        own = {".lock", "model", RUN_FILE}
+        if self.path.is_file():
+            raise RunError(f"--out {self.path} is a file; give a folder.")
+        held = (
+            sorted(p.name for p in self.path.iterdir() if not p.name.startswith(".tmp-")) if self.path.exists() else []
+        )
+        foreign = [name for name in held if name not in own]
+        if foreign:
+            raise RunError(
+                f"--out {self.path} holds other things (e.g. {foreign[0]!r}) and is not a run directory; "
+                "give a new or an empty folder."
+            )
+
+    def _refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
+        asked = {**settings.model_dump(mode="json"), **identity}
+        found = {**record["config"], **record["inputs"]}
+        differing = [name for name in asked if name not in _NO_MATTER and asked[name] != found.get(name)]
+        if differing:
+            name = differing[0]
+            raise RunError(
+                f"{self.path} belongs to another run: its {name} is {found.get(name)!r}, "
+                f"this command's is {asked[name]!r}. Give another --out."
+            )
+
+
+def versions() -> dict[str, str]:
+    """Of boxmine, Python and what computes the boxes."""
+    found = {"boxmine": __version__, "python": platform.python_version()}
+    for package in _VERSIONS:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

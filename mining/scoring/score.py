@@ -1,0 +1,167 @@
+"""Score a run directory against a truth file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mining.errors import ScoringError, did_you_mean
+from mining.files import write_json
+from mining.scoring.boxes import Detections, Floats, Ints, overlaps
+from mining.scoring.coco import coco_scores
+from mining.scoring.corloc import baseline_scores, corloc_scores, false_positives
+from mining.scoring.run import RunBoxes, matched_files, matched_names, read_run
+from mining.scoring.truth import Truth, read_truth
+
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A truth cut down to what a run can be scored on, and the run's boxes in its terms."""
+
+    truth: Truth
+    predicted: Detections
+    sizes: Floats
+    notes: list[str]
+
+
+def score_run(run_dir: Path, truth: Path, *, seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
+    """Score a run's boxes against a COCO truth; gives what scores.json holds.
+
+    Images are matched by file name, classes by name. Shares are in [0, 1]; None where nothing can be counted.
+    seed, resamples: of the bootstrap behind the intervals.
+    Raises ScoringError when the truth cannot be used or shares no image or class with the run, and RunError when
+    the run directory lacks its tables.
+    """
+    whole, run = read_truth(truth), read_run(run_dir)
+    match = _match(whole, run, run_dir)
+    boxes, predicted = match.truth.boxes, match.predicted
+    found = overlaps(boxes, predicted)
+    scored = len(match.truth.file_names)
+    corloc = corloc_scores(boxes, predicted, found, match.truth.classes, seed=seed, resamples=resamples)
+    if not corloc["pairs"]:
+        match.notes.append("The truth has no countable box on the scored images, so CorLoc is not defined.")
+    return {
+        "corloc": corloc,
+        "baselines": baseline_scores(boxes, match.sizes),
+        "coco": coco_scores(boxes, predicted, match.truth.classes),
+        "false_positives_per_image": float(false_positives(found).sum() / scored),
+        "boxes": len(predicted),
+        "boxes_left_out": len(run.scores) - len(predicted),
+        "images": _image_counts(len(whole.file_names), len(run.file_names), scored),
+        "truth": {"file": whole.file, "sha256": whole.sha256},
+        "notes": match.notes,
+    }
+
+
+def write_scores(run_dir: Path, scores: dict[str, Any]) -> Path:
+    """Write scores.json into the run directory, whole or not at all; gives its path."""
+    path = run_dir / SCORES
+    write_json(path, scores)
+    return path
+
+
+def _image_counts(truth: int, corpus: int, scored: int) -> dict[str, Any]:
+    return {
+        "truth": truth,
+        "corpus": corpus,
+        "scored": scored,
+        "share_of_truth": scored / truth,
+        "share_of_corpus": scored / corpus,
+    }
+
+
+def _match(whole: Truth, run: RunBoxes, run_dir: Path) -> _Match:
+    corpus_row = matched_files(whole.file_names, run.file_names)
+    images = np.flatnonzero(corpus_row >= 0)
+    if not len(images):
+        raise ScoringError(_no_image_shared(whole, run, run_dir))
+    classes, notes = _shared_classes(whole, run)
+    truth = whole.subset(images, classes)
+    corpus_row = corpus_row[images]
+    corpus_sizes = run.sizes[corpus_row]
+    sizes = np.where(np.isfinite(truth.sizes), truth.sizes, corpus_sizes)
+    predicted, box_notes = _predicted(truth, run, corpus_row)
+    first = _image_notes(len(whole.file_names), len(run.file_names), len(images))
+    size_notes = _size_notes(truth, corpus_sizes, sizes)
+    return _Match(truth, predicted, sizes, [*first, *whole.notes, *notes, *size_notes, *box_notes])
+
+
+def _no_image_shared(whole: Truth, run: RunBoxes, run_dir: Path) -> str:
+    theirs = f"the corpus names {run.file_names[0]!r}" if run.file_names else "the corpus is empty"
+    return (
+        f"No image of {whole.file} is in the corpus of {run_dir}: the truth names {whole.file_names[0]!r}, {theirs}. "
+        "Give the truth of these images; file names must agree, whole or in their last part."
+    )
+
+
+def _shared_classes(whole: Truth, run: RunBoxes) -> tuple[Ints, list[str]]:
+    """Positions of the truth's classes that the run can name, and a note on the others.
+
+    Raises ScoringError when there are none.
+    """
+    names = run.box_classes if run.classes is None else run.classes
+    known = matched_names(whole.classes, names) >= 0
+    unknown = [whole.classes[i] for i in np.flatnonzero(~known)]
+    if names and not known.any():
+        raise ScoringError(
+            f"No class of {whole.file} is a class of the run; rename the truth's categories as the run names them. "
+            f"The truth has {unknown[0]!r}: {did_you_mean(unknown[0], names)}"
+        )
+    if run.classes is None:
+        return np.arange(len(whole.classes)), ["The run has no model/model.json: every class of the truth is scored."]
+    boxes = int((~known)[whole.boxes.category].sum())
+    note = f"The truth's {_classes_told(unknown)} ({boxes} boxes) is unknown to the run's model; left out."
+    return np.flatnonzero(known), [note] if unknown else []
+
+
+def _predicted(truth: Truth, run: RunBoxes, corpus_row: Ints) -> tuple[Detections, list[str]]:
+    """The run's boxes that can be scored, and a note for each kind of box that cannot."""
+    image_of_row = np.full(len(run.file_names) + 1, -1, np.int64)
+    image_of_row[corpus_row] = np.arange(len(corpus_row))
+    image = image_of_row[matched_names(run.box_files, run.file_names)][run.box_file]
+    category = matched_names(run.box_classes, truth.classes)[run.box_class]
+    is_box = np.isfinite(run.xywh).all(axis=1) & (run.xywh[:, 2:] > 0).all(axis=1) & np.isfinite(run.scores)
+    no_image, no_class = image < 0, (image >= 0) & (category < 0)
+    keep = ~no_image & ~no_class & is_box
+    unknown = sorted({run.box_classes[i] for i in np.unique(run.box_class[no_class])})
+    told = [
+        (no_image, "are on images that are not in the truth"),
+        (no_class, f"are of {_classes_told(unknown)} that the truth and the run do not share"),
+        (~no_image & ~no_class & ~is_box, "have no area or no finite score"),
+    ]
+    notes = [
+        f"{int(flags.sum())} of {len(keep)} predicted boxes {why}; left out." for flags, why in told if flags.any()
+    ]
+    return Detections(image[keep], category[keep], run.xywh[keep], run.scores[keep]), notes
+
+
+def _image_notes(truth: int, corpus: int, scored: int) -> list[str]:
+    notes = [f"{scored} of the truth's {truth} images ({scored / truth:.1%}) are in the run's corpus, and are scored."]
+    if corpus > scored:
+        notes.append(f"{corpus - scored} of the corpus' {corpus} images are not in the truth, and are not scored.")
+    return notes
+
+
+def _size_notes(truth: Truth, corpus_sizes: Floats, sizes: Floats) -> list[str]:
+    notes = []
+    differs = np.flatnonzero((np.abs(truth.sizes - corpus_sizes) > 0.5).any(axis=1))
+    if len(differs):
+        i = differs[0]
+        theirs, ours = ("{:g} x {:g}".format(*size[i]) for size in (truth.sizes, corpus_sizes))
+        notes.append(
+            f"{len(differs)} images have another size in the truth than in the corpus (e.g. {truth.file_names[i]!r}: "
+            f"{theirs} against {ours} px); their boxes are compared as they stand, which cannot be right."
+        )
+    unknown = int((~np.isfinite(sizes)).any(axis=1).sum())
+    if unknown:
+        notes.append(f"{unknown} images have no size in truth or corpus; the baselines leave them out.")
+    return notes
+
+
+def _classes_told(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"class{'' if len(names) == 1 else 'es'} {shown}{more}"

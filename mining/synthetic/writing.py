@@ -1,0 +1,117 @@
+"""A generated corpus on disk: images, image-level labels, and the truth as COCO JSON."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mining.errors import InputError
+from mining.files import sweep_temporary, whole_file, write_json
+from mining.synthetic.objects import CLASSES
+from mining.synthetic.scenes import DEFAULT_SIZE, MAX_OBJECTS, Scene, compose
+
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class SyntheticSummary:
+    """What was generated.
+
+    boxes_per_class: number of boxes of each class, by name, 0 where there is none.
+    """
+
+    images: int
+    boxes: int
+    classes: tuple[str, ...]
+    boxes_per_class: dict[str, int]
+
+
+def generate(
+    out: Path, *, images: int = 160, seed: int = 0, size: tuple[int, int] = DEFAULT_SIZE, start: int = 0
+) -> SyntheticSummary:
+    """Write scenes `start` to `start + images - 1` of the corpus that `seed` stands for.
+
+    Gives out/images/000000.jpg and so on, out/labels.csv (`file_name,labels`, joined by `|`) and
+    out/truth.json (COCO; boxes are of the visible pixels, ids the same however the corpus is cut into pieces).
+    size: smallest and largest side of an image in pixels.
+    Raises InputError for impossible arguments, and when out/images holds files of another call;
+    StorageError when the disk refuses.
+    """
+    if images < 1 or start < 0:
+        raise InputError(f"{images} images from number {start} on: give at least 1 image and start at 0 or later.")
+    numbers = range(start, start + images)
+    _check_folder(out, {file_name(number) for number in numbers})
+    rows: list[tuple[str, str]] = []
+    truth: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    for number in numbers:
+        scene = compose(number, seed=seed, size=size)
+        _write_jpeg(out / "images" / file_name(number), scene.rgb)
+        height, width = scene.rgb.shape[:2]
+        truth["images"].append({"id": number + 1, "file_name": file_name(number), "width": width, "height": height})
+        truth["annotations"].extend(_annotations(number, scene))
+        rows.append((file_name(number), "|".join(_names(scene))))
+    _write_labels(out / "labels.csv", rows)
+    categories = [{"id": n, "name": name} for n, name in enumerate(CLASSES, 1)]
+    write_json(out / "truth.json", {**truth, "categories": categories})
+    return _summary(images, truth["annotations"])
+
+
+def file_name(number: int) -> str:
+    """The name of image `number` in the folder `images`."""
+    return f"{number:06d}.jpg"
+
+
+def _check_folder(out: Path, own: set[str]) -> None:
+    """Images of another corpus beside our own would have no truth, so refuse them."""
+    folder = out / "images"
+    for path in (out, folder):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file: give a folder to write the generated corpus to.")
+    sweep_temporary(folder)
+    strangers = sorted({path.name for path in folder.iterdir()} - own) if folder.is_dir() else []
+    if strangers:
+        raise InputError(
+            f"{folder} holds {len(strangers)} files that this corpus would not have, such as {strangers[0]}: "
+            "give an empty folder, or delete them."
+        )
+
+
+def _names(scene: Scene) -> list[str]:
+    return sorted({CLASSES[truth.category] for truth in scene.objects})
+
+
+def _annotations(number: int, scene: Scene) -> Iterator[dict[str, Any]]:
+    for slot, truth in enumerate(scene.objects):
+        x0, y0, x1, y1 = (float(edge) for edge in truth.box)
+        yield {
+            "id": MAX_OBJECTS * number + slot + 1,
+            "image_id": number + 1,
+            "category_id": truth.category + 1,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": float(np.count_nonzero(truth.mask)),
+            "iscrowd": 0,
+        }
+
+
+def _write_jpeg(path: Path, rgb: NDArray[np.uint8]) -> None:
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    with whole_file(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def _write_labels(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file_name", "labels"))
+        writer.writerows(rows)
+
+
+def _summary(images: int, annotations: list[dict[str, Any]]) -> SyntheticSummary:
+    counts = Counter(CLASSES[annotation["category_id"] - 1] for annotation in annotations)
+    return SyntheticSummary(images, len(annotations), CLASSES, {name: counts[name] for name in CLASSES})

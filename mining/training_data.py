@@ -1,0 +1,132 @@
+"""Labelled images as batches: who is held back, how images are varied, what cannot be read."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mining.errors import ImageError
+from mining.images import read_image, resized, working_size
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+import albumentations as A  # noqa: E402  (it looks for updates when it is imported)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """files: (n,) paths below the root. targets: (n, C) float32 of 0 and 1, in the order of `classes`."""
+
+    root: Path
+    files: list[str]
+    targets: npt.NDArray[np.float32]
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows: npt.NDArray[np.intp]) -> "LabelledImages":
+        return LabelledImages(self.root, [self.files[i] for i in rows], self.targets[rows], self.classes)
+
+
+def hold_back(images: LabelledImages, share: float, seed: int) -> tuple[LabelledImages, LabelledImages]:
+    """Split off about `share` of the images for validation, at random; no class loses its last training image."""
+    left = images.targets.sum(axis=0)
+    wanted = round(share * len(images))
+    held = []
+    for row in np.random.default_rng(seed).permutation(len(images)):
+        own = images.targets[row] > 0
+        if len(held) < wanted and (left[own] > 1).all():
+            held.append(row)
+            left -= images.targets[row]
+    kept = np.setdiff1d(np.arange(len(images)), held)
+    return images[kept], images[np.array(sorted(held), dtype=np.intp)]
+
+
+def class_weights(targets: npt.NDArray[np.float32], objective: Literal["single", "multi"]) -> Tensor:
+    """(C,) loss weights that lift rare classes by the square root of their rarity, at most tenfold.
+
+    single: mean 1 over the images. multi: weight of a class's positives, sqrt(negatives / positives), at least 1.
+    """
+    positives = np.maximum(targets.sum(axis=0), 1.0)
+    if objective == "multi":
+        return torch.from_numpy(np.sqrt((len(targets) - positives) / positives).clip(1.0, 10.0).astype(np.float32))
+    weights = 1.0 / np.sqrt(positives)
+    weights = (weights / weights.min()).clip(1.0, 10.0)
+    return torch.from_numpy((weights * positives.sum() / (weights * positives).sum()).astype(np.float32))
+
+
+def augmentation(size: int) -> A.Compose:
+    """Random resized crop (area 0.8-1, aspect 0.75-1.33, mLDFR section IV-B) to `size` px, flip, colour."""
+    return A.Compose(
+        [
+            A.RandomResizedCrop(size=(size, size), scale=(0.8, 1.0), ratio=(0.75, 1.33)),
+            A.HorizontalFlip(p=0.5),
+            A.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02, p=0.5),
+        ]
+    )
+
+
+class ImageDataset(Dataset[dict[str, Any]]):
+    """Images as (3, size, size) uint8, augmented for training, squeezed to a square for validation.
+
+    An image that cannot be read is an item with its reason and no pixels: collate leaves it out.
+    """
+
+    def __init__(self, images: LabelledImages, size: int, *, augment: bool) -> None:
+        self.images = images
+        self.size = size
+        self.augment = augmentation(size) if augment else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        try:
+            pixels = read_image(self.images.root / self.images.files[index])
+        except ImageError as error:
+            return {"file": self.images.files[index], "reason": str(error)}
+        target = torch.from_numpy(self.images.targets[index])
+        return {"pixels": self._varied(pixels), "target": target}
+
+    def _varied(self, pixels: Tensor) -> Tensor:
+        if self.augment is None:
+            return resized(pixels, (self.size, self.size))
+        height, width = pixels.shape[1:]
+        roomy = working_size(height, width, short_side=round(1.25 * self.size))
+        if roomy[0] < height:  # reduced first: cropping a large photo costs more than this
+            pixels = resized(pixels, roomy)
+        # one draw from torch's stream, which differs by worker and by epoch, makes the whole chain repeatable
+        self.augment.set_random_seed(int(torch.randint(2**31, ()).item()))
+        varied = self.augment(image=pixels.permute(1, 2, 0).numpy())["image"]
+        return torch.from_numpy(varied).permute(2, 0, 1).contiguous()
+
+
+@dataclass
+class Batch:
+    """pixels: (B, 3, H, W) uint8. targets: (B, C) float32. unreadable: file to reason, of images left out."""
+
+    pixels: Tensor
+    targets: Tensor
+    unreadable: dict[str, str]
+
+    def pin_memory(self) -> "Batch":
+        """For the loader's asynchronous copies."""
+        return Batch(self.pixels.pin_memory(), self.targets.pin_memory(), self.unreadable)
+
+
+def collate(items: Sequence[dict[str, Any]]) -> Batch:
+    """Items to a batch, which is empty when none of them could be read."""
+    good = [item for item in items if "pixels" in item]
+    unreadable = {item["file"]: item["reason"] for item in items if "reason" in item}
+    if not good:
+        return Batch(torch.zeros(0, 3, 1, 1, dtype=torch.uint8), torch.zeros(0, 0), unreadable)
+    return Batch(
+        torch.stack([item["pixels"] for item in good]), torch.stack([item["target"] for item in good]), unreadable
+    )

@@ -1,0 +1,84 @@
+"""Listed images and the files on the disk."""
+
+import pytest
+
+from mining.errors import CorpusError
+
+
+def test_missing_images_stay_listed_without_a_size(photos, scanned, csv_file):
+    root = photos("a.jpg")
+    summary, rows = scanned(root, csv_file("file_name,labels", "a.jpg,cat", "gone.jpg,cat"))
+    assert [(r["file_name"], r["bytes"] is None) for r in rows] == [("a.jpg", False), ("gone.jpg", True)]
+    assert (summary.images, summary.missing) == (2, 1)
+    assert summary.notes == [
+        f"1 image is named by train.csv but not to be found under {root}, first 'gone.jpg'; "
+        "listed all the same, and quarantined when mined."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "on_disk"), [("caf\u00e9.jpg", "cafe\u0301.jpg"), ("cafe\u0301.jpg", "caf\u00e9.jpg")]
+)
+def test_another_unicode_form_is_found_and_kept_as_on_the_disk(photos, scanned, csv_file, listed, on_disk):
+    summary, rows = scanned(photos(on_disk), csv_file("file_name,labels", f"{listed},cat"))
+    assert [(r["file_name"], r["labels"]) for r in rows] == [(on_disk, ["cat"])]
+    assert (summary.missing, summary.unlisted) == (0, 0)
+
+
+def test_backslashes_of_another_system_are_understood(photos, scanned, csv_file):
+    assert scanned(photos("x/a.jpg"), csv_file("file_name", "x\\a.jpg"))[1][0]["file_name"] == "x/a.jpg"
+
+
+def test_a_listed_file_of_another_suffix_or_hidden_is_taken(photos, scanned, csv_file):
+    summary, _ = scanned(photos("a.gif", ".hidden/b.jpg"), csv_file("file_name", "a.gif", ".hidden/b.jpg"))
+    assert (summary.missing, summary.unlisted) == (0, 0)
+
+
+def test_a_listed_link_that_leads_out_counts_as_missing(photos, scanned, csv_file, tmp_path):
+    root = photos("a.jpg")
+    (tmp_path / "secret.jpg").write_bytes(b"x")
+    (root / "b.jpg").symlink_to(tmp_path / "secret.jpg")
+    summary, _ = scanned(root, csv_file("file_name", "a.jpg", "b.jpg"))
+    assert summary.missing == 1
+    assert any("target lies outside" in note for note in summary.notes)
+
+
+def test_a_folder_is_not_an_image(photos, scanned, csv_file):
+    root = photos("a.jpg")
+    (root / "b.jpg").mkdir()
+    assert scanned(root, csv_file("file_name", "a.jpg", "b.jpg"))[0].missing == 1
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "listed", "advice"),
+    [
+        ("images/a.jpg", "a.jpg", r"It is below \S+/photos/images: give --images \S+/photos/images\."),
+        ("a.jpg", "photos/a.jpg", r"give --images \S+/test_\S+\."),
+        ("a.png", "a.jpg", r"There is 'a.png': the names differ in the ending"),
+        ("A.JPG", "a.jpg", r"There is 'A.JPG': the names differ in the ending or in upper and lower case"),
+        ("a.jpg", "train/a.jpg", r"There is a 'a.jpg' in another folder"),
+    ],
+)
+def test_when_every_image_is_missing_the_error_advises(photos, scanned, csv_file, on_disk, listed, advice):
+    root = photos(on_disk)
+    with pytest.raises(CorpusError, match=r"None of the images that \S+ names is below \S+, first '\S+'\. .*" + advice):
+        scanned(root, csv_file("file_name,labels", f"{listed},cat"))
+
+
+def test_when_every_image_is_missing_and_nothing_is_near_the_first_is_named(photos, scanned, csv_file):
+    with pytest.raises(CorpusError, match=r"first 'b.jpg'\.$"):
+        scanned(photos("x.jpg"), csv_file("file_name,labels", "c.jpg,cat", "b.jpg,cat"))
+
+
+def test_when_all_images_are_links_that_lead_out_the_error_says_so(photos, scanned, csv_file, tmp_path):
+    root = photos()
+    (tmp_path / "a.png").write_bytes(b"x")
+    (root / "a.jpg").symlink_to(tmp_path / "a.png")
+    with pytest.raises(CorpusError, match=r"1 link .* not followed"):
+        scanned(root, csv_file("file_name", "a.jpg"))
+
+
+def test_check_files_false_looks_at_no_file(photos, scanned, csv_file):
+    summary, rows = scanned(photos("x.jpg"), csv_file("file_name,labels", "a.jpg,cat"), check_files=False)
+    assert (summary.images, summary.missing, summary.unlisted) == (1, 0, 0)
+    assert rows[0]["bytes"] is None
