@@ -73,7 +73,7 @@ class TrainOptions(Settings):
     precision: str = Field(default="auto", description="auto (16-mixed on GPU, 32 elsewhere) or any of Lightning's.")
 
 
-class TrainSettings(CorpusSettings, TrainOptions):
+class TrainSettings(TrainOptions, CorpusSettings):
     """Everything `boxmine train` needs."""
 
     out: Path = Field(description="Folder the model is written to.")
@@ -127,7 +127,7 @@ class MineOptions(Settings):
         return (value,) if isinstance(value, int | float) else value
 
 
-class MineSettings(CorpusSettings, MineOptions):
+class MineSettings(MineOptions, CorpusSettings):
     """Everything `boxmine mine` needs."""
 
     model: str = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")

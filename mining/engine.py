@@ -66,16 +66,15 @@ def mine_shard(run_dir: Path, shard: int, notify: Notify = lambda count: None) -
 def _miner(run_dir: Path) -> "Miner":
     # one model a process, however many shards it mines
     run = RunDirectory(run_dir)
-    return Miner(*load_model(run.model), run.settings(), use_labels=bool(run.read()["inputs"]["use_labels"]))
+    return Miner(*load_model(run.model), run.settings())
 
 
 class Miner:
     """A localizer with the settings to mine by."""
 
-    def __init__(self, localizer: Localizer, card: ModelCard, settings: MineSettings, *, use_labels: bool) -> None:
+    def __init__(self, localizer: Localizer, card: ModelCard, settings: MineSettings) -> None:
         self.card = card
         self.settings = settings
-        self.use_labels = use_labels
         self.device = resolve_device(settings.device)
         self.localizer = localizer.to(self.device).eval()
         self.workers = settings.workers or min(8, cores())
@@ -140,7 +139,7 @@ class Miner:
         pixels = read_image(self.settings.images / row["file_name"])
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         size = working_size(height, width, short_side=self.card.input_size)
-        known = row["labels"] if self.use_labels else None
+        known = row["labels"]
         return Prepared(
             place, row, resized(pixels, largest_size(size, self.settings.scales)), size, height, width,
             None if known is None else [self._index[name] for name in known],

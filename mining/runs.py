@@ -99,6 +99,11 @@ class RunDirectory:
         self.update(state="running", resumed=[*record.get("resumed", []), now()])
         return "resumed"
 
+    def discard_start(self) -> None:
+        """Take back a start that came to nothing, so that the corrected command may use the same folder."""
+        (self.path / RUN_FILE).unlink(missing_ok=True)
+        self.corpus.unlink(missing_ok=True)
+
     def update(self, **values: Any) -> None:
         """Write `values` over the record, whole or not at all."""
         record = self.read() if (self.path / RUN_FILE).exists() else {}

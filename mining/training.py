@@ -3,11 +3,13 @@
 import csv
 import logging
 import shutil
+import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import numpy as np
@@ -20,39 +22,18 @@ from torchmetrics.functional.classification import multiclass_accuracy, multilab
 from mining import backbones
 from mining.config import TrainSettings
 from mining.corpus import iter_shards
-from mining.errors import CorpusError, ModelError
-from mining.files import whole_file, write_json
+from mining.errors import CorpusError, ModelError, StorageError
+from mining.files import storage_errors, whole_file
 from mining.localizers.base import ClassificationLoss, Localizer, Objective
-from mining.models import CARD_FILE, ModelCard, build_localizer, save_model
+from mining.models import ModelCard, build_localizer, save_model
+from mining.results import TrainingSummary
 from mining.runs import cores, now, versions
 from mining.training_data import Batch, ImageDataset, LabelledImages, class_weights, collate, hold_back
 
 Progress = Callable[[int, int, str], None]
-RECORD_FILE = "training.json"
+CHECKPOINTS = "checkpoints"
 HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
-_NO_MATTER = {"out", "workers", "accelerator", "devices", "strategy"}
-
-
-@dataclass(frozen=True)
-class TrainingSummary:
-    """folder: of the model. epochs: trained. best_epoch: whose weights were kept (from 1).
-
-    metric: 'accuracy' or 'mean average precision' on the held-back images, value None without any.
-    unreadable: file name to reason, of the images left out.
-    """
-
-    folder: Path
-    images: int
-    validation_images: int
-    classes: int
-    objective: Objective
-    epochs: int
-    best_epoch: int
-    metric: str
-    value: float | None
-    seconds: float
-    unreadable: dict[str, str]
 
 
 class Fitting(lightning.LightningModule):
@@ -185,20 +166,173 @@ def fit(
     corpus: the corpus table. category_ids: id of each class in the annotations.
     Raises CorpusError or ModelError; InputErrors name the remedy.
     """
-    started = torch.cuda.Event if False else None
-    del started
     images = labelled_images(corpus, settings, objective)
-    _refuse_useless(settings)
+    if settings.freeze and settings.weights == "none":
+        raise ModelError(
+            "A frozen backbone without pretrained weights learns nothing; give --no-freeze, or leave --weights alone."
+        )
     training, validation = hold_back(images, settings.validation_share, settings.seed)
-    lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    card = _card(settings, images, objective, category_ids)
-    localizer, _ = build_localizer(card, weights=settings.weights)
-    card = ModelCard(**{**asdict(card), "normalisation": localizer.backbone.normalisation})
-    if settings.freeze:
-        localizer.freeze_backbone()
-    weights = class_weights(training.targets, objective) if settings.balance else None
-    loaders = [_loader(settings, part, card.input_size, augment=part is training) for part in (training, validation)]
-    module = Fitting(localizer, ClassificationLoss(objective, weights), settings, settings.epochs * len(loaders[0]))
-    trainer, best = _trainer(settings, progress, validated=len(validation) > 0)
-    _run(trainer, module, loaders, settings.out / "checkpoints" / "last.ckpt", validated=len(validation) > 0)
-    return _finish(settings, module, trainer, best, card, len(training), len(validation))
+    with _quiet():
+        lightning.seed_everything(settings.seed, workers=True, verbose=False)
+        card = _card(settings, images.classes, objective, category_ids)
+        localizer, _ = build_localizer(card, weights=settings.weights)
+        if settings.freeze:
+            localizer.freeze_backbone()
+        weights = class_weights(training.targets, objective) if settings.balance else None
+        batches = _loader(settings, training, card.input_size, augment=True)
+        held_back = _loader(settings, validation, card.input_size, augment=False) if len(validation) else None
+        module = Fitting(localizer, ClassificationLoss(objective, weights), settings, settings.epochs * len(batches))
+        trainer, best = _trainer(settings, progress, validated=held_back is not None)
+        seconds = _run(trainer, module, batches, held_back, settings.out / CHECKPOINTS / "last.ckpt")
+    if len(module.unreadable) >= len(images):
+        raise CorpusError(
+            f"None of the {len(images)} images could be read, e.g. {next(iter(module.unreadable.values()))}"
+        )
+    return _finish(settings, module, trainer, best, card, (len(training), len(validation)), seconds)
+
+
+def _card(
+    settings: TrainSettings, classes: list[str], objective: Objective, category_ids: Mapping[str, int]
+) -> ModelCard:
+    return ModelCard(
+        localizer=settings.localizer,
+        backbone=settings.backbone,
+        objective=objective,
+        classes=[{"id": category_ids[name], "name": name} for name in classes],
+        input_size=backbones.spec_of(settings.backbone).input_size,
+        normalisation={},
+    )
+
+
+def _loader(settings: TrainSettings, images: LabelledImages, size: int, *, augment: bool) -> DataLoader[Any]:
+    workers = min(8, cores()) if settings.workers is None else settings.workers
+    return DataLoader(
+        ImageDataset(images, size, augment=augment),
+        batch_size=settings.batch_size,
+        shuffle=augment,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        drop_last=augment and len(images) > settings.batch_size and not settings.freeze,
+    )
+
+
+def _trainer(
+    settings: TrainSettings, progress: Progress, *, validated: bool
+) -> tuple[lightning.Trainer, ModelCheckpoint]:
+    monitor = "val_loss" if validated else "train_loss"
+    best = ModelCheckpoint(
+        settings.out / CHECKPOINTS, "best", monitor=monitor, save_last=True, enable_version_counter=False
+    )
+    callbacks: list[Callback] = [_Recorder(progress, settings.out), best]
+    if validated:
+        callbacks.append(EarlyStopping(monitor, patience=settings.patience))
+    precision = settings.precision
+    if precision == "auto":
+        precision = "16-mixed" if torch.cuda.is_available() and settings.accelerator in ("auto", "gpu") else "32-true"
+    trainer = lightning.Trainer(
+        accelerator=settings.accelerator,
+        devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
+        strategy=settings.strategy,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=settings.epochs,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=settings.out,
+    )
+    return trainer, best
+
+
+def _run(
+    trainer: lightning.Trainer,
+    module: Fitting,
+    batches: DataLoader[Any],
+    held_back: DataLoader[Any] | None,
+    last: Path,
+) -> float:
+    started = time.monotonic()
+    try:
+        with storage_errors(last):
+            trainer.fit(module, batches, held_back, ckpt_path=last if last.is_file() else None, weights_only=True)
+    except RuntimeError as error:
+        if "PytorchStreamWriter" in str(error) or "No space left" in str(error):  # how torch says a full disk
+            raise StorageError(f"Cannot write {last}: {str(error).splitlines()[0]} Make room and try again.") from error
+        raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return time.monotonic() - started
+
+
+def _finish(
+    settings: TrainSettings,
+    module: Fitting,
+    trainer: lightning.Trainer,
+    best: ModelCheckpoint,
+    card: ModelCard,
+    sizes: tuple[int, int],
+    seconds: float,
+) -> TrainingSummary:
+    rows = read_history(settings.out / HISTORY_FILE)
+    kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(kept["state_dict"])
+    chosen = next((row for row in rows if int(row["epoch"]) == int(kept["epoch"]) + 1), {})
+    metric = "accuracy" if card.objective == "single" else "mean average precision"
+    value = float(chosen["val_metric"]) if chosen.get("val_metric") else None
+    summary = TrainingSummary(
+        settings.out, *sizes, len(card.classes), card.objective, len(rows), int(kept["epoch"]) + 1, metric, value,
+        round(seconds, 1), dict(sorted(module.unreadable.items())),
+    )  # fmt: skip
+    if trainer.is_global_zero:
+        draw_curves(rows, settings.out / CURVES_FILE, metric)
+        record = {
+            **{name: item for name, item in asdict(summary).items() if name != "folder"},
+            "settings": settings.model_dump(mode="json", exclude={"out"}),
+            "versions": versions(), "finished": now(),
+        }  # fmt: skip
+        localizer = module.localizer
+        save_model(
+            settings.out, localizer,
+            replace(card, normalisation=localizer.backbone.normalisation, training=record),
+        )  # fmt: skip
+        shutil.rmtree(settings.out / CHECKPOINTS, ignore_errors=True)
+    return summary
+
+
+def draw_curves(rows: list[dict[str, str]], path: Path, metric: str) -> None:
+    """Loss and metric by epoch, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    losses, metrics = figure.subplots(1, 2)
+    for axes, names in ((losses, ("train_loss", "val_loss")), (metrics, ("val_metric",))):
+        for name in names:
+            points = [(int(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+    losses.set_ylabel("loss")
+    losses.legend()
+    metrics.set_ylabel(f"{metric} (held back)")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's hints are for its developers; errors still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -16,7 +16,7 @@ from mining.errors import ImageError
 from mining.images import read_image, resized, working_size
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A  # noqa: E402  (it looks for updates when it is imported)
+import albumentations as A
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ def hold_back(images: LabelledImages, share: float, seed: int) -> tuple[Labelled
     """Split off about `share` of the images for validation, at random; no class loses its last training image."""
     left = images.targets.sum(axis=0)
     wanted = round(share * len(images))
-    held = []
+    held: list[int] = []
     for row in np.random.default_rng(seed).permutation(len(images)):
         own = images.targets[row] > 0
         if len(held) < wanted and (left[own] > 1).all():
-            held.append(row)
+            held.append(int(row))
             left -= images.targets[row]
     kept = np.setdiff1d(np.arange(len(images)), held)
     return images[kept], images[np.array(sorted(held), dtype=np.intp)]

@@ -1,0 +1,316 @@
+"""The command line. Exit codes: 0 done, 1 a bug, 2 wrong usage or bad input, 3 done with quarantined images,
+4 stopped and resumable.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from flows.terminal import ProgressView, err, print_table
+from mining import __version__
+from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, parse, read_recipe
+from mining.errors import BoxmineError, InputError, RunStoppedError
+
+app = App(
+    name="boxmine",
+    version=__version__,
+    help="Point it at images that have class names at most; get back boxes that a detector can be trained on.",
+    end_of_options_delimiter="",
+)
+Flat = Parameter(name="*")
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the answer as JSON on stdout.")]
+
+
+@app.command
+def train(settings: Annotated[TrainSettings, Flat], *, as_json: Json = False) -> int:
+    """Train a localizer from image-level labels."""
+    from flows import train as flow
+    from flows.running import run_flow
+
+    with ProgressView():
+        summary = run_flow(flow.train, settings)
+    if as_json:
+        _print_json(asdict(summary))
+    else:
+        value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
+        err.print(f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.")
+        err.print(f"The model is in {summary.folder}.")
+    return _quarantine_code(len(summary.unreadable), next(iter(summary.unreadable.values()), ""))
+
+
+@app.command
+def mine(*, settings: Annotated[MineSettings, Flat], as_json: Json = False) -> int:
+    """Mine boxes from images; the same command carries on where it was stopped."""
+    from flows import mine as flow
+    from flows.running import run_flow
+
+    with ProgressView():
+        summary = run_flow(flow.mine, settings)
+    return _mined(summary, as_json=as_json)
+
+
+@app.command
+def score(run_dir: Path, /, *, truth: Path, as_json: Json = False) -> int:
+    """Score a finished run against a truth (COCO JSON with boxes).
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    truth
+        COCO JSON with boxes.
+    as_json
+        Print scores.json on stdout.
+    """
+    from flows import score as flow
+    from flows.running import run_flow
+
+    scores = run_flow(flow.score, parse(ScoreSettings, {"run": run_dir, "truth": truth}))
+    _print_json(scores) if as_json else _print_scores(scores)
+    return 0
+
+
+@app.command
+def run(
+    recipe: Path,
+    /,
+    *,
+    out: Path | None = None,
+    changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    as_json: Json = False,
+) -> int:
+    """Train, mine, score and report, as a recipe says.
+
+    Parameters
+    ----------
+    recipe
+        YAML file: out, corpus, train or model, mine, truth.
+    out
+        Run directory, instead of the recipe's.
+    changes
+        key=value on top of the recipe, e.g. --set train.epochs=5.
+    as_json
+        Print the counts and scores on stdout.
+    """
+    values = read_recipe(recipe, dict(_key_value(change) for change in changes or []))
+    if out is not None:
+        values["out"] = str(out)
+    return _run_recipe(parse(RunSettings, values), as_json=as_json)
+
+
+@app.command
+def demo(*, out: Path = Path("runs/demo"), images: int = 160, seed: int = 0) -> int:
+    """Generate a corpus with exact truth, train, mine, score, and write the report.
+
+    Parameters
+    ----------
+    out
+        Folder for the corpus and the run.
+    images
+        Images to generate.
+    seed
+        Seed of the corpus and the training.
+    """
+    from tasks.demo import generate_corpus
+
+    corpus = generate_corpus(out / "corpus", images=images, seed=seed)
+    values = {
+        "out": out / "run",
+        "corpus": {"images": corpus / "images", "labels": corpus / "labels.csv"},
+        "train": {"seed": seed},
+        "truth": corpus / "truth.json",
+    }
+    return _run_recipe(parse(RunSettings, values), as_json=False)
+
+
+@app.command
+def report(run_dir: Path, /, *, truth: Path | None = None) -> int:
+    """Write the page to look at first: report/index.html of a finished run.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    truth
+        COCO JSON with boxes, to draw the truth; by default the one the run was scored against.
+    """
+    from tasks.reporting import write_report
+
+    err.print(f"The report is {write_report(run_dir, truth)}.")
+    return 0
+
+
+@app.command
+def export(
+    run_dir: Path,
+    /,
+    *,
+    format: Literal["coco", "yolo", "voc"],
+    out: Path,
+    min_score: float = 0.0,
+    copy: bool = False,
+    val_share: float = 0.1,
+    include_empty: bool = False,
+) -> int:
+    """Write a finished run as a detector's training set.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    format
+        coco, yolo (Ultralytics layout) or voc.
+    out
+        New folder.
+    min_score
+        Boxes that score below are left out.
+    copy
+        Copy the images instead of hard-linking them.
+    val_share
+        Share of images for validation where the corpus has no splits.
+    include_empty
+        Take images without a box as negatives too.
+    """
+    from tasks.exporting import export_run
+
+    summary = export_run(
+        run_dir, format, out, min_score=min_score, copy=copy, val_share=val_share, include_empty=include_empty
+    )
+    dropped = f" ({summary.dropped_by_score} below {min_score} left out)" if summary.dropped_by_score else ""
+    err.print(f"{summary.boxes} boxes on {summary.images} images{dropped} are in {summary.out}.")
+    return 0
+
+
+@app.command
+def status(run_dir: Path, /, *, as_json: Json = False) -> int:
+    """Where a run stands, without any server.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    as_json
+        Print it as JSON on stdout.
+    """
+    from tasks.mining import run_status
+
+    found = run_status(run_dir)
+    if as_json:
+        _print_json(found)
+    else:
+        err.print(f"{run_dir}: {found['state']}, {found['done']} of {found['images']} images done.")
+    return 0
+
+
+@app.command
+def localizers() -> int:
+    """List the localizers, one line each."""
+    from tasks.listing import localizer_lines
+
+    print("\n".join(localizer_lines()))
+    return 0
+
+
+@app.command
+def backbones() -> int:
+    """List the backbones, one line each."""
+    from tasks.listing import backbone_lines
+
+    print("\n".join(backbone_lines()))
+    return 0
+
+
+def main() -> None:
+    """The console script."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(tokens: list[str]) -> int:
+    """Run one command line; gives its exit code, errors told in one sentence on stderr."""
+    try:
+        return app(_spread_lists(tokens), exit_on_error=False, print_error=False, result_action="return_value") or 0
+    except CycloptsError as error:
+        err.print(f"boxmine: {' '.join(str(error).split())} See `boxmine --help`.")
+        return InputError.exit_code
+    except BoxmineError as error:
+        err.print(f"boxmine: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        err.print("boxmine: Stopped. What is finished is kept; give the same command again to carry on.")
+        return RunStoppedError.exit_code
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _spread_lists(tokens: list[str]) -> list[str]:
+    """`--scales 1,1.5,2` as the parser wants it: the option once a value."""
+    spread: list[str] = []
+    rest = iter(tokens)
+    for token in rest:
+        name, _, value = token.partition("=")
+        if name != "--scales":
+            spread.append(token)
+            continue
+        parts = [part for part in (value or next(rest, "")).split(",") if part.strip()]
+        spread += [text for part in parts for text in ("--scales", part.strip())] or ["--scales"]
+    return spread
+
+
+def _key_value(change: str) -> tuple[str, str]:
+    key, equals, value = change.partition("=")
+    if not equals:
+        raise InputError(f"--set {change}: expected key=value, e.g. --set train.epochs=5.")
+    return key, value
+
+
+def _run_recipe(settings: RunSettings, *, as_json: bool) -> int:
+    from flows import run as flow
+    from flows.running import run_flow
+
+    with ProgressView():
+        summary, scores = run_flow(flow.run, settings)
+    code = _mined(summary, as_json=False)
+    if as_json:
+        _print_json({**asdict(summary), "scores": scores})
+    elif scores is not None:
+        _print_scores(scores)
+    err.print(f"The report is {summary.run / 'report' / 'index.html'}.")
+    return code
+
+
+def _mined(summary: Any, *, as_json: bool) -> int:
+    if as_json:
+        _print_json(asdict(summary))
+    states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(summary.states.items()))
+    err.print(f"{summary.boxes} boxes on {summary.images} images ({states}).")
+    err.print(f"They are in {summary.run / 'annotations.parquet'} and annotations.json beside it.")
+    reasons = summary.run / "quarantine.parquet"
+    return _quarantine_code(summary.quarantined, f"the reasons are in {reasons}")
+
+
+def _quarantine_code(count: int, reason: str) -> int:
+    if count:
+        err.print(f"{count} image{'s' if count > 1 else ''} could not be used: {reason}")
+    return 3 if count else 0
+
+
+def _print_scores(scores: dict[str, Any]) -> None:
+    from tasks.scoring import score_table
+
+    print_table(score_table(scores), ("figure", "value", "meaning"))
+    for note in scores["notes"]:
+        err.print(note)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))

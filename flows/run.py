@@ -1,0 +1,22 @@
+"""A recipe from images to scored boxes and their report."""
+
+from typing import Any
+
+from flows.mine import mine
+from mining.config import RunSettings, ScoreSettings
+from mining.results import MineSummary
+from tasks.reporting import write_report
+from tasks.scoring import score_boxes
+from tasks.training import train_localizer
+
+
+def run(settings: RunSettings) -> tuple[MineSummary, dict[str, Any] | None]:
+    """Train unless the recipe names a model, mine, score where there is a truth, write the report."""
+    if settings.model is None:
+        train_localizer(settings.train_settings())
+    summary = mine(settings.mine_settings())
+    scores = None
+    if settings.truth is not None:
+        scores = score_boxes(ScoreSettings(run=settings.out, truth=settings.truth))
+    write_report(settings.out, settings.truth)
+    return summary, scores

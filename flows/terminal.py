@@ -1,0 +1,52 @@
+"""What a person at a terminal sees: a bar while work runs, plain lines elsewhere, errors in one sentence."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tasks.progress import listen
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+_LINE_EVERY_SECONDS = 10.0
+
+
+class ProgressView:
+    """Shows the stages of a job on stderr. Use as a context."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=err)
+        self._stages: dict[str, TaskID] = {}
+        self._last_line = 0.0
+
+    def __enter__(self) -> "ProgressView":
+        listen(self._bar_update if err.is_terminal else self._line)
+        if err.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _bar_update(self, stage: str, done: int, total: int, text: str) -> None:
+        if stage not in self._stages:
+            self._stages[stage] = self._bar.add_task(stage, total=total, text=text)
+        self._bar.update(self._stages[stage], completed=done, total=total, text=text)
+
+    def _line(self, stage: str, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if done >= total or now - self._last_line >= _LINE_EVERY_SECONDS:
+            self._last_line = now
+            err.print(f"{stage}: {done} of {total}" + (f", {text}" if text else ""))
+
+
+def print_table(rows: Sequence[tuple[str, str, str]], headings: tuple[str, str, str]) -> None:
+    """A table of names, values and meanings on stdout."""
+    table = Table(*headings, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,0 +1,10 @@
+"""Train a localizer from image-level labels."""
+
+from mining.config import TrainSettings
+from mining.results import TrainingSummary
+from tasks.training import train_localizer
+
+
+def train(settings: TrainSettings) -> TrainingSummary:
+    """Fit the localizer and write the model folder."""
+    return train_localizer(settings)

@@ -1,0 +1,247 @@
+"""The jobs behind the commands, step by step; each step can be done again without harm."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mining.annotations import write_coco_json
+from mining.config import CorpusSettings, MineSettings, ScoreSettings, TrainSettings
+from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
+from mining.errors import InputError, ModelError, RunError, did_you_mean
+from mining.files import sha256_of, sweep_temporary, whole_file, write_json
+from mining.models import CARD_FILE, PRETRAINED, ModelCard, put_model, read_card, unknown_classes
+from mining.parts import ImageOutcome, merge_parts, part_outcomes
+from mining.results import MinePlan, MineSummary, TrainingSummary
+from mining.runs import RunDirectory, now
+
+TRAINING_FILE = "training.json"
+_NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"}
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
+    """Scan the corpus and fit the localizer; an unfinished training of the same settings is carried on.
+
+    Raises ModelError when --out holds another model.
+    """
+    out = settings.out
+    asked = settings.model_dump(mode="json", exclude=_NO_MATTER_IN_TRAINING)
+    done = _earlier_training(out, asked)
+    from mining.training import fit
+
+    if done is not None:
+        return TrainingSummary(
+            folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder"}
+        )
+    with _training_lock(out):
+        sweep_temporary(out)
+        write_json(out / TRAINING_FILE, asked)
+        corpus = out / "checkpoints" / "corpus.parquet"
+        summary = _scanned(settings, corpus, settings.labels)
+        objective = settings.objective
+        if objective == "auto":
+            objective = "single" if summary.single_label else "multi"
+        result = fit(settings, corpus, objective=objective, category_ids=summary.category_ids, progress=progress)
+        (out / TRAINING_FILE).unlink(missing_ok=True)
+        return result
+
+
+def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    if out.is_file():
+        raise ModelError(f"--out {out} is a file; give a folder.")
+    if (out / CARD_FILE).exists():
+        training = read_card(out).training
+        found = {k: v for k, v in training.get("settings", {}).items() if k not in _NO_MATTER_IN_TRAINING}
+        _refuse_difference(out, found, asked, "a finished model")
+        return training
+    if (out / TRAINING_FILE).exists():
+        _refuse_difference(out, json.loads((out / TRAINING_FILE).read_text("utf-8")), asked, "an unfinished training")
+    return None
+
+
+def _refuse_difference(out: Path, found: dict[str, Any], asked: dict[str, Any], what: str) -> None:
+    for name in asked:
+        if found.get(name) != asked[name]:
+            raise ModelError(
+                f"{out} holds {what} of other settings: its {name} is {found.get(name)!r}, "
+                f"this command's is {asked[name]!r}. Give another --out, or delete the folder."
+            )
+
+
+@contextmanager
+def _training_lock(out: Path) -> Iterator[None]:
+    # Lightning's DDP starts the same command once more a device: only the first holds the lock
+    with nullcontext() if "LOCAL_RANK" in os.environ else RunDirectory(out).lock():
+        yield
+
+
+# --- mining ----------------------------------------------------------------------------------------------------------
+
+
+def plan_mining(settings: MineSettings) -> MinePlan:
+    """Open the run directory: record, model, corpus table; and see what is left to do.
+
+    Raises RunError, CorpusError or ModelError, each with the remedy.
+    """
+    run = RunDirectory(settings.out)
+    card, digest = _card_and_digest(settings)
+    identity = {"model_sha256": digest, "labels_sha256": _digest(settings.labels)}
+    stage = run.open(settings, identity)
+    notes: list[str] = []
+    if stage != "finished" and not run.corpus.exists():
+        try:
+            put_model(settings.model, run.model)
+            notes = list(_scan(settings, run, card or read_card(run.model)).notes)
+        except InputError:
+            run.discard_start()
+            raise
+    return _plan(run, notes, finished=stage == "finished")
+
+
+def _card_and_digest(settings: MineSettings) -> tuple[ModelCard | None, str]:
+    if settings.model.startswith(PRETRAINED):
+        return None, settings.model
+    card = read_card(Path(settings.model))
+    return card, card.weights_sha256
+
+
+def _digest(labels: Path | None) -> str | None:
+    return sha256_of(labels) if labels is not None and labels.is_file() else None
+
+
+def _scan(settings: MineSettings, run: RunDirectory, card: ModelCard) -> CorpusSummary:
+    summary = _scanned(settings, run.corpus, settings.labels, settings.shard_size)
+    unknown = unknown_classes(list(summary.classes), card)
+    if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
+        # folders that name no class of the model are albums, not labels
+        summary = _scanned(settings, run.corpus, Path("none"), settings.shard_size)
+        unknown = []
+    if unknown:
+        run.corpus.unlink()
+        raise ModelError(_unknown_class_sentence(unknown, card, settings))
+    return summary
+
+
+def _scanned(settings: CorpusSettings, out: Path, labels: Path | None, shard_size: int = 256) -> CorpusSummary:
+    listing: Path | Literal["none"] | None = "none" if str(labels) == "none" else labels
+    return scan(settings.images, listing, out, split=settings.split, shard_size=shard_size)
+
+
+def _unknown_class_sentence(unknown: list[str], card: ModelCard, settings: MineSettings) -> str:
+    return (
+        f"The model {settings.model} does not know the class {unknown[0]!r} of {settings.labels or settings.images}: "
+        f"{did_you_mean(unknown[0], card.class_names)} Mine with --labels none to let the model name the classes."
+    )
+
+
+def _plan(run: RunDirectory, notes: list[str], *, finished: bool) -> MinePlan:
+    images = read_summary(run.corpus).images
+    if finished:
+        return MinePlan(run.path, images, images, [], True, notes)
+    size = run.settings().shard_size
+    total = shard_count(run.corpus)
+    done = {shard for shard in range(total) if run.part(shard).exists() and part_outcomes(run.part(shard)) is not None}
+    done_images = sum(min(size, images - shard * size) for shard in done)
+    return MinePlan(run.path, images, done_images, [s for s in range(total) if s not in done], False, notes)
+
+
+def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
+    """Merge the parts into the tables and the COCO file, and close the run. Raises RunError while a part is missing."""
+    run = RunDirectory(run_dir)
+    record = run.read()
+    if record["state"] == "finished":
+        return summary_of(run)
+    started = time.monotonic()
+    total = shard_count(run.corpus)
+    parts = [run.part(shard) for shard in range(total)]
+    missing = [part for part in parts if not part.exists()]
+    if missing:
+        raise RunError(f"{missing[0]} is missing; give the `boxmine mine` command of {run_dir} again.")
+    states: Counter[str] = Counter()
+    _write_quarantine(run, parts)
+    update(run.corpus, run.corpus, (_changes(part, states) for part in parts))
+    boxes = merge_parts(parts, run.annotations)
+    card = read_card(run.model)
+    info = {"description": f"pseudo-annotations of {run.path.name}", "version": record["versions"]["boxmine"]}
+    write_coco_json(run.coco, corpus=run.corpus, annotations=run.annotations, categories=card.classes, info=info)
+    run.update(
+        state="finished", finished=now(),
+        counts={"images": sum(states.values()), "boxes": boxes, "classes": len(card.classes), "states": dict(states)},
+        seconds={"mining": round(seconds, 2), "finishing": round(time.monotonic() - started, 2)},
+    )  # fmt: skip
+    return summary_of(run)
+
+
+def stop_mining(run_dir: Path) -> None:
+    """Note that the run was interrupted; the same command carries on."""
+    run = RunDirectory(run_dir)
+    if (run_dir / "run.json").exists() and not run.is_finished():
+        run.update(state="stopped", stopped=now())
+
+
+def summary_of(run: RunDirectory) -> MineSummary:
+    """The summary of a finished run, from its record."""
+    record = run.need_finished()
+    counts = record["counts"]
+    return MineSummary(
+        run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"]
+    )
+
+
+def _changes(part: Path, states: "Counter[str]") -> dict[int, tuple[str, int | None, int | None]]:
+    outcomes = _outcomes(part)
+    states.update(outcome.state for outcome in outcomes)
+    return {outcome.image_id: (outcome.state, outcome.width, outcome.height) for outcome in outcomes}
+
+
+def _outcomes(part: Path) -> list[ImageOutcome]:
+    outcomes = part_outcomes(part)
+    if outcomes is None:
+        raise RunError(f"{part} is damaged; delete it and give the `boxmine mine` command again.")
+    return outcomes
+
+
+def _write_quarantine(run: RunDirectory, parts: list[Path]) -> None:
+    with whole_file(run.quarantine) as temporary, pq.ParquetWriter(temporary, QUARANTINE_SCHEMA) as writer:
+        for part in parts:
+            rows = [
+                {name: value for name, value in asdict(outcome).items() if name in QUARANTINE_SCHEMA.names}
+                for outcome in _outcomes(part)
+                if outcome.state == "quarantined"
+            ]
+            if rows:
+                writer.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+
+
+# --- scoring ---------------------------------------------------------------------------------------------------------
+
+
+def score(settings: ScoreSettings) -> dict[str, Any]:
+    """Score a finished run against a truth and write scores.json. Raises RunError or ScoringError."""
+    from mining.scoring import score_run, write_scores
+
+    RunDirectory(settings.run).need_finished()
+    scores = score_run(settings.run, settings.truth)
+    write_scores(settings.run, scores)
+    return scores
+
+
+def status(run_dir: Path) -> dict[str, Any]:
+    """Where a run stands: state, images in all, images done. Raises RunError."""
+    run = RunDirectory(run_dir)
+    record = run.read()
+    if not run.corpus.exists():
+        return {"state": record["state"], "images": 0, "done": 0}
+    plan = _plan(run, [], finished=record["state"] == "finished")
+    return {"state": record["state"], "images": plan.images, "done": plan.done_images}

@@ -1,0 +1,55 @@
+"""What the jobs give back: small records that tell people and flows what happened."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """folder: of the model. epochs: trained. best_epoch: whose weights were kept (from 1).
+
+    metric: 'accuracy' or 'mean average precision' on the held-back images, value None without any.
+    unreadable: file name to reason, of the images left out.
+    """
+
+    folder: Path
+    images: int
+    validation_images: int
+    classes: int
+    objective: Literal["single", "multi"]
+    epochs: int
+    best_epoch: int
+    metric: str
+    value: float | None
+    seconds: float
+    unreadable: dict[str, str]
+
+
+@dataclass(frozen=True)
+class MinePlan:
+    """What is to be mined: shards still open, images in all and done; finished: nothing is left to do."""
+
+    run: Path
+    images: int
+    done_images: int
+    shards: list[int]
+    finished: bool
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class MineSummary:
+    """What a finished run holds. states: images by state (see the corpus schema)."""
+
+    run: Path
+    images: int
+    boxes: int
+    classes: int
+    states: dict[str, int]
+    seconds: float
+
+    @property
+    def quarantined(self) -> int:
+        """Images that could not be used."""
+        return self.states.get("quarantined", 0)

@@ -1,0 +1,18 @@
+"""Write the page a person looks at first."""
+
+from pathlib import Path
+
+from tasks.orchestration import orchestrated, step
+
+
+@step(name="report")
+def write_report(run: Path, truth: Path | None = None) -> Path:
+    """Write report/index.html of a finished run; gives its path."""
+    from mining.audit import write_report as write
+
+    page = write(run, truth)
+    if orchestrated():
+        from prefect.artifacts import create_markdown_artifact
+
+        create_markdown_artifact(f"The report of run `{run.name}` is at `{page}`.", key="report")
+    return page
