@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
 
 from flows.terminal import ProgressView, err, print_table
 from mining import __version__
-from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, parse, read_recipe
+from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, faults_in_words, parse, read_recipe
 from mining.errors import BoxmineError, InputError, RunStoppedError
 
 app = App(
@@ -238,7 +239,7 @@ def run_command(tokens: list[str]) -> int:
     try:
         return app(_spread_lists(tokens), exit_on_error=False, print_error=False, result_action="return_value") or 0
     except CycloptsError as error:
-        err.print(f"boxmine: {' '.join(str(error).split())} See `boxmine --help`.")
+        err.print(f"boxmine: {_usage_fault(error)} See `boxmine --help`.")
         return InputError.exit_code
     except BoxmineError as error:
         err.print(f"boxmine: {error}")
@@ -246,6 +247,12 @@ def run_command(tokens: list[str]) -> int:
     except KeyboardInterrupt:
         err.print("boxmine: Stopped. What is finished is kept; give the same command again to carry on.")
         return RunStoppedError.exit_code
+
+
+def _usage_fault(error: CycloptsError) -> str:
+    if isinstance(error.__cause__, ValidationError):
+        return faults_in_words(MineSettings, error.__cause__)
+    return " ".join(str(error).split())
 
 
 def _terminate(*_: object) -> None:

@@ -172,7 +172,12 @@ def parse(kind: type[S], values: dict[str, Any]) -> S:
     try:
         return kind(**values)
     except ValidationError as error:
-        raise InputError(" ".join(_sentence(kind, fault) for fault in error.errors())) from None
+        raise InputError(faults_in_words(kind, error)) from None
+
+
+def faults_in_words(kind: type[Settings], error: ValidationError) -> str:
+    """One sentence a fault, with the value given and, for unknown names, the nearest known one."""
+    return " ".join(_sentence(kind, fault) for fault in error.errors())
 
 
 def _sentence(kind: type[Settings], fault: Any) -> str:

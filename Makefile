@@ -1,0 +1,50 @@
+# Everything runs in .venv/, which is made on first use and made again only when pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: help demo test test-all check format bench wheel clean
+
+help:                ## List what can be made
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "boxmine needs Python 3.11 or newer")'
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	# reads exported YOLO sets in a test; without its dependencies, which would bring a second OpenCV
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps ultralytics ultralytics-thop
+	touch $@
+
+demo: $(READY)       ## Generate a corpus, train, mine, score, and write a report to look at
+	$(BIN)/boxmine demo --out runs/demo
+
+test: $(READY)       ## All tests that end within minutes
+	$(BIN)/pytest -m 'not slow'
+
+test-all: $(READY)   ## All tests, with training on real photos and many kills
+	$(BIN)/pytest
+
+check: $(READY)      ## Format, lint, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)     ## Put the code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)      ## Measure; a table on the terminal and build/bench.json
+	$(BIN)/python tests/benchmarks/bench.py
+
+wheel: $(READY)      ## Build the wheel into dist/
+	$(BIN)/uv build --quiet --wheel --out-dir dist
+
+clean:               ## Remove what was built, but not the environment
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
