@@ -213,14 +213,23 @@ def read_recipe(path: Path, changes: dict[str, str] | None = None) -> dict[str, 
         raise InputError(f"{path} must hold settings as `name: value` lines, e.g. `out: runs/first`.")
     _anchor_paths(values, path.parent)
     for dotted, text in (changes or {}).items():
-        _put(values, dotted, yaml.safe_load(text))
+        _put(values, dotted, _read_change(dotted, text))
     return values
+
+
+def _read_change(dotted: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {dotted}: {text!r} is not YAML: {' '.join(str(error).split())}.") from None
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     places = [(values, "out"), (values, "truth"), (values, "model")]
     if isinstance(values.get("corpus"), dict):
         places += [(values["corpus"], "images"), (values["corpus"], "labels")]
+    if isinstance(values.get("train"), dict) and values["train"].get("weights") != "imagenet":
+        places.append((values["train"], "weights"))
     for holder, name in places:
         text = holder.get(name)
         if isinstance(text, str) and text != "none" and not text.startswith("pretrained:"):

@@ -19,6 +19,9 @@ _DISK_REFUSED = {
     errno.EACCES: "writing is not permitted",
     errno.EPERM: "writing is not permitted",
     errno.EFBIG: "the file would be too large for the file system",
+    errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.EEXIST: "a file stands where a folder is needed",
+    errno.EISDIR: "a folder stands where the file is to go",
 }
 
 
@@ -32,8 +35,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise StorageError(
-            f"Cannot write {path}: {reason}. Make room (or mend the permissions) and give the same command again; "
-            "what is finished is kept."
+            f"Cannot write {path}: {reason}. Make room (or mend the path or its permissions) and give the same command "
+            "again; what is finished is kept."
         ) from error
 
 

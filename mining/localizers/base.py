@@ -106,4 +106,6 @@ def chosen_classes(classes: ClassChoice, logits: Tensor) -> Tensor:
 def pad_classes(lists: list[list[int]]) -> Tensor:
     """Ragged class lists to (B, K) int64, NO_CLASS at the end of the shorter ones."""
     width = max((len(one) for one in lists), default=0)
-    return torch.tensor([one + [NO_CLASS] * (width - len(one)) for one in lists], dtype=torch.int64).view(-1, width)
+    return torch.tensor([one + [NO_CLASS] * (width - len(one)) for one in lists], dtype=torch.int64).view(
+        len(lists), width
+    )

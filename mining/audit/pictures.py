@@ -1,0 +1,169 @@
+"""A pair as a picture: photo, activation map and boxes, each a layer of its own that the page can hide."""
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mining.audit.choosing import Pair
+from mining.config import MineSettings
+from mining.engine import Miner
+from mining.errors import ImageError, MapError, ModelError
+from mining.images import read_image, resized
+from mining.models import load_model
+from mining.regions import normalised
+from mining.runs import RunDirectory
+
+PHOTO_SIDE = 320
+JPEG_QUALITY = 80
+_HEAT_SIDE = 96  # the page draws it larger, smoothly
+_CONTOUR_SIDE = 160
+_LEVELS = 32
+# value, red, green, blue, opacity: apart from the colours of the boxes for every kind of colour vision
+_HEAT = np.array([[0, 90, 40, 200, 0], [0.25, 150, 40, 190, 70], [0.6, 220, 38, 127, 150], [1, 255, 170, 190, 205]])
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box on a picture, in percent of its width and height. label: its score, '' for a true box."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    label: str = ""
+    is_ignored: bool = False
+
+
+@dataclass(frozen=True)
+class Heat:
+    """An activation map. uri: PNG; outline: SVG path around what reaches the threshold, in `width` x `height`."""
+
+    uri: str
+    outline: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Everything the page shows of a pair."""
+
+    kind: str
+    pair: Pair
+    photo: str
+    width: int
+    height: int
+    heat: Heat | None
+    mined: list[Mark]
+    true: list[Mark]
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        boxes = f"{len(self.mined)} mined {'box' if len(self.mined) == 1 else 'boxes'} of {self.pair.category}"
+        true = "" if self.pair.truth is None else f" and {len(self.true)} true"
+        return f"Photo {self.pair.file_name} with {boxes}{true}"
+
+
+class Painter:
+    """Draws the pairs of one run; what cannot be drawn is told in `skipped` and `no_maps`."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.skipped: list[str] = []
+        self.no_maps = ""
+        self._settings: MineSettings = run.settings().model_copy(update={"device": "auto"})
+        self._miner: Miner | None = None
+        try:
+            self._miner = Miner(*load_model(run.model), self._settings)
+        except ModelError as error:
+            self.no_maps = str(error)
+
+    def tiles(self, pairs: Iterable[tuple[str, Pair]]) -> list[Tile]:
+        """The pictures of (kind, pair); an image that can no longer be read gives none."""
+        tiles = []
+        for kind, pair in pairs:
+            try:
+                tiles.append(self._tile(kind, pair))
+            except ImageError as error:
+                self.skipped.append(str(error))
+        return tiles
+
+    def _tile(self, kind: str, pair: Pair) -> Tile:
+        pixels = read_image(self._settings.images / pair.file_name)
+        height, width = int(pixels.shape[1]), int(pixels.shape[2])
+        small = resized(pixels, _within(height, width, PHOTO_SIDE))
+        mined = [_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
+        return Tile(
+            kind, pair, _photo(small), int(small.shape[2]), int(small.shape[1]), self._heat(pair), mined,
+            _true_marks(pair, width, height),
+        )  # fmt: skip
+
+    def _heat(self, pair: Pair) -> Heat | None:
+        if self._miner is None or pair.category not in self._miner.card.class_names:
+            return None
+        _, maps = self._miner.fused_maps({"image_id": 0, "file_name": pair.file_name}, [pair.category])
+        try:
+            level = normalised(maps[0].numpy(), self._settings.normalise)
+        except MapError:
+            return None
+        return None if level is None else _heat(level, self._settings.threshold)
+
+
+def _within(height: int, width: int, side: int) -> tuple[int, int]:
+    shrink = min(1.0, side / max(height, width))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
+def _mark(xyxy: Iterable[float], width: int, height: int, label: str = "", *, is_ignored: bool = False) -> Mark:
+    limits = (width, height, width, height)
+    x0, y0, x1, y1 = (100 * min(max(edge / limit, 0.0), 1.0) for edge, limit in zip(xyxy, limits, strict=True))
+    return Mark(round(x0, 2), round(y0, 2), round(x1 - x0, 2), round(y1 - y0, 2), label, is_ignored)
+
+
+def _true_marks(pair: Pair, width: int, height: int) -> list[Mark]:
+    if pair.truth is None:
+        return []
+    boxes = zip(pair.truth.xyxy.tolist(), pair.truth.is_ignored.tolist(), strict=True)
+    return [_mark(xyxy, width, height, is_ignored=ignored) for xyxy, ignored in boxes]
+
+
+def _photo(pixels: Tensor) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return _data_uri("image/jpeg", file)
+
+
+def _heat(level: NDArray[np.float32], threshold: float) -> Heat:
+    """level: (H, W) normalised map."""
+    small = _shrunk(level, _HEAT_SIDE)
+    picture = Image.fromarray((np.clip(small, 0, 1) * (_LEVELS - 1)).round().astype(np.uint8), "L").convert("P")
+    values = np.linspace(0, 1, _LEVELS)
+    channels = [np.interp(values, _HEAT[:, 0], _HEAT[:, channel]).round().astype(np.uint8) for channel in range(1, 5)]
+    picture.putpalette(np.stack(channels[:3], axis=1).tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True, bits=8, transparency=channels[3].tobytes())
+    outlined = _shrunk(level, _CONTOUR_SIDE)
+    return Heat(_data_uri("image/png", file), _outline(outlined >= threshold), outlined.shape[1], outlined.shape[0])
+
+
+def _shrunk(level: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    height, width = _within(*level.shape, side)
+    return np.asarray(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _outline(reaches: NDArray[np.bool_]) -> str:
+    contours, _ = cv2.findContours(reaches.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    smooth = (cv2.approxPolyDP(contour, 0.6, True)[:, 0] + 0.5 for contour in contours)
+    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in contour.tolist()) + "Z" for contour in smooth)
+
+
+def _data_uri(kind: str, file: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -1,0 +1,108 @@
+"""The report page of a finished run: one file that works from disk, with no network and no script."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mining.audit import words
+from mining.audit.charts import histogram
+from mining.audit.choosing import Pair, chosen_pairs
+from mining.audit.pictures import Painter
+from mining.audit.survey import Survey, survey_of
+from mining.audit.truths import TruthIndex, open_truth, read_scores, scored_truth
+from mining.files import whole_file
+from mining.models import read_card
+from mining.runs import RunDirectory
+
+MAX_TILES = 90
+_KINDS_A_CLASS = 3
+
+
+def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3, max_classes: int = 20) -> Path:
+    """Write report/index.html of a finished run, whole or not at all; gives its path.
+
+    truth: COCO JSON whose boxes are drawn beside the mined ones; by default the one the run was scored against,
+    where it is still found.
+    per_class: images of each kind (best, doubtful, worst) a class, fewer where the page would exceed MAX_TILES.
+    max_classes: classes shown in pictures, those with most boxes.
+    Raises RunError when the run is not finished, ScoringError when the truth cannot be used.
+    """
+    run = RunDirectory(run_dir)
+    record = run.need_finished()
+    scores = read_scores(run)
+    index = open_truth(truth or scored_truth(scores, record["config"]), run)
+    page = _rendered(**_content(run, record, scores, index, per_class=per_class, max_classes=max_classes))
+    with whole_file(run.report) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return run.report
+
+
+def _content(
+    run: RunDirectory,
+    record: dict[str, Any],
+    scores: dict[str, Any] | None,
+    truth: TruthIndex | None,
+    *,
+    per_class: int,
+    max_classes: int,
+) -> dict[str, Any]:
+    survey = survey_of(run.annotations)
+    states = record["counts"]["states"]
+    return {
+        "name": record["name"],
+        "described": words.described(run, record),
+        "details": words.details(run, record),
+        "counts": record["counts"],
+        "states": words.state_rows(states),
+        "quarantined": words.quarantined(run, states),
+        "quarantined_in_all": states.get("quarantined", 0),
+        "scores": words.scored(scores, survey.per_class),
+        "truth": truth,
+        "score_chart": histogram(survey.scores),
+        "size_chart": histogram(survey.sizes, truth.sizes() if truth else None),
+        "classes": survey.classes(),
+        **_gallery(run, survey, truth, per_class=per_class, max_classes=max_classes),
+    }
+
+
+def _gallery(
+    run: RunDirectory, survey: Survey, truth: TruthIndex | None, *, per_class: int, max_classes: int
+) -> dict[str, Any]:
+    usable = truth if truth is not None and len(truth) else None
+    shown = _classes_shown(run, survey, usable)
+    known = len(shown)
+    shown = shown[: max(1, min(max_classes, MAX_TILES // _KINDS_A_CLASS))]
+    each = max(1, min(per_class, MAX_TILES // (_KINDS_A_CLASS * max(1, len(shown)))))
+    cut = run.settings().class_cut
+    pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=cut) if shown else {}
+    painter = Painter(run)
+    gallery = [_of_class(name, survey, painter, pairs[name]) for name in shown]
+    return {
+        "gallery": gallery, "classes_known": known, "per_class": each, "is_ranked_by_truth": usable is not None,
+        "skipped": painter.skipped, "no_maps": painter.no_maps, "threshold": run.settings().threshold,
+    }  # fmt: skip
+
+
+def _classes_shown(run: RunDirectory, survey: Survey, truth: TruthIndex | None) -> list[str]:
+    """Most boxes first, then the model's classes that the truth has and the run never boxed."""
+    boxed = [name for name, _ in survey.classes()]
+    if truth is None:
+        return boxed
+    known = set(read_card(run.model).class_names) - set(boxed)
+    return boxed + [name for name in truth.classes() if name in known]
+
+
+def _of_class(name: str, survey: Survey, painter: Painter, pairs: list[tuple[str, Pair]]) -> dict[str, Any]:
+    return {"name": name, "boxes": survey.per_class[name], "tiles": painter.tiles(pairs)}
+
+
+def _rendered(**content: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("mining.audit"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(**content)

@@ -1,0 +1,115 @@
+"""What the page says of a run in words and figures."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from mining.corpus.schema import QUARANTINED, STATES
+from mining.models import read_card
+from mining.runs import RunDirectory
+from mining.scoring import table_rows
+
+Pairs = list[tuple[str, str]]
+_REASONS = 20
+
+
+def described(run: RunDirectory, record: Mapping[str, Any]) -> str:
+    """What was run, in sentences."""
+    config, card = record["config"], read_card(run.model)
+    labels = config.get("labels")
+    known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
+    split = f", split {config['split']}" if config.get("split") else ""
+    scales = ", ".join(f"{scale:g}" for scale in config["scales"])
+    return (
+        f"Images from {Path(config['images']).name}{known}{split}. Maps by {card.localizer} on {card.backbone}, "
+        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {plural(config['scales'])} "
+        f"{scales}; boxes cut where a map reaches {config['threshold']:g} of its range. {_when(record)}"
+    )
+
+
+def plural(values: list[Any]) -> str:
+    """'scale' or 'scales'."""
+    return "scale" if len(values) == 1 else "scales"
+
+
+def _when(record: Mapping[str, Any]) -> str:
+    started = datetime.fromisoformat(record["started"])
+    seconds = sum(record["seconds"].values())
+    return f"Started {started.day} {started:%B %Y at %H:%M} UTC; took {duration(seconds)}."
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words of a reader: '9.5 s', '1 min 42 s', '3 h 5 min'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def details(run: RunDirectory, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
+    """Groups of (name, value): settings, inputs, training, versions."""
+    card = read_card(run.model)
+    trained = {name: value for name, value in card.training.items() if isinstance(value, str | int | float)}
+    groups = {
+        "Settings": record["config"],
+        "Fingerprints of the inputs": record["inputs"],
+        "Training of the model": {"objective": card.objective, "input size, px": card.input_size, **trained},
+        "Versions": record["versions"],
+    }
+    return [(title, [(name, told(value)) for name, value in values.items()]) for title, values in groups.items()]
+
+
+def told(value: Any) -> str:
+    """A setting's value as a person writes it."""
+    if value is None:
+        return "not set"
+    if isinstance(value, list):
+        return ", ".join(told(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def state_rows(states: Mapping[str, int]) -> list[tuple[str, int, str]]:
+    """(state, number of images, meaning), the states that occur."""
+    return [(name.replace("_", " "), states[name], meaning) for name, meaning in STATES.items() if states.get(name)]
+
+
+def quarantined(run: RunDirectory, states: Mapping[str, int]) -> Pairs:
+    """(file name, reason) of the first images that could not be used."""
+    if not states.get(QUARANTINED) or not run.quarantine.is_file():
+        return []
+    with pq.ParquetFile(run.quarantine) as file:
+        batch = next(file.iter_batches(batch_size=_REASONS, columns=["file_name", "reason"]), None)
+    return [] if batch is None else [(row["file_name"], row["reason"]) for row in batch.to_pylist()]
+
+
+def scored(scores: dict[str, Any] | None, per_class: Mapping[str, int]) -> dict[str, Any] | None:
+    """What the page shows of scores.json; shares in percent."""
+    if scores is None:
+        return None
+    corloc, baselines = scores["corloc"], scores["baselines"]
+    bars = [("This run", corloc["value"]), ("A centred box of half the area", baselines["centred_half_area"]),
+            ("The whole image as box", baselines["whole_image"])]  # fmt: skip
+    return {
+        "rows": table_rows(scores),
+        "bars": [(name, 100 * value) for name, value in bars if value is not None],
+        "corloc": corloc, "truth": scores["truth"], "images": scores["images"], "notes": scores.get("notes", []),
+        "per_class": _class_rows(scores, per_class),
+    }  # fmt: skip
+
+
+def _class_rows(scores: dict[str, Any], per_class: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One row a class, lowest CorLoc first."""
+    precise = scores["coco"].get("per_class_AP50") or {}
+    rows = [
+        {"name": name, "value": _percent(one["value"]), "pairs": one["pairs"],
+         "ap50": _percent(precise.get(name)), "boxes": per_class.get(name, 0)}
+        for name, one in scores["corloc"]["per_class"].items()
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: (row["value"] is None, row["value"], row["name"]))
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

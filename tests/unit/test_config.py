@@ -1,0 +1,222 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from mining.config import (
+    CorpusSettings,
+    MineOptions,
+    MineSettings,
+    RunSettings,
+    TrainOptions,
+    TrainSettings,
+    parse,
+    read_recipe,
+)
+from mining.errors import InputError
+
+MINE = {"images": "photos", "model": "pretrained:efficientnet_lite0", "out": "run"}
+RECIPE = """\
+out: runs/first
+corpus:
+  images: photos
+  labels: /lists/train.csv
+train:
+  epochs: 3
+mine:
+  scales: [1, 2]
+truth: truth.json
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def faults(kind: type, **values: object) -> str:
+    with pytest.raises(InputError) as caught:
+        parse(kind, values)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [TrainOptions, MineOptions])
+def test_the_defaults_pass_their_own_validation(kind: type) -> None:
+    settings = kind()
+    assert kind.model_validate(settings.model_dump()) == settings
+    assert kind.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize("kind", [CorpusSettings, TrainSettings, MineSettings, RunSettings])
+def test_every_setting_says_what_it_is(kind: type) -> None:
+    groups = {"corpus", "train", "mine"}
+    assert [name for name, field in kind.model_fields.items() if not field.description and name not in groups] == []
+
+
+def test_settings_do_not_change_once_made() -> None:
+    settings = MineOptions()
+    with pytest.raises(ValidationError):
+        settings.threshold = 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "scales"),
+    [("1, 1.5,2", (1.0, 1.5, 2.0)), ("1", (1.0,)), ("1,", (1.0,)), (2, (2.0,)), ([1, 0.5], (1.0, 0.5))],
+)
+def test_scales_are_read_from_text_a_number_or_a_list(given: object, scales: tuple[float, ...]) -> None:
+    assert parse(MineSettings, {**MINE, "scales": given}).scales == scales
+
+
+@pytest.mark.parametrize("given", ["", "1,x", "0", "-1", "9", "nan", "inf", []])
+def test_impossible_scales_are_refused_by_name(given: object) -> None:
+    assert "scales" in faults(MineSettings, **MINE, scales=given)
+
+
+def test_an_unknown_setting_is_named_with_the_nearest_known_one() -> None:
+    sentence = faults(MineSettings, **MINE, treshold=0.3)
+    assert "Unknown setting 'treshold'" in sentence
+    assert "did you mean 'threshold'?" in sentence
+
+
+def test_an_unknown_setting_inside_a_group_is_compared_with_that_group() -> None:
+    sentence = faults(RunSettings, out="run", corpus={"images": "photos"}, train={"epoch": 3})
+    assert "Unknown setting 'train.epoch'" in sentence
+    assert "did you mean 'epochs'?" in sentence
+    assert "max_aspect" not in sentence
+
+
+def test_a_value_out_of_range_is_shown_with_its_name() -> None:
+    sentence = faults(MineSettings, **MINE, threshold=1.5)
+    assert "'threshold'" in sentence
+    assert "1.5" in sentence
+
+
+def test_a_missing_setting_is_named() -> None:
+    assert "'model'" in faults(MineSettings, images="photos", out="run")
+
+
+def test_each_fault_gets_its_own_sentence() -> None:
+    sentence = faults(MineSettings, **MINE, threshold=2, merge="soft", workers=0)
+    assert all(f"Setting '{name}'" in sentence for name in ("threshold", "merge", "workers"))
+
+
+def test_infinite_numbers_are_refused() -> None:
+    assert "max_aspect" in faults(MineSettings, **MINE, max_aspect=float("inf"))
+
+
+def test_a_recipe_becomes_the_settings_of_its_two_jobs(recipe: Path) -> None:
+    settings = parse(RunSettings, read_recipe(recipe))
+    folder = recipe.parent
+    train, mine = settings.train_settings(), settings.mine_settings()
+    assert (train.images, train.epochs, train.out) == (folder / "photos", 3, folder / "runs/first/model")
+    assert (mine.images, mine.scales, mine.out) == (folder / "photos", (1.0, 2.0), folder / "runs/first")
+    assert mine.model == str(train.out)
+
+
+def test_relative_paths_of_a_recipe_are_taken_from_its_folder(recipe: Path) -> None:
+    values = read_recipe(recipe)
+    assert values["out"] == str(recipe.parent / "runs/first")
+    assert values["truth"] == str(recipe.parent / "truth.json")
+    assert values["corpus"]["labels"] == "/lists/train.csv"
+
+
+def test_a_weights_file_of_a_recipe_is_taken_from_its_folder_too(recipe: Path) -> None:
+    recipe.write_text("train:\n  weights: weights/vgg16.pth\n")
+    assert read_recipe(recipe)["train"]["weights"] == str(recipe.parent / "weights/vgg16.pth")
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_the_words_for_weights_are_no_paths(recipe: Path, weights: str) -> None:
+    recipe.write_text(f"train:\n  weights: {weights}\n")
+    assert read_recipe(recipe)["train"]["weights"] == weights
+
+
+def test_what_only_looks_like_a_path_is_left_alone(recipe: Path) -> None:
+    recipe.write_text("out: run\nmodel: pretrained:resnet50\ncorpus:\n  images: photos\n  labels: none\n")
+    values = read_recipe(recipe)
+    assert values["model"] == "pretrained:resnet50"
+    assert values["corpus"]["labels"] == "none"
+
+
+def test_a_home_folder_is_expanded(recipe: Path) -> None:
+    recipe.write_text("out: ~/runs/first\n")
+    assert read_recipe(recipe)["out"] == str(Path.home() / "runs/first")
+
+
+def test_a_changed_key_goes_over_the_recipe_and_is_read_as_yaml(recipe: Path) -> None:
+    values = read_recipe(
+        recipe, {"train.epochs": "7", "mine.scales": "[1]", "corpus.split": "train", "train.freeze": "no"}
+    )
+    settings = parse(RunSettings, values)
+    assert settings.train.epochs == 7
+    assert settings.train.freeze is False
+    assert settings.mine.scales == (1.0,)
+    assert settings.corpus.split == "train"
+
+
+def test_a_changed_key_makes_its_group_where_there_is_none(recipe: Path) -> None:
+    recipe.write_text("out: run\ncorpus:\n  images: photos\n")
+    assert parse(RunSettings, read_recipe(recipe, {"mine.threshold": "0.4"})).mine.threshold == 0.4
+
+
+def test_a_changed_path_is_taken_from_where_the_person_stands(recipe: Path) -> None:
+    assert read_recipe(recipe, {"out": "here"})["out"] == "here"
+
+
+def test_a_change_below_a_plain_value_is_refused(recipe: Path) -> None:
+    with pytest.raises(InputError, match=r"--set out\.folder: 'out' holds a value"):
+        read_recipe(recipe, {"out.folder": "x"})
+
+
+def test_a_change_that_is_no_yaml_is_refused_by_its_key(recipe: Path) -> None:
+    with pytest.raises(InputError, match=r"--set mine\.scales"):
+        read_recipe(recipe, {"mine.scales": "[1, 2"})
+
+
+def test_an_unknown_changed_key_names_the_nearest(recipe: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'max_aspect'"):
+        parse(RunSettings, read_recipe(recipe, {"mine.max_aspct": "3"}))
+
+
+@pytest.mark.parametrize("text", ["out: [1, 2", "a: b: c", "\t- x", "!!python/object/apply:os.getcwd []"])
+def test_a_recipe_that_is_no_yaml_is_refused_by_its_name(recipe: Path, text: str) -> None:
+    recipe.write_text(text)
+    with pytest.raises(InputError, match=r"recipe\.yaml is not YAML") as caught:
+        read_recipe(recipe)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_of_bytes_that_are_no_text_is_refused(recipe: Path) -> None:
+    recipe.write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(InputError, match="is not YAML"):
+        read_recipe(recipe)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_recipe_without_settings_is_refused(recipe: Path, text: str) -> None:
+    recipe.write_text(text)
+    with pytest.raises(InputError, match="must hold settings"):
+        read_recipe(recipe)
+
+
+def test_a_missing_recipe_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.yaml: No such file"):
+        read_recipe(tmp_path / "nothing.yaml")
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="directory"):
+        read_recipe(tmp_path)
+
+
+def test_a_recipe_has_a_model_or_a_training_not_both() -> None:
+    sentence = faults(RunSettings, out="run", corpus={"images": "photos"}, model="pretrained:resnet50", train={})
+    assert "either `model` or `train`" in sentence
+
+
+def test_a_recipe_with_a_model_mines_with_it(recipe: Path) -> None:
+    recipe.write_text("out: run\nmodel: models/first\ncorpus:\n  images: photos\n")
+    settings = parse(RunSettings, read_recipe(recipe))
+    assert settings.mine_settings().model == str(recipe.parent / "models/first")
