@@ -1,10 +1,15 @@
 """Numbers for the charts; the page's template draws them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from mining.audit.survey import FINE, Cells, quantile
 
 BARS = 25
+
+
+Bar = tuple[str, float, float, bool]
+"""Name, value, length in percent, and whether it is there to compare with only."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +44,21 @@ def histogram(cells: Cells, other: Cells | None = None) -> Histogram | None:
 def _shares(cells: Cells) -> list[float]:
     coarse = cells.reshape(BARS, FINE // BARS).sum(axis=1)
     return [float(value) for value in 100 * coarse / coarse.sum()]
+
+
+def class_bars(classes: list[tuple[str, int]]) -> list[Bar]:
+    """One bar a class, the first the longest."""
+    return [(name, boxes, 100 * boxes / classes[0][1], False) for name, boxes in classes]
+
+
+def baseline_bars(scores: dict[str, Any] | None) -> list[Bar]:
+    """CorLoc in percent, and what it must be better than."""
+    if scores is None:
+        return []
+    baselines = scores["baselines"]
+    bars = (
+        ("This run", scores["corloc"]["value"], False),
+        ("Guess: a centred box of half the area", baselines["centred_half_area"], True),
+        ("Guess: the whole image", baselines["whole_image"], True),
+    )
+    return [(name, 100 * share, 100 * share, plain) for name, share, plain in bars if share is not None]

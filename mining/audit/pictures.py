@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -71,6 +70,13 @@ class Tile:
         boxes = f"{len(self.mined)} mined {'box' if len(self.mined) == 1 else 'boxes'} of {self.pair.category}"
         true = "" if self.pair.truth is None else f" and {len(self.true)} true"
         return f"Photo {self.pair.file_name} with {boxes}{true}"
+
+    @property
+    def verdict(self) -> str:
+        """Class, score and IoU in words."""
+        score = f"score {self.pair.rows[0].score:.2f}" if self.pair.rows else "no box"
+        iou = "" if self.pair.iou is None else f", IoU {self.pair.iou:.2f}"
+        return f"{self.pair.category}, {score}{iou}"
 
 
 class Painter:
@@ -155,7 +161,7 @@ def _heat(level: NDArray[np.float32], threshold: float) -> Heat:
 
 
 def _shrunk(level: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    height, width = _within(*level.shape, side)
+    height, width = _within(level.shape[0], level.shape[1], side)
     return np.asarray(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mining.audit import words
-from mining.audit.charts import histogram
+from mining.audit.charts import baseline_bars, class_bars, histogram
 from mining.audit.choosing import Pair, chosen_pairs
 from mining.audit.pictures import Painter
 from mining.audit.survey import Survey, survey_of
@@ -58,10 +58,12 @@ def _content(
         "quarantined": words.quarantined(run, states),
         "quarantined_in_all": states.get("quarantined", 0),
         "scores": words.scored(scores, survey.per_class),
+        "score_bars": baseline_bars(scores),
         "truth": truth,
         "score_chart": histogram(survey.scores),
         "size_chart": histogram(survey.sizes, truth.sizes() if truth else None),
         "classes": survey.classes(),
+        "class_bars": class_bars(survey.classes()),
         **_gallery(run, survey, truth, per_class=per_class, max_classes=max_classes),
     }
 

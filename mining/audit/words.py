@@ -22,17 +22,15 @@ def described(run: RunDirectory, record: Mapping[str, Any]) -> str:
     labels = config.get("labels")
     known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
     split = f", split {config['split']}" if config.get("split") else ""
-    scales = ", ".join(f"{scale:g}" for scale in config["scales"])
     return (
         f"Images from {Path(config['images']).name}{known}{split}. Maps by {card.localizer} on {card.backbone}, "
-        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {plural(config['scales'])} "
-        f"{scales}; boxes cut where a map reaches {config['threshold']:g} of its range. {_when(record)}"
+        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}; "
+        f" boxes cut where a map reaches {config['threshold']:g} of its range. {_when(record)}"
     )
 
 
-def plural(values: list[Any]) -> str:
-    """'scale' or 'scales'."""
-    return "scale" if len(values) == 1 else "scales"
+def _scales(scales: list[float]) -> str:
+    return f"scale{'s' if len(scales) > 1 else ''} {', '.join(f'{scale:g}' for scale in scales)}"
 
 
 def _when(record: Mapping[str, Any]) -> str:
@@ -89,15 +87,11 @@ def scored(scores: dict[str, Any] | None, per_class: Mapping[str, int]) -> dict[
     """What the page shows of scores.json; shares in percent."""
     if scores is None:
         return None
-    corloc, baselines = scores["corloc"], scores["baselines"]
-    bars = [("This run", corloc["value"]), ("A centred box of half the area", baselines["centred_half_area"]),
-            ("The whole image as box", baselines["whole_image"])]  # fmt: skip
     return {
         "rows": table_rows(scores),
-        "bars": [(name, 100 * value) for name, value in bars if value is not None],
-        "corloc": corloc, "truth": scores["truth"], "images": scores["images"], "notes": scores.get("notes", []),
+        **{name: scores[name] for name in ("corloc", "truth", "images", "notes")},
         "per_class": _class_rows(scores, per_class),
-    }  # fmt: skip
+    }
 
 
 def _class_rows(scores: dict[str, Any], per_class: Mapping[str, int]) -> list[dict[str, Any]]:
