@@ -23,6 +23,7 @@ app = App(
     version=__version__,
     help="Point it at images that have class names at most; get back boxes that a detector can be trained on.",
     end_of_options_delimiter="",
+    suppress_keyboard_interrupt=False,  # ours has an exit code of its own
 )
 Flat = Parameter(name="*")
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the answer as JSON on stdout.")]

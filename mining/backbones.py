@@ -254,10 +254,19 @@ class _TimmFeatures(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        patch = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))
+        self.patch = cast(tuple[int, int], tuple(patch))
 
     def forward(self, images: Tensor) -> Tensor:
+        images = self._in_whole_patches(images)
         features = cast(Any, self.network).forward_intermediates(images, indices=1, intermediates_only=True)
         return cast(Tensor, features[-1])
+
+    def _in_whole_patches(self, images: Tensor) -> Tensor:
+        # stretched by half a patch at most rather than padded, so that the map still covers the image and no more
+        height, width = images.shape[-2:]
+        size = tuple(max(1, round(side / step)) * step for side, step in zip((height, width), self.patch, strict=True))
+        return images if size == (height, width) else functional.interpolate(images, size, mode="bilinear")
 
 
 def _timm_any(network: nn.Module) -> Anatomy:

@@ -50,7 +50,7 @@ class Boxes:
         """Sorted by falling score; ties by mean activation, then by area, then by place."""
         sides = self.xyxy[:, 2:] - self.xyxy[:, :2]
         area = sides.prod(axis=1)
-        keys = (self.xyxy[:, 0], self.xyxy[:, 1], -area, -self.mean_activation, -self.score)
+        keys = (*self.xyxy.T[::-1], -area, -self.mean_activation, -self.score)
         return self[np.lexsort(keys)]
 
 
@@ -85,10 +85,12 @@ def merge_nms(boxes: Boxes, iou: float) -> Boxes:
     kept = nms(torch.from_numpy(ranked.xyxy.copy()), torch.from_numpy(ranked.score.copy()), iou).numpy()
     kept = np.sort(kept)
     overlaps = iou_matrix(ranked.xyxy, ranked.xyxy[kept])
-    owner = np.where((overlaps > iou).any(axis=1), (overlaps > iou).argmax(axis=1), -1)
+    swallows = overlaps > iou
+    # the best that overlaps is who swallowed it; at a tie with `iou` torchvision may round otherwise than we do
+    owner = np.where(swallows.any(axis=1), swallows.argmax(axis=1), overlaps.argmax(axis=1))
     owner[kept] = np.arange(len(kept))
     counts = np.zeros(len(kept), np.int32)
-    np.add.at(counts, owner[owner >= 0], ranked.merged_from[owner >= 0])
+    np.add.at(counts, owner, ranked.merged_from)
     best = ranked[kept]
     return Boxes(best.xyxy, best.score, best.peak, best.mean_activation, counts)
 

@@ -40,11 +40,13 @@ def read_image(path: Path) -> Tensor:
                         apply_exif_orientation=True,
                     )
                 return _through_pillow(image)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image in a known format (JPEG, PNG, WebP, BMP or TIFF).") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels; reduce the image first.") from None
-    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError) as error:
+    except Exception as error:  # Pillow's readers raise whatever damaged bytes make them trip over, TypeError included
         raise ImageError(f"{path}: corrupt or truncated ({_first_line(error)}).") from None
 
 

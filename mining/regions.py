@@ -23,7 +23,7 @@ def normalised(activation: FloatMap, how: Literal["max", "minmax"]) -> FloatMap 
     lowest, highest = float(activation.min()), float(activation.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise MapError("The activation map holds NaN or infinity; the model's weights are broken or overflowed.")
-    if highest - lowest <= _MIN_RANGE * max(1.0, abs(highest), abs(lowest)):
+    if highest - lowest <= _MIN_RANGE * max(abs(highest), abs(lowest)):
         return None
     if how == "max":
         if highest <= 0:

@@ -26,7 +26,7 @@ _HEAT_SIDE = 96  # the page draws it larger, smoothly
 _CONTOUR_SIDE = 160
 _LEVELS = 32
 # value, red, green, blue, opacity: apart from the colours of the boxes for every kind of colour vision
-_HEAT = np.array([[0, 90, 40, 200, 0], [0.25, 150, 40, 190, 70], [0.6, 220, 38, 127, 150], [1, 255, 170, 190, 205]])
+_HEAT = np.array([[0, 90, 40, 200, 0], [0.25, 150, 40, 190, 50], [0.6, 220, 38, 127, 120], [1, 255, 170, 190, 180]])
 
 
 @dataclass(frozen=True)

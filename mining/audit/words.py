@@ -23,10 +23,14 @@ def described(run: RunDirectory, record: Mapping[str, Any]) -> str:
     known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
     split = f", split {config['split']}" if config.get("split") else ""
     return (
-        f"Images from {Path(config['images']).name}{known}{split}. Maps by {card.localizer} on {card.backbone}, "
+        f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {card.localizer} on {card.backbone}, "
         f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}; "
-        f" boxes cut where a map reaches {config['threshold']:g} of its range. {_when(record)}"
+        f"boxes cut where a map reaches {config['threshold']:g} of its range. {_when(record)}"
     )
+
+
+def _place(folder: Path) -> str:
+    return "/".join(folder.parts[-2:]).removeprefix("//")
 
 
 def _scales(scales: list[float]) -> str:

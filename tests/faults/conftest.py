@@ -1,0 +1,27 @@
+"""Commands as processes of their own, so that they can be killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mining.synthetic import generate
+
+
+def boxmine(*arguments: object, **options: object) -> "subprocess.Popen[str]":
+    """Start a boxmine command."""
+    command = [sys.executable, "-c", "from flows.cli import main; main()", *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 generated images with labels."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generate(folder, images=48, seed=5)
+    return folder
