@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mining.errors import StorageError
+from mining.errors import InputError, StorageError
 
 TEMPORARY = ".tmp-"
 _DISK_REFUSED = {
@@ -19,18 +19,25 @@ _DISK_REFUSED = {
     errno.EACCES: "writing is not permitted",
     errno.EPERM: "writing is not permitted",
     errno.EFBIG: "the file would be too large for the file system",
-    errno.ENOTDIR: "a file stands where a folder is needed",
-    errno.EEXIST: "a file stands where a folder is needed",
-    errno.EISDIR: "a folder stands where the file is to go",
+}
+_WRONG_PLACE = {
+    errno.ENOTDIR: "a folder above it is a file",
+    errno.EEXIST: "a folder above it is a file",
+    errno.EISDIR: "a folder of this name is there already",
 }
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the disk's refusals into a StorageError that names the file and the remedy."""
+    """Turn the disk's refusals into a StorageError that names the file and the remedy.
+
+    Raises InputError where no file can ever be, because a file stands in place of a folder or the reverse.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno in _WRONG_PLACE:
+            raise InputError(f"Cannot write {path}: {_WRONG_PLACE[error.errno]}. Choose another place.") from error
         reason = _DISK_REFUSED.get(error.errno or 0) or _reason_in_words(error)
         if reason is None:
             raise
@@ -50,7 +57,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; rename it when the block ends well.
 
     The file appears under its own name complete and flushed to the disk, or not at all.
-    Raises StorageError when the disk refuses.
+    Raises StorageError when the disk refuses, InputError where no file can be.
     """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     with storage_errors(path):

@@ -61,7 +61,7 @@ def _content(
         "score_bars": baseline_bars(scores),
         "truth": truth,
         "score_chart": histogram(survey.scores),
-        "size_chart": histogram(survey.sizes, truth.sizes() if truth else None),
+        "size_chart": histogram(survey.sizes, truth.sizes() if truth is not None else None),
         "classes": survey.classes(),
         "class_bars": class_bars(survey.classes()),
         **_gallery(run, survey, truth, per_class=per_class, max_classes=max_classes),
@@ -76,14 +76,20 @@ def _gallery(
     known = len(shown)
     shown = shown[: max(1, min(max_classes, MAX_TILES // _KINDS_A_CLASS))]
     each = max(1, min(per_class, MAX_TILES // (_KINDS_A_CLASS * max(1, len(shown)))))
-    cut = run.settings().class_cut
-    pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=cut) if shown else {}
+    settings = run.settings()
+    pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=settings.class_cut)
     painter = Painter(run)
     gallery = [_of_class(name, survey, painter, pairs[name]) for name in shown]
     return {
-        "gallery": gallery, "classes_known": known, "per_class": each, "is_ranked_by_truth": usable is not None,
-        "skipped": painter.skipped, "no_maps": painter.no_maps, "threshold": run.settings().threshold,
-    }  # fmt: skip
+        "gallery": gallery,
+        "classes_known": known,
+        "per_class": each,
+        "max_tiles": MAX_TILES,
+        "is_ranked_by_truth": usable is not None,
+        "skipped": painter.skipped,
+        "no_maps": painter.no_maps,
+        "threshold": settings.threshold,
+    }
 
 
 def _classes_shown(run: RunDirectory, survey: Survey, truth: TruthIndex | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from mining.errors import CorpusError, StorageError
+from mining.errors import StorageError
 from mining.files import TEMPORARY, storage_errors
 
 _INT64 = range(-(2**63), 2**63)
@@ -171,15 +171,12 @@ class Spill:
 def spill(out: Path) -> Iterator[Spill]:
     """Empty tables in a file beside `out`, which is deleted at the end.
 
-    Raises StorageError when the disk refuses, CorpusError where `out` cannot be a file.
+    Raises StorageError when the disk refuses, InputError where `out` cannot be a file.
     """
     path = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}.sqlite")
-    try:
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-    except (NotADirectoryError, FileExistsError):
-        raise CorpusError(f"{out} cannot be written, because a folder above it is a file.") from None
+    with storage_errors(out):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.executescript(_TABLES)

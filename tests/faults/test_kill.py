@@ -1,6 +1,5 @@
 """A run that is killed again and again ends with the same rows as one that was left alone."""
 
-import json
 import random
 import signal
 import time

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mining.errors import StorageError
+from mining.errors import InputError, StorageError
 from mining.files import TEMPORARY, sha256_of, storage_errors, sweep_temporary, whole_file, write_json
 
 
@@ -109,17 +109,17 @@ def test_other_errors_of_the_system_come_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["a.txt", "folder/a.txt", "one/two/a.txt"])
-def test_an_output_path_below_a_file_is_a_storage_error(tmp_path: Path, below: str) -> None:
+def test_an_output_path_below_a_file_is_refused(tmp_path: Path, below: str) -> None:
     blocking = tmp_path / "file"
     blocking.write_text("in the way")
-    with pytest.raises(StorageError, match="a file stands where a folder is needed"), whole_file(blocking / below) as t:
+    with pytest.raises(InputError, match="a folder above it is a file"), whole_file(blocking / below) as t:
         t.write_text("x")
     assert blocking.read_text() == "in the way"
 
 
-def test_a_folder_in_the_place_of_the_file_is_a_storage_error(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
-    with pytest.raises(StorageError, match="a folder stands"), whole_file(tmp_path / "a.txt") as temporary:
+    with pytest.raises(InputError, match="a folder of this name"), whole_file(tmp_path / "a.txt") as temporary:
         temporary.write_text("x")
     assert names(tmp_path) == ["a.txt"]
 

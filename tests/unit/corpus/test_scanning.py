@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mining.corpus import CorpusSummary, iter_shards, read_summary, scan
 from mining.corpus.spill import Listed, spill
-from mining.errors import CorpusError, StorageError
+from mining.errors import CorpusError, InputError, StorageError
 
 
 def test_rows_of_one_image_are_merged_and_noted(photos, scanned, csv_file):
@@ -92,7 +92,7 @@ def test_a_scan_leaves_only_the_table(photos, tmp_path):
 def test_a_place_below_a_file_is_an_error(photos, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for out in (tmp_path / "file" / "corpus.parquet", tmp_path / "file" / "deep" / "corpus.parquet"):
-        with pytest.raises(CorpusError, match=r"cannot be written, because a folder above it is a file"):
+        with pytest.raises(InputError, match=r"Cannot write .*corpus.parquet: a folder above it is a file"):
             scan(photos("a.jpg"), None, out)
 
 
