@@ -41,6 +41,7 @@ def train(settings: Annotated[TrainSettings, Flat], *, as_json: Json = False) ->
         _print_json(asdict(summary))
     else:
         value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
+        _print_notes(summary.notes)
         err.print(f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.")
         err.print(f"The model is in {summary.folder}.")
     return _quarantine_code(len(summary.unreadable), next(iter(summary.unreadable.values()), ""))
@@ -252,7 +253,8 @@ def run_command(tokens: list[str]) -> int:
 
 def _usage_fault(error: CycloptsError) -> str:
     if isinstance(error.__cause__, ValidationError):
-        return faults_in_words(MineSettings, error.__cause__)
+        kind = TrainSettings if "train" in (error.command_chain or ()) else MineSettings
+        return faults_in_words(kind, error.__cause__)
     return " ".join(str(error).split())
 
 
@@ -299,6 +301,7 @@ def _run_recipe(settings: RunSettings, *, as_json: bool) -> int:
 def _mined(summary: Any, *, as_json: bool) -> int:
     if as_json:
         _print_json(asdict(summary))
+    _print_notes(summary.notes)
     states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(summary.states.items()))
     err.print(f"{summary.boxes} boxes on {summary.images} images ({states}).")
     err.print(f"They are in {summary.run / 'annotations.parquet'} and annotations.json beside it.")
@@ -316,8 +319,12 @@ def _print_scores(scores: dict[str, Any]) -> None:
     from tasks.scoring import score_table
 
     print_table(score_table(scores), ("figure", "value", "meaning"))
-    for note in scores["notes"]:
-        err.print(note)
+    _print_notes(scores["notes"])
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in notes:
+        err.print(f"Note: {note}")
 
 
 def _print_json(value: Any) -> None:

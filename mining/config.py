@@ -109,7 +109,9 @@ class MineOptions(Settings):
         default="nms", description="Overlapping boxes of one class: keep the best (nms) or their weighted mean (wbf)."
     )
     merge_iou: Share = Field(default=0.5, description="Overlap from which boxes are merged.")
-    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per forward pass at scale 1.")
+    batch_size: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Images per forward pass at scale 1; by default 32 on a GPU, 4 on a CPU."
+    )
     shard_size: Annotated[int, Field(ge=1)] = Field(
         default=256, description="Images per unit of work and of resumption."
     )

@@ -21,6 +21,7 @@ from mining.corpus import read_shard
 from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
 from mining.errors import ImageError, MapError
 from mining.images import read_image, resized, working_size
+from mining.inference import default_batch_size, ready
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
 from mining.models import ModelCard, load_model, resolve_device
 from mining.parts import ImageOutcome, part_outcomes, write_part
@@ -76,7 +77,8 @@ class Miner:
         self.card = card
         self.settings = settings
         self.device = resolve_device(settings.device)
-        self.localizer = localizer.to(self.device).eval()
+        self.localizer = ready(localizer, self.device)
+        self.batch_size = settings.batch_size or default_batch_size(self.device)
         self.workers = settings.workers or min(8, cores())
         self._index = {name: index for index, name in enumerate(card.class_names)}
 
@@ -90,7 +92,7 @@ class Miner:
                     maps = self._localize(batch)
                     for position, image in enumerate(batch):
                         pending.append(cutters.submit(self._outcome, image, *_of_image(maps, position)))
-                    while len(pending) > 2 * self.settings.batch_size:
+                    while len(pending) > 2 * self.batch_size:
                         _collect(pending, outcomes, notify)
                 while pending:
                     _collect(pending, outcomes, notify)
@@ -121,7 +123,7 @@ class Miner:
         notify: Notify,
     ) -> Iterator[list[Prepared]]:
         waiting: dict[tuple[int, int], list[Prepared]] = {}
-        for place, decoded in enumerate(_ahead(decoders, self._prepare, rows, 2 * self.settings.batch_size)):
+        for place, decoded in enumerate(_ahead(decoders, self._prepare, rows, 2 * self.batch_size)):
             try:
                 image = decoded.result()
             except ImageError as error:
@@ -130,7 +132,7 @@ class Miner:
                 continue
             alike = waiting.setdefault(image.size, [])
             alike.append(image)
-            if len(alike) == self.settings.batch_size:
+            if len(alike) == self.batch_size:
                 yield waiting.pop(image.size)
         for size in sorted(waiting):
             yield waiting[size]

@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from mining.annotations import write_coco_json
 from mining.config import CorpusSettings, MineSettings, ScoreSettings, TrainSettings
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
-from mining.errors import InputError, ModelError, RunError, did_you_mean
+from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import sha256_of, sweep_temporary, whole_file, write_json
 from mining.models import CARD_FILE, PRETRAINED, ModelCard, put_model, read_card, unknown_classes
 from mining.parts import ImageOutcome, merge_parts, part_outcomes
@@ -52,7 +52,10 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
         objective = settings.objective
         if objective == "auto":
             objective = "single" if summary.single_label else "multi"
-        result = fit(settings, corpus, objective=objective, category_ids=summary.category_ids, progress=progress)
+        result = fit(
+            settings, corpus, objective=objective, category_ids=summary.category_ids, notes=summary.notes,
+            progress=progress,
+        )  # fmt: skip
         (out / TRAINING_FILE).unlink(missing_ok=True)
         return result
 
@@ -98,15 +101,14 @@ def plan_mining(settings: MineSettings) -> MinePlan:
     card, digest = _card_and_digest(settings)
     identity = {"model_sha256": digest, "labels_sha256": _digest(settings.labels)}
     stage = run.open(settings, identity)
-    notes: list[str] = []
     if stage != "finished" and not run.corpus.exists():
         try:
             put_model(settings.model, run.model)
-            notes = list(_scan(settings, run, card or read_card(run.model)).notes)
+            _scan(settings, run, card or read_card(run.model))
         except InputError:
             run.discard_start()
             raise
-    return _plan(run, notes, finished=stage == "finished")
+    return _plan(run, finished=stage == "finished")
 
 
 def _card_and_digest(settings: MineSettings) -> tuple[ModelCard | None, str]:
@@ -120,7 +122,7 @@ def _digest(labels: Path | None) -> str | None:
     return sha256_of(labels) if labels is not None and labels.is_file() else None
 
 
-def _scan(settings: MineSettings, run: RunDirectory, card: ModelCard) -> CorpusSummary:
+def _scan(settings: MineSettings, run: RunDirectory, card: ModelCard) -> None:
     summary = _scanned(settings, run.corpus, settings.labels, settings.shard_size)
     unknown = unknown_classes(list(summary.classes), card)
     if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
@@ -130,7 +132,6 @@ def _scan(settings: MineSettings, run: RunDirectory, card: ModelCard) -> CorpusS
     if unknown:
         run.corpus.unlink()
         raise ModelError(_unknown_class_sentence(unknown, card, settings))
-    return summary
 
 
 def _scanned(settings: CorpusSettings, out: Path, labels: Path | None, shard_size: int = 256) -> CorpusSummary:
@@ -145,15 +146,15 @@ def _unknown_class_sentence(unknown: list[str], card: ModelCard, settings: MineS
     )
 
 
-def _plan(run: RunDirectory, notes: list[str], *, finished: bool) -> MinePlan:
+def _plan(run: RunDirectory, *, finished: bool) -> MinePlan:
     images = read_summary(run.corpus).images
     if finished:
-        return MinePlan(run.path, images, images, [], True, notes)
+        return MinePlan(run.path, images, images, [], True)
     size = run.settings().shard_size
     total = shard_count(run.corpus)
     done = {shard for shard in range(total) if run.part(shard).exists() and part_outcomes(run.part(shard)) is not None}
     done_images = sum(min(size, images - shard * size) for shard in done)
-    return MinePlan(run.path, images, done_images, [s for s in range(total) if s not in done], False, notes)
+    return MinePlan(run.path, images, done_images, [s for s in range(total) if s not in done], False)
 
 
 def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
@@ -183,11 +184,21 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     return summary_of(run)
 
 
-def stop_mining(run_dir: Path) -> None:
-    """Note that the run was interrupted; the same command carries on."""
+@contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Keep other processes off the run directory while it is worked on.
+
+    An exception is noted in the run's record as a stop. Raises RunError when another process works on it.
+    """
     run = RunDirectory(run_dir)
-    if (run_dir / "run.json").exists() and not run.is_finished():
-        run.update(state="stopped", stopped=now())
+    with run.lock():
+        try:
+            yield
+        except BaseException:
+            if run.has_started() and not run.is_finished():
+                with suppress(StorageError):  # a full disk takes no note either
+                    run.update(state="stopped", stopped=now())
+            raise
 
 
 def summary_of(run: RunDirectory) -> MineSummary:
@@ -195,8 +206,9 @@ def summary_of(run: RunDirectory) -> MineSummary:
     record = run.need_finished()
     counts = record["counts"]
     return MineSummary(
-        run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"]
-    )
+        run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"],
+        read_summary(run.corpus).notes,
+    )  # fmt: skip
 
 
 def _changes(part: Path, states: "Counter[str]") -> dict[int, tuple[str, int | None, int | None]]:
@@ -243,5 +255,5 @@ def status(run_dir: Path) -> dict[str, Any]:
     record = run.read()
     if not run.corpus.exists():
         return {"state": record["state"], "images": 0, "done": 0}
-    plan = _plan(run, [], finished=record["state"] == "finished")
+    plan = _plan(run, finished=record["state"] == "finished")
     return {"state": record["state"], "images": plan.images, "done": plan.done_images}

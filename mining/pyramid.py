@@ -36,14 +36,24 @@ def localize_pyramid(
 
     images: (B, 3, H, W) uint8 at the largest scale. size: (h, w) at scale 1.
     scales: the scale nearest to 1 goes first: it gives the logits, and its choice of classes holds for the others.
+    Larger scales go through the network in pieces of as many pixels as the batch has at scale 1.
     """
     first, *others = sorted(scales, key=lambda scale: (abs(scale - 1.0), scale))
     seen = localizer.localize(resized(images, scaled(size, first)), classes)
     levels = {first: seen.maps}
     if seen.classes.shape[1]:
+        budget = len(images) * size[0] * size[1]
         for scale in others:
-            levels[scale] = localizer.localize(resized(images, scaled(size, scale)), seen.classes).maps
+            height, width = scaled(size, scale)
+            levels[scale] = _maps_in_pieces(
+                localizer, resized(images, (height, width)), seen.classes, max(1, budget // (height * width))
+            )
     return PyramidMaps(seen.logits, seen.classes, [levels[scale] for scale in scales if scale in levels])
+
+
+def _maps_in_pieces(localizer: Localizer, images: Tensor, classes: Tensor, length: int) -> Tensor:
+    pieces = zip(torch.split(images, length), torch.split(classes, length), strict=True)
+    return torch.cat([localizer.localize(some, wanted).maps for some, wanted in pieces])
 
 
 def fused(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

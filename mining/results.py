@@ -10,7 +10,7 @@ class TrainingSummary:
     """folder: of the model. epochs: trained. best_epoch: whose weights were kept (from 1).
 
     metric: 'accuracy' or 'mean average precision' on the held-back images, value None without any.
-    unreadable: file name to reason, of the images left out.
+    unreadable: file name to reason, of the images left out. notes: sentences about the corpus.
     """
 
     folder: Path
@@ -24,6 +24,7 @@ class TrainingSummary:
     value: float | None
     seconds: float
     unreadable: dict[str, str]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,11 @@ class MinePlan:
     done_images: int
     shards: list[int]
     finished: bool
-    notes: list[str]
 
 
 @dataclass(frozen=True)
 class MineSummary:
-    """What a finished run holds. states: images by state (see the corpus schema)."""
+    """What a finished run holds. states: images by state (see the corpus schema). notes: sentences about the corpus."""
 
     run: Path
     images: int
@@ -48,6 +48,7 @@ class MineSummary:
     classes: int
     states: dict[str, int]
     seconds: float
+    notes: list[str]
 
     @property
     def quarantined(self) -> int:

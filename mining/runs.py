@@ -68,6 +68,10 @@ class RunDirectory:
         """What the run was asked to do."""
         return MineSettings(**self.read()["config"])
 
+    def has_started(self) -> bool:
+        """True where there is a record."""
+        return (self.path / RUN_FILE).exists()
+
     def is_finished(self) -> bool:
         """True when everything has been written."""
         return bool(self.read()["state"] == "finished")
@@ -84,7 +88,7 @@ class RunDirectory:
 
         identity: fingerprints of the inputs. Raises RunError when the folder holds something else.
         """
-        if not (self.path / RUN_FILE).exists():
+        if not self.has_started():
             self._refuse_foreign_folder()
             self.update(
                 format=FORMAT, name=self.path.name, state="running", config=settings.model_dump(mode="json"),
@@ -106,7 +110,7 @@ class RunDirectory:
 
     def update(self, **values: Any) -> None:
         """Write `values` over the record, whole or not at all."""
-        record = self.read() if (self.path / RUN_FILE).exists() else {}
+        record = self.read() if self.has_started() else {}
         write_json(self.path / RUN_FILE, {**record, **values})
 
     @contextmanager
@@ -114,8 +118,8 @@ class RunDirectory:
         """Hold the run for this process; raises RunError while another one works on it."""
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
-        with handle:
+            handle = os.open(self.path, os.O_RDONLY)  # the folder itself, so that no file is added
+        try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -123,9 +127,11 @@ class RunDirectory:
                     f"Another process is working on {self.path}; wait for it, or give another --out."
                 ) from None
             yield
+        finally:
+            os.close(handle)
 
     def _refuse_foreign_folder(self) -> None:
-        own = {".lock", "model", RUN_FILE}
+        own = {"model", RUN_FILE}
         if self.path.is_file():
             raise RunError(f"--out {self.path} is a file; give a folder.")
         held = (

@@ -5,7 +5,7 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -159,11 +159,13 @@ def fit(
     *,
     objective: Objective,
     category_ids: Mapping[str, int],
+    notes: Sequence[str] = (),
     progress: Progress = lambda done, total, text: None,
 ) -> TrainingSummary:
     """Train on the corpus's labelled images and write the model folder; carries on after a kill.
 
     corpus: the corpus table. category_ids: id of each class in the annotations.
+    notes: about the corpus, kept in the record.
     Raises CorpusError or ModelError; InputErrors name the remedy.
     """
     images = labelled_images(corpus, settings, objective)
@@ -178,6 +180,7 @@ def fit(
         localizer, _ = build_localizer(card, weights=settings.weights)
         if settings.freeze:
             localizer.freeze_backbone()
+        localizer = localizer.to(memory_format=torch.channels_last)
         weights = class_weights(training.targets, objective) if settings.balance else None
         batches = _loader(settings, training, card.input_size, augment=True)
         held_back = _loader(settings, validation, card.input_size, augment=False) if len(validation) else None
@@ -188,7 +191,7 @@ def fit(
         raise CorpusError(
             f"None of the {len(images)} images could be read, e.g. {next(iter(module.unreadable.values()))}"
         )
-    return _finish(settings, module, trainer, best, card, (len(training), len(validation)), seconds)
+    return _finish(settings, module, trainer, best, card, (len(training), len(validation)), seconds, list(notes))
 
 
 def _card(
@@ -275,6 +278,7 @@ def _finish(
     card: ModelCard,
     sizes: tuple[int, int],
     seconds: float,
+    notes: list[str],
 ) -> TrainingSummary:
     rows = read_history(settings.out / HISTORY_FILE)
     kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
@@ -284,7 +288,7 @@ def _finish(
     value = float(chosen["val_metric"]) if chosen.get("val_metric") else None
     summary = TrainingSummary(
         settings.out, *sizes, len(card.classes), card.objective, len(rows), int(kept["epoch"]) + 1, metric, value,
-        round(seconds, 1), dict(sorted(module.unreadable.items())),
+        round(seconds, 1), dict(sorted(module.unreadable.items())), notes,
     )  # fmt: skip
     if trainer.is_global_zero:
         draw_curves(rows, settings.out / CURVES_FILE, metric)

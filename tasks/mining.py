@@ -1,5 +1,7 @@
 """Mine a corpus: open the run, one task a shard, close the run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,13 @@ def close_run(run: Path, seconds: float) -> MineSummary:
     return jobs.finish_mining(run, seconds)
 
 
-def note_stop(run: Path) -> None:
-    """Write into the record that the run was interrupted."""
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keep other processes off the run; an interruption is written into its record."""
     from mining import jobs
 
-    jobs.stop_mining(run)
+    with jobs.held(run):
+        yield
 
 
 def run_status(run: Path) -> dict[str, Any]:

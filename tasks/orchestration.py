@@ -5,9 +5,12 @@ becomes a Prefect task with its retries, so that a server sees it.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
+
+from mining.errors import BoxmineError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,18 +43,36 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.task(*args, **kwargs) if orchestrated() else self.function(*args, **kwargs)
 
-    def each(self, items: Iterable[Any], *args: Any, **options: Any) -> Iterator[R]:
+    def each(self, items: Iterable[Any], *args: Any, retries: int = 0) -> Iterator[R]:
         """Run the step for each item, one after the other, and give the results as they come.
 
-        options: of Prefect's task for these calls (e.g. retries).
+        retries: further tries of an item that failed, for a reason that may pass.
         """
-        if not orchestrated():
-            for item in items:
-                yield self.function(item, *args)  # type: ignore[call-arg,arg-type]
-            return
-        task = self.task.with_options(**options)
-        for item in items:
-            yield task(item, *args)
+        if orchestrated():
+            task = self.task.with_options(retries=retries, retry_condition_fn=_failed_for_now)
+            yield from (task(item, *args) for item in items)
+        else:
+            yield from (self._tried(item, *args, tries=retries + 1) for item in items)
+
+    def _tried(self, *args: Any, tries: int) -> R:
+        for left in reversed(range(tries)):
+            try:
+                return self.function(*args)  # type: ignore[call-arg]
+            except Exception as error:
+                if not left or not may_pass(error):
+                    raise
+                time.sleep(self.options.get("retry_delay_seconds", 0))
+        raise AssertionError("at least one try")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again may help: not for what boxmine raises on purpose, which names its remedy."""
+    return not isinstance(error, BoxmineError)
+
+
+def _failed_for_now(_task: object, _run: object, state: Any) -> bool:
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, BaseException) or may_pass(error)
 
 
 def step(**options: Any) -> Callable[[Callable[P, R]], Step[P, R]]:
