@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from pydantic import ValidationError
 
 from flows.terminal import ProgressView, err, print_table
@@ -25,6 +25,7 @@ app = App(
     end_of_options_delimiter="",
     suppress_keyboard_interrupt=False,  # ours has an exit code of its own
 )
+SHOWN_REASONS = 3
 Flat = Parameter(name="*")
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the answer as JSON on stdout.")]
 
@@ -44,7 +45,8 @@ def train(settings: Annotated[TrainSettings, Flat], *, as_json: Json = False) ->
         _print_notes(summary.notes)
         err.print(f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.")
         err.print(f"The model is in {summary.folder}.")
-    return _quarantine_code(len(summary.unreadable), next(iter(summary.unreadable.values()), ""))
+    where = f"All reasons are in {summary.folder / 'model.json'}."
+    return _quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where)
 
 
 @app.command
@@ -252,7 +254,7 @@ def run_command(tokens: list[str]) -> int:
 
 
 def _usage_fault(error: CycloptsError) -> str:
-    if isinstance(error.__cause__, ValidationError):
+    if isinstance(error.__cause__, ValidationError) and not isinstance(error, MissingArgumentError):
         kind = TrainSettings if "train" in (error.command_chain or ()) else MineSettings
         return faults_in_words(kind, error.__cause__)
     return " ".join(str(error).split())
@@ -305,13 +307,18 @@ def _mined(summary: Any, *, as_json: bool) -> int:
     states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(summary.states.items()))
     err.print(f"{summary.boxes} boxes on {summary.images} images ({states}).")
     err.print(f"They are in {summary.run / 'annotations.parquet'} and annotations.json beside it.")
-    reasons = summary.run / "quarantine.parquet"
-    return _quarantine_code(summary.quarantined, f"the reasons are in {reasons}")
+    return _quarantine_code(
+        summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet."
+    )
 
 
-def _quarantine_code(count: int, reason: str) -> int:
+def _quarantine_code(count: int, reasons: list[str], where: str = "") -> int:
     if count:
-        err.print(f"{count} image{'s' if count > 1 else ''} could not be used: {reason}")
+        err.print(f"{count} image{'s' if count > 1 else ''} could not be used:")
+        for reason in reasons[:SHOWN_REASONS]:
+            err.print(f"  {reason}")
+        if count > SHOWN_REASONS:
+            err.print(f"  ... {where}")
     return 3 if count else 0
 
 

@@ -30,7 +30,8 @@ class ProgressView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if err.is_terminal:
+            self._bar.stop()
 
     def _bar_update(self, stage: str, done: int, total: int, text: str) -> None:
         if stage not in self._stages:

@@ -92,8 +92,10 @@ class MineOptions(Settings):
         default="max",
         description="max: negative activation is background; minmax: the lowest activation is (mLDFR eq. 9).",
     )
-    class_cut: Share = Field(
-        default=0.3, description="Where labels are not known: a class is mined when its probability reaches this."
+    class_cut: Share | None = Field(
+        default=None,
+        description="Where labels are not known: a class is mined when its probability reaches this; by default 0.2 "
+        "for a model of one class an image, 0.4 for a model of several.",
     )
     max_classes: Annotated[int, Field(ge=1)] = Field(
         default=5, description="Where labels are not known: at most so many classes an image."
@@ -120,6 +122,12 @@ class MineOptions(Settings):
     )
     device: str = Field(default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps.")
     retries: Annotated[int, Field(ge=0)] = Field(default=2, description="Further tries of a shard that failed.")
+
+    def class_cut_for(self, objective: Literal["single", "multi"]) -> float:
+        """The class cut asked for, or the best known one of the model's kind."""
+        if self.class_cut is not None:
+            return self.class_cut
+        return 0.2 if objective == "single" else 0.4
 
     @field_validator("scales", mode="before")
     @classmethod

@@ -167,9 +167,10 @@ class Miner:
             )
 
     def _predicted(self, logits: Tensor) -> list[list[int]]:
+        cut = self.settings.class_cut_for(self.card.objective)
         best = probabilities(logits, self.card.objective).cpu().topk(min(self.settings.max_classes, logits.shape[1]))
         return [
-            [int(index) for value, index in zip(values, indices, strict=True) if value >= self.settings.class_cut]
+            [int(index) for value, index in zip(values, indices, strict=True) if value >= cut]
             for values, indices in zip(best.values, best.indices, strict=True)
         ]
 

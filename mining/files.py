@@ -35,10 +35,11 @@ def storage_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in _WRONG_PLACE:
-            raise InputError(f"Cannot write {path}: {_WRONG_PLACE[error.errno]}. Choose another place.") from error
-        reason = _DISK_REFUSED.get(error.errno or 0) or _reason_in_words(error)
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number in _WRONG_PLACE:
+            raise InputError(f"Cannot write {path}: {_WRONG_PLACE[number]}. Choose another place.") from error
+        reason = _DISK_REFUSED.get(number or 0) or _reason_in_words(error)
         if reason is None:
             raise
         raise StorageError(
@@ -47,9 +48,10 @@ def storage_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _reason_in_words(error: OSError) -> str | None:
-    # pyarrow raises OSError with the number in its text only
-    return "the disk is full" if "No space left on device" in str(error) else None
+def _reason_in_words(error: Exception) -> str | None:
+    # pyarrow, safetensors and torch have the number in the text only, or not at all
+    text = str(error)
+    return "the disk is full" if "No space left on device" in text or "PytorchStreamWriter" in text else None
 
 
 @contextmanager

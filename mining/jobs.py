@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +19,11 @@ from mining.config import CorpusSettings, MineSettings, ScoreSettings, TrainSett
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import sha256_of, sweep_temporary, whole_file, write_json
-from mining.models import CARD_FILE, PRETRAINED, ModelCard, put_model, read_card, unknown_classes
+from mining.localizers import localizer_named
+from mining.models import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, put_model, read_card, unknown_classes
 from mining.parts import ImageOutcome, merge_parts, part_outcomes
 from mining.results import MinePlan, MineSummary, TrainingSummary
-from mining.runs import RunDirectory, now
+from mining.runs import CORPUS_FILE, RunDirectory, now
 
 TRAINING_FILE = "training.json"
 _NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"}
@@ -33,13 +35,12 @@ _NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"
 def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
     """Scan the corpus and fit the localizer; an unfinished training of the same settings is carried on.
 
-    Raises ModelError when --out holds another model.
+    Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
     """
     out = settings.out
     asked = settings.model_dump(mode="json", exclude=_NO_MATTER_IN_TRAINING)
+    localizer_named(settings.localizer)
     done = _earlier_training(out, asked)
-    from mining.training import fit
-
     if done is not None:
         return TrainingSummary(
             folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder"}
@@ -47,17 +48,35 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     with _training_lock(out):
         sweep_temporary(out)
         write_json(out / TRAINING_FILE, asked)
-        corpus = out / "checkpoints" / "corpus.parquet"
-        summary = _scanned(settings, corpus, settings.labels)
-        objective = settings.objective
-        if objective == "auto":
-            objective = "single" if summary.single_label else "multi"
-        result = fit(
-            settings, corpus, objective=objective, category_ids=summary.category_ids, notes=summary.notes,
-            progress=progress,
-        )  # fmt: skip
+        try:
+            summary = _trained(settings, progress)
+        except InputError:
+            _discard_false_start(out)
+            raise
         (out / TRAINING_FILE).unlink(missing_ok=True)
-        return result
+        return summary
+
+
+def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
+    from mining.training import fit
+
+    corpus = settings.out / CHECKPOINTS / CORPUS_FILE
+    summary = _scanned(settings, corpus, settings.labels)
+    objective = settings.objective
+    if objective == "auto":
+        objective = "single" if summary.single_label else "multi"
+    return fit(
+        settings, corpus, objective=objective, category_ids=summary.category_ids, notes=summary.notes,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _discard_false_start(out: Path) -> None:
+    """Where nothing was trained yet, leave nothing, so that the corrected command may use the same folder."""
+    if any((out / CHECKPOINTS).glob("*.ckpt")):
+        return
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    (out / TRAINING_FILE).unlink(missing_ok=True)
 
 
 def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
@@ -106,7 +125,7 @@ def plan_mining(settings: MineSettings) -> MinePlan:
             put_model(settings.model, run.model)
             _scan(settings, run, card or read_card(run.model))
         except InputError:
-            run.discard_start()
+            run.discard_start(with_model=Path(settings.model).resolve() != run.model.resolve())
             raise
     return _plan(run, finished=stage == "finished")
 
@@ -207,7 +226,7 @@ def summary_of(run: RunDirectory) -> MineSummary:
     counts = record["counts"]
     return MineSummary(
         run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"],
-        read_summary(run.corpus).notes,
+        read_summary(run.corpus).notes, run.first_reasons(),
     )  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -23,6 +25,8 @@ FORMAT = "boxmine-model/1"
 PRETRAINED = "pretrained:"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
+CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
+_UNTRAINED = {"weights": "ImageNet-1k classifier, not trained further"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def read_card(folder: Path) -> ModelCard:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
             raise KeyError("format")
-        return ModelCard(**values)
+        return _checked(ModelCard(**values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
             f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it. "
@@ -80,39 +84,63 @@ def read_card(folder: Path) -> ModelCard:
         ) from None
 
 
+def _checked(card: ModelCard) -> ModelCard:
+    """The card as it is; raises ValueError when a value is of the wrong kind."""
+    TypeAdapter(ModelCard).validate_python(asdict(card))
+    named = all(isinstance(one.get("id"), int) and isinstance(one.get("name"), str) for one in card.classes)
+    if not card.classes or not named or card.input_size < 1:
+        raise ValueError("classes or input_size")
+    return card
+
+
 def load_model(folder: Path) -> tuple[Localizer, ModelCard]:
-    """The localizer in evaluation mode on the CPU, and its card. Raises ModelError."""
+    """The localizer in evaluation mode on the CPU, and its card.
+
+    Raises ModelError, also when the weights are not those whose SHA-256 the card has.
+    """
     card = read_card(folder)
-    localizer, _ = build_localizer(card)
+    try:
+        localizer, _ = build_localizer(card)
+    except (ModelError, TypeError) as error:
+        raise ModelError(
+            f"{folder / CARD_FILE} asks for what this version of boxmine does not have: {error} "
+            "Use the version it was trained with, or train it again."
+        ) from None
     path = folder / WEIGHTS_FILE
     try:
-        tensors = load_file(path)
-        localizer.load_state_dict(tensors)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path} cannot be loaded as {card.localizer} on {card.backbone}: {reason}") from None
+        if card.weights_sha256 not in ("", sha256_of(path)):
+            raise ValueError("its SHA-256 is not the one in model.json; the file is damaged or of another model")
+        localizer.load_state_dict(load_file(path))
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"{path} cannot be loaded as {card.localizer} on {card.backbone}: {textwrap.shorten(str(error), 200)}. "
+            "Copy the model folder again from where it is whole, or train it again."
+        ) from None
     return localizer.eval(), card
 
 
 def pretrained_model(backbone: str, weights: str = "imagenet") -> tuple[Localizer, ModelCard]:
     """CAM on the backbone's own ImageNet classifier: no training at all.
 
-    Raises ModelError for a backbone whose ImageNet classifier does not stand on averaged features.
+    Raises ModelError for a backbone whose ImageNet classifier does not stand on averaged features, before its
+    weights are asked for.
     """
     spec = backbones.spec_of(backbone)
     classes = [{"id": number, "name": name} for number, name in enumerate(imagenet_names(), start=1)]
     card = ModelCard(
         localizer=CAM.name, backbone=backbone, objective="single", classes=classes, input_size=spec.input_size,
-        normalisation={}, training={"weights": "ImageNet-1k classifier, not trained further"},
+        normalisation={}, training=_UNTRAINED,
     )  # fmt: skip
-    localizer, linear = build_localizer(card, weights=weights)
+    with torch.device("meta"):  # a look at the layers costs neither memory nor a download
+        _, linear = backbones.build(backbone)
     if linear is None or linear.out_features != len(classes):
         listed = "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, resnet50, googlenet, mobilenet_v2"
         raise ModelError(
             f"pretrained:{backbone} cannot mine: its ImageNet classifier is not one linear layer on averaged "
             f"features. Train it on your classes (`boxmine train --backbone {backbone}`), or take one of: {listed}."
         )
-    cast(CAM, localizer).load_linear(linear)
+    localizer, linear = build_localizer(card, weights=weights)
+    cast(CAM, localizer).load_linear(cast(nn.Linear, linear))
     return localizer.eval(), ModelCard(**{**asdict(card), "normalisation": localizer.backbone.normalisation})
 
 
@@ -132,9 +160,11 @@ def imagenet_names() -> list[str]:
 def put_model(reference: str, folder: Path) -> ModelCard:
     """Bring the model that `reference` names (a folder or pretrained:BACKBONE) into `folder`, and give its card."""
     if reference.startswith(PRETRAINED):
-        if (folder / CARD_FILE).is_file():
-            return read_card(folder)
-        return save_model(folder, *pretrained_model(reference.removeprefix(PRETRAINED)))
+        backbone = reference.removeprefix(PRETRAINED)
+        there = read_card(folder) if (folder / CARD_FILE).is_file() else None
+        if there is not None and there.training != _UNTRAINED:
+            raise ModelError(f"{folder} holds a trained model, not {reference}; give another --out.")
+        return there if there is not None and there.backbone == backbone else _put_pretrained(backbone, folder)
     source = Path(reference)
     card = read_card(source)
     if source.resolve() != folder.resolve():
@@ -142,6 +172,10 @@ def put_model(reference: str, folder: Path) -> ModelCard:
             with whole_file(folder / name) as temporary:
                 shutil.copyfile(source / name, temporary)
     return card
+
+
+def _put_pretrained(backbone: str, folder: Path) -> ModelCard:
+    return save_model(folder, *pretrained_model(backbone))
 
 
 def resolve_device(name: str) -> torch.device:

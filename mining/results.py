@@ -40,7 +40,10 @@ class MinePlan:
 
 @dataclass(frozen=True)
 class MineSummary:
-    """What a finished run holds. states: images by state (see the corpus schema). notes: sentences about the corpus."""
+    """What a finished run holds. states: images by state (see the corpus schema).
+
+    notes: sentences about the corpus. reasons: of the first quarantined images.
+    """
 
     run: Path
     images: int
@@ -49,6 +52,7 @@ class MineSummary:
     states: dict[str, int]
     seconds: float
     notes: list[str]
+    reasons: list[str]
 
     @property
     def quarantined(self) -> int:

@@ -8,12 +8,15 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
+
+import pyarrow.parquet as pq
 
 from mining import __version__
 from mining.config import MineSettings
@@ -103,10 +106,17 @@ class RunDirectory:
         self.update(state="running", resumed=[*record.get("resumed", []), now()])
         return "resumed"
 
-    def discard_start(self) -> None:
+    def first_reasons(self, count: int = 3) -> list[str]:
+        """Why the first images of the quarantine could not be used."""
+        table = pq.read_table(self.quarantine, columns=["reason"])
+        return [str(reason) for reason in table.slice(0, count)["reason"].to_pylist()]
+
+    def discard_start(self, *, with_model: bool) -> None:
         """Take back a start that came to nothing, so that the corrected command may use the same folder."""
         (self.path / RUN_FILE).unlink(missing_ok=True)
         self.corpus.unlink(missing_ok=True)
+        if with_model:
+            shutil.rmtree(self.model, ignore_errors=True)
 
     def update(self, **values: Any) -> None:
         """Write `values` over the record, whole or not at all."""
@@ -129,6 +139,8 @@ class RunDirectory:
             yield
         finally:
             os.close(handle)
+            with suppress(OSError):  # where nothing came of it, the folder goes too
+                self.path.rmdir()
 
     def _refuse_foreign_folder(self) -> None:
         own = {"model", RUN_FILE}

@@ -22,16 +22,15 @@ from torchmetrics.functional.classification import multiclass_accuracy, multilab
 from mining import backbones
 from mining.config import TrainSettings
 from mining.corpus import iter_shards
-from mining.errors import CorpusError, ModelError, StorageError
+from mining.errors import CorpusError, ModelError
 from mining.files import storage_errors, whole_file
 from mining.localizers.base import ClassificationLoss, Localizer, Objective
-from mining.models import ModelCard, build_localizer, save_model
+from mining.models import CHECKPOINTS, ModelCard, build_localizer, save_model
 from mining.results import TrainingSummary
 from mining.runs import cores, now, versions
 from mining.training_data import Batch, ImageDataset, LabelledImages, class_weights, collate, hold_back
 
 Progress = Callable[[int, int, str], None]
-CHECKPOINTS = "checkpoints"
 HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 
@@ -258,13 +257,8 @@ def _run(
     last: Path,
 ) -> float:
     started = time.monotonic()
-    try:
-        with storage_errors(last):
-            trainer.fit(module, batches, held_back, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except RuntimeError as error:
-        if "PytorchStreamWriter" in str(error) or "No space left" in str(error):  # how torch says a full disk
-            raise StorageError(f"Cannot write {last}: {str(error).splitlines()[0]} Make room and try again.") from error
-        raise
+    with storage_errors(last):
+        trainer.fit(module, batches, held_back, ckpt_path=last if last.is_file() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return time.monotonic() - started

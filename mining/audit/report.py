@@ -77,7 +77,8 @@ def _gallery(
     shown = shown[: max(1, min(max_classes, MAX_TILES // _KINDS_A_CLASS))]
     each = max(1, min(per_class, MAX_TILES // (_KINDS_A_CLASS * max(1, len(shown)))))
     settings = run.settings()
-    pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=settings.class_cut)
+    cut = settings.class_cut_for(read_card(run.model).objective)
+    pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=cut)
     painter = Painter(run)
     gallery = [_of_class(name, survey, painter, pairs[name]) for name in shown]
     return {

@@ -1,0 +1,284 @@
+"""What a person may get wrong or run into: one sentence with the remedy, the documented exit code, nothing broken."""
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from flows.cli import run_command
+from mining import engine
+from mining.models import load_model, save_model
+from tests.making import write_model, write_photos
+
+DONE, USAGE, QUARANTINED, STOPPED = 0, 2, 3, 4
+
+
+class Terminal:
+    """Runs a command line in this process; keeps what it said on stderr."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.said = ""
+
+    def __call__(self, *words: object) -> int:
+        engine._miner.cache_clear()
+        code = run_command([str(word) for word in words])
+        self.said = self._capsys.readouterr().err
+        return code
+
+    def refused(self, *words: object) -> str:
+        """The one sentence of a command that ends with code 2."""
+        assert self(*words) == USAGE
+        assert "Traceback" not in self.said
+        (sentence,) = [line for line in self.said.splitlines() if line.startswith("boxmine: ")]
+        return sentence.removeprefix("boxmine: ")
+
+
+@pytest.fixture
+def terminal(capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(capsys)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "model", ("cat", "dog"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos", [f"{letter}.jpg" for letter in "abcde"])
+
+
+def mining(photos: Path, model: object, out: Path, *more: object) -> list[object]:
+    return ["mine", "--images", photos, "--model", model, "--out", out, "--device", "cpu", "--scales", "1", *more]
+
+
+def rows(run: Path) -> dict[str, tuple[str, str | None]]:
+    """State and reason of every image by its name."""
+    corpus = pq.read_table(run / "corpus.parquet").to_pylist()
+    reasons = {row["file_name"]: row["reason"] for row in pq.read_table(run / "quarantine.parquet").to_pylist()}
+    return {row["file_name"]: (row["state"], reasons.get(row["file_name"])) for row in corpus}
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["minee"], 'Did you mean "mine"?'),
+        (["mine", "--images", "a", "--model", "m", "--out", "o", "--treshold", ".3"], "Did you mean --threshold?"),
+        (["mine", "--imges", "a", "--model", "m", "--out", "o"], "Did you mean --images instead of --imges?"),
+        (["mine", "--images", "a", "--model", "m"], "--out requires an argument"),
+        (["mine", "--images", "a", "--model", "m", "--out", "o", "--threshold", "1.5"], "less than 1 (got '1.5')"),
+        (["train", "--images", "a", "--out", "o", "--epochs", "0"], "'epochs'"),
+        (["train", "--images", "a", "--out", "o", "--localizer", "camm"], "did you mean 'cam'?"),
+        (["run", "nowhere.yaml"], "Cannot read the recipe nowhere.yaml"),
+        (["status", "nowhere"], "is not a run directory"),
+    ],
+)
+def test_a_slip_of_the_pen_is_named(
+    words: list[str], expected: str, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    assert expected in terminal.refused(*words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+# --- the corpus ------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_folder(terminal: Terminal, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    assert "holds no image" in terminal.refused(*mining(tmp_path / "photos", model, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_that_name_a_missing_image_and_leave_out_others(
+    terminal: Terminal, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\ngone.jpg,dog\n")
+    assert terminal(*mining(photos, model, tmp_path / "run", "--labels", tmp_path / "labels.csv")) == QUARANTINED
+    assert "4 images under" in terminal.said
+    assert "gone.jpg: no such file" in terminal.said
+    assert set(rows(tmp_path / "run")) == {"a.jpg", "gone.jpg"}
+
+
+def test_a_class_the_model_does_not_know(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    labels, run = tmp_path / "labels.csv", tmp_path / "run"
+    labels.write_text("file_name,labels\na.jpg,catt\n")
+    sentence = terminal.refused(*mining(photos, model, run, "--labels", labels))
+    assert "does not know the class 'catt'" in sentence
+    assert "did you mean 'cat'?" in sentence
+    assert "--labels none" in sentence
+    labels.write_text("file_name,labels\na.jpg,cat\n")
+    assert terminal(*mining(photos, model, run, "--labels", labels)) == DONE
+
+
+def endless_png() -> bytes:
+    """60000 x 60000 px in 100 bytes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_images_that_cannot_be_used_do_not_stop_the_others(
+    terminal: Terminal, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    assert terminal(*mining(photos, model, tmp_path / "clean")) == DONE
+    whole = (photos / "a.jpg").read_bytes()
+    (photos / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "empty.jpg").touch()
+    (photos / "text.jpg").write_text("404")
+    (photos / "bomb.png").write_bytes(endless_png())
+    Image.new("RGB", (1, 1)).save(photos / "one.png")
+    Image.fromarray(np.full((10, 20_000, 3), 9, np.uint8)).save(photos / "strip.png")
+    assert terminal(*mining(photos, model, tmp_path / "run")) == QUARANTINED
+    found = rows(tmp_path / "run")
+    reasons = {name: reason for name, (state, reason) in found.items() if state == "quarantined"}
+    assert set(reasons) == {"truncated.jpg", "empty.jpg", "text.jpg", "bomb.png"}
+    for name, words in {"truncated.jpg": "truncated", "empty.jpg": "empty (0 bytes)", "text.jpg": "not an image",
+                        "bomb.png": "more than 128,000,000 pixels"}.items():  # fmt: skip
+        assert words in str(reasons[name])
+        assert name in str(reasons[name])
+    boxes = [pq.read_table(tmp_path / run / "annotations.parquet").to_pandas() for run in ("clean", "run")]
+    clean, among_bad = (table[table.file_name.isin(list("abcde"))].drop(columns="image_id") for table in boxes)
+    assert clean.equals(among_bad)
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_no_model(terminal: Terminal, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.json").write_text("{}")
+    assert "is not a boxmine model" in terminal.refused(*mining(photos, tmp_path / "other", tmp_path / "run"))
+    assert "No model folder" in terminal.refused(*mining(photos, tmp_path / "nowhere", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def with_weights(model: Path, folder: Path, value: float) -> Path:
+    """The model with its class weights all of one value."""
+    localizer, card = load_model(model)
+    torch.nn.init.constant_(localizer.classifier.weight, value)
+    save_model(folder, localizer, card)
+    return folder
+
+
+def test_nan_in_the_maps(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
+    broken = with_weights(model, tmp_path / "broken", float("nan"))
+    code = terminal(*mining(photos, broken, tmp_path / "run", "--labels", tmp_path / "labels.csv"))
+    assert code == QUARANTINED
+    states = rows(tmp_path / "run")
+    assert {state for state, _ in states.values()} == {"quarantined"}
+    assert all("NaN or infinity" in str(reason) for _, reason in states.values())
+
+
+def test_constant_maps(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
+    flat = with_weights(model, tmp_path / "flat", 0.0)
+    assert terminal(*mining(photos, flat, tmp_path / "run", "--labels", tmp_path / "labels.csv")) == DONE
+    assert rows(tmp_path / "run") == {"a.jpg": ("no_region", None), "b.jpg": ("no_region", None)}
+    assert json.loads((tmp_path / "run" / "annotations.json").read_text())["annotations"] == []
+
+
+# --- the run directory -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_other_things(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear")
+    assert "holds other things (e.g. 'diary.txt')" in terminal.refused(*mining(photos, model, tmp_path / "mine"))
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["diary.txt"]
+
+
+def test_a_place_below_a_file(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "a folder above it is a file" in terminal.refused(*mining(photos, model, tmp_path / "file" / "run"))
+    assert "a folder above it is a file" in terminal.refused(*mining(photos, model, tmp_path / "file"))
+
+
+def test_a_run_of_other_settings(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    sentence = terminal.refused(*mining(photos, model, tmp_path / "run", "--threshold", ".4"))
+    assert "its threshold is 0.25, this command's is 0.4" in sentence
+    assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
+    assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_run_that_another_process_works_on(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    held = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert "Another process is working on" in terminal.refused(*mining(photos, model, tmp_path / "run"))
+    os.close(held)
+    assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """The system refuses to let a file of this process grow beyond `size` bytes."""
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_disk_that_takes_no_more_in_the_middle(
+    terminal: Terminal, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = mining(photos, model, tmp_path / "run", "--shard-size", "2")
+    write_part, written = engine.write_part, []
+
+    def then_full(path: Path, outcomes: list[object]) -> None:
+        written.append(path.name)
+        if len(written) == 2:
+            with files_no_larger_than(512):
+                write_part(path, outcomes)
+        else:
+            write_part(path, outcomes)
+
+    monkeypatch.setattr(engine, "write_part", then_full)
+    assert terminal(*command) == STOPPED
+    assert "part-00001.parquet: the file would be too large" in terminal.said
+    assert terminal("status", tmp_path / "run") == DONE
+    assert "stopped, 2 of 5 images done" in terminal.said
+    assert [path.name for path in (tmp_path / "run" / "parts").iterdir()] == ["part-00000.parquet"]
+    assert terminal(*command) == DONE
+    assert written == ["part-00000.parquet", "part-00001.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert terminal(*mining(photos, model, tmp_path / "plain", "--shard-size", "2")) == DONE
+    tables = [pq.read_table(tmp_path / run / "annotations.parquet") for run in ("run", "plain")]
+    assert tables[0].equals(tables[1])
+
+
+def test_a_trial_that_failed_before_it_began_leaves_the_folder_to_the_next(
+    terminal: Terminal, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,cat\n")
+    sentence = terminal.refused(
+        "train", "--images", photos, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "model"
+    )
+    assert "All images are labelled 'cat'" in sentence
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,34 @@
+"""Small real things to test with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mining.models import ModelCard, build_localizer, save_model
+
+
+def write_model(folder: Path, classes: Sequence[str], *, objective: str = "single") -> Path:
+    """A model of random weights, quick because it looks at 64 px."""
+    listed = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    card = ModelCard("cam", "efficientnet_lite0", objective, listed, input_size=64, normalisation={})  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    save_model(folder, build_localizer(card)[0], card)
+    return folder
+
+
+def painted(number: int, *, height: int = 96, width: int = 128) -> np.ndarray:
+    """Noise with one bright rectangle: (height, width, 3) uint8, a different noise for each number."""
+    pixels = np.random.default_rng(number).integers(0, 90, (height, width, 3), np.uint8)
+    pixels[height // 5 : height * 3 // 4, width // 4 : width * 7 // 10] = (230, 200, 40)
+    return pixels
+
+
+def write_photos(folder: Path, names: Sequence[str]) -> Path:
+    """One painted JPEG a name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        Image.fromarray(painted(number)).save(folder / name, "JPEG")
+    return folder
