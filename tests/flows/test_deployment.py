@@ -55,6 +55,9 @@ def test_a_worker_executes_the_registered_deployment_once(prefect_environment: d
     assert json.loads((tmp_path / "runs/once/run.json").read_text())["state"] == "finished"
     assert (tmp_path / "runs/once/scores.json").exists()
     assert (tmp_path / "runs/once/report/index.html").exists()
+    shown = prefect("artifact", "ls", environment=environment, cwd=tmp_path)
+    for key in ("train", "mine", "scores", "report"):
+        assert f" {key} " in shown, shown
 
 
 def test_the_schedule_and_the_form_are_registered(prefect_environment: dict[str, str], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Our COCO numbers against those of pycocotools, run on its own on the same 200 images."""
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,30 +10,28 @@ import pytest
 from mining.scoring import Detections, Truth, coco_scores, read_truth
 from mining.scoring.coco import NUMBERS
 
-ROOT = Path(__file__).parents[2]
-FOLDER = Path(os.environ.get("BOXMINE_ORACLES", ROOT.parent / "shared" / "oracles")) / "coco"
 
-pytestmark = pytest.mark.skipif(
-    not (FOLDER / "gt.json").is_file(), reason=f"no {FOLDER}: set BOXMINE_ORACLES to the folder with the oracles"
-)
+@pytest.fixture(scope="module")
+def folder(oracle: Callable[[str], Path]) -> Path:
+    return oracle("coco")
 
 
 @pytest.fixture(scope="module")
-def truth() -> Truth:
-    return read_truth(FOLDER / "gt.json")
+def truth(folder: Path) -> Truth:
+    return read_truth(folder / "gt.json")
 
 
 @pytest.fixture(scope="module")
-def peer() -> dict:
-    return json.loads((FOLDER / "cocoeval.json").read_text())
+def peer(folder: Path) -> dict:
+    return json.loads((folder / "cocoeval.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def detections(truth: Truth) -> Detections:
-    listing = json.loads((FOLDER / "gt.json").read_text())
+def detections(folder: Path, truth: Truth) -> Detections:
+    listing = json.loads((folder / "gt.json").read_text())
     names = {image["id"]: image["file_name"] for image in listing["images"]}
     classes = {category["id"]: category["name"] for category in listing["categories"]}
-    found = json.loads((FOLDER / "dets.json").read_text())
+    found = json.loads((folder / "dets.json").read_text())
     return Detections(
         image=np.array([truth.file_names.index(names[row["image_id"]]) for row in found]),
         category=np.array([truth.classes.index(classes[row["category_id"]]) for row in found]),
@@ -53,7 +51,7 @@ def test_each_of_the_twelve_numbers_is_the_peers(number: str, truth: Truth, dete
     assert ours[number] == pytest.approx(peer["coco12"][number], abs=1e-9)
 
 
-def test_ap50_of_each_class_is_the_peers(truth: Truth, detections: Detections, peer: dict) -> None:
+def test_ap50_of_each_class_is_the_peers(folder: Path, truth: Truth, detections: Detections, peer: dict) -> None:
     ours = coco_scores(truth.boxes, detections, truth.classes)["per_class_AP50"]
-    ids = {c["name"]: str(c["id"]) for c in json.loads((FOLDER / "gt.json").read_text())["categories"]}
+    ids = {c["name"]: str(c["id"]) for c in json.loads((folder / "gt.json").read_text())["categories"]}
     assert ours == {name: pytest.approx(peer["per_category"][ids[name]]["AP50"], abs=1e-9) for name in ids}

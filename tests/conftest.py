@@ -1,0 +1,35 @@
+"""Where real photos and peers' numbers lie, for the tests that need them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def pack() -> Callable[[str], Path]:
+    """The folder of a pack of real photos by its name; skips the test where it is not there."""
+
+    def folder(name: str) -> Path:
+        found = Path(os.environ.get("BOXMINE_DATA", SHARED / "data")) / name
+        if not found.is_dir():
+            pytest.skip(f"no photos at {found}: set BOXMINE_DATA to the folder that holds {name}")
+        return found
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Callable[[str], Path]:
+    """A folder of numbers that peers' own code gave; skips the test where it is not there."""
+
+    def folder(name: str) -> Path:
+        found = Path(os.environ.get("BOXMINE_ORACLES", SHARED / "oracles")) / name
+        if not found.is_dir():
+            pytest.skip(f"no numbers at {found}: set BOXMINE_ORACLES to the folder that holds {name}")
+        return found
+
+    return folder

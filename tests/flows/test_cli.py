@@ -1,0 +1,131 @@
+"""The command line as a person or a script meets it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pycocotools.coco import COCO
+
+from flows.cli import run_command
+from mining.synthetic import generate
+
+QUICK = ["--epochs", "1", "--workers", "0", "--validation-share", "0"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    generate(folder, images=12, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "model"
+    labels = str(corpus / "labels.csv")
+    assert (
+        run_command(["train", "--images", str(corpus / "images"), "--labels", labels, "--out", str(out), *QUICK]) == 0
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    command = [
+        "mine",
+        "--images",
+        str(corpus / "images"),
+        "--labels",
+        str(corpus / "labels.csv"),
+        "--model",
+        str(model),
+    ]
+    assert run_command([*command, "--out", str(out), "--scales", "1,1.5"]) == 0
+    return out
+
+
+def test_what_training_leaves_behind(model: Path) -> None:
+    assert {"model.json", "weights.safetensors", "history.csv", "curves.png"} == {p.name for p in model.iterdir()}
+    with (model / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+
+
+def test_the_run_directory_is_the_one_described(run: Path) -> None:
+    names = {path.name for path in run.iterdir()} - {"scores.json", "report"}
+    assert names == {"run.json", "corpus.parquet", "model", "parts", "quarantine.parquet", "annotations.parquet",
+                     "annotations.json"}  # fmt: skip
+    record = json.loads((run / "run.json").read_text())
+    assert record["config"]["scales"] == [1.0, 1.5]
+    assert len(COCO(run / "annotations.json").anns) == record["counts"]["boxes"] > 0
+
+
+def test_score_prints_a_table_or_the_file(run: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["score", str(run), "--truth", str(corpus / "truth.json"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == json.loads((run / "scores.json").read_text())
+    assert run_command(["score", str(run), "--truth", str(corpus / "truth.json")]) == 0
+    said = capsys.readouterr()
+    for figure in ("CorLoc", "Baseline: whole image", "AP50"):
+        assert figure in said.out
+
+
+def test_a_finished_run_mined_again_answers_at_once_in_json(
+    run: Path, corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "mine",
+        "--images",
+        str(corpus / "images"),
+        "--labels",
+        str(corpus / "labels.csv"),
+        "--model",
+        str(model),
+    ]
+    assert run_command([*command, "--out", str(run), "--scales", "1,1.5", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["images"] == 12
+    assert answer["boxes"] > 0
+
+
+def test_status_report_and_export(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["status", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"state": "finished", "images": 12, "done": 12}
+    assert run_command(["report", str(run)]) == 0
+    assert (run / "report" / "index.html").stat().st_size > 10_000
+    for kind, product in (("coco", "annotations"), ("yolo", "data.yaml"), ("voc", "VOCdevkit")):
+        assert run_command(["export", str(run), "--format", kind, "--out", str(tmp_path / kind)]) == 0
+        assert (tmp_path / kind / product).exists(), sorted((tmp_path / kind).iterdir())
+
+
+def test_a_recipe_with_changes(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"out: unused\ncorpus: {{images: {corpus}/images, labels: {corpus}/labels.csv}}\n"
+        f"train: {{epochs: 30, workers: 0, validation_share: 0}}\nmine: {{scales: [1]}}\ntruth: {corpus}/truth.json\n"
+    )
+    out = tmp_path / "out"
+    assert run_command(["run", str(recipe), "--out", str(out), "--set", "train.epochs=1", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert 0 <= answer["scores"]["corloc"]["value"] <= 1
+    assert (out / "report" / "index.html").exists()
+    assert json.loads((out / "model" / "model.json").read_text())["training"]["epochs"] == 1
+    assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize("command", ["localizers", "backbones"])
+def test_lists_are_one_line_each(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([command]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(line.strip() for line in lines)
+
+
+def test_help_loads_neither_torch_nor_prefect() -> None:
+    code = "import sys; from flows.cli import run_command; run_command(['--help']); print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'cyclopts'" in loaded
+    assert not {"torch", "prefect", "pandas", "lightning"} & set(loaded.split("[")[-1].replace("'", "").split(", "))

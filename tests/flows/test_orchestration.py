@@ -1,0 +1,71 @@
+"""A step is the same work with and without Prefect: results, retries, errors."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mining.errors import RunError
+from tasks.orchestration import Step
+
+
+def in_process(flow: Callable[[], Any]) -> Any:
+    return flow()
+
+
+@pytest.fixture(scope="module")
+def under_prefect() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    from prefect import flow
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield lambda function: flow(function, name="test")()
+
+
+@pytest.fixture(params=["in process", "under Prefect"])
+def executed(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
+    return in_process if request.param == "in process" else request.getfixturevalue("under_prefect")
+
+
+class Failing:
+    """Doubles its argument, after `times` failures."""
+
+    def __init__(self, times: int, error: Exception) -> None:
+        self.times = times
+        self.error = error
+        self.calls = 0
+
+    def step(self) -> Step[[int], int]:
+        def double(number: int) -> int:
+            self.calls += 1
+            if self.calls <= self.times:
+                raise self.error
+            return 2 * number
+
+        return Step(double, retry_delay_seconds=0)
+
+
+def test_each_item_is_done_in_order(executed: Callable[[Callable[[], Any]], Any]) -> None:
+    step = Failing(0, OSError()).step()
+    assert executed(lambda: list(step.each([1, 2, 3]))) == [2, 4, 6]
+    assert executed(lambda: step(4)) == 8
+
+
+def test_what_may_pass_is_tried_again(executed: Callable[[Callable[[], Any]], Any]) -> None:
+    failing = Failing(2, OSError("the share went away"))
+    assert executed(lambda: list(failing.step().each([1, 2], retries=2))) == [2, 4]
+    assert failing.calls == 4
+
+
+def test_after_the_last_try_the_error_comes_through(executed: Callable[[Callable[[], Any]], Any]) -> None:
+    failing = Failing(9, OSError("the share went away"))
+    with pytest.raises(OSError, match="the share went away"):
+        executed(lambda: list(failing.step().each([1], retries=2)))
+    assert failing.calls == 3
+
+
+def test_what_names_its_remedy_is_not_tried_again(executed: Callable[[Callable[[], Any]], Any]) -> None:
+    failing = Failing(9, RunError("give another --out"))
+    with pytest.raises(RunError, match="give another --out"):
+        executed(lambda: list(failing.step().each([1], retries=2)))
+    assert failing.calls == 1

@@ -1,0 +1,50 @@
+"""Real photos through the commands with nothing set: as good as the README says, or better."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from pycocotools.coco import COCO
+
+from flows.cli import run_command
+from mining.models import imagenet_names
+
+GOALS = {"voc-mini": {"train": 0.42, "test": 0.39}, "objects7-mini": {"train": 0.80, "test": 0.78}}
+
+
+def done(*words: object) -> None:
+    assert run_command([str(word) for word in words]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", GOALS)
+def test_corloc_of_a_model_trained_on_the_train_labels_only(
+    name: str, pack: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, model = pack(name), tmp_path / "model"
+    done("train", "--images", folder / "images", "--labels", folder / "train.csv", "--out", model)
+    for split, goal in GOALS[name].items():
+        run = tmp_path / split
+        labels = folder / f"{split}.csv"
+        done("mine", "--images", folder / "images", "--labels", labels, "--model", model, "--out", run)
+        done("score", run, "--truth", folder / f"instances_{split}.json")
+        scores = json.loads((run / "scores.json").read_text())
+        assert scores["corloc"]["value"] >= goal
+        assert scores["corloc"]["value"] > max(scores["baselines"].values()) + 0.05
+        assert scores["corloc"]["boxes_per_pair"] > 1
+        record = json.loads((run / "run.json").read_text())
+        assert len(COCO(run / "annotations.json").anns) == record["counts"]["boxes"]
+
+
+@pytest.mark.slow
+def test_imagenets_classes_with_neither_labels_nor_training(pack: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = pack("voc-mini")
+    done("mine", "--images", folder / "images", "--model", "pretrained:efficientnet_lite0", "--out", tmp_path / "run")
+    boxes = pq.read_table(tmp_path / "run" / "annotations.parquet").to_pandas()
+    assert set(boxes.category) <= set(imagenet_names())
+    assert set(boxes.source) == {"prediction"}
+    assert boxes.image_id.nunique() > 300
+    assert "airliner" in set(boxes.category)
