@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mining.annotations.schema import ANNOTATION_SCHEMA
+from mining.errors import RunError
 from mining.files import whole_file
 
 _IMAGES = b"boxmine.images"
@@ -35,20 +36,26 @@ def write_part(path: Path, outcomes: Sequence[ImageOutcome]) -> None:
     images = [{k: v for k, v in asdict(outcome).items() if k != "boxes"} for outcome in outcomes]
     schema = PART_SCHEMA.with_metadata({_IMAGES: json.dumps(images, ensure_ascii=False).encode()})
     with whole_file(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd", write_page_checksum=True
+        )
 
 
 def part_outcomes(path: Path) -> list[ImageOutcome] | None:
-    """The images' outcomes without their boxes, or None when there is no readable part."""
+    """The images' outcomes without their boxes, or None when there is no readable part of this version's columns."""
     try:
-        metadata = pq.read_schema(path).metadata
-        return [ImageOutcome(**image) for image in json.loads(metadata[_IMAGES])]
+        schema = pq.read_schema(path)
+        outcomes = [ImageOutcome(**image) for image in json.loads(schema.metadata[_IMAGES])]
+        return outcomes if schema.equals(PART_SCHEMA) else None
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
 
 
 def merge_parts(parts: Sequence[Path], out: Path) -> int:
-    """Write all parts as one table with running annotation ids, one row group a part; gives the number of boxes."""
+    """Write all parts as one table with running annotation ids, one row group a part; gives the number of boxes.
+
+    Raises RunError that names a damaged part, and StorageError.
+    """
     written = 0
     with whole_file(out) as temporary, pq.ParquetWriter(temporary, ANNOTATION_SCHEMA, compression="zstd") as writer:
         for table in _tables(parts):
@@ -60,6 +67,9 @@ def merge_parts(parts: Sequence[Path], out: Path) -> int:
 
 def _tables(parts: Sequence[Path]) -> Iterator[pa.Table]:
     for part in parts:
-        table = pq.read_table(part)
+        try:
+            table = pq.read_table(part, schema=PART_SCHEMA, page_checksum_verification=True)
+        except (OSError, pa.ArrowException):
+            raise RunError(f"{part} is damaged; delete it and give the `boxmine mine` command again.") from None
         if len(table):
-            yield table.replace_schema_metadata(None)
+            yield table
