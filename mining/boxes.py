@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 from torchvision.ops import nms
 
+from mining.overlap import iou_matrix
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -120,16 +122,6 @@ def merge_wbf(boxes: Boxes, iou: float) -> Boxes:
 def _weighted_mean(boxes: Boxes, rows: list[int]) -> Floats:
     weights = np.maximum(boxes.score[rows], 1e-6)[:, None]
     return ((boxes.xyxy[rows] * weights).sum(axis=0) / weights.sum()).astype(np.float32)
-
-
-def iou_matrix(first: Floats, second: Floats) -> Floats:
-    """(n, 4) and (m, 4) half-open boxes to (n, m) intersection over union, 0 where the union is empty."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [np.clip(b[:, 2:] - b[:, :2], 0, None).prod(axis=1) for b in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0).astype(np.float32)
 
 
 MERGERS: dict[Literal["nms", "wbf", "none"], Callable[[Boxes, float], Boxes]] = {

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mining.audit.survey import batches_of
 from mining.audit.truths import TrueBoxes, TruthIndex
-from mining.scoring import iou_matrix
+from mining.overlap import iou_matrix
 
 BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
 RIGHT = 0.5

@@ -4,10 +4,10 @@
     write_scores(run_dir, scores)   writes it
     table_rows(scores)              the same in words
 
-and on arrays: `TruthBoxes`, `Detections`, `iou_matrix`, `corloc`, `coco_scores`; `read_truth` reads a COCO file.
+and on arrays: `TruthBoxes`, `Detections`, `corloc`, `coco_scores`; `read_truth` reads a COCO file.
 """
 
-from mining.scoring.boxes import Detections, TruthBoxes, iou_matrix
+from mining.scoring.boxes import Detections, TruthBoxes
 from mining.scoring.coco import coco_scores
 from mining.scoring.corloc import corloc
 from mining.scoring.score import score_run, write_scores
@@ -20,7 +20,6 @@ __all__ = [
     "TruthBoxes",
     "coco_scores",
     "corloc",
-    "iou_matrix",
     "read_truth",
     "score_run",
     "table_rows",

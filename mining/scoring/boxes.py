@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mining.overlap import area, intersection, ratio
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -115,27 +117,16 @@ def xyxy_from_xywh(xywh: Floats) -> Floats:
     return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
-def iou_matrix(a: ArrayLike, b: ArrayLike) -> Floats:
-    """Intersection over union of every box of `a` with every box of `b`.
-
-    a, b: (n, 4) and (m, 4) xyxy, half-open: a side is x1 - x0, without the peers' +1.
-    Returns (n, m) float64 in [0, 1]; a box without area has IoU 0 with everything.
-    """
-    left, right = (np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (a, b))
-    common = _intersection(left[:, None], right[None])
-    return _ratio(common, _area(left)[:, None] + _area(right)[None] - common)
-
-
 def overlaps(truth: TruthBoxes, predicted: Detections) -> Overlaps:
     """Compare each prediction with the true boxes of its image and class; linear in the comparisons made."""
     found = Overlaps(np.zeros(len(predicted)), np.zeros(len(predicted)), np.zeros(len(truth)))
     for rows, true_rows in _comparisons(truth, predicted):
         box, true_box = predicted.xyxy[rows], truth.xyxy[true_rows]
-        common = _intersection(box, true_box)
-        iou = _ratio(common, _area(box) + _area(true_box) - common)
+        common = intersection(box, true_box)
+        iou = ratio(common, area(box) + area(true_box) - common)
         ignored = truth.is_ignored[true_rows]
         np.maximum.at(found.prediction_iou, rows[~ignored], iou[~ignored])
-        np.maximum.at(found.prediction_ignored, rows[ignored], _ratio(common, _area(box))[ignored])
+        np.maximum.at(found.prediction_ignored, rows[ignored], ratio(common, area(box))[ignored])
         np.maximum.at(found.truth_iou, true_rows, iou)
     return found
 
@@ -163,19 +154,6 @@ def _comparisons(truth: TruthBoxes, predicted: Detections) -> Iterator[tuple[Int
         repeats = partners[rows]
         within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
         yield np.repeat(rows, repeats), order[np.repeat(first[rows], repeats) + within]
-
-
-def _intersection(a: Floats, b: Floats) -> Floats:
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    return np.clip(sides, 0, None).prod(axis=-1)
-
-
-def _area(xyxy: Floats) -> Floats:
-    return np.clip(xyxy[..., 2:] - xyxy[..., :2], 0, None).prod(axis=-1)
-
-
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def _set(record: object, **columns: NDArray[np.generic]) -> None:

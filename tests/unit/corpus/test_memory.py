@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 SCAN = """
-import resource, sys
+import sys
 from pathlib import Path
 from mining.corpus import scan
 found = scan(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), check_files=False)
-print(found.images, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(found.images, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)
 """
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import mining.scoring.boxes as module
-from mining.scoring import Detections, TruthBoxes, iou_matrix
+from mining.overlap import iou_matrix
+from mining.scoring import Detections, TruthBoxes
 from mining.scoring.boxes import overlaps
 
 

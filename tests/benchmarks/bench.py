@@ -1,0 +1,246 @@
+"""Measure: a table on the terminal and build/bench.json as {name: {value, goal, unit, detail}}.
+
+    python tests/benchmarks/bench.py [NAME ...]
+
+What is compared is measured in turns in one process; values are medians of their ratios.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy import ndimage
+
+from mining.config import MineSettings
+from mining.corpus import read_shard
+from mining.engine import Miner
+from mining.inference import ready
+from mining.jobs import plan_mining
+from mining.localizers.base import Localizer
+from mining.models import load_model
+from mining.parts import write_part
+from mining.regions import boxes_from_map
+from mining.synthetic import generate
+
+ROOT = Path(__file__).parents[2]
+ROUNDS = 5
+IMAGES = 32
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value. goal: what it should stay at or below."""
+
+    value: float
+    goal: float
+    unit: str
+    detail: str
+
+
+def in_turns(first: Callable[[], Any], second: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, float]:
+    """Median of the ratio first / second, and the median seconds of each; both run once before it counts."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for function, times in zip((first, second), taken, strict=True):
+            started = time.perf_counter()
+            function()
+            if number:
+                times.append(time.perf_counter() - started)
+    ratio = statistics.median(one / other for one, other in zip(*taken, strict=True))
+    return ratio, statistics.median(taken[0]), statistics.median(taken[1])
+
+
+# --- mining ----------------------------------------------------------------------------------------------------------
+
+
+class Watched(Localizer):
+    """A localizer that notes the shapes it is given."""
+
+    def __init__(self, inner: Localizer) -> None:
+        super().__init__()
+        self.backbone = inner.backbone
+        self.inner = inner
+        self.shapes: list[torch.Size] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.inner(images)
+
+    def localize(self, images: torch.Tensor, classes: Any) -> Any:
+        self.shapes.append(images.shape)
+        return self.inner.localize(images, classes)
+
+    def training_step(self, *_: Any) -> dict[str, torch.Tensor]:
+        raise AssertionError("not trained here")
+
+    parameter_groups = training_step  # type: ignore[assignment]
+
+
+def mine_over_forward(scales: tuple[float, ...], goal: float) -> Figure:
+    """JPEG files in, Parquet part out, over the backbone's forward passes alone on tensors of the same shapes."""
+    with TemporaryDirectory() as folder:
+        corpus = generate(Path(folder) / "corpus", images=IMAGES, seed=0)
+        settings = MineSettings(
+            images=corpus / "images", model="pretrained:efficientnet_lite0", out=Path(folder) / "run", scales=scales,
+            class_cut=0.05,
+        )  # fmt: skip
+        plan_mining(settings)
+        rows = read_shard(settings.out / "corpus.parquet", 0).to_pylist()
+        localizer, card = load_model(settings.out / "model")
+        watched = Watched(localizer)
+        miner = Miner(watched, card, settings)
+        miner.mine(rows)
+        shapes = list(watched.shapes)
+        backbone = ready(localizer, miner.device).backbone
+        tensors = [torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.device) for shape in shapes]
+
+        def forward() -> None:
+            with torch.inference_mode():
+                for images in tensors:
+                    backbone(images)
+            if miner.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        ratio, mined, passed = in_turns(
+            lambda: write_part(Path(folder) / "part.parquet", miner.mine(rows)), forward
+        )  # fmt: skip
+    device = torch.cuda.get_device_name() if miner.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    detail = (
+        f"EfficientNet-Lite0, {device}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
+    )
+    return Figure(ratio, goal, "ratio", detail)
+
+
+# --- regions ---------------------------------------------------------------------------------------------------------
+
+
+def regions_over_scipy() -> Figure:
+    """Map of 224 x 224 to boxes of all regions, over SciPy's label and find_objects."""
+    noise = np.random.default_rng(0).random((50, 224, 224))
+    maps = [ndimage.gaussian_filter(one, 12).astype(np.float32) for one in noise]
+
+    def ours() -> None:
+        for one in maps:
+            boxes_from_map(one, threshold=0.5, normalise="minmax")
+
+    def scipy() -> None:
+        for one in maps:
+            level = (one - one.min()) / (one.max() - one.min())
+            labels, count = ndimage.label(level >= 0.5, np.ones((3, 3)))
+            ndimage.find_objects(labels)
+            ndimage.maximum(level, labels, range(1, count + 1))
+            ndimage.mean(level, labels, range(1, count + 1))
+
+    ratio, seconds, peer = in_turns(ours, scipy)
+    return Figure(ratio, 0.25, "ratio", f"{1e6 * seconds / 50:.0f} us a map, SciPy {1e6 * peer / 50:.0f}")
+
+
+# --- large corpora ---------------------------------------------------------------------------------------------------
+
+SCAN = """
+import sys, time
+from pathlib import Path
+from mining.corpus import scan
+folder = Path(sys.argv[1])
+with (folder / "labels.csv").open("w") as file:
+    file.write("file_name,labels\\n")
+    file.writelines(f"d{i * 7919 % 1000:03d}/photo_{i * 7919 % 1000000:08d}.jpg,cat|dog\\n" for i in range(1000000))
+started = time.perf_counter()
+assert scan(folder, folder / "labels.csv", folder / "corpus.parquet", check_files=False).images == 1000000
+"""
+
+WRITE = """
+import sys, time
+from pathlib import Path
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from mining.annotations import write_coco_json
+from mining.annotations.schema import ANNOTATION_SCHEMA
+from mining.corpus.schema import CORPUS_SCHEMA
+folder, at_once = Path(sys.argv[1]), 10000
+fixed = {"width": 640, "height": 480, "category": "dog", "threshold": 0.25, "scales": [1.0, 1.5, 2.0],
+         "localizer": "cam", "model_sha256": "0" * 64, "merged_from": 1, "source": "label", "category_id": 1}
+corpus = {"width": 640, "height": 480, "labels": ["dog"], "split": None, "bytes": 1, "content_hash": None,
+          "state": "labelled"}
+def table(schema, values, count):
+    columns = [pa.array(values[f.name] if not isinstance(values[f.name], (int, float, str, list, type(None)))
+               else [values[f.name]] * count, f.type) for f in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+random = np.random.default_rng(0)
+with pq.ParquetWriter(folder / "corpus.parquet", CORPUS_SCHEMA) as writer:
+    for first in range(1, 500001, at_once):
+        ids = np.arange(first, first + at_once)
+        writer.write_table(table(CORPUS_SCHEMA, {**corpus, "image_id": ids, "file_name": ids.astype(str)}, at_once))
+started = time.perf_counter()
+with pq.ParquetWriter(folder / "a.parquet", ANNOTATION_SCHEMA, compression="zstd") as writer:
+    for first in range(1, 1000001, at_once):
+        ids = np.arange(first, first + at_once)
+        images = (ids + 1) // 2
+        moving = {name: random.random(at_once) * 400 for name in ("x", "y", "w", "h", "area", "score", "class_score",
+                                                                  "peak", "mean_activation")}
+        values = {**fixed, **moving, "annotation_id": ids, "image_id": images, "file_name": images.astype(str)}
+        writer.write_table(table(ANNOTATION_SCHEMA, values, at_once))
+count = write_coco_json(folder / "a.json", corpus=folder / "corpus.parquet", annotations=folder / "a.parquet",
+                        categories=[{"id": 1, "name": "dog"}], info={})
+assert count == 1000000
+"""
+# VmHWM, because a process inherits the ru_maxrss of the one that started it
+TELL = """
+seconds = time.perf_counter() - started
+print(seconds, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)
+"""
+
+
+def apart(program: str, seconds: float, megabytes: float) -> Figure:
+    """A program run in a process of its own: median seconds of three, and the most memory it took."""
+    taken = []
+    for _ in range(3):
+        with TemporaryDirectory() as folder:
+            said = subprocess.run(
+                [sys.executable, "-c", program + TELL, folder], capture_output=True, text=True, check=True
+            ).stdout
+            taken.append(tuple(map(float, said.split())))
+    peak = max(memory for _, memory in taken)
+    detail = f"{peak:.0f} MB at most, goal {megabytes:.0f}" + (" MISSED" if peak > megabytes else "")
+    return Figure(statistics.median(wall for wall, _ in taken), seconds, "s", detail)
+
+
+BENCHES: dict[str, Callable[[], Figure]] = {
+    "mine_over_forward_1": lambda: mine_over_forward((1.0,), 1.5),
+    "mine_over_forward_3": lambda: mine_over_forward((1.0, 1.5, 2.0), 1.5),
+    "regions_over_scipy": regions_over_scipy,
+    "plan_1m": lambda: apart(SCAN, 30, 500),
+    "write_1m": lambda: apart(WRITE, 5, 400),
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the benches named, or all."""
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        sys.exit(f"No bench {unknown[0]!r}; there are {', '.join(BENCHES)}.")
+    table = Table("bench", "value", "goal", "unit", "detail", box=None)
+    path = ROOT / "build" / "bench.json"
+    figures = json.loads(path.read_text()) if path.exists() else {}
+    for name in names or BENCHES:
+        figure = BENCHES[name]()
+        figures[name] = asdict(figure)
+        missed = "" if figure.value <= figure.goal else " missed"
+        table.add_row(name, f"{figure.value:.3g}{missed}", f"<= {figure.goal:g}", figure.unit, figure.detail)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2) + "\n")
+    Console(width=160).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
