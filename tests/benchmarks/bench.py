@@ -89,7 +89,8 @@ class Watched(Localizer):
 def mine_over_forward(scales: tuple[float, ...], goal: float) -> Figure:
     """JPEG files in, Parquet part out, over the backbone's forward passes alone on tensors of the same shapes."""
     with TemporaryDirectory() as folder:
-        corpus = generate(Path(folder) / "corpus", images=IMAGES, seed=0)
+        corpus = Path(folder) / "corpus"
+        generate(corpus, images=IMAGES, seed=0)
         settings = MineSettings(
             images=corpus / "images", model="pretrained:efficientnet_lite0", out=Path(folder) / "run", scales=scales,
             class_cut=0.05,
