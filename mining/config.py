@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mining.errors import InputError, did_you_mean
 
 S = TypeVar("S", bound="Settings")
+Objective = Literal["single", "multi"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -123,7 +124,7 @@ class MineOptions(Settings):
     device: str = Field(default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps.")
     retries: Annotated[int, Field(ge=0)] = Field(default=2, description="Further tries of a shard that failed.")
 
-    def class_cut_for(self, objective: Literal["single", "multi"]) -> float:
+    def class_cut_for(self, objective: Objective) -> float:
         """The class cut asked for, or the best known one of the model's kind."""
         if self.class_cut is not None:
             return self.class_cut

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mining.boxes import MERGERS, Boxes, keep_plausible
+from mining.cards import ModelCard
 from mining.config import MineSettings
 from mining.corpus import read_shard
 from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
@@ -23,7 +24,7 @@ from mining.errors import ImageError, MapError
 from mining.images import read_image, resized, working_size
 from mining.inference import default_batch_size, ready
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
-from mining.models import ModelCard, load_model, resolve_device
+from mining.models import load_model, resolve_device
 from mining.parts import ImageOutcome, part_outcomes, write_part
 from mining.pyramid import PyramidMaps, fused, largest_size, localize_pyramid
 from mining.regions import boxes_from_map

@@ -1,4 +1,7 @@
-"""The jobs behind the commands, step by step; each step can be done again without harm."""
+"""The jobs behind the commands, step by step; each step can be done again without harm.
+
+Networks are imported where they are needed: telling where a run stands, or scoring it, does not wait for them.
+"""
 
 import json
 import os
@@ -15,12 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mining.annotations import write_coco_json
+from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_card, unknown_classes
 from mining.config import CorpusSettings, MineSettings, ScoreSettings, TrainSettings
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import sha256_of, sweep_temporary, whole_file, write_json
-from mining.localizers import localizer_named
-from mining.models import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, put_model, read_card, unknown_classes
 from mining.parts import ImageOutcome, merge_parts, part_outcomes
 from mining.results import MinePlan, MineSummary, TrainingSummary
 from mining.runs import CORPUS_FILE, RunDirectory, now
@@ -39,6 +41,8 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     """
     out = settings.out
     asked = settings.model_dump(mode="json", exclude=_NO_MATTER_IN_TRAINING)
+    from mining.localizers import localizer_named
+
     localizer_named(settings.localizer)
     done = _earlier_training(out, asked)
     if done is not None:
@@ -121,6 +125,8 @@ def plan_mining(settings: MineSettings) -> MinePlan:
     identity = {"model_sha256": digest, "labels_sha256": _digest(settings.labels)}
     stage = run.open(settings, identity)
     if stage != "finished" and not run.corpus.exists():
+        from mining.models import put_model
+
         try:
             put_model(settings.model, run.model)
             _scan(settings, run, card or read_card(run.model))

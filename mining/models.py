@@ -1,52 +1,25 @@
-"""Models on disk: a folder with weights.safetensors and model.json, and nothing that can run code."""
+"""Localizers in model folders: weights as safetensors beside model.json, and nothing that can run code."""
 
-import json
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mining import backbones
+from mining.cards import CARD_FILE, FORMAT, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.errors import ModelError
 from mining.files import sha256_of, whole_file, write_json
 from mining.localizers import localizer_named
-from mining.localizers.base import Localizer, Objective
+from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
 
-FORMAT = "boxmine-model/1"
-PRETRAINED = "pretrained:"
-WEIGHTS_FILE = "weights.safetensors"
-CARD_FILE = "model.json"
-CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
 _UNTRAINED = {"weights": "ImageNet-1k classifier, not trained further"}
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What model.json says: everything needed to build the localizer again, and how it came to be."""
-
-    localizer: str
-    backbone: str
-    objective: Objective
-    classes: list[dict[str, Any]]  # [{"id": 1, "name": "dog"}, ...] in the order of the logits
-    input_size: int
-    normalisation: dict[str, Any]
-    options: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    weights_sha256: str = ""
-
-    @property
-    def class_names(self) -> list[str]:
-        """In the order of the logits."""
-        return [str(one["name"]) for one in self.classes]
 
 
 def build_localizer(card: ModelCard, *, weights: str = "none") -> tuple[Localizer, nn.Linear | None]:
@@ -65,32 +38,6 @@ def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard
     written = ModelCard(**{**asdict(card), "weights_sha256": digest})
     write_json(folder / CARD_FILE, {"format": FORMAT, **asdict(written)})
     return written
-
-
-def read_card(folder: Path) -> ModelCard:
-    """The folder's model.json; raises ModelError when it is no model of ours."""
-    path = folder / CARD_FILE
-    if not folder.exists():
-        raise ModelError(f"No model folder {folder}; train one with `boxmine train`, or give pretrained:BACKBONE.")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise KeyError("format")
-        return _checked(ModelCard(**values))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(
-            f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it. "
-            "To use plain weights of a backbone, train with --weights FILE."
-        ) from None
-
-
-def _checked(card: ModelCard) -> ModelCard:
-    """The card as it is; raises ValueError when a value is of the wrong kind."""
-    TypeAdapter(ModelCard).validate_python(asdict(card))
-    named = all(isinstance(one.get("id"), int) and isinstance(one.get("name"), str) for one in card.classes)
-    if not card.classes or not named or card.input_size < 1:
-        raise ValueError("classes or input_size")
-    return card
 
 
 def load_model(folder: Path) -> tuple[Localizer, ModelCard]:
@@ -188,9 +135,3 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"Device {name!r} cannot be used: {str(error).splitlines()[0]} Try auto or cpu.") from None
     return device
-
-
-def unknown_classes(names: Mapping[str, int] | Sequence[str], card: ModelCard) -> list[str]:
-    """The class names that the model does not know, in order."""
-    known = set(card.class_names)
-    return [name for name in names if name not in known]

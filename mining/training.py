@@ -20,12 +20,13 @@ from torch.utils.data import DataLoader
 from torchmetrics.functional.classification import multiclass_accuracy, multilabel_average_precision
 
 from mining import backbones
-from mining.config import TrainSettings
+from mining.cards import CHECKPOINTS, ModelCard
+from mining.config import Objective, TrainSettings
 from mining.corpus import iter_shards
 from mining.errors import CorpusError, ModelError
 from mining.files import storage_errors, whole_file
-from mining.localizers.base import ClassificationLoss, Localizer, Objective
-from mining.models import CHECKPOINTS, ModelCard, build_localizer, save_model
+from mining.localizers.base import ClassificationLoss, Localizer
+from mining.models import build_localizer, save_model
 from mining.results import TrainingSummary
 from mining.runs import cores, now, versions
 from mining.training_data import Batch, ImageDataset, LabelledImages, class_weights, collate, hold_back

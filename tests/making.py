@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mining.models import ModelCard, build_localizer, save_model
+from mining.cards import ModelCard
+from mining.models import build_localizer, save_model
 
 
 def write_model(folder: Path, classes: Sequence[str], *, objective: str = "single") -> Path:

@@ -11,8 +11,8 @@ from mining.audit.choosing import Pair, chosen_pairs
 from mining.audit.pictures import Painter
 from mining.audit.survey import Survey, survey_of
 from mining.audit.truths import TruthIndex, open_truth, read_scores, scored_truth
+from mining.cards import read_card
 from mining.files import whole_file
-from mining.models import read_card
 from mining.runs import RunDirectory
 
 MAX_TILES = 90

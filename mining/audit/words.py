@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from mining.cards import read_card
 from mining.corpus.schema import QUARANTINED, STATES
-from mining.models import read_card
 from mining.runs import RunDirectory
 from mining.scoring import table_rows
 

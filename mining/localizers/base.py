@@ -3,16 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones import Backbone
+from mining.config import Objective
 
 NO_CLASS = -1
-Objective = Literal["single", "multi"]
 ClassChoice = Tensor | Callable[[Tensor], Tensor]
 
 

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from mining.backbones import Anatomy, Backbone, build
+from mining.cards import ModelCard
 from mining.errors import ModelError
 from mining.localizers import LOCALIZERS, Localizer, localizer_named
 from mining.localizers.base import NO_CLASS, ClassificationLoss, pad_classes, probabilities
 from mining.localizers.cam import CAM
-from mining.models import ModelCard, build_localizer
+from mining.models import build_localizer
 
 CLASSES = 5
 

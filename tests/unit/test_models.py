@@ -10,18 +10,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mining.backbones import build
+from mining.cards import ModelCard, read_card, unknown_classes
 from mining.errors import ModelError
 from mining.localizers import Localizer
 from mining.models import (
-    ModelCard,
     build_localizer,
     load_model,
     pretrained_model,
     put_model,
-    read_card,
     resolve_device,
     save_model,
-    unknown_classes,
 )
 
 CLASSES = [{"id": 17, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 90, "name": "Kuh & Kalb"}]

@@ -7,14 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from mining.config import MineSettings
 from mining.engine import mine_shard
 from mining.jobs import finish_mining, plan_mining
-from mining.models import ModelCard, build_localizer, save_model
+from tests.making import write_model, write_photos
 
 CLASSES = ("cat & <b>mouse</b>", "dog")
 NASTY = "<script>alert(1)<&script> \"x\" 'y'.jpg"
@@ -53,16 +51,8 @@ class Mined:
         return Page((self.run / "report" / "index.html").read_text(encoding="utf-8"))
 
 
-def painted(number: int) -> np.ndarray:
-    pixels = np.random.default_rng(number).integers(0, 90, (96, 128, 3), np.uint8)
-    pixels[20:70, 30:90] = (230, 200, 40)
-    return pixels
-
-
 def write_corpus(folder: Path, file_names: list[str]) -> None:
-    (folder / "images").mkdir(parents=True)
-    for number, name in enumerate(file_names):
-        Image.fromarray(painted(number)).save(folder / "images" / name, "JPEG")
+    write_photos(folder / "images", file_names)
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("file_name", "labels"))
@@ -78,16 +68,6 @@ def coco(file_names: list[str]) -> dict[str, Any]:
     }
 
 
-def write_model(folder: Path) -> Path:
-    listed = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
-    card = ModelCard("cam", "efficientnet_lite0", "single", listed, input_size=64, normalisation={})
-    import torch
-
-    torch.manual_seed(0)
-    save_model(folder, build_localizer(card)[0], card)
-    return folder
-
-
 def mine(folder: Path, model: Path, run: str = "run", **options: Any) -> Path:
     settings = MineSettings(
         images=folder / "images", labels=folder / "labels.csv", model=str(model), out=folder / run, scales=(1.0,),
@@ -101,7 +81,7 @@ def mine(folder: Path, model: Path, run: str = "run", **options: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "model")
+    return write_model(tmp_path_factory.mktemp("model") / "model", CLASSES)
 
 
 @pytest.fixture
