@@ -1,5 +1,6 @@
 """What a person at a terminal sees: a bar while work runs, plain lines elsewhere, errors in one sentence."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from rich.table import Table
 
 from tasks.progress import listen
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# under DDP the same command runs once a device; the first one talks
+err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=os.environ.get("LOCAL_RANK", "0") != "0")
 _LINE_EVERY_SECONDS = 10.0
 
 
