@@ -14,6 +14,8 @@ from mining.errors import InputError, did_you_mean
 
 S = TypeVar("S", bound="Settings")
 Objective = Literal["single", "multi"]
+Normalisation = Literal["max", "minmax"]
+Options = dict[str, Any]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -40,6 +42,9 @@ class TrainOptions(Settings):
     """How a localizer is trained from image-level labels."""
 
     localizer: str = Field(default="cam", description="Method: see `boxmine localizers`.")
+    options: Options = Field(
+        default_factory=dict, description="The localizer's own options, e.g. --options.background none."
+    )
     backbone: str = Field(default="efficientnet_lite0", description="Network: see `boxmine backbones`.")
     weights: str = Field(
         default="imagenet",
@@ -86,12 +91,21 @@ class MineOptions(Settings):
     scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field(
         default=(1.0, 1.5, 2.0), description="The pyramid, in multiples of the model's input size.", min_length=1
     )
-    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.25, description="Share of the normalised map a region must reach."
+    localizer: str | None = Field(
+        default=None,
+        description="Draw the maps by another method than the model was trained for, where it has the "
+        "same weights (cam, gradcam, gradcampp, layercam, msrd).",
     )
-    normalise: Literal["max", "minmax"] = Field(
-        default="max",
-        description="max: negative activation is background; minmax: the lowest activation is (mLDFR eq. 9).",
+    options: Options = Field(
+        default_factory=dict, description="The localizer's own options, instead of those the model was trained with."
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Share of the normalised map a region must reach; by default the localizer's."
+    )
+    normalise: Normalisation | None = Field(
+        default=None,
+        description="max: negative activation is background; minmax: the lowest activation is (mLDFR eq. 9); "
+        "by default the localizer's.",
     )
     class_cut: Share | None = Field(
         default=None,
@@ -123,12 +137,6 @@ class MineOptions(Settings):
     )
     device: str = Field(default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps.")
     retries: Annotated[int, Field(ge=0)] = Field(default=2, description="Further tries of a shard that failed.")
-
-    def class_cut_for(self, objective: Objective) -> float:
-        """The class cut asked for, or the best known one of the model's kind."""
-        if self.class_cut is not None:
-            return self.class_cut
-        return 0.2 if objective == "single" else 0.4
 
     @field_validator("scales", mode="before")
     @classmethod

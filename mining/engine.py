@@ -24,7 +24,7 @@ from mining.errors import ImageError, MapError
 from mining.images import read_image, resized, working_size
 from mining.inference import default_batch_size, ready
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
-from mining.models import load_model, resolve_device
+from mining.models import cut_of, load_model, resolve_device
 from mining.parts import ImageOutcome, part_outcomes, write_part
 from mining.pyramid import PyramidMaps, fused, largest_size, localize_pyramid
 from mining.regions import boxes_from_map
@@ -68,7 +68,8 @@ def mine_shard(run_dir: Path, shard: int, notify: Notify = lambda count: None) -
 def _miner(run_dir: Path) -> "Miner":
     # one model a process, however many shards it mines
     run = RunDirectory(run_dir)
-    return Miner(*load_model(run.model), run.settings())
+    settings = run.settings()
+    return Miner(*load_model(run.model, settings), settings)
 
 
 class Miner:
@@ -76,6 +77,7 @@ class Miner:
 
     def __init__(self, localizer: Localizer, card: ModelCard, settings: MineSettings) -> None:
         self.card = card
+        self.cut = cut_of(card, settings)
         self.settings = settings
         self.device = resolve_device(settings.device)
         self.localizer = ready(localizer, self.device)
@@ -162,16 +164,16 @@ class Miner:
             predicted = self._predicted(logits) if any(one is None for one in asked) else []
             return pad_classes([predicted[i] if one is None else one for i, one in enumerate(asked)])
 
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+        quiet = torch.no_grad() if self.localizer.needs_gradients else torch.inference_mode()
+        with quiet, torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             return localize_pyramid(
                 self.localizer, images, size=batch[0].size, scales=self.settings.scales, classes=choose
             )
 
     def _predicted(self, logits: Tensor) -> list[list[int]]:
-        cut = self.settings.class_cut_for(self.card.objective)
         best = probabilities(logits, self.card.objective).cpu().topk(min(self.settings.max_classes, logits.shape[1]))
         return [
-            [int(index) for value, index in zip(values, indices, strict=True) if value >= cut]
+            [int(index) for value, index in zip(values, indices, strict=True) if value >= self.cut.class_cut]
             for values, indices in zip(best.values, best.indices, strict=True)
         ]
 
@@ -199,7 +201,7 @@ class Miner:
         found, plausible, accepted = 0, 0, []
         maps = fused(levels, (height, width)).cpu().numpy()
         for activation, index in zip(maps, classes, strict=True):
-            boxes = boxes_from_map(activation, threshold=self.settings.threshold, normalise=self.settings.normalise)
+            boxes = boxes_from_map(activation, threshold=self.cut.threshold, normalise=self.cut.normalise)
             found += len(boxes)
             boxes = self._filtered(_finished(boxes, stretch, float(scores[index])), image)
             plausible += len(boxes)
@@ -221,7 +223,7 @@ class Miner:
             "image_id": image.row["image_id"], "file_name": image.row["file_name"],
             "width": image.width, "height": image.height,
             "category_id": self.card.classes[index]["id"], "category": self.card.classes[index]["name"],
-            "class_score": class_score, "threshold": self.settings.threshold, "scales": list(self.settings.scales),
+            "class_score": class_score, "threshold": self.cut.threshold, "scales": list(self.settings.scales),
             "localizer": self.card.localizer, "model_sha256": self.card.weights_sha256,
             "source": "prediction" if image.classes is None else "label",
         }  # fmt: skip

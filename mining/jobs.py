@@ -129,11 +129,20 @@ def plan_mining(settings: MineSettings) -> MinePlan:
 
         try:
             put_model(settings.model, run.model)
+            run.update(used=_used(settings, card or read_card(run.model)))
             _scan(settings, run, card or read_card(run.model))
         except InputError:
             run.discard_start(with_model=Path(settings.model).resolve() != run.model.resolve())
             raise
     return _plan(run, finished=stage == "finished")
+
+
+def _used(settings: MineSettings, card: ModelCard) -> dict[str, Any]:
+    """What the settings leave to the model, as it comes out."""
+    from mining.models import card_to_mine_by, cut_of
+
+    card = card_to_mine_by(card, settings)
+    return {"localizer": card.localizer, "options": card.options, **asdict(cut_of(card, settings))}
 
 
 def _card_and_digest(settings: MineSettings) -> tuple[ModelCard | None, str]:

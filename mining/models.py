@@ -2,7 +2,7 @@
 
 import shutil
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from mining import backbones
 from mining.cards import CARD_FILE, FORMAT, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
+from mining.config import MineOptions, Normalisation
 from mining.errors import ModelError
 from mining.files import sha256_of, whole_file, write_json
 from mining.localizers import localizer_named
@@ -40,12 +41,50 @@ def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard
     return written
 
 
-def load_model(folder: Path) -> tuple[Localizer, ModelCard]:
+@dataclass(frozen=True)
+class Cut:
+    """Where maps are cut and classes taken: what a person asked for, or the best known of the localizer and model."""
+
+    threshold: float
+    normalise: Normalisation
+    class_cut: float
+
+
+def card_to_mine_by(card: ModelCard, settings: MineOptions) -> ModelCard:
+    """The card with the method and options that the settings ask for instead of its own.
+
+    Raises ModelError where the method is unknown or does not stand on the same weights.
+    """
+    if settings.localizer is None or settings.localizer == card.localizer:
+        return replace(card, options={**card.options, **settings.options})
+    asked, trained = localizer_named(settings.localizer), localizer_named(card.localizer)
+    if asked.weights_of is None or asked.weights_of != trained.weights_of:
+        raise ModelError(
+            f"The model was trained for {card.localizer}, whose weights are not those of {settings.localizer}; "
+            f"train one with --localizer {settings.localizer}."
+        )
+    return replace(card, localizer=settings.localizer, options=settings.options)
+
+
+def cut_of(card: ModelCard, settings: MineOptions) -> Cut:
+    """Where the maps of the card's localizer are cut. card: that of `card_to_mine_by`."""
+    kind = localizer_named(card.localizer)
+    return Cut(
+        kind.threshold if settings.threshold is None else settings.threshold,
+        kind.normalise if settings.normalise is None else settings.normalise,
+        (0.2 if card.objective == "single" else 0.4) if settings.class_cut is None else settings.class_cut,
+    )
+
+
+def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Localizer, ModelCard]:
     """The localizer in evaluation mode on the CPU, and its card.
 
+    settings: may ask for another method on the same weights, or for other options.
     Raises ModelError, also when the weights are not those whose SHA-256 the card has.
     """
     card = read_card(folder)
+    if settings is not None:
+        card = card_to_mine_by(card, settings)
     try:
         localizer, _ = build_localizer(card)
     except (ModelError, TypeError) as error:

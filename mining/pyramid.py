@@ -16,7 +16,7 @@ class PyramidMaps:
     """A batch seen at every scale.
 
     logits: (B, C) at the first scale. classes: (B, K) int64, NO_CLASS as padding.
-    levels: one (B, K, h, w) float32 tensor a scale, raw.
+    levels: one (B, K, h, w) float32 tensor a scale, raw; the one map of a class-agnostic localizer K times.
     """
 
     logits: Tensor
@@ -48,7 +48,10 @@ def localize_pyramid(
             levels[scale] = _maps_in_pieces(
                 localizer, resized(images, (height, width)), seen.classes, max(1, budget // (height * width))
             )
-    return PyramidMaps(seen.logits, seen.classes, [levels[scale] for scale in scales if scale in levels])
+    ordered = [levels[scale] for scale in scales if scale in levels]
+    if localizer.class_agnostic:
+        ordered = [level[:, :1].expand(-1, seen.classes.shape[1], -1, -1) for level in ordered]
+    return PyramidMaps(seen.logits, seen.classes, ordered)
 
 
 def _maps_in_pieces(localizer: Localizer, images: Tensor, classes: Tensor, length: int) -> Tensor:

@@ -163,9 +163,13 @@ class RunDirectory:
         if differing:
             name = differing[0]
             raise RunError(
-                f"{self.path} belongs to another run: its {name} is {found.get(name)!r}, "
-                f"this command's is {asked[name]!r}. Give another --out."
+                f"{self.path} belongs to another run: its {name} is {_in_words(found.get(name))}, "
+                f"this command's is {_in_words(asked[name])}. Give another --out."
             )
+
+
+def _in_words(value: Any) -> str:
+    return "not set" if value is None else repr(value)
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchmetrics.functional.classification import multiclass_accuracy, multilabel_average_precision
+from torchmetrics.functional.classification import (
+    binary_average_precision,
+    multiclass_accuracy,
+    multilabel_average_precision,
+)
 
 from mining import backbones
 from mining.cards import CHECKPOINTS, ModelCard
@@ -29,7 +33,15 @@ from mining.localizers.base import ClassificationLoss, Localizer
 from mining.models import build_localizer, save_model
 from mining.results import TrainingSummary
 from mining.runs import cores, now, versions
-from mining.training_data import Batch, ImageDataset, LabelledImages, class_weights, collate, hold_back
+from mining.training_data import (
+    Batch,
+    ImageDataset,
+    LabelledImages,
+    class_weights,
+    collate,
+    hold_back,
+    reasons_none_is_readable,
+)
 
 Progress = Callable[[int, int, str], None]
 HISTORY_FILE = "history.csv"
@@ -37,7 +49,12 @@ CURVES_FILE = "curves.png"
 
 
 class Fitting(lightning.LightningModule):
-    """Lightning's view of a localizer that is trained."""
+    """Lightning's view of a localizer that is trained.
+
+    has_learned: (), whether any image was trained on; kept in the checkpoints.
+    """
+
+    has_learned: Tensor
 
     def __init__(self, localizer: Localizer, loss: ClassificationLoss, settings: TrainSettings, steps: int) -> None:
         super().__init__()
@@ -46,6 +63,7 @@ class Fitting(lightning.LightningModule):
         self.settings = settings
         self.steps = steps
         self.unreadable: dict[str, str] = {}
+        self.register_buffer("has_learned", torch.tensor(False))
         self._validated: list[tuple[Tensor, Tensor]] = []
 
     def training_step(self, batch: Batch, _: int) -> Tensor | None:
@@ -53,6 +71,7 @@ class Fitting(lightning.LightningModule):
         self.unreadable.update(batch.unreadable)
         if not len(batch.pixels):
             return None
+        self.has_learned.fill_(True)
         losses = self.localizer.training_step(batch.pixels, batch.targets, self.loss)
         total = torch.stack(list(losses.values())).sum()
         logged = {f"train_{name}": value for name, value in losses.items()} | {"train_loss": total}
@@ -66,13 +85,14 @@ class Fitting(lightning.LightningModule):
             self._validated.append((self.localizer(batch.pixels).float(), batch.targets))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation loss and the metric over all held-back images."""
+        """Log the validation loss, and the metric where the held-back images have a class at all."""
         if not self._validated:
             return
         logits, targets = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
         self._validated.clear()
         self.log("val_loss", self.loss(logits, targets), sync_dist=True)
-        self.log("val_metric", classification_metric(logits, targets, self.loss.objective), sync_dist=True)
+        if targets.any():
+            self.log("val_metric", classification_metric(logits, targets, self.loss.objective), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW over the localizer's groups, cosine decay to 0 over the planned steps."""
@@ -83,20 +103,46 @@ class Fitting(lightning.LightningModule):
 
 
 def classification_metric(logits: Tensor, targets: Tensor, objective: Objective) -> Tensor:
-    """Share of right classes (single) or mean over present classes of average precision (multi), a scalar 0-1."""
+    """Share of right classes (single) or mean over present classes of average precision (multi), a scalar 0-1.
+
+    At least one class must be present.
+    """
     if objective == "single":
         return multiclass_accuracy(logits, targets.argmax(dim=1), logits.shape[1], average="micro")
+    if logits.shape[1] == 1:
+        return binary_average_precision(logits[:, 0], targets[:, 0].int())
     present = targets.any(dim=0)
     each = multilabel_average_precision(logits, targets.int(), logits.shape[1], average=None)
     return each[present].mean()
 
 
 class _Recorder(Callback):
-    """Tells the progress and keeps one row of figures an epoch."""
+    """Seeds each epoch, tells the progress and keeps one row of figures an epoch."""
 
-    def __init__(self, progress: Progress, folder: Path) -> None:
+    def __init__(self, progress: Progress, folder: Path, seed: int) -> None:
         self.progress = progress
         self.folder = folder
+        self.seed = seed
+        self.seeded_epoch = -1
+
+    # Every epoch from a seed of its own, so that a training that was killed goes on with the draws it would have had.
+    # Of the first epoch after a start Lightning makes the batches before it says that the epoch begins.
+
+    def on_fit_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        self._seed_epoch(trainer, 0)
+
+    def on_load_checkpoint(self, trainer: lightning.Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
+        self._seed_epoch(trainer, int(checkpoint["epoch"]) + 1)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._seed_epoch(trainer, trainer.current_epoch)
+        if isinstance(module, Fitting):
+            module.localizer.start_epoch(trainer.current_epoch, module.settings.epochs)
+
+    def _seed_epoch(self, trainer: lightning.Trainer, epoch: int) -> None:
+        if epoch > self.seeded_epoch:
+            self.seeded_epoch = epoch
+            torch.manual_seed(self.seed + epoch + 1_000_003 * trainer.global_rank)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         self.progress(
@@ -183,14 +229,17 @@ def fit(
         localizer = localizer.to(memory_format=torch.channels_last)
         weights = class_weights(training.targets, objective) if settings.balance else None
         batches = _loader(settings, training, card.input_size, augment=True)
-        held_back = _loader(settings, validation, card.input_size, augment=False) if len(validation) else None
+        unusable = reasons_none_is_readable(validation)
+        validated = len(unusable) < len(validation)
+        held_back = _loader(settings, validation, card.input_size, augment=False) if validated else None
         module = Fitting(localizer, ClassificationLoss(objective, weights), settings, settings.epochs * len(batches))
-        trainer, best = _trainer(settings, progress, validated=held_back is not None)
+        module.unreadable.update(unusable)
+        trainer, best = _trainer(settings, progress, validated=validated, keeps_last=localizer.keeps_last)
         seconds = _run(trainer, module, batches, held_back, settings.out / CHECKPOINTS / "last.ckpt")
-    if len(module.unreadable) >= len(images):
-        raise CorpusError(
-            f"None of the {len(images)} images could be read, e.g. {next(iter(module.unreadable.values()))}"
-        )
+    if not module.has_learned:
+        _discard(settings.out)
+        reason = next(iter(module.unreadable.values()), "")
+        raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
     return _finish(settings, module, trainer, best, card, (len(training), len(validation)), seconds, list(notes))
 
 
@@ -199,6 +248,7 @@ def _card(
 ) -> ModelCard:
     return ModelCard(
         localizer=settings.localizer,
+        options=settings.options,
         backbone=settings.backbone,
         objective=objective,
         classes=[{"id": category_ids[name], "name": name} for name in classes],
@@ -222,14 +272,18 @@ def _loader(settings: TrainSettings, images: LabelledImages, size: int, *, augme
 
 
 def _trainer(
-    settings: TrainSettings, progress: Progress, *, validated: bool
+    settings: TrainSettings, progress: Progress, *, validated: bool, keeps_last: bool
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     monitor = "val_loss" if validated else "train_loss"
     best = ModelCheckpoint(
-        settings.out / CHECKPOINTS, "best", monitor=monitor, save_last=True, enable_version_counter=False
+        settings.out / CHECKPOINTS,
+        "best",
+        monitor=None if keeps_last else monitor,
+        save_last=True,
+        enable_version_counter=False,
     )
-    callbacks: list[Callback] = [_Recorder(progress, settings.out), best]
-    if validated:
+    callbacks: list[Callback] = [_Recorder(progress, settings.out, settings.seed), best]
+    if validated and not keeps_last:
         callbacks.append(EarlyStopping(monitor, patience=settings.patience))
     precision = settings.precision
     if precision == "auto":
@@ -258,10 +312,13 @@ def _run(
     last: Path,
 ) -> float:
     started = time.monotonic()
-    with storage_errors(last):
-        trainer.fit(module, batches, held_back, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        with storage_errors(last):
+            trainer.fit(module, batches, held_back, ckpt_path=last if last.is_file() else None, weights_only=True)
+    except SystemExit:  # how Lightning ends a process on Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     return time.monotonic() - started
 
 
@@ -278,6 +335,7 @@ def _finish(
     rows = read_history(settings.out / HISTORY_FILE)
     kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(kept["state_dict"])
+    _refuse_diverged(module.localizer, settings)
     chosen = next((row for row in rows if int(row["epoch"]) == int(kept["epoch"]) + 1), {})
     metric = "accuracy" if card.objective == "single" else "mean average precision"
     value = float(chosen["val_metric"]) if chosen.get("val_metric") else None
@@ -299,6 +357,21 @@ def _finish(
         )  # fmt: skip
         shutil.rmtree(settings.out / CHECKPOINTS, ignore_errors=True)
     return summary
+
+
+def _refuse_diverged(localizer: Localizer, settings: TrainSettings) -> None:
+    if not all(bool(value.isfinite().all()) for value in localizer.parameters()):
+        _discard(settings.out)
+        raise ModelError(
+            "The training diverged: its weights hold NaN or infinity. Give a --learning-rate below "
+            f"{settings.learning_rate:g}."
+        )
+
+
+def _discard(out: Path) -> None:
+    """Leave nothing that a corrected command could take for a training to carry on."""
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    (out / HISTORY_FILE).unlink(missing_ok=True)
 
 
 def draw_curves(rows: list[dict[str, str]], path: Path, metric: str) -> None:

@@ -49,6 +49,19 @@ def hold_back(images: LabelledImages, share: float, seed: int) -> tuple[Labelled
     return images[kept], images[np.array(sorted(held), dtype=np.intp)]
 
 
+def reasons_none_is_readable(images: LabelledImages) -> dict[str, str]:
+    """File name to reason for all of the images; empty as soon as one of them can be read."""
+    reasons = {}
+    for file in images.files:
+        try:
+            read_image(images.root / file)
+        except ImageError as error:
+            reasons[file] = str(error)
+        else:
+            return {}
+    return reasons
+
+
 def class_weights(targets: npt.NDArray[np.float32], objective: Literal["single", "multi"]) -> Tensor:
     """(C,) loss weights that lift rare classes by the square root of their rarity, at most tenfold.
 

@@ -88,7 +88,7 @@ class Painter:
         self._settings: MineSettings = run.settings().model_copy(update={"device": "auto"})
         self._miner: Miner | None = None
         try:
-            self._miner = Miner(*load_model(run.model), self._settings)
+            self._miner = Miner(*load_model(run.model, self._settings), self._settings)
         except ModelError as error:
             self.no_maps = str(error)
 
@@ -117,10 +117,10 @@ class Painter:
             return None
         _, maps = self._miner.fused_maps({"image_id": 0, "file_name": pair.file_name}, [pair.category])
         try:
-            level = normalised(maps[0].numpy(), self._settings.normalise)
+            level = normalised(maps[0].numpy(), self._miner.cut.normalise)
         except MapError:
             return None
-        return None if level is None else _heat(level, self._settings.threshold)
+        return None if level is None else _heat(level, self._miner.cut.threshold)
 
 
 def _within(height: int, width: int, side: int) -> tuple[int, int]:

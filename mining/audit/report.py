@@ -76,9 +76,8 @@ def _gallery(
     known = len(shown)
     shown = shown[: max(1, min(max_classes, MAX_TILES // _KINDS_A_CLASS))]
     each = max(1, min(per_class, MAX_TILES // (_KINDS_A_CLASS * max(1, len(shown)))))
-    settings = run.settings()
-    cut = settings.class_cut_for(read_card(run.model).objective)
-    pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=cut)
+    used = run.read()["used"]
+    pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=used["class_cut"])
     painter = Painter(run)
     gallery = [_of_class(name, survey, painter, pairs[name]) for name in shown]
     return {
@@ -89,7 +88,7 @@ def _gallery(
         "is_ranked_by_truth": usable is not None,
         "skipped": painter.skipped,
         "no_maps": painter.no_maps,
-        "threshold": settings.threshold,
+        "threshold": used["threshold"],
     }
 
 

@@ -18,14 +18,14 @@ _REASONS = 20
 
 def described(run: RunDirectory, record: Mapping[str, Any]) -> str:
     """What was run, in sentences."""
-    config, card = record["config"], read_card(run.model)
+    config, used, card = record["config"], record["used"], read_card(run.model)
     labels = config.get("labels")
     known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
     split = f", split {config['split']}" if config.get("split") else ""
     return (
-        f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {card.localizer} on {card.backbone}, "
+        f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {used['localizer']} on {card.backbone}, "
         f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}; "
-        f"boxes cut where a map reaches {config['threshold']:g} of its range. {_when(record)}"
+        f"boxes cut where a map reaches {used['threshold']:g} of its range. {_when(record)}"
     )
 
 

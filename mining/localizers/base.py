@@ -1,17 +1,20 @@
 """The contract of every localizer: logits from images, raw activation maps for the classes asked for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones import Backbone
-from mining.config import Objective
+from mining.config import Normalisation, Objective
+from mining.errors import ModelError, did_you_mean
 
+C = TypeVar("C", bound=Any)  # a frozen dataclass
 NO_CLASS = -1
 ClassChoice = Tensor | Callable[[Tensor], Tensor]
 
@@ -22,6 +25,7 @@ class Localization:
 
     logits: (B, C) float32. classes: (B, K) int64, the classes mapped, NO_CLASS where an image has fewer.
     maps: (B, K, h, w) float32, raw and un-normalised; rows of NO_CLASS mean nothing.
+        Of a class-agnostic localizer (B, 1, h, w).
     """
 
     logits: Tensor
@@ -30,11 +34,26 @@ class Localization:
 
 
 class Localizer(nn.Module, ABC):
-    """A classifier that can tell where it looked. One subclass a paper."""
+    """A classifier that can tell where it looked. One subclass a paper, made as kind(backbone, classes, **options).
+
+    Options are the fields of the paper's frozen config (see `configured`); their defaults are the paper's.
+
+    name, summary: for `--localizer` and for the list of localizers.
+    class_agnostic: there is one map an image, whatever class is asked for.
+    needs_gradients: `localize` runs backward, so it must not be called in inference mode.
+    weights_of: the family of localizers whose weights are interchangeable with its own, if any.
+    keeps_last: the last epoch's weights are kept, where the classification loss does not tell which are best.
+    threshold, normalise: at which its maps are cut unless a person says otherwise (see MineOptions).
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     class_agnostic: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = False
+    weights_of: ClassVar[str | None] = None
+    keeps_last: ClassVar[bool] = False
+    threshold: ClassVar[float] = 0.25
+    normalise: ClassVar[Normalisation] = "max"
 
     backbone: Backbone
     frozen: bool = False
@@ -55,9 +74,16 @@ class Localizer(nn.Module, ABC):
     def training_step(self, images: Tensor, targets: Tensor, loss: "ClassificationLoss") -> dict[str, Tensor]:
         """The paper's losses by name, each a scalar; their sum is minimised. targets: (B, C) of 0 and 1."""
 
-    @abstractmethod
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Told before each epoch of the training (0-based, and how many are planned), for methods with stages."""
+
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
-        """What the optimizer gets: groups with their own learning rates."""
+        """What the optimizer gets: all that is new at the full rate, a backbone that is trained at a tenth of it."""
+        inherited = {id(parameter) for parameter in self.backbone.parameters()}
+        new = [p for p in self.parameters() if p.requires_grad and id(p) not in inherited]
+        old = [p for p in self.backbone.parameters() if p.requires_grad]
+        groups: list[dict[str, object]] = [{"params": new, "lr": learning_rate}]
+        return [*groups, {"params": old, "lr": learning_rate / 10}] if old else groups
 
     def freeze_backbone(self) -> None:
         """Leave the pretrained features as they are: no gradients, batch-norm statistics kept."""
@@ -91,6 +117,24 @@ class ClassificationLoss(nn.Module):
         if self.objective == "single":
             return functional.cross_entropy(logits, targets.argmax(dim=1), weight=self.weights)
         return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=self.weights)
+
+
+def configured(kind: type[C], options: Mapping[str, Any]) -> C:
+    """A frozen config made from a person's options, each checked against the type of its field.
+
+    Raises ModelError with the nearest name for one that is unknown, and with the value for one of the wrong kind.
+    """
+    names = [one.name for one in fields(kind)]
+    for name in options:
+        if name not in names:
+            raise ModelError(f"Unknown option {name!r} of the localizer: {did_you_mean(name, names)}")
+    try:
+        return TypeAdapter(kind).validate_python(dict(options))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ModelError(
+            f"Option {fault['loc'][0]!r} of the localizer: {fault['msg']} (got {fault['input']!r})."
+        ) from None
 
 
 def probabilities(logits: Tensor, objective: Objective) -> Tensor:

@@ -219,7 +219,7 @@ def test_a_run_of_other_settings(terminal: Terminal, model: Path, photos: Path, 
     assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
     sentence = terminal.refused(*mining(photos, model, tmp_path / "run", "--threshold", ".4"))
-    assert "its threshold is 0.25, this command's is 0.4" in sentence
+    assert "its threshold is not set, this command's is 0.4" in sentence
     assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
 

@@ -117,7 +117,7 @@ def test_by_default_the_mean_of_all_class_maps_is_taken_off() -> None:
     sums = sums_by_hand(localizer, pictures())
     maps = localizer.localize(pictures(), of_every_class()).maps
     expected = sums - sums.mean(axis=1, keepdims=True)
-    assert CAM(localizer.backbone, 3).background == "mean"
+    assert CAM(localizer.backbone, 3).config.background == "mean"
     assert np.abs(expected - sums).max() > 1, "the mean map is worth taking off here"
     np.testing.assert_allclose(maps.numpy(), expected, rtol=1e-3, atol=1e-3)
 
