@@ -42,8 +42,9 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     out = settings.out
     asked = settings.model_dump(mode="json", exclude=_NO_MATTER_IN_TRAINING)
     from mining.localizers import localizer_named
+    from mining.localizers.base import configured
 
-    localizer_named(settings.localizer)
+    configured(localizer_named(settings.localizer).Config, settings.options)
     done = _earlier_training(out, asked)
     if done is not None:
         return TrainingSummary(

@@ -17,7 +17,7 @@ from mining.config import MineOptions, Normalisation
 from mining.errors import ModelError
 from mining.files import sha256_of, whole_file, write_json
 from mining.localizers import localizer_named
-from mining.localizers.base import Localizer
+from mining.localizers.base import Localizer, configured
 from mining.localizers.cam import CAM
 
 _UNTRAINED = {"weights": "ImageNet-1k classifier, not trained further"}
@@ -55,9 +55,13 @@ def card_to_mine_by(card: ModelCard, settings: MineOptions) -> ModelCard:
 
     Raises ModelError where the method is unknown or does not stand on the same weights.
     """
+    trained = localizer_named(card.localizer)
     if settings.localizer is None or settings.localizer == card.localizer:
-        return replace(card, options={**card.options, **settings.options})
-    asked, trained = localizer_named(settings.localizer), localizer_named(card.localizer)
+        options = {**card.options, **settings.options}
+        configured(trained.Config, options)
+        return replace(card, options=options)
+    asked = localizer_named(settings.localizer)
+    configured(asked.Config, settings.options)
     if asked.weights_of is None or asked.weights_of != trained.weights_of:
         raise ModelError(
             f"The model was trained for {card.localizer}, whose weights are not those of {settings.localizer}; "

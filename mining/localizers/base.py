@@ -36,8 +36,7 @@ class Localization:
 class Localizer(nn.Module, ABC):
     """A classifier that can tell where it looked. One subclass a paper, made as kind(backbone, classes, **options).
 
-    Options are the fields of the paper's frozen config (see `configured`); their defaults are the paper's.
-
+    Config: frozen dataclass of its options (see `configured`); their defaults are the paper's.
     name, summary: for `--localizer` and for the list of localizers.
     class_agnostic: there is one map an image, whatever class is asked for.
     needs_gradients: `localize` runs backward, so it must not be called in inference mode.
@@ -46,6 +45,7 @@ class Localizer(nn.Module, ABC):
     threshold, normalise: at which its maps are cut unless a person says otherwise (see MineOptions).
     """
 
+    Config: ClassVar[type[Any]]
     name: ClassVar[str]
     summary: ClassVar[str]
     class_agnostic: ClassVar[bool] = False

@@ -34,6 +34,7 @@ class CAMConfig:
 class CAM(Classifier):
     """A 1x1 class convolution and global average pooling over the last features. Options: see CAMConfig."""
 
+    Config = CAMConfig
     name: ClassVar[str] = "cam"
     weights_of: ClassVar[str | None] = "classifier"
     summary: ClassVar[str] = "class activation maps of a linear head, measured against the mean class (Zhou 2016)"
