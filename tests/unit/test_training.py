@@ -154,21 +154,6 @@ def test_the_record_can_be_read_and_looked_at(tmp_path: Path) -> None:
     assert record["versions"] == versions()
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
-    summary = train(tmp_path, RED_AND_BLUE, epochs=6, patience=6)
-    losses = [float(row["val_loss"]) for row in read_history(summary.folder / "history.csv")]
-    assert len(losses) == summary.epochs == 6
-    assert losses[summary.best_epoch - 1] == min(losses)
-    localizer, card = load_model(summary.folder)
-    held_back = ImageDataset(
-        LabelledImages(tmp_path / "images", held_back_of(tmp_path, RED_AND_BLUE), np.zeros((4, 2)), []), SIZE, augment=False
-    )  # fmt: skip
-    targets = [card.class_names.index(*RED_AND_BLUE[name]) for name in held_back.images.files]
-    with torch.inference_mode():
-        logits = localizer(collate([held_back[i] for i in range(4)]).pixels)
-    assert float(nn.functional.cross_entropy(logits, torch.tensor(targets))) == pytest.approx(min(losses), abs=1e-4)
-
-
 def test_class_ids_are_those_of_the_listing(tmp_path: Path) -> None:
     write_corpus(tmp_path, RED_AND_BLUE)
     names = sorted(RED_AND_BLUE)
@@ -235,6 +220,7 @@ def test_the_figure_of_one_class_an_image_is_the_share_told_right() -> None:
     assert float(classification_metric(logits, torch.eye(3)[[0, 2, 2, 0]], "single")) == 0.75
 
 
+@pytest.mark.filterwarnings("ignore:No positive samples")
 def test_the_figure_of_several_classes_is_the_mean_over_those_present() -> None:
     """One class ranked right, one whose only image comes second, one that no image has."""
     logits = torch.tensor([[2.0, 1.0, 9.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
@@ -355,6 +341,17 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(tmp_path: Path, workers
     one, two, three = (weights_of(summary) for summary in (first, second, other))
     assert all(torch.equal(value, two[name]) for name, value in one.items())
     assert not any(torch.equal(value, three[name]) for name, value in one.items() if value.is_floating_point())
+
+
+def test_the_first_weights_follow_the_seed_too(tmp_path: Path) -> None:
+    """At next to no learning rate they stay what they were."""
+    options = {"validation_share": 0, "epochs": 1, "learning_rate": 1e-12}
+    first, again, other = (
+        weights_of(train(tmp_path / name, RED_AND_BLUE, seed=seed, **options))["classifier.weight"]
+        for name, seed in (("first", 3), ("again", 3), ("other", 4))
+    )
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 1e-3
 
 
 def dataset(folder: Path, names: Sequence[str], *, augment: bool, size: int = SIZE) -> ImageDataset:
@@ -497,15 +494,36 @@ def test_rare_classes_weigh_more_in_the_training_unless_told_otherwise(
 # --- stopping and carrying on ----------------------------------------------------------------------------------------
 
 
-def test_training_stops_early_when_nothing_is_gained(tmp_path: Path) -> None:
-    """Labels that the images do not bear out cannot be learned for other images."""
+def unlearnable() -> dict[str, tuple[str, ...]]:
+    """Labels that the images do not bear out."""
     random = np.random.default_rng(1)
-    labels = {f"n{number:02d}.png": (str(random.choice(["red", "blue"])),) for number in range(24)}
-    summary = train(tmp_path, labels, epochs=60, patience=2, learning_rate=0.1)
+    return {f"n{number:02d}.png": (str(random.choice(["red", "blue"])),) for number in range(24)}
+
+
+def test_training_stops_early_when_nothing_is_gained(tmp_path: Path) -> None:
+    summary = train(tmp_path, unlearnable(), epochs=60, patience=2, learning_rate=0.1)
     losses = [float(row["val_loss"]) for row in read_history(summary.folder / "history.csv")]
     assert summary.epochs == len(losses) < 60
     assert summary.best_epoch == summary.epochs - 2
-    assert losses[summary.best_epoch - 1] == min(losses)
+
+
+def loss_of(summary: TrainingSummary, images: Path, labels: Labels) -> float:
+    """The cross-entropy of a trained model over images, weighed alike."""
+    localizer, card = load_model(summary.folder)
+    rows = LabelledImages(images, list(labels), np.zeros((len(labels), 1), np.float32), [])
+    shown = collate([ImageDataset(rows, SIZE, augment=False)[i] for i in range(len(rows))])
+    targets = torch.tensor([card.class_names.index(*own) for own in labels.values()])
+    with torch.inference_mode():
+        return float(nn.functional.cross_entropy(localizer(shown.pixels), targets))
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
+    labels = unlearnable()
+    summary = train(tmp_path, labels, epochs=60, patience=2, learning_rate=0.1, balance=False)
+    losses = [float(row["val_loss"]) for row in read_history(summary.folder / "history.csv")]
+    assert losses[summary.best_epoch - 1] == min(losses) < losses[-1]
+    held = held_back_of(tmp_path, labels)
+    assert loss_of(summary, tmp_path / "images", {name: labels[name] for name in held}) == pytest.approx(min(losses), abs=1e-4)  # fmt: skip
 
 
 def stop_at(step: int, stop: Callable[[], None]) -> Callable[[int, int, str], None]:
@@ -532,8 +550,9 @@ def test_a_training_that_was_stopped_carries_on_where_it_was(tmp_path: Path) -> 
     assert steps == list(range(7, 16)), "the two finished epochs are not done again"
     assert rows[:2] == before
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
-    assert float(rows[2]["train_loss"]) < float(rows[0]["train_loss"])
     assert summary.epochs == 5
+    undisturbed = train(tmp_path / "undisturbed", RED_AND_BLUE, epochs=5)
+    assert all(torch.equal(value, weights_of(undisturbed)[name]) for name, value in weights_of(summary).items())
     assert not (summary.folder / "checkpoints").exists()
 
 
