@@ -37,6 +37,7 @@ from mining.training_data import (
     Batch,
     ImageDataset,
     LabelledImages,
+    Shuffled,
     class_weights,
     collate,
     hold_back,
@@ -123,26 +124,25 @@ class _Recorder(Callback):
         self.progress = progress
         self.folder = folder
         self.seed = seed
-        self.seeded_epoch = -1
+        self.first_epoch = 0
 
     # Every epoch from a seed of its own, so that a training that was killed goes on with the draws it would have had.
-    # Of the first epoch after a start Lightning makes the batches before it says that the epoch begins.
+    # Lightning asks for the first batches before it says that the first epoch begins, and of later epochs after.
 
-    def on_fit_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        self._seed_epoch(trainer, 0)
+    def on_load_checkpoint(self, _trainer: Any, _module: Any, checkpoint: dict[str, Any]) -> None:
+        self.first_epoch = int(checkpoint["epoch"]) + 1
 
-    def on_load_checkpoint(self, trainer: lightning.Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
-        self._seed_epoch(trainer, int(checkpoint["epoch"]) + 1)
+    def on_fit_start(self, *_: Any) -> None:
+        torch.manual_seed(self.seed + self.first_epoch)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._seed_epoch(trainer, trainer.current_epoch)
+        torch.manual_seed(self.seed + trainer.current_epoch)
         if isinstance(module, Fitting):
             module.localizer.start_epoch(trainer.current_epoch, module.settings.epochs)
 
-    def _seed_epoch(self, trainer: lightning.Trainer, epoch: int) -> None:
-        if epoch > self.seeded_epoch:
-            self.seeded_epoch = epoch
-            torch.manual_seed(self.seed + epoch + 1_000_003 * trainer.global_rank)
+    def on_train_batch_start(self, trainer: lightning.Trainer, _module: Any, _batch: Any, number: int) -> None:
+        if number == 0:
+            torch.manual_seed(self.seed + trainer.current_epoch)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         self.progress(
@@ -262,7 +262,7 @@ def _loader(settings: TrainSettings, images: LabelledImages, size: int, *, augme
     return DataLoader(
         ImageDataset(images, size, augment=augment),
         batch_size=settings.batch_size,
-        shuffle=augment,
+        sampler=Shuffled(len(images)) if augment else None,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),

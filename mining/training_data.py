@@ -1,7 +1,7 @@
 """Labelled images as batches: who is held back, how images are varied, what cannot be read."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from mining.errors import ImageError
 from mining.images import read_image, resized, working_size
@@ -86,6 +86,28 @@ def augmentation(size: int) -> A.Compose:
     )
 
 
+class Shuffled(Sampler[tuple[int, int]]):
+    """Places of `count` images in random order, each with the seed of its augmentation.
+
+    Drawn in the main process and from torch's seed alone, so that an epoch depends neither on the workers nor on what
+    was drawn before.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        draws = torch.Generator().manual_seed(torch.initial_seed())
+        order, seeds = (
+            torch.randperm(self.count, generator=draws),
+            torch.randint(2**31, (self.count,), generator=draws),
+        )
+        return zip(order.tolist(), seeds.tolist(), strict=True)
+
+
 class ImageDataset(Dataset[dict[str, Any]]):
     """Images as (3, size, size) uint8, augmented for training, squeezed to a square for validation.
 
@@ -100,23 +122,23 @@ class ImageDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        index, seed = key if isinstance(key, tuple) else (key, 0)
         try:
             pixels = read_image(self.images.root / self.images.files[index])
         except ImageError as error:
             return {"file": self.images.files[index], "reason": str(error)}
         target = torch.from_numpy(self.images.targets[index])
-        return {"pixels": self._varied(pixels), "target": target}
+        return {"pixels": self._varied(pixels, seed), "target": target}
 
-    def _varied(self, pixels: Tensor) -> Tensor:
+    def _varied(self, pixels: Tensor, seed: int) -> Tensor:
         if self.augment is None:
             return resized(pixels, (self.size, self.size))
         height, width = pixels.shape[1:]
         roomy = working_size(height, width, short_side=round(1.25 * self.size))
         if roomy[0] < height:  # reduced first: cropping a large photo costs more than this
             pixels = resized(pixels, roomy)
-        # one draw from torch's stream, which differs by worker and by epoch, makes the whole chain repeatable
-        self.augment.set_random_seed(int(torch.randint(2**31, ()).item()))
+        self.augment.set_random_seed(seed)
         varied = self.augment(image=pixels.permute(1, 2, 0).numpy())["image"]
         return torch.from_numpy(varied).permute(2, 0, 1).contiguous()
 

@@ -361,8 +361,7 @@ def dataset(folder: Path, names: Sequence[str], *, augment: bool, size: int = SI
 
 
 def varied(images: ImageDataset, seed: int) -> list[Tensor]:
-    torch.manual_seed(seed)
-    return [images[0]["pixels"] for _ in range(4)]
+    return [images[0, 1000 * seed + 37 * time]["pixels"] for time in range(4)]
 
 
 @pytest.mark.parametrize("size", [32, 64])
@@ -590,6 +589,11 @@ def test_ctrl_c_is_passed_on_and_the_training_carries_on(tmp_path: Path) -> None
     steps: list[int] = []
     train(tmp_path, RED_AND_BLUE, epochs=3, progress=lambda done, *_: steps.append(done))
     assert steps == [4, 5, 6, 7, 8, 9]
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
+    alone, helped = (train(tmp_path / str(workers), RED_AND_BLUE, epochs=2, workers=workers) for workers in (0, 2))
+    assert all(torch.equal(value, weights_of(helped)[name]) for name, value in weights_of(alone).items())
 
 
 def test_an_unfinished_training_of_other_settings_is_refused(tmp_path: Path) -> None:
