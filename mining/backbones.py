@@ -65,12 +65,16 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The features of every stage, shallow to deep."""
-        features = (images.to(self.mean.dtype) - self.mean) / self.std
+        features = self.normalised(images)
         collected = []
         for stage in self.stages:
             features = stage(features)
             collected.append(features)
         return collected
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB values 0-255 to what the first stage takes."""
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,17 @@ class Classifier(Localizer):
     weights_of is 'classifier' for those that add no weights to it.
 
     bias: of the class convolution. dropout: on the averaged features, in training.
+    channels: of the features that are classified, by default those of the backbone's last stage.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, *, bias: bool = True, dropout: float = 0.2) -> None:
+    def __init__(
+        self, backbone: Backbone, classes: int, *, bias: bool = True, dropout: float = 0.2, channels: int | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Conv2d(backbone.channels[-1], classes, kernel_size=1, bias=bias)
+        width = backbone.channels[-1] if channels is None else channels
+        self.classifier = nn.Conv2d(width, classes, kernel_size=1, bias=bias)
         nn.init.normal_(self.classifier.weight, std=0.01)
         if self.classifier.bias is not None:
             nn.init.zeros_(self.classifier.bias)
