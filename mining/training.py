@@ -275,16 +275,12 @@ def _trainer(
     settings: TrainSettings, progress: Progress, *, validated: bool, keeps_last: bool
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     monitor = "val_loss" if validated else "train_loss"
-    best = ModelCheckpoint(
-        settings.out / CHECKPOINTS,
-        "best",
-        monitor=None if keeps_last else monitor,
-        save_last=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [_Recorder(progress, settings.out, settings.seed), best]
+    last = _checkpoint(settings, "last", monitor=None)
+    best = last if keeps_last else _checkpoint(settings, "best", monitor=monitor)
+    callbacks: list[Callback] = [_Recorder(progress, settings.out, settings.seed)]
     if validated and not keeps_last:
         callbacks.append(EarlyStopping(monitor, patience=settings.patience))
+    callbacks += [best, last] if best is not last else [last]  # last knows what the others came to
     precision = settings.precision
     if precision == "auto":
         precision = "16-mixed" if torch.cuda.is_available() and settings.accelerator in ("auto", "gpu") else "32-true"
@@ -302,6 +298,14 @@ def _trainer(
         default_root_dir=settings.out,
     )
     return trainer, best
+
+
+def _checkpoint(settings: TrainSettings, name: str, *, monitor: str | None) -> ModelCheckpoint:
+    """Keeps the epoch that is best by `monitor`, or the last one."""
+    # ModelCheckpoint's own save_last leaves out epochs that gain nothing
+    return ModelCheckpoint(
+        settings.out / CHECKPOINTS, name, monitor=monitor, save_on_train_epoch_end=True, enable_version_counter=False
+    )
 
 
 def _run(
