@@ -72,6 +72,11 @@ class Backbone(nn.Module):
             collected.append(features)
         return collected
 
+    def keep(self, count: int) -> None:
+        """Leave out the stages behind the first `count`."""
+        self.stages = self.stages[:count]
+        self.channels, self.strides = self.channels[:count], self.strides[:count]
+
     def normalised(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB values 0-255 to what the first stage takes."""
         return (images.to(self.mean.dtype) - self.mean) / self.std

@@ -1,0 +1,322 @@
+"""Self-produced guidance: the attention map teaches masks, and the masks teach the features it is made of.
+
+Zhang, Wei, Kang, Yang, Huang, "Self-produced Guidance for Weakly-supervised Object Localization" (ECCV 2018). With
+InceptionV3 the paper reports 64.69 % GT-known localization on ILSVRC (table 4: SPG-plain 62.68, without C 63.94,
+without the cascade 64.42, B1 and B2 unshared 63.69), top-1 localization 48.60 % there and 46.64 % on CUB-200-2011.
+
+    image -> Stem -> A1 -> A2 -> A3 -> A4 -> global average -> class logits
+                     |     |     |     '---- attention map O ---> seeds of B2
+                     |     |     '--> C  <--- mask of (B1 + B2) / 2
+                     |     '--> B2  <-------- mask of O
+                     '--> B1  <-------------- mask of B2
+
+Where the text leaves something open or the released code does otherwise:
+
+- Blocks. A1 and A2 are InceptionV3's first and second Inception block, and what lies behind is removed (section 3.3).
+  In general: A1 is the last stage of the backbone before its last down-sampling, A2 the first behind it, and the
+  stages after A2 are removed. That is the output of the stages with stride 8 and 16: Mixed_5d and Mixed_6e of
+  InceptionV3 (288 and 768 channels), conv4_3 and conv5_3 of VGG16 (512, 512), layer2 and layer3 of ResNet50
+  (512, 1024), blocks 2 and 4 of EfficientNet-Lite0 (40, 112). Of a network known as one stage both read that stage.
+  The released code takes the stride out of the second block as well (28 x 28 maps of 224 px) and feeds B2 from the
+  last but one of its modules (Mixed_6d); ports to ResNet50 keep layer4 in A3: option third_block.
+- First layers of B. "288 and 768 filters" is read as what they take: their outputs go into one shared layer of 512
+  filters, and section 3.1 has them adapt the number of channels.
+- C. Section 3.1 has one 3x3 convolution (the released code too), section 3.3 has two, with their filters: two, see
+  c_layers. It reads the features of A3, so that the guidance reaches A without passing through the class filters.
+- Thresholds of the fused mask are not given; those of B2 are taken, as in the released code. (For the seeds of B2
+  that has 0.05 and 0.7.)
+- Sigmoid or resizing first: the branches' logits are resized, then go through the sigmoid, as in the released code.
+- Several labels in an image: B and C know objects, not classes, so their mask is one an image. O is the maximum over
+  the labels of the normalised class maps: a pixel is object if it surely is one of any label, background only if
+  it surely is none of any. One label gives the paper's O.
+- An image without a label, or whose attention map is constant, has no seeds. It is ignored in all three masks.
+- The losses of the branches are means over all pixels of the batch that are 0 or 1, 0 where there are none.
+- No dropout is mentioned; the released code has 0.5, also at test time. Ours, where asked for, is of training only.
+- New layers start from Xavier's uniform distribution, biases from 0, as in the released code.
+- In the released code the mask of an image depends on those before it in the batch; never here (fewest_object_px).
+
+The map that localizes is the attention map of A (section 3.2, testing); B and C cost nothing then.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import AfterValidator, BeforeValidator, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mining.backbones import Backbone
+from mining.config import Normalisation
+from mining.localizers.base import (
+    ClassChoice,
+    ClassificationLoss,
+    Localization,
+    Localizer,
+    chosen_classes,
+    configured,
+)
+
+BACKGROUND, OBJECT, IGNORED = 0, 1, 255
+_MIN_RANGE = 1e-6  # of a map's largest value: interpolation alone spreads a constant map by a tenth of it
+_CLASSES_AT_ONCE = 16  # maps brought to the size of the image together
+
+
+def _from_text(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] >= value[1]:
+        raise ValueError("the first threshold, of the background, must be below the second, of objects")
+    return value
+
+
+_Threshold = Annotated[float, Field(gt=0, lt=1)]
+Thresholds = Annotated[tuple[_Threshold, _Threshold], AfterValidator(_rising), BeforeValidator(_from_text)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Filters = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class SPGConfig:
+    """The paper's settings.
+
+    b1, b2, fused: thresholds (delta_l, delta_h) of eq. 1, of the masks that supervise B1, B2 and C.
+    branches: 'ABC' is SPG, 'AB' is without the auxiliary supervision of C, 'A' is the paper's SPG-plain.
+    cascade: B1 learns from the output of B2; if not, both learn from the attention map.
+    shared: the second and third layers of B1 and B2 are the same.
+    a3_layers, width: 3x3 convolutions between A2 and the class filters, and filters of each.
+    c_layers, guidance_width: 3x3 convolutions of C before its output, and filters of each in B and C.
+    third_block: the backbone's stages behind A2 are kept, in front of A3.
+    dropout: in front of each convolution of A behind the backbone, in training; 0.5 in the released code.
+    guidance_weight: of the losses of B1, B2 and C; the text sums them as they are.
+    fewest_object_px, fallback: a mask with fewer object pixels takes those above this share of its map's maximum.
+        The text has no such thing; the released code has 30 and 0.7.
+    """
+
+    b1: Thresholds = (0.05, 0.5)
+    b2: Thresholds = (0.1, 0.7)
+    fused: Thresholds = (0.1, 0.7)
+    branches: Literal["ABC", "AB", "A"] = "ABC"
+    cascade: bool = True
+    shared: bool = True
+    a3_layers: Count = 2
+    width: Filters = 1024
+    c_layers: Count = 2
+    guidance_width: Filters = 512
+    third_block: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    guidance_weight: Annotated[float, Field(ge=0)] = 1.0
+    fewest_object_px: Count = 0
+    fallback: Share = 0.7
+
+
+class SPG(Localizer):
+    """A classifier whose features are told object from background by masks of its own making. Options: SPGConfig."""
+
+    Config = SPGConfig
+    name: ClassVar[str] = "spg"
+    summary: ClassVar[str] = "attention maps that are taught by masks made of them, in stages (SPG, Zhang 2018)"
+    keeps_last: ClassVar[bool] = True
+    normalise: ClassVar[Normalisation] = "minmax"
+
+    def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
+        super().__init__()
+        config: SPGConfig = configured(SPGConfig, options)
+        self.config = config
+        self.places = guided_stages(backbone.strides)
+        if not config.third_block:
+            backbone.keep(self.places[1] + 1)
+        self.backbone = backbone
+        self.a3, width = _convolutions(backbone.channels[-1], config.width, config.a3_layers, config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
+        self.a4 = nn.Conv2d(width, classes, kernel_size=1)
+        if config.branches != "A":
+            self.b_first = nn.ModuleList(
+                _convolutions(backbone.channels[place], config.guidance_width, 1)[0] for place in self.places
+            )
+            self.b_rest = nn.ModuleList(_saliency(config.guidance_width, config) for _ in range(2 - config.shared))
+        if config.branches == "ABC":
+            self.c = _saliency(width, config, config.c_layers)
+        _start(*(module for name, module in self.named_children() if name != "backbone"))
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) RGB values 0-255 to F^A1 (B, D1, h1, w1), F^A2 (B, D2, h, w) and A3's (B, D3, h, w)."""
+        stages = self.backbone(images)
+        first, second = self.places
+        return stages[first], stages[second], self.dropout(self.a3(stages[-1]))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """A3's (B, D3, h, w) features to class logits (B, C): the global average of A4."""
+        # averaging first is the same sum, and C maps cheaper than convolving first
+        return self.a4(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
+
+    def class_maps(self, features: Tensor, classes: Tensor) -> Tensor:
+        """A3's (B, D3, h, w) features to F^A4 of (B, K) classes, (B, K, h, w) float32; of NO_CLASS anything."""
+        kernel = self.a4.weight.flatten(1)[classes.clamp(min=0)]
+        maps = torch.einsum("bkc,bchw->bkhw", kernel.to(features.dtype), features).float()
+        return maps if self.a4.bias is None else maps + self.a4.bias[classes.clamp(min=0)].float()[..., None, None]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB values 0-255 to class logits (B, C)."""
+        return self.logits(self.features(images)[-1])
+
+    def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
+        """Logits and the attention maps of the classes asked for, from one pass."""
+        features = self.features(images)[-1]
+        logits = self.logits(features).float()
+        wanted = chosen_classes(classes, logits).to(logits.device)
+        return Localization(logits, wanted, self.class_maps(features, wanted))
+
+    def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
+        """The classification loss and those of the branches, 'b2', 'b1' and 'c' (algorithm 1)."""
+        first, second, features = self.features(images)
+        losses = {"classification": loss(self.logits(features), targets)}
+        if self.config.branches == "A":
+            return losses
+        size = (images.shape[-2], images.shape[-1])
+        attention, has_seeds = self.attention(features.detach(), targets, size, loss)
+        branches = self.branches(first, second, features, size)
+        masks = self.masks(attention, has_seeds, branches["b1"], branches["b2"])
+        weight = self.config.guidance_weight
+        return losses | {name: weight * guidance_loss(branches[name], masks[name]) for name in branches}
+
+    @torch.no_grad()
+    def attention(
+        self, features: Tensor, targets: Tensor, size: tuple[int, int], loss: ClassificationLoss
+    ) -> tuple[Tensor, Tensor]:
+        """The localization map O of each image's labels (algorithm 1, line 3), (B, H, W) in 0-1.
+
+        features: (B, D3, h, w) of A3. targets: (B, C) of 0 and 1.
+        Also (B,) bool, whether there is any: there is none of an image without label, or where all is constant.
+        """
+        if loss.objective == "multi":
+            return attention_of_labels(self.a4(features).float(), targets, size)
+        label = targets.argmax(dim=1, keepdim=True)
+        return attention_of_labels(self.class_maps(features, label), targets.gather(1, label), size)
+
+    def branches(self, first: Tensor, second: Tensor, features: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """F^A1, F^A2 and A3's features to the logits of object against background by branch, (B, H, W) float32."""
+        found = {
+            "b2": self.b_rest[-1](self.b_first[1](second)),
+            "b1": self.b_rest[0](self.b_first[0](first)),
+        }
+        if self.config.branches == "ABC":
+            found["c"] = self.c(features)
+        return {name: resized(logits.float(), size)[:, 0] for name, logits in found.items()}
+
+    @torch.no_grad()
+    def masks(self, attention: Tensor, has_seeds: Tensor, b1: Tensor, b2: Tensor) -> dict[str, Tensor]:
+        """What each branch learns, (B, H, W) uint8 of BACKGROUND, OBJECT and IGNORED (algorithm 1, lines 4-8).
+
+        attention: (B, H, W) in 0-1. has_seeds: (B,) bool, images without are ignored. b1, b2: (B, H, W) logits.
+        """
+        config = self.config
+        maps = {"b2": (attention, config.b2), "b1": (attention, config.b2)}
+        if config.cascade:
+            maps["b1"] = b2.sigmoid(), config.b1
+        maps["c"] = (b1.sigmoid() + b2.sigmoid()) / 2, config.fused
+        return {
+            name: guidance_mask(
+                saliency, *thresholds, fewest_object_px=config.fewest_object_px, fallback=config.fallback
+            ).masked_fill(~has_seeds[:, None, None], IGNORED)
+            for name, (saliency, thresholds) in maps.items()
+        }
+
+
+# --- the paper's steps -----------------------------------------------------------------------------------------------
+
+
+def guided_stages(strides: tuple[int, ...]) -> tuple[int, int]:
+    """The places of A1 and A2 among a backbone's stages: the last before its last down-sampling, the first behind."""
+    second = strides.index(strides[-1])
+    return max(0, second - 1), second
+
+
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, K, h, w) to (B, K, H, W), bilinear, cell centres aligned."""
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def attention_of_labels(maps: Tensor, present: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The maximum over the present classes of their maps, each resized and then normalised to 0-1.
+
+    maps: (B, K, h, w) float32. present: (B, K) of 0 and 1.
+    Gives (B, H, W) float32, 0 where no class is present or maps are constant, and (B,) bool: some map is not.
+    """
+    attention = maps.new_zeros((len(maps), *size))
+    found = torch.zeros(len(maps), dtype=torch.bool, device=maps.device)
+    # in pieces, and of absent classes too: to look which classes the batch has would wait for the GPU
+    pieces = zip(torch.split(maps, _CLASSES_AT_ONCE, 1), torch.split(present, _CLASSES_AT_ONCE, 1), strict=True)
+    for some, wanted in pieces:
+        levels, varied = min_max(resized(some, size))
+        shown = varied & (wanted > 0)
+        attention = torch.maximum(attention, levels.masked_fill(~shown[..., None, None], 0).amax(dim=1))
+        found |= shown.any(dim=1)
+    return attention, found
+
+
+def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, K, H, W) maps brought to 0-1 each, constant ones to 0; and (B, K) bool, which are not constant."""
+    lowest, highest = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
+    span = highest - lowest
+    varied = span > _MIN_RANGE * torch.maximum(highest.abs(), lowest.abs())
+    levels = (maps - lowest) / span.where(varied, 1)
+    return levels.where(varied, 0), varied[..., 0, 0]
+
+
+def guidance_mask(
+    saliency: Tensor, low: float, high: float, *, fewest_object_px: int = 0, fallback: float = 0.7
+) -> Tensor:
+    """Eq. 1: BACKGROUND below `low`, OBJECT above `high`, IGNORED from one to the other.
+
+    saliency: (B, H, W) in 0-1. Gives (B, H, W) uint8. NaN is ignored.
+    fewest_object_px: an image with fewer takes the pixels above `fallback` times its maximum (see SPGConfig).
+    """
+    is_object = saliency > high
+    if fewest_object_px:
+        too_few = is_object.sum(dim=(1, 2), keepdim=True) < fewest_object_px
+        best = saliency > fallback * saliency.amax(dim=(1, 2), keepdim=True)
+        is_object = best.where(too_few, is_object)
+    mask = torch.full_like(saliency, IGNORED, dtype=torch.uint8)
+    # background last: the best pixels of a faint map are background nevertheless
+    return mask.masked_fill(is_object, OBJECT).masked_fill(saliency < low, BACKGROUND)
+
+
+def guidance_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy over the pixels that are not IGNORED, their mean; 0 where all are.
+
+    logits: (B, H, W) float32. mask: (B, H, W) uint8 of BACKGROUND, OBJECT and IGNORED.
+    """
+    known = mask != IGNORED
+    losses = functional.binary_cross_entropy_with_logits(logits, (mask == OBJECT).to(logits.dtype), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+
+def _convolutions(channels: int, width: int, count: int, dropout: float = 0.0) -> tuple[nn.Sequential, int]:
+    """`count` 3x3 convolutions of stride 1 and pad 1, each with a ReLU, and the channels of what they give."""
+    layers: list[nn.Module] = []
+    for _ in range(count):
+        layers += [nn.Dropout(dropout), nn.Conv2d(channels, width, kernel_size=3, padding=1), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers), channels
+
+
+def _saliency(channels: int, config: SPGConfig, count: int = 1) -> nn.Sequential:
+    """Convolutions down to one logit a pixel: the second and third layers of B, and all of C."""
+    layers, width = _convolutions(channels, config.guidance_width, count)
+    return nn.Sequential(*layers, nn.Conv2d(width, 1, kernel_size=1))
+
+
+def _start(*modules: nn.Module) -> None:
+    for module in modules:
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.xavier_uniform_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
