@@ -555,11 +555,12 @@ def test_a_training_that_was_stopped_carries_on_where_it_was(tmp_path: Path) -> 
     assert not (summary.folder / "checkpoints").exists()
 
 
-def test_epochs_that_gained_nothing_are_not_done_again_either(tmp_path: Path) -> None:
+@pytest.mark.parametrize("later", [1, 4])
+def test_epochs_that_gained_nothing_are_not_done_again_either(tmp_path: Path, later: int) -> None:
     """An epoch is four steps."""
     options = {"epochs": 60, "patience": 6, "learning_rate": 0.1, "batch_size": 4}
     undisturbed = train(tmp_path / "undisturbed", unlearnable(), **options)
-    stopped_at = 4 * (undisturbed.best_epoch + 4) + 2
+    stopped_at = 4 * (undisturbed.best_epoch + later - 1) + 2
     with pytest.raises(OSError, match="the lights went out"):
         train(tmp_path, unlearnable(), progress=stop_at(stopped_at, power_cut), **options)
     steps: list[int] = []
