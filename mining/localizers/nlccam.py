@@ -1,0 +1,322 @@
+"""Combinational class activation maps and non-local blocks.
+
+Yang, Kim, Kim, Kim, "Combinational Class Activation Maps for Weakly Supervised Object Localization" (NL-CCAM, 2020):
+the map of a class is a weighted sum of the maps of all classes, from the most to the least probable one, so that
+what speaks for improbable classes is taken off as background (section 3.1); non-local blocks between the stages of
+the network let every place look at every other (section 3.3).
+
+Reported, VGG16 at 224 px, localization errors: ILSVRC 49.83 % top-1, 39.31 % top-5, 34.77 % ground truth known;
+CUB-200-2011 47.60 % top-1, 34.97 % top-5 (tables 3 to 5). CCAM without blocks: 51.78 % and 49.93 % top-1.
+Trained there at a learning rate of 0.0001, 30 epochs of batches of 32, random crops of 224 px from 256 x 256.
+
+Where the text leaves something open, or its released code does something else:
+
+- Eq. 6 prints -1 for k >= j; table 6's "bottom-j" are the j last ranks, k > K - j, and so they are here.
+- The text ranks by probability, for one class an image. Here the class that is asked for comes first and the others
+  follow by probability, so that two classes of an image have two maps. The released code does so for top-1 only;
+  its polynomials ignore the class: `first="predicted"`. Of many classes a polynomial tells little either way: moving
+  a class to the front changes the weights of the others by about degree / K.
+- Eq. 5 with the released code's 200 classes written out is a little off: it has an exact 0 at the end of the one half
+  of the ranks and another at the start of the other. Here it is as printed, for any number of classes.
+- C' of section 3.3 is not given; a factor of 8 below C is the released code's and that of the paper's reference [27].
+- The softmax of eq. 7 runs over the places that eq. 8 sums over; its scores are not scaled.
+- The boxes are those of the CAM paper's thresholding, 20 % of the maximum (section 4.1). The released code cuts at 12 %
+  of the map's range above its minimum (`normalise: minmax`, `threshold: 0.12`), and then again at the mean.
+- "Before every bottleneck layer excluding the first" is read as before each pooling, thus at the end of each stage
+  but the first. The released code has the blocks after pooling: `pooling="after"`. It also replaces VGG's ReLU by
+  LeakyReLU(0.2), has no convolution behind conv5_3 (`convolution=0`) and a bias in its head (`bias=true`).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mining.backbones import Backbone
+from mining.errors import ModelError
+from mining.localizers.base import ClassChoice, Localization, chosen_classes, configured
+from mining.localizers.classifier import Classifier
+
+VGGNET_GAP_CHANNELS = 1024
+
+
+def _numbers(value: Any) -> Any:
+    """'2,3' as a command line has it to its numbers."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class CCAMConfig:
+    """How the maps of all classes make one; all of table 6 can be had from a trained model (see MineOptions.options).
+
+    function: 'top_bottom' is the paper's choice for ILSVRC, whose classes have little in common; 'polynomial' the one
+        for CUB-200-2011, whose classes are all birds.
+    top, bottom: i and j of eq. 6. Where i + j exceeds the classes, the first i ranks keep their 1.
+    degree: eta of eq. 5: 0 constant, 1 linear, 2 quadratic, 3 cubic.
+    pivot: p of eq. 5, the number of foreground maps; None is (K + 1) / 2.
+    first: the class of rank 1: the one 'asked' for, or the most probable one ('predicted') whatever is asked for.
+    dropout: on the averaged features, in training.
+    """
+
+    function: Literal["top_bottom", "polynomial"] = "top_bottom"
+    top: Annotated[int, Field(ge=0)] = 1
+    bottom: Annotated[int, Field(ge=0)] = 10
+    degree: Annotated[float, Field(ge=0)] = 2.0
+    pivot: Annotated[float, Field(ge=0)] | None = None
+    first: Literal["asked", "predicted"] = "asked"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+@dataclass(frozen=True)
+class NLCCAMConfig(CCAMConfig):
+    """What CCAM has (see CCAMConfig), and the network.
+
+    after: the stages (1 is the first) that a non-local block follows, e.g. 2,3,4,5; None is all but the first, and the
+        only one of a backbone that has one. Table 7's low level alone is e.g. 2,3 on VGG16, its high level 4,5.
+    pooling: the block stands 'before' the pooling that opens the next stage, or 'after' it, where it costs a
+        sixteenth. The same thing for backbones whose stages do not open with a max-pooling.
+    reduction: C / C', channels of the features for each channel of their embedding (eq. 7).
+    convolution: channels of a 3x3 convolution in front of the averaging, 0 for none; None is VGGnet-GAP's 1024 on a
+        VGG and 0 on others, whose last features are made to be averaged.
+    bias: of the class convolution; eq. 1 has none.
+    backbone_rate: learning rate of a backbone that is trained too, as share of that of what is new; the text names
+        one rate, which is 1.
+    """
+
+    after: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)] = None
+    pooling: Literal["before", "after"] = "before"
+    reduction: Annotated[int, Field(ge=1)] = 8
+    convolution: Annotated[int, Field(ge=0)] | None = None
+    bias: bool = False
+    backbone_rate: Annotated[float, Field(gt=0)] = 0.1
+
+
+# --- combination functions (section 3.2) -----------------------------------------------------------------------------
+
+
+def polynomial_weights(classes: int, degree: float, pivot: float | None = None) -> Tensor:
+    """(K,) float64 weights by rank, the most probable class first: 1 at rank 1, falling to -1 at rank K (eq. 5)."""
+    rank = torch.arange(1, classes + 1, dtype=torch.float64)
+    p = (classes + 1) / 2 if pivot is None else pivot
+    # where a half is a single rank, eq. 5 is 0 / 0 there and its limit is 1
+    foreground = (p - rank) / (p - 1) if p > 1 else torch.ones_like(rank)
+    background = (rank - p) / (classes - p) if p < classes else torch.ones_like(rank)
+    return torch.where(rank <= p, foreground.clamp(min=0) ** degree, -(background.clamp(min=0) ** degree))
+
+
+def top_bottom_weights(classes: int, top: int, bottom: int) -> Tensor:
+    """(K,) float64 weights by rank: 1 for the first `top`, -1 for the last `bottom`, else 0 (eq. 6)."""
+    weights = torch.zeros(classes, dtype=torch.float64)
+    weights[max(0, classes - bottom) :] = -1
+    weights[:top] = 1
+    return weights
+
+
+def weights_by_rank(config: CCAMConfig, classes: int) -> Tensor:
+    """(K,) float64, the combination function g. Raises ModelError where it is 0 everywhere."""
+    if config.function == "polynomial":
+        return polynomial_weights(classes, config.degree, config.pivot)
+    if config.top == config.bottom == 0:
+        raise ModelError("Options 'top' and 'bottom' of the localizer are both 0, which leaves no map to combine.")
+    return top_bottom_weights(classes, config.top, config.bottom)
+
+
+def ranks_of(logits: Tensor) -> Tensor:
+    """(B, K) logits to each class's place in the order of falling probability, 0 for the most probable."""
+    return logits.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+
+
+def ranks_from(asked: Tensor, ranks: Tensor) -> Tensor:
+    """The ranking that begins with the class asked for; the others follow in their order.
+
+    asked: (B, A) int64 classes, NO_CLASS as padding. ranks: (B, K) int64. Gives (B, A, K) int64.
+    """
+    asked = asked.clamp(min=0)
+    own = ranks.gather(1, asked)[:, :, None]
+    others = ranks[:, None, :]
+    return torch.where(others < own, others + 1, others).scatter(2, asked[:, :, None], 0)
+
+
+def combined_maps(features: Tensor, kernel: Tensor, shares: Tensor) -> Tensor:
+    """(B, A, h, w) maps M_ccam = sum_k g(k) M_ck (eq. 4), at the cost of A maps rather than K.
+
+    features: (B, N, h, w). kernel: (K, N), the weights of each class. shares: (B, A, K), g of each class's rank.
+    """
+    # sum_k g(k) sum_n w_n,ck f_n = sum_n (sum_k g(k) w_n,ck) f_n (eq. 3 into eq. 4, sums exchanged)
+    return torch.einsum("ban,bnhw->bahw", shares @ kernel, features)
+
+
+# --- the non-local block (section 3.3) -------------------------------------------------------------------------------
+
+
+class NonLocalBlock(nn.Module):
+    """Every place of a feature map adds what it finds at the places that resemble it; the identity when new.
+
+    channels: C. embedding: C'.
+    """
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        # biases that the softmax (of f) or the batch norm (of h and k) would cancel are left out
+        self.f = nn.Conv2d(channels, embedding, kernel_size=1, bias=False)
+        self.g = nn.Conv2d(channels, embedding, kernel_size=1)
+        self.h = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
+        self.k = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        # "initialised as zero" (section 4.1): the pretrained network is unchanged at first
+        nn.init.zeros_(self.norm.weight)
+        nn.init.zeros_(self.norm.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape and dtype."""
+        # unscaled scores overflow in half precision
+        with torch.autocast(features.device.type, enabled=False):
+            x = features.to(self.k.weight.dtype)
+            attended = attention(self.f(x), self.g(x), self.h(x))
+            z = self.norm(self.k(attended))  # eq. 8
+            return (z + x).to(features.dtype)  # eq. 9
+
+
+def attention(f: Tensor, g: Tensor, h: Tensor) -> Tensor:
+    """h alpha of eq. 8, with alpha = softmax(f^T g) (eq. 7): at each place the mean of h over all places i, weighted.
+
+    f, g: (B, C', H, W), C' at most C. h: (B, C, H, W). Gives (B, C, H, W).
+    The HW x HW matrix is not kept: memory grows with HW.
+    """
+    keys, queries, values = (part.flatten(2).transpose(1, 2)[:, None].contiguous() for part in (f, g, h))
+    # zeros change no product, and the kernels that do without the matrix want one width for all three
+    missing = (0, values.shape[-1] - keys.shape[-1])
+    mean = functional.scaled_dot_product_attention(
+        functional.pad(queries, missing), functional.pad(keys, missing), values, scale=1.0
+    )
+    return mean[:, 0].transpose(1, 2).reshape(h.shape)
+
+
+# --- the localizers --------------------------------------------------------------------------------------------------
+
+
+class CombinationalClassifier(Classifier):
+    """A classifier that is localized by the maps of all its classes.
+
+    shares: (K,) g of each rank; not among the weights, so that a trained model takes another function.
+    """
+
+    threshold: ClassVar[float] = 0.2  # the "simple thresholding" of the CAM paper, a fifth of the maximum (section 4.1)
+
+    config: CCAMConfig
+    shares: Tensor
+
+    def __init__(
+        self, backbone: Backbone, classes: int, config: CCAMConfig, *, bias: bool = True, channels: int | None = None
+    ) -> None:
+        super().__init__(backbone, classes, bias=bias, dropout=config.dropout, channels=channels)
+        self.config = config
+        self.register_buffer("shares", weights_by_rank(config, classes).float(), persistent=False)
+
+    def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
+        """Logits and the combined maps of the classes asked for, from one pass."""
+        features = self.features(images)[-1]
+        logits = self.logits(features).float()
+        wanted = chosen_classes(classes, logits).to(logits.device)
+        # differences of many class maps: not in half precision
+        with torch.autocast(features.device.type, enabled=False):
+            kernel = self.classifier.weight.flatten(1)
+            maps = combined_maps(features.to(kernel.dtype), kernel, self.shares[self._ranks(logits, wanted)])
+        return Localization(logits, wanted, maps.float())
+
+    def _ranks(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """(B, A, K) int64, 0-based: of each class, for each class wanted."""
+        ranks = ranks_of(logits)
+        if self.config.first == "predicted":
+            return ranks[:, None, :].expand(-1, wanted.shape[1], -1)
+        return ranks_from(wanted, ranks)
+
+
+class CCAM(CombinationalClassifier):
+    """Combinational maps of the plain network ("VGGnet-CCAM"). Options: see CCAMConfig."""
+
+    Config: ClassVar[type[Any]] = CCAMConfig
+    name: ClassVar[str] = "ccam"
+    weights_of: ClassVar[str | None] = "classifier"
+    summary: ClassVar[str] = "the maps of all classes, likely to unlikely, in one weighted sum (CCAM, Yang 2020)"
+
+    def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
+        super().__init__(backbone, classes, configured(CCAMConfig, options))
+
+
+class NLCCAM(CombinationalClassifier):
+    """Combinational maps of a network with non-local blocks between its stages. Options: see NLCCAMConfig."""
+
+    Config: ClassVar[type[Any]] = NLCCAMConfig
+    name: ClassVar[str] = "nlccam"
+    summary: ClassVar[str] = "CCAM with non-local blocks at low and high level (NL-CCAM, Yang 2020)"
+
+    config: NLCCAMConfig
+
+    def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
+        config = configured(NLCCAMConfig, options)
+        last = backbone.channels[-1]
+        added = _added_channels(config, backbone)
+        super().__init__(backbone, classes, config, bias=config.bias, channels=added or last)
+        self.blocks = nn.ModuleDict(
+            {str(stage): _block(backbone.channels[stage - 1], config) for stage in _stages_followed(config, backbone)}
+        )
+        self.added = nn.Sequential(nn.Conv2d(last, added, kernel_size=3, padding=1), nn.ReLU()) if added else None
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) RGB values 0-255 to the features of every stage, and of the convolution behind them if any."""
+        seen = self.backbone.normalised(images)
+        collected = []
+        for modules in self._in_order():
+            for module in modules:
+                seen = module(seen)
+            collected.append(seen)
+        return collected
+
+    def _in_order(self) -> list[list[nn.Module]]:
+        """What is run, stage by stage, the blocks at their places."""
+        stages = list(self.backbone.stages)
+        order = [[stage] for stage in stages]
+        for key, block in self.blocks.items():
+            number = int(key)
+            following = _layers(stages[number]) if number < len(stages) else []
+            if self.config.pooling == "after" and following and isinstance(following[0], nn.MaxPool2d):
+                order[number] = [following[0], block, *following[1:]]
+            else:
+                order[number - 1].append(block)
+        return [*order, [self.added]] if self.added is not None else order
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
+        """All that is new at the full rate, a backbone that is trained at its share of it."""
+        new, *old = super().parameter_groups(learning_rate)
+        return [new, *({**group, "lr": learning_rate * self.config.backbone_rate} for group in old)]
+
+
+def _layers(stage: nn.Module) -> list[nn.Module]:
+    return list(stage) if isinstance(stage, nn.Sequential) else [stage]
+
+
+def _block(channels: int, config: NLCCAMConfig) -> NonLocalBlock:
+    return NonLocalBlock(channels, max(1, channels // config.reduction))
+
+
+def _stages_followed(config: NLCCAMConfig, backbone: Backbone) -> list[int]:
+    """The stages, from 1, that a block follows, in order."""
+    count = len(backbone.stages)
+    if config.after is None:
+        return list(range(min(2, count), count + 1))
+    wrong = [stage for stage in config.after if not 1 <= stage <= count]
+    if wrong:
+        raise ModelError(
+            f"Option 'after' of the localizer: there is no stage {wrong[0]}; {backbone.name} has stages 1 to {count}."
+        )
+    return sorted(set(config.after))
+
+
+def _added_channels(config: NLCCAMConfig, backbone: Backbone) -> int:
+    if config.convolution is not None:
+        return config.convolution
+    return VGGNET_GAP_CHANNELS if backbone.name.startswith("vgg") else 0
