@@ -56,7 +56,7 @@ def localize_pyramid(
 
 def _maps_in_pieces(localizer: Localizer, images: Tensor, classes: Tensor, length: int) -> Tensor:
     pieces = zip(torch.split(images, length), torch.split(classes, length), strict=True)
-    return torch.cat([localizer.localize(some, wanted).maps for some, wanted in pieces])
+    return torch.cat([localizer.maps(some, wanted) for some, wanted in pieces])
 
 
 def fused(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

@@ -70,6 +70,10 @@ class Localizer(nn.Module, ABC):
         classes: (B, K) int64 with NO_CLASS as padding, or a function that chooses them from the logits.
         """
 
+    def maps(self, images: Tensor, classes: Tensor) -> Tensor:
+        """The maps alone, for the further scales of a pyramid; overridden where they cost less without logits."""
+        return self.localize(images, classes).maps
+
     @abstractmethod
     def training_step(self, images: Tensor, targets: Tensor, loss: "ClassificationLoss") -> dict[str, Tensor]:
         """The paper's losses by name, each a scalar; their sum is minimised. targets: (B, C) of 0 and 1."""

@@ -1,0 +1,372 @@
+"""Online refinement of activation maps made from low-level features.
+
+Xie et al., "Online Refinement of Low-level Feature Based Activation Map for Weakly Supervised Object Localization"
+(ICCV 2021). A small encoder-decoder inside the shallow layers of a classifier learns to mask their features (stage
+one), then is refined by a fixed evaluator that must recognise the object in the masked image (stage two).
+Reported with VGG16: CorLoc 86.19 on CUB-200-2011 (64.52 after stage one) and 68.27 on ImageNet-1K.
+
+Where the released code differs from the text, the text is followed: the code refines the last two blocks of the
+decoder only, erases every other map on average, each pixel with probability 0.2 + 0.6 p^a, which then stands in the
+map's place (see `erase_*`), and adds the 4th to 25th best classes' channels of f^a to the area loss.
+Where the text is silent, the code is followed: p^a ends in a sigmoid (eq. 12 needs probabilities), the shallow layers
+end at stride 4, the encoder-decoder is a U-net of depth 3, leaky, as wide as the shallow features; erasing goes before
+I p^a only, the losses see p^a whole; and the class comes from the evaluator, shown the whole image.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mining.backbones import Backbone
+from mining.errors import ModelError
+from mining.localizers.base import (
+    ClassChoice,
+    ClassificationLoss,
+    Localization,
+    Localizer,
+    chosen_classes,
+    configured,
+)
+from mining.localizers.cam import CAM
+
+SHALLOW_STRIDE = 4
+WIDEST = 64
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class ORNetConfig:
+    """The paper's values; those that the text does not give are marked *, and are of the released code.
+
+    Network. shallow*: how many of the backbone's stages are F_1^c; by default all up to the first of stride 4.
+    width*: channels that the encoder-decoder starts from; by default those of the shallow features, at most 64.
+    depth*: how often it halves the map. features: channels of f^a, by default the number of classes (eq. 2).
+    dropout: on the averaged features of classifier and evaluator, in training.
+
+    Training. stage_one: share of the epochs (the paper: 70 of 100 on CUB, 5 of 8 on ImageNet); 1 leaves stage two out.
+    auxiliary: weight of the auxiliary head's loss (eq. 6). evaluation: weight of L_e; alpha, beta: of the entropy and
+    the area loss (eq. 10); 0 switches a loss off.
+    entropy: 'weighted' is L_w (eq. 14) with the Gaussian's mu and sigma, 'mean' is L_h (eq. 13), as in Table 4.
+    refine_shallow: stage two trains the shallow layers too; False keeps them and their statistics.
+    upsampling*: how p^a is brought to the size of the image.
+
+    Attentive erasing (section 3.2.2). erase: whether at all. erase_share: of the maps that are erased.
+    erase_probability: of a candidate pixel; 'adaptive' is 0.2 + 0.6 p^a.
+    erase_depth_least*, erase_depth*: between these the depth d of the threshold peak - d (peak - minimum) is drawn.
+    erase_least*: least side of the rectangle, as share of the map's; the most is the extent of what is above the
+    threshold.
+    """
+
+    shallow: Count | None = None
+    width: Count | None = None
+    depth: Count = 3
+    features: Count | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    stage_one: Annotated[float, Field(gt=0, le=1)] = 0.7
+    auxiliary: Weight = 1.0
+    evaluation: Weight = 1.0
+    alpha: Weight = 1.5
+    beta: Weight = 0.02
+    entropy: Literal["weighted", "mean"] = "weighted"
+    mu: float = 0.5
+    sigma: Annotated[float, Field(gt=0)] = 0.1
+    refine_shallow: bool = True
+    upsampling: Literal["nearest-exact", "bilinear"] = "nearest-exact"
+    erase: bool = True
+    erase_share: Share = 1.0
+    erase_probability: Share | Literal["adaptive"] = 0.5
+    erase_depth_least: Share = 0.0
+    erase_depth: Share = 0.5
+    erase_least: Share = 1 / 7
+
+
+class ORNet(Localizer):
+    """Shallow layers and a generator that give one map, and an evaluator that tells the class.
+
+    Options: see ORNetConfig. backbone: the classifier F^c; its deep layers serve stage one only.
+    evaluator: F^e, a classifier of its own that starts from the same pretrained weights. The paper has it trained
+    beforehand; here it learns the classes during stage one, on whole images. The two share no parameter, so that this
+    is the same training at the same time. Only image and map meet it in stage two, where it is fixed.
+    In a frozen backbone the class head, the generator and the evaluator's head are trained.
+
+    Parameters without a part in a stage get no gradients there: DDP needs `--strategy ddp_find_unused_parameters_true`.
+    """
+
+    Config = ORNetConfig
+    name: ClassVar[str] = "ornet"
+    summary: ClassVar[str] = "masks from shallow layers, refined against a fixed classifier (ORNet, Xie 2021)"
+    class_agnostic: ClassVar[bool] = True
+    keeps_last: ClassVar[bool] = True
+    threshold: ClassVar[float] = 0.5  # where eq. 12 has the border of foreground; 0.2 to 0.8 are as good (Fig. 11)
+
+    refining: bool = False
+
+    def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
+        super().__init__()
+        config = configured(ORNetConfig, options)
+        _refuse_contradictions(config, backbone)
+        self.config = config
+        self.backbone = backbone
+        self.shallow = shallow_stages(backbone) if config.shallow is None else config.shallow
+        channels = backbone.channels[self.shallow - 1]
+        features = config.features or classes
+        self.generator = Generator(channels, features, config.width or min(WIDEST, channels), config.depth)
+        self.auxiliary = nn.Conv2d(features, classes, kernel_size=1, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(backbone.channels[-1], classes)
+        self.evaluator = CAM(copy.deepcopy(backbone), classes, dropout=config.dropout)
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB values 0-255 to the evaluator's logits (B, C)."""
+        return self.evaluator(images)
+
+    def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
+        """The evaluator's logits, and one map an image whatever the classes."""
+        logits = self(images).float()
+        wanted = chosen_classes(classes, logits).to(logits.device)
+        return Localization(logits, wanted, self.maps(images, wanted))
+
+    def maps(self, images: Tensor, classes: Tensor) -> Tensor:
+        """p^a, (B, 1, h, w) float32 in 0-1: shallow layers and generator alone (Fig. 5c)."""
+        return self.generator(self._shallow_features(images))[0]
+
+    def _shallow_features(self, images: Tensor) -> Tensor:
+        """f^c = F_1^c(I), (B, c, h, w) (eq. 1, 7)."""
+        return _through(self.backbone.stages[: self.shallow], self.backbone.normalised(images))
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
+        """The losses of the stage that the training is in, weights multiplied in."""
+        return self._refinement(images, targets, loss) if self.refining else self._generation(images, targets, loss)
+
+    def _generation(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
+        """Stage one: L_c of both heads, and the evaluator's own loss."""
+        low = self._shallow_features(images)
+        activation, features = self.generator(low)
+        deep = _through(self.backbone.stages[self.shallow :], activation.to(low.dtype) * low)
+        logits = self.classifier(self.dropout(deep.mean(dim=(2, 3))))  # eq. 3
+        losses = {"classification": loss(logits.float(), targets)}  # eq. 5
+        if self.config.auxiliary:
+            # the mean of the convolution is the convolution of the mean (eq. 4)
+            guess = self.auxiliary(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
+            losses["auxiliary"] = self.config.auxiliary * loss(guess.float(), targets)  # eq. 6
+        return losses | {"evaluator": loss(self.evaluator(images).float(), targets)}
+
+    def _refinement(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
+        """Stage two: L = L_e + alpha L_w + beta L_a (eq. 10)."""
+        config = self.config
+        activation = self.maps(images, targets)
+        losses = {}
+        if config.evaluation:
+            shown = attentively_erased(activation, config) if config.erase else activation
+            losses["evaluation"] = config.evaluation * loss(self._evaluated(images, shown).float(), targets)
+        if config.alpha:
+            weighted = config.entropy == "weighted"
+            entropy = (
+                weighted_entropy_loss(activation, config.mu, config.sigma) if weighted else entropy_loss(activation)
+            )
+            losses["entropy"] = config.alpha * entropy
+        if config.beta:
+            losses["area"] = config.beta * area_loss(activation)
+        return losses
+
+    def _evaluated(self, images: Tensor, activation: Tensor) -> Tensor:
+        """y = F^e(I p^a), (B, C) (eq. 9); what is masked takes the mean colour, which is 0 to the network."""
+        judge = self.evaluator.backbone
+        mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
+        return self.evaluator.logits(_through(judge.stages, judge.normalised(images) * mask))
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Enter the stage that the epoch is in; what stage two fixes is fixed."""
+        self.refining = epoch >= epochs_of_stage_one(epochs, self.config.stage_one)
+        for part in self._fixed_in_refinement():
+            part.requires_grad_(not self.refining)
+        if self.frozen:
+            self.freeze_backbone()
+        self.train(self.training)
+
+    def _fixed_in_refinement(self) -> list[nn.Module]:
+        fixed: list[nn.Module] = [self.evaluator]
+        return fixed if self.config.refine_shallow else [*fixed, self.backbone.stages[: self.shallow]]
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
+        """Those of every stage from the start: what is new at the full rate, both pretrained networks at a tenth."""
+        networks = (self.backbone, self.evaluator.backbone)
+        old = [p for network in networks for p in network.parameters() if p.requires_grad]
+        inherited = {id(p) for network in networks for p in network.parameters()}
+        new = [p for p in self.parameters() if id(p) not in inherited]
+        groups: list[dict[str, object]] = [{"params": new, "lr": learning_rate}]
+        return [*groups, {"params": old, "lr": learning_rate / 10}] if old else groups
+
+    def freeze_backbone(self) -> None:
+        """Leave the pretrained features of classifier and evaluator as they are."""
+        super().freeze_backbone()
+        self.evaluator.freeze_backbone()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; what stage two fixes stays in evaluation mode there."""
+        super().train(mode)
+        if self.refining:
+            for part in self._fixed_in_refinement():
+                part.eval()
+        return self
+
+
+class Generator(nn.Module):
+    """F^g: encoder-decoder, convolution, batch norm (eq. 2)."""
+
+    def __init__(self, channels: int, features: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.decoded = EncoderDecoder(channels, features, width, depth)
+        self.activation = nn.Sequential(nn.Conv2d(features, 1, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(1))
+
+    def forward(self, low: Tensor) -> tuple[Tensor, Tensor]:
+        """Low-level features f^c (B, c, h, w) to p^a (B, 1, h, w) float32 in 0-1 and f^a (B, k, h, w)."""
+        features = self.decoded(low)
+        return self.activation(features).float().sigmoid(), features
+
+
+class EncoderDecoder(nn.Module):
+    """F^d as a U-net: (B, c, h, w) to (B, outputs, h, w), by way of maps halved `depth` times."""
+
+    def __init__(self, channels: int, outputs: int, width: int, depth: int) -> None:
+        super().__init__()
+        widths = [channels, *(width * 2**level for level in range(1, depth + 1))]
+        made = [outputs, *widths[1:-1]]
+        self.encoder = nn.ModuleList(_two_convolutions(widths[i], widths[i + 1]) for i in range(depth))
+        self.decoder = nn.ModuleList(
+            _two_convolutions(widths[i] + widths[i + 1], made[i]) for i in reversed(range(depth))
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Odd sides are rounded up on the way down and met again on the way up."""
+        passed = []
+        for block in self.encoder:
+            passed.append(features)
+            features = block(functional.max_pool2d(features, 2, ceil_mode=True))
+        for block, skipped in zip(self.decoder, reversed(passed), strict=True):
+            raised = functional.interpolate(features, skipped.shape[-2:], mode="bilinear")
+            features = block(torch.cat([skipped, raised], dim=1))
+        return features
+
+
+# --- losses of stage two, p^a as (B, 1, h, w) float32 in 0-1 ---------------------------------------------------------
+
+
+def pixel_entropy(activation: Tensor) -> Tensor:
+    """H(X_ij) = -p log p - (1 - p) log(1 - p), of the activation's shape (eq. 12)."""
+    # short of 0 and 1, where the entropy has no slope
+    margin = torch.finfo(activation.dtype).eps
+    p = activation.clamp(margin, 1 - margin)
+    return -p * p.log() - (1 - p) * (1 - p).log()
+
+
+def entropy_loss(activation: Tensor) -> Tensor:
+    """L_h, a scalar: the mean entropy (eq. 13)."""
+    return pixel_entropy(activation).mean()
+
+
+def weighted_entropy_loss(activation: Tensor, mu: float, sigma: float) -> Tensor:
+    """L_w, a scalar: the mean entropy, each pixel weighed by a Gaussian around the least certain value (eq. 14, 15)."""
+    gamma = torch.exp(-((activation - mu) ** 2) / (2 * sigma**2))
+    return (gamma * pixel_entropy(activation)).mean()
+
+
+def area_loss(activation: Tensor) -> Tensor:
+    """L_a, a scalar: the mean activation (eq. 16)."""
+    return activation.mean()
+
+
+# --- attentive erasing -----------------------------------------------------------------------------------------------
+
+
+def attentively_erased(activation: Tensor, config: ORNetConfig) -> Tensor:
+    """p^a (B, 1, h, w) with candidates dropped at random (Fig. 7d); gradients pass through what is left."""
+    p = activation.detach()
+    probability = 0.2 + 0.6 * p if config.erase_probability == "adaptive" else config.erase_probability
+    chosen = torch.rand(len(p), 1, 1, 1, device=p.device) < config.erase_share
+    dropped = erasing_candidates(p, config) & chosen & (torch.rand_like(p) < probability)
+    return activation.masked_fill(dropped, 0.0)
+
+
+def erasing_candidates(activation: Tensor, config: ORNetConfig) -> Tensor:
+    """Pixels above a threshold inside a random rectangle around the peak (Fig. 7c): (B, 1, h, w) bool.
+
+    A constant map has none.
+    """
+    height, width = activation.shape[-2:]
+    peak, place = activation.flatten(1).max(dim=1)
+    depth = _uniform(activation, config.erase_depth_least, config.erase_depth)
+    threshold = peak - depth * (peak - activation.flatten(1).amin(dim=1))
+    high = activation > threshold.view(-1, 1, 1, 1)
+    rows = _within(high.any(dim=3).flatten(1), place // width, config.erase_least)
+    columns = _within(high.any(dim=2).flatten(1), place % width, config.erase_least)
+    return high & rows.view(-1, 1, height, 1) & columns.view(-1, 1, 1, width)
+
+
+def _within(high: Tensor, centre: Tensor, least: float) -> Tensor:
+    """One side of the rectangle: (B, n) bool, the cells of a random length around the centre (B,).
+
+    high: (B, n) bool, the cells of a row or column that hold any pixel above the threshold.
+    """
+    cells = torch.arange(high.shape[1], device=high.device)
+    first = torch.where(high, cells, high.shape[1]).amin(dim=1)
+    last = torch.where(high, cells, -1).amax(dim=1)
+    shortest = least * high.shape[1]
+    longest = (last - first + 1).clamp(min=shortest)
+    length = shortest + torch.rand(len(high), device=high.device) * (longest - shortest)
+    return (cells - centre[:, None]).abs() <= length[:, None] / 2
+
+
+def _uniform(like: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * torch.rand(len(like), device=like.device)
+
+
+# --- small things ----------------------------------------------------------------------------------------------------
+
+
+def shallow_stages(backbone: Backbone) -> int:
+    """How many stages of the backbone it takes to stride 4, or beyond where none ends there."""
+    reached = (i for i, stride in enumerate(backbone.strides, start=1) if stride >= SHALLOW_STRIDE)
+    return next(reached, len(backbone.strides))
+
+
+def epochs_of_stage_one(epochs: int, share: float) -> int:
+    """The share of the epochs, rounded; either stage gets one at least unless the share is 1 or there is but one."""
+    return epochs if share == 1 else max(1, min(round(share * epochs), epochs - 1))
+
+
+def _refuse_contradictions(config: ORNetConfig, backbone: Backbone) -> None:
+    if config.shallow is not None and config.shallow > len(backbone.stages):
+        raise ModelError(f"Option 'shallow': {backbone.name} has {len(backbone.stages)} stages (got {config.shallow}).")
+    if config.erase_depth_least > config.erase_depth:
+        raise ModelError(
+            f"Option 'erase_depth_least' must not exceed 'erase_depth' (got {config.erase_depth_least} and "
+            f"{config.erase_depth})."
+        )
+    if config.stage_one < 1 and not (config.evaluation or config.alpha or config.beta):
+        raise ModelError("Stage two has no loss left: give a weight to evaluation, alpha or beta, or stage_one 1.")
+
+
+def _two_convolutions(channels: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs in (channels, outputs):
+        layers += [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(outputs)]
+        layers.append(nn.LeakyReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def _through(stages: nn.ModuleList, features: Tensor) -> Tensor:
+    for stage in stages:
+        features = stage(features)
+    return features
