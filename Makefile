@@ -7,10 +7,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help demo test test-all check format bench wheel clean
+.PHONY: help demo test test-all check format bench experiments wheel clean
 
 help:                ## List what can be made
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -42,6 +42,9 @@ format: $(READY)     ## Put the code into the project's format
 
 bench: $(READY)      ## Measure; a table on the terminal and build/bench.json
 	$(BIN)/python tests/benchmarks/bench.py
+
+experiments: $(READY) ## Every localizer on real photos (hours); a table and build/experiments.json
+	$(BIN)/python tests/benchmarks/experiments.py
 
 wheel: $(READY)      ## Build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --out-dir dist
