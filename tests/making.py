@@ -4,17 +4,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from mining.backbones import BACKBONES, Anatomy, BackboneSpec
 from mining.cards import ModelCard
 from mining.models import build_localizer, save_model
 
 
-def write_model(folder: Path, classes: Sequence[str], *, objective: str = "single") -> Path:
+def list_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
+    """Put 'tiny' on the list: a backbone of one convolution and one batch norm that looks at 32 px."""
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+
+    def anatomy(network: nn.Module) -> Anatomy:
+        return Anatomy([network], (8,), (4,), None, input_size=32)
+
+    patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, "", anatomy, make, dict))
+
+
+def write_model(
+    folder: Path, classes: Sequence[str], *, objective: str = "single", backbone: str = "efficientnet_lite0"
+) -> Path:
     """A model of random weights, quick because it looks at 64 px."""
     listed = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
-    card = ModelCard("cam", "efficientnet_lite0", objective, listed, input_size=64, normalisation={})  # type: ignore[arg-type]
+    card = ModelCard("cam", backbone, objective, listed, input_size=64, normalisation={})  # type: ignore[arg-type]
     torch.manual_seed(0)
     save_model(folder, build_localizer(card)[0], card)
     return folder

@@ -17,15 +17,20 @@ from mining.errors import CorpusError, ModelError, RunError
 from mining.jobs import finish_mining, held, plan_mining, score, status
 from mining.results import MinePlan, MineSummary
 from mining.runs import RunDirectory
-from tests.making import write_model, write_photos
+from tests.making import list_tiny_backbone, write_model, write_photos
 
 NAMES = ("a.jpg", "b.jpg", "broken.jpg", "c/d.jpg", "e.jpg")
 LABELS = {"a.jpg": "cat", "b.jpg": "dog|cat", "broken.jpg": "dog", "c/d.jpg": "", "e.jpg": "dog"}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "model", ("cat", "dog"))
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    list_tiny_backbone(monkeypatch)
+    return model_of(tmp_path / "model", "cat", "dog")
+
+
+def model_of(folder: Path, *classes: str) -> Path:
+    return write_model(folder, classes, backbone="tiny")
 
 
 @pytest.fixture
@@ -85,7 +90,7 @@ def test_a_run_may_begin_in_an_empty_folder_or_beside_its_model(settings: MineSe
     settings.out.mkdir()
     assert plan_mining(settings).shards == [0, 1, 2]
     own = changed(settings, out=settings.out.parent / "own", model=str(settings.out.parent / "own" / "model"))
-    write_model(own.out / "model", ("cat", "dog"))
+    model_of(own.out / "model", "cat", "dog")
     assert plan_mining(own).shards == [0, 1, 2]
 
 
@@ -242,9 +247,9 @@ def test_a_run_of_other_settings_is_refused_by_the_difference(
 
 
 def test_a_run_with_another_model_in_the_same_place_is_refused(settings: MineSettings, tmp_path: Path) -> None:
-    own = changed(settings, model=str(write_model(tmp_path / "own", ("cat", "dog"))))
+    own = changed(settings, model=str(model_of(tmp_path / "own", "cat", "dog")))
     plan_mining(own)
-    write_model(tmp_path / "own", ("cat", "dog", "emu"))
+    model_of(tmp_path / "own", "cat", "dog", "emu")
     with pytest.raises(RunError, match="belongs to another run: its model_sha256 is"):
         plan_mining(own)
 

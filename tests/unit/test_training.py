@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mining import jobs, training
-from mining.backbones import BACKBONES, Anatomy, BackboneSpec, build
+from mining.backbones import build
 from mining.cards import read_card
 from mining.config import TrainSettings
 from mining.errors import CorpusError, ModelError
@@ -25,6 +25,7 @@ from mining.results import TrainingSummary
 from mining.runs import versions
 from mining.training import classification_metric, read_history
 from mining.training_data import ImageDataset, LabelledImages, class_weights, collate, hold_back
+from tests.making import list_tiny_backbone
 
 SIZE = 32
 Labels = Mapping[str, Sequence[str]]
@@ -32,15 +33,7 @@ Labels = Mapping[str, Sequence[str]]
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backbone of one convolution that looks at 32 px."""
-
-    def make() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
-
-    def anatomy(network: nn.Module) -> Anatomy:
-        return Anatomy([network], (8,), (4,), None, input_size=SIZE)
-
-    monkeypatch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", SIZE, "", anatomy, make, dict))
+    list_tiny_backbone(monkeypatch)
 
 
 def pixels_of(name: str) -> np.ndarray:
