@@ -3,11 +3,12 @@
 from mining.errors import ModelError, did_you_mean
 from mining.localizers.base import Localization, Localizer
 from mining.localizers.cam import CAM
+from mining.localizers.mldfr import MLDFR
 from mining.localizers.nlccam import CCAM, NLCCAM
 from mining.localizers.ornet import ORNet
 from mining.localizers.spg import SPG
 
-LOCALIZERS: dict[str, type[Localizer]] = {kind.name: kind for kind in (CAM, CCAM, NLCCAM, ORNet, SPG)}
+LOCALIZERS: dict[str, type[Localizer]] = {kind.name: kind for kind in (CAM, CCAM, NLCCAM, ORNet, SPG, MLDFR)}
 
 
 def localizer_named(name: str) -> type[Localizer]:

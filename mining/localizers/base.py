@@ -83,23 +83,32 @@ class Localizer(nn.Module, ABC):
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
         """What the optimizer gets: all that is new at the full rate, a backbone that is trained at a tenth of it."""
-        inherited = {id(parameter) for parameter in self.backbone.parameters()}
+        added = {id(parameter) for module in self.new_layers() for parameter in module.parameters()}
+        inherited = {id(parameter) for parameter in self.backbone.parameters()} - added
         new = [p for p in self.parameters() if p.requires_grad and id(p) not in inherited]
-        old = [p for p in self.backbone.parameters() if p.requires_grad]
+        old = [p for p in self.backbone.parameters() if p.requires_grad and id(p) in inherited]
         groups: list[dict[str, object]] = [{"params": new, "lr": learning_rate}]
         return [*groups, {"params": old, "lr": learning_rate / 10}] if old else groups
+
+    def new_layers(self) -> list[nn.Module]:
+        """What the paper puts into the backbone; not being pretrained, it learns also where the backbone is frozen."""
+        return []
 
     def freeze_backbone(self) -> None:
         """Leave the pretrained features as they are: no gradients, batch-norm statistics kept."""
         self.frozen = True
         self.backbone.requires_grad_(False)
-        self.backbone.eval()
+        for module in self.new_layers():
+            module.requires_grad_(True)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; a frozen backbone stays in evaluation mode."""
+        """Training or evaluation mode; a frozen backbone stays in evaluation mode, but for what was added to it."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
+            for module in self.new_layers():
+                module.train(mode)
         return self
 
 

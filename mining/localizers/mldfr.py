@@ -1,0 +1,239 @@
+"""Low-discriminative features reactivated: batch norm and self-attention through the network, maps of several scales.
+
+Wang, Yuan, Li, Ding, Li, Wu, Hu, "Multi-scale Low-Discriminative Feature Reactivation for Weakly Supervised Object
+Localization" (mLDFR). With VGG16 the paper reports a CorLoc of 75.04 % on CUB-200-2011 and 66.12 % on ILSVRC, top-1
+localization errors of 38.07 % and 46.96 %; with DenseNet161 79.91 % and 69.06 % (tables III, IV, VI, XIII). Without
+attention VGG16 has 71.82 / 63.49, without batch norm 47.21 / 63.35, without both 42.45 / 61.33 (table IX): options
+attention and batch_norm.
+
+    image -> [convolutions, batch norms] -> pool 2 -> attention 7x7 -> ... pool 3 -> attention 5x5
+          -> ... pool 4 -> attention 3x3 -> ... -> 1x1 class convolution = class maps -> global average = logits
+
+What is done to the network is in mldfr_network.py; MsCAM (section III-C), the sum of the maps of scales 1, 1.5 and
+2, in mining/pyramid.py; eq. 9 and the boxes in mining/regions.py, with the paper's threshold of 0.2.
+
+Where the text leaves something open or the released code does otherwise:
+
+- Order. Channel attention first, and spatial attention sees what it gives (eq. 7; "sequentially learns").
+- The released code has a batch norm between the weights and the sigmoid of both attentions: attention_batch_norm. Its
+  class convolution has a bias, the text's has none: bias. Its GoogLeNet has dropout 0.2, the text none: dropout.
+- Attention starts from Xavier's normal distribution, as in the released code, so around sigmoid(0): each of the two
+  halves its features, unevenly. The paper's networks learn through that on all of ILSVRC; pretrained layers behind it
+  get features of another size than they know. attention_start='neutral' starts where attention changes nothing: from
+  weights of 0, and with both attentions doubled.
+- Two cuts of the released code are not in the text, and not here: the fused map is set to 0 where it is below its
+  mean (also where the mean is negative, so that what is cut ends above what is kept), and after the threshold the
+  mask is cut a second time, at the mean of what is left. Its box is that of the whole mask unless asked for several,
+  its regions are 4-connected. tests/oracles/mldfr_protocol.py has that protocol in full. Where the mean is positive
+  the first cut makes 0 the lowest value, so normalising by 'max' instead of 'minmax' comes near it.
+- Training. Of the paper's recipe (SGD of rate 0.03, momentum 0.9, weight decay 1e-4, rate divided by 10 when the loss
+  has not improved for 3 epochs, 50 epochs, batches of 256, crops of 80-100 %) the localizer holds that the last
+  epoch's weights are kept; the rest is that of all localizers. Batches of 16 did not converge in the paper and those
+  of 32 lost 12 points on CUB (table XII): of a network that is not frozen, make batches large.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import AfterValidator, BeforeValidator, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mining.backbones import Backbone
+from mining.config import Normalisation
+from mining.errors import ModelError
+from mining.localizers.base import configured
+from mining.localizers.cam import CAM, CAMConfig
+from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
+
+
+def _from_text(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("give each down-sampling once, in rising order")
+    return values
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("a kernel is of odd size, so that it has a centre")
+    return value
+
+
+Places = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_rising), BeforeValidator(_from_text)]
+Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+Kernels = Annotated[tuple[Kernel, ...], BeforeValidator(_from_text)]
+
+
+@dataclass(frozen=True)
+class MLDFRConfig(CAMConfig):
+    """The paper's settings.
+
+    background, dropout: see CAMConfig; the paper's maps are measured against nothing, and it has no dropout.
+    attention: the self-attention (SA of table IX). after: the down-samplings it follows. kernels: its convolutions'.
+    batch_norm: after each convolution (BN of table IX); False takes the backbone's own out, as of ResNet50X.
+    last: what stands for the last down-sampling. 'transition': a 1x1 convolution, the paper's. 'dilated': the
+        pretrained layer without its stride, those behind it dilated, as all other localizers have it.
+    extra_channels: of the convolution added to VGG16.
+    bias: of the class convolution.
+    attention_batch_norm: in front of the sigmoids, as in the released code.
+    attention_start: 'random' weights, or 'neutral', as if there were no attention (for pretrained backbones).
+    """
+
+    background: Literal["mean", "none"] = "none"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attention: bool = True
+    after: Places = (2, 3, 4)
+    kernels: Kernels = (7, 5, 3)
+    batch_norm: bool = True
+    last: Literal["transition", "dilated"] = "transition"
+    extra_channels: Annotated[int, Field(ge=1)] = 1024
+    bias: bool = False
+    attention_batch_norm: bool = False
+    attention_start: Literal["random", "neutral"] = "random"
+
+
+class MLDFR(CAM):
+    """CAM on a network recalibrated by batch norm and self-attention. Options: see MLDFRConfig."""
+
+    Config = MLDFRConfig
+    name: ClassVar[str] = "mldfr"
+    summary: ClassVar[str] = "self-attention after each down-sampling, and a finer last stage (mLDFR, Wang 2021)"
+    weights_of: ClassVar[str | None] = None
+    keeps_last: ClassVar[bool] = True
+    threshold: ClassVar[float] = 0.2
+    normalise: ClassVar[Normalisation] = "minmax"
+
+    config: MLDFRConfig
+
+    def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
+        config: MLDFRConfig = configured(MLDFRConfig, options)
+        if len(config.after) != len(config.kernels):
+            raise ModelError(
+                f"Options 'after' and 'kernels' of the localizer: {len(config.after)} places for "
+                f"{len(config.kernels)} kernels; give one kernel a place."
+            )
+        if backbone.name in KNOWN:
+            attention, added = _between_stages(backbone, config)
+        else:
+            attention, added = [], _within_timm_network(backbone, config)
+        super().__init__(backbone, classes, background=config.background, dropout=config.dropout)
+        self.config = config
+        if not config.bias:
+            self.classifier.bias = None  # eq. 3
+        self.attention = nn.ModuleList(attention)
+        # by name, for they are registered where they stand
+        self._added = tuple(name for name, module in backbone.named_modules() if any(module is one for one in added))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) RGB values 0-255 to the features behind each attention and behind the last stage."""
+        features = self.backbone.normalised(images)
+        collected = []
+        for number, stage in enumerate(self.backbone.stages):
+            features = stage(features)
+            if number < len(self.attention):
+                features = self.attention[number](features)
+            collected.append(features)
+        return collected
+
+    def new_layers(self) -> list[nn.Module]:
+        """The layers that the paper puts into the backbone, with their norms."""
+        return [self.backbone.get_submodule(name) for name in self._added]
+
+
+def _attentions(channels: Sequence[int], config: MLDFRConfig) -> list[nn.Module]:
+    return [
+        SelfAttention(
+            width, kernel, batch_norm=config.attention_batch_norm, neutral=config.attention_start == "neutral"
+        )
+        for width, kernel in zip(channels, config.kernels, strict=True)
+    ]
+
+
+def _between_stages(backbone: Backbone, config: MLDFRConfig) -> tuple[list[nn.Module], list[nn.Module]]:
+    """The attentions that follow each stage of the rebuilt backbone but the last, and what is new in it."""
+    added = rebuild(
+        backbone, last=config.last, batch_norm=config.batch_norm, extra_channels=config.extra_channels,
+        cut_after=config.after,
+    )  # fmt: skip
+    return _attentions(backbone.channels[:-1], config) if config.attention else [], added
+
+
+def _within_timm_network(backbone: Backbone, config: MLDFRConfig) -> list[nn.Module]:
+    """The attentions, put behind blocks of a network that is known as one stage."""
+    if not config.batch_norm:
+        raise ModelError(f"Option 'batch_norm' of the localizer: it cannot be taken out of {backbone.name}.")
+    if not config.attention:
+        return []
+    places = timm_places(backbone, config.after)
+    attentions = _attentions([channels for _, channels in places], config)
+    for (path, _), attention in zip(places, attentions, strict=True):
+        block = backbone.stages.get_submodule(path)
+        backbone.stages.set_submodule(path, nn.Sequential(block, attention))
+    return attentions
+
+
+class SelfAttention(nn.Module):
+    """Recalibrates features in the channels, then in the plane (eq. 7): (B, K, H, W) to the same.
+
+    neutral: starts as identity; both attentions are then in 0-2.
+    """
+
+    def __init__(self, channels: int, kernel: int, *, batch_norm: bool = False, neutral: bool = False) -> None:
+        super().__init__()
+        self.channel = ChannelAttention(channels, batch_norm=batch_norm)
+        self.spatial = SpatialAttention(kernel, batch_norm=batch_norm)
+        self.gain = 2.0 if neutral else 1.0
+        if neutral:
+            nn.init.zeros_(self.channel.weigh.weight)
+            nn.init.zeros_(self.spatial.weigh.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = self.gain * self.channel(features) * features  # FR_c
+        return self.gain * self.spatial(features) * features  # FR_s
+
+
+class ChannelAttention(nn.Module):
+    """sigmoid(W_fc F_avg), F_avg the mean of each channel (eq. 5): (B, K, H, W) to (B, K, 1, 1) in 0-1."""
+
+    def __init__(self, channels: int, *, batch_norm: bool = False) -> None:
+        super().__init__()
+        self.weigh = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
+        self.norm = _BatchNorm(channels) if batch_norm else nn.Identity()
+        nn.init.xavier_normal_(self.weigh.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.norm(self.weigh(features.mean(dim=(2, 3), keepdim=True))).sigmoid()
+
+
+class SpatialAttention(nn.Module):
+    """sigmoid(W_conv [F_avg, F_max]), mean and maximum over channels (eq. 6): (B, K, H, W) to (B, 1, H, W) in 0-1."""
+
+    def __init__(self, kernel: int, *, batch_norm: bool = False) -> None:
+        super().__init__()
+        self.weigh = nn.Conv2d(2, 1, kernel_size=kernel, padding=kernel // 2, bias=False)
+        self.norm = _BatchNorm(1) if batch_norm else nn.Identity()
+        nn.init.xavier_normal_(self.weigh.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        described = torch.cat([features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1)
+        return self.norm(self.weigh(described)).sigmoid()
+
+
+class _BatchNorm(nn.BatchNorm2d):
+    """Batch norm of momentum 0.01, as the released code has it; a single value has no statistics of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, momentum=0.01)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and features.numel() == features.shape[1]:
+            return functional.batch_norm(
+                features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(features)
