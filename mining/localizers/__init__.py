@@ -3,12 +3,16 @@
 from mining.errors import ModelError, did_you_mean
 from mining.localizers.base import Localization, Localizer
 from mining.localizers.cam import CAM
+from mining.localizers.gradient import GradCAM, GradCAMpp, LayerCAM
 from mining.localizers.mldfr import MLDFR
+from mining.localizers.msrd import MSRD
 from mining.localizers.nlccam import CCAM, NLCCAM
 from mining.localizers.ornet import ORNet
 from mining.localizers.spg import SPG
 
-LOCALIZERS: dict[str, type[Localizer]] = {kind.name: kind for kind in (CAM, CCAM, NLCCAM, ORNet, SPG, MLDFR)}
+LOCALIZERS: dict[str, type[Localizer]] = {
+    kind.name: kind for kind in (CAM, CCAM, NLCCAM, ORNet, SPG, GradCAM, GradCAMpp, LayerCAM, MSRD, MLDFR)
+}
 
 
 def localizer_named(name: str) -> type[Localizer]:

@@ -1,0 +1,269 @@
+"""Maps from the gradient of a class score: Grad-CAM, Grad-CAM++ and LayerCAM, on any stage of the backbone.
+
+Notation: S^c is the score of class c, A^k_ij channel k of the stage's activation at cell (i, j), Z the number of cells,
+g^k_ij = dS^c / dA^k_ij. The head of the classifier averages, so at the last stage g^k_ij = w_k^c / Z in every cell:
+there Grad-CAM is the positive part of CAM (over Z), and LayerCAM is CAM without its negative weights. The methods go
+their own ways at the stages below.
+
+Thresholds are the best of a look at photos of VOC with EfficientNet-Lite0 and a pyramid of scales; maps that hold
+positive weights only lie higher above 0 in the background, and are cut higher.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from mining.backbones import Backbone
+from mining.errors import ModelError
+from mining.localizers.base import ClassChoice, Localization, chosen_classes, configured
+from mining.localizers.classifier import Classifier
+
+# --- the methods, as functions of activation and gradient ------------------------------------------------------------
+
+
+def gradcam_weights(gradient: Tensor) -> Tensor:
+    """w_k = 1/Z sum_ij g^k_ij (Grad-CAM eq. 1). (B, D, h, w) gradient to (B, D)."""
+    return gradient.mean(dim=(2, 3))
+
+
+def gradcampp_alphas(activation: Tensor, gradient: Tensor, *, eps: float = 0.0) -> Tensor:
+    """The gradient weights of Grad-CAM++ (eq. 19), 0 where the gradient is: (B, D, h, w) each.
+
+    alpha^k_ij = g^2 / (2 g^2 + g^3 sum_ab A^k_ab), which without eps is 1 / (2 + g sum_ab A^k_ab): in (0, 1/2] where
+    gradient and activation are positive, without bound where the denominator passes 0.
+    eps: added to the denominator; 1e-6 gives the numbers of the package grad-cam, which for gradients of averaging
+        networks (g^2 about 1e-6) are far from the paper's.
+    """
+    total = activation.sum(dim=(2, 3), keepdim=True)
+    if eps == 0:
+        denominator = 2 + total * gradient  # no square of a small gradient that would round to 0
+        known = (gradient != 0) & (denominator != 0)
+        return torch.where(known, 1 / torch.where(known, denominator, 1), 0)
+    square = gradient**2
+    return torch.where(gradient != 0, square / (2 * square + total * (square * gradient) + eps), 0)
+
+
+def gradcampp_weights(activation: Tensor, gradient: Tensor, *, eps: float = 0.0) -> Tensor:
+    """w_k = sum_ij alpha^k_ij relu(g^k_ij) (Grad-CAM++ eq. 5). (B, D, h, w) each to (B, D)."""
+    return (gradcampp_alphas(activation, gradient, eps=eps) * gradient.relu()).sum(dim=(2, 3))
+
+
+def weighted_sum(weights: Tensor, activation: Tensor) -> Tensor:
+    """sum_k w_k A^k: (B, D) weights and (B, D, h, w) activation to (B, h, w)."""
+    return torch.einsum("bd,bdhw->bhw", weights, activation)
+
+
+def layercam_map(activation: Tensor, gradient: Tensor) -> Tensor:
+    """sum_k relu(g^k_ij) A^k_ij, each cell weighted by itself (LayerCAM). (B, D, h, w) each to (B, h, w)."""
+    return (gradient.relu() * activation).sum(dim=1)
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GradientConfig:
+    """Options of every gradient method.
+
+    background: which score is differentiated.
+        'none': the class's own, before softmax, as the papers have it.
+        'mean': the class's minus the mean of all classes', the part of it that softmax sees (see CAMConfig).
+    dropout: on the averaged features, in training.
+    """
+
+    background: Literal["none", "mean"] = "none"
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the backbone seen by one class of each image; (B, D, h, w) float32 each."""
+
+    activation: Tensor
+    gradient: Tensor
+
+
+class GradientLocalizer(Classifier):
+    """The classifier, and for each class asked for one backward pass from its score to the stages it is read at.
+
+    What lies below the lowest of these stages runs without gradients; from there on everything is in the precision
+    of the weights, because the gradients of an averaging head are too small for 16 bits.
+    Subclasses say at which stages and what map is made of them.
+    """
+
+    needs_gradients: ClassVar[bool] = True
+    weights_of: ClassVar[str | None] = "classifier"
+
+    config: Any
+
+    def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
+        config = configured(self.Config, options)
+        super().__init__(backbone, classes, dropout=config.dropout)
+        self.config = config
+
+    @abstractmethod
+    def stages_read(self) -> Sequence[int]:
+        """Indices of the backbone's stages that the maps are made of, lowest first."""
+
+    @abstractmethod
+    def map_of(self, stages: Sequence[Stage], scores: Tensor) -> Tensor:
+        """(B, h, w), of the lowest stage's size, from the stages read and the (B,) scores that were differentiated."""
+
+    def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
+        """Logits, and a map for each class asked for. One backward pass for the first class of every image, one for
+        the second, and so on: to send all through at once was no faster and takes memory for each.
+        """
+        activations, logits = self.traced(images)
+        wanted = chosen_classes(classes, logits.detach().float()).to(logits.device)
+        count, width = wanted.shape
+        maps = logits.new_zeros((count, width, *activations[0].shape[2:]), dtype=torch.float32)
+        for place in range(width):
+            direction = self.direction(wanted[:, place], logits)
+            gradients = torch.autograd.grad(logits, activations, direction, retain_graph=place + 1 < width)
+            stages = [
+                Stage(activation.detach(), gradient)
+                for activation, gradient in zip(activations, gradients, strict=True)
+            ]
+            maps[:, place] = self.map_of(stages, (logits.detach() * direction).sum(dim=1)).float()
+        return Localization(logits.detach().float(), wanted, maps)
+
+    def traced(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The activations of the stages read and the (B, C) logits, with the graph between them and none below."""
+        read = set(self.stages_read())
+        stages = list(self.backbone.stages)
+        features = self.backbone.normalised(images)
+        with torch.no_grad():
+            for stage in stages[: min(read) + 1]:
+                features = stage(features)
+        with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+            features = features.detach().to(self.classifier.weight.dtype).requires_grad_()
+            activations = [features]
+            for number in range(min(read) + 1, len(stages)):
+                features = stages[number](features)
+                if number in read:
+                    activations.append(features)
+            return activations, self.logits(features)
+
+    def direction(self, classes: Tensor, logits: Tensor) -> Tensor:
+        """(B, C): the score that is differentiated, as weights of the logits. classes: (B,); NO_CLASS gives zeros."""
+        named = (classes >= 0).to(logits.dtype)[:, None]
+        direction = torch.zeros_like(logits).scatter_(1, classes.clamp(min=0)[:, None], named)
+        if self.config.background == "mean" and logits.shape[1] > 1:
+            direction = direction - named / logits.shape[1]
+        return direction
+
+
+def stage_index(backbone: Backbone, layer: int) -> int:
+    """The stage that an option names, counted from the end where negative; raises ModelError where there is none."""
+    count = len(backbone.stages)
+    if not -count <= layer < count:
+        raise ModelError(
+            f"Option 'layer' of the localizer: {backbone.name} has {count} stages, 0 to {count - 1} or -{count} to -1 "
+            f"(got {layer})."
+        )
+    return layer % count
+
+
+# --- the localizers --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GradCAMConfig(GradientConfig):
+    """layer: stage of the backbone whose activation is read, -1 the last.
+
+    relu: cut what speaks against the class off the map (eq. 2); without, the map is the plain weighted sum.
+    """
+
+    layer: int = -1
+    relu: bool = True
+
+
+class OneStage(GradientLocalizer):
+    """A gradient method that reads one stage, and shows what speaks for the class."""
+
+    def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
+        super().__init__(backbone, classes, **options)
+        self.layer = stage_index(backbone, self.config.layer)
+
+    def stages_read(self) -> Sequence[int]:
+        return (self.layer,)
+
+    def map_of(self, stages: Sequence[Stage], scores: Tensor) -> Tensor:
+        activation = self.activation_map(stages[0], scores)
+        return activation.relu() if self.config.relu else activation
+
+    @abstractmethod
+    def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
+        """(B, h, w) before the final ReLU."""
+
+
+class GradCAM(OneStage):
+    """Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (2017).
+
+    L = relu(sum_k w_k A^k) (eq. 2), w_k the mean gradient of the channel. Reported: 56.51 % top-1 localization error on
+    ILSVRC with VGG-16, maps cut at 0.15 of their maximum. A class whose score no cell speaks for gets a map of zeros;
+    `background` mean helps there. Options: see GradCAMConfig.
+    """
+
+    Config = GradCAMConfig
+    name: ClassVar[str] = "gradcam"
+    summary: ClassVar[str] = "channels weighted by their mean gradient (Grad-CAM, Selvaraju 2017)"
+    threshold: ClassVar[float] = 0.2
+
+    def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
+        return weighted_sum(gradcam_weights(stage.gradient), stage.activation)
+
+
+@dataclass(frozen=True)
+class GradCAMppConfig(GradCAMConfig):
+    """score: what Y^c is. 'logit': the score itself. 'exp': its exponential, as the paper derives the alphas.
+
+        The alphas are the same; 'exp' multiplies an image's map by exp(S^c), which changes no box of one scale but
+        weighs the scales of a pyramid, and is infinite from scores of 89 on.
+    eps: added to the denominator of the alphas; 1e-6 for the numbers of the package grad-cam.
+    """
+
+    score: Literal["logit", "exp"] = "logit"
+    eps: float = 0.0
+
+
+class GradCAMpp(OneStage):
+    """Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional
+    Networks" (2018).
+
+    L = relu(sum_k w_k A^k), w_k the positive gradients of the channel weighted by alpha (eqs. 5 and 19). Reported:
+    52.76 % top-1 localization error on ILSVRC with VGG-16 (as the MSRD paper quotes it). The alphas suppose
+    activations that are not negative. Options: see GradCAMppConfig.
+    """
+
+    Config = GradCAMppConfig
+    name: ClassVar[str] = "gradcampp"
+    summary: ClassVar[str] = "channels weighted by their positive gradients, higher orders too (Grad-CAM++ 2018)"
+    threshold: ClassVar[float] = 0.35
+
+    def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
+        weights = gradcampp_weights(stage.activation, stage.gradient, eps=self.config.eps)
+        if self.config.score == "exp":  # dY/dA = exp(S) g
+            weights = weights * scores.exp()[:, None]
+        return weighted_sum(weights, stage.activation)
+
+
+class LayerCAM(OneStage):
+    """Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (2021).
+
+    Each cell is weighted by its own positive gradient, so that lower stages (option `layer`) give fine maps. The
+    released code localizes with one stage and cuts maps at 0.15 of their maximum, after GrabCut for the lower stages;
+    GrabCut and the paper's fusion of several stages are not part of this. Options: see GradCAMConfig.
+    """
+
+    Config = GradCAMConfig
+    name: ClassVar[str] = "layercam"
+    summary: ClassVar[str] = "cells weighted by their own positive gradients, fine at lower stages (LayerCAM 2021)"
+    threshold: ClassVar[float] = 0.4
+
+    def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
+        return layercam_map(stage.activation, stage.gradient)

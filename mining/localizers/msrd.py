@@ -1,0 +1,127 @@
+"""MSRD: multi-scale discriminative region discovery.
+
+Lv et al., "Multi-scale discriminative Region Discovery for Weakly-Supervised Object Localization" (2019). Nothing is
+trained beyond the classifier. At the convolutional layers conv5 and conv4, all local maxima of a channel's gradient
+weight map (the alphas of Grad-CAM++) are averaged to the channel's weight, so that small objects with a weak response
+count as much as large ones (Algorithm 1); the two layers' maps are added.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+from torch.nn import functional
+
+from mining.backbones import Backbone
+from mining.config import Normalisation
+from mining.errors import ModelError
+from mining.localizers.gradient import GradientConfig, GradientLocalizer, Stage, gradcampp_alphas, weighted_sum
+
+
+def _odd(side: int) -> int:
+    if side % 2 == 0:
+        raise ValueError("a window has a middle only where its side is odd")
+    return side
+
+
+@dataclass(frozen=True)
+class MSRDConfig(GradientConfig):
+    """layers: whose maps are added (Tables IV and V): the paper's fusion is conv5+conv4, its baseline conv5.
+
+    apart: which stages of a network are conv5, conv4 and conv3.
+        'stride': the deepest stage of each stride, as in VGG-16, where they are strides 16, 8 and 4.
+        'stage': the last three stages, as ResNet's are named; at output stride 16 conv5 and conv4 are then of one size.
+    window: W, side of the sliding window (Table IV); odd. stride: N, its step (Algorithm 1, line 3).
+    delta: a local maximum counts above it (Table VI); the paper takes 0, and 0.1 for CUB.
+    negative: the gradient weights where the gradient is negative.
+        'zero': they are 0, as the paper's data have it ("of the background 0, all of them less than 0.5").
+        'kept': eq. 19 to the letter; such weights lie above 0.5 and say nothing about the class.
+    features: a layer's activation before it is used. 'rectified': its positive part, which is all of it in VGG and
+        ResNet; the alphas of linear bottlenecks (EfficientNet-Lite, MobileNetV2) would have no bound. 'raw': as it is.
+    """
+
+    layers: Literal["conv5", "conv4", "conv5+conv4", "conv5+conv4+conv3"] = "conv5+conv4"
+    apart: Literal["stride", "stage"] = "stride"
+    window: Annotated[int, Field(ge=1), AfterValidator(_odd)] = 3
+    stride: Annotated[int, Field(ge=1)] = 1
+    delta: Annotated[float, Field(ge=0)] = 0.0
+    negative: Literal["zero", "kept"] = "zero"
+    features: Literal["rectified", "raw"] = "rectified"
+
+
+class MSRD(GradientLocalizer):
+    """Local maxima of the gradient weights at two layers. Options: see MSRDConfig.
+
+    Reported with VGG-16: top-1 / top-5 localization error 48.65 / 34.20 % on ILSVRC (conv5 alone 49.81 / 37.70),
+    54.86 / 43.60 % on CUB; 0.43 localization accuracy on VOC 2012, with maps cut at 0.25 of their range.
+
+    The paper's VGG-16 has a max-pool and fully connected layers behind conv5, ours the averaging head that all
+    backbones have. There the gradient of a channel of conv5 is the same in every cell, all cells are local maxima,
+    and the window matters at conv4 and conv3 only.
+    """
+
+    Config = MSRDConfig
+    name: ClassVar[str] = "msrd"
+    summary: ClassVar[str] = "local maxima of gradient weights at two layers, their maps added (MSRD 2019)"
+    threshold: ClassVar[float] = 0.4  # best on photos of VOC with EfficientNet-Lite0
+    normalise: ClassVar[Normalisation] = "minmax"  # section IV-A: "scale its values between 0 and 1"
+
+    config: MSRDConfig
+
+    def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
+        super().__init__(backbone, classes, **options)
+        self._read = layers_read(backbone, self.config)
+
+    def stages_read(self) -> Sequence[int]:
+        return self._read
+
+    def map_of(self, stages: Sequence[Stage], scores: Tensor) -> Tensor:
+        return fused_layers([self.layer_map(stage) for stage in stages])
+
+    def layer_map(self, stage: Stage) -> Tensor:
+        """L_conv = sum_k w_k A^k (Algorithm 1, line 12; eq. 2). Gives (B, h, w)."""
+        config = self.config
+        activation = stage.activation.relu() if config.features == "rectified" else stage.activation
+        gradient = stage.gradient.relu() if config.negative == "zero" else stage.gradient
+        alphas = gradcampp_alphas(activation, gradient)
+        weights = mean_of_local_maxima(alphas, window=config.window, stride=config.stride, delta=config.delta)
+        return weighted_sum(weights, activation)
+
+
+def mean_of_local_maxima(weights: Tensor, *, window: int = 3, stride: int = 1, delta: float = 0.0) -> Tensor:
+    """w_k, the mean of all local maxima of a channel's gradient weight map (Algorithm 1, lines 1-11).
+
+    weights: (B, D, h, w), G^kc of every channel k. Gives (B, D), 0 for a channel that has no local maximum.
+    A local maximum equals or exceeds all in the window around it (section III-C), and is above 0 and delta; a window
+    reaches over the border without counting what lies there.
+    """
+    highest = functional.max_pool2d(weights, window, stride=1, padding=window // 2)
+    found = (weights == highest) & (weights > delta)
+    seen, found = weights[..., ::stride, ::stride], found[..., ::stride, ::stride]
+    total = torch.where(found, seen, 0).sum(dim=(2, 3))
+    return total / found.sum(dim=(2, 3)).clamp(min=1)
+
+
+def fused_layers(maps: Sequence[Tensor]) -> Tensor:
+    """Sum of the layers' maps, each brought to the size of the first, which is the finest (section III-D)."""
+    size = maps[0].shape[1:]
+    resized = [functional.interpolate(one[:, None], size, mode="bilinear", align_corners=False)[:, 0] for one in maps]
+    return torch.stack(resized).sum(dim=0)
+
+
+def layers_read(backbone: Backbone, config: MSRDConfig) -> list[int]:
+    """Indices of the stages that the layers are in this backbone, lowest first; what it does not have is left out.
+
+    Raises ModelError when it has none of them.
+    """
+    strides = backbone.strides
+    deepest_first = range(len(strides) - 1, -1, -1)
+    named = [n for n in deepest_first if config.apart == "stage" or strides[n] not in strides[n + 1 :]]
+    stage_of = dict(zip(("conv5", "conv4", "conv3"), named, strict=False))
+    read = sorted(stage_of[layer] for layer in config.layers.split("+") if layer in stage_of)
+    if not read:
+        raise ModelError(f"Option 'layers' of the localizer: {backbone.name} has no {config.layers}, only conv5.")
+    return read
