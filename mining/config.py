@@ -94,7 +94,7 @@ class MineOptions(Settings):
     localizer: str | None = Field(
         default=None,
         description="Draw the maps by another method than the model was trained for, where it has the "
-        "same weights (cam, gradcam, gradcampp, layercam, msrd).",
+        "same weights (cam, ccam, gradcam, gradcampp, layercam, msrd).",
     )
     options: Options = Field(
         default_factory=dict, description="The localizer's own options, instead of those the model was trained with."

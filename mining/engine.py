@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mining.boxes import MERGERS, Boxes, keep_plausible
-from mining.cards import ModelCard
+from mining.cards import ModelCard, read_card
 from mining.config import MineSettings
 from mining.corpus import read_shard
 from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
@@ -59,17 +59,17 @@ def mine_shard(run_dir: Path, shard: int, notify: Notify = lambda count: None) -
         notify(len(done))
         return done
     rows = read_shard(run.corpus, shard).to_pylist()
-    outcomes = _miner(run_dir.resolve()).mine(rows, notify)
+    miner = _miner(run.model.resolve(), run.settings().model_dump_json(), read_card(run.model).weights_sha256)
+    outcomes = miner.mine(rows, notify)
     write_part(run.part(shard), outcomes)
     return outcomes
 
 
 @lru_cache(maxsize=2)
-def _miner(run_dir: Path) -> "Miner":
-    # one model a process, however many shards it mines
-    run = RunDirectory(run_dir)
-    settings = run.settings()
-    return Miner(*load_model(run.model, settings), settings)
+def _miner(model: Path, settings: str, _weights: str) -> "Miner":
+    # one model a process, however many shards it mines; another one when weights or settings are others
+    parsed = MineSettings.model_validate_json(settings)
+    return Miner(*load_model(model, parsed), parsed)
 
 
 class Miner:
@@ -194,6 +194,8 @@ class Miner:
     def _boxes(
         self, image: Prepared, scores: Tensor, classes: list[int], levels: list[Tensor]
     ) -> tuple[str, list[dict[str, Any]]]:
+        if not bool(scores.isfinite().all()):
+            raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
         if not classes:
             return NO_REGION, []
         height, width = _map_size(image.height, image.width)

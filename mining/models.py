@@ -158,6 +158,8 @@ def put_model(reference: str, folder: Path) -> ModelCard:
     source = Path(reference)
     card = read_card(source)
     if source.resolve() != folder.resolve():
+        if (folder / CARD_FILE).is_file() and read_card(folder).weights_sha256 != card.weights_sha256:
+            raise ModelError(f"{folder} holds another model than {source}; give another --out.")
         for name in (WEIGHTS_FILE, CARD_FILE):  # the card last: a folder with a card is complete
             with whole_file(folder / name) as temporary:
                 shutil.copyfile(source / name, temporary)

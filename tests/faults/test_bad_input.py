@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import zlib
@@ -33,7 +34,6 @@ class Terminal:
         self.said = ""
 
     def __call__(self, *words: object) -> int:
-        engine._miner.cache_clear()
         code = run_command([str(word) for word in words])
         self.said = self._capsys.readouterr().err
         return code
@@ -189,6 +189,22 @@ def test_nan_in_the_maps(terminal: Terminal, model: Path, photos: Path, tmp_path
     states = rows(tmp_path / "run")
     assert {state for state, _ in states.values()} == {"quarantined"}
     assert all("NaN or infinity" in str(reason) for _, reason in states.values())
+
+
+def test_nan_in_the_classifier(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    localizer, card = load_model(model)
+    torch.nn.init.constant_(localizer.classifier.bias, float("nan"))
+    save_model(tmp_path / "broken", localizer, card)
+    assert terminal(*mining(photos, tmp_path / "broken", tmp_path / "run")) == QUARANTINED
+    assert all("NaN or infinity" in str(reason) for _, reason in rows(tmp_path / "run").values())
+
+
+def test_another_model_in_the_place_of_the_first(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "other", ("ape", "bee"))
+    assert terminal(*mining(photos, model, tmp_path / "run", "--class-cut", "0")) == DONE
+    shutil.rmtree(tmp_path / "run")
+    assert terminal(*mining(photos, other, tmp_path / "run", "--class-cut", "0")) == DONE
+    assert set(pq.read_table(tmp_path / "run" / "annotations.parquet")["category"].to_pylist()) == {"ape", "bee"}
 
 
 def test_constant_maps(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:

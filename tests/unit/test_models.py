@@ -326,12 +326,13 @@ def test_a_copy_that_is_stopped_halfway_is_no_model_and_is_completed_the_next_ti
     assert contents(tmp_path / "copy") == contents(tmp_path / "model")
 
 
-def test_another_model_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+def test_another_model_is_not_written_over(tmp_path: Path) -> None:
     saved(tmp_path / "first", seed=0)
-    _, second = saved(tmp_path / "second", seed=1)
+    saved(tmp_path / "second", seed=1)
     put_model(str(tmp_path / "first"), tmp_path / "run")
-    assert put_model(str(tmp_path / "second"), tmp_path / "run") == second
-    assert contents(tmp_path / "run") == contents(tmp_path / "second")
+    with pytest.raises(ModelError, match="run holds another model than .*second; give another --out"):
+        put_model(str(tmp_path / "second"), tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(tmp_path / "first")
 
 
 def test_a_pretrained_model_is_written_once(tmp_path: Path) -> None:
