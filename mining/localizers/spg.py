@@ -36,6 +36,9 @@ Where the text leaves something open or the released code does otherwise:
 - In the released code the mask of an image depends on those before it in the batch; never here (fewest_object_px).
 
 The map that localizes is the attention map of A (section 3.2, testing); B and C cost nothing then.
+
+On a backbone that stays frozen the first two blocks are weak features by themselves: third_block helps more there than
+the guidance does.
 """
 
 from dataclasses import dataclass
@@ -47,7 +50,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones import Backbone
-from mining.config import Normalisation
+from mining.config import Normalisation, Share
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
@@ -74,7 +77,6 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
 
 _Threshold = Annotated[float, Field(gt=0, lt=1)]
 Thresholds = Annotated[tuple[_Threshold, _Threshold], AfterValidator(_rising), BeforeValidator(_from_text)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Filters = Annotated[int, Field(ge=1)]
 
@@ -119,7 +121,8 @@ class SPG(Localizer):
     Config = SPGConfig
     name: ClassVar[str] = "spg"
     summary: ClassVar[str] = "attention maps that are taught by masks made of them, in stages (SPG, Zhang 2018)"
-    keeps_last: ClassVar[bool] = True
+    keeps_last: ClassVar[bool] = True  # what the guidance improves, a classification loss does not show
+    threshold: ClassVar[float] = 0.35
     normalise: ClassVar[Normalisation] = "minmax"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
@@ -177,7 +180,7 @@ class SPG(Localizer):
         if self.config.branches == "A":
             return losses
         size = (images.shape[-2], images.shape[-1])
-        attention, has_seeds = self.attention(features.detach(), targets, size, loss)
+        attention, has_seeds = self.attention(features, targets, size, loss)
         branches = self.branches(first, second, features, size)
         masks = self.masks(attention, has_seeds, branches["b1"], branches["b2"])
         weight = self.config.guidance_weight

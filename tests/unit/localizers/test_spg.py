@@ -358,7 +358,7 @@ def test_the_attention_in_training_is_that_of_the_labels(objective: str) -> None
     localizer = spg(classes=20)
     targets = torch.zeros(2, 20)
     targets[0, 18] = targets[1, 3] = 1
-    features = localizer.features(pictures())[-1].detach()
+    features = localizer.features(pictures())[-1]
     attention, found = localizer.attention(features, targets, (64, 96), ClassificationLoss(objective))
     maps = localizer.localize(pictures(), torch.tensor([[18], [3]])).maps.detach().double().numpy()
     assert found.all()
@@ -421,8 +421,8 @@ def cross_entropy_by_hand(logits: np.ndarray, mask: np.ndarray) -> float:
 def test_a_training_step_is_algorithm_1_by_hand() -> None:
     localizer = on_pixels(b1=(0.4, 0.5), b2=(0.3, 0.6), fused=(0.45, 0.55), guidance_weight=0.5).double()
     images, labels = pictures(3, 17, 30, seed=9), [1, 0, 1]
-    losses = localizer.training_step(images, torch.eye(2).double()[labels], ClassificationLoss("single"))
     with torch.no_grad():
+        losses = localizer.training_step(images, torch.eye(2).double()[labels], ClassificationLoss("single"))
         first, second, features = localizer.features(images)
         small_b1 = localizer.b_rest[0](localizer.b_first[0](first))[:, 0].numpy()
         small_b2 = localizer.b_rest[0](localizer.b_first[1](second))[:, 0].numpy()
@@ -558,7 +558,7 @@ def test_the_branches_learn_the_masks_they_are_given() -> None:
     localizer = spg(classes=2)
     localizer.freeze_backbone()
     features = localizer.features(images)
-    attention = localizer.attention(features[-1].detach(), targets, (64, 64), ClassificationLoss("single"))
+    attention = localizer.attention(features[-1], targets, (64, 64), ClassificationLoss("single"))
     optimizer = torch.optim.AdamW(localizer.parameter_groups(3e-3))
     history = []
     for _ in range(30):  # the seeds stand still, as they would of a classifier that has learnt
