@@ -1,0 +1,101 @@
+"""Every localizer on every backbone: what the contract promises holds for the pair."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mining.backbones import BACKBONES
+from mining.cards import ModelCard
+from mining.inference import ready
+from mining.localizers import LOCALIZERS
+from mining.localizers.base import ClassificationLoss, Localizer
+from mining.models import build_localizer, load_model, save_model
+
+QUICK = ("efficientnet_lite0", "mobilenet_v2")
+CLASSES = 4
+PAIRS = [
+    pytest.param(localizer, backbone, marks=() if backbone in QUICK else pytest.mark.slow)
+    for localizer in LOCALIZERS
+    for backbone in (*BACKBONES, "regnetx_002")
+]
+
+
+def built(localizer: str, backbone: str) -> tuple[Localizer, ModelCard]:
+    torch.manual_seed(0)
+    listed = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
+    card = ModelCard(localizer, backbone, "single", listed, 64, {})
+    return build_localizer(card)[0], card
+
+
+def pictures(count: int, height: int, width: int) -> Tensor:
+    return torch.randint(
+        0, 256, (count, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
+
+
+@pytest.mark.parametrize(("localizer", "backbone"), PAIRS)
+def test_odd_sizes_and_a_batch_of_one(localizer: str, backbone: str) -> None:
+    model = built(localizer, backbone)[0].eval()
+    with torch.no_grad():
+        seen = model.localize(pictures(1, 113, 187), torch.tensor([[2, 0]]))
+    assert tuple(seen.logits.shape) == (1, CLASSES)
+    maps = 1 if model.class_agnostic else 2
+    assert tuple(seen.maps.shape[:2]) == (1, maps)
+    assert min(seen.maps.shape[2:]) >= 2
+    assert seen.maps.shape[2] < seen.maps.shape[3], "lying images have lying maps"
+    assert seen.maps.dtype == torch.float32
+    assert seen.maps.isfinite().all()
+
+
+@pytest.mark.parametrize(("localizer", "backbone"), PAIRS)
+def test_a_model_read_back_and_made_ready_sees_the_same(localizer: str, backbone: str, tmp_path: Path) -> None:
+    model, card = built(localizer, backbone)
+    save_model(tmp_path / "model", model, card)
+    again = load_model(tmp_path / "model")[0]
+    images, wanted = pictures(2, 96, 128), torch.tensor([[0, 3], [1, 2]])
+    with torch.no_grad():
+        first = model.eval().localize(images, wanted)
+        second = again.localize(images, wanted)
+        quick = ready(copy.deepcopy(again), torch.device("cpu")).localize(images, wanted)
+    assert torch.equal(first.maps, second.maps)
+    assert torch.equal(first.logits, second.logits)
+    assert torch.allclose(first.maps, quick.maps, atol=1e-3 * float(first.maps.abs().max()) + 1e-9)
+
+
+@pytest.mark.parametrize("objective", ["single", "multi"])
+@pytest.mark.parametrize(("localizer", "backbone"), PAIRS)
+def test_a_training_step_moves_what_is_to_be_trained(localizer: str, backbone: str, objective: str) -> None:
+    model = built(localizer, backbone)[0].train()
+    model.start_epoch(0, 2)
+    targets = torch.eye(CLASSES)[[0, 2]]
+    losses = model.training_step(pictures(2, 96, 96), targets, ClassificationLoss(objective))  # type: ignore[arg-type]
+    assert losses
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    given = {id(p) for group in model.parameter_groups(1e-3) for p in group["params"]}  # type: ignore[attr-defined]
+    learning = {id(p) for p in model.parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert learning
+    assert learning <= given, "what has a gradient is in the optimizer"
+
+
+@pytest.mark.parametrize("localizer", LOCALIZERS)
+def test_frozen_features_stay_as_they_are(localizer: str) -> None:
+    model = built(localizer, "efficientnet_lite0")[0]
+    model.freeze_backbone()
+    new = {id(value) for layer in model.new_layers() for value in layer.state_dict(keep_vars=True).values()}
+    inherited = {name for name, value in model.backbone.state_dict(keep_vars=True).items() if id(value) not in new}
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    assert len(inherited) > 0.9 * len(before)
+    optimizer = torch.optim.AdamW(model.parameter_groups(1e-2), weight_decay=0.1)
+    for epoch in range(3):
+        model.train()
+        model.start_epoch(epoch, 3)
+        optimizer.zero_grad()
+        losses = model.training_step(pictures(4, 64, 64), torch.eye(CLASSES), ClassificationLoss("single"))
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+    after = model.backbone.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in inherited)
