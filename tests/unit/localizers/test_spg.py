@@ -452,6 +452,7 @@ def test_each_loss_moves_its_branch_and_what_it_stands_on() -> None:
     assert gradients_of(localizer, losses["c"]) == {"backbone", "a3", "c"}
 
 
+@torch.no_grad()
 def test_images_without_a_label_or_an_attention_map_guide_nothing() -> None:
     localizer = spg()
     losses = localizer.training_step(pictures(), torch.zeros(2, CLASSES), ClassificationLoss("multi"))
@@ -488,6 +489,7 @@ def test_no_part_of_a_step_looks_at_the_numbers(objective: str) -> None:
     assert tuple(seen.maps.shape) == (2, 3, 4, 6)
 
 
+@torch.no_grad()
 def test_reduced_precision_inside_gives_losses_of_full_precision() -> None:
     localizer, loss = spg(), ClassificationLoss("single")
     full = localizer.training_step(pictures(), one_of_each(2), loss)
