@@ -20,7 +20,10 @@ Where the text leaves something open or the released code does otherwise:
 - Attention starts from Xavier's normal distribution, as in the released code, so around sigmoid(0): each of the two
   halves its features, unevenly. The paper's networks learn through that on all of ILSVRC; pretrained layers behind it
   get features of another size than they know. attention_start='neutral' starts where attention changes nothing: from
-  weights of 0, and with both attentions doubled.
+  weights of 0, and with both attentions doubled. The paper has one learning rate for all; here attention has the
+  tenth that pretrained layers have, for at the full rate it leaves what frozen layers behind it can read. Measured
+  with EfficientNet-Lite0, frozen, 6 epochs of 280 photos of 7 classes at 128 px: accuracy 0.76 at the full rate, 0.81
+  at a tenth, 0.96 at a tenth from neutral; CAM on the same features 0.99.
 - Two cuts of the released code are not in the text, and not here: the fused map is set to 0 where it is below its
   mean (also where the mean is negative, so that what is cut ends above what is kept), and after the threshold the
   mask is cut a second time, at the mean of what is left. Its box is that of the whole mask unless asked for several,
@@ -34,7 +37,7 @@ Where the text leaves something open or the released code does otherwise:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -83,6 +86,7 @@ class MLDFRConfig(CAMConfig):
     bias: of the class convolution.
     attention_batch_norm: in front of the sigmoids, as in the released code.
     attention_start: 'random' weights, or 'neutral', as if there were no attention (for pretrained backbones).
+    attention_rate: share of the learning rate that attention gets.
     """
 
     background: Literal["mean", "none"] = "none"
@@ -96,6 +100,7 @@ class MLDFRConfig(CAMConfig):
     bias: bool = False
     attention_batch_norm: bool = False
     attention_start: Literal["random", "neutral"] = "random"
+    attention_rate: Annotated[float, Field(gt=0)] = 0.1
 
 
 class MLDFR(CAM):
@@ -140,6 +145,16 @@ class MLDFR(CAM):
                 features = self.attention[number](features)
             collected.append(features)
         return collected
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
+        """The contract's groups, and the attention apart with its share of the rate."""
+        attention = [p for part in self.modules() if isinstance(part, SelfAttention) for p in part.parameters()]
+        apart = {id(parameter) for parameter in attention}
+        groups = super().parameter_groups(learning_rate)
+        for group in groups:
+            group["params"] = [p for p in cast(list[nn.Parameter], group["params"]) if id(p) not in apart]
+        own: dict[str, object] = {"params": attention, "lr": learning_rate * self.config.attention_rate}
+        return [*groups, own] if attention else groups
 
     def new_layers(self) -> list[nn.Module]:
         """The layers that the paper puts into the backbone, with their norms."""

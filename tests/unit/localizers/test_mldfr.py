@@ -470,9 +470,8 @@ def test_the_rebuilt_vgg16_is_folded_too() -> None:
 def test_of_a_frozen_backbone_what_the_paper_adds_is_trained_and_nothing_else() -> None:
     model = mldfr("mobilenet_v2")
     model.freeze_backbone()
-    (group,) = model.parameter_groups(0.5)
     names = {id(value): name for name, value in model.named_parameters()}
-    trained = {names[id(value)] for value in group["params"]}
+    trained = {names[id(value)] for group in model.parameter_groups(0.5) for value in group["params"]}
     inside = {f"backbone.stages.3.6.{name}" for name in ("0.weight", "0.bias", "1.weight", "1.bias")}
     outside = {name for name in names.values() if not name.startswith("backbone.")}
     assert len(inside) == 4
@@ -481,10 +480,23 @@ def test_of_a_frozen_backbone_what_the_paper_adds_is_trained_and_nothing_else() 
 
 def test_a_backbone_that_is_trained_gets_a_tenth_of_the_rate_but_for_its_new_layers() -> None:
     model = mldfr("mobilenet_v2")
-    new, old = model.parameter_groups(0.5)
+    new, old, _ = model.parameter_groups(0.5)
     assert (new["lr"], old["lr"]) == (0.5, 0.05)
-    assert len(new["params"]) + len(old["params"]) == len(list(model.parameters()))
+    given = [id(value) for group in model.parameter_groups(0.5) for value in group["params"]]
+    assert sorted(given) == sorted(id(value) for value in model.parameters())
     assert any(value is model.backbone.stages[3][6][0].weight for value in new["params"])
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "regnetx_002"])
+@pytest.mark.parametrize(("options", "rate"), [({}, 0.05), ({"attention_rate": 1.0}, 0.5)])
+def test_attention_has_its_own_share_of_the_rate(name: str, options: dict[str, object], rate: float) -> None:
+    model = mldfr(name, **options)
+    last = model.parameter_groups(0.5)[-1]
+    attention = [part for part in model.modules() if isinstance(part, SelfAttention)]
+    assert len(attention) == 3
+    assert last["lr"] == pytest.approx(rate)
+    assert {id(value) for value in last["params"]} == {id(value) for part in attention for value in part.parameters()}
+    assert len(mldfr(name, attention=False).parameter_groups(0.5)) == 2
 
 
 @pytest.mark.parametrize("frozen", [True, False])
