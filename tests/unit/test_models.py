@@ -330,7 +330,7 @@ def test_another_model_is_not_written_over(tmp_path: Path) -> None:
     saved(tmp_path / "first", seed=0)
     saved(tmp_path / "second", seed=1)
     put_model(str(tmp_path / "first"), tmp_path / "run")
-    with pytest.raises(ModelError, match="run holds another model than .*second; give another --out"):
+    with pytest.raises(ModelError, match=r"run holds another model than .*second; give another --out"):
         put_model(str(tmp_path / "second"), tmp_path / "run")
     assert contents(tmp_path / "run") == contents(tmp_path / "first")
 
