@@ -332,7 +332,8 @@ def test_new_blocks_leave_the_pretrained_network_as_it_is(training: bool) -> Non
     localizer = NLCCAM(backbone, CLASSES).train(training)
     backbone.eval()
     for own, plain in zip(localizer.features(pictures()), backbone(pictures()), strict=True):
-        assert torch.equal(own, plain)
+        # what a block adds is exactly zero, but its sum may lie otherwise in memory, and kernels round by that
+        torch.testing.assert_close(own, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
 
 
 def test_blocks_stand_after_every_stage_but_the_first() -> None:
