@@ -6,7 +6,6 @@ READY := .venv/.ready
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
-test test-all: export OMP_NUM_THREADS := 1  # thousands of tiny networks: threads cost them more than they bring
 
 .PHONY: help demo test test-all check format bench experiments wheel clean
 
