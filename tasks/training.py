@@ -2,7 +2,7 @@
 
 from mining.config import TrainSettings
 from mining.results import TrainingSummary
-from tasks.orchestration import step
+from tasks.orchestration import orchestrated, step
 from tasks.progress import Stage
 
 
@@ -11,5 +11,8 @@ def train_localizer(settings: TrainSettings) -> TrainingSummary:
     """Fit the localizer and write the model folder; an unfinished training is carried on."""
     from mining import jobs
 
+    if orchestrated():
+        # processes forked beside Prefect's threads end with code 1, which the loader takes for a failure
+        settings = settings.model_copy(update={"workers": 0})
     stage = Stage("train", settings.epochs)
     return jobs.train(settings, progress=lambda done, total, text: stage.reach(done, total, text))

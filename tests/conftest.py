@@ -9,6 +9,11 @@ import pytest
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that run Prefect in this process go last: what is forked from it afterwards ends with code 1."""
+    items.sort(key=lambda item: "under Prefect" in item.name)
+
+
 @pytest.fixture(scope="session")
 def pack() -> Callable[[str], Path]:
     """The folder of a pack of real photos by its name; skips the test where it is not there."""
