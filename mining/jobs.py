@@ -22,7 +22,7 @@ from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_car
 from mining.config import CorpusSettings, MineSettings, ScoreSettings, TrainSettings
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
-from mining.files import sha256_of, sweep_temporary, whole_file, write_json
+from mining.files import TEMPORARY, sha256_of, sweep_temporary, whole_file, write_json
 from mining.parts import ImageOutcome, merge_parts, part_outcomes
 from mining.results import MinePlan, MineSummary, TrainingSummary
 from mining.runs import CORPUS_FILE, RunDirectory, now
@@ -158,15 +158,18 @@ def _digest(labels: Path | None) -> str | None:
 
 
 def _scan(settings: MineSettings, run: RunDirectory, card: ModelCard) -> None:
-    summary = _scanned(settings, run.corpus, settings.labels, settings.shard_size)
+    # under another name until its classes are known to the model: a corpus that is there is one to be mined
+    scanned = run.path / f"{TEMPORARY}scanned-{CORPUS_FILE}"
+    summary = _scanned(settings, scanned, settings.labels, settings.shard_size)
     unknown = unknown_classes(list(summary.classes), card)
     if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
         # folders that name no class of the model are albums, not labels
-        summary = _scanned(settings, run.corpus, Path("none"), settings.shard_size)
+        _scanned(settings, scanned, Path("none"), settings.shard_size)
         unknown = []
     if unknown:
-        run.corpus.unlink()
+        scanned.unlink()
         raise ModelError(_unknown_class_sentence(unknown, card, settings))
+    scanned.replace(run.corpus)
 
 
 def _scanned(settings: CorpusSettings, out: Path, labels: Path | None, shard_size: int = 256) -> CorpusSummary:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from mining import jobs
 from mining.annotations.schema import ANNOTATION_SCHEMA
 from mining.cards import read_card
 from mining.config import MineSettings, ScoreSettings
@@ -184,6 +185,22 @@ def test_a_run_killed_while_its_corpus_was_scanned_scans_again(settings: MineSet
     plan_mining(settings)
     (settings.out / "corpus.parquet").unlink()
     assert plan_mining(settings).shards == [0, 1, 2]
+
+
+def test_a_run_killed_before_its_classes_were_checked_checks_them_again(
+    settings: MineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.labels.write_text("file_name,labels\na.jpg,horse\n")
+
+    def killed(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "unknown_classes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            plan_mining(settings)
+    with pytest.raises(ModelError, match="does not know the class 'horse'"):
+        plan_mining(settings)
 
 
 @pytest.mark.parametrize("gone", ["annotations.parquet", "annotations.json", "quarantine.parquet"])
