@@ -38,6 +38,14 @@ class CorpusSettings(Settings):
     )
 
 
+class CorpusChanges(Settings):
+    """Another corpus, by what is told of it that differs; null where it has none of what the first one has."""
+
+    images: Path | None = Field(default=None, description="Folder that holds the images.")
+    labels: Path | None = Field(default=None, description="Their listing, as for the corpus.")
+    split: str | None = Field(default=None, description="Take only the rows of this split.")
+
+
 class TrainOptions(Settings):
     """How a localizer is trained from image-level labels."""
 
@@ -59,7 +67,36 @@ class TrainOptions(Settings):
     learning_rate: Annotated[float, Field(gt=0)] = Field(
         default=3e-3, description="Of the head; a backbone that is trained too gets a tenth."
     )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(default=1e-4, description="AdamW's weight decay.")
+    backbone_rate: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Learning rate of a backbone that is trained too, instead of that tenth."
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(
+        default="adamw", description="adamw (which is Adam at a weight decay of 0), or sgd with momentum."
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="SGD's momentum.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(default=1e-4, description="The optimizer's weight decay.")
+    schedule: Literal["cosine", "constant", "step", "plateau"] = Field(
+        default="cosine",
+        description="The learning rate falls to 0 along a cosine, stays, is divided by 10 every `schedule_epochs`, or "
+        "whenever the training loss has not improved for so many.",
+    )
+    schedule_epochs: Annotated[int, Field(ge=1)] = Field(default=3, description="Of the schedules step and plateau.")
+    restart: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Share of the epochs after which the schedule begins again; by default it does not."
+    )
+    restart_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Share of the learning rate that it begins again with."
+    )
+    input_size: Annotated[int, Field(ge=32)] | None = Field(
+        default=None, description="Side of the squares the network is shown, px; by default the backbone's."
+    )
+    crop_from: Annotated[int, Field(ge=32)] | None = Field(
+        default=None,
+        description="Squeeze images to squares of this side and crop the input from them (224 from 256, say), instead "
+        "of crops of 80-100 % of the area.",
+    )
+    flip: bool = Field(default=True, description="Mirror every other training image.")
+    colour: bool = Field(default=True, description="Vary brightness, contrast, saturation and hue in training.")
     objective: Literal["auto", "single", "multi"] = Field(
         default="auto", description="One class an image (cross-entropy) or several (binary); auto looks at the labels."
     )
@@ -77,6 +114,12 @@ class TrainOptions(Settings):
     devices: str = Field(default="auto", description="Lightning's switch: auto, or a number of devices.")
     strategy: str = Field(default="auto", description="Lightning's switch: auto, ddp, ...")
     precision: str = Field(default="auto", description="auto (16-mixed on GPU, 32 elsewhere) or any of Lightning's.")
+
+    @model_validator(mode="after")
+    def _plateaus_do_not_restart(self) -> Self:
+        if self.restart is not None and self.schedule == "plateau":
+            raise ValueError("`restart` goes with the schedules cosine, constant and step, not with plateau")
+        return self
 
 
 class TrainSettings(TrainOptions, CorpusSettings):
@@ -157,7 +200,7 @@ class ScoreSettings(Settings):
     """Everything `boxmine score` needs."""
 
     run: Path = Field(description="Run directory.")
-    truth: Path = Field(description="COCO JSON with boxes.")
+    truth: Path = Field(description="COCO JSON with boxes, folder of VOC XML, or CUB folder.")
 
 
 class RunSettings(Settings):
@@ -165,10 +208,16 @@ class RunSettings(Settings):
 
     out: Path = Field(description="Run directory.")
     corpus: CorpusSettings
+    test: CorpusChanges = Field(
+        default_factory=CorpusChanges,
+        description="What to mine and score, where that is not what was trained on: `split: test`, or other images.",
+    )
     model: str | None = Field(default=None, description="Instead of training: a model folder or pretrained:BACKBONE.")
     train: TrainOptions = Field(default_factory=TrainOptions)
     mine: MineOptions = Field(default_factory=MineOptions)
-    truth: Path | None = Field(default=None, description="COCO JSON with boxes, to score against.")
+    truth: Path | None = Field(
+        default=None, description="To score against: COCO JSON with boxes, folder of VOC XML, or CUB folder."
+    )
 
     @model_validator(mode="after")
     def _training_needs_labels(self) -> Self:
@@ -183,7 +232,8 @@ class RunSettings(Settings):
     def mine_settings(self) -> MineSettings:
         """The recipe's mining part, as `boxmine mine` would get it."""
         model = self.model or str(self.out / "model")
-        return MineSettings(**dict(self.corpus), **dict(self.mine), model=model, out=self.out)
+        corpus = {**dict(self.corpus), **self.test.model_dump(exclude_unset=True)}
+        return MineSettings(**corpus, **dict(self.mine), model=model, out=self.out)
 
 
 def parse(kind: type[S], values: dict[str, Any]) -> S:
@@ -245,8 +295,9 @@ def _read_change(dotted: str, text: str) -> Any:
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     places = [(values, "out"), (values, "truth"), (values, "model")]
-    if isinstance(values.get("corpus"), dict):
-        places += [(values["corpus"], "images"), (values["corpus"], "labels")]
+    for group in ("corpus", "test"):
+        if isinstance(values.get(group), dict):
+            places += [(values[group], "images"), (values[group], "labels")]
     if isinstance(values.get("train"), dict) and values["train"].get("weights") != "imagenet":
         places.append((values["train"], "weights"))
     for holder, name in places:

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import shutil
 import time
 import warnings
@@ -25,7 +26,7 @@ from torchmetrics.functional.classification import (
 
 from mining import backbones
 from mining.cards import CHECKPOINTS, ModelCard
-from mining.config import Objective, TrainSettings
+from mining.config import Objective, TrainOptions, TrainSettings
 from mining.corpus import iter_shards
 from mining.errors import CorpusError, ModelError
 from mining.files import storage_errors, whole_file
@@ -38,6 +39,7 @@ from mining.training_data import (
     ImageDataset,
     LabelledImages,
     Shuffled,
+    Variation,
     class_weights,
     collate,
     hold_back,
@@ -96,11 +98,53 @@ class Fitting(lightning.LightningModule):
             self.log("val_metric", classification_metric(logits, targets, self.loss.objective), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the localizer's groups, cosine decay to 0 over the planned steps."""
-        groups = self.localizer.parameter_groups(self.settings.learning_rate)
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, self.steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """The optimizer asked for over the localizer's groups, and the schedule over the planned steps."""
+        optimizer = optimizer_for(self.localizer, self.settings)
+        return {"optimizer": optimizer, "lr_scheduler": schedule_for(optimizer, self.settings, self.steps)}
+
+
+def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW or SGD over the localizer's groups, the pretrained ones at backbone_rate where that is given."""
+    groups: list[dict[str, Any]] = localizer.parameter_groups(settings.learning_rate)
+    if settings.backbone_rate is not None:
+        pretrained = localizer.pretrained_parameters()
+        for group in groups:
+            if all(id(parameter) in pretrained for parameter in group["params"]):
+                group["lr"] = settings.backbone_rate
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+
+
+def schedule_for(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> dict[str, Any]:
+    """The schedule as Lightning takes it. steps: planned in all."""
+    schedules = torch.optim.lr_scheduler
+    if settings.schedule == "plateau":
+        patience = settings.schedule_epochs - 1  # of the epochs that may pass before the one at whose end it falls
+        falling = schedules.ReduceLROnPlateau(optimizer, factor=0.1, patience=patience)
+        # an epoch of nothing but unreadable images has no loss
+        return {"scheduler": falling, "interval": "epoch", "monitor": "train_loss", "strict": False}
+    if settings.schedule == "cosine" and settings.restart is None:
+        return {"scheduler": schedules.CosineAnnealingLR(optimizer, T_max=max(1, steps)), "interval": "step"}
+    shares = schedules.LambdaLR(optimizer, lambda step: rate_share(settings, step, max(1, steps // settings.epochs)))
+    return {"scheduler": shares, "interval": "step"}
+
+
+def rate_share(settings: TrainOptions, step: int, epoch_steps: int) -> float:
+    """Share of the learning rate at a step (from 0) of a cosine, constant or step schedule that may begin again.
+
+    epoch_steps: in an epoch.
+    """
+    start, end, share = 0, settings.epochs, 1.0
+    if settings.restart is not None:
+        # rounded as localizers round their stages; either part has an epoch at least where there are two
+        again = max(1, min(round(settings.restart * end), end - 1))
+        start, end, share = (0, again, 1.0) if step < again * epoch_steps else (again, end, settings.restart_rate)
+    done, length = step - start * epoch_steps, max(1, end - start) * epoch_steps
+    if settings.schedule == "cosine":
+        return share * (1 + math.cos(math.pi * min(done, length) / length)) / 2
+    falls = done // (epoch_steps * settings.schedule_epochs) if settings.schedule == "step" else 0
+    return float(share * 0.1**falls)
 
 
 def classification_metric(logits: Tensor, targets: Tensor, objective: Objective) -> Tensor:
@@ -223,6 +267,7 @@ def fit(
     with _quiet():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         card = _card(settings, images.classes, objective, category_ids)
+        _refuse_small_crops(settings, card.input_size)
         localizer, _ = build_localizer(card, weights=settings.weights)
         if settings.freeze:
             localizer.freeze_backbone()
@@ -252,15 +297,24 @@ def _card(
         backbone=settings.backbone,
         objective=objective,
         classes=[{"id": category_ids[name], "name": name} for name in classes],
-        input_size=backbones.spec_of(settings.backbone).input_size,
+        input_size=settings.input_size or backbones.spec_of(settings.backbone).input_size,
         normalisation={},
     )
 
 
+def _refuse_small_crops(settings: TrainSettings, size: int) -> None:
+    if settings.crop_from is not None and settings.crop_from < size:
+        raise ModelError(
+            f"--crop-from {settings.crop_from} is less than the {size} px that the network is shown: give {size} or "
+            "more, or a smaller --input-size."
+        )
+
+
 def _loader(settings: TrainSettings, images: LabelledImages, size: int, *, augment: bool) -> DataLoader[Any]:
     workers = min(8, cores()) if settings.workers is None else settings.workers
+    variation = Variation(settings.crop_from, settings.flip, settings.colour)
     return DataLoader(
-        ImageDataset(images, size, augment=augment),
+        ImageDataset(images, size, augment=augment, variation=variation),
         batch_size=settings.batch_size,
         sampler=Shuffled(len(images)) if augment else None,
         num_workers=workers,

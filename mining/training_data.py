@@ -75,15 +75,32 @@ def class_weights(targets: npt.NDArray[np.float32], objective: Literal["single",
     return torch.from_numpy((weights * positives.sum() / (weights * positives).sum()).astype(np.float32))
 
 
-def augmentation(size: int) -> A.Compose:
-    """Random resized crop (area 0.8-1, aspect 0.75-1.33, mLDFR section IV-B) to `size` px, flip, colour."""
-    return A.Compose(
-        [
-            A.RandomResizedCrop(size=(size, size), scale=(0.8, 1.0), ratio=(0.75, 1.33)),
-            A.HorizontalFlip(p=0.5),
-            A.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02, p=0.5),
-        ]
+@dataclass(frozen=True)
+class Variation:
+    """How training images are varied.
+
+    crop_from: px, side of the square that crops are taken from; None crops 80-100 % of the area.
+    flip, colour: whether images are mirrored, and their colours shifted, half of the time.
+    """
+
+    crop_from: int | None = None
+    flip: bool = True
+    colour: bool = True
+
+
+def augmentation(size: int, variation: Variation) -> A.Compose:
+    """Random crop to `size` px, flip, colour.
+
+    The crop is one of area 0.8-1 and aspect 0.75-1.33 (mLDFR section IV-B), resized, or one of `size` px as it is.
+    """
+    crop = (
+        A.RandomResizedCrop(size=(size, size), scale=(0.8, 1.0), ratio=(0.75, 1.33))
+        if variation.crop_from is None
+        else A.RandomCrop(size, size)
     )
+    flip = [A.HorizontalFlip(p=0.5)] if variation.flip else []
+    colour = [A.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02, p=0.5)] if variation.colour else []
+    return A.Compose([crop, *flip, *colour])
 
 
 class Shuffled(Sampler[tuple[int, int]]):
@@ -111,13 +128,15 @@ class Shuffled(Sampler[tuple[int, int]]):
 class ImageDataset(Dataset[dict[str, Any]]):
     """Images as (3, size, size) uint8, augmented for training, squeezed to a square for validation.
 
+    variation: of the augmentation; its crop_from must be `size` at least.
     An image that cannot be read is an item with its reason and no pixels: collate leaves it out.
     """
 
-    def __init__(self, images: LabelledImages, size: int, *, augment: bool) -> None:
+    def __init__(self, images: LabelledImages, size: int, *, augment: bool, variation: Variation = Variation()) -> None:
         self.images = images
         self.size = size
-        self.augment = augmentation(size) if augment else None
+        self.crop_from = variation.crop_from
+        self.augment = augmentation(size, variation) if augment else None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -134,13 +153,18 @@ class ImageDataset(Dataset[dict[str, Any]]):
     def _varied(self, pixels: Tensor, seed: int) -> Tensor:
         if self.augment is None:
             return resized(pixels, (self.size, self.size))
-        height, width = pixels.shape[1:]
-        roomy = working_size(height, width, short_side=round(1.25 * self.size))
-        if roomy[0] < height:  # reduced first: cropping a large photo costs more than this
-            pixels = resized(pixels, roomy)
+        pixels = self._to_crop_from(pixels)
         self.augment.set_random_seed(seed)
         varied = self.augment(image=pixels.permute(1, 2, 0).numpy())["image"]
         return torch.from_numpy(varied).permute(2, 0, 1).contiguous()
+
+    def _to_crop_from(self, pixels: Tensor) -> Tensor:
+        if self.crop_from is not None:
+            return resized(pixels, (self.crop_from, self.crop_from))
+        height, width = pixels.shape[1:]
+        roomy = working_size(height, width, short_side=round(1.25 * self.size))
+        # reduced first: cropping a large photo costs more than this
+        return resized(pixels, roomy) if roomy[0] < height else pixels
 
 
 @dataclass

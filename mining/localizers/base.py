@@ -83,12 +83,16 @@ class Localizer(nn.Module, ABC):
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
         """What the optimizer gets: all that is new at the full rate, a backbone that is trained at a tenth of it."""
-        added = {id(parameter) for module in self.new_layers() for parameter in module.parameters()}
-        inherited = {id(parameter) for parameter in self.backbone.parameters()} - added
+        inherited = self.pretrained_parameters()
         new = [p for p in self.parameters() if p.requires_grad and id(p) not in inherited]
         old = [p for p in self.backbone.parameters() if p.requires_grad and id(p) in inherited]
         groups: list[dict[str, object]] = [{"params": new, "lr": learning_rate}]
         return [*groups, {"params": old, "lr": learning_rate / 10}] if old else groups
+
+    def pretrained_parameters(self) -> set[int]:
+        """The ids of the parameters that may come with the backbone's weights."""
+        added = {id(parameter) for module in self.new_layers() for parameter in module.parameters()}
+        return {id(parameter) for parameter in self.backbone.parameters()} - added
 
     def new_layers(self) -> list[nn.Module]:
         """What the paper puts into the backbone; not being pretrained, it learns also where the backbone is frozen."""

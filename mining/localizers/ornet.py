@@ -203,10 +203,14 @@ class ORNet(Localizer):
         """Those of every stage from the start: what is new at the full rate, both pretrained networks at a tenth."""
         networks = (self.backbone, self.evaluator.backbone)
         old = [p for network in networks for p in network.parameters() if p.requires_grad]
-        inherited = {id(p) for network in networks for p in network.parameters()}
+        inherited = self.pretrained_parameters()
         new = [p for p in self.parameters() if id(p) not in inherited]
         groups: list[dict[str, object]] = [{"params": new, "lr": learning_rate}]
         return [*groups, {"params": old, "lr": learning_rate / 10}] if old else groups
+
+    def pretrained_parameters(self) -> set[int]:
+        """The ids of the parameters of both networks."""
+        return super().pretrained_parameters() | {id(p) for p in self.evaluator.backbone.parameters()}
 
     def freeze_backbone(self) -> None:
         """Leave the pretrained features of classifier and evaluator as they are."""

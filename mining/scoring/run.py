@@ -65,9 +65,14 @@ def read_run(run_dir: Path) -> RunBoxes:
 def matched_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     """(len(wanted),) for each wanted file name its position in `known`, -1 where there is none.
 
-    The whole name decides; else the last part, where it is the only such one on both sides.
+    The whole name decides; else the last part, where it is the only such one on both sides. Where the names wanted
+    have no endings (as in ILSVRC's XML) those of the known ones do not count.
     """
+    from mining.corpus.names import IMAGE_SUFFIXES, suffix_of  # with the tables' library, which takes its time
+
     wanted, known = ([normal_name(name) for name in names] for names in (wanted, known))
+    if not any(suffix_of(name) in IMAGE_SUFFIXES for name in wanted):
+        known = [name.removesuffix(name[-len(suffix_of(name)) :]) if suffix_of(name) else name for name in known]
     whole = {name: i for i, name in enumerate(known)}
     last = [name.rpartition("/")[2] for name in wanted]
     known_last = [name.rpartition("/")[2] for name in known]

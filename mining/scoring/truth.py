@@ -1,4 +1,4 @@
-"""The truth: a COCO JSON file with boxes, read into arrays.
+"""The truth: a COCO JSON file with boxes, a folder of VOC XML or of CUB list files, read into arrays.
 
 Annotations marked `iscrowd`, `ignore` or `difficult` become ignored boxes: neither to be found nor wrong to find.
 """
@@ -18,6 +18,7 @@ from mining.errors import ScoringError
 from mining.files import sha256_of
 from mining.scoring.boxes import Floats, Ints, TruthBoxes
 
+CUB_BOXES = "bounding_boxes.txt"
 _SECTIONS = ("images", "annotations", "categories")
 _REMEDY = "Give a COCO file with the lists images, annotations and categories."
 
@@ -35,7 +36,7 @@ _Row = tuple[int, int, float, float, float, float, float, bool, bool]
 class Truth:
     """What a truth file says.
 
-    file, sha256: name and SHA-256 of the file.
+    file, sha256: name and SHA-256 of the file, or of the folder of VOC XML.
     file_names: of the N images, ascending, '/' between the parts.
     sizes: (N, 2) float64 width and height in pixels; NaN where the file does not tell.
     classes: class names, ascending.
@@ -64,14 +65,15 @@ class Truth:
 
 
 def read_truth(path: Path) -> Truth:
-    """Read a COCO JSON file with boxes.
+    """Read the boxes of a COCO JSON file, of a folder of VOC XML, or of CUB's list files.
 
+    path: of CUB the folder, or the list of boxes in it.
     What cannot be used (annotations of unknown images or categories, without box, without area, outside their
     image) is left out and counted in `notes`.
     Raises ScoringError when the file is missing, is not JSON, is not COCO, has doubled names, or has
-    annotations of which none can be used.
+    annotations of which none can be used, and CorpusError when a list of CUB or an XML is broken.
     """
-    content = _read_json(path)
+    file, digest, content = _read(path)
     images, categories, annotations = (
         _section(content, name, path) for name in ("images", "categories", "annotations")
     )
@@ -83,12 +85,22 @@ def read_truth(path: Path) -> Truth:
     notes += [
         f"{count} of {len(annotations)} annotations of the truth {why}; left out." for why, count in reasons.items()
     ]
-    return Truth(path.name, sha256_of(path), names, sizes, classes, boxes, tuple(notes))
+    return Truth(file, digest, names, sizes, classes, boxes, tuple(notes))
 
 
 def normal_name(file_name: str) -> str:
     """A file name with '/' between its parts and no './' in front."""
     return file_name.replace("\\", "/").removeprefix("./")
+
+
+def _read(path: Path) -> tuple[str, str, dict[str, Any]]:
+    """Name and SHA-256 of the truth, and its content in COCO's terms."""
+    if path.is_dir() or path.name == CUB_BOXES:
+        from mining.scoring.truth_folders import read_folder  # with the corpus' readers, which take their time
+
+        return read_folder(path if path.is_dir() else path.parent)
+    content = _read_json(path)
+    return path.name, sha256_of(path), content
 
 
 def _read_json(path: Path) -> dict[str, Any]:

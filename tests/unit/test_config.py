@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from mining.config import (
+    CorpusChanges,
     CorpusSettings,
     MineOptions,
     MineSettings,
@@ -49,7 +50,7 @@ def test_the_defaults_pass_their_own_validation(kind: type) -> None:
     assert kind.model_validate_json(settings.model_dump_json()) == settings
 
 
-@pytest.mark.parametrize("kind", [CorpusSettings, TrainSettings, MineSettings, RunSettings])
+@pytest.mark.parametrize("kind", [CorpusSettings, CorpusChanges, TrainSettings, MineSettings, RunSettings])
 def test_every_setting_says_what_it_is(kind: type) -> None:
     groups = {"corpus", "train", "mine"}
     assert [name for name, field in kind.model_fields.items() if not field.description and name not in groups] == []
@@ -220,3 +221,48 @@ def test_a_recipe_with_a_model_mines_with_it(recipe: Path) -> None:
     recipe.write_text("out: run\nmodel: models/first\ncorpus:\n  images: photos\n")
     settings = parse(RunSettings, read_recipe(recipe))
     assert settings.mine_settings().model == str(recipe.parent / "models/first")
+
+
+# --- trained on one part, mined on another ---------------------------------------------------------------------------
+
+
+def jobs_of(recipe: Path, text: str, **changes: str) -> tuple[TrainSettings, MineSettings]:
+    recipe.write_text("out: run\ncorpus: {images: photos, labels: lists, split: train}\n" + text)
+    settings = parse(RunSettings, read_recipe(recipe, {key.replace("_", "."): value for key, value in changes.items()}))
+    return settings.train_settings(), settings.mine_settings()
+
+
+def test_without_more_ado_what_is_trained_on_is_mined(recipe: Path) -> None:
+    train, mine = jobs_of(recipe, "")
+    assert (train.images, train.labels, train.split) == (mine.images, mine.labels, mine.split)
+
+
+def test_another_split_of_the_same_corpus_can_be_mined(recipe: Path) -> None:
+    train, mine = jobs_of(recipe, "test: {split: test}\n")
+    assert (train.split, mine.split) == ("train", "test")
+    assert (
+        (mine.images, mine.labels)
+        == (train.images, train.labels)
+        == (recipe.parent / "photos", recipe.parent / "lists")
+    )
+
+
+def test_what_is_changed_of_the_corpus_holds_for_both(recipe: Path) -> None:
+    train, mine = jobs_of(recipe, "test: {split: test}\n", corpus_images="elsewhere")
+    assert train.images == mine.images == Path("elsewhere")
+
+
+def test_other_images_with_other_labels_can_be_mined(recipe: Path) -> None:
+    train, mine = jobs_of(recipe, "test: {images: val, labels: xml, split: null}\n")
+    assert (train.images, train.split) == (recipe.parent / "photos", "train")
+    assert (mine.images, mine.labels, mine.split) == (recipe.parent / "val", recipe.parent / "xml", None)
+
+
+def test_images_can_be_mined_without_the_labels_of_the_others(recipe: Path) -> None:
+    assert jobs_of(recipe, "test: {images: val, labels: none, split: null}\n")[1].labels == Path("none")
+    assert jobs_of(recipe, "test: {images: val, labels: null, split: null}\n")[1].labels is None
+
+
+def test_an_unknown_setting_of_what_is_mined_is_compared_with_its_group(recipe: Path) -> None:
+    with pytest.raises(InputError, match=r"Unknown setting 'test\.spilt': .*'split'"):
+        jobs_of(recipe, "test: {spilt: test}\n")

@@ -9,13 +9,13 @@ from mining.corpus.spill import Listed, Relation, Spill
 from mining.corpus.walk import ImageRoot
 from mining.errors import CorpusError
 
-_IMAGES, _LABELS, _CLASSES, _SPLITS = "images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"
+IMAGES, LABELS, CLASSES, _SPLITS = "images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"
 _SPLIT_OF = {"1": "train", "0": "test"}
 
 
 def is_at(folder: Path) -> bool:
     """Whether the folder holds the list of images."""
-    return (folder / _IMAGES).is_file()
+    return (folder / IMAGES).is_file()
 
 
 def read(path: Path, root: ImageRoot, table: Spill) -> Source:
@@ -24,16 +24,17 @@ def read(path: Path, root: ImageRoot, table: Spill) -> Source:
     Raises CorpusError for a list that is missing, a line that is not 'id value', or an unknown class.
     """
     labels, splits, seen = (table.relation(f"cub_{what}") for what in ("labels", "splits", "images"))
-    classes = dict(_lines(path / _CLASSES))
-    labels.add(_labelled(path / _LABELS, classes))
+    classes = dict(lines(path / CLASSES))
+    labels.add(_labelled(path / LABELS, classes))
     if (path / _SPLITS).is_file():
         splits.add(_split(path / _SPLITS))
-    if not table.add_listed(_images(path / _IMAGES, root, labels, splits, seen)):
-        raise CorpusError(f"{path / _IMAGES} lists no image; expected lines such as '1 001.Laysan/photo.jpg'.")
+    if not table.add_listed(_images(path / IMAGES, root, labels, splits, seen)):
+        raise CorpusError(f"{path / IMAGES} lists no image; expected lines such as '1 001.Laysan/photo.jpg'.")
     return Source("cub", path)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each line's id and what follows it; raises CorpusError for a line that has one of them only."""
     with readable(path), path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             identity, _, value = line.strip().partition(" ")
@@ -44,14 +45,14 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _labelled(path: Path, classes: dict[str, str]) -> Iterator[tuple[str, str]]:
-    for identity, label in _lines(path):
+    for identity, label in lines(path):
         if label not in classes:
-            raise CorpusError(f"{path}: image {identity} has class {label!r}, which {_CLASSES} does not list.")
+            raise CorpusError(f"{path}: image {identity} has class {label!r}, which {CLASSES} does not list.")
         yield identity, classes[label]
 
 
 def _split(path: Path) -> Iterator[tuple[str, str]]:
-    for identity, is_training in _lines(path):
+    for identity, is_training in lines(path):
         if is_training not in _SPLIT_OF:
             raise CorpusError(f"{path}: image {identity} has {is_training!r}, expected 1 (train) or 0 (test).")
         yield identity, _SPLIT_OF[is_training]
@@ -59,7 +60,7 @@ def _split(path: Path) -> Iterator[tuple[str, str]]:
 
 def _images(path: Path, root: ImageRoot, labels: Relation, splits: Relation, seen: Relation) -> Iterator[Listed]:
     prefix: str | None = None
-    for identity, written in _lines(path):
+    for identity, written in lines(path):
         name = checked_name(written, f"{path.name}, image {identity}")
         if earlier := seen.of(identity):
             raise CorpusError(f"{path}: image id {identity} stands twice, for {earlier[0]!r} and {name!r}.")

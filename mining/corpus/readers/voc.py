@@ -14,12 +14,12 @@ from mining.corpus.spill import Listed, Spill, pixels
 from mining.corpus.walk import ImageRoot, Walk
 from mining.errors import CorpusError
 
-_XML = frozenset({".xml"})
+XML = frozenset({".xml"})
 
 
 def is_at(folder: Path) -> bool:
     """Whether the folder, or one below it, holds an XML file."""
-    with closing(iter(Walk(str(folder.resolve()), _XML))) as names:
+    with closing(iter(Walk(str(folder.resolve()), XML))) as names:
         return next(names, None) is not None
 
 
@@ -29,13 +29,13 @@ def read(path: Path, root: ImageRoot, table: Spill) -> Source:
     An XML in a subfolder may name its image with or without that subfolder. Without <filename> the XML's name counts.
     Raises CorpusError for XML that is broken, unsafe or not VOC.
     """
-    walk = Walk(str(path.resolve()), _XML)
+    walk = Walk(str(path.resolve()), XML)
     table.add_listed(_listed(path, name, root) for name in walk)
     return Source("voc", path, notes=walk.notes())
 
 
 def _listed(path: Path, xml_name: str, root: ImageRoot) -> Listed:
-    annotation = _parsed(path / xml_name)
+    annotation = parsed(path / xml_name)
     folder, _, stem = xml_name.removesuffix(xml_name[-4:]).rpartition("/")
     name = checked_name((annotation.findtext("filename") or "").strip() or stem, xml_name)
     if folder and root.find(f"{folder}/{name}"):
@@ -45,7 +45,8 @@ def _listed(path: Path, xml_name: str, root: ImageRoot) -> Listed:
     return Listed(name, labels, None, None, *pixels(width, height))
 
 
-def _parsed(path: Path) -> Any:
+def parsed(path: Path) -> Any:
+    """The <annotation> of a file; raises CorpusError for XML that is broken, unsafe or not VOC."""
     try:
         with readable(path):
             annotation = parse(path).getroot()
