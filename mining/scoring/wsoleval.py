@@ -286,7 +286,7 @@ def _euler_numbers_above(grey: Grey) -> Ints:
     padded = np.pad(grey, 1)
     beside, below = np.maximum(padded[:, 1:], padded[:, :-1]), np.maximum(padded[1:], padded[:-1])
     corners = np.maximum(beside[1:], beside[:-1])
-    return _above(corners) - _above(beside[1:-1]) - _above(below[:, 1:-1]) + _above(grey)
+    return _above(corners) - _above(beside) - _above(below) + _above(grey)
 
 
 def _maxima_above(grey: Grey) -> Ints:

@@ -10,6 +10,7 @@ from mining.errors import MapError, ScoringError
 from mining.scoring.wsoleval import (
     BoxAccuracy,
     PixelPrecision,
+    _euler_numbers_above,
     boxes_at_thresholds,
     grey_levels,
     iou_with_one_added,
@@ -79,6 +80,30 @@ def test_boxes_are_those_of_a_search_at_every_threshold(
         largest, everything = boxes_searched_at_every_threshold(grey, thresholds)
         assert found.of_largest_contour().tolist() == largest
         assert [boxes.tolist() for boxes in found.of_all_contours()] == everything
+
+
+def test_an_island_that_appears_where_a_ring_closes_is_not_overlooked() -> None:
+    """Components less holes stay at 1: one with none, then two with one."""
+    grey = np.full((20, 40), 10, np.uint8)
+    grey[4:14, 4:14] = 200
+    grey[6:12, 6:12] = 10
+    grey[6:12, 12:14] = 100
+    grey[5:9, 25:30] = 100
+    open_ring, closed_ring = boxes_at_thresholds(grey, [0.7, 0.3]).of_all_contours()
+    assert open_ring.tolist() == [[4, 4, 14, 14]]
+    assert sorted(closed_ring.tolist()) == [[4, 4, 14, 14], [5, 5, 13, 13], [25, 5, 30, 9]]
+
+
+def components_less_holes(mask: np.ndarray) -> int:
+    components = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
+    outside_and_holes = cv2.connectedComponents(1 - np.pad(mask, 1).astype(np.uint8), connectivity=4)[0] - 1
+    return components - (outside_and_holes - 1)
+
+
+@pytest.mark.parametrize("draw", [noise, stripes, hills, craters])
+def test_euler_numbers_are_components_less_holes(draw: Callable[[np.random.Generator, int], np.ndarray]) -> None:
+    grey = draw(np.random.default_rng(3), 16)
+    assert _euler_numbers_above(grey)[:16].tolist() == [components_less_holes(grey > cut) for cut in range(16)]
 
 
 def test_a_thousand_thresholds_cut_as_many_masks_as_the_map_has_levels_to_cut_between() -> None:
