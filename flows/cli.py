@@ -103,10 +103,49 @@ def run(
     as_json
         Print the counts and scores on stdout.
     """
-    values = read_recipe(recipe, dict(_key_value(change) for change in changes or []))
-    if out is not None:
-        values["out"] = str(out)
-    return _run_recipe(parse(RunSettings, values), as_json=as_json)
+    return _run_recipe(parse(RunSettings, _recipe_values(recipe, out, changes)), as_json=as_json)
+
+
+@app.command
+def experiment(
+    recipe: Path,
+    /,
+    *,
+    out: Path | None = None,
+    changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    as_json: Json = False,
+) -> int:
+    """Compare methods on the same photos: train, mine and score each variant of a recipe, over seeds.
+
+    What is measured already is not measured again.
+
+    Parameters
+    ----------
+    recipe
+        YAML file: out, corpora, variants, baseline, seeds, pyramids, train, mine.
+    out
+        Folder of the experiment, instead of the recipe's.
+    changes
+        key=value on top of the recipe, e.g. --set seeds=[0].
+    as_json
+        Print the rows on stdout.
+    """
+    from flows import experiment as flow
+    from flows.running import run_flow
+    from mining.experiments import ExperimentSettings
+    from tasks.experimenting import experiment_table
+
+    values = _recipe_values(recipe, out, changes)
+    with ProgressView():
+        rows = run_flow(flow.experiment, parse(ExperimentSettings, values))
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+        return 0
+    headings, lines, legend = experiment_table(rows)
+    print_table(lines, headings)
+    err.print(legend)
+    err.print(f"The table is in {Path(values['out']) / 'table.md'}.")
+    return 0
 
 
 @app.command
@@ -276,6 +315,11 @@ def _spread_lists(tokens: list[str]) -> list[str]:
         parts = [part for part in (value or next(rest, "")).split(",") if part.strip()]
         spread += [text for part in parts for text in ("--scales", part.strip())] or ["--scales"]
     return spread
+
+
+def _recipe_values(recipe: Path, out: Path | None, changes: list[str] | None) -> dict[str, Any]:
+    values = read_recipe(recipe, dict(_key_value(change) for change in changes or []))
+    return values if out is None else {**values, "out": str(out)}
 
 
 def _key_value(change: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from tasks.progress import listen
 # under DDP the same command runs once a device; the first one talks
 err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=os.environ.get("LOCAL_RANK", "0") != "0")
 _LINE_EVERY_SECONDS = 10.0
+_WIDTH_IN_FILES = 200
 
 
 class ProgressView:
@@ -47,9 +48,9 @@ class ProgressView:
             err.print(f"{stage}: {done} of {total}" + (f", {text}" if text else ""))
 
 
-def print_table(rows: Sequence[tuple[str, str, str]], headings: tuple[str, str, str]) -> None:
-    """A table of names, values and meanings on stdout."""
+def print_table(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> None:
+    """A table on stdout, each row as long as the headings."""
     table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_IN_FILES).print(table)

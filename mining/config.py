@@ -254,6 +254,8 @@ def _sentence(kind: type[Settings], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return f"Unknown setting {place!r}: {did_you_mean(str(fault['loc'][-1]), _names_at(kind, fault['loc'][:-1]))}"
     reason = re.sub(r"^Value error, ", "", fault["msg"])
+    if not fault["loc"]:  # of several settings together
+        return f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
     given = "" if fault["type"] == "missing" else f" (got {fault['input']!r})"
     return f"Setting {place!r}: {reason}{given}."
 
@@ -295,15 +297,22 @@ def _read_change(dotted: str, text: str) -> Any:
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     places = [(values, "out"), (values, "truth"), (values, "model")]
-    for group in ("corpus", "test"):
-        if isinstance(values.get(group), dict):
-            places += [(values[group], "images"), (values[group], "labels")]
+    for corpus in (values.get("corpus"), values.get("test"), *_corpora(values)):
+        if isinstance(corpus, dict):
+            places += [(corpus, name) for name in ("images", "labels", "truth")]
     if isinstance(values.get("train"), dict) and values["train"].get("weights") != "imagenet":
         places.append((values["train"], "weights"))
     for holder, name in places:
         text = holder.get(name)
         if isinstance(text, str) and text != "none" and not text.startswith("pretrained:"):
             holder[name] = str(folder / Path(text).expanduser())
+
+
+def _corpora(values: dict[str, Any]) -> list[Any]:
+    """Those of an experiment, and their tests."""
+    named = values.get("corpora")
+    corpora = [corpus for corpus in named.values() if isinstance(corpus, dict)] if isinstance(named, dict) else []
+    return [*corpora, *(corpus.get("test") for corpus in corpora)]
 
 
 def _put(values: dict[str, Any], dotted: str, value: Any) -> None:

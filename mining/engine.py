@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,6 +34,8 @@ from mining.runs import RunDirectory, cores
 
 MAX_MAP_SIDE = 512
 Notify = Callable[[int], None]
+# gets a row of the corpus with the image's true width and height, a class, and its fused map (h, w) float32, raw
+Watch = Callable[[dict[str, Any], str, npt.NDArray[np.float32]], None]
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,13 @@ class Prepared:
     classes: list[int] | None  # asked for; None where labels are not known
 
 
-def mine_shard(run_dir: Path, shard: int, notify: Notify = lambda count: None) -> list[ImageOutcome]:
+def mine_shard(
+    run_dir: Path, shard: int, notify: Notify = lambda count: None, watch: Watch | None = None
+) -> list[ImageOutcome]:
     """Mine one shard of a run and write its part, unless the part is there already.
 
     notify: called with the number of images done since the last call.
+    watch: called with each map that is cut, from several threads; not for a part that is there already.
     Gives the images' outcomes. Raises StorageError when the disk refuses the part.
     """
     run = RunDirectory(run_dir)
@@ -60,7 +67,7 @@ def mine_shard(run_dir: Path, shard: int, notify: Notify = lambda count: None) -
         return done
     rows = read_shard(run.corpus, shard).to_pylist()
     miner = _miner(run.model.resolve(), run.settings().model_dump_json(), read_card(run.model).weights_sha256)
-    outcomes = miner.mine(rows, notify)
+    outcomes = miner.mine(rows, notify, watch)
     write_part(run.part(shard), outcomes)
     return outcomes
 
@@ -85,7 +92,9 @@ class Miner:
         self.workers = settings.workers or min(8, cores())
         self._index = {name: index for index, name in enumerate(card.class_names)}
 
-    def mine(self, rows: list[dict[str, Any]], notify: Notify = lambda count: None) -> list[ImageOutcome]:
+    def mine(
+        self, rows: list[dict[str, Any]], notify: Notify = lambda count: None, watch: Watch | None = None
+    ) -> list[ImageOutcome]:
         """Rows of the corpus to their outcomes, in the same order."""
         outcomes: dict[int, ImageOutcome] = {}
         pending: deque[Future[tuple[int, ImageOutcome]]] = deque()
@@ -94,7 +103,7 @@ class Miner:
                 for batch in self._batches(rows, decoders, outcomes, notify):
                     maps = self._localize(batch)
                     for position, image in enumerate(batch):
-                        pending.append(cutters.submit(self._outcome, image, *_of_image(maps, position)))
+                        pending.append(cutters.submit(self._outcome, image, *_of_image(maps, position), watch))
                     while len(pending) > 2 * self.batch_size:
                         _collect(pending, outcomes, notify)
                 while pending:
@@ -180,10 +189,11 @@ class Miner:
     # --- behind the network ------------------------------------------------------------------------------------------
 
     def _outcome(
-        self, image: Prepared, logits: Tensor, classes: list[int], levels: list[Tensor]
+        self, image: Prepared, logits: Tensor, classes: list[int], levels: list[Tensor], watch: Watch | None
     ) -> tuple[int, ImageOutcome]:
         try:
-            state, boxes = self._boxes(image, probabilities(logits[None], self.card.objective)[0], classes, levels)
+            scores = probabilities(logits[None], self.card.objective)[0]
+            state, boxes = self._boxes(image, scores, classes, levels, watch)
         except MapError as error:
             return image.place, _quarantined(image.row, f"{self.settings.images / image.row['file_name']}: {error}")
         row = image.row
@@ -192,7 +202,7 @@ class Miner:
         )
 
     def _boxes(
-        self, image: Prepared, scores: Tensor, classes: list[int], levels: list[Tensor]
+        self, image: Prepared, scores: Tensor, classes: list[int], levels: list[Tensor], watch: Watch | None
     ) -> tuple[str, list[dict[str, Any]]]:
         if not bool(scores.isfinite().all()):
             raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
@@ -203,6 +213,12 @@ class Miner:
         found, plausible, accepted = 0, 0, []
         maps = fused(levels, (height, width)).cpu().numpy()
         for activation, index in zip(maps, classes, strict=True):
+            if watch:
+                watch(
+                    {**image.row, "width": image.width, "height": image.height},
+                    self.card.class_names[index],
+                    activation,
+                )
             boxes = boxes_from_map(activation, threshold=self.cut.threshold, normalise=self.cut.normalise)
             found += len(boxes)
             boxes = self._filtered(_finished(boxes, stretch, float(scores[index])), image)

@@ -24,9 +24,9 @@ class Stage:
         self._artifact = _new_artifact(name, start, total) if orchestrated() else None
         self.reach(start)
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, text: str = "") -> None:
         """`count` more are done."""
-        self.reach(self.done + count)
+        self.reach(self.done + count, text=text)
 
     def reach(self, done: int, total: int | None = None, text: str = "") -> None:
         """`done` of `total` are done."""

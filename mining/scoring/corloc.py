@@ -8,7 +8,7 @@ best-scored predicted box of the pair and G its countable true boxes:
 The macro value is the mean of the same share over classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,13 +147,19 @@ def bootstrap_ci95(
     order = np.argsort(pairs.category, kind="stable")
     starts = np.unique(pairs.category[order], return_index=True)[1]
     rng, micro, macro = np.random.default_rng(seed), [], []
-    for size in _block_sizes(resamples, len(hit)):
-        drawn = _times_drawn(rng, size, len(images))[:, image[order]]
+    for counts in drawn_counts(rng, resamples, len(images), len(hit)):
+        drawn = counts[:, image[order]]
         total = np.add.reduceat(drawn, starts, axis=1)
         good = np.add.reduceat(drawn * hit[order], starts, axis=1)
         micro.append(good.sum(axis=1) / total.sum(axis=1))
         macro.append((good / np.maximum(total, 1)).sum(axis=1) / (total > 0).sum(axis=1))
     return _interval(micro), _interval(macro)
+
+
+def drawn_counts(rng: np.random.Generator, resamples: int, images: int, pairs: int) -> Iterator[Ints]:
+    """How often each image came up, in blocks of resamples, (n, images) each; `pairs` bounds a block's memory."""
+    for size in _block_sizes(resamples, pairs):
+        yield _times_drawn(rng, size, images)
 
 
 def _times_drawn(rng: np.random.Generator, resamples: int, images: int) -> Ints:

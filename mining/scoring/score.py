@@ -10,7 +10,7 @@ from mining.errors import ScoringError, did_you_mean
 from mining.files import write_json
 from mining.scoring.boxes import Detections, Floats, Ints, overlaps
 from mining.scoring.coco import coco_scores
-from mining.scoring.corloc import baseline_scores, corloc_scores, false_positives
+from mining.scoring.corloc import baseline_scores, corloc_scores, false_positives, pairs_of
 from mining.scoring.run import RunBoxes, matched_files, matched_names, read_run
 from mining.scoring.truth import Truth, read_truth
 
@@ -54,6 +54,18 @@ def score_run(run_dir: Path, truth: Path, *, seed: int = 0, resamples: int = 100
         "truth": {"file": whole.file, "sha256": whole.sha256},
         "notes": match.notes,
     }
+
+
+def best_iou_of_pairs(run_dir: Path, truth: Path) -> list[tuple[str, str, float]]:
+    """The pairs behind CorLoc: file name and class, as the truth has them, and the IoU of the best-scored box.
+
+    Raises what `score_run` raises.
+    """
+    match = _match(read_truth(truth), read_run(run_dir), run_dir)
+    files, classes = match.truth.file_names, match.truth.classes
+    pairs = pairs_of(match.truth.boxes, match.predicted)
+    rows = zip(pairs.image, pairs.category, pairs.best_iou, strict=True)
+    return [(files[image], classes[category], round(float(iou), 4)) for image, category, iou in rows]
 
 
 def write_scores(run_dir: Path, scores: dict[str, Any]) -> Path:

@@ -1,0 +1,73 @@
+"""What an experiment's recipe says."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from mining.config import CorpusChanges, CorpusSettings, MineOptions, Settings, TrainOptions, faults_in_words
+from mining.errors import did_you_mean
+
+Changes = dict[str, Any]
+Name = Annotated[str, Field(pattern=r"^[\w.+-][\w.,+ -]*$")]  # becomes a folder
+Pyramid = Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)]
+
+
+class ExperimentCorpus(CorpusSettings):
+    """Photos to train on, and what of them or of others is mined and scored."""
+
+    test: CorpusChanges = Field(
+        default_factory=CorpusChanges, description="What is mined and scored, where that is not what is trained on."
+    )
+    truth: Path = Field(description="Boxes of what is mined, to score against.")
+
+    def train_corpus(self) -> CorpusSettings:
+        """What is trained on."""
+        return CorpusSettings(images=self.images, labels=self.labels, split=self.split)
+
+    def test_corpus(self) -> CorpusSettings:
+        """What is mined and scored."""
+        return self.train_corpus().model_copy(update=self.test.model_dump(exclude_unset=True))
+
+
+class Variant(Settings):
+    """A method: what is set otherwise than the recipe sets it for all."""
+
+    train: Changes = Field(default_factory=dict, description="Options of `boxmine train`.")
+    mine: Changes = Field(default_factory=dict, description="Options of `boxmine mine`.")
+
+
+class ExperimentSettings(Settings):
+    """Variants of training and mining, measured on the same photos with the same seeds."""
+
+    out: Path = Field(description="Folder of the models, the runs and the tables.")
+    corpora: dict[Name, ExperimentCorpus] = Field(description="Photos by name.", min_length=1)
+    variants: dict[Name, Variant] = Field(description="Methods by name.", min_length=1)
+    baseline: str | None = Field(default=None, description="Variant that the others are compared with.")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), description="One training each.")
+    pyramids: tuple[Pyramid, ...] = Field(
+        default=((1.0,), (1.0, 1.5, 2.0)), description="Scales to mine at; the further are compared with the first."
+    )
+    train: Changes = Field(default_factory=dict, description="Options of `boxmine train`, for all variants.")
+    mine: Changes = Field(default_factory=dict, description="Options of `boxmine mine`, for all variants.")
+
+    @model_validator(mode="after")
+    def _variants_are_possible(self) -> Self:
+        if self.baseline is not None and self.baseline not in self.variants:
+            raise ValueError(f"unknown baseline {self.baseline!r}: {did_you_mean(self.baseline, list(self.variants))}")
+        for name in self.variants:
+            try:
+                self.train_options(name, 0)
+                self.mine_options(name, (1.0,))
+            except ValidationError as error:
+                kind = TrainOptions if error.title == TrainOptions.__name__ else MineOptions
+                raise ValueError(f"variant {name!r}: {faults_in_words(kind, error)}") from None
+        return self
+
+    def train_options(self, variant: str, seed: int) -> TrainOptions:
+        """How the variant is trained."""
+        return TrainOptions(**{**self.train, **self.variants[variant].train, "seed": seed})
+
+    def mine_options(self, variant: str, scales: tuple[float, ...]) -> MineOptions:
+        """How the variant is mined at these scales."""
+        return MineOptions(**{**self.mine, **self.variants[variant].mine, "scales": scales})

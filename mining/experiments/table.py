@@ -1,0 +1,67 @@
+"""An experiment's rows for people: in columns, and as Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from mining.experiments.cells import cells, in_words
+from mining.experiments.comparing import Row, compared
+from mining.experiments.measuring import measured
+from mining.experiments.settings import ExperimentSettings
+from mining.files import whole_file, write_json
+from mining.scoring.paired import PairedDifference
+
+HEADINGS = (
+    "photos", "method", "scales", "CorLoc", "at .3", "at .7", "MaxBoxAccV2", "over baseline", "over one scale",
+    "boxes/pair", "train s", "mine ms/image",
+)  # fmt: skip
+_LEGEND = (
+    "Percent: mean ± standard deviation over {seeds} seeds. CorLoc at IoU 0.5, and at 0.3 and 0.7. Differences in "
+    "points of CorLoc with 95 % intervals (paired bootstrap over images of the mean over seeds); * leaves out 0. "
+    "Over one scale: over the method's own first pyramid."
+)
+
+
+def write_tables(settings: ExperimentSettings) -> list[Row]:
+    """Compare what is measured and write it to table.md and table.json in the experiment's folder; gives the rows."""
+    known = [(cell, figures) for cell in cells(settings) if (figures := measured(cell)) is not None]
+    rows = compared(known, settings.baseline)
+    write_json(settings.out / "table.json", [asdict(row) for row in rows])
+    with whole_file(settings.out / "table.md") as temporary:
+        temporary.write_text(markdown(rows), encoding="utf-8")
+    return rows
+
+
+def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """A tuple of words for each row, under HEADINGS."""
+    return [
+        (
+            row.corpus, row.variant, in_words(row.scales),
+            *(_share(row, name) for name in ("corloc", "corloc_0.3", "corloc_0.7", "max_box_acc_v2")),
+            _difference(row.over_baseline), _difference(row.over_first_pyramid),
+            f"{row.means['boxes_per_pair']:.2f}", f"{row.train_seconds:.0f}", f"{1000 * row.mine_seconds:.0f}",
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as Markdown, with its legend."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *table(rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{legend(rows)}\n"
+
+
+def legend(rows: Sequence[Row]) -> str:
+    """What the columns mean."""
+    return _LEGEND.format(seeds=max((row.seeds for row in rows), default=0))
+
+
+def _share(row: Row, name: str) -> str:
+    spread = row.spreads[name]
+    return f"{100 * row.means[name]:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+
+def _difference(found: PairedDifference | None) -> str:
+    if found is None:
+        return ""
+    low, high = found.ci95
+    return f"{100 * found.value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}){'*' if found.is_clear else ''}"

@@ -1,0 +1,44 @@
+"""Measure the cells of an experiment and compare them."""
+
+from pathlib import Path
+
+from mining.experiments import Cell, ExperimentSettings, cells
+from mining.experiments.comparing import Row
+from tasks.orchestration import orchestrated, step
+from tasks.progress import Stage
+
+
+@step(name="plan")
+def plan_cells(settings: ExperimentSettings) -> list[Cell]:
+    """All there is to measure; refused as a whole where a part of it cannot be."""
+    from mining.experiments.measuring import refuse_what_cannot_be
+
+    every = cells(settings)
+    refuse_what_cannot_be(every)
+    return every
+
+
+@step(name="measure")
+def measure_cell(cell: Cell, stage: Stage | None = None) -> Path:
+    """Train, mine and score one cell, unless its figures are there; gives their file."""
+    from mining.experiments.measuring import measure
+
+    measure(cell, workers=0 if orchestrated() else None)
+    if stage:
+        stage.advance(1, str(cell))
+    return cell.figures
+
+
+@step(name="compare")
+def compare_cells(settings: ExperimentSettings) -> list[Row]:
+    """The rows of the experiment's table, which is written as Markdown and JSON."""
+    from mining.experiments.table import write_tables
+
+    return write_tables(settings)
+
+
+def experiment_table(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]], str]:
+    """Headings, lines and legend for a terminal."""
+    from mining.experiments.table import HEADINGS, legend, table
+
+    return HEADINGS, table(rows), legend(rows)
