@@ -298,7 +298,7 @@ def _maxima_above(grey: Grey) -> Ints:
     neighbours = np.ones((3, 3), np.uint8)
     is_maximum = cv2.dilate(grey, neighbours) == grey
     for _ in range(_PLATEAU_PX):
-        is_maximum &= cv2.dilate(np.where(is_maximum, np.uint8(0), grey), neighbours) < grey
+        is_maximum &= cv2.dilate(grey * ~is_maximum, neighbours) < grey
     return _above(grey[is_maximum])
 
 
