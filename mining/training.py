@@ -59,12 +59,11 @@ class Fitting(lightning.LightningModule):
 
     has_learned: Tensor
 
-    def __init__(self, localizer: Localizer, loss: ClassificationLoss, settings: TrainSettings, steps: int) -> None:
+    def __init__(self, localizer: Localizer, loss: ClassificationLoss, settings: TrainSettings) -> None:
         super().__init__()
         self.localizer = localizer
         self.loss = loss
         self.settings = settings
-        self.steps = steps
         self.unreadable: dict[str, str] = {}
         self.register_buffer("has_learned", torch.tensor(False))
         self._validated: list[tuple[Tensor, Tensor]] = []
@@ -100,7 +99,8 @@ class Fitting(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer asked for over the localizer's groups, and the schedule over the planned steps."""
         optimizer = optimizer_for(self.localizer, self.settings)
-        return {"optimizer": optimizer, "lr_scheduler": schedule_for(optimizer, self.settings, self.steps)}
+        steps = int(self.trainer.estimated_stepping_batches)  # of several devices each takes its share of them
+        return {"optimizer": optimizer, "lr_scheduler": schedule_for(optimizer, self.settings, steps)}
 
 
 def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -239,7 +239,11 @@ def labelled_images(corpus: Path, settings: TrainSettings, objective: Objective)
             f"All images are labelled {classes[0]!r}: a classifier needs a second class, or images without the first "
             "(an empty `labels` cell), to tell apart."
         )
-    targets = np.array([[name in one for name in classes] for one in labels], np.float32)
+    # filled in place: of ILSVRC they are 1.3 billion cells
+    place = {name: column for column, name in enumerate(classes)}
+    targets = np.zeros((len(labels), len(classes)), np.float32)
+    for row, one in enumerate(labels):
+        targets[row, [place[name] for name in one]] = 1
     return LabelledImages(settings.images, files, targets, classes)
 
 
@@ -277,7 +281,7 @@ def fit(
         unusable = reasons_none_is_readable(validation)
         validated = len(unusable) < len(validation)
         held_back = _loader(settings, validation, card.input_size, augment=False) if validated else None
-        module = Fitting(localizer, ClassificationLoss(objective, weights), settings, settings.epochs * len(batches))
+        module = Fitting(localizer, ClassificationLoss(objective, weights), settings)
         module.unreadable.update(unusable)
         trainer, best = _trainer(settings, progress, validated=validated, keeps_last=localizer.keeps_last)
         seconds = _run(trainer, module, batches, held_back, settings.out / CHECKPOINTS / "last.ckpt")

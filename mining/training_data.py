@@ -45,6 +45,8 @@ def hold_back(images: LabelledImages, share: float, seed: int) -> tuple[Labelled
         if len(held) < wanted and (left[own] > 1).all():
             held.append(int(row))
             left -= images.targets[row]
+    if not held:
+        return images, images[np.array([], dtype=np.intp)]  # not a copy: the targets of a large corpus are gigabytes
     kept = np.setdiff1d(np.arange(len(images)), held)
     return images[kept], images[np.array(sorted(held), dtype=np.intp)]
 
