@@ -62,14 +62,14 @@ def mine(*, settings: Annotated[MineSettings, Flat], as_json: Json = False) -> i
 
 @app.command
 def score(run_dir: Path, /, *, truth: Path, as_json: Json = False) -> int:
-    """Score a finished run against a truth (COCO JSON with boxes).
+    """Score a finished run against true boxes.
 
     Parameters
     ----------
     run_dir
         Run directory.
     truth
-        COCO JSON with boxes.
+        COCO JSON with boxes, folder of VOC XML, or CUB folder.
     as_json
         Print scores.json on stdout.
     """
@@ -95,7 +95,7 @@ def run(
     Parameters
     ----------
     recipe
-        YAML file: out, corpus, train or model, mine, truth.
+        YAML file: out, corpus, test, train or model, mine, truth.
     out
         Run directory, instead of the recipe's.
     changes
@@ -182,7 +182,7 @@ def report(run_dir: Path, /, *, truth: Path | None = None) -> int:
     run_dir
         Run directory.
     truth
-        COCO JSON with boxes, to draw the truth; by default the one the run was scored against.
+        True boxes to draw, as `boxmine score` takes them; by default those the run was scored against.
     """
     from tasks.reporting import write_report
 

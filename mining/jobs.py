@@ -99,9 +99,11 @@ def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None
 
 def _refuse_difference(out: Path, found: dict[str, Any], asked: dict[str, Any], what: str) -> None:
     for name in asked:
-        if found.get(name) != asked[name]:
+        # a record of before there was such a setting: it was trained as the default now is
+        its = found[name] if name in found else TrainSettings.model_fields[name].get_default(call_default_factory=True)
+        if its != asked[name]:
             raise ModelError(
-                f"{out} holds {what} of other settings: its {name} is {found.get(name)!r}, "
+                f"{out} holds {what} of other settings: its {name} is {its!r}, "
                 f"this command's is {asked[name]!r}. Give another --out, or delete the folder."
             )
 

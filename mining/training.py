@@ -55,6 +55,7 @@ class Fitting(lightning.LightningModule):
     """Lightning's view of a localizer that is trained.
 
     has_learned: (), whether any image was trained on; kept in the checkpoints.
+    epochs_losses: names of the losses that the epoch has had; Lightning remembers those of earlier epochs too.
     """
 
     has_learned: Tensor
@@ -65,6 +66,7 @@ class Fitting(lightning.LightningModule):
         self.loss = loss
         self.settings = settings
         self.unreadable: dict[str, str] = {}
+        self.epochs_losses: set[str] = set()
         self.register_buffer("has_learned", torch.tensor(False))
         self._validated: list[tuple[Tensor, Tensor]] = []
 
@@ -77,6 +79,7 @@ class Fitting(lightning.LightningModule):
         losses = self.localizer.training_step(batch.pixels, batch.targets, self.loss)
         total = torch.stack(list(losses.values())).sum()
         logged = {f"train_{name}": value for name, value in losses.items()} | {"train_loss": total}
+        self.epochs_losses.update(logged)
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.pixels), sync_dist=True)
         return total
 
@@ -183,6 +186,7 @@ class _Recorder(Callback):
         torch.manual_seed(self.seed + trainer.current_epoch)
         if isinstance(module, Fitting):
             module.localizer.start_epoch(trainer.current_epoch, module.settings.epochs)
+            module.epochs_losses.clear()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, _module: Any, _batch: Any, number: int) -> None:
         if number == 0:
@@ -195,7 +199,12 @@ class _Recorder(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
-            figures = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
+            seen = module.epochs_losses if isinstance(module, Fitting) else set()
+            figures = {
+                name: round(float(value), 6)
+                for name, value in trainer.callback_metrics.items()
+                if name in seen or not name.startswith("train_")
+            }
             append_row(self.folder / HISTORY_FILE, {"epoch": trainer.current_epoch + 1, **figures})
 
 
