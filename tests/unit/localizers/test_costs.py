@@ -1,0 +1,126 @@
+"""What localizers cost is counted rightly, and is what mining/localizers/README.md says."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mining.backbones import build
+from mining.localizers import LOCALIZERS
+from mining.pyramid import localize_pyramid
+from tests.benchmarks.costs import (
+    BACKBONES,
+    BEGIN,
+    END,
+    README,
+    SCALES,
+    SIDE,
+    costs_of_mining,
+    counting,
+    drawn,
+    methods_table,
+    mining_table,
+    passes,
+    seen_by,
+    tables,
+)
+
+
+def on_meta(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.zeros(size, dtype=dtype, device="meta")
+
+
+def multiply_adds(function: Callable[[], object]) -> float:
+    with counting() as seen:
+        function()
+    return seen.multiply_adds
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_each_gradient_of_a_convolution_costs_what_the_convolution_does(groups: int) -> None:
+    layer = nn.Conv2d(8, 12, kernel_size=3, groups=groups, device="meta")
+    once = 6 * 7 * 12 * (8 // groups) * 9
+    assert multiply_adds(lambda: layer(on_meta(1, 8, 8, 9))) == once
+    assert multiply_adds(lambda: layer(on_meta(1, 8, 8, 9)).sum().backward()) == 2 * once
+    assert multiply_adds(lambda: layer(on_meta(1, 8, 8, 9).requires_grad_()).sum().backward()) == 3 * once
+    image = on_meta(1, 8, 8, 9).requires_grad_()
+    assert multiply_adds(lambda: torch.autograd.grad(layer(image).sum(), image)) == 2 * once
+
+
+def test_parameters_are_seen_where_they_are_used() -> None:
+    network = nn.ModuleList(nn.Conv2d(3, 4, kernel_size=1, device="meta") for _ in range(2))
+    used = network[0]
+    with counting() as seen:
+        torch.einsum("oi,bi->bo", used.weight.flatten(1), on_meta(2, 3))
+    assert seen.parameters == {id(used.weight): 12}
+
+
+@pytest.mark.parametrize("name", [name for name, kind in LOCALIZERS.items() if not kind.needs_gradients])
+def test_with_numbers_as_many_multiplications_are_counted_as_without(name: str) -> None:
+    localizer = LOCALIZERS[name](build("efficientnet_lite0")[0], 20).eval()
+    images, labels = torch.zeros(1, 3, 64, 96, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.int64)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        localizer.localize(images, labels)
+    empty = drawn(name, "efficientnet_lite0").eval()
+    with torch.no_grad():
+        counted = multiply_adds(lambda: empty.localize(images.to("meta"), labels.to("meta")))
+    assert counted == counter.get_total_flops() / 2
+
+
+@pytest.mark.parametrize("name", ["cam", "nlccam", "ornet", "msrd"])
+def test_the_scales_add_up_to_the_pyramid(name: str) -> None:
+    localizer, side = drawn(name, "mobilenet_v2").eval(), round(SIDE * max(SCALES))
+    image, label = on_meta(1, 3, side, side, dtype=torch.uint8), on_meta(1, 1, dtype=torch.int64)
+    with torch.no_grad():
+        counted = multiply_adds(
+            lambda: localize_pyramid(localizer, image, size=(SIDE, SIDE), scales=SCALES, classes=label)
+        )
+    assert sum(costs_of_mining(name, "mobilenet_v2").scales) == pytest.approx(counted / 1e9)
+
+
+def test_parts_of_a_network_are_told_from_a_whole_one() -> None:
+    first, further = passes_of("ornet", "resnet50")
+    assert (first, further) == ("1 + 1 of 5 stages", "1 of 5 stages")
+    assert passes_of("nlccam", "vgg16", pooling="after") == ("1", "1")
+
+
+def passes_of(name: str, backbone: str, **options: object) -> tuple[str, str]:
+    cost = costs_of_mining(name, backbone, **options)
+    return passes(cost.first), passes(cost.further)
+
+
+# --- what is said of them --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_ornet_with_labels_pays_for_evaluator_and_map_and_for_the_map_alone_at_further_scales(backbone: str) -> None:
+    localizer = drawn("ornet", backbone).eval()
+    image, label = on_meta(1, 3, SIDE, SIDE, dtype=torch.uint8), on_meta(1, 1, dtype=torch.int64)
+    with torch.no_grad():
+        both = multiply_adds(lambda: localizer.localize(image, label))
+        logits, the_map = multiply_adds(lambda: localizer(image)), multiply_adds(lambda: localizer.maps(image, label))
+    assert both == logits + the_map
+    others = [seen_by(other, other.maps, 2.0) for other in (drawn(name, backbone).eval() for name in LOCALIZERS)]
+    assert min(seen.multiply_adds for seen in others) == seen_by(localizer, localizer.maps, 2.0).multiply_adds
+
+
+def committed() -> str:
+    return README.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].strip()
+
+
+def test_the_readme_says_what_is_counted_on_the_first_backbone() -> None:
+    """`make costs` writes it anew."""
+    parts = committed().split("\n\n")
+    first = next(iter(BACKBONES))
+    assert "\n\n".join(parts[:4]) == f"{methods_table()}\n\n{mining_table(first)}"
+
+
+@pytest.mark.slow
+def test_the_readme_says_what_is_counted() -> None:
+    assert committed() == tables()
