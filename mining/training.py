@@ -108,7 +108,8 @@ class Fitting(lightning.LightningModule):
 
 def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.Optimizer:
     """AdamW or SGD over the localizer's groups, the pretrained ones at backbone_rate where that is given."""
-    groups: list[dict[str, Any]] = localizer.parameter_groups(settings.learning_rate)
+    rate = localizer.learning_rate if settings.learning_rate is None else settings.learning_rate
+    groups: list[dict[str, Any]] = localizer.parameter_groups(rate)
     if settings.backbone_rate is not None:
         pretrained = localizer.pretrained_parameters()
         for group in groups:
@@ -435,7 +436,7 @@ def _refuse_diverged(localizer: Localizer, settings: TrainSettings) -> None:
         _discard(settings.out)
         raise ModelError(
             "The training diverged: its weights hold NaN or infinity. Give a --learning-rate below "
-            f"{settings.learning_rate:g}."
+            f"{settings.learning_rate or localizer.learning_rate:g}."
         )
 
 

@@ -152,6 +152,13 @@ def test_without_a_rate_of_its_own_a_backbone_gets_a_tenth() -> None:
     assert [group["lr"] for group in groups] == [0.03, 0.003]
 
 
+@pytest.mark.parametrize("name", ["cam", "spg"])
+def test_without_a_rate_at_all_each_localizer_has_its_own(name: str) -> None:
+    localizer = localizer_of(name, "mobilenet_v2")
+    assert optimizer_for(localizer, settings_of()).param_groups[0]["lr"] == localizer.learning_rate
+    assert LOCALIZERS["spg"].learning_rate < LOCALIZERS["cam"].learning_rate
+
+
 # --- the input -------------------------------------------------------------------------------------------------------
 
 
