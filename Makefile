@@ -46,7 +46,7 @@ bench: $(READY)      ## Measure; a table on the terminal and build/bench.json
 costs: $(READY)      ## Count what every localizer costs; tables on the terminal and in mining/localizers/README.md
 	$(BIN)/python tests/benchmarks/costs.py --write
 
-experiments: $(READY) ## Every localizer on real photos (hours); a table and build/experiments.json
+experiments: $(READY) ## Every localizer on real photos (hours); tables in build/experiments/
 	$(BIN)/python tests/benchmarks/experiments.py
 
 wheel: $(READY)      ## Build the wheel into dist/

@@ -66,8 +66,8 @@ class TrainOptions(Settings):
     batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step.")
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
-        description="Of what is new; a backbone that is trained too gets a tenth. By default the localizer's: 0.003 for "
-        "a head alone, less for those with new layers in front of it.",
+        description="Of what is new; a backbone that is trained too gets a tenth. By default the localizer's: 0.003 "
+        "for a head alone, less for those with new layers in front of it.",
     )
     backbone_rate: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Learning rate of a backbone that is trained too, instead of that tenth."
