@@ -32,7 +32,7 @@ class Cell:
         return f"{self.corpus}, {self.variant}, seed {self.seed}, scales {in_words(self.scales)}"
 
     def identity(self) -> dict[str, object]:
-        """What the figures depend on."""
+        """What the recipe says that the figures depend on."""
         return {
             "train": self.train.model_dump(mode="json", exclude=_SAME_WEIGHTS),
             "mine": self.mine.model_dump(mode="json", exclude=_SAME_BOXES | {"model"}),

@@ -57,7 +57,7 @@ def measure(cell: Cell, *, workers: int | None = None) -> dict[str, Any]:
     scores = score_run(cell.mine.out, cell.truth, resamples=0)
     corloc = scores["corloc"]
     figures = {
-        "cell": cell.identity(),
+        "cell": _identity(cell),
         "corloc": corloc["value"], "corloc_0.3": corloc["at_0.3"], "corloc_0.7": corloc["at_0.7"],
         "instance_recall": corloc["instance_recall"], "boxes_per_pair": corloc["boxes_per_pair"],
         "false_positives_per_image": scores["false_positives_per_image"], "ap50": scores["coco"]["AP50"],
@@ -88,7 +88,15 @@ def measured(cell: Cell) -> dict[str, Any] | None:
     if not cell.figures.exists():
         return None
     found: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
-    return found if found["cell"] == cell.identity() else None
+    return found if found["cell"] == _identity(cell) else None
+
+
+def _identity(cell: Cell) -> dict[str, Any]:
+    """What the figures depend on, with what the settings leave to the localizer."""
+    trained = localizer_named(cell.train.localizer)
+    mined = localizer_named(cell.mine.localizer or cell.train.localizer)
+    defaults = {"learning_rate": trained.learning_rate, "threshold": mined.threshold, "normalise": mined.normalise}
+    return {**cell.identity(), "defaults": defaults}
 
 
 @dataclass

@@ -2,20 +2,25 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from flows.cli import run_command
+from mining.localizers.cam import CAM
 from mining.synthetic import generate
 from tests.making import list_tiny_backbone
 
 
-@pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    list_tiny_backbone(monkeypatch)
-    generate(tmp_path / "photos", images=16, seed=3)
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An experiment of three variants that is measured; its results lie beside it."""
+    folder = tmp_path_factory.mktemp("experiment")
+    generate(folder / "photos", images=12, seed=3)
     values = {
         "out": "results",
         "corpora": {"made": {"images": "photos/images", "labels": "photos/labels.csv", "truth": "photos/truth.json"}},
@@ -23,51 +28,73 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "seeds": [0, 1],
         "pyramids": [[1], [1, 1.5]],
         "train": {
-            "backbone": "tiny",
-            "weights": "none",
-            "freeze": False,
-            "epochs": 1,
-            "workers": 0,
-            "validation_share": 0,
+            "backbone": "tiny", "weights": "none", "freeze": False, "epochs": 1, "workers": 0, "validation_share": 0,
         },
         "variants": {
             "cam": {},
             "high": {"mine": {"threshold": 0.6}},
             "longer": {"train": {"epochs": 2}},
         },
-    }
-    path = tmp_path / "recipe.yaml"
+    }  # fmt: skip
+    path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
-    return path
+    with pytest.MonkeyPatch.context() as patch:
+        list_tiny_backbone(patch)
+        assert run_command(["experiment", str(path)]) == 0
+        yield path
 
 
-def rows_of(recipe: Path) -> list[dict]:
-    return json.loads((recipe.parent / "results" / "table.json").read_text())
+@pytest.fixture
+def copied(recipe: Path, tmp_path: Path) -> Path:
+    """A copy of the results, to be measured on."""
+    return Path(shutil.copytree(recipe.parent / "results", tmp_path / "results"))
 
 
-def test_every_variant_is_measured_at_every_pyramid(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["experiment", str(recipe)]) == 0
-    rows = rows_of(recipe)
+def again(recipe: Path, out: Path, *changes: str) -> list[dict[str, Any]]:
+    """The rows of the experiment, run once more with a few changes."""
+    options = [text for change in changes for text in ("--set", change)]
+    assert run_command(["experiment", str(recipe), "--out", str(out), *options]) == 0
+    return rows_in(out)
+
+
+def rows_in(out: Path) -> list[dict[str, Any]]:
+    return json.loads((out / "table.json").read_text())
+
+
+def test_every_variant_is_measured_at_every_pyramid(recipe: Path) -> None:
+    rows = rows_in(recipe.parent / "results")
     assert [(row["variant"], row["scales"]) for row in rows] == [
         (variant, scales) for variant in ("cam", "high", "longer") for scales in ([1.0], [1.0, 1.5])
     ]
     assert all(row["seeds"] == 2 and row["spreads"]["corloc"] is not None for row in rows)
-    assert rows[0]["over_baseline"] is rows[0]["over_first_pyramid"] is None
-    assert rows[3]["over_baseline"]["value"] == pytest.approx(rows[3]["means"]["corloc"] - rows[1]["means"]["corloc"])
-    assert rows[3]["over_first_pyramid"]["value"] == pytest.approx(
-        rows[3]["means"]["corloc"] - rows[2]["means"]["corloc"]
-    )
+
+
+def test_differences_are_to_the_baseline_and_to_the_first_pyramid(recipe: Path) -> None:
+    rows = rows_in(recipe.parent / "results")
+    corloc = [row["means"]["corloc"] for row in rows]
+    assert rows[0]["over_baseline"] is rows[0]["over_first_pyramid"] is rows[1]["over_baseline"] is None
+    assert rows[2]["over_first_pyramid"] is None
+    assert rows[3]["over_baseline"]["value"] == pytest.approx(corloc[3] - corloc[1])
+    assert rows[3]["over_first_pyramid"]["value"] == pytest.approx(corloc[3] - corloc[2])
+
+
+def test_one_training_serves_all_that_mine_it_differently(recipe: Path) -> None:
+    models = recipe.parent / "results" / "made" / "models"
+    assert len(list(models.iterdir())) == 4  # two seeds, two lengths
+
+
+def test_the_table_is_shown_and_written(recipe: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = again(recipe, copied)
     shown = capsys.readouterr().out
     assert "MaxBoxAccV2" in shown
     assert "longer" in shown
-    assert (recipe.parent / "results" / "table.md").read_text().count("| made |") == len(rows)
+    assert (copied / "table.md").read_text().count("| made |") == len(rows)
 
 
-def test_the_figures_are_those_that_the_commands_give(recipe: Path) -> None:
-    assert run_command(["experiment", str(recipe), "--set", "seeds=[1]"]) == 0
+def test_the_figures_are_those_that_the_commands_give(recipe: Path, tmp_path: Path) -> None:
     photos = recipe.parent / "photos"
     corpus = ["--images", str(photos / "images"), "--labels", str(photos / "labels.csv")]
-    model, run = recipe.parent / "model", recipe.parent / "run"
+    model, run = tmp_path / "model", tmp_path / "run"
     quick = [
         "--backbone",
         "tiny",
@@ -87,34 +114,35 @@ def test_the_figures_are_those_that_the_commands_give(recipe: Path) -> None:
     assert run_command(["mine", *corpus, "--model", str(model), "--out", str(run), "--scales", "1,1.5"]) == 0
     assert run_command(["score", str(run), "--truth", str(photos / "truth.json")]) == 0
     corloc = json.loads((run / "scores.json").read_text())["corloc"]
-    means = rows_of(recipe)[1]["means"]
-    assert means["corloc"] == corloc["value"]
-    assert means["boxes_per_pair"] == corloc["boxes_per_pair"]
+    figures = json.loads((recipe.parent / "results/made/figures/cam-1-1.5-seed1.json").read_text())
+    assert (figures["corloc"], figures["boxes_per_pair"]) == (corloc["value"], corloc["boxes_per_pair"])
+    assert len(figures["pairs"]) == corloc["pairs"]
 
 
-def test_one_training_serves_all_that_mine_it_differently(recipe: Path) -> None:
-    assert run_command(["experiment", str(recipe)]) == 0
-    assert len(list((recipe.parent / "results" / "made" / "models").iterdir())) == 4  # two seeds, two lengths
-
-
-def test_what_is_measured_is_not_measured_again_unless_its_settings_change(recipe: Path) -> None:
-    assert run_command(["experiment", str(recipe)]) == 0
-    figures = sorted((recipe.parent / "results" / "made" / "figures").glob("*.json"))
+def test_what_is_measured_is_not_measured_again_unless_its_settings_change(recipe: Path, copied: Path) -> None:
+    figures = sorted((copied / "made" / "figures").glob("*.json"))
     assert len(figures) == 12
     for path in figures:
         os.utime(path, (1, 1))
-    assert run_command(["experiment", str(recipe), "--set", "variants.high.mine.threshold=0.7"]) == 0
-    again = {path.name for path in figures if path.stat().st_mtime > 1}
-    assert again == {path.name for path in figures if path.name.startswith("high-")}
+    rows = again(recipe, copied, "seeds=[0]", "variants.high.mine.threshold=0.7")
+    anew = {path.name for path in figures if path.stat().st_mtime > 1}
+    assert anew == {"high-1-seed0.json", "high-1-1.5-seed0.json"}
+    assert rows[0]["seeds"] == 1
 
 
-def test_half_a_measurement_is_done_anew(recipe: Path) -> None:
-    assert run_command(["experiment", str(recipe), "--set", "seeds=[0]"]) == 0
-    first = rows_of(recipe)
-    for path in (recipe.parent / "results" / "made" / "figures").glob("cam-*"):
-        path.unlink()
-    assert run_command(["experiment", str(recipe), "--set", "seeds=[0]"]) == 0
-    assert [row["means"] for row in rows_of(recipe)] == [row["means"] for row in first]
+def test_another_default_of_the_localizer_is_another_measurement(
+    recipe: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = json.loads((copied / "made/figures/cam-1-seed0.json").read_text())
+    monkeypatch.setattr(CAM, "threshold", 0.9)
+    only_cam = ["seeds=[0]", "pyramids=[[1]]", "variants={cam: {}}"]
+    assert again(recipe, copied, *only_cam)[0]["means"]["corloc"] != before["corloc"]
+
+
+def test_half_a_measurement_is_done_anew(recipe: Path, copied: Path) -> None:
+    before = [row["means"] for row in rows_in(copied)]
+    (copied / "made/figures/cam-1-seed0.json").unlink()
+    assert [row["means"] for row in again(recipe, copied)] == before
 
 
 @pytest.mark.parametrize(
@@ -130,8 +158,8 @@ def test_half_a_measurement_is_done_anew(recipe: Path) -> None:
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
-    recipe: Path, capfd: pytest.CaptureFixture[str], change: str, told: str
+    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: str, told: str
 ) -> None:
-    assert run_command(["experiment", str(recipe), "--set", change]) == 2
+    assert run_command(["experiment", str(recipe), "--out", str(tmp_path / "results"), "--set", change]) == 2
     assert told in " ".join(capfd.readouterr().err.split())
-    assert not (recipe.parent / "results").exists()
+    assert not (tmp_path / "results").exists()
