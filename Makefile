@@ -24,6 +24,9 @@ $(READY): pyproject.toml
 demo: $(READY)       ## Generate a corpus, train, mine, score, and write a report to look at
 	$(BIN)/boxmine demo --out runs/demo
 
+# the tests' tensors are small: sharing them out among threads takes longer than the work
+test test-all: export OMP_NUM_THREADS := 1
+
 test: $(READY)       ## All tests that end within minutes
 	$(BIN)/pytest -m 'not slow'
 
