@@ -1,13 +1,16 @@
 """The recipes that are shipped can be run as they are, once they are told where the photos are."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from flows.cli import run_command
 from mining.config import RunSettings, parse, read_recipe
 from mining.experiments import ExperimentSettings, cells
 from mining.experiments.measuring import refuse_what_cannot_be
 from mining.localizers import LOCALIZERS
+from mining.synthetic import generate
 
 RECIPES = Path(__file__).parents[2] / "deployments" / "recipes"
 
@@ -23,6 +26,32 @@ def test_an_experiment_names_what_there_is(path: Path) -> None:
     assert len({str(cell) for cell in every}) == len(every) == 6 * len(settings.variants)
     refuse_what_cannot_be(every)
     assert str(path.relative_to(RECIPES.parents[1])) in path.read_text(), "its own command"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_runs_and_prints_its_table(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    generate(photos, images=8, seed=5)
+    corpus = {
+        "images": str(photos / "images"), "labels": str(photos / "labels.csv"), "truth": str(photos / "truth.json"),
+    }  # fmt: skip
+    quick = {
+        "backbone": "mobilenet_v2", "weights": "none", "freeze": False, "input_size": 64, "epochs": 2,
+        "validation_share": 0, "workers": 0, "accelerator": "cpu",
+    }  # fmt: skip
+    changes = [f"corpora={json.dumps({'made': corpus})}", "seeds=[0]", "pyramids=[[1]]"]
+    changes += [f"train.{name}={json.dumps(value)}" for name, value in quick.items()]
+    settings = parse(ExperimentSettings, read_recipe(path))
+    changes += [
+        f"variants.{name}.train.epochs=2" for name, variant in settings.variants.items() if "epochs" in variant.train
+    ]
+    options = [text for change in changes for text in ("--set", change)]
+    assert run_command(["experiment", str(path), "--out", str(tmp_path / "out"), *options]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in settings.variants)
 
 
 def test_every_localizer_is_compared() -> None:
