@@ -73,7 +73,10 @@ def test_differences_are_to_the_baseline_and_to_the_first_pyramid(recipe: Path) 
     rows = rows_in(recipe.parent / "results")
     corloc = [row["means"]["corloc"] for row in rows]
     assert rows[0]["over_baseline"] is rows[0]["over_first_pyramid"] is rows[1]["over_baseline"] is None
-    assert rows[2]["over_first_pyramid"] is None
+    assert rows[2]["over_first_pyramid"] is rows[1]["over_baseline_strictly"] is None
+    assert rows[3]["over_baseline_strictly"]["value"] == pytest.approx(
+        rows[3]["means"]["corloc_0.7"] - rows[1]["means"]["corloc_0.7"]
+    )
     assert rows[3]["over_baseline"]["value"] == pytest.approx(corloc[3] - corloc[1])
     assert rows[3]["over_first_pyramid"]["value"] == pytest.approx(corloc[3] - corloc[2])
 
