@@ -45,6 +45,11 @@ class CorpusChanges(Settings):
     labels: Path | None = Field(default=None, description="Their listing, as for the corpus.")
     split: str | None = Field(default=None, description="Take only the rows of this split.")
 
+    def applied_to(self, corpus: CorpusSettings) -> CorpusSettings:
+        """The corpus with what is told here."""
+        told = {name: self if name in self.model_fields_set else corpus for name in CorpusSettings.model_fields}
+        return CorpusSettings(**{name: getattr(teller, name) for name, teller in told.items()})
+
 
 class TrainOptions(Settings):
     """How a localizer is trained from image-level labels."""
@@ -234,8 +239,8 @@ class RunSettings(Settings):
     def mine_settings(self) -> MineSettings:
         """The recipe's mining part, as `boxmine mine` would get it."""
         model = self.model or str(self.out / "model")
-        corpus = {**dict(self.corpus), **self.test.model_dump(exclude_unset=True)}
-        return MineSettings(**corpus, **dict(self.mine), model=model, out=self.out)
+        corpus = self.test.applied_to(self.corpus)
+        return MineSettings(**dict(corpus), **dict(self.mine), model=model, out=self.out)
 
 
 def parse(kind: type[S], values: dict[str, Any]) -> S:

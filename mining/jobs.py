@@ -28,7 +28,7 @@ from mining.results import MinePlan, MineSummary, TrainingSummary
 from mining.runs import CORPUS_FILE, RunDirectory, now
 
 TRAINING_FILE = "training.json"
-_NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"}
+NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"}
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -39,12 +39,15 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
 
     Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
     """
-    out = settings.out
-    asked = settings.model_dump(mode="json", exclude=_NO_MATTER_IN_TRAINING)
     from mining.localizers import localizer_named
     from mining.localizers.base import configured
 
-    configured(localizer_named(settings.localizer).Config, settings.options)
+    kind = localizer_named(settings.localizer)
+    configured(kind.Config, settings.options)
+    if settings.learning_rate is None:  # put into the record: another default is another training
+        settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
+    out = settings.out
+    asked = settings.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
     done = _earlier_training(out, asked)
     if done is not None:
         return TrainingSummary(
@@ -89,7 +92,7 @@ def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None
         raise ModelError(f"--out {out} is a file; give a folder.")
     if (out / CARD_FILE).exists():
         training = read_card(out).training
-        found = {k: v for k, v in training.get("settings", {}).items() if k not in _NO_MATTER_IN_TRAINING}
+        found = {k: v for k, v in training.get("settings", {}).items() if k not in NO_MATTER_IN_TRAINING}
         _refuse_difference(out, found, asked, "a finished model")
         return training
     if (out / TRAINING_FILE).exists():

@@ -31,7 +31,7 @@ COCO_FILE = "annotations.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE = "scores.json"
 REPORT_FILE = "report/index.html"
-_NO_MATTER = {"workers", "device", "retries", "out"}  # settings that do not change a box
+NO_MATTER_IN_MINING = {"workers", "device", "retries", "out"}  # settings that do not change a box
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 State = Literal["running", "stopped", "finished"]
@@ -159,7 +159,7 @@ class RunDirectory:
     def _refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
         asked = {**settings.model_dump(mode="json"), **identity}
         found = {**record["config"], **record["inputs"]}
-        differing = [name for name in asked if name not in _NO_MATTER and asked[name] != found.get(name)]
+        differing = [name for name in asked if name not in NO_MATTER_IN_MINING and asked[name] != found.get(name)]
         if differing:
             name = differing[0]
             raise RunError(

@@ -39,6 +39,6 @@ def compare_cells(settings: ExperimentSettings) -> list[Row]:
 
 def experiment_table(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]], str]:
     """Headings, lines and legend for a terminal."""
-    from mining.experiments.table import HEADINGS, legend, table
+    from mining.experiments.table import HEADINGS, LEGEND, table
 
-    return HEADINGS, table(rows), legend(rows)
+    return HEADINGS, table(rows), LEGEND

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from mining.config import MineSettings, TrainSettings
 from mining.experiments.settings import ExperimentSettings
-
-_SAME_WEIGHTS = {"out", "workers", "accelerator", "devices", "strategy"}
-_SAME_BOXES = {"out", "workers", "device", "retries"}
+from mining.jobs import NO_MATTER_IN_TRAINING
+from mining.runs import NO_MATTER_IN_MINING
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Cell:
     def identity(self) -> dict[str, object]:
         """What the recipe says that the figures depend on."""
         return {
-            "train": self.train.model_dump(mode="json", exclude=_SAME_WEIGHTS),
-            "mine": self.mine.model_dump(mode="json", exclude=_SAME_BOXES | {"model"}),
+            "train": self.train.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING),
+            "mine": self.mine.model_dump(mode="json", exclude=NO_MATTER_IN_MINING | {"model"}),
             "truth": str(self.truth),
         }
 
@@ -59,7 +58,7 @@ def in_words(scales: tuple[float, ...]) -> str:
 def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, scales: tuple[float, ...]) -> Cell:
     photos, folder = settings.corpora[corpus], settings.out / corpus
     options = settings.train_options(variant, seed)
-    weights = _digest(options.model_dump(mode="json", exclude=_SAME_WEIGHTS))
+    weights = _digest(options.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING))
     model = folder / "models" / f"{options.localizer}-{seed}-{weights}"
     name = f"{variant}-{in_words(scales).replace(', ', '-')}-seed{seed}"
     return Cell(

@@ -87,8 +87,11 @@ def measured(cell: Cell) -> dict[str, Any] | None:
     """What was measured of the cell, None where nothing was with these settings."""
     if not cell.figures.exists():
         return None
-    found: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
-    return found if found["cell"] == _identity(cell) else None
+    try:
+        found: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
+        return found if found["cell"] == _identity(cell) else None
+    except (ValueError, KeyError, TypeError):  # damaged: measured anew
+        return None
 
 
 def _identity(cell: Cell) -> dict[str, Any]:

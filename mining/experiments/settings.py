@@ -23,11 +23,11 @@ class ExperimentCorpus(CorpusSettings):
 
     def train_corpus(self) -> CorpusSettings:
         """What is trained on."""
-        return CorpusSettings(images=self.images, labels=self.labels, split=self.split)
+        return CorpusChanges().applied_to(self)
 
     def test_corpus(self) -> CorpusSettings:
         """What is mined and scored."""
-        return self.train_corpus().model_copy(update=self.test.model_dump(exclude_unset=True))
+        return self.test.applied_to(self)
 
 
 class Variant(Settings):

@@ -156,6 +156,11 @@ def configured(kind: type[C], options: Mapping[str, Any]) -> C:
         ) from None
 
 
+def comma_separated(value: Any) -> Any:
+    """'2, 3' as a command line has it to its parts; anything else as it is. For options that are tuples."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 def probabilities(logits: Tensor, objective: Objective) -> Tensor:
     """(B, C) logits to the classifier's probabilities, softmax or sigmoid."""
     return logits.softmax(dim=1) if objective == "single" else logits.sigmoid()

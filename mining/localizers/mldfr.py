@@ -47,13 +47,9 @@ from torch.nn import functional
 from mining.backbones import Backbone
 from mining.config import Normalisation
 from mining.errors import ModelError
-from mining.localizers.base import configured
+from mining.localizers.base import comma_separated, configured
 from mining.localizers.cam import CAM, CAMConfig
 from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
-
-
-def _from_text(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -68,9 +64,9 @@ def _odd(value: int) -> int:
     return value
 
 
-Places = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_rising), BeforeValidator(_from_text)]
+Places = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_rising), BeforeValidator(comma_separated)]
 Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
-Kernels = Annotated[tuple[Kernel, ...], BeforeValidator(_from_text)]
+Kernels = Annotated[tuple[Kernel, ...], BeforeValidator(comma_separated)]
 
 
 @dataclass(frozen=True)

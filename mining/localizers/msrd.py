@@ -65,8 +65,8 @@ class MSRD(GradientLocalizer):
     Config = MSRDConfig
     name: ClassVar[str] = "msrd"
     summary: ClassVar[str] = "local maxima of gradient weights at two layers, their maps added (MSRD 2019)"
-    # CorLoc on train photos of two sets, EfficientNet-Lite0, three scales: 49 and 84 % so; 46 and 84 % at 0.35 of the
-    # range ("scale its values between 0 and 1", section IV-A), which is cut as high but for its lowest value
+    # the best on train photos of two sets with EfficientNet-Lite0 at three scales; the paper cuts maps that are "scaled
+    # between 0 and 1" (section IV-A), which is minmax, at 0.25
     threshold: ClassVar[float] = 0.45
 
     config: MSRDConfig

@@ -57,16 +57,13 @@ from mining.localizers.base import (
     Localization,
     Localizer,
     chosen_classes,
+    comma_separated,
     configured,
 )
 
 BACKGROUND, OBJECT, IGNORED = 0, 1, 255
 _MIN_RANGE = 1e-6  # of a map's largest value: interpolation alone spreads a constant map by a tenth of it
 _CLASSES_AT_ONCE = 16  # maps brought to the size of the image together
-
-
-def _from_text(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
 def _rising(value: tuple[float, float]) -> tuple[float, float]:
@@ -76,7 +73,7 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
 
 
 _Threshold = Annotated[float, Field(gt=0, lt=1)]
-Thresholds = Annotated[tuple[_Threshold, _Threshold], AfterValidator(_rising), BeforeValidator(_from_text)]
+Thresholds = Annotated[tuple[_Threshold, _Threshold], AfterValidator(_rising), BeforeValidator(comma_separated)]
 Count = Annotated[int, Field(ge=0)]
 Filters = Annotated[int, Field(ge=1)]
 

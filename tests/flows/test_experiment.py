@@ -145,6 +145,7 @@ def test_another_default_of_the_localizer_is_another_measurement(
 def test_half_a_measurement_is_done_anew(recipe: Path, copied: Path) -> None:
     before = [row["means"] for row in rows_in(copied)]
     (copied / "made/figures/cam-1-seed0.json").unlink()
+    (copied / "made/figures/cam-1-seed1.json").write_text("{")
     assert [row["means"] for row in again(recipe, copied)] == before
 
 

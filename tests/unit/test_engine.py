@@ -585,6 +585,21 @@ def test_the_progress_counts_each_image_once(tmp_path: Path, batch_size: int) ->
     assert sum(told_of) == len(pictures)
 
 
+def test_a_watcher_is_shown_each_map_that_is_cut_once(tmp_path: Path) -> None:
+    run = opened(tmp_path, {**THINGS, "b.png": b"?"}, dict.fromkeys([*THINGS, "b.png"], ALL))
+    seen: list[tuple[str, str, tuple[int, int]]] = []
+
+    def watch(row: dict[str, Any], category: str, activation: np.ndarray) -> None:
+        assert activation.shape == (row["height"], row["width"])
+        assert activation.dtype == np.float32
+        seen.append((row["file_name"], category, activation.shape))
+
+    mine_shard(run.path, 0, watch=watch)
+    assert sorted((name, category) for name, category, _ in seen) == sorted((n, c) for n in THINGS for c in ALL)
+    mine_shard(run.path, 0, watch=watch)
+    assert len(seen) == len(THINGS) * len(ALL), "the part is there already"
+
+
 def test_a_shard_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     run = opened(tmp_path, THINGS, dict.fromkeys(THINGS, ALL))
     first = mine_shard(run.path, 0)

@@ -159,6 +159,16 @@ def test_without_a_rate_at_all_each_localizer_has_its_own(name: str) -> None:
     assert LOCALIZERS["spg"].learning_rate < LOCALIZERS["cam"].learning_rate
 
 
+def test_the_record_tells_the_rate_and_another_default_is_another_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path)
+    assert read_card(tmp_path / "model").training["settings"]["learning_rate"] == LOCALIZERS["cam"].learning_rate
+    monkeypatch.setattr(LOCALIZERS["cam"], "learning_rate", 0.5)
+    with pytest.raises(ModelError, match=r"its learning_rate is 0\.003, this command's is 0\.5"):
+        trained(tmp_path)
+
+
 # --- the input -------------------------------------------------------------------------------------------------------
 
 
