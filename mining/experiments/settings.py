@@ -55,6 +55,11 @@ class ExperimentSettings(Settings):
     def _variants_are_possible(self) -> Self:
         if self.baseline is not None and self.baseline not in self.variants:
             raise ValueError(f"unknown baseline {self.baseline!r}: {did_you_mean(self.baseline, list(self.variants))}")
+        changes: list[ExperimentSettings | Variant] = [self, *self.variants.values()]
+        if any("seed" in one.train for one in changes):
+            raise ValueError("a training's seed is one of `seeds`, not a setting of its own")
+        if any("scales" in one.mine for one in changes):
+            raise ValueError("the scales to mine at are one of `pyramids`, not a setting of their own")
         for name in self.variants:
             try:
                 self.train_options(name, 0)
@@ -66,8 +71,17 @@ class ExperimentSettings(Settings):
 
     def train_options(self, variant: str, seed: int) -> TrainOptions:
         """How the variant is trained."""
-        return TrainOptions(**{**self.train, **self.variants[variant].train, "seed": seed})
+        return TrainOptions(**_changed(self.train, self.variants[variant].train), seed=seed)
 
     def mine_options(self, variant: str, scales: tuple[float, ...]) -> MineOptions:
         """How the variant is mined at these scales."""
-        return MineOptions(**{**self.mine, **self.variants[variant].mine, "scales": scales})
+        return MineOptions(**_changed(self.mine, self.variants[variant].mine), scales=scales)
+
+
+def _changed(common: Changes, own: Changes) -> Changes:
+    """A variant's settings, and where it says nothing the common ones; of the localizer's options each by itself."""
+    changed = common | own
+    every = [settings["options"] for settings in (common, own) if "options" in settings]
+    if every and all(isinstance(options, dict) for options in every):
+        changed["options"] = {name: value for options in every for name, value in options.items()}
+    return changed

@@ -42,7 +42,7 @@ the guidance does.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -91,6 +91,8 @@ class SPGConfig:
     third_block: the backbone's stages behind A2 are kept, in front of A3.
     dropout: in front of each convolution of A behind the backbone, in training; 0.5 in the released code.
     guidance_weight: of the losses of B1, B2 and C; the text sums them as they are.
+    background: what the maps that localize are measured against, see CAMConfig; the paper's against nothing. Those that
+        the masks are made of stay as they are.
     fewest_object_px, fallback: a mask with fewer object pixels takes those above this share of its map's maximum.
         The text has no such thing; the released code has 30 and 0.7.
     """
@@ -108,6 +110,7 @@ class SPGConfig:
     third_block: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     guidance_weight: Annotated[float, Field(ge=0)] = 1.0
+    background: Literal["mean", "none"] = "none"
     fewest_object_px: Count = 0
     fallback: Share = 0.7
 
@@ -154,11 +157,13 @@ class SPG(Localizer):
         # averaging first is the same sum, and C maps cheaper than convolving first
         return self.a4(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
 
-    def class_maps(self, features: Tensor, classes: Tensor) -> Tensor:
+    def class_maps(self, features: Tensor, classes: Tensor, background: Literal["mean", "none"] = "none") -> Tensor:
         """A3's (B, D3, h, w) features to F^A4 of (B, K) classes, (B, K, h, w) float32; of NO_CLASS anything."""
-        kernel = self.a4.weight.flatten(1)[classes.clamp(min=0)]
-        maps = torch.einsum("bkc,bchw->bkhw", kernel.to(features.dtype), features).float()
-        return maps if self.a4.bias is None else maps + self.a4.bias[classes.clamp(min=0)].float()[..., None, None]
+        kernel, bias = self.a4.weight.flatten(1), cast(Tensor, self.a4.bias)
+        if background == "mean" and len(kernel) > 1:
+            kernel, bias = kernel - kernel.mean(dim=0), bias - bias.mean()
+        maps = torch.einsum("bkc,bchw->bkhw", kernel[classes.clamp(min=0)].to(features.dtype), features).float()
+        return maps + bias[classes.clamp(min=0)].float()[..., None, None]
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB values 0-255 to class logits (B, C)."""
@@ -169,7 +174,7 @@ class SPG(Localizer):
         features = self.features(images)[-1]
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
-        return Localization(logits, wanted, self.class_maps(features, wanted))
+        return Localization(logits, wanted, self.class_maps(features, wanted, self.config.background))
 
     def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
         """The classification loss and those of the branches, 'b2', 'b1' and 'c' (algorithm 1)."""

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from flows.cli import run_command
+from mining.config import parse, read_recipe
+from mining.experiments import ExperimentSettings
 from mining.localizers.cam import CAM
 from mining.synthetic import generate
 from tests.making import list_tiny_backbone
@@ -159,6 +161,8 @@ def test_half_a_measurement_is_done_anew(recipe: Path, copied: Path) -> None:
         ("variants.high.mine.localizer=camm", "cam"),
         ("corpora={}", "corpora"),
         ("seeds=[-1]", "seeds"),
+        ("train.seed=3", "seeds"),
+        ("variants.high.mine.scales=[2]", "pyramids"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
@@ -167,3 +171,12 @@ def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
     assert run_command(["experiment", str(recipe), "--out", str(tmp_path / "results"), "--set", change]) == 2
     assert told in " ".join(capfd.readouterr().err.split())
     assert not (tmp_path / "results").exists()
+
+
+def test_a_variant_changes_options_of_the_localizer_one_by_one(recipe: Path) -> None:
+    values = read_recipe(recipe, {"train.options": '{"dropout": 0.1}', "mine.options": '{"background": "none"}'})
+    values["variants"]["high"] = {"train": {"options": {"background": "mean"}}, "mine": {"options": {"dropout": 0.3}}}
+    settings = parse(ExperimentSettings, values)
+    assert settings.train_options("high", 0).options == {"dropout": 0.1, "background": "mean"}
+    assert settings.mine_options("high", (1.0,)).options == {"dropout": 0.3, "background": "none"}
+    assert settings.train_options("cam", 0).options == {"dropout": 0.1}

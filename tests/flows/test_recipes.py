@@ -23,7 +23,7 @@ def test_an_experiment_names_what_there_is(path: Path) -> None:
     settings = parse(ExperimentSettings, read_recipe(path))
     every = cells(settings)
     assert settings.baseline in settings.variants
-    assert len({str(cell) for cell in every}) == len(every) == 6 * len(settings.variants)
+    assert len({str(cell) for cell in every}) == len(every) == 3 * len(settings.pyramids) * len(settings.variants)
     refuse_what_cannot_be(every)
     assert str(path.relative_to(RECIPES.parents[1])) in path.read_text(), "its own command"
 
