@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Row:
 
     means, spreads: of FIGURES; a spread is the standard deviation over seeds, None of one seed.
     over_baseline, over_first_pyramid: difference in CorLoc to the baseline at the same pyramid, and to the variant's
-    own first pyramid; None for these themselves. over_baseline_strictly: the former at IoU 0.7.
+    own first pyramid; None for these themselves. `_strictly`: at IoU 0.7.
     train_seconds: a training. mine_seconds: an image.
     """
 
@@ -39,6 +39,7 @@ class Row:
     over_baseline: PairedDifference | None
     over_baseline_strictly: PairedDifference | None
     over_first_pyramid: PairedDifference | None
+    over_first_pyramid_strictly: PairedDifference | None
     train_seconds: float
     mine_seconds: float
 
@@ -48,36 +49,30 @@ def compared(measured: Sequence[tuple[Cell, dict[str, Any]]], baseline: str | No
     groups: dict[Key, list[dict[str, Any]]] = {}
     for cell, figures in measured:
         groups.setdefault((cell.corpus, cell.variant, cell.scales), []).append(figures)
-    verdicts = {key: _verdicts(group, IOU_THRESHOLD) for key, group in groups.items()}
-    strict = {key: _verdicts(group, STRICT_IOU) for key, group in groups.items()}
+    verdicts = {
+        iou: {key: _verdicts(group, iou) for key, group in groups.items()} for iou in (IOU_THRESHOLD, STRICT_IOU)
+    }
     first = {(corpus, variant): scales for corpus, variant, scales in reversed(groups)}
-    return [
-        _row(key, group, _Differences(
-            over_baseline=_difference(verdicts, (key[0], baseline or "", key[2]), key),
-            over_baseline_strictly=_difference(strict, (key[0], baseline or "", key[2]), key),
-            over_first_pyramid=_difference(verdicts, (key[0], key[1], first[key[0], key[1]]), key),
-        ))
-        for key, group in groups.items()
-    ]  # fmt: skip
-
-
-class _Differences(TypedDict):
-    over_baseline: PairedDifference | None
-    over_baseline_strictly: PairedDifference | None
-    over_first_pyramid: PairedDifference | None
-
-
-def _row(key: Key, group: list[dict[str, Any]], differences: _Differences) -> Row:
-    values = {name: [float(figures[name]) for figures in group] for name in FIGURES}
-    return Row(
-        *key,
-        seeds=len(group),
-        means={name: statistics.mean(found) for name, found in values.items()},
-        spreads={name: statistics.stdev(found) if len(found) > 1 else None for name, found in values.items()},
-        **differences,
-        train_seconds=statistics.mean(figures["train_seconds"] for figures in group),
-        mine_seconds=statistics.mean(figures["mine_seconds"] / figures["images"] for figures in group),
-    )
+    rows = []
+    for key, group in groups.items():
+        corpus, variant, scales = key
+        values = {name: [float(figures[name]) for figures in group] for name in FIGURES}
+        base, own_first = (corpus, baseline or "", scales), (corpus, variant, first[corpus, variant])
+        rows.append(
+            Row(
+                *key,
+                seeds=len(group),
+                means={name: statistics.mean(found) for name, found in values.items()},
+                spreads={name: statistics.stdev(found) if len(found) > 1 else None for name, found in values.items()},
+                over_baseline=_difference(verdicts[IOU_THRESHOLD], base, key),
+                over_baseline_strictly=_difference(verdicts[STRICT_IOU], base, key),
+                over_first_pyramid=_difference(verdicts[IOU_THRESHOLD], own_first, key),
+                over_first_pyramid_strictly=_difference(verdicts[STRICT_IOU], own_first, key),
+                train_seconds=statistics.mean(figures["train_seconds"] for figures in group),
+                mine_seconds=statistics.mean(figures["mine_seconds"] / figures["images"] for figures in group),
+            )
+        )
+    return rows
 
 
 def _verdicts(group: list[dict[str, Any]], threshold: float) -> Verdicts:

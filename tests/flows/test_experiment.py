@@ -81,6 +81,8 @@ def test_differences_are_to_the_baseline_and_to_the_first_pyramid(recipe: Path) 
     )
     assert rows[3]["over_baseline"]["value"] == pytest.approx(corloc[3] - corloc[1])
     assert rows[3]["over_first_pyramid"]["value"] == pytest.approx(corloc[3] - corloc[2])
+    strictly = [row["means"]["corloc_0.7"] for row in rows]
+    assert rows[3]["over_first_pyramid_strictly"]["value"] == pytest.approx(strictly[3] - strictly[2])
 
 
 def test_one_training_serves_all_that_mine_it_differently(recipe: Path) -> None:
