@@ -27,7 +27,7 @@ Where the text leaves something open or the released code does otherwise:
 - Two cuts of the released code are not in the text, and not here: the fused map is set to 0 where it is below its
   mean (also where the mean is negative, so that what is cut ends above what is kept), and after the threshold the
   mask is cut a second time, at the mean of what is left. Its box is that of the whole mask unless asked for several,
-  its regions are 4-connected. tests/oracles/mldfr_protocol.py has that protocol in full. Where the mean is positive
+  its regions are 4-connected. mining/scoring/mldfr.py has that protocol in full. Where the mean is positive
   the first cut makes 0 the lowest value, so normalising by 'max' instead of 'minmax' comes near it.
 - Training. Of the paper's recipe (SGD of rate 0.03, momentum 0.9, weight decay 1e-4, rate divided by 10 when the loss
   has not improved for 3 epochs, 50 epochs, batches of 256, crops of 80-100 %) the localizer holds that the last

@@ -94,6 +94,10 @@ class Detections:
         """(n, 4) the boxes by their corners, half-open."""
         return xyxy_from_xywh(self.xywh)
 
+    def where(self, keep: NDArray[np.bool_]) -> "Detections":
+        """The rows for which `keep` (n,) is true."""
+        return Detections(self.image[keep], self.category[keep], self.xywh[keep], self.scores[keep])
+
     def __len__(self) -> int:
         return len(self.image)
 
@@ -111,6 +115,12 @@ class Overlaps:
     prediction_ignored: Floats
     truth_iou: Floats
 
+    def where(self, predictions: NDArray[np.bool_], true_boxes: NDArray[np.bool_]) -> "Overlaps":
+        """The rows for which `predictions` (n,) and `true_boxes` (m,) are true; whole pairs of image and class."""
+        return Overlaps(
+            self.prediction_iou[predictions], self.prediction_ignored[predictions], self.truth_iou[true_boxes]
+        )
+
 
 def xyxy_from_xywh(xywh: Floats) -> Floats:
     """(n, 4) corners x0, y0, x1, y1 (half-open) of boxes given as x, y, width, height."""
@@ -120,7 +130,7 @@ def xyxy_from_xywh(xywh: Floats) -> Floats:
 def overlaps(truth: TruthBoxes, predicted: Detections) -> Overlaps:
     """Compare each prediction with the true boxes of its image and class; linear in the comparisons made."""
     found = Overlaps(np.zeros(len(predicted)), np.zeros(len(predicted)), np.zeros(len(truth)))
-    for rows, true_rows in _comparisons(truth, predicted):
+    for rows, true_rows in comparisons(truth, predicted):
         box, true_box = predicted.xyxy[rows], truth.xyxy[true_rows]
         common = intersection(box, true_box)
         iou = ratio(common, area(box) + area(true_box) - common)
@@ -141,8 +151,11 @@ def class_count(truth: TruthBoxes, predicted: Detections) -> int:
     return 1 + max(int(truth.category.max(initial=0)), int(predicted.category.max(initial=0)))
 
 
-def _comparisons(truth: TruthBoxes, predicted: Detections) -> Iterator[tuple[Ints, Ints]]:
-    """Rows (prediction, truth) of the same image and class, in blocks of bounded size."""
+def comparisons(truth: TruthBoxes, predicted: Detections) -> Iterator[tuple[Ints, Ints]]:
+    """Rows (prediction, truth) of the same image and class, in blocks of bounded size.
+
+    Predictions ascend and lie in one block each; the true boxes of each ascend.
+    """
     classes = class_count(truth, predicted)
     code = pair_codes(truth.image, truth.category, classes)
     order = np.argsort(code, kind="stable")

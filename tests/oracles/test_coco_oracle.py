@@ -1,14 +1,21 @@
-"""Our COCO numbers against those of pycocotools, run on its own on the same 200 images."""
+"""Our COCO numbers against those of pycocotools, run on its own on the same 200 images, and VOC's against another peer's.
+
+That peer counts sides with 1 added, wants an IoU above the threshold, and sorts predictions of equal scores, of which
+there are many here, in no order one could rely on: its figures must lie between those of the best and the worst order.
+"""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mining.scoring import Detections, Truth, coco_scores, read_truth
+from mining.scoring import Detections, Truth, TruthBoxes, coco_scores, read_truth
 from mining.scoring.coco import NUMBERS
+from mining.scoring.one_added import sides_one_longer
+from mining.scoring.voc import Curve, Verdicts, curves_of, verdicts, voc_scores
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +62,53 @@ def test_ap50_of_each_class_is_the_peers(folder: Path, truth: Truth, detections:
     ours = coco_scores(truth.boxes, detections, truth.classes)["per_class_AP50"]
     ids = {c["name"]: str(c["id"]) for c in json.loads((folder / "gt.json").read_text())["categories"]}
     assert ours == {name: pytest.approx(peer["per_category"][ids[name]]["AP50"], abs=1e-9) for name in ids}
+
+
+# --- VOC -------------------------------------------------------------------------------------------------------------
+
+
+def of_equal_scores_the_right_first(boxes: TruthBoxes, predicted: Detections, sign: int) -> Detections:
+    """With sign -1, last."""
+    right = verdicts(boxes, predicted, rule="above").is_right
+    return replace(predicted, scores=predicted.scores + sign * 1e-9 * right)
+
+
+def with_crowds_found_any_number_of_times(boxes: TruthBoxes, found: Verdicts) -> Verdicts:
+    """The peer's rule where crowds are objects: the first prediction on one is right, the others do not count."""
+    on_crowd = (found.iou > 0.5) & np.append(boxes.is_crowd, False)[found.true_box]
+    return replace(found, is_ignored=on_crowd & ~found.is_right)
+
+
+def curves_by_the_peers_rules(truth: Truth, predicted: Detections, sign: int, *, crowds: bool) -> dict[str, Curve]:
+    boxes = sides_one_longer(truth.boxes)
+    objects = TruthBoxes(boxes.image, boxes.category, boxes.xywh) if crowds else boxes.where(~boxes.is_crowd)
+    settled = of_equal_scores_the_right_first(objects, sides_one_longer(predicted), sign)
+    found = verdicts(objects, settled, rule="above")
+    if crowds:
+        found = with_crowds_found_any_number_of_times(boxes, found)
+    return {truth.classes[one]: curve for one, curve in curves_of(objects, settled, found).items()}
+
+
+@pytest.mark.parametrize(("key", "crowds"), [("voc_mAP50_crowd_rows_removed", False), ("voc_mAP50", True)])
+def test_vocs_average_precision_of_each_class_is_the_peers(
+    key: str, crowds: bool, folder: Path, truth: Truth, detections: Detections, peer: dict
+) -> None:
+    worst, best = (curves_by_the_peers_rules(truth, detections, sign, crowds=crowds) for sign in (-1, 1))
+    ids = {c["name"]: str(c["id"]) for c in json.loads((folder / "gt.json").read_text())["categories"]}
+    float32 = 1e-6  # of the peer's figures
+    for name, figure in (
+        ("voc07_11pt_AP", Curve.average_precision_11_point),
+        ("voc_allpoint_AP", Curve.average_precision_all_point),
+    ):
+        for one in truth.classes:
+            lowest, highest = figure(worst[one]), figure(best[one])
+            assert lowest - float32 <= peer[key][name][ids[one]] <= highest + float32, (name, one)
+            assert highest - lowest < 0.003
+
+
+def test_vocs_means_are_those_of_its_classes(truth: Truth, detections: Detections, peer: dict) -> None:
+    boxes = sides_one_longer(truth.boxes.where(~truth.boxes.is_crowd))
+    found = voc_scores(boxes, sides_one_longer(detections), truth.classes, rule="above")
+    expected = peer["voc_mAP50_crowd_rows_removed"]
+    assert found["AP_11_point"] == pytest.approx(expected["voc07_11pt_mAP"], abs=0.001)
+    assert found["AP_all_point"] == pytest.approx(expected["voc_allpoint_mAP"], abs=0.001)

@@ -14,18 +14,17 @@ from mining.boxes import Boxes, merge_nms
 from mining.localizers.mldfr import MLDFR
 from mining.pyramid import fused
 from mining.regions import boxes_from_map, normalised
-from mining.scoring import Detections
-from mining.scoring.boxes import TruthBoxes
-from mining.scoring.corloc import Pairs, pairs_of
-from tests.oracles.mldfr_protocol import (
-    errors,
-    fused_and_cut_at_its_mean,
-    half_open,
-    inclusive_boxes,
-    iou_with_one_added,
+from mining.scoring import Detections, TruthBoxes
+from mining.scoring.mldfr import (
+    boxes_of_map,
+    cut_at_its_mean,
+    labelled_once,
+    macro_corloc,
     mask_of,
+    mldfr_scores,
     top_classes,
 )
+from mining.scoring.wsoleval import iou_with_one_added
 
 Peer = dict[str, np.ndarray]
 
@@ -55,9 +54,9 @@ def pyramids(oracle: Callable[[str], Path]) -> Peer:
 
 def test_the_box_of_each_map_at_each_threshold_is_the_peers(localized: Peer) -> None:
     for name in localized["names"]:
-        activation = torch.from_numpy(localized[f"map_{name}"])
+        activation = localized[f"map_{name}"]
         for threshold, expected in zip(localized["thresholds"], localized[f"single_{name}"], strict=True):
-            found = inclusive_boxes(activation, float(threshold), several=False)
+            found = boxes_of_map(activation, float(threshold))
             raised = expected[0] < 0
             assert len(found) == (0 if raised else 1), (name, threshold)
             if not raised:
@@ -67,15 +66,20 @@ def test_the_box_of_each_map_at_each_threshold_is_the_peers(localized: Peer) -> 
 
 def test_the_boxes_of_all_regions_are_the_peers_in_its_order(localized: Peer) -> None:
     for name in localized["names"]:
-        activation = torch.from_numpy(localized[f"map_{name}"])
-        found = [inclusive_boxes(activation, float(one), several=True) for one in localized["thresholds"]]
+        activation = localized[f"map_{name}"]
+        found = [boxes_of_map(activation, float(one), several=True) for one in localized["thresholds"]]
         counts = np.maximum(localized[f"multicount_{name}"], 0)
         assert [len(one) for one in found] == counts.tolist(), name
         np.testing.assert_allclose(np.concatenate(found), localized[f"multi_{name}"], rtol=1e-5, atol=1e-6)
 
 
-def our_mask(activation: Tensor, threshold: float) -> np.ndarray:
-    level = normalised(activation.numpy(), "minmax")
+def half_open(boxes: np.ndarray) -> np.ndarray:
+    """(n, 4) boxes that end with their last pixel, to boxes that end behind it; so the peer's + 1 is ours."""
+    return np.add(boxes, (0.0, 0.0, 1.0, 1.0))
+
+
+def our_mask(activation: np.ndarray, threshold: float) -> np.ndarray:
+    level = normalised(activation, "minmax")
     return np.zeros(activation.shape, bool) if level is None else level >= threshold
 
 
@@ -83,13 +87,13 @@ def test_our_boxes_are_the_peers_where_its_second_threshold_cuts_nothing(localiz
     """Then the mask is equation 9's; where 4- and 8-connected regions are the same, so are the boxes."""
     alike = 0
     for name in localized["names"]:
-        activation = torch.from_numpy(localized[f"map_{name}"])
+        activation = localized[f"map_{name}"]
         for threshold in (float(one) for one in localized["thresholds"]):
             mask = mask_of(activation, threshold)
             if not (mask == our_mask(activation, threshold)).all() or regions(mask, 4) != regions(mask, 8):
                 continue
-            peers = half_open(inclusive_boxes(activation, threshold, several=True)[:, :4])
-            ours = boxes_from_map(activation.numpy(), threshold=threshold, normalise="minmax", min_area_px=1).xyxy
+            peers = half_open(boxes_of_map(activation, threshold, several=True)[:, :4])
+            ours = boxes_from_map(activation, threshold=threshold, normalise="minmax", min_area_px=1).xyxy
             assert sorted(ours.tolist()) == sorted(peers.tolist()), (name, threshold)
             alike += len(ours) > 0
     assert alike > 10
@@ -102,7 +106,7 @@ def regions(mask: np.ndarray, connectivity: int) -> int:
 def test_the_peers_second_threshold_only_ever_cuts_more_than_the_papers(localized: Peer) -> None:
     cut = 0
     for name in localized["names"]:
-        activation = torch.from_numpy(localized[f"map_{name}"])
+        activation = localized[f"map_{name}"]
         for threshold in (float(one) for one in localized["thresholds"]):
             peers, ours = mask_of(activation, threshold), our_mask(activation, threshold)
             assert not (peers & ~ours).any(), (name, threshold)
@@ -135,57 +139,32 @@ def test_nms_keeps_the_peers_boxes(overlaps: Peer) -> None:
         np.testing.assert_array_equal(kept.score, boxes.score[expected])
 
 
-def pairs(truth: np.ndarray, predicted: np.ndarray) -> Pairs:
-    """truth: rows of image, class, box. predicted: rows of image, class, box, score; boxes end with a pixel."""
-    sides = half_open(truth[:, 2:6])
-    none = np.zeros(len(truth), bool)
-    boxes = TruthBoxes(
-        image=truth[:, 0].astype(int),
-        category=truth[:, 1].astype(int),
-        xywh=_xywh(sides),
-        is_crowd=none,
-        is_ignored=none,
-    )
-    return pairs_of(
-        boxes,
-        Detections(
-            image=predicted[:, 0].astype(int),
-            category=predicted[:, 1].astype(int),
-            xywh=_xywh(half_open(predicted[:, 2:6])),
-            scores=predicted[:, 6],
-        ),
-    )
+def truth_of(rows: np.ndarray) -> TruthBoxes:
+    """Rows of image, class, corners."""
+    return TruthBoxes(rows[:, 0].astype(int), rows[:, 1].astype(int), xywh_of(rows[:, 2:6]))
 
 
-def _xywh(xyxy: np.ndarray) -> np.ndarray:
+def predicted_of(rows: np.ndarray) -> Detections:
+    """Rows of image, class, corners, score."""
+    return Detections(rows[:, 0].astype(int), rows[:, 1].astype(int), xywh_of(rows[:, 2:6]), rows[:, 6])
+
+
+def xywh_of(xyxy: np.ndarray) -> np.ndarray:
     return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
 
 
-def macro(found: Pairs, threshold: float, labelled: np.ndarray) -> float:
-    """Mean over classes of the share of its labelled images where it is found; labelled: (B, classes) bool."""
-    hit = (found.best_iou >= threshold) & labelled[found.image, found.category]
-    hits = np.bincount(found.category[hit], minlength=labelled.shape[1])
-    return float((hits / labelled.sum(axis=0)).mean())
-
-
-def one_label_an_image(labels: np.ndarray) -> np.ndarray:
-    return labels[:, None] == np.arange(labels.max() + 1)
-
-
 @pytest.mark.parametrize("kind", ["s", "m"])
-def test_our_macro_corloc_is_the_peers_where_its_boxes_are_read_as_it_reads_them(kind: str, overlaps: Peer) -> None:
-    """Of one class an image (s), or of each class that the image has (m).
-
-    The peer counts a labelled class without a true box as missed; of ours such pairs are no part.
-    """
-    single = one_label_an_image(overlaps["corloc_labels"])
-    labelled = single if kind == "s" else overlaps["corloc_multilabels"] == 1
-    found = pairs(overlaps["corloc_gt"], overlaps["corloc_pred"])
+def test_corloc_is_the_peers(kind: str, overlaps: Peer) -> None:
+    """Of one class an image (s), or of each class that the image has (m)."""
+    several = overlaps["corloc_multilabels"]
+    labelled = labelled_once(overlaps["corloc_labels"], several.shape[1]) if kind == "s" else several
+    truth, predicted = truth_of(overlaps["corloc_gt"]), predicted_of(overlaps["corloc_pred"])
     thresholds = [name.split("_")[-1] for name in overlaps if name.startswith(f"corloc_{kind}_")]
     assert thresholds
     for threshold in thresholds:
         expected = float(overlaps[f"corloc_{kind}_{threshold}"])
-        assert macro(found, float(threshold), labelled) == pytest.approx(expected, abs=1e-9)
+        found = macro_corloc(truth, predicted, labelled, iou_threshold=float(threshold))
+        assert found == pytest.approx(expected, abs=1e-9)
 
 
 # --- the pyramid -----------------------------------------------------------------------------------------------------
@@ -203,48 +182,48 @@ def test_fused_maps_are_the_peers_before_and_after_its_cut(pyramids: Peer) -> No
     for image in images:
         levels, size = levels_of(pyramids, image, pyramids["labels"][image])
         expected = pyramids[f"fused_img{image:02}"]
-        np.testing.assert_allclose(fused_and_cut_at_its_mean(levels, size).numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(cut_at_its_mean(fused(levels, size)[0].numpy()), expected, atol=1e-5)
         kept = expected != 0
         np.testing.assert_allclose(fused(levels, size)[0].numpy()[kept], expected[kept], atol=1e-5)
 
 
-def peers_boxes(pyramids: Peer, image: int, categories: np.ndarray) -> np.ndarray:
-    """(K, 5) of the released code: one box a class, of the whole mask."""
-    maps = [fused_and_cut_at_its_mean(*levels_of(pyramids, image, one)) for one in categories]
-    return np.concatenate([inclusive_boxes(one, 0.2, several=False) for one in maps])
+def boxes_of(pyramids: Peer, image: int, categories: np.ndarray) -> np.ndarray:
+    """(K, 7) image, class, corners, score: one box a class, of the whole mask."""
+    maps = [fused(*levels_of(pyramids, image, one))[0].numpy() for one in categories]
+    boxes = np.concatenate([boxes_of_map(cut_at_its_mean(one), 0.2) for one in maps])
+    return np.column_stack([np.full(len(boxes), image), categories, boxes])
 
 
 def test_boxes_and_figures_of_sixty_images_are_the_peers(pyramids: Peer) -> None:
-    labels, scores, truth = pyramids["labels"], pyramids["scores"], pyramids["gt"]
-    images = range(len(labels))
-    known = np.concatenate([peers_boxes(pyramids, image, labels[image : image + 1]) for image in images])
-    np.testing.assert_array_equal(known[:, :4], pyramids["corloc_boxes"][:, 2:6])
-    np.testing.assert_allclose(known[:, 4], pyramids["corloc_boxes"][:, 6], rtol=1e-4, atol=1e-5)
+    labels, scores = pyramids["labels"], pyramids["scores"]
+    known = np.concatenate([boxes_of(pyramids, image, labels[image : image + 1]) for image in range(len(labels))])
+    np.testing.assert_array_equal(known[:, :6], pyramids["corloc_boxes"][:, :6])
+    np.testing.assert_allclose(known[:, 6], pyramids["corloc_boxes"][:, 6], rtol=1e-4, atol=1e-5)
 
-    five = np.stack([peers_boxes(pyramids, image, top_classes(scores)[image]) for image in images])
-    expected = pyramids["clsloc_boxes"].reshape(len(labels), 5, 7)
-    np.testing.assert_array_equal(expected[:, :, 1], top_classes(scores))
-    np.testing.assert_array_equal(five[:, :, :4], expected[:, :, 2:6])
+    top = top_classes(scores)
+    five = np.concatenate([boxes_of(pyramids, image, top[image]) for image in range(len(labels))])
+    np.testing.assert_array_equal(five[:, :6], pyramids["clsloc_boxes"].reshape(-1, 7)[:, :6])
 
-    predicted = np.concatenate([np.stack([images, labels], axis=1), known], axis=1)
-    for name in (name for name in pyramids if name.startswith("perf_")):
-        threshold = float(name.removeprefix("perf_"))
-        corloc = macro(pairs(truth, predicted), threshold, one_label_an_image(labels))
-        found = [*errors(scores, labels, five[:, :, :4], truth[:, 2:], threshold), 1 - corloc, corloc]
-        np.testing.assert_allclose(found, pyramids[name], atol=1e-6)
+    truth, predicted = truth_of(pyramids["gt"]), predicted_of(np.concatenate([known, five]))
+    names = [name for name in pyramids if name.startswith("perf_")]
+    assert names
+    for name in names:
+        found = mldfr_scores(truth, predicted, scores, iou_threshold=float(name.removeprefix("perf_")))
+        errors = [found[one]["error"] for one in ("top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc")]
+        np.testing.assert_allclose([*errors, found["corloc"]], pyramids[name], atol=1e-6)
 
 
 def test_where_the_mean_is_negative_the_peers_cut_turns_the_map_over_and_ours_does_not(pyramids: Peer) -> None:
     turned = 0
     for image, label in enumerate(pyramids["labels"]):
         levels, size = levels_of(pyramids, image, label)
-        plain = fused(levels, size)[0]
-        cut = fused_and_cut_at_its_mean(levels, size)
+        plain = fused(levels, size)[0].numpy()
+        cut = cut_at_its_mean(plain)
         if plain.max() < 0:
             turned += 1
             assert float(plain[cut == 0].max()) < float(plain[cut != 0].min()), "what was low"
             assert float(cut[cut == 0].min()) > float(cut[cut != 0].max()), "is high"
-        level = normalised(plain.numpy(), MLDFR.normalise)
+        level = normalised(plain, MLDFR.normalise)
         assert level is not None
         assert np.unravel_index(level.argmax(), level.shape) == np.unravel_index(int(plain.argmax()), plain.shape)
     assert turned > 0

@@ -5,27 +5,10 @@ import importlib
 import numpy as np
 import pytest
 
-from mining.scoring import Detections, TruthBoxes, corloc
+from mining.scoring import TruthBoxes, corloc
 from mining.scoring.boxes import overlaps
 from mining.scoring.corloc import baseline_scores, bootstrap_ci95, corloc_scores, false_positives, pairs_of
-
-Row = tuple[int, int, tuple[float, float, float, float]]
-
-
-def truth_of(*rows: Row, ignored: tuple[int, ...] = ()) -> TruthBoxes:
-    image, category, xywh = zip(*rows, strict=True)
-    flags = np.isin(np.arange(len(rows)), ignored)
-    return TruthBoxes(np.array(image), np.array(category), np.array(xywh), is_ignored=flags)
-
-
-def predicted_of(*rows: tuple[Row, float]) -> Detections:
-    return Detections(
-        image=np.array([row[0] for row, _ in rows], int),
-        category=np.array([row[1] for row, _ in rows], int),
-        xywh=np.array([row[2] for row, _ in rows], float),
-        scores=np.array([score for _, score in rows], float),
-    )
-
+from tests.unit.scoring.by_hand import predicted_of, truth_of
 
 BOX = (0, 0, 10, 10)
 FAR = (50, 50, 10, 10)
