@@ -4,7 +4,10 @@
     write_scores(run_dir, scores)   writes it
     table_rows(scores)              the same in words
 
-and on arrays: `TruthBoxes`, `Detections`, `corloc`, `coco_scores`; `read_truth` reads a COCO file.
+and on arrays: `TruthBoxes`, `Detections`, `corloc`, `coco_scores`; `read_truth` reads a COCO file. Other protocols,
+each defined in the module of its name: `localization` (GT-known, Top-1, Top-5), `voc` (AP), `wsoleval` (MaxBoxAcc,
+PxAP), `explanation` (MSRD's Loc(delta)), `mldfr` and `nlccam` (their released code), `breakdown` (by size and by
+instances). `sweep` has the regions of a map at all thresholds at once.
 """
 
 from mining.scoring.boxes import Detections, TruthBoxes
