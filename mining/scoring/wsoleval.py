@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mining.errors import MapError, ScoringError
 from mining.overlap import Floats, iou_matrix
+from mining.scoring.accuracy import AccuracyAtThresholds, checked_boxes, checked_map, checked_thresholds
 
 Contours = Literal["largest", "all"]
 Grey = NDArray[np.uint8]
@@ -31,7 +32,6 @@ Ints = NDArray[np.int64]
 _Found = Sequence[NDArray[np.int32]]
 
 SIDE_PX = 224
-IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 BACKGROUND, OBJECT, IGNORED = 0, 1, 255
 _NO_REGION = (0, 0, 0, 0)
 _PLATEAU_PX = 4
@@ -51,7 +51,7 @@ def normalised_map(activation: ArrayLike) -> NDArray[np.floating]:
     activation: (H, W) float, any range; left as it is. Gives its shape and dtype.
     Raises MapError when it is no (H, W) floats, or when its range is infinite.
     """
-    level = _checked(activation)
+    level = checked_map(activation)
     lowest, highest = level.min(), level.max()
     if np.isnan(highest) or lowest == highest:
         return np.zeros_like(level)
@@ -68,7 +68,7 @@ def map_at_protocol_size(activation: ArrayLike) -> Floats:
     activation: (H, W) float, any range. Gives (224, 224) float64: bicubic in double precision, normalised afterwards,
     for the interpolation overshoots. Raises MapError as `normalised_map` does, and when the map holds infinity.
     """
-    level = _checked(activation).astype(np.float64)
+    level = checked_map(activation).astype(np.float64)
     if np.isinf(level).any():
         raise MapError("The activation map holds infinity; the model's weights are broken or overflowed.")
     resized = cv2.resize(level, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
@@ -148,20 +148,12 @@ def resized_boxes(xyxy: ArrayLike, size: tuple[float, float], new_size: tuple[fl
     return (boxes * np.tile(new_size, 2) / np.tile(size, 2)).astype(np.int64)
 
 
-class BoxAccuracy:
-    """Counts, map after map, at which thresholds its boxes are right; MaxBoxAcc and MaxBoxAccV2 at the end.
-
-    thresholds: (T,) float64 ascending in [0, 1).
-    pairs: maps so far.
-    correct: "largest" and "all" contours, each (3, T) int64: the maps with a right box, for IoU 0.3, 0.5 and 0.7.
-    """
+class BoxAccuracy(AccuracyAtThresholds[Contours]):
+    """MaxBoxAcc and MaxBoxAccV2, map after map, of "largest" and "all" contours."""
 
     def __init__(self, thresholds: ArrayLike | None = None) -> None:
-        """thresholds: as above, by default the protocol's thousand. Raises ValueError when they are not so."""
-        self.thresholds = _checked_thresholds(thresholds)
-        self.pairs = 0
-        shape = len(IOU_THRESHOLDS), len(self.thresholds)
-        self.correct: dict[Contours, Ints] = {"largest": np.zeros(shape, np.int64), "all": np.zeros(shape, np.int64)}
+        """thresholds: (T,) ascending in [0, 1), by default the protocol's thousand. Raises ValueError otherwise."""
+        super().__init__(threshold_grid() if thresholds is None else thresholds, ("largest", "all"))
 
     def add(self, activation: ArrayLike, true_boxes: ArrayLike, image_size: tuple[float, float]) -> None:
         """Count one image, or one pair of an image and a class.
@@ -170,33 +162,17 @@ class BoxAccuracy:
         image_size: width and height of the image in pixels.
         Raises MapError for a map, ScoringError for boxes or a size that cannot be used; nothing is counted then.
         """
-        truth = resized_boxes(_checked_boxes(true_boxes, image_size), image_size, (SIDE_PX, SIDE_PX))
+        truth = resized_boxes(checked_boxes(true_boxes, image_size), image_size, (SIDE_PX, SIDE_PX))
         found = boxes_at_thresholds(grey_levels(map_at_protocol_size(activation)), self.thresholds)
-        for contours, best_iou in found.best_iou(truth).items():
-            self.correct[contours] += best_iou >= np.array(IOU_THRESHOLDS)[:, None]
-        self.pairs += 1
-
-    def accuracy(self, contours: Contours) -> Floats:
-        """(3, T) BoxAcc in [0, 1] for IoU 0.3, 0.5, 0.7 at each threshold. Raises ScoringError before the first map."""
-        if not self.pairs:
-            raise ScoringError("No map was added, so there is no accuracy; add at least one.")
-        return self.correct[contours] / self.pairs
-
-    def best_accuracy(self, contours: Contours) -> Floats:
-        """(3,) for IoU 0.3, 0.5, 0.7, each at its own best threshold."""
-        return self.accuracy(contours).max(axis=1)
-
-    def best_thresholds(self, contours: Contours) -> Floats:
-        """(3,) the lowest threshold at which each of these is reached."""
-        return self.thresholds[self.accuracy(contours).argmax(axis=1)]
+        self.count(found.best_iou(truth))
 
     def max_box_acc(self) -> float:
         """MaxBoxAcc in [0, 1]: largest contour, IoU 0.5."""
-        return float(self.best_accuracy("largest")[IOU_THRESHOLDS.index(0.5)])
+        return self._best_at_half("largest")
 
     def max_box_acc_v2(self) -> float:
         """MaxBoxAccV2 in [0, 1]: all contours, mean over IoU 0.3, 0.5 and 0.7."""
-        return float(self.best_accuracy("all").mean())
+        return self._mean_of_best("all")
 
 
 # --- masks -----------------------------------------------------------------------------------------------------------
@@ -226,7 +202,7 @@ class PixelPrecision:
 
     def __init__(self, thresholds: ArrayLike | None = None) -> None:
         """thresholds: as above, by default the protocol's thousand. Raises ValueError when they are not so."""
-        self.thresholds = _checked_thresholds(thresholds)
+        self.thresholds = checked_thresholds(threshold_grid() if thresholds is None else thresholds)
         self.object_pixels = np.zeros(len(self.thresholds) + 2, np.int64)
         self.background_pixels = np.zeros_like(self.object_pixels)
 
@@ -327,28 +303,3 @@ def _ranges_above(peaks: Grey, cuts: Ints) -> list[tuple[int, int]]:
 def _mask_at_protocol_size(mask: ArrayLike) -> NDArray[np.bool_]:
     nonzero = (np.asarray(mask) != 0).astype(np.uint8)
     return cv2.resize(nonzero, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _checked(activation: ArrayLike) -> NDArray[np.floating]:
-    level = np.asarray(activation)
-    if level.ndim != 2 or not level.size or not np.issubdtype(level.dtype, np.floating):
-        raise MapError(f"The activation map is {level.dtype} of shape {level.shape}; expected (H, W) floats.")
-    return level
-
-
-def _checked_thresholds(thresholds: ArrayLike | None) -> Floats:
-    grid = threshold_grid() if thresholds is None else np.asarray(thresholds, np.float64)
-    if grid.ndim != 1 or not len(grid) or (np.diff(grid) <= 0).any() or not (grid[0] >= 0 and grid[-1] < 1):
-        raise ValueError(f"Map thresholds are {grid}; expected at least one, ascending, in [0, 1).")
-    return grid
-
-
-def _checked_boxes(xyxy: ArrayLike, image_size: tuple[float, float]) -> Floats:
-    boxes = np.asarray(xyxy, np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-        raise ScoringError(f"True boxes have shape {boxes.shape}; expected (m, 4) with m >= 1.")
-    if not (np.isfinite(boxes).all() and (boxes[:, :2] <= boxes[:, 2:]).all()):
-        raise ScoringError(f"True boxes are {boxes.tolist()}; expected x0 <= x1 and y0 <= y1.")
-    if not all(side > 0 for side in image_size):
-        raise ScoringError(f"The image size is {image_size}; expected a width and a height above 0.")
-    return boxes
