@@ -123,6 +123,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (config.branches, config.cascade, config.shared) == ("ABC", True, True)
     assert (config.a3_layers, config.width, config.c_layers, config.guidance_width) == (2, 1024, 2, 512)
     assert (config.dropout, config.fewest_object_px, config.guidance_weight) == (0, 0, 1)
+    assert config.background == "none"
 
 
 def test_layers_and_their_filters_can_be_chosen() -> None:
@@ -195,6 +196,24 @@ def test_the_maps_are_the_filters_of_a4_and_the_logits_their_means() -> None:
     np.testing.assert_allclose(seen.logits.numpy(), by_hand.mean(axis=(2, 3)), rtol=1e-4, atol=1e-4)
     asked = localizer.localize(pictures(), torch.tensor([[3], [NO_CLASS]]))
     assert torch.allclose(asked.maps[0, 0], seen.maps[0, 3], atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_mean_of_all_classes_is_taken_off_what_localizes_where_asked_for_and_off_no_mask() -> None:
+    plain, against_mean = spg(), spg(background="mean")
+    every = torch.arange(CLASSES).expand(2, -1)
+    maps = plain.localize(pictures(), every).maps
+    expected = maps - maps.mean(dim=1, keepdim=True)
+    assert (expected - maps).abs().max() > 0.1, "the mean map is worth taking off here"
+    assert torch.allclose(against_mean.localize(pictures(), every).maps, expected, atol=1e-4)
+    assert torch.allclose(against_mean.localize(pictures(), every[:, 3:4]).maps, expected[:, 3:4], atol=1e-4)
+    seen = [one.features(pictures())[-1] for one in (plain, against_mean)]
+    loss = ClassificationLoss("single")
+    first, second = (
+        one.attention(features, one_of_each(2), (64, 96), loss)[0]
+        for one, features in zip((plain, against_mean), seen, strict=True)
+    )
+    assert torch.equal(first, second)
 
 
 @torch.no_grad()
