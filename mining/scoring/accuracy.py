@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mining.errors import MapError, ScoringError
+from mining.errors import ScoringError
 from mining.overlap import Floats
 
 Kind = TypeVar("Kind", bound=str)
@@ -54,14 +54,6 @@ class AccuracyAtThresholds(Generic[Kind]):
 
     def _mean_of_best(self, kind: Kind) -> float:
         return float(self.best_accuracy(kind).mean())
-
-
-def checked_map(activation: ArrayLike) -> NDArray[np.floating]:
-    """The map as an array. Raises MapError when it is no (H, W) floats."""
-    level = np.asarray(activation)
-    if level.ndim != 2 or not level.size or not np.issubdtype(level.dtype, np.floating):
-        raise MapError(f"The activation map is {level.dtype} of shape {level.shape}; expected (H, W) floats.")
-    return level
 
 
 def checked_thresholds(thresholds: ArrayLike) -> Floats:

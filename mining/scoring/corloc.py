@@ -25,6 +25,7 @@ from mining.scoring.boxes import (
     overlaps,
     pair_codes,
 )
+from mining.scoring.rules import mean_of
 
 DEFINITION = (
     "Over all (image, class) pairs for which the truth has at least one countable box (not difficult, ignore or "
@@ -58,7 +59,7 @@ def corloc(truth: TruthBoxes, predicted: Detections, *, iou_threshold: float = I
 
     Only images of interest belong in `truth`: each of its pairs counts.
     """
-    return _mean(pairs_of(truth, predicted).best_iou >= iou_threshold)
+    return mean_of(pairs_of(truth, predicted).best_iou >= iou_threshold)
 
 
 def pairs_of(truth: TruthBoxes, predicted: Detections, found: Overlaps | None = None) -> Pairs:
@@ -91,17 +92,17 @@ def corloc_scores(
     per_class = _per_class(hit, pairs.category, classes)
     ci95, macro_ci95 = bootstrap_ci95(hit, pairs, seed=seed, resamples=resamples)
     return {
-        "value": _mean(hit),
+        "value": mean_of(hit),
         "ci95": ci95,
         "definition": DEFINITION,
-        "macro": _mean([row["value"] for row in per_class.values()]),
+        "macro": mean_of([row["value"] for row in per_class.values()]),
         "macro_ci95": macro_ci95,
         "pairs": len(hit),
-        "at_0.3": _mean(pairs.best_iou >= 0.3),
-        "at_0.7": _mean(pairs.best_iou >= 0.7),
-        "any_box": _mean(pairs.any_iou >= IOU_THRESHOLD),
-        "instance_recall": _mean(found.truth_iou[truth.is_countable] >= IOU_THRESHOLD),
-        "boxes_per_pair": _mean(pairs.predictions),
+        "at_0.3": mean_of(pairs.best_iou >= 0.3),
+        "at_0.7": mean_of(pairs.best_iou >= 0.7),
+        "any_box": mean_of(pairs.any_iou >= IOU_THRESHOLD),
+        "instance_recall": mean_of(found.truth_iou[truth.is_countable] >= IOU_THRESHOLD),
+        "boxes_per_pair": mean_of(pairs.predictions),
         "per_class": per_class,
     }
 
@@ -119,7 +120,7 @@ def baseline_scores(truth: TruthBoxes, sizes: Floats) -> dict[str, float | None]
     def score_of(side: float) -> float | None:
         xywh = np.concatenate([size * (1 - side) / 2, size * side], axis=1)[known]
         boxes = Detections(pairs.image[known], pairs.category[known], xywh, np.ones(int(known.sum())))
-        return _mean(pairs_of(truth, boxes).best_iou[known] >= IOU_THRESHOLD)
+        return mean_of(pairs_of(truth, boxes).best_iou[known] >= IOU_THRESHOLD)
 
     return {"whole_image": score_of(1.0), "centred_half_area": score_of(float(np.sqrt(0.5)))}
 
@@ -184,7 +185,3 @@ def _per_class(hit: Bools, category: Ints, classes: Sequence[str]) -> dict[str, 
     return {
         name: {"value": float(good[i] / total[i]), "pairs": int(total[i])} for i, name in enumerate(classes) if total[i]
     }
-
-
-def _mean(values: Sequence[float] | Floats | Ints | Bools) -> float | None:
-    return float(np.mean(values)) if len(values) else None

@@ -1,4 +1,4 @@
-"""Maps and masks, for the protocols that cut boxes their own way."""
+"""Maps and masks as the protocols take them."""
 
 from dataclasses import dataclass
 
@@ -22,15 +22,17 @@ class Components:
     pixels: Ints
 
 
-def finite_map(activation: ArrayLike) -> NDArray[np.floating]:
-    """The activation map as it came, (H, W) of its own float type, float64 where it was of another kind.
-
-    Raises MapError for another shape, and when it holds NaN or infinity.
-    """
+def checked_map(activation: ArrayLike) -> NDArray[np.floating]:
+    """The map as an array. Raises MapError when it is no (H, W) floats."""
     level = np.asarray(activation)
-    level = level if np.issubdtype(level.dtype, np.floating) else level.astype(np.float64)
-    if level.ndim != 2 or not level.size:
-        raise MapError(f"The activation map has shape {level.shape}; expected (H, W), one pixel at least.")
+    if level.ndim != 2 or not level.size or not np.issubdtype(level.dtype, np.floating):
+        raise MapError(f"The activation map is {level.dtype} of shape {level.shape}; expected (H, W) floats.")
+    return level
+
+
+def finite_map(activation: ArrayLike) -> NDArray[np.floating]:
+    """The map as an array. Raises MapError when it is no (H, W) floats, and when it holds NaN or infinity."""
+    level = checked_map(activation)
     if not np.isfinite(level).all():
         raise MapError("The activation map holds NaN or infinity; the model's weights are broken or overflowed.")
     return level

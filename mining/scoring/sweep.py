@@ -31,7 +31,8 @@ from numpy.typing import ArrayLike, NDArray
 from mining.boxes import Boxes
 from mining.overlap import Floats, area, iou_matrix
 from mining.regions import normalised
-from mining.scoring.accuracy import AccuracyAtThresholds, checked_boxes, checked_map, checked_thresholds
+from mining.scoring.accuracy import AccuracyAtThresholds, checked_boxes, checked_thresholds
+from mining.scoring.maps import checked_map
 from mining.scoring.wsoleval import threshold_grid
 
 Regions = Literal["largest", "peak", "all"]
