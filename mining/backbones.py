@@ -18,6 +18,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mining import catalogue
 from mining.errors import ModelError, did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -88,7 +89,6 @@ class BackboneSpec:
 
     name: str
     input_size: int
-    note: str
     dissect: Callable[[nn.Module], Anatomy]
     make: Callable[[], nn.Module]
     imagenet: Callable[[], dict[str, Tensor]]
@@ -294,9 +294,7 @@ def _timm_inputs(network: Any) -> dict[str, Any]:
 # --- the list --------------------------------------------------------------------------------------------------------
 
 
-def _torchvision_spec(
-    name: str, dissect: Callable[[nn.Module], Anatomy], note: str, input_size: int = 224, **options: Any
-) -> BackboneSpec:
+def _torchvision_spec(name: str, dissect: Callable[[nn.Module], Anatomy], **options: Any) -> BackboneSpec:
     def make() -> nn.Module:
         return torchvision.models.get_model(name, weights=None, **options)
 
@@ -310,10 +308,10 @@ def _torchvision_spec(
                 "or take efficientnet_lite0, whose weights are installed with boxmine."
             ) from None
 
-    return BackboneSpec(name, input_size, note, dissect, make, imagenet)
+    return BackboneSpec(name, catalogue.BACKBONES[name].input_size, dissect, make, imagenet)
 
 
-def _lite_spec(number: int, input_size: int) -> BackboneSpec:
+def _lite_spec(number: int) -> BackboneSpec:
     name = f"efficientnet_lite{number}"
 
     def make() -> nn.Module:
@@ -326,8 +324,7 @@ def _lite_spec(number: int, input_size: int) -> BackboneSpec:
         own = make().state_dict()  # the package has other names in the same order
         return dict(zip(own, packaged.values(), strict=True))
 
-    note = "timm; ImageNet weights come with boxmine, no download"
-    return BackboneSpec(name, input_size, note, _efficientnet_lite, make, imagenet)
+    return BackboneSpec(name, catalogue.BACKBONES[name].input_size, _efficientnet_lite, make, imagenet)
 
 
 def _timm_spec(name: str) -> BackboneSpec:
@@ -351,32 +348,20 @@ def _timm_spec(name: str) -> BackboneSpec:
 
     config = timm.get_pretrained_cfg(name)
     size = config.input_size[-1] if config is not None else 224
-    return BackboneSpec(name, size, "timm, by its own name", _timm_any, make, imagenet)
+    return BackboneSpec(name, size, _timm_any, make, imagenet)
 
+
+_GOOGLE: dict[str, Any] = {"aux_logits": False, "init_weights": False, "transform_input": False}
 
 BACKBONES: dict[str, BackboneSpec] = {
     spec.name: spec
     for spec in (
-        _lite_spec(0, 224),
-        _lite_spec(1, 240),
-        _lite_spec(2, 260),
-        _torchvision_spec("vgg16", _vgg16, "torchvision; the classic of the papers, no linear ImageNet head"),
-        _torchvision_spec(
-            "googlenet", _googlenet, "torchvision; light", aux_logits=False, init_weights=False, transform_input=False
-        ),
-        _torchvision_spec(
-            "inception_v3",
-            _inception_v3,
-            "torchvision; SPG's backbone",
-            299,
-            aux_logits=False,
-            init_weights=False,
-            transform_input=False,
-        ),
-        _torchvision_spec(
-            "resnet50", _resnet50, "torchvision; the usual one", replace_stride_with_dilation=[False, False, True]
-        ),
-        _torchvision_spec("densenet161", _densenet161, "torchvision; strong and slow"),
-        _torchvision_spec("mobilenet_v2", _mobilenet_v2, "torchvision; for small devices"),
+        *(_lite_spec(number) for number in (0, 1, 2)),
+        _torchvision_spec("vgg16", _vgg16),
+        _torchvision_spec("googlenet", _googlenet, **_GOOGLE),
+        _torchvision_spec("inception_v3", _inception_v3, **_GOOGLE),
+        _torchvision_spec("resnet50", _resnet50, replace_stride_with_dilation=[False, False, True]),
+        _torchvision_spec("densenet161", _densenet161),
+        _torchvision_spec("mobilenet_v2", _mobilenet_v2),
     )
 }

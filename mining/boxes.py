@@ -6,8 +6,6 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.ops import nms
 
 from mining.overlap import iou_matrix
 
@@ -81,6 +79,9 @@ def keep_plausible(
 
 def merge_nms(boxes: Boxes, iou: float) -> Boxes:
     """Keep the best of boxes that overlap by more than `iou`; best first. merged_from counts what each swallowed."""
+    import torch  # seconds, for which those who only hold boxes do not wait
+    from torchvision.ops import nms
+
     if len(boxes) < 2:
         return boxes
     ranked = boxes.best_first()

@@ -16,6 +16,7 @@ S = TypeVar("S", bound="Settings")
 Objective = Literal["single", "multi"]
 Normalisation = Literal["max", "minmax"]
 Options = dict[str, Any]
+NO_LABELS = Path("none")  # the word for it, wherever a listing could be given
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -36,6 +37,11 @@ class CorpusSettings(Settings):
     split: str | None = Field(
         default=None, description="Take only the rows of this split, where the listing has splits."
     )
+
+    @field_validator("images", "labels")
+    @classmethod
+    def _the_same_wherever_it_is_carried_on(cls, path: Path | None) -> Path | None:
+        return path if path in (None, NO_LABELS) else path.resolve()
 
 
 class CorpusChanges(Settings):

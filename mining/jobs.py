@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from mining.annotations import write_coco_json
 from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_card, unknown_classes
-from mining.config import CorpusSettings, MineSettings, ScoreSettings, TrainSettings
+from mining.catalogue import refuse_unknown_localizer
+from mining.config import NO_LABELS, CorpusSettings, MineSettings, ScoreSettings, TrainSettings
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, whole_file, write_json
@@ -39,11 +40,14 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
 
     Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
     """
+    refuse_unknown_localizer(settings.localizer)
     from mining.localizers import localizer_named
     from mining.localizers.base import configured
 
     kind = localizer_named(settings.localizer)
-    configured(kind.Config, settings.options)
+    config = configured(kind.Config, settings.options)
+    options = {name: getattr(config, name) for name in settings.options}  # "0.5" of a command line is a recipe's 0.5
+    settings = settings.model_copy(update={"options": options})
     if settings.learning_rate is None:  # put into the record: another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
     out = settings.out
@@ -169,7 +173,7 @@ def _scan(settings: MineSettings, run: RunDirectory, card: ModelCard) -> None:
     unknown = unknown_classes(list(summary.classes), card)
     if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
         # folders that name no class of the model are albums, not labels
-        _scanned(settings, scanned, Path("none"), settings.shard_size)
+        _scanned(settings, scanned, NO_LABELS, settings.shard_size)
         unknown = []
     if unknown:
         scanned.unlink()
@@ -178,7 +182,7 @@ def _scan(settings: MineSettings, run: RunDirectory, card: ModelCard) -> None:
 
 
 def _scanned(settings: CorpusSettings, out: Path, labels: Path | None, shard_size: int = 256) -> CorpusSummary:
-    listing: Path | Literal["none"] | None = "none" if str(labels) == "none" else labels
+    listing: Path | Literal["none"] | None = "none" if labels == NO_LABELS else labels
     return scan(settings.images, listing, out, split=settings.split, shard_size=shard_size)
 
 

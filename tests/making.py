@@ -23,7 +23,7 @@ def list_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
     def anatomy(network: nn.Module) -> Anatomy:
         return Anatomy([network], (8,), (4,), None, input_size=32)
 
-    patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, "", anatomy, make, dict))
+    patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, anatomy, make, dict))
 
 
 def write_model(

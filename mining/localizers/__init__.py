@@ -1,6 +1,6 @@
 """The localizers by name."""
 
-from mining.errors import ModelError, did_you_mean
+from mining.catalogue import refuse_unknown_localizer
 from mining.localizers.base import Localization, Localizer
 from mining.localizers.cam import CAM
 from mining.localizers.gradient import GradCAM, GradCAMpp, LayerCAM
@@ -18,7 +18,7 @@ LOCALIZERS: dict[str, type[Localizer]] = {
 def localizer_named(name: str) -> type[Localizer]:
     """The localizer's class; raises ModelError that lists the choices."""
     if name not in LOCALIZERS:
-        raise ModelError(f"Unknown localizer {name!r}: {did_you_mean(name, LOCALIZERS)}")
+        refuse_unknown_localizer(name)
     return LOCALIZERS[name]
 
 

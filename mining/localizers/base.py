@@ -37,7 +37,7 @@ class Localizer(nn.Module, ABC):
     """A classifier that can tell where it looked. One subclass a paper, made as kind(backbone, classes, **options).
 
     Config: frozen dataclass of its options (see `configured`); their defaults are the paper's.
-    name, summary: for `--localizer` and for the list of localizers.
+    name: for `--localizer`; in the catalogue with a line about it.
     class_agnostic: there is one map an image, whatever class is asked for.
     needs_gradients: `localize` runs backward, so it must not be called in inference mode.
     weights_of: the family of localizers whose weights are interchangeable with its own, if any.
@@ -48,7 +48,6 @@ class Localizer(nn.Module, ABC):
 
     Config: ClassVar[type[Any]]
     name: ClassVar[str]
-    summary: ClassVar[str]
     class_agnostic: ClassVar[bool] = False
     needs_gradients: ClassVar[bool] = False
     weights_of: ClassVar[str | None] = None

@@ -37,7 +37,6 @@ class CAM(Classifier):
     Config = CAMConfig
     name: ClassVar[str] = "cam"
     weights_of: ClassVar[str | None] = "classifier"
-    summary: ClassVar[str] = "class activation maps of a linear head, measured against the mean class (Zhou 2016)"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         config = configured(CAMConfig, options)

@@ -212,7 +212,6 @@ class GradCAM(OneStage):
 
     Config = GradCAMConfig
     name: ClassVar[str] = "gradcam"
-    summary: ClassVar[str] = "channels weighted by their mean gradient (Grad-CAM, Selvaraju 2017)"
     threshold: ClassVar[float] = 0.2
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
@@ -243,7 +242,6 @@ class GradCAMpp(OneStage):
 
     Config = GradCAMppConfig
     name: ClassVar[str] = "gradcampp"
-    summary: ClassVar[str] = "channels weighted by their positive gradients, higher orders too (Grad-CAM++ 2018)"
     threshold: ClassVar[float] = 0.3
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
@@ -263,7 +261,6 @@ class LayerCAM(OneStage):
 
     Config = GradCAMConfig
     name: ClassVar[str] = "layercam"
-    summary: ClassVar[str] = "cells weighted by their own positive gradients, fine at lower stages (LayerCAM 2021)"
     threshold: ClassVar[float] = 0.3
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:

@@ -104,7 +104,6 @@ class MLDFR(CAM):
 
     Config = MLDFRConfig
     name: ClassVar[str] = "mldfr"
-    summary: ClassVar[str] = "self-attention after each down-sampling, and a finer last stage (mLDFR, Wang 2021)"
     weights_of: ClassVar[str | None] = None
     keeps_last: ClassVar[bool] = True
     threshold: ClassVar[float] = 0.2

@@ -64,7 +64,6 @@ class MSRD(GradientLocalizer):
 
     Config = MSRDConfig
     name: ClassVar[str] = "msrd"
-    summary: ClassVar[str] = "local maxima of gradient weights at two layers, their maps added (MSRD 2019)"
     # the best on train photos of two sets with EfficientNet-Lite0 at three scales; the paper cuts maps that are "scaled
     # between 0 and 1" (section IV-A), which is minmax, at 0.25
     threshold: ClassVar[float] = 0.45

@@ -237,7 +237,6 @@ class CCAM(CombinationalClassifier):
     Config: ClassVar[type[Any]] = CCAMConfig
     name: ClassVar[str] = "ccam"
     weights_of: ClassVar[str | None] = "classifier"
-    summary: ClassVar[str] = "the maps of all classes, likely to unlikely, in one weighted sum (CCAM, Yang 2020)"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__(backbone, classes, configured(CCAMConfig, options))
@@ -248,7 +247,6 @@ class NLCCAM(CombinationalClassifier):
 
     Config: ClassVar[type[Any]] = NLCCAMConfig
     name: ClassVar[str] = "nlccam"
-    summary: ClassVar[str] = "CCAM with non-local blocks at low and high level (NL-CCAM, Yang 2020)"
 
     config: NLCCAMConfig
 

@@ -101,7 +101,6 @@ class ORNet(Localizer):
 
     Config = ORNetConfig
     name: ClassVar[str] = "ornet"
-    summary: ClassVar[str] = "masks from shallow layers, refined against a fixed classifier (ORNet, Xie 2021)"
     class_agnostic: ClassVar[bool] = True
     keeps_last: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3  # of an encoder-decoder, not of a head

@@ -120,7 +120,6 @@ class SPG(Localizer):
 
     Config = SPGConfig
     name: ClassVar[str] = "spg"
-    summary: ClassVar[str] = "attention maps that are taught by masks made of them, in stages (SPG, Zhang 2018)"
     keeps_last: ClassVar[bool] = True  # what the guidance improves, a classification loss does not show
     learning_rate: ClassVar[float] = 3e-4  # 0.003 throws its stacks of convolutions off in the first epoch
     threshold: ClassVar[float] = 0.35

@@ -249,7 +249,7 @@ def test_another_split_of_the_same_corpus_can_be_mined(recipe: Path) -> None:
 
 def test_what_is_changed_of_the_corpus_holds_for_both(recipe: Path) -> None:
     train, mine = jobs_of(recipe, "test: {split: test}\n", corpus_images="elsewhere")
-    assert train.images == mine.images == Path("elsewhere")
+    assert train.images == mine.images == Path.cwd() / "elsewhere"
 
 
 def test_other_images_with_other_labels_can_be_mined(recipe: Path) -> None:

@@ -109,7 +109,7 @@ def _listed(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (Painted, Coarse, OneColourAScale, Overflowing):
         monkeypatch.setitem(LOCALIZERS, kind.name, kind)
     pixels = Anatomy([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
-    spec = BackboneSpec("pixels", SHORT_SIDE, "", lambda _: pixels, nn.Identity, dict)
+    spec = BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict)
     monkeypatch.setitem(BACKBONES, "pixels", spec)
 
 

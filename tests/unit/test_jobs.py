@@ -263,6 +263,20 @@ def test_a_run_of_other_settings_is_refused_by_the_difference(
     assert contents(settings.out) == before
 
 
+def test_the_same_name_of_another_folder_is_another_run(
+    settings: MineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan_from(folder: Path) -> None:
+        monkeypatch.chdir(folder)
+        plan_mining(MineSettings(**{**settings.model_dump(), "images": Path(settings.images.name)}))
+
+    (tmp_path / "elsewhere").mkdir()
+    plan_from(settings.images.parent)
+    plan_mining(settings)
+    with pytest.raises(RunError, match="belongs to another run: its images is"):
+        plan_from(tmp_path / "elsewhere")
+
+
 def test_a_run_with_another_model_in_the_same_place_is_refused(settings: MineSettings, tmp_path: Path) -> None:
     own = changed(settings, model=str(model_of(tmp_path / "own", "cat", "dog")))
     plan_mining(own)

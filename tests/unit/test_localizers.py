@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Anatomy, Backbone, build
+from mining import catalogue
+from mining.backbones import BACKBONES, Anatomy, Backbone, build
 from mining.cards import ModelCard
 from mining.errors import ModelError
 from mining.localizers import LOCALIZERS, Localizer, localizer_named
@@ -57,7 +58,14 @@ def _no_gradients_unless_asked_for() -> None:
 
 def test_a_localizer_is_had_by_its_name() -> None:
     assert localizer_named("cam") is CAM
-    assert all(kind.name == name and kind.summary for name, kind in LOCALIZERS.items())
+    assert all(kind.name == name for name, kind in LOCALIZERS.items())
+
+
+def test_the_catalogue_lists_what_there_is() -> None:
+    assert set(catalogue.LOCALIZERS) == set(LOCALIZERS)
+    assert {name: listed.input_size for name, listed in catalogue.BACKBONES.items()} == {
+        name: spec.input_size for name, spec in BACKBONES.items()
+    }
 
 
 def test_an_unknown_localizer_names_the_nearest_and_lists_the_choices() -> None:

@@ -621,6 +621,11 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "weights.safetensors").stat().st_mtime_ns == before
 
 
+def test_an_option_is_the_same_as_text_and_as_a_number(tmp_path: Path) -> None:
+    first = train(tmp_path, RED_AND_BLUE, localizer="ccam", options={"bottom": "1"})
+    assert train(tmp_path, RED_AND_BLUE, localizer="ccam", options={"bottom": 1}) == first
+
+
 def test_a_finished_model_of_other_settings_is_not_overwritten(tmp_path: Path) -> None:
     train(tmp_path, RED_AND_BLUE)
     with pytest.raises(ModelError, match=r"a finished model of other settings: its seed is 0, this command's is 1"):

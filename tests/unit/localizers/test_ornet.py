@@ -791,7 +791,7 @@ def test_a_training_stopped_in_either_stage_carries_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     """Stopped at the end of stage one, at the end of the first epoch of stage two, and in its second."""
-    monkeypatch.setitem(BACKBONES, "small", BackboneSpec("small", 32, "", taken_apart, small_network, dict))
+    monkeypatch.setitem(BACKBONES, "small", BackboneSpec("small", 32, taken_apart, small_network, dict))
     with pytest.raises(OSError, match="the lights went out"):
         trained(tmp_path / "stopped", stop_at=stop_at)
     resumed = load_file(trained(tmp_path / "stopped") / "weights.safetensors")

@@ -1,5 +1,8 @@
 """All thresholds at once against one threshold after the other, and figures that can be told by hand."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -290,3 +293,8 @@ def test_maps_of_the_true_boxes_score_1(seed: int) -> None:
     for pair in pairs:
         accuracy.add(*pair)
     assert (accuracy.max_box_acc(), accuracy.max_box_acc("peak"), accuracy.max_box_acc_v2()) == (1, 1, 1)
+
+
+def test_nowhere_to_keep_what_was_compiled_is_no_hindrance() -> None:
+    nowhere = "from numba.core import caching; caching.CacheImpl._locator_classes = []; import mining.scoring.sweep"
+    subprocess.run([sys.executable, "-c", nowhere], check=True)
