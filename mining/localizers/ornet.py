@@ -8,6 +8,7 @@ Reported with VGG16: CorLoc 86.19 on CUB-200-2011 (64.52 after stage one) and 68
 Where the released code differs from the text, the text is followed: the code refines the last two blocks of the
 decoder only, erases every other map on average, each pixel with probability 0.2 + 0.6 p^a, which then stands in the
 map's place (see `erase_*`), and adds the 4th to 25th best classes' channels of f^a to the area loss.
+Where the paper has nothing, the image is continued beyond its borders when maps are drawn (see `margin`).
 Where the text is silent, the code is followed: p^a ends in a sigmoid (eq. 12 needs probabilities), the shallow layers
 end at stride 4, the encoder-decoder is a U-net of depth 3, leaky, as wide as the shallow features; erasing goes before
 I p^a only, the losses see p^a whole; and the class comes from the evaluator, shown the whole image.
@@ -57,6 +58,10 @@ class ORNetConfig:
     refine_shallow: stage two trains the shallow layers too; False keeps them and their statistics.
     upsampling*: how p^a is brought to the size of the image.
 
+    Looking. margin: cells by which the image's border pixels are repeated around it when maps are drawn, none of them
+    in the map. Of the paper 0: convolutions then see an edge where a light image ends in their padding, and shallow
+    features take edges for objects.
+
     Attentive erasing (section 3.2.2). erase: whether at all. erase_share: of the maps that are erased.
     erase_probability: of a candidate pixel; 'adaptive' is 0.2 + 0.6 p^a.
     erase_depth_least*, erase_depth*: between these the depth d of the threshold peak - d (peak - minimum) is drawn.
@@ -79,6 +84,7 @@ class ORNetConfig:
     sigma: Annotated[float, Field(gt=0)] = 0.1
     refine_shallow: bool = True
     upsampling: Literal["nearest-exact", "bilinear"] = "nearest-exact"
+    margin: Annotated[int, Field(ge=0)] = 2
     erase: bool = True
     erase_share: Share = 1.0
     erase_probability: Share | Literal["adaptive"] = 0.5
@@ -137,6 +143,15 @@ class ORNet(Localizer):
 
     def maps(self, images: Tensor, classes: Tensor) -> Tensor:
         """p^a, (B, 1, h, w) float32 in 0-1: shallow layers and generator alone (Fig. 5c)."""
+        cells = self.config.margin
+        if not cells:
+            return self._activation(images)
+        around = cells * self.backbone.strides[self.shallow - 1]
+        continued = functional.pad(images.to(self.backbone.mean.dtype), (around,) * 4, mode="replicate")
+        return self._activation(continued)[..., cells:-cells, cells:-cells]
+
+    def _activation(self, images: Tensor) -> Tensor:
+        """p^a of the images as they are."""
         return self.generator(self._shallow_features(images))[0]
 
     def _shallow_features(self, images: Tensor) -> Tensor:
@@ -165,7 +180,7 @@ class ORNet(Localizer):
     def _refinement(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
         """Stage two: L = L_e + alpha L_w + beta L_a (eq. 10)."""
         config = self.config
-        activation = self.maps(images, targets)
+        activation = self._activation(images)
         losses = {}
         if config.evaluation:
             shown = attentively_erased(activation, config) if config.erase else activation

@@ -60,9 +60,12 @@ def taken_apart(network: nn.Module) -> Anatomy:
 
 
 def small(**options: Any) -> ORNet:
-    """ORNet on two convolutions, all its batch norms as if they had seen images, its maps and logits far from flat."""
+    """ORNet on two convolutions, all its batch norms as if they had seen images, its maps and logits far from flat.
+
+    Without a margin, as published, unless one is asked for.
+    """
     torch.manual_seed(3)
-    localizer = ORNet(Backbone("small", taken_apart(small_network())), CLASSES, **options)
+    localizer = ORNet(Backbone("small", taken_apart(small_network())), CLASSES, **{"margin": 0, **options})
     for part in localizer.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.running_mean, -0.2, 0.2)
@@ -234,6 +237,55 @@ def test_reduced_precision_inside_comes_out_as_float32() -> None:
     assert 0 < float((seen.maps - full).abs().max()) < 0.05
 
 
+# --- the margin ------------------------------------------------------------------------------------------------------
+
+
+def test_a_map_is_drawn_of_the_image_continued_at_its_borders() -> None:
+    published, ours = small(), small(margin=3)
+    around = 3 * 4
+    continued = np.pad(pictures().numpy(), ((0, 0), (0, 0), (around, around), (around, around)), mode="edge")
+    with torch.no_grad():
+        wide = published.maps(torch.from_numpy(continued), torch.zeros(2, 1))
+        drawn = ours.maps(pictures(), torch.zeros(2, 1))
+    assert torch.equal(drawn, wide[..., 3:-3, 3:-3])
+    assert not torch.allclose(drawn, published.maps(pictures(), torch.zeros(2, 1)), atol=0.01)
+
+
+def test_the_border_of_an_even_image_is_no_structure() -> None:
+    even = torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
+    with torch.no_grad():
+        published, ours = (one.maps(even, torch.zeros(1, 1)) for one in (small(), small(margin=16)))
+    assert float(published.max() - published.min()) > 0.1
+    assert float(ours.max() - ours.min()) < 0.01
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "googlenet", "vgg16"])
+@pytest.mark.parametrize(("height", "width"), [(225, 371), (64, 96)])
+def test_a_margin_leaves_the_map_its_size(backbone: str, height: int, width: int) -> None:
+    with torch.device("meta"):
+        sizes = {
+            tuple(
+                ORNet(build(backbone)[0], CLASSES, margin=margin)
+                .eval()
+                .maps(torch.zeros(1, 3, height, width), torch.zeros(1, 1))
+                .shape
+            )
+            for margin in (0, 4)
+        }
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("stage", [STAGE_ONE, STAGE_TWO])
+def test_training_shows_images_without_a_margin(stage: int) -> None:
+    def losses(margin: int) -> dict[str, float]:
+        torch.manual_seed(4)
+        return {
+            name: loss.item() for name, loss in losses_of(small(margin=margin), stage, pictures(), targets()).items()
+        }
+
+    assert losses(0) == losses(4)
+
+
 # --- what looking costs ----------------------------------------------------------------------------------------------
 
 
@@ -261,10 +313,11 @@ def test_of_a_pyramid_the_evaluator_sees_one_scale_only() -> None:
     assert [tuple(level.shape) for level in seen.levels] == [(2, 2, 16, 24), (2, 2, 24, 36), (2, 2, 32, 48)]
 
 
+@pytest.mark.parametrize(("options", "share"), [({"margin": 0}, 0.75), ({}, 0.9)])
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "mobilenet_v2", "resnet50", "vgg16"])
-def test_maps_cost_less_than_the_whole_network(backbone: str) -> None:
+def test_maps_cost_less_than_the_whole_network(backbone: str, options: dict[str, Any], share: float) -> None:
     with torch.device("meta"):
-        localizer = ORNet(build(backbone)[0], 20).eval()
+        localizer = ORNet(build(backbone)[0], 20, **options).eval()
         images = torch.zeros(1, 3, 224, 224)
 
     def operations(function: Any, *inputs: Any) -> int:
@@ -272,7 +325,7 @@ def test_maps_cost_less_than_the_whole_network(backbone: str) -> None:
             function(*inputs)
         return counter.get_total_flops()
 
-    assert operations(localizer.maps, images, torch.zeros(1, 1)) < 0.75 * operations(localizer, images)
+    assert operations(localizer.maps, images, torch.zeros(1, 1)) < share * operations(localizer, images)
     used = [*localizer.backbone.stages[: localizer.shallow].parameters(), *localizer.generator.parameters()]
     whole = sum(value.numel() for value in localizer.evaluator.parameters())
     assert sum(value.numel() for value in used) < 0.7 * whole
