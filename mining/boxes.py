@@ -54,7 +54,7 @@ class Boxes:
         return self[np.lexsort(keys)]
 
 
-def keep_plausible(
+def plausible(
     boxes: Boxes,
     *,
     width: float,
@@ -63,8 +63,8 @@ def keep_plausible(
     max_area: float = 1.0,
     max_aspect: float = float("inf"),
     max_borders: int = 4,
-) -> Boxes:
-    """Drop boxes by size and shape.
+) -> npt.NDArray[np.bool_]:
+    """(n,) which boxes may be objects, by size and shape.
 
     width, height: of the image, px. min_area, max_area: shares of the image's area.
     max_aspect: longest side over shortest. max_borders: how many of the image's four borders a box may touch.
@@ -74,7 +74,7 @@ def keep_plausible(
     aspect = sides.max(axis=1, initial=0.0) / np.maximum(sides.min(axis=1, initial=np.inf), 1e-6)
     near = 1e-3 * max(width, height)
     borders = (boxes.xyxy[:, :2] <= near).sum(axis=1) + (boxes.xyxy[:, 2:] >= (width - near, height - near)).sum(axis=1)
-    return boxes[(share >= min_area) & (share <= max_area) & (aspect <= max_aspect) & (borders <= max_borders)]
+    return (share >= min_area) & (share <= max_area) & (aspect <= max_aspect) & (borders <= max_borders)
 
 
 def merge_nms(boxes: Boxes, iou: float) -> Boxes:

@@ -182,6 +182,10 @@ class MineOptions(Settings):
         default="nms", description="Overlapping boxes of one class: keep the best (nms) or their weighted mean (wbf)."
     )
     merge_iou: Share = Field(default=0.5, description="Overlap from which boxes are merged.")
+    curves: bool = Field(
+        default=True,
+        description="Keep what other thresholds would have given, so that `boxmine score` can tell which is best.",
+    )
     batch_size: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Images per forward pass at scale 1; by default 32 on a GPU, 4 on a CPU."
     )

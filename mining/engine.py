@@ -17,25 +17,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mining.boxes import MERGERS, Boxes, keep_plausible
+from mining.boxes import MERGERS, Boxes, plausible
 from mining.cards import ModelCard, read_card
 from mining.config import MineSettings
 from mining.corpus import read_shard
 from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
+from mining.curves import Curve, curve_of, curve_row
 from mining.errors import ImageError, MapError
 from mining.images import read_image, resized, working_size
 from mining.inference import default_batch_size, ready
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
 from mining.models import cut_of, load_model, resolve_device
-from mining.parts import ImageOutcome, part_outcomes, write_part
+from mining.parts import ImageOutcome, is_done, part_outcomes, write_part
 from mining.pyramid import PyramidMaps, fused, largest_size, localize_pyramid
-from mining.regions import boxes_from_map
+from mining.regions import FloatMap, boxes_from_map
 from mining.runs import RunDirectory, cores
 
 MAX_MAP_SIDE = 512
 Notify = Callable[[int], None]
 # gets a row of the corpus with the image's true width and height, a class, and its fused map (h, w) float32, raw
-Watch = Callable[[dict[str, Any], str, npt.NDArray[np.float32]], None]
+Watch = Callable[[dict[str, Any], str, FloatMap], None]
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,15 @@ def mine_shard(
     Gives the images' outcomes. Raises StorageError when the disk refuses the part.
     """
     run = RunDirectory(run_dir)
-    done = part_outcomes(run.part(shard))
-    if done is not None:
+    settings = run.settings()
+    part, curves = run.files_of(shard, curves=settings.curves)
+    if is_done(part, curves) and (done := part_outcomes(part)) is not None:
         notify(len(done))
         return done
     rows = read_shard(run.corpus, shard).to_pylist()
-    miner = _miner(run.model.resolve(), run.settings().model_dump_json(), read_card(run.model).weights_sha256)
+    miner = _miner(run.model.resolve(), settings.model_dump_json(), read_card(run.model).weights_sha256)
     outcomes = miner.mine(rows, notify, watch)
-    write_part(run.part(shard), outcomes)
+    write_part(part, outcomes, curves)
     return outcomes
 
 
@@ -193,24 +195,25 @@ class Miner:
     ) -> tuple[int, ImageOutcome]:
         try:
             scores = probabilities(logits[None], self.card.objective)[0]
-            state, boxes = self._boxes(image, scores, classes, levels, watch)
+            state, boxes, curves = self._boxes(image, scores, classes, levels, watch)
         except MapError as error:
             return image.place, _quarantined(image.row, f"{self.settings.images / image.row['file_name']}: {error}")
         row = image.row
         return image.place, ImageOutcome(
-            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes
+            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves
         )
 
     def _boxes(
         self, image: Prepared, scores: Tensor, classes: list[int], levels: list[Tensor], watch: Watch | None
-    ) -> tuple[str, list[dict[str, Any]]]:
+    ) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+        """The image's state, its boxes as rows, and its curves as rows."""
         if not bool(scores.isfinite().all()):
             raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
         if not classes:
-            return NO_REGION, []
+            return NO_REGION, [], []
         height, width = _map_size(image.height, image.width)
         stretch = (image.width / width, image.height / height)
-        found, plausible, accepted = 0, 0, []
+        found, passed, accepted, curves = 0, 0, [], []
         maps = fused(levels, (height, width)).cpu().numpy()
         for activation, index in zip(maps, classes, strict=True):
             if watch:
@@ -219,22 +222,38 @@ class Miner:
                     self.card.class_names[index],
                     activation,
                 )
+            class_score = float(scores[index])
             boxes = boxes_from_map(activation, threshold=self.cut.threshold, normalise=self.cut.normalise)
             found += len(boxes)
-            boxes = self._filtered(_finished(boxes, stretch, float(scores[index])), image)
-            plausible += len(boxes)
+            boxes = _finished(boxes, stretch, class_score)
+            boxes = MERGERS[self.settings.merge](boxes[self._plausible(boxes, image)], self.settings.merge_iou)
+            passed += len(boxes)
             boxes = boxes[boxes.score >= self.settings.min_score]
-            accepted += self._rows(image, index, float(scores[index]), boxes)
+            accepted += self._rows(image, index, class_score, boxes)
+            if self.settings.curves:
+                curves.append(self._curve_row(image, index, self._curve(image, activation, stretch, class_score)))
         if accepted:
-            return LABELLED, sorted(accepted, key=lambda row: -row["score"])
-        return (LOW_SCORE if plausible else FILTERED if found else NO_REGION), []
+            return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
+        return (LOW_SCORE if passed else FILTERED if found else NO_REGION), [], curves
 
-    def _filtered(self, boxes: Boxes, image: Prepared) -> Boxes:
-        kept = keep_plausible(
+    def _plausible(self, boxes: Boxes, image: Prepared) -> npt.NDArray[np.bool_]:
+        return plausible(
             boxes, width=image.width, height=image.height, min_area=self.settings.min_area,
             max_area=self.settings.max_area, max_aspect=self.settings.max_aspect, max_borders=self.settings.max_borders,
         )  # fmt: skip
-        return MERGERS[self.settings.merge](kept, self.settings.merge_iou)
+
+    def _curve(self, image: Prepared, activation: FloatMap, stretch: tuple[float, float], class_score: float) -> Curve:
+        def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
+            boxes = _finished(boxes, stretch, class_score)
+            return self._plausible(boxes, image) & (boxes.score >= self.settings.min_score)
+
+        return curve_of(activation, normalise=self.cut.normalise, passes=passes)
+
+    def _curve_row(self, image: Prepared, index: int, curve: Curve) -> dict[str, Any]:
+        return curve_row(
+            curve, image_id=image.row["image_id"], category_id=self.card.classes[index]["id"],
+            width=image.width, height=image.height,
+        )  # fmt: skip
 
     def _rows(self, image: Prepared, index: int, class_score: float, boxes: Boxes) -> list[dict[str, Any]]:
         common = {

@@ -24,7 +24,7 @@ from mining.config import NO_LABELS, CorpusSettings, MineSettings, ScoreSettings
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, whole_file, write_json
-from mining.parts import ImageOutcome, merge_parts, part_outcomes
+from mining.parts import ImageOutcome, is_done, merge_curves, merge_parts, part_outcomes
 from mining.results import MinePlan, MineSummary, TrainingSummary
 from mining.runs import CORPUS_FILE, RunDirectory, now
 
@@ -197,9 +197,9 @@ def _plan(run: RunDirectory, *, finished: bool) -> MinePlan:
     images = read_summary(run.corpus).images
     if finished:
         return MinePlan(run.path, images, images, [], True)
-    size = run.settings().shard_size
-    total = shard_count(run.corpus)
-    done = {shard for shard in range(total) if run.part(shard).exists() and part_outcomes(run.part(shard)) is not None}
+    settings = run.settings()
+    size, total = settings.shard_size, shard_count(run.corpus)
+    done = {shard for shard in range(total) if is_done(*run.files_of(shard, curves=settings.curves))}
     done_images = sum(min(size, images - shard * size) for shard in done)
     return MinePlan(run.path, images, done_images, [s for s in range(total) if s not in done], False)
 
@@ -220,6 +220,8 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     _write_quarantine(run, parts)
     update(run.corpus, run.corpus, (_changes(part, states) for part in parts))
     boxes = merge_parts(parts, run.annotations)
+    if run.settings().curves:
+        merge_curves([run.curve_part(shard) for shard in range(total)], run.curves)
     card = read_card(run.model)
     info = {"description": f"pseudo-annotations of {run.path.name}", "version": record["versions"]["boxmine"]}
     write_coco_json(run.coco, corpus=run.corpus, annotations=run.annotations, categories=card.classes, info=info)

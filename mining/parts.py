@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mining.annotations.schema import ANNOTATION_SCHEMA
+from mining.annotations.schema import ANNOTATION_SCHEMA, CURVE_SCHEMA
 from mining.errors import RunError
 from mining.files import whole_file
 
@@ -28,13 +28,25 @@ class ImageOutcome:
     height: int | None
     reason: str | None = None
     boxes: list[dict[str, Any]] = field(default_factory=list)  # rows of PART_SCHEMA
+    curves: list[dict[str, Any]] = field(default_factory=list)  # rows of CURVE_SCHEMA
 
 
-def write_part(path: Path, outcomes: Sequence[ImageOutcome]) -> None:
-    """Write a shard's boxes as rows and its images' outcomes as metadata. Raises StorageError."""
-    rows = [row for outcome in outcomes for row in outcome.boxes]
-    images = [{k: v for k, v in asdict(outcome).items() if k != "boxes"} for outcome in outcomes]
+_TOLD = [one.name for one in fields(ImageOutcome) if one.name not in ("boxes", "curves")]
+
+
+def write_part(path: Path, outcomes: Sequence[ImageOutcome], curves: Path | None = None) -> None:
+    """Write a shard's boxes as rows and its images' outcomes as metadata. Raises StorageError.
+
+    curves: where their curves go; there before the part is, so that where there is a part there are its curves.
+    """
+    if curves is not None:
+        _write([row for outcome in outcomes for row in outcome.curves], CURVE_SCHEMA, curves)
+    images = [{k: getattr(outcome, k) for k in _TOLD} for outcome in outcomes]
     schema = PART_SCHEMA.with_metadata({_IMAGES: json.dumps(images, ensure_ascii=False).encode()})
+    _write([row for outcome in outcomes for row in outcome.boxes], schema, path)
+
+
+def _write(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
     with whole_file(path) as temporary:
         pq.write_table(
             pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd", write_page_checksum=True
@@ -51,6 +63,15 @@ def part_outcomes(path: Path) -> list[ImageOutcome] | None:
         return None
 
 
+def is_done(path: Path, curves: Path | None = None) -> bool:
+    """Whether the part can be read, and its curves where they are wanted."""
+    try:
+        has_curves = curves is None or pq.read_schema(curves).equals(CURVE_SCHEMA)
+    except (OSError, pa.ArrowInvalid):
+        has_curves = False
+    return has_curves and part_outcomes(path) is not None
+
+
 def merge_parts(parts: Sequence[Path], out: Path) -> int:
     """Write all parts as one table with running annotation ids, one row group a part; gives the number of boxes.
 
@@ -58,17 +79,24 @@ def merge_parts(parts: Sequence[Path], out: Path) -> int:
     """
     written = 0
     with whole_file(out) as temporary, pq.ParquetWriter(temporary, ANNOTATION_SCHEMA, compression="zstd") as writer:
-        for table in _tables(parts):
+        for table in _tables(parts, PART_SCHEMA):
             ids = pa.array(range(written + 1, written + 1 + len(table)), pa.int64())
             writer.write_table(table.add_column(0, ANNOTATION_SCHEMA.field(0), ids).cast(ANNOTATION_SCHEMA))
             written += len(table)
     return written
 
 
-def _tables(parts: Sequence[Path]) -> Iterator[pa.Table]:
+def merge_curves(parts: Sequence[Path], out: Path) -> None:
+    """Write the curves of all shards as one table, one row group a shard. Raises what `merge_parts` raises."""
+    with whole_file(out) as temporary, pq.ParquetWriter(temporary, CURVE_SCHEMA, compression="zstd") as writer:
+        for table in _tables(parts, CURVE_SCHEMA):
+            writer.write_table(table)
+
+
+def _tables(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
     for part in parts:
         try:
-            table = pq.read_table(part, schema=PART_SCHEMA, page_checksum_verification=True)
+            table = pq.read_table(part, schema=schema, page_checksum_verification=True)
         except (OSError, pa.ArrowException):
             raise RunError(f"{part} is damaged; delete it and give the `boxmine mine` command again.") from None
         if len(table):

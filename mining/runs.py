@@ -1,7 +1,7 @@
 """A run directory: immutable once finished, resumable until then, explaining itself.
 
 run.json, corpus.parquet, model/, parts/part-*.parquet, quarantine.parquet,
-annotations.parquet, annotations.json, scores.json, report/index.html
+annotations.parquet, curves.parquet, annotations.json, scores.json, report/index.html
 """
 
 import fcntl
@@ -27,11 +27,12 @@ FORMAT = "boxmine-run/1"
 RUN_FILE = "run.json"
 CORPUS_FILE = "corpus.parquet"
 ANNOTATIONS_FILE = "annotations.parquet"
+CURVES_FILE = "curves.parquet"
 COCO_FILE = "annotations.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE = "scores.json"
 REPORT_FILE = "report/index.html"
-NO_MATTER_IN_MINING = {"workers", "device", "retries", "out"}  # settings that do not change a box
+NO_MATTER_IN_MINING = {"workers", "device", "retries", "out", "curves"}  # settings that do not change a box
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 State = Literal["running", "stopped", "finished"]
@@ -46,6 +47,7 @@ class RunDirectory:
         self.model = path / "model"
         self.parts = path / "parts"
         self.annotations = path / ANNOTATIONS_FILE
+        self.curves = path / CURVES_FILE
         self.coco = path / COCO_FILE
         self.quarantine = path / QUARANTINE_FILE
         self.scores = path / SCORES_FILE
@@ -54,6 +56,14 @@ class RunDirectory:
     def part(self, shard: int) -> Path:
         """Where the boxes of a shard go."""
         return self.parts / f"part-{shard:05d}.parquet"
+
+    def curve_part(self, shard: int) -> Path:
+        """Where its curves go."""
+        return self.parts / f"curves-{shard:05d}.parquet"
+
+    def files_of(self, shard: int, *, curves: bool) -> tuple[Path, Path | None]:
+        """Both, the curves where they are wanted."""
+        return self.part(shard), self.curve_part(shard) if curves else None
 
     def read(self) -> dict[str, Any]:
         """The content of run.json; raises RunError when this is no run directory."""

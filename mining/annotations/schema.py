@@ -1,4 +1,4 @@
-"""The master table of accepted boxes: one row a box, units and meaning in the field metadata."""
+"""The master table, one row a box, and the table of curves; units and meaning in the field metadata."""
 
 import pyarrow as pa
 
@@ -47,3 +47,26 @@ ANNOTATION_SCHEMA = pa.schema(
         ),
     ]
 )
+
+# shares of the normalised map at which a run tells what it would have mined
+CURVE_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
+
+CURVE_SCHEMA = pa.schema(
+    [
+        _field("image_id", pa.int64(), "", "as in corpus.parquet"),
+        _field("category_id", pa.int32(), "", "as in the model's classes"),
+        _field("width", pa.int32(), "px", "of the image, EXIF orientation applied"),
+        _field("height", pa.int32(), "px", "of the image, EXIF orientation applied"),
+        _field("map_width", pa.uint16(), "px", "of the map; it is stretched over the image"),
+        _field("map_height", pa.uint16(), "px", "of the map; it is stretched over the image"),
+        _field("otsu", pa.float32(), "0-1", "threshold after Otsu; 0 for a map that says nothing"),
+        _field("entropy", pa.float32(), "0-1", "threshold after Kapur; 0 for a map that says nothing"),
+        _field(
+            "xyxy", pa.list_(pa.uint16(), 4 * len(CURVE_THRESHOLDS)), "map px",
+            f"left, top, right, bottom of the best-scored box at each of the thresholds {CURVE_THRESHOLDS[0]}, "
+            f"{CURVE_THRESHOLDS[1]}, ... {CURVE_THRESHOLDS[-1]}; right and bottom are beyond the box; 0, 0, 0, 0 where there is none",
+        ),
+        _field("boxes", pa.list_(pa.uint8(), len(CURVE_THRESHOLDS)), "", "at each threshold, boxes before merging; 255 for more"),
+    ],
+    metadata={"thresholds": ",".join(map(str, CURVE_THRESHOLDS))},
+)  # fmt: skip

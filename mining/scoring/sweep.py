@@ -82,6 +82,23 @@ class RegionsAtThresholds:
         merged_from = np.ones(len(rows), np.int32)
         return Boxes(xyxy, peak, peak, self.mean_activation[rows], merged_from).best_first()
 
+    def first_listed(self, passing: NDArray[np.bool_]) -> Ints:
+        """(T,) of the rows that pass, (n,), the one that `boxes_from_map` lists first at each threshold, or -1."""
+        rows = np.flatnonzero(passing)
+        first = _first_over_ranges(_ranks(self._keys(rows)), self.lowest[rows], self.highest[rows], len(self.largest))
+        return np.append(rows, _NO_REGION)[first]
+
+    def counts(self, passing: NDArray[np.bool_]) -> Ints:
+        """(T,) how many of the rows that pass, (n,), there are at each threshold."""
+        begun = np.bincount(self.lowest[passing], minlength=len(self.largest))
+        ended = np.bincount(self.highest[passing] + 1, minlength=len(self.largest) + 1)[:-1]
+        return (begun - ended).cumsum()
+
+    def _keys(self, rows: Ints) -> tuple[NDArray[Any], ...]:
+        """What `best_first` lists by, the first key last."""
+        xyxy = self.xyxy[rows]
+        return *-xyxy.T[::-1], area(xyxy.astype(np.float64)), self.mean_activation[rows], self.peak[rows]
+
     def best_iou(self, true_boxes: ArrayLike) -> dict[Regions, Floats]:
         """(T,) the best IoU at each threshold with any of (m, 4) true boxes in map pixels, m >= 1; 0 without a region.
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
-from mining.boxes import MERGERS, Boxes, keep_plausible, merge_nms, merge_wbf
+from mining.boxes import MERGERS, Boxes, merge_nms, merge_wbf, plausible
 from mining.overlap import iou_matrix
 
 FIELDS = ("xyxy", "score", "peak", "mean_activation", "merged_from")
@@ -112,7 +112,8 @@ PLAUSIBLE = [(10, 10, 30, 30), (0, 0, 100, 50), (40, 40, 42, 42), (10, 20, 90, 2
 
 
 def kept(**rules: float) -> list[tuple[float, ...]]:
-    found = keep_plausible(boxes(PLAUSIBLE, [0.9] * 4), width=100, height=50, **rules)
+    all_of_them = boxes(PLAUSIBLE, [0.9] * 4)
+    found = all_of_them[plausible(all_of_them, width=100, height=50, **rules)]
     return [tuple(row) for row in found.xyxy.tolist()]
 
 
@@ -140,18 +141,18 @@ def test_long_thin_boxes_go() -> None:
 ])  # fmt: skip
 def test_boxes_that_touch_more_borders_than_allowed_go(box: tuple[int, ...], borders: int) -> None:
     one = boxes([box], [0.9])
-    assert len(keep_plausible(one, width=100, height=50, max_borders=borders)) == 1
+    assert plausible(one, width=100, height=50, max_borders=borders).tolist() == [True]
     if borders:
-        assert len(keep_plausible(one, width=100, height=50, max_borders=borders - 1)) == 0
+        assert plausible(one, width=100, height=50, max_borders=borders - 1).tolist() == [False]
 
 
 def test_a_box_without_area_is_no_division_by_zero() -> None:
     flat = boxes([(10, 10, 10, 20)], [0.9])
-    assert len(keep_plausible(flat, width=100, height=50, max_aspect=12)) == 0
+    assert plausible(flat, width=100, height=50, max_aspect=12).tolist() == [False]
 
 
 def test_filtering_no_box_gives_no_box() -> None:
-    assert len(keep_plausible(Boxes.empty(), width=100, height=50, min_area=0.1, max_aspect=3, max_borders=3)) == 0
+    assert plausible(Boxes.empty(), width=100, height=50, min_area=0.1, max_aspect=3, max_borders=3).tolist() == []
 
 
 # --- the merge -------------------------------------------------------------------------------------------------------

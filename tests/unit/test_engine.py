@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mining.annotations.schema import CURVE_THRESHOLDS
 from mining.backbones import BACKBONES, Anatomy, Backbone, BackboneSpec
 from mining.cards import ModelCard, read_card
 from mining.config import MineSettings
@@ -620,3 +621,58 @@ def test_a_damaged_part_is_made_again_with_the_same_rows(tmp_path: Path) -> None
     mine_shard(run.path, 0)
     assert pq.read_table(run.part(0)).equals(sound)
     assert sound.num_rows > 10
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+
+
+def blob(centre: tuple[int, int], wide: float) -> np.ndarray:
+    """Black with a red hill, larger than maps are cut at."""
+    y, x = np.mgrid[:600, :900]
+    pixels = black(600, 900)
+    pixels[..., 0] = 255 * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * wide**2))
+    return pixels
+
+
+def test_curves_tell_what_mining_at_another_threshold_gives(tmp_path: Path) -> None:
+    pictures = {"a.png": blob((300, 200), 60.0), "b.png": blob((880, 590), 90.0)}
+    labels = {"a.png": ("red",), "b.png": ("red",)}
+    run = opened(tmp_path / "one", pictures, labels, min_area=0.02, model=painted_model(tmp_path / "model"))
+    mine_shard(run.path, 0)
+    curves = {row["image_id"]: row for row in pq.read_table(run.curve_part(0)).to_pylist()}
+    for threshold in (0.1, 0.5, 0.9):
+        place = CURVE_THRESHOLDS.index(threshold)
+        other = opened(
+            tmp_path / str(threshold), pictures, labels, min_area=0.02, threshold=threshold,
+            model=painted_model(tmp_path / "model"),
+        )  # fmt: skip
+        mine_shard(other.path, 0)
+        for name, found in found_in(other).items():
+            row = curves[found.outcome.image_id]
+            stretch = np.tile([row["width"] / row["map_width"], row["height"] / row["map_height"]], 2)
+            told = row["xyxy"][4 * place : 4 * place + 4] * stretch
+            assert (row["width"], row["height"]) == (900, 600), name
+            if found.boxes:
+                assert told == pytest.approx(found.boxes[0], abs=1e-3)
+            else:
+                assert not told.any()
+
+
+def test_boxes_do_not_depend_on_curves(tmp_path: Path) -> None:
+    pictures, labels = {"a.png": blob((300, 200), 60.0)}, {"a.png": ("red",)}
+    runs = [opened(tmp_path / str(curves), pictures, labels, curves=curves) for curves in (True, False)]
+    for run in runs:
+        mine_shard(run.path, 0)
+    first, second = (found_in(run)["a.png"].without_identity() for run in runs)
+    assert first == second
+    assert not runs[1].curve_part(0).exists()
+
+
+def test_a_part_without_its_curves_is_mined_again(tmp_path: Path) -> None:
+    run = opened(tmp_path, {"a.png": blob((300, 200), 60.0)}, {"a.png": ("red",)})
+    mine_shard(run.path, 0)
+    whole = run.curve_part(0).read_bytes()
+    run.curve_part(0).write_bytes(whole[:100])
+    assert plan_mining(run.settings()).shards == [0]
+    mine_shard(run.path, 0)
+    assert run.curve_part(0).read_bytes() == whole
