@@ -34,6 +34,7 @@ from mining.regions import FloatMap, boxes_from_map
 from mining.runs import RunDirectory, cores
 
 MAX_MAP_SIDE = 512
+RANKED = 5  # classes kept an image, whatever is mined of it
 Notify = Callable[[int], None]
 # gets a row of the corpus with the image's true width and height, a class, and its fused map (h, w) float32, raw
 Watch = Callable[[dict[str, Any], str, FloatMap], None]
@@ -200,8 +201,21 @@ class Miner:
             return image.place, _quarantined(image.row, f"{self.settings.images / image.row['file_name']}: {error}")
         row = image.row
         return image.place, ImageOutcome(
-            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves
+            row["image_id"],
+            row["file_name"],
+            state,
+            image.width,
+            image.height,
+            None,
+            boxes,
+            curves,
+            self._ranked(scores),
         )
+
+    def _ranked(self, scores: Tensor) -> list[tuple[int, float]]:
+        best = scores.topk(min(RANKED, len(scores)))
+        ids = [self.card.classes[index]["id"] for index in best.indices.tolist()]
+        return [(one, round(value, 6)) for one, value in zip(ids, best.values.tolist(), strict=True)]
 
     def _boxes(
         self, image: Prepared, scores: Tensor, classes: list[int], levels: list[Tensor], watch: Watch | None

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mining.annotations import write_coco_json
+from mining.annotations.schema import RANKING_SCHEMA
 from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_card, unknown_classes
 from mining.catalogue import refuse_unknown_localizer
 from mining.config import NO_LABELS, CorpusSettings, MineSettings, ScoreSettings, TrainSettings
@@ -219,6 +220,7 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     states: Counter[str] = Counter()
     _write_quarantine(run, parts)
     update(run.corpus, run.corpus, (_changes(part, states) for part in parts))
+    _write_rankings(run, parts)
     boxes = merge_parts(parts, run.annotations)
     if run.settings().curves:
         merge_curves([run.curve_part(shard) for shard in range(total)], run.curves)
@@ -283,6 +285,21 @@ def _write_quarantine(run: RunDirectory, parts: list[Path]) -> None:
             ]
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+
+
+def _write_rankings(run: RunDirectory, parts: list[Path]) -> None:
+    with (
+        whole_file(run.rankings) as temporary,
+        pq.ParquetWriter(temporary, RANKING_SCHEMA, compression="zstd") as writer,
+    ):
+        for part in parts:
+            ranked = [(outcome.image_id, outcome.ranked) for outcome in _outcomes(part) if outcome.ranked]
+            columns = [
+                [image_id for image_id, _ in ranked],
+                [[category_id for category_id, _ in classes] for _, classes in ranked],
+                [[probability for _, probability in classes] for _, classes in ranked],
+            ]
+            writer.write_table(pa.table(columns, schema=RANKING_SCHEMA))
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------

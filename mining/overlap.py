@@ -16,6 +16,13 @@ def iou_matrix(first: ArrayLike, second: ArrayLike) -> Floats:
     return ratio(common, area(left)[:, None] + area(right)[None] - common)
 
 
+def paired_iou(first: ArrayLike, second: ArrayLike) -> Floats:
+    """Intersection over union of boxes in the last axis, (..., 4) and (..., 4), broadcast; 0 for one without area."""
+    left, right = (np.asarray(boxes, np.float64) for boxes in (first, second))
+    common = intersection(left, right)
+    return ratio(common, area(left) + area(right) - common)
+
+
 def intersection(first: Floats, second: Floats) -> Floats:
     """Common area of boxes in the last axis, (..., 4) and (..., 4), broadcast."""
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])

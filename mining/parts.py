@@ -19,7 +19,10 @@ PART_SCHEMA = pa.schema([column for column in ANNOTATION_SCHEMA if column.name !
 
 @dataclass(frozen=True)
 class ImageOutcome:
-    """What became of one image: its state (see mining.corpus.schema), size in px, boxes, and why it failed."""
+    """What became of one image: its state (see mining.corpus.schema), size in px, boxes, and why it failed.
+
+    ranked: category ids and probabilities of the surest classes, best first, whatever was known of the image.
+    """
 
     image_id: int
     file_name: str
@@ -29,6 +32,7 @@ class ImageOutcome:
     reason: str | None = None
     boxes: list[dict[str, Any]] = field(default_factory=list)  # rows of PART_SCHEMA
     curves: list[dict[str, Any]] = field(default_factory=list)  # rows of CURVE_SCHEMA
+    ranked: list[tuple[int, float]] = field(default_factory=list)
 
 
 _TOLD = [one.name for one in fields(ImageOutcome) if one.name not in ("boxes", "curves")]

@@ -1,7 +1,7 @@
 """A run directory: immutable once finished, resumable until then, explaining itself.
 
 run.json, corpus.parquet, model/, parts/part-*.parquet, quarantine.parquet,
-annotations.parquet, curves.parquet, annotations.json, scores.json, report/index.html
+annotations.parquet, curves.parquet, rankings.parquet, annotations.json, scores.json, report/index.html
 """
 
 import fcntl
@@ -28,6 +28,7 @@ RUN_FILE = "run.json"
 CORPUS_FILE = "corpus.parquet"
 ANNOTATIONS_FILE = "annotations.parquet"
 CURVES_FILE = "curves.parquet"
+RANKINGS_FILE = "rankings.parquet"
 COCO_FILE = "annotations.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE = "scores.json"
@@ -48,6 +49,7 @@ class RunDirectory:
         self.parts = path / "parts"
         self.annotations = path / ANNOTATIONS_FILE
         self.curves = path / CURVES_FILE
+        self.rankings = path / RANKINGS_FILE
         self.coco = path / COCO_FILE
         self.quarantine = path / QUARANTINE_FILE
         self.scores = path / SCORES_FILE

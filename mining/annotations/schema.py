@@ -1,4 +1,4 @@
-"""The master table, one row a box, and the table of curves; units and meaning in the field metadata."""
+"""The master table, one row a box, and the tables beside it; units and meaning in the field metadata."""
 
 import pyarrow as pa
 
@@ -70,3 +70,11 @@ CURVE_SCHEMA = pa.schema(
     ],
     metadata={"thresholds": ",".join(map(str, CURVE_THRESHOLDS))},
 )  # fmt: skip
+
+RANKING_SCHEMA = pa.schema(
+    [
+        _field("image_id", pa.int64(), "", "as in corpus.parquet"),
+        _field("category_ids", pa.list_(pa.int32()), "", "the classes that the classifier finds likeliest, best first"),
+        _field("probabilities", pa.list_(pa.float32()), "0-1", "the classifier's, at scale 1, of each of them"),
+    ]
+)

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import Params
 
 from mining.errors import ScoringError
 from mining.scoring.boxes import Bools, Detections, Ints, Overlaps, TruthBoxes, class_count, pair_codes
-from mining.scoring.coco import coco_scores
+from mining.scoring.coco import AREAS, coco_scores
 from mining.scoring.corloc import IOU_THRESHOLD, false_positives, pairs_of
 from mining.scoring.rules import mean_of
 
@@ -58,7 +57,9 @@ def by_size(
     """
     wrong, area = false_positives(found), predicted.xywh[:, 2:].prod(axis=1)
     table = {}
-    for size, (lowest, highest) in _size_ranges().items():
+    for size, (lowest, highest) in AREAS.items():
+        if size == "all":
+            continue
         objects = truth.is_countable & (truth.area >= lowest) & (truth.area <= highest)
         on_nothing = wrong & (area >= lowest) & (area <= highest)
         table[size] = {
@@ -125,13 +126,6 @@ def _row_of_each_box(truth: TruthBoxes, predicted: Detections) -> tuple[Ints, In
         return np.searchsorted(lowest, instances, "right") - 1
 
     return row(of_truth), row(of_predicted)
-
-
-def _size_ranges() -> dict[str, tuple[float, float]]:
-    """Lowest and highest area, px^2, by the size's name, as pycocotools has them."""
-    ranges = Params(iouType="bbox")
-    named = dict(zip(ranges.areaRngLbl, ranges.areaRng, strict=True))
-    return {name: (float(low), float(high)) for name, (low, high) in named.items() if name != "all"}
 
 
 def _per_image(flags: Bools, images: int) -> float:

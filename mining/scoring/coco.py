@@ -1,42 +1,48 @@
-"""COCO's twelve numbers by pycocotools, one class at a time.
+"""COCO's twelve numbers, bit for bit those of pycocotools, in a hundredth of its time.
 
-One class at a time, because COCOeval visits every (image, class), most of which hold neither truth nor prediction:
-200,000 images of 200 classes would be 160 million visits. The numbers are the same.
+pycocotools visits every (image, class) in Python, 40 times over: half an hour for a million boxes. Here the visits are
+compiled, and only those that hold a box are made. What it computes is kept to the operation, so that the numbers are
+the same and not merely close; the tests compare the two.
+
+    evaluation     a prediction, surest first and at most 100 an (image, class), takes the true box that it overlaps
+                   most of those not taken, at each IoU of 0.5, 0.55, ... 0.95, and an ignored one only where no other
+                   will do; for each range of areas the objects outside it are ignored too
+    accumulation   best precision at recalls 0, 0.01, ... 1 and highest recall, by class, IoU, area, detections an image
+    summary        their means over what is defined
 """
 
-import contextlib
-import io
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
-from mining.scoring.boxes import Detections, Floats, Ints, TruthBoxes
+from mining.compiled import compiled
+from mining.scoring.boxes import Bools, Detections, Floats, Ints, TruthBoxes, class_count, pair_codes
 
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+# px^2, both ends included
+AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+MOST_AN_IMAGE = 100
+_RECALLED = (("all", 1), ("all", 10), *((area, MOST_AN_IMAGE) for area in AREAS))
 
-_Rows = dict[tuple[int, int], list[dict[str, Any]]]
 
+@dataclass(frozen=True)
+class _Matches:
+    """n predictions by class, then image, then falling score, and what becomes of each at every IoU and area.
 
-class _ArrayEval(COCOeval):  # type: ignore[misc]
-    """COCOeval of one class, on rows that are handed in.
-
-    pycocotools overwrites an annotation's `ignore` by its `iscrowd`, so that difficult objects would count; and an
-    annotation whose id is 0 counts as unmatched. Here `ignore` stays as given and ids start at 1.
+    category, rank: (n,) class and place in its image and class. scores: (n,).
+    matched, ignored: (A, T, n) bool. objects: (A, C) to be found, by area and class.
     """
 
-    def __init__(self, truth: _Rows, predicted: _Rows, category: int) -> None:
-        super().__init__(iouType="bbox")
-        self.params.catIds = [category]
-        self.params.imgIds = sorted({image for image, _ in (*truth, *predicted)})
-        self._rows = truth, predicted
-
-    def _prepare(self) -> None:
-        self._gts, self._dts = (defaultdict(list, rows) for rows in self._rows)
-        self.evalImgs: list[Any] = []
-        self.eval: dict[str, Any] = {}
+    category: Ints
+    rank: Ints
+    scores: Floats
+    matched: Bools
+    ignored: Bools
+    objects: Ints
 
 
 def coco_scores(truth: TruthBoxes, predicted: Detections, classes: Sequence[str]) -> dict[str, Any]:
@@ -44,67 +50,165 @@ def coco_scores(truth: TruthBoxes, predicted: Detections, classes: Sequence[str]
 
     classes: names; `category` in truth and predictions counts into them.
     Ignored true boxes act as COCO's crowds do (a match is neither right nor wrong), yet only real crowds are compared
-    by the share of the prediction inside them. Values in [0, 1]; None where there is no true box to find.
+    by the share of the prediction inside them. pycocotools overwrites `ignore` by `iscrowd`, so that difficult objects
+    would count; here they do not.
+    Values in [0, 1]; None where there is no true box to find.
     """
-    used = np.unique(truth.category)
-    if not len(used):
+    used = [int(category) for category in np.unique(truth.category)]
+    if not used:
         return {**dict.fromkeys(NUMBERS), "per_class_AP50": {}}
-    with contextlib.redirect_stdout(io.StringIO()):
-        tables = [_evaluated(truth, predicted, int(category)) for category in used]
-        stats = _summary(tables)
-    ap50 = [_mean_found(table["precision"][0, :, :, 0, -1]) for table in tables]
-    per_class = {classes[c]: value for c, value in zip(used, ap50, strict=True) if value is not None}
-    return {**{name: _told(value) for name, value in zip(NUMBERS, stats, strict=True)}, "per_class_AP50": per_class}
-
-
-def _evaluated(truth: TruthBoxes, predicted: Detections, category: int) -> dict[str, Floats]:
-    """COCOeval's arrays of one class: `precision` (T, R, 1, A, M) and `recall` (T, 1, A, M)."""
-    evaluation = _ArrayEval(_truth_rows(truth, category), _predicted_rows(predicted, category), category)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return {name: evaluation.eval[name] for name in ("precision", "recall")}
-
-
-def _summary(tables: Sequence[dict[str, Floats]]) -> Floats:
-    """(12,) COCO's numbers from the arrays of all classes; -1 where not defined."""
-    whole = COCOeval(iouType="bbox")
-    whole.eval = {
-        "precision": np.concatenate([table["precision"] for table in tables], axis=2),
-        "recall": np.concatenate([table["recall"] for table in tables], axis=1),
+    matches = _matches(truth, predicted)
+    # classes last, as pycocotools has them: the order of a sum shows in its last bit
+    precision = {area: np.stack([_precision(matches, one, area) for one in used], axis=-1) for area in AREAS}
+    half = precision["all"][0]
+    numbers = [
+        _mean_found(one)
+        for one in (
+            precision["all"], half, precision["all"][5], precision["small"], precision["medium"], precision["large"],
+            *(np.stack([_recall(matches, one, area, most) for one in used], axis=-1) for area, most in _RECALLED),
+        )
+    ]  # fmt: skip
+    per_class = {classes[category]: _mean_found(half[:, place]) for place, category in enumerate(used)}
+    return {
+        **dict(zip(NUMBERS, numbers, strict=True)),
+        "per_class_AP50": {name: value for name, value in per_class.items() if value is not None},
     }
-    whole.summarize()
-    return np.asarray(whole.stats)
 
 
-def _truth_rows(truth: TruthBoxes, category: int) -> _Rows:
-    rows: _Rows = defaultdict(list)
-    chosen = _of_category(truth.category, category)
-    columns = (truth.image, truth.xywh, truth.area, truth.is_ignored, truth.is_crowd)
-    for number, values in enumerate(zip(*(c[chosen].tolist() for c in columns), strict=True), start=1):
-        image, bbox, area, ignored, crowd = values
-        row = {"id": number, "bbox": bbox, "area": area, "ignore": int(ignored), "iscrowd": int(crowd)}
-        rows[image, category].append(row)
-    return rows
+# --- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def _predicted_rows(predicted: Detections, category: int) -> _Rows:
-    rows: _Rows = defaultdict(list)
-    chosen = _of_category(predicted.category, category)
-    columns = (predicted.image, predicted.xywh, predicted.scores)
-    for number, (image, bbox, score) in enumerate(zip(*(c[chosen].tolist() for c in columns), strict=True), start=1):
-        row = {"id": number, "bbox": bbox, "area": bbox[2] * bbox[3], "score": score}
-        rows[image, category].append(row)
-    return rows
+def _matches(truth: TruthBoxes, predicted: Detections) -> _Matches:
+    images = 1 + max(int(truth.image.max(initial=0)), int(predicted.image.max(initial=0)))
+    classes = class_count(truth, predicted)
+    code = pair_codes(predicted.category, predicted.image, images)
+    order = np.lexsort((-predicted.scores, code))
+    rank = _rank(code[order])
+    order, rank = order[rank < MOST_AN_IMAGE], rank[rank < MOST_AN_IMAGE]
+    true_code = pair_codes(truth.category, truth.image, images)
+    true_order = np.argsort(true_code, kind="stable")
+    xywh, true_xywh = predicted.xywh[order], truth.xywh[true_order]
+    ranges = np.array(list(AREAS.values()))
+    outside = _outside(xywh[:, 2] * xywh[:, 3], ranges)
+    ignored = truth.is_ignored[true_order] | _outside(truth.area[true_order], ranges)
+    pairs, first = np.unique(code[order], return_index=True)
+    borders = np.append(first, len(order))
+    true_borders = np.searchsorted(true_code[true_order], pairs), np.searchsorted(true_code[true_order], pairs, "right")
+    matched, is_ignored = _matched(
+        xywh, true_xywh, truth.is_crowd[true_order], ignored, outside, borders, *true_borders,
+        np.minimum(IOU_THRESHOLDS, 1 - 1e-10),
+    )  # fmt: skip
+    of_class = truth.category[true_order]
+    objects = np.stack([np.bincount(of_class[~one], minlength=classes) for one in ignored])
+    return _Matches(predicted.category[order], rank, predicted.scores[order], matched, is_ignored, objects)
 
 
-def _of_category(column: Ints, category: int) -> Ints:
-    return np.flatnonzero(column == category)
+def _rank(code: Ints) -> Ints:
+    """(n,) the place of each among those of its code, which ascends."""
+    first = np.unique(code, return_index=True, return_inverse=True)
+    return np.arange(len(code)) - first[1][first[2]]
 
 
-def _mean_found(precision: Floats) -> float | None:
-    found = precision[precision > -1]
+def _outside(area: Floats, ranges: Floats) -> Bools:
+    """(A, n) whether areas (n,) are outside the ranges (A, 2)."""
+    return (area < ranges[:, :1]) | (area > ranges[:, 1:])
+
+
+@compiled
+def _matched(
+    xywh: Any, true_xywh: Any, is_crowd: Any, ignored: Any, outside: Any, borders: Any, first: Any, last: Any, ious: Any
+) -> Any:
+    """(A, T, n) whether each prediction has a true box, and whether it is neither right nor wrong."""
+    areas, count = outside.shape
+    matched = np.zeros((areas, len(ious), count), np.bool_)
+    neither = np.zeros((areas, len(ious), count), np.bool_)
+    for pair in range(len(first)):
+        start, end, true_start = borders[pair], borders[pair + 1], first[pair]
+        total = last[pair] - true_start
+        overlap = np.empty((end - start, total))
+        for d in range(end - start):
+            for g in range(total):
+                overlap[d, g] = _overlap(xywh[start + d], true_xywh[true_start + g], is_crowd[true_start + g])
+        order = np.empty(total, np.int64)
+        taken = np.empty(total, np.bool_)
+        for area in range(areas):
+            place = 0  # those that count go first
+            for wanted in (False, True):
+                for g in range(total):
+                    if ignored[area, true_start + g] == wanted:
+                        order[place] = g
+                        place += 1
+            for t in range(len(ious)):
+                taken[:] = False
+                for d in range(end - start):
+                    best, least = -1, ious[t]
+                    for g in order:
+                        if taken[g] and not is_crowd[true_start + g]:
+                            continue
+                        if best > -1 and ignored[area, true_start + g] and not ignored[area, true_start + best]:
+                            break
+                        if overlap[d, g] >= least:
+                            best, least = g, overlap[d, g]
+                    if best > -1:
+                        taken[best] = True
+                        matched[area, t, start + d] = True
+                        neither[area, t, start + d] = ignored[area, true_start + best]
+                    else:
+                        neither[area, t, start + d] = outside[area, start + d]
+    return matched, neither
+
+
+@compiled
+def _overlap(box: Any, true_box: Any, is_crowd: Any) -> Any:
+    """IoU; of a crowd the share of the box inside it."""
+    width = min(box[2] + box[0], true_box[2] + true_box[0]) - max(box[0], true_box[0])
+    if width <= 0:
+        return 0.0
+    height = min(box[3] + box[1], true_box[3] + true_box[1]) - max(box[1], true_box[1])
+    if height <= 0:
+        return 0.0
+    common, area = width * height, box[2] * box[3]
+    return common / (area if is_crowd else area + true_box[2] * true_box[3] - common)
+
+
+# --- accumulation ----------------------------------------------------------------------------------------------------
+
+
+def _precision(matches: _Matches, category: int, area: str) -> Floats:
+    """(T, R) the best precision at each recall; -1 where there is no object."""
+    table = np.full((len(IOU_THRESHOLDS), len(RECALLS)), -1.0)
+    for t, (right, wrong, objects) in enumerate(_counts(matches, category, area, MOST_AN_IMAGE)):
+        precision = right / (wrong + right + np.spacing(1))
+        best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+        table[t] = best[np.searchsorted(right / objects, RECALLS, "left")]
+    return table
+
+
+def _recall(matches: _Matches, category: int, area: str, most: int) -> Floats:
+    """(T,) the share of objects found by at most so many boxes an image; -1 where there is no object."""
+    found = np.full(len(IOU_THRESHOLDS), -1.0)
+    for t, (right, _, objects) in enumerate(_counts(matches, category, area, most)):
+        found[t] = right[-1] / objects if len(right) else 0.0
+    return found
+
+
+def _counts(matches: _Matches, category: int, area: str, most: int) -> Iterator[tuple[Floats, Floats, int]]:
+    """For each IoU how many are right and wrong after each prediction, surest first, and the objects to be found.
+
+    Nothing where there are none.
+    """
+    place = list(AREAS).index(area)
+    objects = int(matches.objects[place, category])
+    if not objects:
+        return
+    start, end = np.searchsorted(matches.category, [category, category + 1])
+    rows = start + np.flatnonzero(matches.rank[start:end] < most)
+    rows = rows[np.argsort(-matches.scores[rows], kind="stable")]
+    matched, counts = matches.matched[place][:, rows], ~matches.ignored[place][:, rows]
+    for right, wrong in zip(matched & counts, ~matched & counts, strict=True):
+        yield np.cumsum(right, dtype=np.float64), np.cumsum(wrong, dtype=np.float64), objects
+
+
+def _mean_found(values: Floats) -> float | None:
+    found = values[values > -1]
     return float(found.mean()) if found.size else None
-
-
-def _told(value: float) -> float | None:
-    return float(value) if value > -1 else None

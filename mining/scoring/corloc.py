@@ -157,6 +157,23 @@ def bootstrap_ci95(
     return _interval(micro), _interval(macro)
 
 
+def bootstrap_means(
+    image: Ints, verdicts: Sequence[Floats | Bools], *, seed: int, resamples: int
+) -> list[list[float] | None]:
+    """95 % percentile intervals of several means over the same P pairs, images drawn with replacement.
+
+    image: (P,) int, whose pair it is; all pairs of an image are drawn together. verdicts: each (P,).
+    None for each where there is no pair or no resample.
+    """
+    if not len(image) or resamples < 1:
+        return [None] * len(verdicts)
+    images, row = np.unique(image, return_inverse=True)
+    sums = np.stack([np.bincount(row, weights=one) for one in (*verdicts, np.ones(len(row)))], axis=1)
+    rng = np.random.default_rng(seed)
+    drawn = np.concatenate([counts @ sums for counts in drawn_counts(rng, resamples, len(images), len(images))])
+    return [_interval([one]) for one in (drawn[:, :-1] / drawn[:, -1:]).T]
+
+
 def drawn_counts(rng: np.random.Generator, resamples: int, images: int, pairs: int) -> Iterator[Ints]:
     """How often each image came up, in blocks of resamples, (n, images) each; `pairs` bounds a block's memory."""
     for size in _block_sizes(resamples, pairs):

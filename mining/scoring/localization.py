@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 
 from mining.errors import ScoringError
 from mining.scoring.boxes import Bools, Detections, Floats, Ints, Overlaps, TruthBoxes, overlaps
-from mining.scoring.corloc import IOU_THRESHOLD, false_positives, pairs_of
+from mining.scoring.corloc import IOU_THRESHOLD, bootstrap_means, false_positives, pairs_of
 from mining.scoring.rules import IouRule, mean_of, reaches
 
 DEFINITION = (
@@ -98,25 +98,36 @@ def right_shares(
 def localization_scores(
     truth: TruthBoxes,
     predicted: Detections,
-    ranked: ArrayLike,
+    ranked: ArrayLike | None,
     *,
     iou_threshold: float = IOU_THRESHOLD,
     rule: IouRule = "at_least",
+    found: Overlaps | None = None,
+    seed: int = 0,
+    resamples: int = 0,
 ) -> dict[str, Any]:
-    """The figures, as scores.json holds them: for each name `accuracy` and `error` in [0, 1].
+    """The figures, as scores.json holds them: for each name `accuracy`, `error` in [0, 1], and `ci95` of the error.
 
-    Takes and raises what `right_shares` does. None where the truth has no countable box.
+    ranked: None where no classes were ranked; then only gt_known_loc is told, the others are None.
+    seed, resamples: of the bootstrap over images; without resamples ci95 is None.
+    Takes and raises otherwise what `right_shares` does. None where the truth has no countable box.
     """
-    found = overlaps(truth, predicted)
-    right = right_shares(truth, predicted, ranked, iou_threshold=iou_threshold, rule=rule, found=found)
+    found = found or overlaps(truth, predicted)
+    places = np.full((int(truth.image.max(initial=-1)) + 1, 1), -1) if ranked is None else ranked
+    right = right_shares(truth, predicted, places, iou_threshold=iou_threshold, rule=rule, found=found)
     on_nothing = false_positives(found) & np.isin(predicted.image, right.image)
     images = len(right.image)
+    wrong = [1 - shares for shares in right.shares.values()]
+    intervals = bootstrap_means(right.image, wrong, seed=seed, resamples=resamples)
     return {
         "definition": DEFINITION,
         "iou_threshold": iou_threshold,
         "iou_rule": rule,
         "images": images,
-        **{name: _accuracy_and_error(shares) for name, shares in right.shares.items()},
+        **{
+            name: None if ranked is None and name != "gt_known_loc" else {**_accuracy_and_error(shares), "ci95": ci95}
+            for (name, shares), ci95 in zip(right.shares.items(), intervals, strict=True)
+        },
         "false_positives_per_image": float(on_nothing.sum() / images) if images else None,
     }
 

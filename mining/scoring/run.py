@@ -2,42 +2,63 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mining.errors import RunError
 from mining.scoring.boxes import Floats, Ints
 from mining.scoring.truth import normal_name
 
+CURVES = "curves.parquet"
+RANKINGS = "rankings.parquet"
 _BOX_COLUMNS = ["file_name", "category", "x", "y", "w", "h", "score"]
-_CORPUS_COLUMNS = ["file_name", "width", "height"]
+_CORPUS_COLUMNS = ["image_id", "file_name", "width", "height"]
 
 
 @dataclass(frozen=True)
 class RunBoxes:
     """What a run predicted, n boxes, and the N images it was asked for.
 
-    file_names: of the N images.
+    image_ids: (N,) int64, of the N images. file_names: of the same.
     sizes: (N, 2) float64 width and height in pixels; NaN where not known.
-    classes: names the model knows; None when the run has no model.json.
+    classes: names the model knows, by their ids; None when the run has no model.json.
     box_files, box_file: the file names in use, and for each box its position among them, (n,).
     box_classes, box_class: the same for class names.
     xywh: (n, 4) float64 pixels; scores: (n,) float64.
     """
 
+    image_ids: Ints
     file_names: tuple[str, ...]
     sizes: Floats
-    classes: tuple[str, ...] | None
+    classes: dict[int, str] | None
     box_files: tuple[str, ...]
     box_file: Ints
     box_classes: tuple[str, ...]
     box_class: Ints
     xywh: Floats
     scores: Floats
+
+
+@dataclass(frozen=True)
+class CurveBlock:
+    """Curves of p pairs of image and class, some of a run's.
+
+    image, category: (p,) int, positions in the truth's lists; -1 where the truth has no such image or class.
+    xyxy: (p, T, 4) float32 px of the image, half-open; zeros where there is no box. boxes: (p, T) int, how many pass.
+    otsu, entropy: (p,) float, thresholds.
+    """
+
+    image: Ints
+    category: Ints
+    xyxy: NDArray[np.float32]
+    boxes: NDArray[np.uint8]
+    otsu: Floats
+    entropy: Floats
 
 
 def read_run(run_dir: Path) -> RunBoxes:
@@ -50,6 +71,7 @@ def read_run(run_dir: Path) -> RunBoxes:
     files, file = _encoded(boxes["file_name"])
     classes, category = _encoded(boxes["category"])
     return RunBoxes(
+        image_ids=corpus["image_id"].to_numpy(),
         file_names=tuple(corpus["file_name"].to_pylist()),
         sizes=np.stack([_floats(corpus["width"]), _floats(corpus["height"])], axis=1),
         classes=_model_classes(run_dir / "model" / "model.json"),
@@ -60,6 +82,100 @@ def read_run(run_dir: Path) -> RunBoxes:
         xywh=np.stack([_floats(boxes[side]) for side in "xywh"], axis=1),
         scores=_floats(boxes["score"]),
     )
+
+
+def mined_threshold(run_dir: Path) -> float | None:
+    """The threshold that the run's boxes were cut at, as run.json has it; None where it does not tell."""
+    try:
+        return float(json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["used"]["threshold"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def ranked_classes_of(
+    run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int], images: int
+) -> Ints | None:
+    """(images, K) the classes that the run's classifier ranks first, best first; -1 for none and for unknown ones.
+
+    image_of, category_of: positions in the truth's lists by image id and category id. None where the run has no
+    rankings. Raises RunError when they cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = run_dir / RANKINGS
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path, columns=["image_id", "category_ids"])
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Delete it to score the run without it.") from error
+    rows = [image_of.get(one, -1) for one in table["image_id"].to_pylist()]
+    listed = table["category_ids"].to_pylist()
+    found = np.full((images, max(map(len, listed), default=1)), -1, np.int64)
+    for row, ids in zip(rows, listed, strict=True):
+        if row >= 0:
+            found[row, : len(ids)] = [category_of.get(one, -1) for one in ids]
+    return found
+
+
+def curve_thresholds(run_dir: Path) -> Floats | None:
+    """(T,) at which the run's curves tell boxes; None where it has no curves. Raises RunError when they are damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = run_dir / CURVES
+    if not path.is_file():
+        return None
+    try:
+        return np.array(pq.read_schema(path).metadata[b"thresholds"].decode().split(","), np.float64)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise _no_curves(path, error) from error
+
+
+def curve_blocks(run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int]) -> Iterator[CurveBlock]:
+    """The run's curves, some at a time.
+
+    image_of, category_of: positions in the truth's lists by image id and category id; of others the curves are left
+    out. Raises RunError when curves.parquet cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = run_dir / CURVES
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield _curve_block(file.read_row_group(group), image_of, category_of)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _no_curves(path, error) from error
+
+
+def _no_curves(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} cannot be read as curves ({error}). Delete it to score the run without them.")
+
+
+def _curve_block(table: Any, image_of: Mapping[int, int], category_of: Mapping[int, int]) -> CurveBlock:
+    image, category = (
+        np.array([places.get(one, -1) for one in table[name].to_pylist()], np.int64)
+        for name, places in (("image_id", image_of), ("category_id", category_of))
+    )
+    wanted = (image >= 0) & (category >= 0)
+    xyxy = _lists(table["xyxy"]).reshape(len(table), -1, 4)[wanted]
+    stretch = [_floats(table[side]) / _floats(table[f"map_{side}"]) for side in ("width", "height")]
+    return CurveBlock(
+        image[wanted],
+        category[wanted],
+        (xyxy * np.stack([*stretch, *stretch], axis=1)[wanted, None]).astype(np.float32),
+        _lists(table["boxes"])[wanted],
+        _floats(table["otsu"])[wanted],
+        _floats(table["entropy"])[wanted],
+    )
+
+
+def _lists(column: Any) -> Any:
+    """(n, length) of a column of n lists of one length."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
 def matched_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
@@ -114,11 +230,12 @@ def _floats(column: Any) -> Floats:
     return np.asarray(column.cast("float64").to_numpy(), np.float64)
 
 
-def _model_classes(path: Path) -> tuple[str, ...] | None:
+def _model_classes(path: Path) -> dict[int, str] | None:
     if not path.is_file():
         return None
     try:
-        return tuple(str(row["name"]) for row in json.loads(path.read_text(encoding="utf-8"))["classes"])
+        listed = json.loads(path.read_text(encoding="utf-8"))["classes"]
+        return {int(row["id"]): str(row["name"]) for row in listed}
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path} lists no classes with their names ({error!r}). Copy the model into the run again."

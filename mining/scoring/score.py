@@ -9,21 +9,40 @@ import numpy as np
 from mining.errors import ScoringError, did_you_mean
 from mining.files import write_json
 from mining.scoring.boxes import Detections, Floats, Ints, overlaps
+from mining.scoring.breakdown import breakdown_scores
+from mining.scoring.charts import chart_numbers
 from mining.scoring.coco import coco_scores
-from mining.scoring.corloc import baseline_scores, corloc_scores, false_positives, pairs_of
-from mining.scoring.run import RunBoxes, matched_files, matched_names, read_run
+from mining.scoring.corloc import IOU_THRESHOLD, Pairs, baseline_scores, corloc_scores, false_positives, pairs_of
+from mining.scoring.localization import localization_scores
+from mining.scoring.run import (
+    RunBoxes,
+    curve_blocks,
+    curve_thresholds,
+    matched_files,
+    matched_names,
+    mined_threshold,
+    ranked_classes_of,
+    read_run,
+)
+from mining.scoring.thresholds import threshold_scores, threshold_verdicts
 from mining.scoring.truth import Truth, read_truth
+from mining.scoring.voc import voc_scores
 
 SCORES = "scores.json"
 
 
 @dataclass(frozen=True)
 class _Match:
-    """A truth cut down to what a run can be scored on, and the run's boxes in its terms."""
+    """A truth cut down to what a run can be scored on, and the run's boxes in its terms.
+
+    image_of, category_of: positions in the truth by the run's image ids and category ids.
+    """
 
     truth: Truth
     predicted: Detections
     sizes: Floats
+    image_of: dict[int, int]
+    category_of: dict[int, int]
     notes: list[str]
 
 
@@ -43,10 +62,19 @@ def score_run(run_dir: Path, truth: Path, *, seed: int = 0, resamples: int = 100
     corloc = corloc_scores(boxes, predicted, found, match.truth.classes, seed=seed, resamples=resamples)
     if not corloc["pairs"]:
         match.notes.append("The truth has no countable box on the scored images, so CorLoc is not defined.")
+    classes = match.truth.classes
+    pairs = pairs_of(boxes, predicted, found)
+    coco = coco_scores(boxes, predicted, classes)
+    ranked = ranked_classes_of(run_dir, match.image_of, match.category_of, scored)
     return {
         "corloc": corloc,
+        "thresholds": _threshold_scores(run_dir, match, pairs, seed=seed, resamples=resamples),
+        "localization": localization_scores(boxes, predicted, ranked, found=found, seed=seed, resamples=resamples),
         "baselines": baseline_scores(boxes, match.sizes),
-        "coco": coco_scores(boxes, predicted, match.truth.classes),
+        "coco": coco,
+        "voc": voc_scores(boxes, predicted, classes),
+        "breakdown": breakdown_scores(boxes, predicted, found, coco, classes, images=scored),
+        "charts": chart_numbers(boxes, predicted, found, pairs, match.sizes),
         "false_positives_per_image": float(false_positives(found).sum() / scored),
         "boxes": len(predicted),
         "boxes_left_out": len(run.scores) - len(predicted),
@@ -54,6 +82,21 @@ def score_run(run_dir: Path, truth: Path, *, seed: int = 0, resamples: int = 100
         "truth": {"file": whole.file, "sha256": whole.sha256},
         "notes": match.notes,
     }
+
+
+def _threshold_scores(
+    run_dir: Path, match: _Match, pairs: Pairs, *, seed: int, resamples: int
+) -> dict[str, Any] | None:
+    grid = curve_thresholds(run_dir)
+    if grid is None:
+        match.notes.append("The run has no curves.parquet, so nothing can be said on other thresholds.")
+        return None
+    truth = match.truth
+    verdicts = threshold_verdicts(truth.boxes, grid, curve_blocks(run_dir, match.image_of, match.category_of))
+    mined = pairs.best_iou >= IOU_THRESHOLD
+    return threshold_scores(
+        verdicts, mined, truth.classes, mined_at=mined_threshold(run_dir), seed=seed, resamples=resamples
+    )
 
 
 def best_iou_of_pairs(run_dir: Path, truth: Path) -> list[tuple[str, str, float]]:
@@ -98,7 +141,12 @@ def _match(whole: Truth, run: RunBoxes, run_dir: Path) -> _Match:
     predicted, box_notes = _predicted(truth, run, corpus_row)
     first = _image_notes(len(whole.file_names), len(run.file_names), len(images))
     size_notes = _size_notes(truth, corpus_sizes, sizes)
-    return _Match(truth, predicted, sizes, [*first, *whole.notes, *notes, *size_notes, *box_notes])
+    image_of = {int(one): place for place, one in enumerate(run.image_ids[corpus_row])}
+    position = {name: place for place, name in enumerate(truth.classes)}
+    category_of = {one: position[name] for one, name in (run.classes or {}).items() if name in position}
+    return _Match(
+        truth, predicted, sizes, image_of, category_of, [*first, *whole.notes, *notes, *size_notes, *box_notes]
+    )
 
 
 def _no_image_shared(whole: Truth, run: RunBoxes, run_dir: Path) -> str:
@@ -114,7 +162,7 @@ def _shared_classes(whole: Truth, run: RunBoxes) -> tuple[Ints, list[str]]:
 
     Raises ScoringError when there are none.
     """
-    names = run.box_classes if run.classes is None else run.classes
+    names = run.box_classes if run.classes is None else tuple(run.classes.values())
     known = matched_names(whole.classes, names) >= 0
     unknown = [whole.classes[i] for i in np.flatnonzero(~known)]
     if names and not known.any():

@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mining.boxes import Boxes
+from mining.compiled import compiled
 from mining.overlap import Floats, area, iou_matrix
 from mining.regions import normalised
 from mining.scoring.accuracy import AccuracyAtThresholds, checked_boxes, checked_thresholds
@@ -209,14 +209,7 @@ def _first_over_ranges(ranks: Floats, lowest: Ints, highest: Ints, count: int) -
 # --- within, compiled ------------------------------------------------------------------------------------------------
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return njit(function, cache=True, nogil=True)
-    except RuntimeError:  # a read-only installation and no home: nowhere to keep what was compiled
-        return njit(function, nogil=True)
-
-
-@_compiled
+@compiled
 def _pixels_by_falling_level(level: Any, thresholds: Any) -> Any:
     """The pixels that reach a threshold, by the highest one they reach, falling, then by place.
 
@@ -247,7 +240,7 @@ def _pixels_by_falling_level(level: Any, thresholds: Any) -> Any:
     return pixels, ends
 
 
-@_compiled
+@compiled
 def _thresholds_up_to(value: Any, thresholds: Any, up_to: Any) -> Any:
     """How many thresholds are at most the value; behind them stands infinity."""
     cell = int(value * np.float32(_CELLS))
@@ -261,7 +254,7 @@ def _thresholds_up_to(value: Any, thresholds: Any, up_to: Any) -> Any:
     return fewest + (thresholds[fewest] <= value)
 
 
-@_compiled
+@compiled
 def _thresholds_up_to_cells(thresholds: Any) -> Any:
     """How many thresholds are at most k / _CELLS, for k from 0 to _CELLS, and how many there are."""
     counts = np.full(_CELLS + 2, len(thresholds), np.int32)
@@ -273,7 +266,7 @@ def _thresholds_up_to_cells(thresholds: Any) -> Any:
     return counts
 
 
-@_compiled
+@compiled
 def _swept(pixels: Any, ends: Any, height: int, width: int, min_area_px: int) -> Any:
     """(n,) _REGION, what regions became as the pixels were added threshold by threshold, the highest first."""
     stride = np.uintp(width + 2)
@@ -317,7 +310,7 @@ def _swept(pixels: Any, ends: Any, height: int, width: int, min_area_px: int) ->
     return states[:written]
 
 
-@_compiled
+@compiled
 def _around(region_of: Any, place: Any, stride: Any) -> Any:
     above, below = place - stride, place + stride
     return (
@@ -327,7 +320,7 @@ def _around(region_of: Any, place: Any, stride: Any) -> Any:
     )  # fmt: skip
 
 
-@_compiled
+@compiled
 def _begin(new: Any, itself: Any) -> None:
     new.parent, new.area_px, new.total, new.peak = itself, 0, 0.0, 0.0
     new.x0 = new.y0 = np.uint32(0xFFFFFFFF)
@@ -335,7 +328,7 @@ def _begin(new: Any, itself: Any) -> None:
     new.lowest, new.state, new.changed_at = 0, _NO_REGION, _NO_REGION
 
 
-@_compiled
+@compiled
 def _add(region: Any, x: Any, y: Any, value: Any) -> None:
     # asked rather than assigned: a pixel seldom moves a side, and writing takes longer
     if x < region.x0:
@@ -352,7 +345,7 @@ def _add(region: Any, x: Any, y: Any, value: Any) -> None:
     region.total += value
 
 
-@_compiled
+@compiled
 def _join_all(regions: Any, near: Any, root: Any, states: Any, threshold: int) -> None:
     """Make the regions in `near` a part of the region `root`."""
     for other in near:
@@ -363,7 +356,7 @@ def _join_all(regions: Any, near: Any, root: Any, states: Any, threshold: int) -
                 _join(regions[root], regions[leaf], root)
 
 
-@_compiled
+@compiled
 def _root(regions: Any, region: Any) -> Any:
     while regions[region].parent != region:
         regions[region].parent = regions[regions[region].parent].parent
@@ -371,7 +364,7 @@ def _root(regions: Any, region: Any) -> Any:
     return region
 
 
-@_compiled
+@compiled
 def _join(whole: Any, part: Any, root: Any) -> None:
     part.parent = root
     whole.x0, whole.y0 = min(whole.x0, part.x0), min(whole.y0, part.y0)
@@ -381,14 +374,14 @@ def _join(whole: Any, part: Any, root: Any) -> None:
     whole.total += part.total
 
 
-@_compiled
+@compiled
 def _end_state(region: Any, states: Any, threshold: int) -> None:
     if region.state != _NO_REGION:
         states[region.state].lowest = threshold + 1
         region.state = _NO_REGION
 
 
-@_compiled
+@compiled
 def _highest_over_ranges(values: Any, lowest: Any, highest: Any, count: int) -> Any:
     """(count,) float64, at each threshold the highest of the values (n,) whose range holds it; -1 where none does.
 

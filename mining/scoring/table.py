@@ -10,9 +10,29 @@ _CORLOC = (
     ("any_box", "Any box", "pairs for which any predicted box, not only the best-scored, reaches IoU 0.5"),
     ("instance_recall", "Instance recall", "true boxes that some predicted box covers at IoU 0.5"),
 )
+_THRESHOLDS = (
+    ("mined", "Threshold as mined", "CorLoc of the run's own boxes"),
+    ("chosen", "Threshold chosen", "cross-validated: what to expect of this threshold on new images like these"),
+    ("per_class", "Threshold a class", "cross-validated too, shrunk toward the common one; scores.json has them"),
+    ("oracle", "Threshold oracle", "best on these very pairs: it has seen the answers, and is an upper bound"),
+    ("otsu", "Threshold of Otsu", "one a map, told by its grey levels without any truth"),
+    ("stability", "Threshold stability", "one a map, where its box changes least, without any truth"),
+    ("entropy", "Threshold entropy", "one a map, told by its grey levels (Kapur), without any truth"),
+)
 _BASELINES = (
     ("whole_image", "Baseline: whole image", "CorLoc of one box as large as the image"),
     ("centred_half_area", "Baseline: centred box", "CorLoc of a centred box of half the image's area"),
+)
+_LOCALIZATION = (
+    ("gt_known_loc", "GT-known error", "images: the class is given, and its best-scored box misses (ILSVRC's rule)"),
+    ("top1_loc", "Top-1 loc. error", "images: the class ranked first is wrong, or its box misses"),
+    ("top5_loc", "Top-5 loc. error", "images: no class of the first five is right with its box"),
+    ("top1_cls", "Top-1 class. error", "images: the class ranked first is wrong"),
+    ("top5_cls", "Top-5 class. error", "images: none of the first five is right"),
+)
+_VOC = (
+    ("AP_11_point", "VOC AP, 11 points", "as PASCAL VOC 2007 counted, at IoU 0.5, mean over classes"),
+    ("AP_all_point", "VOC AP", "as PASCAL VOC counts since 2010, at IoU 0.5, mean over classes"),
 )
 _COCO = (
     ("AP", "AP", "COCO average precision, mean over IoU 0.50 to 0.95"),
@@ -35,9 +55,33 @@ def table_rows(scores: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("Boxes", f"{scores['boxes']:,}", f"predicted and scored; {scores['boxes_left_out']:,} left out"),
         ("Images", f"{images['scored']:,}", f"scored, of {images['truth']:,} in the truth {scores['truth']['file']}"),
     ]
-    parts = ((_CORLOC, "corloc"), (_BASELINES, "baselines"), (_COCO, "coco"))
+    parts = ((_CORLOC, "corloc"), (_BASELINES, "baselines"), (_VOC, "voc"), (_COCO, "coco"))
     shares = {part: _shares(rows, scores[part]) for rows, part in parts}
-    return [*head, *shares["corloc"], *middle, *shares["baselines"], *shares["coco"], *tail]
+    return [
+        *head,
+        *shares["corloc"],
+        *middle,
+        *_threshold_rows(scores["thresholds"]),
+        *shares["baselines"],
+        *shares["coco"],
+        *tail,
+    ]
+
+
+def _threshold_rows(thresholds: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    if thresholds is None:
+        return []
+    return [(name, _at_threshold(thresholds[key]), meaning) for key, name, meaning in _THRESHOLDS]
+
+
+def _at_threshold(way: dict[str, Any]) -> str:
+    at = f" at {way['threshold']:g}" if way.get("threshold") is not None else ""
+    return _percent(way["corloc"]) + at + _interval(way["ci95"])
+
+
+def _error_rows(localization: dict[str, Any]) -> list[tuple[str, str, str]]:
+    told = [(localization[key], name, meaning) for key, name, meaning in _LOCALIZATION if localization[key]]
+    return [(name, _percent(one["error"]) + _interval(one["ci95"]), meaning) for one, name, meaning in told]
 
 
 def _shares(rows: Sequence[tuple[str, str, str]], values: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import signal
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -268,20 +268,18 @@ def test_a_disk_that_takes_no_more_in_the_middle(
     command = mining(photos, model, tmp_path / "run", "--shard-size", "2")
     write_part, written = engine.write_part, []
 
-    def then_full(path: Path, outcomes: list[object]) -> None:
+    def then_full(path: Path, outcomes: list[object], curves: Path) -> None:
         written.append(path.name)
-        if len(written) == 2:
-            with files_no_larger_than(512):
-                write_part(path, outcomes)
-        else:
-            write_part(path, outcomes)
+        with files_no_larger_than(512) if len(written) == 2 else nullcontext():
+            write_part(path, outcomes, curves)
 
     monkeypatch.setattr(engine, "write_part", then_full)
     assert terminal(*command) == STOPPED
-    assert "part-00001.parquet: the file would be too large" in terminal.said
+    assert "curves-00001.parquet: the file would be too large" in terminal.said
     assert terminal("status", tmp_path / "run") == DONE
     assert "stopped, 2 of 5 images done" in terminal.said
-    assert [path.name for path in (tmp_path / "run" / "parts").iterdir()] == ["part-00000.parquet"]
+    left = {path.name for path in (tmp_path / "run" / "parts").iterdir()}
+    assert left == {"part-00000.parquet", "curves-00000.parquet"}
     assert terminal(*command) == DONE
     assert written == ["part-00000.parquet", "part-00001.parquet", "part-00001.parquet", "part-00002.parquet"]
     assert terminal(*mining(photos, model, tmp_path / "plain", "--shard-size", "2")) == DONE

@@ -1,14 +1,18 @@
 """A small run directory and its truth, both written from a few lines."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from mining.annotations.schema import CURVE_SCHEMA, CURVE_THRESHOLDS
+from mining.curves import Curve, curve_row
 
 SIZE = 100
 
@@ -27,6 +31,7 @@ class World:
     model_classes: list[str] | None = field(default_factory=lambda: ["cat", "dog"])
     truth: list[tuple[str, str, Sequence[float], dict[str, Any]]] = field(default_factory=list)
     predicted: list[tuple[str, str, Sequence[float], float]] = field(default_factory=list)
+    curves: list[tuple[str, str, Callable[[float], Sequence[int] | None]]] = field(default_factory=list)
 
     @property
     def run(self) -> Path:
@@ -54,9 +59,12 @@ class World:
         self.run.mkdir(exist_ok=True)
         names = self.images if self.corpus is None else self.corpus
         sizes = pa.array([SIZE] * len(names), pa.int32())
-        table = {"file_name": pa.array(names, pa.string()), "width": sizes, "height": sizes}
+        ids = pa.array([100 + place for place in range(len(names))], pa.int64())
+        table = {"image_id": ids, "file_name": pa.array(names, pa.string()), "width": sizes, "height": sizes}
         pq.write_table(pa.table(table), self.run / "corpus.parquet")
         pq.write_table(self._annotations(), self.run / "annotations.parquet")
+        if self.curves:
+            pq.write_table(self._curves(names), self.run / "curves.parquet")
         if self.model_classes is not None:
             (self.run / "model").mkdir(exist_ok=True)
             listing = {"classes": [{"id": i, "name": name} for i, name in enumerate(self.model_classes)]}
@@ -74,6 +82,19 @@ class World:
                 "score": pa.array([score for *_, score in self.predicted], pa.float32()),
             }
         )
+
+    def _curves(self, names: list[str]) -> pa.Table:
+        """On maps of half the image's size."""
+        rows = []
+        for name, category, box_at in self.curves:
+            boxes = [box_at(threshold) or (0, 0, 0, 0) for threshold in CURVE_THRESHOLDS]
+            corners = [(x // 2, y // 2, (x + w) // 2, (y + h) // 2) for x, y, w, h in boxes]
+            curve = Curve(
+                (SIZE // 2, SIZE // 2), np.array(corners), np.array([any(box) for box in boxes]) * 1, 0.5, 0.3
+            )
+            image, number = 100 + names.index(name), (self.model_classes or []).index(category)
+            rows.append(curve_row(curve, image_id=image, category_id=number, width=SIZE, height=SIZE))
+        return pa.Table.from_pylist(rows, schema=CURVE_SCHEMA)
 
 
 @pytest.fixture

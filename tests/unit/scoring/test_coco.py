@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.cocoeval import Params
 
 from mining.scoring import Detections, TruthBoxes, coco_scores
-from mining.scoring.coco import NUMBERS
+from mining.scoring.coco import AREAS, IOU_THRESHOLDS, MOST_AN_IMAGE, NUMBERS, RECALLS
+from tests.unit.scoring.pycocotools_reference import reference_scores
 
 BOX, FAR = (0, 0, 40, 40), (200, 200, 40, 40)
 
@@ -68,3 +72,50 @@ def test_the_area_that_the_truth_tells_decides_its_size() -> None:
 def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     coco_scores(boxes([(0, 0, BOX)]), found([(0, 0, BOX, 0.9)]), ["a"])
     assert capsys.readouterr().out == ""
+
+
+# --- against pycocotools ---------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 100_000), grid=st.booleans(), told_area=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_numbers_are_those_of_pycocotools_to_the_bit(seed: int, grid: bool, told_area: bool) -> None:
+    rng = np.random.default_rng(seed)
+    predictions, true_boxes = rng.integers(0, 150), rng.integers(0, 60)
+
+    def drawn(count: int) -> np.ndarray:
+        xywh = np.concatenate([rng.integers(0, 60, (count, 2)), rng.integers(1, 120, (count, 2))], axis=1)
+        return xywh + (0.0 if grid else rng.random((count, 4)))
+
+    truth = TruthBoxes(
+        rng.integers(0, 4, true_boxes), rng.integers(0, 3, true_boxes), drawn(true_boxes),
+        is_ignored=rng.random(true_boxes) < 0.2, is_crowd=rng.random(true_boxes) < 0.15,
+        area=rng.uniform(10, 20_000, true_boxes) if told_area else np.empty(0),
+    )  # fmt: skip
+    xywh = drawn(predictions)
+    if true_boxes:
+        near = predictions // 2
+        xywh[:near] = truth.xywh[rng.integers(0, true_boxes, near)] + rng.integers(-5, 6, (near, 4))
+        xywh[:, 2:] = np.maximum(xywh[:, 2:], 1)
+    image, category = rng.integers(0, 4, predictions), rng.integers(0, 3, predictions)
+    predicted = Detections(image, category, xywh, np.round(rng.random(predictions), 1))
+    assert coco_scores(truth, predicted, "abc") == reference_scores(truth, predicted, "abc")
+
+
+def test_beyond_a_hundred_boxes_an_image_and_class_none_counts() -> None:
+    rng = np.random.default_rng(4)
+    truth = boxes([(0, 0, (x, 0, 10, 10)) for x in range(0, 1500, 10)])
+    predicted = found(
+        [(0, 0, (x, 0, 10, 10), score) for x, score in zip(range(0, 1500, 10), rng.random(150), strict=True)]
+    )
+    scores = coco_scores(truth, predicted, ["a"])
+    assert scores == reference_scores(truth, predicted, ["a"])
+    assert scores["AR100"] == pytest.approx(100 / 150)
+
+
+def test_thresholds_recalls_and_areas_are_those_of_pycocotools() -> None:
+    params = Params(iouType="bbox")
+    assert IOU_THRESHOLDS.tolist() == params.iouThrs.tolist()
+    assert RECALLS.tolist() == params.recThrs.tolist()
+    assert [list(area) for area in AREAS.values()] == params.areaRng
+    assert max(params.maxDets) == MOST_AN_IMAGE

@@ -49,8 +49,8 @@ def test_any_true_box_of_the_class_will_do() -> None:
 def test_errors_are_what_is_left() -> None:
     truth = truth_of((0, 0, BOX), (1, 0, BOX), (2, 1, BOX))
     found = localization_scores(truth, best_first((0, 0, BOX)), [[0, 1]] * 3)
-    assert found["gt_known_loc"] == {"accuracy": pytest.approx(1 / 3), "error": pytest.approx(2 / 3)}
-    assert found["top1_cls"] == {"accuracy": pytest.approx(2 / 3), "error": pytest.approx(1 / 3)}
+    assert found["gt_known_loc"] == {"accuracy": pytest.approx(1 / 3), "error": pytest.approx(2 / 3), "ci95": None}
+    assert found["top1_cls"] == {"accuracy": pytest.approx(2 / 3), "error": pytest.approx(1 / 3), "ci95": None}
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("at_least", 1), ("above", 0)])
@@ -134,7 +134,7 @@ def test_no_prediction_scores_0() -> None:
 @pytest.mark.parametrize("truth", [truth_of(), truth_of((0, 0, BOX), ignored=(0,))])
 def test_a_truth_without_countable_boxes_has_no_figure(truth: TruthBoxes) -> None:
     found = localization_scores(truth, best_first((0, 0, BOX)), [[0]])
-    assert [found[name] for name in FIGURES] == [{"accuracy": None, "error": None}] * 5
+    assert [found[name] for name in FIGURES] == [{"accuracy": None, "error": None, "ci95": None}] * 5
     assert (found["images"], found["false_positives_per_image"]) == (0, None)
 
 
