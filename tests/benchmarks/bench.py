@@ -33,6 +33,7 @@ from mining.localizers.base import Localizer
 from mining.models import load_model
 from mining.parts import write_part
 from mining.regions import boxes_from_map
+from mining.scoring import Detections, TruthBoxes, coco_scores
 from mining.scoring.accuracy import AccuracyAtThresholds
 from mining.scoring.sweep import RegionAccuracy
 from mining.scoring.wsoleval import (
@@ -46,6 +47,7 @@ from mining.scoring.wsoleval import (
     threshold_grid,
 )
 from mining.synthetic import generate
+from tests.unit.scoring.pycocotools_reference import reference_scores
 
 ROOT = Path(__file__).parents[2]
 ORACLES = Path(os.environ.get("BOXMINE_ORACLES", ROOT.parent / "shared" / "oracles"))
@@ -282,11 +284,83 @@ count = write_coco_json(folder / "a.json", corpus=folder / "corpus.parquet", ann
                         categories=[{"id": 1, "name": "dog"}], info={})
 assert count == 1000000
 """
+SCORE = """
+import json, sys, time
+from pathlib import Path
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from mining.annotations.schema import CURVE_SCHEMA, CURVE_THRESHOLDS
+from mining.scoring import score_run
+run, images, boxes, classes = Path(sys.argv[1]), 200000, 1000000, 20
+random = np.random.default_rng(0)
+names = [f"{i // 1000:03d}/{i:07d}.jpg" for i in range(images)]
+labels = [f"class {i}" for i in range(classes)]
+side = {"width": pa.array([640] * images, pa.int32()), "height": pa.array([480] * images, pa.int32())}
+pq.write_table(pa.table({"image_id": np.arange(images), "file_name": names, **side}), run / "corpus.parquet")
+(run / "model").mkdir()
+(run / "model" / "model.json").write_text(
+    json.dumps({"classes": [{"id": i, "name": name} for i, name in enumerate(labels)]}))
+def drawn(count):
+    wh = random.uniform(20, 300, (count, 2))
+    return np.concatenate([random.random((count, 2)) * ([640, 480] - wh), wh], axis=1).round(1)
+true_image, true_class, true_box = random.integers(images, size=boxes // 2), random.integers(
+    classes, size=boxes // 2), drawn(boxes // 2)
+rows = zip(true_image.tolist(), true_class.tolist(), true_box.tolist())
+(run / "truth.json").write_text(json.dumps({
+    "images": [{"id": i, "file_name": name, "width": 640, "height": 480} for i, name in enumerate(names)],
+    "annotations": [{"id": i, "image_id": image, "category_id": one, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+                    for i, (image, one, box) in enumerate(rows, start=1)],
+    "categories": [{"id": i, "name": name} for i, name in enumerate(labels)]}))
+near = random.integers(boxes // 2, size=boxes)
+near = near[np.argsort(true_image[near], kind="stable")]
+image, category = true_image[near], true_class[near]
+box = np.maximum(true_box[near] + random.normal(0, 30, (boxes, 4)), [0, 0, 1, 1]).astype(np.float32)
+columns = {name: box[:, i] for i, name in enumerate("xywh")}
+pq.write_table(pa.table({"file_name": np.array(names)[image], "category": np.array(labels)[category], **columns,
+                         "score": random.random(boxes).astype(np.float32)}), run / "annotations.parquet")
+pairs, first = np.unique(image * classes + category, return_index=True)
+corners = np.clip(np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], axis=1)[first], 0, 640).astype(np.uint16)
+with pq.ParquetWriter(run / "curves.parquet", CURVE_SCHEMA, compression="zstd") as writer:
+    for start in range(0, len(pairs), 1000):
+        some, steps = pairs[start:start + 1000], len(CURVE_THRESHOLDS)
+        shrinking = corners[start:start + 1000, None] * np.linspace(1.3, 0.7, steps)[:, None]
+        values = {"image_id": some // classes, "category_id": some % classes, "width": [640] * len(some),
+                  "height": [480] * len(some), "map_width": [640] * len(some), "map_height": [480] * len(some),
+                  "otsu": [0.4] * len(some), "entropy": [0.5] * len(some)}
+        lists = {"xyxy": shrinking.astype(np.uint16).ravel(), "boxes": np.ones(len(some) * steps, np.uint8)}
+        arrays = [pa.FixedSizeListArray.from_arrays(lists[f.name], f.type.list_size) if f.name in lists
+                  else pa.array(values[f.name], f.type) for f in CURVE_SCHEMA]
+        writer.write_table(pa.Table.from_arrays(arrays, schema=CURVE_SCHEMA))
+del true_image, true_class, true_box, rows, near, image, category, box, columns, pairs, first, corners, arrays, lists
+Path("/proc/self/clear_refs").write_text("5")  # memory so far was the preparation's
+started = time.perf_counter()
+scores = score_run(run, run / "truth.json")
+assert scores["boxes"] == boxes and scores["thresholds"]
+"""
 # VmHWM, because a process inherits the ru_maxrss of the one that started it
 TELL = """
 seconds = time.perf_counter() - started
 print(seconds, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)
 """
+
+
+def coco_speedup() -> Figure:
+    """COCO's numbers of 20,000 boxes: the time that pycocotools takes over ours."""
+    random = np.random.default_rng(0)
+
+    def drawn(count: int) -> np.ndarray:
+        return np.concatenate([random.uniform(0, 300, (count, 2)), random.uniform(20, 300, (count, 2))], axis=1)
+
+    truth = TruthBoxes(random.integers(0, 4000, 10_000), random.integers(0, 20, 10_000), drawn(10_000))
+    near = random.integers(0, 10_000, 20_000)
+    xywh = np.maximum(truth.xywh[near] + random.normal(0, 30, (20_000, 4)), [0, 0, 1, 1])
+    predicted = Detections(truth.image[near], truth.category[near], xywh, random.random(20_000))
+    names = [str(number) for number in range(20)]
+    ratio, slow, fast = in_turns(
+        lambda: reference_scores(truth, predicted, names), lambda: coco_scores(truth, predicted, names)
+    )
+    identical = reference_scores(truth, predicted, names) == coco_scores(truth, predicted, names)
+    said = "numbers identical" if identical else "numbers differ MISSED"
+    return Figure(ratio, 10, "times", f"{1000 * fast:.0f} ms, pycocotools {1000 * slow:.0f}; {said}", True)
 
 
 def apart(program: str, seconds: float, megabytes: float) -> Figure:
@@ -311,6 +385,8 @@ BENCHES: dict[str, Callable[[], Figure | None]] = {
     "sweep_native_speedup": lambda: sweep_speedup(RegionAccuracy, 15),
     "plan_1m": lambda: apart(SCAN, 30, 500),
     "write_1m": lambda: apart(WRITE, 5, 400),
+    "score_1m": lambda: apart(SCORE, 60, 2000),
+    "coco_speedup": coco_speedup,
 }
 
 
