@@ -30,7 +30,7 @@ _RECALLED = (("all", 1), ("all", 10), *((area, MOST_AN_IMAGE) for area in AREAS)
 
 
 @dataclass(frozen=True)
-class _Matches:
+class Matches:
     """n predictions by class, then image, then falling score, and what becomes of each at every IoU and area.
 
     category, rank: (n,) class and place in its image and class. scores: (n,).
@@ -57,15 +57,15 @@ def coco_scores(truth: TruthBoxes, predicted: Detections, classes: Sequence[str]
     used = [int(category) for category in np.unique(truth.category)]
     if not used:
         return {**dict.fromkeys(NUMBERS), "per_class_AP50": {}}
-    matches = _matches(truth, predicted)
+    matches = matches_of(truth, predicted)
     # classes last, as pycocotools has them: the order of a sum shows in its last bit
-    precision = {area: np.stack([_precision(matches, one, area) for one in used], axis=-1) for area in AREAS}
+    precision = {area: np.stack([precision_of(matches, one, area) for one in used], axis=-1) for area in AREAS}
     half = precision["all"][0]
     numbers = [
         _mean_found(one)
         for one in (
             precision["all"], half, precision["all"][5], precision["small"], precision["medium"], precision["large"],
-            *(np.stack([_recall(matches, one, area, most) for one in used], axis=-1) for area, most in _RECALLED),
+            *(np.stack([recall_of(matches, one, area, most) for one in used], axis=-1) for area, most in _RECALLED),
         )
     ]  # fmt: skip
     per_class = {classes[category]: _mean_found(half[:, place]) for place, category in enumerate(used)}
@@ -78,7 +78,8 @@ def coco_scores(truth: TruthBoxes, predicted: Detections, classes: Sequence[str]
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def _matches(truth: TruthBoxes, predicted: Detections) -> _Matches:
+def matches_of(truth: TruthBoxes, predicted: Detections) -> Matches:
+    """Which predictions have a true box at every IoU, for every range of areas."""
     images = 1 + max(int(truth.image.max(initial=0)), int(predicted.image.max(initial=0)))
     classes = class_count(truth, predicted)
     code = pair_codes(predicted.category, predicted.image, images)
@@ -100,7 +101,7 @@ def _matches(truth: TruthBoxes, predicted: Detections) -> _Matches:
     )  # fmt: skip
     of_class = truth.category[true_order]
     objects = np.stack([np.bincount(of_class[~one], minlength=classes) for one in ignored])
-    return _Matches(predicted.category[order], rank, predicted.scores[order], matched, is_ignored, objects)
+    return Matches(predicted.category[order], rank, predicted.scores[order], matched, is_ignored, objects)
 
 
 def _rank(code: Ints) -> Ints:
@@ -128,7 +129,7 @@ def _matched(
         overlap = np.empty((end - start, total))
         for d in range(end - start):
             for g in range(total):
-                overlap[d, g] = _overlap(xywh[start + d], true_xywh[true_start + g], is_crowd[true_start + g])
+                overlap[d, g] = overlap_of(xywh[start + d], true_xywh[true_start + g], is_crowd[true_start + g])
         order = np.empty(total, np.int64)
         taken = np.empty(total, np.bool_)
         for area in range(areas):
@@ -159,7 +160,7 @@ def _matched(
 
 
 @compiled
-def _overlap(box: Any, true_box: Any, is_crowd: Any) -> Any:
+def overlap_of(box: Any, true_box: Any, is_crowd: Any) -> Any:
     """IoU; of a crowd the share of the box inside it."""
     width = min(box[2] + box[0], true_box[2] + true_box[0]) - max(box[0], true_box[0])
     if width <= 0:
@@ -174,17 +175,17 @@ def _overlap(box: Any, true_box: Any, is_crowd: Any) -> Any:
 # --- accumulation ----------------------------------------------------------------------------------------------------
 
 
-def _precision(matches: _Matches, category: int, area: str) -> Floats:
-    """(T, R) the best precision at each recall; -1 where there is no object."""
+def precision_of(matches: Matches, category: int, area: str, most: int = MOST_AN_IMAGE) -> Floats:
+    """(T, R) the best precision at each recall, of at most so many boxes an image; -1 where there is no object."""
     table = np.full((len(IOU_THRESHOLDS), len(RECALLS)), -1.0)
-    for t, (right, wrong, objects) in enumerate(_counts(matches, category, area, MOST_AN_IMAGE)):
+    for t, (right, wrong, objects) in enumerate(_counts(matches, category, area, most)):
         precision = right / (wrong + right + np.spacing(1))
         best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
         table[t] = best[np.searchsorted(right / objects, RECALLS, "left")]
     return table
 
 
-def _recall(matches: _Matches, category: int, area: str, most: int) -> Floats:
+def recall_of(matches: Matches, category: int, area: str, most: int) -> Floats:
     """(T,) the share of objects found by at most so many boxes an image; -1 where there is no object."""
     found = np.full(len(IOU_THRESHOLDS), -1.0)
     for t, (right, _, objects) in enumerate(_counts(matches, category, area, most)):
@@ -192,7 +193,7 @@ def _recall(matches: _Matches, category: int, area: str, most: int) -> Floats:
     return found
 
 
-def _counts(matches: _Matches, category: int, area: str, most: int) -> Iterator[tuple[Floats, Floats, int]]:
+def _counts(matches: Matches, category: int, area: str, most: int) -> Iterator[tuple[Floats, Floats, int]]:
     """For each IoU how many are right and wrong after each prediction, surest first, and the objects to be found.
 
     Nothing where there are none.

@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 from mining.scoring import Detections, Truth, TruthBoxes, coco_scores, read_truth
-from mining.scoring.coco import NUMBERS
+from mining.scoring.coco import (
+    AREAS,
+    IOU_THRESHOLDS,
+    NUMBERS,
+    RECALLS,
+    matches_of,
+    overlap_of,
+    precision_of,
+    recall_of,
+)
 from mining.scoring.one_added import sides_one_longer
 from mining.scoring.voc import Curve, Verdicts, curves_of, verdicts, voc_scores
 
@@ -62,6 +71,40 @@ def test_ap50_of_each_class_is_the_peers(folder: Path, truth: Truth, detections:
     ours = coco_scores(truth.boxes, detections, truth.classes)["per_class_AP50"]
     ids = {c["name"]: str(c["id"]) for c in json.loads((folder / "gt.json").read_text())["categories"]}
     assert ours == {name: pytest.approx(peer["per_category"][ids[name]]["AP50"], abs=1e-9) for name in ids}
+
+
+def test_without_classes_the_twelve_numbers_are_the_peers(truth: Truth, detections: Detections, peer: dict) -> None:
+    boxes = replace(truth.boxes, category=0 * truth.boxes.category)
+    ours = coco_scores(boxes, replace(detections, category=0 * detections.category), ["any"])
+    expected = peer["class_agnostic_useCats0"]
+    assert [ours[name] for name in NUMBERS] == pytest.approx([expected[name] for name in NUMBERS], abs=1e-9)
+
+
+def test_precision_and_recall_are_the_peers_at_every_threshold(
+    folder: Path, truth: Truth, detections: Detections
+) -> None:
+    peer = np.load(folder / "cocoeval_arrays.npz")
+    listed = sorted((c["id"], c["name"]) for c in json.loads((folder / "gt.json").read_text())["categories"])
+    found, most = matches_of(truth.boxes, detections), (1, 10, 100)
+    assert IOU_THRESHOLDS.tolist() == peer["iou_thrs"].tolist()
+    assert RECALLS.tolist() == peer["rec_thrs"].tolist()
+    for k, (_, name) in enumerate(listed):
+        category = truth.classes.index(name)
+        for m, boxes in enumerate(most):
+            ours = precision_of(found, category, "all", boxes)
+            np.testing.assert_allclose(ours, peer["precision"][:, :, k, m], rtol=0, atol=1e-12)
+            for a, area in enumerate(AREAS):
+                recall = recall_of(found, category, area, boxes)
+                np.testing.assert_allclose(recall, peer["recall"][:, k, a, m], rtol=0, atol=1e-12)
+
+
+def test_the_overlap_of_each_two_boxes_is_the_peers(folder: Path) -> None:
+    peer = np.load(folder / "mask_iou.npz")
+    ours = [
+        [overlap_of(box, true_box, crowd) for true_box, crowd in zip(peer["gt_xywh"], peer["iscrowd"], strict=True)]
+        for box in peer["dt_xywh"]
+    ]
+    np.testing.assert_allclose(ours, peer["iou_dt_by_gt"], rtol=0, atol=1e-15)
 
 
 # --- VOC -------------------------------------------------------------------------------------------------------------
