@@ -1,5 +1,6 @@
 """The report page of a finished run: one file that works from disk, with no network and no script."""
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mining.audit import words
 from mining.audit.charts import baseline_bars, class_bars, histogram
 from mining.audit.choosing import Pair, chosen_pairs
 from mining.audit.pictures import Painter
+from mining.audit.plots import draw_plots
 from mining.audit.survey import Survey, survey_of
 from mining.audit.truths import TruthIndex, open_truth, read_scores, scored_truth
 from mining.cards import read_card
@@ -20,7 +22,7 @@ _KINDS_A_CLASS = 3
 
 
 def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3, max_classes: int = 20) -> Path:
-    """Write report/index.html of a finished run, whole or not at all; gives its path.
+    """Write report/index.html of a finished run, whole or not at all, and its charts beside it; gives its path.
 
     truth: COCO JSON whose boxes are drawn beside the mined ones; by default the one the run was scored against,
     where it is still found.
@@ -32,7 +34,9 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
     record = run.need_finished()
     scores = read_scores(run)
     index = open_truth(truth or scored_truth(scores, record["config"]), run)
-    page = _rendered(**_content(run, record, scores, index, per_class=per_class, max_classes=max_classes))
+    page = _rendered(
+        plots=_plots(run, scores), **_content(run, record, scores, index, per_class=per_class, max_classes=max_classes)
+    )
     with whole_file(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return run.report
@@ -66,6 +70,19 @@ def _content(
         "class_bars": class_bars(survey.classes()),
         **_gallery(run, survey, truth, per_class=per_class, max_classes=max_classes),
     }
+
+
+def _plots(run: RunDirectory, scores: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Draw the charts beside the page; gives each as a data URI, with its words."""
+    if scores is None:
+        return []
+    folder = run.report.parent / "charts"
+    told = draw_plots(scores, folder)
+    return [(f"data:image/svg+xml;base64,{_base64(folder / f'{name}.svg')}", words) for name, words in told.items()]
+
+
+def _base64(path: Path) -> str:
+    return b64encode(path.read_bytes()).decode("ascii")
 
 
 def _gallery(

@@ -87,6 +87,21 @@ def quarantined(run: RunDirectory, states: Mapping[str, int]) -> Pairs:
     return [] if batch is None else [(row["file_name"], row["reason"]) for row in batch.to_pylist()]
 
 
+_BREAKDOWNS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    (
+        "by_size",
+        "By size of the object: small to 32 x 32 px, medium to 96 x 96 px",
+        {"objects": "Objects", "AP": "AP", "AR": "AR", "instance_recall": "Found"},
+    ),
+    (
+        "by_instances",
+        "By the number of true boxes of the class in the image",
+        {"pairs": "Pairs", "objects": "Objects", "boxes": "Boxes", "corloc": "CorLoc", "AP50": "AP50",
+         "instance_recall": "Found"},
+    ),
+)  # fmt: skip
+
+
 def scored(scores: dict[str, Any] | None, per_class: Mapping[str, int]) -> dict[str, Any] | None:
     """What the page shows of scores.json; shares in percent."""
     if scores is None:
@@ -95,7 +110,25 @@ def scored(scores: dict[str, Any] | None, per_class: Mapping[str, int]) -> dict[
         "rows": table_rows(scores),
         **{name: scores[name] for name in ("corloc", "truth", "images", "notes")},
         "per_class": _class_rows(scores, per_class),
+        "tables": _tables(scores.get("breakdown")),
     }
+
+
+def _tables(breakdown: dict[str, Any] | None) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """Title, column names and rows of what breaks the scores down; shares in percent."""
+    if breakdown is None:
+        return []
+    tables = []
+    for key, title, columns in _BREAKDOWNS:
+        rows = [(name, [_cell(row[column]) for column in columns]) for name, row in breakdown[key].items()]
+        tables.append((title, list(columns.values()), rows))
+    return tables
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %"
 
 
 def _class_rows(scores: dict[str, Any], per_class: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -91,6 +91,12 @@ def corloc_scores(
     hit = pairs.best_iou >= IOU_THRESHOLD
     per_class = _per_class(hit, pairs.category, classes)
     ci95, macro_ci95 = bootstrap_ci95(hit, pairs, seed=seed, resamples=resamples)
+    others = {
+        "at_0.3": pairs.best_iou >= 0.3,
+        "at_0.7": pairs.best_iou >= 0.7,
+        "any_box": pairs.any_iou >= IOU_THRESHOLD,
+    }
+    intervals = bootstrap_means(pairs.image, list(others.values()), seed=seed, resamples=resamples)
     return {
         "value": mean_of(hit),
         "ci95": ci95,
@@ -98,9 +104,8 @@ def corloc_scores(
         "macro": mean_of([row["value"] for row in per_class.values()]),
         "macro_ci95": macro_ci95,
         "pairs": len(hit),
-        "at_0.3": mean_of(pairs.best_iou >= 0.3),
-        "at_0.7": mean_of(pairs.best_iou >= 0.7),
-        "any_box": mean_of(pairs.any_iou >= IOU_THRESHOLD),
+        **{name: mean_of(verdict) for name, verdict in others.items()},
+        **{f"{name}_ci95": interval for name, interval in zip(others, intervals, strict=True)},
         "instance_recall": mean_of(found.truth_iou[truth.is_countable] >= IOU_THRESHOLD),
         "boxes_per_pair": mean_of(pairs.predictions),
         "per_class": per_class,

@@ -72,7 +72,7 @@ def score_run(run_dir: Path, truth: Path, *, seed: int = 0, resamples: int = 100
         "localization": localization_scores(boxes, predicted, ranked, found=found, seed=seed, resamples=resamples),
         "baselines": baseline_scores(boxes, match.sizes),
         "coco": coco,
-        "voc": voc_scores(boxes, predicted, classes),
+        "voc": voc_scores(boxes, predicted, classes, seed=seed, resamples=resamples),
         "breakdown": breakdown_scores(boxes, predicted, found, coco, classes, images=scored),
         "charts": chart_numbers(boxes, predicted, found, pairs, match.sizes),
         "false_positives_per_image": float(false_positives(found).sum() / scored),

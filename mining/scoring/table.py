@@ -24,11 +24,11 @@ _BASELINES = (
     ("centred_half_area", "Baseline: centred box", "CorLoc of a centred box of half the image's area"),
 )
 _LOCALIZATION = (
-    ("gt_known_loc", "GT-known error", "images: the class is given, and its best-scored box misses (ILSVRC's rule)"),
-    ("top1_loc", "Top-1 loc. error", "images: the class ranked first is wrong, or its box misses"),
-    ("top5_loc", "Top-5 loc. error", "images: no class of the first five is right with its box"),
-    ("top1_cls", "Top-1 class. error", "images: the class ranked first is wrong"),
-    ("top5_cls", "Top-5 class. error", "images: none of the first five is right"),
+    ("gt_known_loc", "GT-known loc. error", "of an image's classes those whose box misses; mean over images (ILSVRC)"),
+    ("top1_loc", "Top-1 loc. error", "those whose box misses, or that the classifier does not rank first"),
+    ("top5_loc", "Top-5 loc. error", "those whose box misses, or that it does not rank among the first five"),
+    ("top1_cls", "Top-1 class. error", "those that it does not rank first"),
+    ("top5_cls", "Top-5 class. error", "those that it does not rank among the first five"),
 )
 _VOC = (
     ("AP_11_point", "VOC AP, 11 points", "as PASCAL VOC 2007 counted, at IoU 0.5, mean over classes"),
@@ -56,13 +56,16 @@ def table_rows(scores: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("Images", f"{images['scored']:,}", f"scored, of {images['truth']:,} in the truth {scores['truth']['file']}"),
     ]
     parts = ((_CORLOC, "corloc"), (_BASELINES, "baselines"), (_VOC, "voc"), (_COCO, "coco"))
-    shares = {part: _shares(rows, scores[part]) for rows, part in parts}
+    # scores.json of an earlier version lacks some parts
+    shares = {part: _shares(rows, scores[part]) if part in scores else [] for rows, part in parts}
     return [
         *head,
         *shares["corloc"],
         *middle,
-        *_threshold_rows(scores["thresholds"]),
+        *_threshold_rows(scores.get("thresholds")),
+        *_error_rows(scores.get("localization")),
         *shares["baselines"],
+        *shares["voc"],
         *shares["coco"],
         *tail,
     ]
@@ -79,13 +82,17 @@ def _at_threshold(way: dict[str, Any]) -> str:
     return _percent(way["corloc"]) + at + _interval(way["ci95"])
 
 
-def _error_rows(localization: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _error_rows(localization: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    if localization is None:
+        return []
     told = [(localization[key], name, meaning) for key, name, meaning in _LOCALIZATION if localization[key]]
     return [(name, _percent(one["error"]) + _interval(one["ci95"]), meaning) for one, name, meaning in told]
 
 
 def _shares(rows: Sequence[tuple[str, str, str]], values: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [(name, _percent(values[key]), meaning) for key, name, meaning in rows]
+    return [
+        (name, _percent(values[key]) + _interval(values.get(f"{key}_ci95")), meaning) for key, name, meaning in rows
+    ]
 
 
 def _percent(share: float | None) -> str:

@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from mining.compiled import compiled
 from mining.overlap import area, intersection, ratio
 from mining.scoring.boxes import Bools, Detections, Floats, Ints, TruthBoxes, comparisons
-from mining.scoring.corloc import IOU_THRESHOLD
+from mining.scoring.corloc import IOU_THRESHOLD, drawn_counts
 from mining.scoring.rules import IouRule, mean_of, reaches
 
 DEFINITION = (
@@ -98,10 +99,13 @@ def voc_scores(
     *,
     iou_threshold: float = IOU_THRESHOLD,
     rule: IouRule = "at_least",
+    seed: int = 0,
+    resamples: int = 0,
 ) -> dict[str, Any]:
     """VOC's average precision, as scores.json holds it: means in [0, 1], and `per_class` by class name.
 
     classes: names; `category` in truth and predictions counts into them.
+    seed, resamples: of the bootstrap over images behind AP_all_point_ci95; None without resamples.
     None where the truth has no countable box. Raises ValueError for a threshold or rule that is none.
     """
     found = verdicts(truth, predicted, iou_threshold=iou_threshold, rule=rule)
@@ -113,6 +117,7 @@ def voc_scores(
         "iou_rule": rule,
         "AP_11_point": mean_of([row["AP_11_point"] for row in per_class.values()]),
         "AP_all_point": mean_of([row["AP_all_point"] for row in per_class.values()]),
+        "AP_all_point_ci95": _bootstrap_ci95(truth, predicted, found, seed=seed, resamples=resamples),
         "per_class": per_class,
     }
 
@@ -145,6 +150,62 @@ def curves_of(truth: TruthBoxes, predicted: Detections, found: Verdicts) -> dict
         rows = order[np.searchsorted(category, one, "left") : np.searchsorted(category, one, "right")]
         curves[int(one)] = Curve(np.cumsum(found.is_right[rows], dtype=np.int64), int(objects))
     return curves
+
+
+def _bootstrap_ci95(
+    truth: TruthBoxes, predicted: Detections, found: Verdicts, *, seed: int, resamples: int
+) -> list[float] | None:
+    """95 % percentile interval of AP_all_point, images drawn with replacement; those of a class none drawn is left out.
+
+    What an image's predictions are depends on it alone, so that only their counts change.
+    """
+    objects = truth.where(truth.is_countable)
+    if not len(objects) or resamples < 1:
+        return None
+    images, _ = np.unique(np.concatenate([truth.image, predicted.image]), return_inverse=True)
+    counts = np.flatnonzero(~found.is_ignored)
+    order = counts[np.lexsort((-predicted.scores[counts], predicted.category[counts]))]
+    category, image = predicted.category[order], np.searchsorted(images, predicted.image[order])
+    of_class = np.argsort(objects.category, kind="stable")
+    object_class, object_image = objects.category[of_class], np.searchsorted(images, objects.image[of_class])
+    classes = np.unique(object_class)
+    borders = [np.searchsorted(of, classes, side) for of in (category, object_class) for side in ("left", "right")]
+    rng = np.random.default_rng(seed)
+    drawn = [
+        _mean_average_precision(times, found.is_right[order], image, object_image, *borders)
+        for block in drawn_counts(rng, resamples, len(images), len(images))
+        for times in block
+    ]
+    return [float(value) for value in np.percentile(drawn, [2.5, 97.5])]
+
+
+@compiled
+def _mean_average_precision(
+    times: Any, is_right: Any, image: Any, object_image: Any, first: Any, last: Any, first_object: Any, last_object: Any
+) -> Any:
+    """Mean over classes of the area under the curve, image i being there times[i] times; 0 where none has an object."""
+    total, classes = 0.0, 0
+    for one in range(len(first)):
+        objects = 0
+        for row in range(first_object[one], last_object[one]):
+            objects += times[object_image[row]]
+        if not objects:
+            continue
+        right, seen = 0, 0
+        for row in range(first[one], last[one]):
+            right += times[image[row]] * is_right[row]
+            seen += times[image[row]]
+        area, best = 0.0, 0.0
+        for row in range(last[one] - 1, first[one] - 1, -1):  # from the highest recall, for the best from here on
+            count = times[image[row]]
+            if count:
+                best = max(best, right / seen)
+                if is_right[row]:
+                    area += best * count / objects
+                    right -= count
+                seen -= count
+        total, classes = total + area, classes + 1
+    return total / max(1, classes)
 
 
 def _class_row(curve: Curve) -> dict[str, Any]:

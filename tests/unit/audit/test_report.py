@@ -71,6 +71,35 @@ def test_a_scored_run_shows_its_scores_and_finds_the_truth_again(mined: Mined):
     assert page.of("i", "true")
 
 
+def test_a_scored_run_has_its_charts_on_the_page_and_beside_it(mined: Mined):
+    score(ScoreSettings(run=mined.run, truth=mined.truth))
+    write_report(mined.run)
+    plots = mined.page().of("img", "plot")
+    assert [str(one["alt"]).split()[0] for one in plots] == ["CorLoc", "How", "Which", "What"]
+    folder = mined.run / "report" / "charts"
+    names = {"threshold", "iou", "size", "precision"}
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+    for name in names:
+        assert Image.open(folder / f"{name}.png").size == (672, 408)
+        drawn = (folder / f"{name}.svg").read_bytes()
+        assert any(base64.b64encode(drawn).decode() in str(one["src"]) for one in plots)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    write_report(mined.run)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before, "the same scores, the same files"
+    assert "By the number of true boxes" in mined.page().text
+
+
+def test_scores_of_an_earlier_version_have_a_page_without_charts(mined: Mined):
+    score(ScoreSettings(run=mined.run, truth=mined.truth))
+    scores = json.loads((mined.run / "scores.json").read_text())
+    for name in ("charts", "thresholds", "localization", "voc", "breakdown"):
+        del scores[name]
+    (mined.run / "scores.json").write_text(json.dumps(scores))
+    write_report(mined.run)
+    assert not mined.page().of("img", "plot")
+    assert "CorLoc at IoU 0.7" in mined.page().text
+
+
 def test_a_truth_that_has_changed_since_is_not_drawn(mined: Mined):
     score(ScoreSettings(run=mined.run, truth=mined.truth))
     mined.truth.write_text(mined.truth.read_text() + "\n")

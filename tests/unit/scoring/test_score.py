@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from mining.annotations.schema import RANKING_SCHEMA
 from mining.errors import RunError, ScoringError
 from mining.scoring import score_run, table_rows, write_scores
 from tests.unit.scoring.conftest import World
@@ -299,3 +302,66 @@ def test_the_import_is_light() -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
+
+
+# --- beside CorLoc ---------------------------------------------------------------------------------------------------
+
+
+def with_rankings(world: World, rankings: dict[str, list[str]]) -> tuple[Path, Path]:
+    run, truth = world.write()
+    columns = [
+        [100 + world.images.index(name) for name in rankings],
+        [[(world.model_classes or []).index(one) for one in listed] for listed in rankings.values()],
+        [[0.5] * len(listed) for listed in rankings.values()],
+    ]
+    pq.write_table(pa.table(columns, schema=RANKING_SCHEMA), run / "rankings.parquet")
+    return run, truth
+
+
+def test_localization_errors_use_the_classes_that_the_run_ranked(world: World) -> None:
+    world.model_classes = ["dog", "horse", "cat"]
+    rankings = {"a.jpg": ["dog", "cat"], "b.jpg": ["horse", "cat"], "c.jpg": ["cat", "horse"]}
+    found = score_run(*with_rankings(world, rankings))["localization"]
+    # a: of two classes the cat's box is right, and it is ranked second; b: right, second too; c: neither
+    assert found["gt_known_loc"]["accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert found["top1_loc"]["accuracy"] == 0
+    assert found["top5_loc"]["accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert found["top1_cls"]["accuracy"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert found["top5_cls"]["accuracy"] == pytest.approx((1 + 1 + 0) / 3)
+    low, high = found["top5_cls"]["ci95"]
+    assert low <= found["top5_cls"]["error"] <= high
+
+
+def test_a_run_that_ranked_nothing_has_gt_known_alone(world: World) -> None:
+    scores = scored(world)
+    assert scores["localization"]["gt_known_loc"]["accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert scores["localization"]["top1_loc"] is None
+    errors = [name for name, *_ in table_rows(scores) if name.endswith("error")]
+    assert errors == ["GT-known loc. error"]
+
+
+def test_damaged_rankings_are_refused_by_name(world: World) -> None:
+    run, truth = world.write()
+    (run / "rankings.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RunError, match=r"rankings\.parquet cannot be read"):
+        score_run(run, truth)
+
+
+def test_charts_hold_what_they_say(world: World) -> None:
+    charts = scored(world)["charts"]
+    assert sum(charts["iou"]["pairs"]) == 4
+    assert (charts["iou"]["pairs"][0], charts["iou"]["pairs"][-1]) == (2, 1)
+    size = charts["size"]
+    assert {round(place * size["step"], 1): (count, size["found"][place])
+            for place, count in enumerate(size["objects"]) if count} == {0.4: (3, 1.0), 0.8: (1, 0.0)}  # fmt: skip
+    precision = charts["precision"]["precision"]
+    assert len(precision) == len(charts["precision"]["recall"]) == 101
+    assert precision[0] == pytest.approx((1 + 1 / 2) / 2)
+    assert precision[-1] == pytest.approx((1 + 0) / 2)
+
+
+def test_every_interval_holds_its_value(world: World) -> None:
+    corloc = scored(world)["corloc"]
+    for name in ("at_0.3", "at_0.7", "any_box", "macro"):
+        low, high = corloc[f"{name}_ci95"]
+        assert low <= corloc[name] <= high

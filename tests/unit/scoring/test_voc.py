@@ -1,7 +1,11 @@
 """VOC's average precision on hand-made boxes whose values are known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mining.overlap import iou_matrix
 from mining.scoring import Detections, TruthBoxes
@@ -211,3 +215,59 @@ def test_comparing_in_blocks_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     assert whole.is_right.any()
     for name in ("true_box", "iou", "is_right"):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))
+
+
+# --- the interval ----------------------------------------------------------------------------------------------------
+
+
+def random_pictures(seed: int, images: int = 8) -> tuple[TruthBoxes, Detections]:
+    rng = np.random.default_rng(seed)
+    rows = [
+        (int(rng.integers(images)), int(rng.integers(3)), tuple(rng.integers(1, 12, 4).tolist())) for _ in range(60)
+    ]
+    scores = rng.permutation(30) / 30
+    ignored = tuple(np.flatnonzero(rng.random(30) < 0.2).tolist())
+    guessed = [(rows[int(rng.integers(30))] if rng.random() < 0.6 else row) for row in rows[30:]]
+    return truth_of(*rows[:30], ignored=ignored), predicted_of(*zip(guessed, scores.tolist(), strict=True))
+
+
+def drawn(boxes: Any, times: np.ndarray) -> Any:
+    """The boxes of images that are there so many times; the copies are images of their own."""
+    copies = [(row, copy) for row in range(len(boxes)) for copy in range(times[boxes.image[row]])]
+    rows = np.array([row for row, _ in copies], int)
+    image = np.array([boxes.image[row] + 100 * copy for row, copy in copies], int)
+    names = [name for name in boxes.__dataclass_fields__ if name != "image"]
+    return type(boxes)(image=image, **{name: getattr(boxes, name)[rows] for name in names})
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_a_resample_scores_as_the_images_drawn_would(seed: int) -> None:
+    truth, predicted = random_pictures(seed)
+    times = np.random.default_rng(seed).integers(0, 3, 8)
+    ours: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "mining.scoring.voc.drawn_counts", lambda *_: [times_of_those_there(truth, predicted, times)[None]]
+        )
+        patch.setattr("mining.scoring.voc.np.percentile", lambda values, _: ours.extend(values) or (0, 0))
+        voc_scores(truth, predicted, "abc", resamples=1)
+    expected = voc_scores(drawn(truth, times), drawn(predicted, times), "abc")["AP_all_point"]
+    assert ours == [pytest.approx(expected or 0.0)]
+
+
+def times_of_those_there(truth: TruthBoxes, predicted: Detections, times: np.ndarray) -> np.ndarray:
+    return times[np.unique(np.concatenate([truth.image, predicted.image]))]
+
+
+def test_the_interval_holds_the_value_and_is_the_same_again() -> None:
+    truth, predicted = random_pictures(3, images=40)
+    first, again = (voc_scores(truth, predicted, "abc", seed=2, resamples=300) for _ in range(2))
+    low, high = first["AP_all_point_ci95"]
+    assert low < first["AP_all_point"] < high
+    assert first == again
+    assert voc_scores(truth, predicted, "abc")["AP_all_point_ci95"] is None
+
+
+def test_without_objects_there_is_no_interval() -> None:
+    assert voc_scores(truth_of(), predicted_of(), "abc", resamples=10)["AP_all_point_ci95"] is None
