@@ -191,6 +191,39 @@ def report(run_dir: Path, /, *, truth: Path | None = None) -> int:
 
 
 @app.command
+def compare(
+    first: Path, second: Path, /, *, truth: Path | None = None, out: Path | None = None, as_json: Json = False
+) -> int:
+    """Compare two finished runs: which boxes changed, and where there is truth whether they got better.
+
+    Parameters
+    ----------
+    first
+        Run directory to compare with.
+    second
+        Run directory that is compared with it.
+    truth
+        True boxes, as `boxmine score` takes them; by default those that a run was scored against.
+    out
+        Page to write; by default report/against-FIRST.html of the second run. A CSV of all pairs goes beside it.
+    as_json
+        Print what was found on stdout.
+    """
+    from flows import compare as flow
+    from flows.running import run_flow
+    from mining.config import CompareSettings
+    from tasks.comparing import comparison_rows
+
+    summary, page = run_flow(flow.compare, CompareSettings(first=first, second=second, truth=truth, out=out))
+    if as_json:
+        _print_json(summary)
+    else:
+        print_table(comparison_rows(summary), ("figure", "value", "meaning"))
+    err.print(f"The page is {page}.")
+    return 0
+
+
+@app.command
 def export(
     run_dir: Path,
     /,

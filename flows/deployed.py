@@ -1,5 +1,6 @@
 """The flows as Prefect deploys them: entry points for prefect.yaml and for workers."""
 
+from flows import compare as _compare
 from flows import experiment as _experiment
 from flows import mine as _mine
 from flows import run as _run
@@ -12,3 +13,4 @@ mine = as_prefect_flow(_mine.mine)
 score = as_prefect_flow(_score.score)
 run = as_prefect_flow(_run.run)
 experiment = as_prefect_flow(_experiment.experiment)
+compare = as_prefect_flow(_compare.compare)

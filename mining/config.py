@@ -220,6 +220,19 @@ class ScoreSettings(Settings):
     truth: Path = Field(description="COCO JSON with boxes, folder of VOC XML, or CUB folder.")
 
 
+class CompareSettings(Settings):
+    """Everything `boxmine compare` needs."""
+
+    first: Path = Field(description="Run directory to compare with.")
+    second: Path = Field(description="Run directory that is compared with it.")
+    truth: Path | None = Field(
+        default=None, description="True boxes, as for `score`; by default those that a run was scored against."
+    )
+    out: Path | None = Field(
+        default=None, description="Page to write; by default report/against-FIRST.html of the second run."
+    )
+
+
 class RunSettings(Settings):
     """A recipe: train (or take a model), mine, score, report."""
 

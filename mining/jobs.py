@@ -21,7 +21,7 @@ from mining.annotations import write_coco_json
 from mining.annotations.schema import RANKING_SCHEMA
 from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_card, unknown_classes
 from mining.catalogue import refuse_unknown_localizer
-from mining.config import NO_LABELS, CorpusSettings, MineSettings, ScoreSettings, TrainSettings
+from mining.config import NO_LABELS, CompareSettings, CorpusSettings, MineSettings, ScoreSettings, TrainSettings
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, whole_file, write_json
@@ -313,6 +313,21 @@ def score(settings: ScoreSettings) -> dict[str, Any]:
     scores = score_run(settings.run, settings.truth)
     write_scores(settings.run, scores)
     return scores
+
+
+def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
+    """Compare two finished runs; gives the summary and the page. Raises RunError or ScoringError."""
+    from mining.audit import write_comparison
+    from mining.audit.truths import read_scores, scored_truth
+    from mining.scoring.comparison import compare_runs
+
+    runs = [RunDirectory(path) for path in (settings.first, settings.second)]
+    records = [run.need_finished() for run in runs]
+    found = (scored_truth(read_scores(run), record["config"]) for run, record in zip(runs, records, strict=True))
+    truth = settings.truth or next((one for one in found if one is not None), None)
+    comparison = compare_runs(settings.first, settings.second, truth)
+    page = settings.out or runs[1].report.parent / f"against-{records[0]['name']}.html"
+    return comparison.summary, write_comparison(settings.first, settings.second, comparison, truth, page)
 
 
 def status(run_dir: Path) -> dict[str, Any]:

@@ -87,6 +87,18 @@ def chosen_pairs(
     return {name: _picked(rankings[name], _missed(name, truth, per_class), per_class) for name in classes}
 
 
+def pairs_named(annotations: Path, keys: list[tuple[str, str]], truth: TruthIndex | None) -> list[Pair]:
+    """The pairs of these file names and classes, in their order; one without a mined box has no rows."""
+    wanted = set(keys)
+    classes = sorted({category for _, category in keys})
+    found = {(pair.file_name, pair.category): pair for pair in _pairs(annotations, classes, truth) if
+             (pair.file_name, pair.category) in wanted}  # fmt: skip
+    return [
+        found.get((name, one)) or Pair(name, one, (), truth.boxes(name, one) if truth else None, None)
+        for name, one in keys
+    ]
+
+
 def _pairs(annotations: Path, classes: list[str], truth: TruthIndex | None) -> Iterator[Pair]:
     for _, of_image in groupby(_rows(annotations, classes), key=attrgetter("image_id")):
         by_class: dict[str, list[Row]] = {}

@@ -34,8 +34,10 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
     record = run.need_finished()
     scores = read_scores(run)
     index = open_truth(truth or scored_truth(scores, record["config"]), run)
-    page = _rendered(
-        plots=_plots(run, scores), **_content(run, record, scores, index, per_class=per_class, max_classes=max_classes)
+    page = rendered(
+        "page.html.j2",
+        plots=_plots(run, scores),
+        **_content(run, record, scores, index, per_class=per_class, max_classes=max_classes),
     )
     with whole_file(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -122,7 +124,8 @@ def _of_class(name: str, survey: Survey, painter: Painter, pairs: list[tuple[str
     return {"name": name, "boxes": survey.per_class[name], "tiles": painter.tiles(pairs)}
 
 
-def _rendered(**content: Any) -> str:
+def rendered(template: str, **content: Any) -> str:
+    """A page from one of the templates; text in the content is escaped, and a name that is missing raises."""
     environment = Environment(
         loader=PackageLoader("mining.audit"),
         autoescape=True,
@@ -130,4 +133,4 @@ def _rendered(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(**content)
+    return environment.get_template(template).render(**content)

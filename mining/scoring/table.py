@@ -71,6 +71,51 @@ def table_rows(scores: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
+def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows (name, value, meaning) of what `compare_runs` found."""
+    images, boxes, pairs, truth = (summary[name] for name in ("images", "boxes", "pairs", "truth"))
+    rows = [
+        (
+            "Images of both runs",
+            f"{images['both']:,}",
+            f"{images['only_first']:,} of the first alone, {images['only_second']:,} of the second alone",
+        ),
+        ("Boxes", f"{boxes['first']:,} / {boxes['second']:,}", "in the first run, in the second"),
+        ("Same box", f"{pairs['same']:,}", "pairs of image and class whose best-scored boxes have IoU >= 0.95"),
+        ("Moved", f"{pairs['moved']:,}", "pairs whose best-scored boxes have less"),
+        (
+            "In one run alone",
+            f"{pairs['only_first']:,} / {pairs['only_second']:,}",
+            "pairs with a box in the first, in the second",
+        ),
+    ]
+    if not truth or not truth["pairs"]:
+        return rows
+    for iou in ("0.5", "0.7"):
+        found = truth[f"corloc_{iou}"]
+        clear = "clear" if found["is_clear"] else "not clear: the interval holds 0"
+        rows += [
+            (
+                f"CorLoc at IoU {iou}",
+                f"{_percent(found['first'])} / {_percent(found['second'])}",
+                "of the first run, of the second",
+            ),
+            (
+                "Difference",
+                "{:+.1f} (95 %: {:+.1f} to {:+.1f})".format(
+                    *(100 * one for one in (found["difference"], *found["ci95"]))
+                ),
+                f"points, paired over the same images; {clear}",
+            ),
+            (
+                "Better, worse",
+                f"{found['better']:,}, {found['worse']:,}",
+                "pairs right in the second alone, in the first alone",
+            ),
+        ]
+    return rows
+
+
 def _threshold_rows(thresholds: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     if thresholds is None:
         return []

@@ -1,20 +1,23 @@
 """The page of a run: complete, self-contained, escaped, and honest about what it does not know."""
 
 import base64
+import csv
 import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from mining import jobs
 from mining.audit import report as report_module
 from mining.audit import write_report
-from mining.config import ScoreSettings
+from mining.config import CompareSettings, ScoreSettings
 from mining.errors import RunError, ScoringError
 from mining.jobs import score
-from tests.unit.audit.conftest import CLASSES, NASTY, Mined, mine
+from tests.unit.audit.conftest import CLASSES, NASTY, Mined, Page, mine
 
 
 def test_nothing_is_fetched_and_nothing_is_run(mined: Mined):
@@ -187,3 +190,53 @@ def test_damaged_scores_are_refused_with_the_remedy(mined: Mined):
 def test_a_truth_that_is_not_there_is_refused(mined: Mined, tmp_path: Path):
     with pytest.raises(ScoringError, match="no truth file"):
         write_report(mined.run, tmp_path / "nowhere.json")
+
+
+# --- two runs side by side -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(mined: Mined, model: Path) -> Path:
+    """Another run of the same images, its maps cut elsewhere."""
+    return mine(mined.images.parent, model, "other", threshold=0.9)
+
+
+def compared(first: Path, second: Path, **options: Any) -> tuple[Page, Path]:
+    _, path = jobs.compare(CompareSettings(first=first, second=second, **options))
+    return Page(path.read_text(encoding="utf-8")), path
+
+
+def test_two_runs_stand_side_by_side(mined: Mined, other: Path):
+    page, path = compared(mined.run, other, truth=mined.truth)
+    assert path == other / "report" / f"against-{mined.run.name}.html"
+    assert "CorLoc differs" in page.text or "No clear difference" in page.text
+    assert "threshold" in page.text
+    assert NASTY not in page.html
+    assert "<script" not in page.html
+    assert all(str(image["src"]).startswith("data:image/") for image in page.of("img"))
+    kinds = re.findall(r'<span class="kind">(\w+)</span>', page.html)
+    assert set(kinds) <= {"first", "second"}
+    assert kinds.count("first") == kinds.count("second")
+    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["verdict"] for row in rows} <= {"better", "worse", "right", "wrong"}
+    assert rows
+
+
+def test_without_a_truth_the_page_says_that_it_only_tells_what_changed(mined: Mined, other: Path, tmp_path: Path):
+    page, path = compared(mined.run, other, out=tmp_path / "page.html")
+    assert path == tmp_path / "page.html"
+    assert "not what got better" in page.text
+    assert page.of("figure", "tile")
+
+
+def test_the_truth_that_a_run_was_scored_against_is_found(mined: Mined, other: Path):
+    score(ScoreSettings(run=mined.run, truth=mined.truth))
+    assert "from the truth truth.json" in compared(mined.run, other)[0].text
+
+
+def test_an_unfinished_run_is_not_compared(mined: Mined, other: Path):
+    record = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**record, "state": "stopped"}))
+    with pytest.raises(RunError, match="is not finished"):
+        compared(mined.run, other)

@@ -1,0 +1,12 @@
+"""Compare two runs."""
+
+from pathlib import Path
+from typing import Any
+
+from mining.config import CompareSettings
+from tasks.comparing import compare_runs
+
+
+def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
+    """What changed from the first run to the second, and the page that shows it."""
+    return compare_runs(settings)

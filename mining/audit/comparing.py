@@ -1,0 +1,88 @@
+"""The page that shows two runs side by side, and the list behind it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from mining.audit.choosing import Pair, pairs_named
+from mining.audit.pictures import Painter, Tile
+from mining.audit.report import rendered
+from mining.audit.truths import open_truth
+from mining.audit.words import told
+from mining.files import whole_file
+from mining.runs import RunDirectory
+from mining.scoring.comparison import Comparison, PairChange
+
+MAX_SHOWN = 12
+# verdict, title, what it says
+_GROUPS = (
+    ("better", "Better", "Right in the second run alone, the greatest gain in IoU first"),
+    ("worse", "Worse", "Right in the first run alone, the greatest loss in IoU first"),
+    ("moved", "Moved", "The best-scored boxes of the two runs overlap least"),
+)
+
+
+def write_comparison(
+    first: Path, second: Path, comparison: Comparison, truth: Path | None, page: Path, *, most: int = MAX_SHOWN
+) -> Path:
+    """Write the page, and beside it every pair as CSV; gives the page's path.
+
+    most: pairs shown of each kind. Raises StorageError when the disk refuses.
+    """
+    runs = RunDirectory(first), RunDirectory(second)
+    painters = [Painter(run) for run in runs]
+    content: dict[str, Any] = {
+        "names": [run.read()["name"] for run in runs],
+        "summary": comparison.summary,
+        "settings": _differing(runs),
+        "groups": [
+            (title, words, len(chosen), _tiles(chosen[:most], runs, painters, truth))
+            for verdict, title, words in _GROUPS
+            if (chosen := _of(comparison.changes, verdict))
+        ],
+        "skipped": sorted({reason for painter in painters for reason in painter.skipped}),
+        "table": f"{page.stem}.csv",
+    }
+    with whole_file(page) as temporary:
+        temporary.write_text(rendered("compare.html.j2", **content), encoding="utf-8")
+    _write_table(page.with_suffix(".csv"), comparison.changes)
+    return page
+
+
+def _of(changes: list[PairChange], verdict: str) -> list[PairChange]:
+    sign = 1 if verdict == "worse" else -1
+    return sorted((one for one in changes if one.verdict == verdict), key=lambda one: sign * one.gain)
+
+
+def _tiles(
+    chosen: list[PairChange], runs: tuple[RunDirectory, RunDirectory], painters: list[Painter], truth: Path | None
+) -> list[tuple[PairChange, list[Tile]]]:
+    """Each change with its pictures, of the first run and of the second; none where the image cannot be read."""
+    keys = [(one.file_name, one.category) for one in chosen]
+    sides: list[list[Pair]] = [pairs_named(run.annotations, keys, open_truth(truth, run)) for run in runs]
+    shown = []
+    for place, change in enumerate(chosen):
+        tiles = [
+            tile
+            for painter, side, name in zip(painters, sides, ("first", "second"), strict=True)
+            for tile in painter.tiles([(name, side[place])])
+        ]
+        shown.append((change, tiles))
+    return shown
+
+
+def _differing(runs: tuple[RunDirectory, RunDirectory]) -> list[tuple[str, str, str]]:
+    """(setting, in the first run, in the second) of what is not the same in both."""
+    first, second = ({**record["config"], **record["used"], **record["inputs"]} for record in (r.read() for r in runs))
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    return [(name, told(first.get(name)), told(second.get(name))) for name in names]
+
+
+def _write_table(path: Path, changes: list[PairChange]) -> None:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file_name", "category", "verdict", "agreement", "first_iou", "second_iou"))
+        for one in changes:
+            writer.writerow(
+                (one.file_name, one.category, one.verdict, f"{one.agreement:.4f}", one.first_iou, one.second_iou)
+            )

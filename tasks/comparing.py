@@ -1,0 +1,27 @@
+"""Compare two runs."""
+
+from pathlib import Path
+from typing import Any
+
+from mining.config import CompareSettings
+from tasks.orchestration import orchestrated, step
+
+
+@step(name="compare")
+def compare_runs(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
+    """What changed from the first run to the second, and the page that shows it."""
+    from mining import jobs
+
+    summary, page = jobs.compare(settings)
+    if orchestrated():
+        from prefect.artifacts import create_markdown_artifact
+
+        create_markdown_artifact(f"The comparison is at `{page}`.", key="comparison")
+    return summary, page
+
+
+def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows (figure, value, meaning) for a terminal."""
+    from mining.scoring.table import comparison_rows as rows
+
+    return rows(summary)
