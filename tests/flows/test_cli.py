@@ -63,6 +63,22 @@ def test_the_run_directory_is_the_one_described(run: Path) -> None:
     assert len(COCO(run / "annotations.json").anns) == record["counts"]["boxes"] > 0
 
 
+def test_compare_prints_a_table_or_json_and_names_its_page(
+    run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", str(run), str(run), "--truth", str(corpus / "truth.json"), "--out", str(tmp_path / "p.html")]
+    assert run_command(command) == 0
+    said = capsys.readouterr()
+    assert "Moved" in said.out
+    assert "the interval holds 0" in " ".join(said.out.split())
+    assert f"The page is {tmp_path / 'p.html'}." in " ".join(said.err.split())
+    assert run_command([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["truth"]["corloc_0.5"]["difference"] == 0
+    assert (tmp_path / "p.html").stat().st_size > 5000
+    assert run_command(["compare", str(run), str(tmp_path)]) == 2
+    assert "is not a run directory" in capsys.readouterr().err
+
+
 def test_score_prints_a_table_or_the_file(run: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["score", str(run), "--truth", str(corpus / "truth.json"), "--json"]) == 0
     said = capsys.readouterr()

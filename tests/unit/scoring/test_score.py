@@ -59,8 +59,11 @@ def test_the_order_of_images_boxes_and_classes_changes_nothing(world: World) -> 
     box = lambda: [rng.uniform(0, 40), rng.uniform(0, 40), rng.uniform(20, 60), rng.uniform(20, 60)]  # noqa: E731
     world.truth = [(rng.choice(world.images), rng.choice(["cat", "dog"]), box(), {}) for _ in range(120)]
     world.predicted = [(name, c, box(), rng.random()) for name, c, _, _ in world.truth]
+    shrinking = lambda side: lambda threshold: (0, 0, round(side * (1 - threshold)), side)  # noqa: E731
+    world.curves = [(name, c, shrinking(rng.randint(20, 90))) for name, c in sorted({row[:2] for row in world.truth})]
     first = scored(world)
-    for column in (world.images, world.classes, world.model_classes, world.truth, world.predicted):
+    assert 0 < first["thresholds"]["chosen"]["corloc"] < 1
+    for column in (world.images, world.classes, world.model_classes, world.truth, world.predicted, world.curves):
         rng.shuffle(column)
     again = scored(world)
     assert first.pop("truth") != again.pop("truth")
