@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pycocotools.coco import COCO
 
@@ -61,6 +62,20 @@ def test_the_run_directory_is_the_one_described(run: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     assert record["config"]["scales"] == [1.0, 1.5]
     assert len(COCO(run / "annotations.json").anns) == record["counts"]["boxes"] > 0
+
+
+def test_a_run_keeps_curves_and_the_likeliest_classes(run: Path) -> None:
+    corpus = pq.read_table(run / "corpus.parquet").to_pylist()
+    curves = pq.read_table(run / "curves.parquet").to_pylist()
+    names = {row["id"]: row["name"] for row in json.loads((run / "model" / "model.json").read_text())["classes"]}
+    asked = [(row["image_id"], label) for row in corpus for label in row["labels"]]
+    assert sorted((row["image_id"], names[row["category_id"]]) for row in curves) == sorted(asked)
+    rankings = pq.read_table(run / "rankings.parquet").to_pylist()
+    assert [row["image_id"] for row in rankings] == [row["image_id"] for row in corpus]
+    for row in rankings:
+        assert len(set(row["category_ids"])) == min(5, len(names))
+        assert set(row["category_ids"]) <= set(names)
+        assert row["probabilities"] == sorted(row["probabilities"], reverse=True)
 
 
 def test_compare_prints_a_table_or_json_and_names_its_page(
