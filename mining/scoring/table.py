@@ -12,7 +12,7 @@ _CORLOC = (
 )
 _THRESHOLDS = (
     ("mined", "Threshold as mined", "CorLoc of the run's own boxes"),
-    ("chosen", "Threshold chosen", "cross-validated: what to expect of this threshold on new images like these"),
+    ("chosen", "Threshold chosen", "cross-validated: what to expect of it on new images like these{over}"),
     ("per_class", "Threshold a class", "cross-validated too, shrunk toward the common one; scores.json has them"),
     ("oracle", "Threshold oracle", "best on these very pairs: it has seen the answers, and is an upper bound"),
     ("otsu", "Threshold of Otsu", "one a map, told by its grey levels without any truth"),
@@ -119,7 +119,18 @@ def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _threshold_rows(thresholds: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     if thresholds is None:
         return []
-    return [(name, _at_threshold(thresholds[key]), meaning) for key, name, meaning in _THRESHOLDS]
+    return [
+        (name, _at_threshold(thresholds[key]), meaning.format(over=_over_mined(thresholds[key])))
+        for key, name, meaning in _THRESHOLDS
+    ]
+
+
+def _over_mined(way: dict[str, Any]) -> str:
+    if "over_mined" not in way:
+        return ""
+    over, ci95 = way["over_mined"]["value"], way["over_mined"]["ci95"]
+    interval = "" if ci95 is None else f" (95 %: {100 * ci95[0]:+.1f} to {100 * ci95[1]:+.1f})"
+    return f"; {100 * over:+.1f} points{interval} over as mined"
 
 
 def _at_threshold(way: dict[str, Any]) -> str:

@@ -131,54 +131,49 @@ def threshold_scores(
     fold = folds_of(verdicts.image, seed)
     chosen, own = _cross_validated(verdicts, fold)
     position = {"oracle": np.full(len(mined), best), "chosen": chosen, "per_class": own, **verdicts.by_map}
-    undefined = {"chosen", "per_class"} if len(np.unique(fold)) < 2 else set()
-    right = {name: _right(verdicts.hit, at) for name, at in position.items()} | {"mined": mined}
-    over = {f"{name} over mined": np.subtract(right[name], mined, dtype=np.float64) for name in position}
-    intervals = _intervals(verdicts.image, right | over, seed=seed, resamples=resamples)
+    right = {"mined": mined} | {name: _right(verdicts.hit, at) for name, at in position.items()}
+    figures = _figures(verdicts.image, right, seed=seed, resamples=resamples)
+    of_class = class_positions(verdicts.hit, verdicts.category)
     told: dict[str, dict[str, Any]] = {
         "mined": {"threshold": mined_at},
         "oracle": {"threshold": grid[best]},
         "chosen": {"threshold": grid[best], "fold_thresholds": [grid[i] for i in _of_folds(chosen, fold)]},
-        "per_class": {
-            "thresholds": {classes[c]: grid[i] for c, i in class_positions(verdicts.hit, verdicts.category).items()}
-        },
+        "per_class": {"thresholds": {classes[c]: grid[i] for c, i in of_class.items()}},
         **{name: {"mean_threshold": mean_of(verdicts.thresholds[at[at >= 0]])} for name, at in verdicts.by_map.items()},
     }
+    found = {name: {**told[name], **figure} for name, figure in figures.items()}
+    if len(np.unique(fold)) < 2:  # of a single image nothing can be held out
+        found |= {name: {"corloc": None, "ci95": None} for name in ("chosen", "per_class")}
+    return {"definition": DEFINITION, "pairs": len(mined), **found, "curve": _curve(verdicts)}
+
+
+def _figures(image: Ints, right: dict[str, Bools], *, seed: int, resamples: int) -> dict[str, dict[str, Any]]:
+    """CorLoc of each way to choose, (P,) verdicts, and what it has over the boxes that were mined."""
+    over = {name: np.subtract(verdict, right["mined"], dtype=np.float64) for name, verdict in right.items()}
+    intervals = bootstrap_means(image, [*right.values(), *over.values()], seed=seed, resamples=resamples)
+    own, of_difference = intervals[: len(right)], intervals[len(right) :]
     return {
-        "definition": DEFINITION,
-        "pairs": len(mined),
-        **{
-            name: {
-                **told[name],
-                "corloc": mean_of(verdict),
-                "ci95": intervals[name],
-                **_over_mined(over.get(f"{name} over mined"), intervals.get(f"{name} over mined")),
-            }
-            if name not in undefined
-            else {"corloc": None, "ci95": None}
-            for name, verdict in right.items()
-        },
-        "curve": {
-            "threshold": grid,
-            "corloc": verdicts.hit.mean(axis=0).tolist(),
-            **{f"at_{iou}": shares.tolist() for iou, shares in verdicts.at.items()},
-            "boxes_per_pair": verdicts.boxes.tolist(),
-        },
+        name: {
+            "corloc": mean_of(right[name]),
+            "ci95": interval,
+            "over_mined": {"value": mean_of(over[name]), "ci95": difference},
+        }
+        for name, interval, difference in zip(right, own, of_difference, strict=True)
+    }
+
+
+def _curve(verdicts: ThresholdVerdicts) -> dict[str, list[float]]:
+    return {
+        "threshold": verdicts.thresholds.tolist(),
+        "corloc": verdicts.hit.mean(axis=0).tolist(),
+        **{f"at_{iou}": shares.tolist() for iou, shares in verdicts.at.items()},
+        "boxes_per_pair": verdicts.boxes.tolist(),
     }
 
 
 def _right(hit: Bools, position: Ints) -> Bools:
     """(P,) whether each pair's box at its own position is right; a position of -1 has no box."""
     return (position >= 0) & hit[np.arange(len(hit)), position]
-
-
-def _intervals(image: Ints, verdicts: dict[str, Any], *, seed: int, resamples: int) -> dict[str, list[float] | None]:
-    found = bootstrap_means(image, list(verdicts.values()), seed=seed, resamples=resamples)
-    return dict(zip(verdicts, found, strict=True))
-
-
-def _over_mined(gain: Floats | None, ci95: list[float] | None) -> dict[str, Any]:
-    return {} if gain is None else {"over_mined": {"value": mean_of(gain), "ci95": ci95}}
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_the_threshold_that_most_want_is_chosen_in_every_fold() -> None:
     assert found["chosen"]["threshold"] == found["oracle"]["threshold"] == 0.4
     assert found["chosen"]["fold_thresholds"] == [0.4] * 5
     assert found["chosen"]["corloc"] == found["oracle"]["corloc"] == pytest.approx(0.9)
-    assert found["mined"] == {"threshold": 0.2, "corloc": 0, "ci95": [0, 0]}
+    assert (found["mined"]["threshold"], found["mined"]["corloc"], found["mined"]["ci95"]) == (0.2, 0, [0, 0])
     assert found["chosen"]["over_mined"]["value"] == pytest.approx(0.9)
     low, high = found["chosen"]["over_mined"]["ci95"]
     assert 0.7 < low < 0.9 < high <= 1
@@ -230,6 +230,7 @@ def test_a_run_tells_what_other_thresholds_would_have_given(world: World) -> Non
 def test_the_table_says_which_threshold_is_which(world: World) -> None:
     rows = {name: (value, meaning) for name, value, meaning in table_rows(score_run(*with_curves(world).write()))}
     assert rows["Threshold chosen"][0].startswith("100.0 % at 0.6 (95 %: 100.0 to 100.0)")
+    assert rows["Threshold chosen"][1].endswith("; +50.0 points (95 %: +0.0 to +100.0) over as mined")
     assert "seen the answers" in rows["Threshold oracle"][1]
     assert rows["Threshold as mined"][0].startswith("50.0 % (")
 
