@@ -61,7 +61,7 @@ def mine(*, settings: Annotated[MineSettings, Flat], as_json: Json = False) -> i
 
 
 @app.command
-def score(run_dir: Path, /, *, truth: Path, as_json: Json = False) -> int:
+def score(run_dir: Path, /, *, truth: Path, maps: bool = False, as_json: Json = False) -> int:
     """Score a finished run against true boxes.
 
     Parameters
@@ -70,13 +70,16 @@ def score(run_dir: Path, /, *, truth: Path, as_json: Json = False) -> int:
         Run directory.
     truth
         COCO JSON with boxes, folder of VOC XML, or CUB folder.
+    maps
+        Draw the maps again, as long as mining took, for MaxBoxAcc and MaxBoxAccV2 as papers have them.
     as_json
         Print scores.json on stdout.
     """
     from flows import score as flow
     from flows.running import run_flow
 
-    scores = run_flow(flow.score, parse(ScoreSettings, {"run": run_dir, "truth": truth}))
+    with ProgressView():
+        scores = run_flow(flow.score, parse(ScoreSettings, {"run": run_dir, "truth": truth, "maps": maps}))
     _print_json(scores) if as_json else _print_scores(scores)
     return 0
 

@@ -218,6 +218,9 @@ class ScoreSettings(Settings):
 
     run: Path = Field(description="Run directory.")
     truth: Path = Field(description="COCO JSON with boxes, folder of VOC XML, or CUB folder.")
+    maps: bool = Field(
+        default=False, description="Draw the maps again, as long as mining took, for MaxBoxAcc and MaxBoxAccV2."
+    )
 
 
 class CompareSettings(Settings):

@@ -22,7 +22,7 @@ from mining.annotations.schema import RANKING_SCHEMA
 from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_card, unknown_classes
 from mining.catalogue import refuse_unknown_localizer
 from mining.config import NO_LABELS, CompareSettings, CorpusSettings, MineSettings, ScoreSettings, TrainSettings
-from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_summary, scan, shard_count, update
+from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_shard, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, whole_file, write_json
 from mining.parts import ImageOutcome, is_done, merge_curves, merge_parts, part_outcomes
@@ -305,14 +305,41 @@ def _write_rankings(run: RunDirectory, parts: list[Path]) -> None:
 # --- scoring ---------------------------------------------------------------------------------------------------------
 
 
-def score(settings: ScoreSettings) -> dict[str, Any]:
-    """Score a finished run against a truth and write scores.json. Raises RunError or ScoringError."""
+def score(settings: ScoreSettings, progress: Any = lambda done, total: None) -> dict[str, Any]:
+    """Score a finished run against a truth and write scores.json. Raises RunError or ScoringError.
+
+    progress: called with the images whose maps were drawn again and how many there are, where that is asked for.
+    """
     from mining.scoring import score_run, write_scores
 
-    RunDirectory(settings.run).need_finished()
+    run = RunDirectory(settings.run)
+    run.need_finished()
     scores = score_run(settings.run, settings.truth)
+    scores["maps"] = _map_scores(run, settings.truth, progress) if settings.maps else None
     write_scores(settings.run, scores)
     return scores
+
+
+def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> dict[str, Any]:
+    from mining.engine import Miner
+    from mining.models import load_model
+    from mining.scoring import read_truth
+    from mining.scoring.of_maps import MapScores, map_figures
+    from mining.scoring.sweep import RegionAccuracy
+    from mining.scoring.wsoleval import BoxAccuracy
+
+    settings = run.settings().model_copy(update={"curves": False})
+    miner = Miner(*load_model(run.model, settings), settings)
+    protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.cut.normalise)
+    seen = MapScores(read_truth(truth), run.corpus, protocol, own)
+    images, done = read_summary(run.corpus).images, 0
+    for shard in range(shard_count(run.corpus)):
+        rows = read_shard(run.corpus, shard).to_pylist()
+        miner.mine(rows, watch=seen.keep)
+        seen.score()
+        done += len(rows)
+        progress(done, images)
+    return map_figures(seen, protocol, own)
 
 
 def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from mining.config import ScoreSettings
 from tasks.orchestration import orchestrated, step
+from tasks.progress import Stage
 
 
 @step(name="score")
@@ -11,7 +12,7 @@ def score_boxes(settings: ScoreSettings) -> dict[str, Any]:
     """CorLoc and COCO figures, written to scores.json."""
     from mining import jobs
 
-    scores = jobs.score(settings)
+    scores = jobs.score(settings, Stage("maps", 1).reach) if settings.maps else jobs.score(settings)
     if orchestrated():
         _show_table(scores)
     return scores

@@ -64,6 +64,7 @@ def table_rows(scores: dict[str, Any]) -> list[tuple[str, str, str]]:
         *middle,
         *_threshold_rows(scores.get("thresholds")),
         *_error_rows(scores.get("localization")),
+        *_map_rows(scores.get("maps")),
         *shares["baselines"],
         *shares["voc"],
         *shares["coco"],
@@ -143,6 +144,19 @@ def _error_rows(localization: dict[str, Any] | None) -> list[tuple[str, str, str
         return []
     told = [(localization[key], name, meaning) for key, name, meaning in _LOCALIZATION if localization[key]]
     return [(name, _percent(one["error"]) + _interval(one["ci95"]), meaning) for one, name, meaning in told]
+
+
+def _map_rows(maps: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    if maps is None:
+        return []
+    return [
+        ("MaxBoxAcc", _percent(maps["MaxBoxAcc"]), "largest contour at its best threshold, which has seen the answers"),
+        (
+            "MaxBoxAccV2",
+            _percent(maps["MaxBoxAccV2"]),
+            "any contour, mean over IoU 0.3, 0.5, 0.7, each at its own best",
+        ),
+    ]
 
 
 def _shares(rows: Sequence[tuple[str, str, str]], values: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -78,6 +78,21 @@ def test_a_run_keeps_curves_and_the_likeliest_classes(run: Path) -> None:
         assert row["probabilities"] == sorted(row["probabilities"], reverse=True)
 
 
+def test_score_draws_the_maps_again_for_the_figures_of_papers(
+    run: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["score", str(run), "--truth", str(corpus / "truth.json")]
+    assert run_command([*command, "--maps"]) == 0
+    said = capsys.readouterr()
+    assert "MaxBoxAccV2" in said.out
+    assert "maps: " in said.err
+    maps = json.loads((run / "scores.json").read_text())["maps"]
+    scores = json.loads((run / "scores.json").read_text())
+    assert maps["pairs"] + maps["pairs_without_map"] == scores["corloc"]["pairs"]
+    assert run_command(command) == 0
+    assert json.loads((run / "scores.json").read_text())["maps"] is None
+
+
 def test_compare_prints_a_table_or_json_and_names_its_page(
     run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
