@@ -10,7 +10,7 @@ filters, at each of 49 thresholds, and the thresholds that the map by itself sug
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -39,7 +39,9 @@ class Curve:
     entropy: float
 
 
-def curve_of(activation: FloatMap, *, normalise: Any, passes: Callable[[Boxes], NDArray[np.bool_]]) -> Curve:
+def curve_of(
+    activation: FloatMap, *, normalise: Literal["max", "minmax"], passes: Callable[[Boxes], NDArray[np.bool_]]
+) -> Curve:
     """The best-scored box of a map at each of CURVE_THRESHOLDS.
 
     activation: (H, W) float32. normalise: as in `boxes_from_map`.

@@ -12,8 +12,7 @@ def iou_matrix(first: ArrayLike, second: ArrayLike) -> Floats:
     Gives (n, m) float64 in [0, 1]; a box without area has IoU 0 with everything.
     """
     left, right = (np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (first, second))
-    common = intersection(left[:, None], right[None])
-    return ratio(common, area(left)[:, None] + area(right)[None] - common)
+    return paired_iou(left[:, None], right)
 
 
 def paired_iou(first: ArrayLike, second: ArrayLike) -> Floats:

@@ -64,9 +64,13 @@ CURVE_SCHEMA = pa.schema(
         _field(
             "xyxy", pa.list_(pa.uint16(), 4 * len(CURVE_THRESHOLDS)), "map px",
             f"left, top, right, bottom of the best-scored box at each of the thresholds {CURVE_THRESHOLDS[0]}, "
-            f"{CURVE_THRESHOLDS[1]}, ... {CURVE_THRESHOLDS[-1]}; right and bottom are beyond the box; 0, 0, 0, 0 where there is none",
+            f"{CURVE_THRESHOLDS[1]}, ... {CURVE_THRESHOLDS[-1]}; right and bottom are beyond the box; "
+            "0, 0, 0, 0 where there is none",
         ),
-        _field("boxes", pa.list_(pa.uint8(), len(CURVE_THRESHOLDS)), "", "at each threshold, boxes before merging; 255 for more"),
+        _field(
+            "boxes", pa.list_(pa.uint8(), len(CURVE_THRESHOLDS)), "",
+            "at each threshold, boxes before merging; 255 for more",
+        ),
     ],
     metadata={"thresholds": ",".join(map(str, CURVE_THRESHOLDS))},
 )  # fmt: skip

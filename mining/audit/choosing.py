@@ -91,8 +91,8 @@ def pairs_named(annotations: Path, keys: list[tuple[str, str]], truth: TruthInde
     """The pairs of these file names and classes, in their order; one without a mined box has no rows."""
     wanted = set(keys)
     classes = sorted({category for _, category in keys})
-    found = {(pair.file_name, pair.category): pair for pair in _pairs(annotations, classes, truth) if
-             (pair.file_name, pair.category) in wanted}  # fmt: skip
+    pairs = ((pair.file_name, pair.category, pair) for pair in _pairs(annotations, classes, truth))
+    found = {(name, one): pair for name, one, pair in pairs if (name, one) in wanted}
     return [
         found.get((name, one)) or Pair(name, one, (), truth.boxes(name, one) if truth else None, None)
         for name, one in keys

@@ -18,7 +18,7 @@ MAX_SHOWN = 12
 _GROUPS = (
     ("better", "Better", "Right in the second run alone, the greatest gain in IoU first"),
     ("worse", "Worse", "Right in the first run alone, the greatest loss in IoU first"),
-    ("moved", "Moved", "The best-scored boxes of the two runs overlap least"),
+    ("moved", "Moved", "The best-scored boxes of the two runs overlap least, or one run has none"),
 )
 
 
