@@ -3,9 +3,11 @@
 Every default here is meant to be the best known trade for somebody who sets nothing.
 """
 
+import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,9 +17,11 @@ from mining.errors import InputError, did_you_mean
 S = TypeVar("S", bound="Settings")
 Objective = Literal["single", "multi"]
 Normalisation = Literal["max", "minmax"]
+MapThreshold = Literal["otsu", "entropy", "stability"]  # told by each map, see mining.scoring.thresholds
 Options = dict[str, Any]
 NO_LABELS = Path("none")  # the word for it, wherever a listing could be given
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+CutLevel = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Settings(BaseModel):
@@ -155,8 +159,18 @@ class MineOptions(Settings):
     options: Options = Field(
         default_factory=dict, description="The localizer's own options, instead of those the model was trained with."
     )
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="Share of the normalised map a region must reach; by default the localizer's."
+    threshold: CutLevel | MapThreshold | None = Field(
+        default=None,
+        description="Share of the normalised map a region must reach; by default the localizer's. Or a word, for one "
+        "that each map tells by itself: otsu, entropy, stability.",
+    )
+    class_thresholds: dict[str, CutLevel] = Field(
+        default_factory=dict, description="Thresholds of single classes instead, e.g. --class-thresholds.dog 0.3."
+    )
+    thresholds_from: Path | None = Field(
+        default=None,
+        description="Run directory that was scored against a truth: cut at the thresholds that `boxmine score` chose "
+        "there, a class each.",
     )
     normalise: Normalisation | None = Field(
         default=None,
@@ -197,6 +211,26 @@ class MineOptions(Settings):
     )
     device: str = Field(default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps.")
     retries: Annotated[int, Field(ge=0)] = Field(default=2, description="Further tries of a shard that failed.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _thresholds_of_a_scored_run(cls, values: Any) -> Any:
+        # into numbers at once: a record says what a run was cut at, whatever becomes of the other run
+        if not isinstance(values, dict) or not values.get("thresholds_from") or values.get("class_thresholds"):
+            return values
+        run = Path(values["thresholds_from"]).expanduser().resolve()
+        common, of_class = _chosen_thresholds(run)
+        threshold = common if values.get("threshold") is None else values["threshold"]
+        return {**values, "thresholds_from": run, "threshold": threshold, "class_thresholds": of_class}
+
+    @field_validator("threshold", mode="wrap")
+    @classmethod
+    def _a_share_or_a_word(cls, value: Any, check: Callable[[Any], Any]) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            words = ", ".join(get_args(MapThreshold))
+            raise ValueError(f"Input should be greater than 0 and less than 1, or one of {words}") from None
 
     @field_validator("scales", mode="before")
     @classmethod
@@ -269,6 +303,18 @@ class RunSettings(Settings):
         return MineSettings(**dict(corpus), **dict(self.mine), model=model, out=self.out)
 
 
+def _chosen_thresholds(run: Path) -> tuple[float, dict[str, float]]:
+    """The common threshold and those of classes that scores.json of a run directory has as chosen."""
+    try:
+        thresholds = json.loads((run / "scores.json").read_text(encoding="utf-8"))["thresholds"]
+        return thresholds["chosen"]["threshold"], thresholds["per_class"]["thresholds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{run} has no scores.json with chosen thresholds; mine it with curves, and score it against a truth with "
+            "`boxmine score`"
+        ) from None
+
+
 def parse(kind: type[S], values: dict[str, Any]) -> S:
     """Validate `values`; raises InputError with one sentence a fault."""
     try:
@@ -299,6 +345,13 @@ def _names_at(kind: type[Settings], path: tuple[str | int, ...]) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, Settings):
             kind = inner
     return list(kind.model_fields)
+
+
+def recorded(kind: type[Settings], record: Mapping[str, Any], name: str) -> Any:
+    """A setting of a record; where the record is of before there was such a setting, what the default now is."""
+    if name in record or name not in kind.model_fields:
+        return record.get(name)
+    return kind.model_fields[name].get_default(call_default_factory=True)
 
 
 def read_recipe(path: Path, changes: dict[str, str] | None = None) -> dict[str, Any]:
@@ -335,6 +388,8 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
             places += [(corpus, name) for name in ("images", "labels", "truth")]
     if isinstance(values.get("train"), dict) and values["train"].get("weights") != "imagenet":
         places.append((values["train"], "weights"))
+    if isinstance(values.get("mine"), dict):
+        places.append((values["mine"], "thresholds_from"))
     for holder, name in places:
         text = holder.get(name)
         if isinstance(text, str) and text != "none" and not text.startswith("pretrained:"):

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from mining.annotations.schema import CURVE_THRESHOLDS
 from mining.boxes import Boxes
+from mining.config import MapThreshold
 from mining.regions import FloatMap, normalised
 from mining.scoring.sweep import regions_at_thresholds
+from mining.scoring.thresholds import nearest_positions, stable_positions
 
 _GREYS = 256
 
@@ -86,6 +88,20 @@ def entropy_threshold(level: FloatMap) -> float:
     told = information[:-1][parts]
     entropy = np.log(under) + told / under + np.log(over) + (information[-1] - told) / over
     return float((np.flatnonzero(parts)[entropy.argmax()] + 1) / (_GREYS - 1))
+
+
+def own_threshold(curve: Curve, how: MapThreshold, stretch: tuple[float, float]) -> float:
+    """The threshold that the map tells by itself, the nearest of CURVE_THRESHOLDS; 1 where it tells none.
+
+    stretch: image pixels a map pixel, across and down.
+    """
+    grid = np.array(CURVE_THRESHOLDS)
+    if how == "stability":
+        xyxy = (curve.xyxy * np.array([*stretch, *stretch])).astype(np.float32)
+        position = int(stable_positions(xyxy[None])[0])
+    else:
+        position = int(nearest_positions(np.array([getattr(curve, how)]), grid)[0])
+    return float(grid[position]) if position >= 0 else 1.0
 
 
 def curve_row(curve: Curve, *, image_id: int, category_id: int, width: int, height: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from mining.cards import ModelCard, read_card
 from mining.config import MineSettings
 from mining.corpus import read_shard
 from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
-from mining.curves import Curve, curve_of, curve_row
+from mining.curves import Curve, curve_of, curve_row, own_threshold
 from mining.errors import ImageError, MapError
 from mining.images import read_image, resized, working_size
 from mining.inference import default_batch_size, ready
@@ -237,15 +237,16 @@ class Miner:
                     activation,
                 )
             class_score = float(scores[index])
-            boxes = boxes_from_map(activation, threshold=self.cut.threshold, normalise=self.cut.normalise)
+            curve, threshold = self._curve_and_threshold(image, index, activation, stretch, class_score)
+            boxes = boxes_from_map(activation, threshold=threshold, normalise=self.cut.normalise)
             found += len(boxes)
             boxes = _finished(boxes, stretch, class_score)
             boxes = MERGERS[self.settings.merge](boxes[self._plausible(boxes, image)], self.settings.merge_iou)
             passed += len(boxes)
             boxes = boxes[boxes.score >= self.settings.min_score]
-            accepted += self._rows(image, index, class_score, boxes)
-            if self.settings.curves:
-                curves.append(self._curve_row(image, index, self._curve(image, activation, stretch, class_score)))
+            accepted += self._rows(image, index, class_score, threshold, boxes)
+            if self.settings.curves and curve:
+                curves.append(self._curve_row(image, index, curve))
         if accepted:
             return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
         return (LOW_SCORE if passed else FILTERED if found else NO_REGION), [], curves
@@ -255,6 +256,17 @@ class Miner:
             boxes, width=image.width, height=image.height, min_area=self.settings.min_area,
             max_area=self.settings.max_area, max_aspect=self.settings.max_aspect, max_borders=self.settings.max_borders,
         )  # fmt: skip
+
+    def _curve_and_threshold(
+        self, image: Prepared, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
+    ) -> tuple[Curve | None, float]:
+        """The map's curve where somebody needs it, and where the map is cut."""
+        threshold = self.cut.class_thresholds.get(self.card.class_names[index], self.cut.threshold)
+        if not isinstance(threshold, str):
+            curve = self._curve(image, activation, stretch, class_score) if self.settings.curves else None
+            return curve, threshold
+        curve = self._curve(image, activation, stretch, class_score)
+        return curve, own_threshold(curve, threshold, stretch)
 
     def _curve(self, image: Prepared, activation: FloatMap, stretch: tuple[float, float], class_score: float) -> Curve:
         def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
@@ -269,12 +281,14 @@ class Miner:
             width=image.width, height=image.height,
         )  # fmt: skip
 
-    def _rows(self, image: Prepared, index: int, class_score: float, boxes: Boxes) -> list[dict[str, Any]]:
+    def _rows(
+        self, image: Prepared, index: int, class_score: float, threshold: float, boxes: Boxes
+    ) -> list[dict[str, Any]]:
         common = {
             "image_id": image.row["image_id"], "file_name": image.row["file_name"],
             "width": image.width, "height": image.height,
             "category_id": self.card.classes[index]["id"], "category": self.card.classes[index]["name"],
-            "class_score": class_score, "threshold": self.cut.threshold, "scales": list(self.settings.scales),
+            "class_score": class_score, "threshold": threshold, "scales": list(self.settings.scales),
             "localizer": self.card.localizer, "model_sha256": self.card.weights_sha256,
             "source": "prediction" if image.classes is None else "label",
         }  # fmt: skip

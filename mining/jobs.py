@@ -21,7 +21,15 @@ from mining.annotations import write_coco_json
 from mining.annotations.schema import RANKING_SCHEMA
 from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_card, unknown_classes
 from mining.catalogue import refuse_unknown_localizer
-from mining.config import NO_LABELS, CompareSettings, CorpusSettings, MineSettings, ScoreSettings, TrainSettings
+from mining.config import (
+    NO_LABELS,
+    CompareSettings,
+    CorpusSettings,
+    MineSettings,
+    ScoreSettings,
+    TrainSettings,
+    recorded,
+)
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_shard, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, whole_file, write_json
@@ -107,8 +115,7 @@ def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None
 
 def _refuse_difference(out: Path, found: dict[str, Any], asked: dict[str, Any], what: str) -> None:
     for name in asked:
-        # a record of before there was such a setting: it was trained as the default now is
-        its = found[name] if name in found else TrainSettings.model_fields[name].get_default(call_default_factory=True)
+        its = recorded(TrainSettings, found, name)
         if its != asked[name]:
             raise ModelError(
                 f"{out} holds {what} of other settings: its {name} is {its!r}, "
@@ -140,12 +147,22 @@ def plan_mining(settings: MineSettings) -> MinePlan:
 
         try:
             put_model(settings.model, run.model)
+            _refuse_unknown_thresholds(settings, card or read_card(run.model))
             run.update(used=_used(settings, card or read_card(run.model)))
             _scan(settings, run, card or read_card(run.model))
         except InputError:
             run.discard_start(with_model=Path(settings.model).resolve() != run.model.resolve())
             raise
     return _plan(run, finished=stage == "finished")
+
+
+def _refuse_unknown_thresholds(settings: MineSettings, card: ModelCard) -> None:
+    unknown = unknown_classes(list(settings.class_thresholds), card)
+    if unknown and settings.thresholds_from is None:  # another run's truth may have classes that this model lacks
+        raise ModelError(
+            f"The model {settings.model} does not know the class {unknown[0]!r} of class_thresholds: "
+            f"{did_you_mean(unknown[0], card.class_names)}"
+        )
 
 
 def _used(settings: MineSettings, card: ModelCard) -> dict[str, Any]:

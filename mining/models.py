@@ -13,7 +13,7 @@ from torch import nn
 
 from mining import backbones
 from mining.cards import CARD_FILE, FORMAT, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
-from mining.config import MineOptions, Normalisation
+from mining.config import MapThreshold, MineOptions, Normalisation
 from mining.errors import ModelError
 from mining.files import sha256_of, whole_file, write_json
 from mining.localizers import localizer_named
@@ -45,7 +45,8 @@ def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard
 class Cut:
     """Where maps are cut and classes taken: what a person asked for, or the best known of the localizer and model."""
 
-    threshold: float
+    threshold: float | MapThreshold
+    class_thresholds: dict[str, float]  # of classes that have their own
     normalise: Normalisation
     class_cut: float
 
@@ -75,6 +76,7 @@ def cut_of(card: ModelCard, settings: MineOptions) -> Cut:
     kind = localizer_named(card.localizer)
     return Cut(
         kind.threshold if settings.threshold is None else settings.threshold,
+        settings.class_thresholds,
         kind.normalise if settings.normalise is None else settings.normalise,
         (0.2 if card.objective == "single" else 0.4) if settings.class_cut is None else settings.class_cut,
     )

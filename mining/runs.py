@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from mining import __version__
-from mining.config import MineSettings
+from mining.config import MineSettings, recorded
 from mining.errors import RunError
 from mining.files import storage_errors, sweep_temporary, write_json
 
@@ -171,11 +171,12 @@ class RunDirectory:
     def _refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
         asked = {**settings.model_dump(mode="json"), **identity}
         found = {**record["config"], **record["inputs"]}
-        differing = [name for name in asked if name not in NO_MATTER_IN_MINING and asked[name] != found.get(name)]
+        its = {name: recorded(MineSettings, found, name) for name in asked}
+        differing = [name for name in asked if name not in NO_MATTER_IN_MINING and asked[name] != its[name]]
         if differing:
             name = differing[0]
             raise RunError(
-                f"{self.path} belongs to another run: its {name} is {_in_words(found.get(name))}, "
+                f"{self.path} belongs to another run: its {name} is {_in_words(its[name])}, "
                 f"this command's is {_in_words(asked[name])}. Give another --out."
             )
 

@@ -21,7 +21,7 @@ from mining.overlap import iou_matrix
 
 BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
 RIGHT = 0.5
-_COLUMNS = ["image_id", "file_name", "category", "x", "y", "w", "h", "score", "class_score", "source"]
+_COLUMNS = ["image_id", "file_name", "category", "x", "y", "w", "h", "score", "class_score", "threshold", "source"]
 
 
 class Row(NamedTuple):
@@ -36,6 +36,7 @@ class Row(NamedTuple):
     h: float
     score: float
     class_score: float
+    threshold: float
     source: str
 
 

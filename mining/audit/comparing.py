@@ -83,6 +83,6 @@ def _write_table(path: Path, changes: list[PairChange]) -> None:
         writer = csv.writer(file)
         writer.writerow(("file_name", "category", "verdict", "agreement", "first_iou", "second_iou"))
         for one in changes:
-            writer.writerow(
-                (one.file_name, one.category, one.verdict, f"{one.agreement:.4f}", one.first_iou, one.second_iou)
-            )
+            values = (one.agreement, one.first_iou, one.second_iou)
+            told = ("" if value is None else f"{value:.6f}" for value in values)
+            writer.writerow((one.file_name, one.category, one.verdict, *told))

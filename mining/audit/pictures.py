@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -43,7 +44,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Heat:
-    """An activation map. uri: PNG; outline: SVG path around what reaches the threshold, in `width` x `height`."""
+    """An activation map. uri: PNG; outline: SVG path around what reaches the threshold, in `width` x `height`.
+
+    The path is empty where a map without a box had a threshold of its own.
+    """
 
     uri: str
     outline: str
@@ -120,7 +124,14 @@ class Painter:
             level = normalised(maps[0].numpy(), self._miner.cut.normalise)
         except MapError:
             return None
-        return None if level is None else _heat(level, self._miner.cut.threshold)
+        return None if level is None else _heat(level, self._threshold(pair))
+
+    def _threshold(self, pair: Pair) -> float | None:
+        if pair.rows:
+            return pair.rows[0].threshold
+        cut = cast(Miner, self._miner).cut
+        threshold = cut.class_thresholds.get(pair.category, cut.threshold)
+        return None if isinstance(threshold, str) else threshold
 
 
 def _within(height: int, width: int, side: int) -> tuple[int, int]:
@@ -147,7 +158,7 @@ def _photo(pixels: Tensor) -> str:
     return _data_uri("image/jpeg", file)
 
 
-def _heat(level: NDArray[np.float32], threshold: float) -> Heat:
+def _heat(level: NDArray[np.float32], threshold: float | None) -> Heat:
     """level: (H, W) normalised map."""
     small = _shrunk(level, _HEAT_SIDE)
     picture = Image.fromarray((np.clip(small, 0, 1) * (_LEVELS - 1)).round().astype(np.uint8), "L").convert("P")
@@ -157,7 +168,8 @@ def _heat(level: NDArray[np.float32], threshold: float) -> Heat:
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True, bits=8, transparency=channels[3].tobytes())
     outlined = _shrunk(level, _CONTOUR_SIDE)
-    return Heat(_data_uri("image/png", file), _outline(outlined >= threshold), outlined.shape[1], outlined.shape[0])
+    outline = "" if threshold is None else _outline(outlined >= threshold)
+    return Heat(_data_uri("image/png", file), outline, outlined.shape[1], outlined.shape[0])
 
 
 def _shrunk(level: NDArray[np.float32], side: int) -> NDArray[np.float32]:

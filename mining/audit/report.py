@@ -16,6 +16,7 @@ from mining.audit.truths import TruthIndex, open_truth, read_scores, scored_trut
 from mining.cards import read_card
 from mining.files import whole_file
 from mining.runs import RunDirectory
+from mining.scoring.run import mined_threshold
 
 MAX_TILES = 90
 _KINDS_A_CLASS = 3
@@ -107,7 +108,7 @@ def _gallery(
         "is_ranked_by_truth": usable is not None,
         "skipped": painter.skipped,
         "no_maps": painter.no_maps,
-        "threshold": used["threshold"],
+        "threshold": mined_threshold(run.path),
     }
 
 

@@ -25,8 +25,17 @@ def described(run: RunDirectory, record: Mapping[str, Any]) -> str:
     return (
         f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {used['localizer']} on {card.backbone}, "
         f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}; "
-        f"boxes cut where a map reaches {used['threshold']:g} of its range. {_when(record)}"
+        f"boxes cut {_cut_in_words(used)}. {_when(record)}"
     )
+
+
+def _cut_in_words(used: Mapping[str, Any]) -> str:
+    threshold, of_class = used["threshold"], used.get("class_thresholds")
+    if of_class:
+        return f"at a threshold a class, {min(of_class.values()):g} to {max(of_class.values()):g} of a map's range"
+    if isinstance(threshold, str):
+        return f"where each map's own threshold lies ({threshold})"
+    return f"where a map reaches {threshold:g} of its range"
 
 
 def _place(folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from mining import jobs
 from mining.backbones import spec_of
 from mining.cards import ModelCard
+from mining.config import MineOptions, Settings, TrainOptions, recorded
 from mining.engine import mine_shard
 from mining.errors import ModelError
 from mining.experiments.cells import Cell
@@ -16,7 +17,7 @@ from mining.files import write_json
 from mining.localizers import localizer_named
 from mining.localizers.base import configured
 from mining.models import card_to_mine_by
-from mining.runs import CORPUS_FILE
+from mining.runs import CORPUS_FILE, NO_MATTER_IN_MINING
 from mining.scoring import read_truth
 from mining.scoring.of_maps import MapScores
 from mining.scoring.score import best_iou_of_pairs, score_run
@@ -82,9 +83,21 @@ def measured(cell: Cell) -> dict[str, Any] | None:
         return None
     try:
         found: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
-        return found if found["cell"] == _identity(cell) else None
-    except (ValueError, KeyError, TypeError):  # damaged: measured anew
+        return found if _with_new_settings(found["cell"]) == _identity(cell) else None
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged: measured anew
         return None
+
+
+def _with_new_settings(cell: dict[str, Any]) -> dict[str, Any]:
+    """What a record says that its figures depend on, with settings that there were not yet."""
+    parts: dict[str, tuple[type[Settings], set[str]]] = {
+        "train": (TrainOptions, jobs.NO_MATTER_IN_TRAINING),
+        "mine": (MineOptions, NO_MATTER_IN_MINING),
+    }
+    return cell | {
+        part: cell[part] | {name: recorded(kind, cell[part], name) for name in kind.model_fields.keys() - no_matter}
+        for part, (kind, no_matter) in parts.items()
+    }
 
 
 def _identity(cell: Cell) -> dict[str, Any]:

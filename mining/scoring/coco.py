@@ -33,10 +33,11 @@ _RECALLED = (("all", 1), ("all", 10), *((area, MOST_AN_IMAGE) for area in AREAS)
 class Matches:
     """n predictions by class, then image, then falling score, and what becomes of each at every IoU and area.
 
-    category, rank: (n,) class and place in its image and class. scores: (n,).
+    image, category, rank: (n,) image, class and place in its image and class. scores: (n,).
     matched, ignored: (A, T, n) bool. objects: (A, C) to be found, by area and class.
     """
 
+    image: Ints
     category: Ints
     rank: Ints
     scores: Floats
@@ -54,10 +55,14 @@ def coco_scores(truth: TruthBoxes, predicted: Detections, classes: Sequence[str]
     would count; here they do not.
     Values in [0, 1]; None where there is no true box to find.
     """
+    return coco_numbers(truth, matches_of(truth, predicted), classes)
+
+
+def coco_numbers(truth: TruthBoxes, matches: Matches, classes: Sequence[str]) -> dict[str, Any]:
+    """`coco_scores` of predictions that are compared with the truth already."""
     used = [int(category) for category in np.unique(truth.category)]
     if not used:
         return {**dict.fromkeys(NUMBERS), "per_class_AP50": {}}
-    matches = matches_of(truth, predicted)
     # classes last, as pycocotools has them: the order of a sum shows in its last bit
     precision = {area: np.stack([precision_of(matches, one, area) for one in used], axis=-1) for area in AREAS}
     half = precision["all"][0]
@@ -101,7 +106,9 @@ def matches_of(truth: TruthBoxes, predicted: Detections) -> Matches:
     )  # fmt: skip
     of_class = truth.category[true_order]
     objects = np.stack([np.bincount(of_class[~one], minlength=classes) for one in ignored])
-    return Matches(predicted.category[order], rank, predicted.scores[order], matched, is_ignored, objects)
+    return Matches(
+        predicted.image[order], predicted.category[order], rank, predicted.scores[order], matched, is_ignored, objects
+    )
 
 
 def _rank(code: Ints) -> Ints:

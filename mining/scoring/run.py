@@ -85,9 +85,10 @@ def read_run(run_dir: Path) -> RunBoxes:
 
 
 def mined_threshold(run_dir: Path) -> float | None:
-    """The threshold that the run's boxes were cut at, as run.json has it; None where it does not tell."""
+    """The threshold that the run's boxes were cut at, as run.json has it; None where they have no common one."""
     try:
-        return float(json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["used"]["threshold"])
+        used = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["used"]
+        return None if used.get("class_thresholds") else float(used["threshold"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -11,7 +11,8 @@ from mining.files import write_json
 from mining.scoring.boxes import Detections, Floats, Ints, overlaps
 from mining.scoring.breakdown import breakdown_scores
 from mining.scoring.charts import chart_numbers
-from mining.scoring.coco import coco_scores
+from mining.scoring.coco import coco_numbers, matches_of
+from mining.scoring.coco_bootstrap import coco_intervals
 from mining.scoring.corloc import IOU_THRESHOLD, Pairs, baseline_scores, corloc_scores, false_positives, pairs_of
 from mining.scoring.localization import localization_scores
 from mining.scoring.run import (
@@ -64,14 +65,15 @@ def score_run(run_dir: Path, truth: Path, *, seed: int = 0, resamples: int = 100
         match.notes.append("The truth has no countable box on the scored images, so CorLoc is not defined.")
     classes = match.truth.classes
     pairs = pairs_of(boxes, predicted, found)
-    coco = coco_scores(boxes, predicted, classes)
+    matches = matches_of(boxes, predicted)
+    coco = coco_numbers(boxes, matches, classes)
     ranked = ranked_classes_of(run_dir, match.image_of, match.category_of, scored)
     return {
         "corloc": corloc,
         "thresholds": _threshold_scores(run_dir, match, pairs, seed=seed, resamples=resamples),
         "localization": localization_scores(boxes, predicted, ranked, found=found, seed=seed, resamples=resamples),
         "baselines": baseline_scores(boxes, match.sizes),
-        "coco": coco,
+        "coco": {**coco, **coco_intervals(boxes, matches, seed=seed, resamples=resamples)},
         "voc": voc_scores(boxes, predicted, classes, seed=seed, resamples=resamples),
         "breakdown": breakdown_scores(boxes, predicted, found, coco, classes, images=scored),
         "charts": chart_numbers(boxes, predicted, found, pairs, match.sizes),
@@ -108,7 +110,7 @@ def best_iou_of_pairs(run_dir: Path, truth: Path) -> list[tuple[str, str, float]
     files, classes = match.truth.file_names, match.truth.classes
     pairs = pairs_of(match.truth.boxes, match.predicted)
     rows = zip(pairs.image, pairs.category, pairs.best_iou, strict=True)
-    return [(files[image], classes[category], round(float(iou), 4)) for image, category, iou in rows]
+    return [(files[image], classes[category], float(iou)) for image, category, iou in rows]
 
 
 def write_scores(run_dir: Path, scores: dict[str, Any]) -> Path:

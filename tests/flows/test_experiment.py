@@ -137,6 +137,16 @@ def test_what_is_measured_is_not_measured_again_unless_its_settings_change(recip
     assert rows[0]["seeds"] == 1
 
 
+def test_what_was_measured_before_there_was_a_setting_counts_as_its_default(recipe: Path, copied: Path) -> None:
+    path = copied / "made/figures/cam-1-seed0.json"
+    figures = json.loads(path.read_text())
+    del figures["cell"]["mine"]["class_thresholds"], figures["cell"]["train"]["momentum"]
+    path.write_text(json.dumps({**figures, "corloc": 0.123}))
+    only_cam = ["seeds=[0]", "pyramids=[[1]]", "variants={cam: {}}"]
+    assert again(recipe, copied, *only_cam)[0]["means"]["corloc"] == 0.123
+    assert again(recipe, copied, *only_cam, "mine.class_thresholds={fish: 0.9}")[0]["means"]["corloc"] != 0.123
+
+
 def test_another_default_of_the_localizer_is_another_measurement(
     recipe: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

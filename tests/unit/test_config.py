@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mining.config import (
     TrainSettings,
     parse,
     read_recipe,
+    recorded,
 )
 from mining.errors import InputError
 
@@ -92,6 +94,64 @@ def test_a_value_out_of_range_is_shown_with_its_name() -> None:
     sentence = faults(MineSettings, **MINE, threshold=1.5)
     assert "'threshold'" in sentence
     assert "1.5" in sentence
+
+
+@pytest.mark.parametrize("given", ["otsy", "", 0, 1, "1.0", [0.5], "nan"])
+def test_a_threshold_is_a_share_or_one_of_the_words(given: object) -> None:
+    sentence = faults(MineSettings, **MINE, threshold=given)
+    assert sentence.startswith("Setting 'threshold': Input should be greater than 0 and less than 1, or one of otsu, ")
+    assert sentence.endswith(f"(got {given!r}).")
+
+
+@pytest.mark.parametrize(("given", "read"), [("otsu", "otsu"), ("0.4", 0.4), (0.4, 0.4), (None, None)])
+def test_thresholds_are_read(given: object, read: object) -> None:
+    assert parse(MineSettings, {**MINE, "threshold": given}).threshold == read
+
+
+CHOSEN = {"chosen": {"threshold": 0.36}, "per_class": {"thresholds": {"cat": 0.3, "dog": 0.5}}}
+
+
+def scored(folder: Path, thresholds: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scores.json").write_text(json.dumps({"thresholds": thresholds}))
+    return folder
+
+
+def test_thresholds_of_a_scored_run_become_numbers_once_and_for_all(tmp_path: Path) -> None:
+    run = scored(tmp_path / "run", CHOSEN)
+    settings = parse(MineSettings, {**MINE, "thresholds_from": str(run)})
+    assert (settings.threshold, settings.class_thresholds) == (0.36, {"cat": 0.3, "dog": 0.5})
+    scored(tmp_path / "run", {**CHOSEN, "chosen": {"threshold": 0.9}})
+    assert MineSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_a_threshold_that_is_given_holds_for_the_classes_that_the_scored_run_lacks(tmp_path: Path) -> None:
+    run = scored(tmp_path / "run", CHOSEN)
+    settings = parse(MineSettings, {**MINE, "thresholds_from": run, "threshold": 0.2})
+    assert (settings.threshold, settings.class_thresholds) == (0.2, {"cat": 0.3, "dog": 0.5})
+
+
+@pytest.mark.parametrize("thresholds", [None, {}, {"chosen": {"threshold": 0.3}}, 5])
+def test_a_run_without_chosen_thresholds_is_refused_with_the_remedy(tmp_path: Path, thresholds: object) -> None:
+    run = scored(tmp_path / "run", thresholds)
+    assert "has no scores.json with chosen thresholds; mine it with curves" in faults(
+        MineSettings, **MINE, thresholds_from=run
+    )
+    assert "boxmine score" in faults(MineSettings, **MINE, thresholds_from=tmp_path / "nowhere")
+
+
+def test_a_recipe_names_the_scored_run_from_its_own_folder(recipe: Path) -> None:
+    scored(recipe.parent / "earlier", CHOSEN)
+    recipe.write_text("out: run\ncorpus:\n  images: photos\nmine:\n  thresholds_from: earlier\n")
+    settings = parse(RunSettings, read_recipe(recipe))
+    assert settings.mine.class_thresholds == {"cat": 0.3, "dog": 0.5}
+
+
+def test_a_record_of_before_a_setting_has_its_default() -> None:
+    assert recorded(MineOptions, {}, "merge") == "nms"
+    assert recorded(MineOptions, {"merge": "wbf"}, "merge") == "wbf"
+    assert recorded(MineOptions, {}, "class_thresholds") == {}
+    assert recorded(MineOptions, {"model_sha256": "a"}, "model_sha256") == "a"
 
 
 def test_a_missing_setting_is_named() -> None:

@@ -239,6 +239,15 @@ def test_a_run_may_be_moved(settings: MineSettings) -> None:
     assert finished(moved, plan_mining(moved).shards).images == 5
 
 
+def test_a_run_of_before_there_was_a_setting_may_be_carried_on(settings: MineSettings) -> None:
+    plan_mining(settings)
+    path = settings.out / "run.json"
+    record = json.loads(path.read_text())
+    del record["config"]["class_thresholds"], record["config"]["thresholds_from"]
+    path.write_text(json.dumps(record))
+    assert finished(settings).images == 5
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +259,7 @@ def test_a_run_may_be_moved(settings: MineSettings) -> None:
         ({"shard_size": 3}, "its shard_size is 2, this command's is 3"),
         ({"labels": None}, "its labels is .*labels.csv', this command's is not set"),
         ({"min_score": 0.5}, "its min_score is 0.0"),
+        ({"class_thresholds": {"cat": 0.3}}, "its class_thresholds is {}, this command's is {'cat': 0.3}"),
     ],
 )
 @pytest.mark.parametrize("ended", [False, True])

@@ -18,7 +18,7 @@ def write_boxes(path: Path, boxes: list[tuple[str, float, float]], source: str =
     names = list(dict.fromkeys(name for name, *_ in boxes))
     rows = [
         {"image_id": names.index(name), "file_name": name, "category": "cat", "x": 0.0, "y": 0.0, "w": width,
-         "h": 100.0, "score": score, "class_score": score, "source": source}
+         "h": 100.0, "score": score, "class_score": score, "threshold": 0.25, "source": source}
         for name, width, score in boxes
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)

@@ -38,6 +38,29 @@ def test_names_that_hold_html_are_text(mined: Mined):
     assert "<b>mouse" not in page.html
 
 
+@pytest.mark.parametrize(
+    ("options", "cut", "line"),
+    [
+        ({"threshold": 0.3}, "boxes cut where a map reaches 0.3 of its range.", "threshold 0.3"),
+        ({"threshold": "otsu"}, "boxes cut where each map's own threshold lies (otsu).", "threshold"),
+        (
+            {"class_thresholds": {"dog": 0.4, CLASSES[0]: 0.2}},
+            "boxes cut at a threshold a class, 0.2 to 0.4 of a map's range.",
+            "threshold",
+        ),
+    ],
+)
+def test_the_page_says_where_maps_were_cut(
+    mined: Mined, model: Path, tmp_path: Path, options: dict[str, Any], cut: str, line: str
+):
+    run = mine(tmp_path, model, "other", **options)
+    jobs.score(ScoreSettings(run=run, truth=mined.truth))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert cut in page.text
+    assert f"white line: {line}\n" in page.text
+    assert all(str(one["d"]).startswith("M") for one in page.of("path")), "what reaches the threshold is outlined"
+
+
 def test_without_truth_the_page_says_that_it_cannot_tell(mined: Mined):
     assert write_report(mined.run) == mined.run / "report" / "index.html"
     page = mined.page()

@@ -7,6 +7,7 @@ import pytest
 
 from mining.errors import RunError
 from mining.scoring.comparison import compare_runs
+from mining.scoring.score import score_run
 from mining.scoring.table import comparison_rows
 from tests.unit.scoring.conftest import World
 
@@ -53,6 +54,15 @@ def test_what_got_better_and_worse_is_told(worlds: tuple[World, World]) -> None:
     gain = {(one.file_name, one.category): one.gain for one in comparison.changes}
     assert gain["c.jpg", "dog"] == pytest.approx(1)
     assert gain["a.jpg", "cat"] == pytest.approx(-1)
+
+
+def test_what_is_just_below_a_threshold_is_below_it(worlds: tuple[World, World]) -> None:
+    """And CorLoc is the one that `score` tells."""
+    first, second = worlds
+    second.predicted[0] = ("a.jpg", "cat", (10, 10, 40, 19.999), 0.9)
+    half = compared(first, second).summary["truth"]["corloc_0.5"]
+    assert half["worse"] == 1
+    assert half["second"] == score_run(*second.write())["corloc"]["value"]
 
 
 def test_without_a_truth_it_is_told_what_moved(worlds: tuple[World, World]) -> None:
