@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from mining.annotations.schema import CURVE_THRESHOLDS
 from mining.boxes import Boxes
 from mining.config import MapThreshold
-from mining.regions import FloatMap, normalised
-from mining.scoring.sweep import regions_at_thresholds
+from mining.regions import FloatMap, normalised, regions_of_level
 from mining.scoring.thresholds import nearest_positions, stable_positions
 
 _GREYS = 256
+_GRID = np.array(CURVE_THRESHOLDS, np.float32)
 
 
 @dataclass(frozen=True)
@@ -41,44 +41,79 @@ class Curve:
     entropy: float
 
 
-def curve_of(
-    activation: FloatMap, *, normalise: Literal["max", "minmax"], passes: Callable[[Boxes], NDArray[np.bool_]]
-) -> Curve:
-    """The best-scored box of a map at each of CURVE_THRESHOLDS.
+@dataclass(frozen=True)
+class CurvedCut:
+    """A map cut at one threshold, and its curve. boxes: in map pixels, scored by their peaks, before any filter."""
 
-    activation: (H, W) float32. normalise: as in `boxes_from_map`.
+    threshold: float
+    boxes: Boxes
+    curve: Curve
+
+
+def cut_with_curve(
+    activation: FloatMap,
+    *,
+    threshold: float | MapThreshold,
+    normalise: Literal["max", "minmax"],
+    passes: Callable[[Boxes], NDArray[np.bool_]],
+    stretch: tuple[float, float] = (1.0, 1.0),
+) -> CurvedCut:
+    """Cut a map as `boxes_from_map` does, and tell the best-scored box at each of CURVE_THRESHOLDS, in one pass.
+
+    activation: (H, W) float32. threshold: in (0, 1), or how the map tells its own: the nearest of CURVE_THRESHOLDS,
+    0.98 where it tells none. normalise: as in `boxes_from_map`.
     passes: which of n boxes in map pixels, scored by their peaks, are let through, (n,).
+    stretch: image pixels a map pixel, across and down.
     Raises MapError when the map holds NaN or infinity.
     """
-    found = regions_at_thresholds(activation, CURVE_THRESHOLDS, normalise=normalise)
+    own = None if isinstance(threshold, str) else np.float32(threshold)
+    grid = _GRID if own is None else np.union1d(_GRID, own)
+    level = normalised(activation, normalise)
+    found = regions_of_level(level, grid)
     peak = found.peak
     boxes = Boxes(found.xyxy.astype(np.float32), peak, peak, found.mean_activation, np.ones(len(peak), np.int32))
     passing = passes(boxes)
-    rows = found.first_listed(passing)
-    level = normalised(activation, normalise)
+    at_grid = np.searchsorted(grid, _GRID)
+    rows = found.first_listed(passing)[at_grid]
+    best = np.append(found.xyxy, np.zeros((1, 4), np.int64), axis=0)[rows]
     height, width = activation.shape
-    return Curve(
-        (width, height),
-        np.append(found.xyxy, np.zeros((1, 4), np.int64), axis=0)[rows],
-        found.counts(passing),
-        *((0.0, 0.0) if level is None else (otsu_threshold(level), entropy_threshold(level))),
-    )
+    told = 0.0, 0.0
+    if level is not None:
+        greys = grey_levels(level)
+        told = otsu_threshold(greys), entropy_threshold(greys)
+    curve = Curve((width, height), best, found.counts(passing)[at_grid], *told)
+    if isinstance(threshold, str):
+        threshold = _told_by(curve, threshold, stretch)
+    position = int(np.searchsorted(grid, np.float32(threshold)))
+    return CurvedCut(threshold, found.boxes_at(position), curve)
 
 
-def otsu_threshold(level: FloatMap) -> float:
-    """The threshold after Otsu of a normalised map (H, W), in 0-1; the object's pixels reach it."""
-    greys = (level * (_GREYS - 1)).astype(np.uint8)
+def _told_by(curve: Curve, how: MapThreshold, stretch: tuple[float, float]) -> float:
+    if how == "stability":
+        xyxy = (curve.xyxy * np.array([*stretch, *stretch])).astype(np.float32)
+        position = int(stable_positions(xyxy[None])[0])
+    else:
+        position = int(nearest_positions(np.array([getattr(curve, how)]), np.array(CURVE_THRESHOLDS))[0])
+    return CURVE_THRESHOLDS[position]
+
+
+def grey_levels(level: FloatMap) -> NDArray[np.uint8]:
+    """(H, W) of a normalised map, 0 to 255, cut off rather than rounded."""
+    return np.multiply(level, np.float32(_GREYS - 1), out=np.empty(level.shape, np.uint8), casting="unsafe")
+
+
+def otsu_threshold(greys: NDArray[np.uint8]) -> float:
+    """The threshold after Otsu of a normalised map's grey levels (H, W), in 0-1; the object's pixels reach it."""
     below, _ = cv2.threshold(greys, 0, _GREYS - 1, cv2.THRESH_OTSU)
     return float((below + 1) / (_GREYS - 1))
 
 
-def entropy_threshold(level: FloatMap) -> float:
-    """The threshold after Kapur, Sahoo and Wong of a normalised map (H, W), in 0-1; the object's pixels reach it.
+def entropy_threshold(greys: NDArray[np.uint8]) -> float:
+    """The threshold after Kapur, Sahoo and Wong of a normalised map's grey levels (H, W), in 0-1.
 
-    Of equal ones the lowest; 0 for a map of one grey level.
+    The object's pixels reach it. Of equal ones the lowest; 0 for a map of one grey level.
     """
-    greys = (level * (_GREYS - 1)).astype(np.uint8)
-    share = np.bincount(greys.ravel(), minlength=_GREYS) / greys.size
+    share = cv2.calcHist([greys], [0], None, [_GREYS], [0, _GREYS]).ravel().astype(np.float64) / greys.size
     below = share.cumsum()[:-1]  # of the levels 0 ... t - 1, for t = 1 ... 255
     information = np.where(share > 0, -share * np.log(np.where(share > 0, share, 1)), 0).cumsum()
     parts = (below > 0) & (below < 1 - 1e-12)
@@ -88,20 +123,6 @@ def entropy_threshold(level: FloatMap) -> float:
     told = information[:-1][parts]
     entropy = np.log(under) + told / under + np.log(over) + (information[-1] - told) / over
     return float((np.flatnonzero(parts)[entropy.argmax()] + 1) / (_GREYS - 1))
-
-
-def own_threshold(curve: Curve, how: MapThreshold, stretch: tuple[float, float]) -> float:
-    """The threshold that the map tells by itself, the nearest of CURVE_THRESHOLDS; 1 where it tells none.
-
-    stretch: image pixels a map pixel, across and down.
-    """
-    grid = np.array(CURVE_THRESHOLDS)
-    if how == "stability":
-        xyxy = (curve.xyxy * np.array([*stretch, *stretch])).astype(np.float32)
-        position = int(stable_positions(xyxy[None])[0])
-    else:
-        position = int(nearest_positions(np.array([getattr(curve, how)]), grid)[0])
-    return float(grid[position]) if position >= 0 else 1.0
 
 
 def curve_row(curve: Curve, *, image_id: int, category_id: int, width: int, height: int) -> dict[str, Any]:

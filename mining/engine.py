@@ -1,12 +1,11 @@
 """The hot path: a shard of the corpus in, a part with its boxes out.
 
-Decoding runs in threads ahead of the network, cutting boxes in threads behind it; images of one shape share a batch.
+Decoding runs in threads ahead of the network, cutting boxes in threads behind it (mining.crew); images of one shape
+share a batch.
 The order of the batches depends on the shard alone, so that a shard done again gives the same rows.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,8 @@ from mining.cards import ModelCard, read_card
 from mining.config import MineSettings
 from mining.corpus import read_shard
 from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
-from mining.curves import Curve, curve_of, curve_row, own_threshold
+from mining.crew import Crew
+from mining.curves import Curve, curve_row, cut_with_curve
 from mining.errors import ImageError, MapError
 from mining.images import read_image, resized, working_size
 from mining.inference import default_batch_size, ready
@@ -34,6 +34,7 @@ from mining.regions import FloatMap, boxes_from_map
 from mining.runs import RunDirectory, cores
 
 MAX_MAP_SIDE = 512
+_BATCHES_A_TURN = 8  # decoded at a time where decoding and the network take turns
 RANKED = 5  # classes kept an image, whatever is mined of it
 Notify = Callable[[int], None]
 # gets a row of the corpus with the image's true width and height, a class, and its fused map (h, w) float32, raw
@@ -93,28 +94,26 @@ class Miner:
         self.localizer = ready(localizer, self.device)
         self.batch_size = settings.batch_size or default_batch_size(self.device)
         self.workers = settings.workers or min(8, cores())
-        self._index = {name: index for index, name in enumerate(card.class_names)}
+        self._class_names = card.class_names
+        self._index = {name: index for index, name in enumerate(self._class_names)}
 
     def mine(
         self, rows: list[dict[str, Any]], notify: Notify = lambda count: None, watch: Watch | None = None
     ) -> list[ImageOutcome]:
         """Rows of the corpus to their outcomes, in the same order."""
         outcomes: dict[int, ImageOutcome] = {}
-        pending: deque[Future[tuple[int, ImageOutcome]]] = deque()
-        with ThreadPoolExecutor(self.workers) as decoders, ThreadPoolExecutor(self.workers) as cutters:
-            try:
-                for batch in self._batches(rows, decoders, outcomes, notify):
-                    maps = self._localize(batch)
-                    for position, image in enumerate(batch):
-                        pending.append(cutters.submit(self._outcome, image, *_of_image(maps, position), watch))
-                    while len(pending) > 2 * self.batch_size:
-                        _collect(pending, outcomes, notify)
-                while pending:
-                    _collect(pending, outcomes, notify)
-            except BaseException:
-                decoders.shutdown(wait=False, cancel_futures=True)
-                cutters.shutdown(wait=False, cancel_futures=True)
-                raise
+        takes_turns = self.device.type == "cpu"
+        with Crew[tuple[int, ImageOutcome]](self.workers, takes_turns=takes_turns) as crew:
+            for batch in self._batches(rows, crew, outcomes, notify):
+                maps = self._localize(batch)
+                for position, image in enumerate(batch):
+                    crew.later(self._outcome, image, *_of_image(maps, position), watch)
+                for place, outcome in crew.results(behind=2 * self.batch_size):
+                    outcomes[place] = outcome
+                    notify(1)
+            for place, outcome in crew.results():
+                outcomes[place] = outcome
+                notify(1)
         return [outcomes[place] for place in range(len(rows))]
 
     def fused_maps(self, row: dict[str, Any], classes: list[str]) -> tuple[Tensor, Tensor]:
@@ -133,12 +132,13 @@ class Miner:
     def _batches(
         self,
         rows: list[dict[str, Any]],
-        decoders: ThreadPoolExecutor,
+        crew: Crew[tuple[int, ImageOutcome]],
         outcomes: dict[int, ImageOutcome],
         notify: Notify,
     ) -> Iterator[list[Prepared]]:
         waiting: dict[tuple[int, int], list[Prepared]] = {}
-        for place, decoded in enumerate(_ahead(decoders, self._prepare, rows, 2 * self.batch_size)):
+        ahead = (_BATCHES_A_TURN if crew.takes_turns else 2) * self.batch_size
+        for place, decoded in enumerate(crew.each(self._prepare, rows, ahead=ahead)):
             try:
                 image = decoded.result()
             except ImageError as error:
@@ -233,12 +233,11 @@ class Miner:
             if watch:
                 watch(
                     {**image.row, "width": image.width, "height": image.height},
-                    self.card.class_names[index],
+                    self._class_names[index],
                     activation,
                 )
             class_score = float(scores[index])
-            curve, threshold = self._curve_and_threshold(image, index, activation, stretch, class_score)
-            boxes = boxes_from_map(activation, threshold=threshold, normalise=self.cut.normalise)
+            threshold, boxes, curve = self._cut(image, index, activation, stretch, class_score)
             found += len(boxes)
             boxes = _finished(boxes, stretch, class_score)
             boxes = MERGERS[self.settings.merge](boxes[self._plausible(boxes, image)], self.settings.merge_iou)
@@ -257,23 +256,22 @@ class Miner:
             max_area=self.settings.max_area, max_aspect=self.settings.max_aspect, max_borders=self.settings.max_borders,
         )  # fmt: skip
 
-    def _curve_and_threshold(
+    def _cut(
         self, image: Prepared, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
-    ) -> tuple[Curve | None, float]:
-        """The map's curve where somebody needs it, and where the map is cut."""
-        threshold = self.cut.class_thresholds.get(self.card.class_names[index], self.cut.threshold)
-        if not isinstance(threshold, str):
-            curve = self._curve(image, activation, stretch, class_score) if self.settings.curves else None
-            return curve, threshold
-        curve = self._curve(image, activation, stretch, class_score)
-        return curve, own_threshold(curve, threshold, stretch)
+    ) -> tuple[float, Boxes, Curve | None]:
+        """Where the map is cut, its boxes in map pixels, and its curve where it was needed."""
 
-    def _curve(self, image: Prepared, activation: FloatMap, stretch: tuple[float, float], class_score: float) -> Curve:
         def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
             boxes = _finished(boxes, stretch, class_score)
             return self._plausible(boxes, image) & (boxes.score >= self.settings.min_score)
 
-        return curve_of(activation, normalise=self.cut.normalise, passes=passes)
+        threshold = self.cut.class_thresholds.get(self._class_names[index], self.cut.threshold)
+        if not (self.settings.curves or isinstance(threshold, str)):
+            return threshold, boxes_from_map(activation, threshold=threshold, normalise=self.cut.normalise), None
+        cut = cut_with_curve(
+            activation, threshold=threshold, normalise=self.cut.normalise, passes=passes, stretch=stretch
+        )
+        return cut.threshold, cut.boxes, cut.curve
 
     def _curve_row(self, image: Prepared, index: int, curve: Curve) -> dict[str, Any]:
         return curve_row(
@@ -302,35 +300,9 @@ class Miner:
         ]  # fmt: skip
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[int, Any], Prepared], items: Iterable[Any], lookahead: int
-) -> Iterator["Future[Prepared]"]:
-    """Results in the order of the items, at most `lookahead` of them computed ahead."""
-    queue: deque[Future[Prepared]] = deque()
-    for place, item in enumerate(items):
-        queue.append(pool.submit(work, place, item))
-        if len(queue) > lookahead:
-            yield _settled(queue.popleft())
-    while queue:
-        yield _settled(queue.popleft())
-
-
-def _settled(future: "Future[Prepared]") -> "Future[Prepared]":
-    future.exception()  # waits
-    return future
-
-
 def _of_image(maps: PyramidMaps, position: int) -> tuple[Tensor, list[int], list[Tensor]]:
     classes = [int(index) for index in maps.classes[position] if index != NO_CLASS]
     return maps.logits[position].cpu(), classes, [level[position, : len(classes)] for level in maps.levels]
-
-
-def _collect(
-    pending: "deque[Future[tuple[int, ImageOutcome]]]", outcomes: dict[int, ImageOutcome], notify: Notify
-) -> None:
-    place, outcome = pending.popleft().result()
-    outcomes[place] = outcome
-    notify(1)
 
 
 def _quarantined(row: dict[str, Any], reason: str) -> ImageOutcome:

@@ -342,7 +342,7 @@ def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> dict[str, Any]
     from mining.models import load_model
     from mining.scoring import read_truth
     from mining.scoring.of_maps import MapScores, map_figures
-    from mining.scoring.sweep import RegionAccuracy
+    from mining.scoring.region_accuracy import RegionAccuracy
     from mining.scoring.wsoleval import BoxAccuracy
 
     settings = run.settings().model_copy(update={"curves": False})

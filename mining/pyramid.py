@@ -64,7 +64,9 @@ def fused(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
 
     levels: (K, h, w) float32 each. size: (H, W) px. Gives (K, H, W) float32. Bilinear, cell centres aligned.
     """
-    total = torch.zeros((len(levels[0]), *size), dtype=torch.float32, device=levels[0].device)
-    for level in levels:
-        total += functional.interpolate(level[None], size, mode="bilinear", align_corners=False)[0]
-    return total
+    first, *others = (
+        functional.interpolate(level[None], size, mode="bilinear", align_corners=False)[0] for level in levels
+    )
+    for other in others:
+        first += other
+    return first

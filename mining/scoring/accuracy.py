@@ -1,4 +1,4 @@
-"""At which thresholds the boxes of maps are right: what the counters of wsoleval.py and sweep.py share."""
+"""At which thresholds the boxes of maps are right: what the counters of wsoleval.py and region_accuracy.py share."""
 
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mining.errors import ScoringError
 from mining.overlap import Floats
+from mining.regions import checked_thresholds
 
 Kind = TypeVar("Kind", bound=str)
 
@@ -54,14 +55,6 @@ class AccuracyAtThresholds(Generic[Kind]):
 
     def _mean_of_best(self, kind: Kind) -> float:
         return float(self.best_accuracy(kind).mean())
-
-
-def checked_thresholds(thresholds: ArrayLike) -> Floats:
-    """(T,) float64. Raises ValueError when they are none, do not ascend, or leave [0, 1)."""
-    grid = np.asarray(thresholds, np.float64)
-    if grid.ndim != 1 or not len(grid) or not ((np.diff(grid) > 0).all() and grid[0] >= 0 and grid[-1] < 1):
-        raise ValueError(f"Map thresholds are {grid}; expected at least one, ascending, in [0, 1).")
-    return grid
 
 
 def checked_boxes(xyxy: ArrayLike, image_size: tuple[float, float]) -> Floats:

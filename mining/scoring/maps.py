@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mining.errors import MapError
+from mining.regions import checked_map
 from mining.scoring.boxes import Bools, Ints
 
 
@@ -20,14 +21,6 @@ class Components:
     label: Ints
     xyxy: Ints
     pixels: Ints
-
-
-def checked_map(activation: ArrayLike) -> NDArray[np.floating]:
-    """The map as an array. Raises MapError when it is no (H, W) floats."""
-    level = np.asarray(activation)
-    if level.ndim != 2 or not level.size or not np.issubdtype(level.dtype, np.floating):
-        raise MapError(f"The activation map is {level.dtype} of shape {level.shape}; expected (H, W) floats.")
-    return level
 
 
 def finite_map(activation: ArrayLike) -> NDArray[np.floating]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mining.corpus import iter_shards
 from mining.errors import ScoringError
 from mining.scoring.boxes import Floats
+from mining.scoring.region_accuracy import RegionAccuracy
 from mining.scoring.run import matched_files
-from mining.scoring.sweep import RegionAccuracy
 from mining.scoring.truth import Truth
 from mining.scoring.wsoleval import BoxAccuracy
 

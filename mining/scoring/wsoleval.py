@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mining.errors import MapError, ScoringError
 from mining.overlap import Floats, iou_matrix
-from mining.scoring.accuracy import AccuracyAtThresholds, checked_boxes, checked_thresholds
-from mining.scoring.maps import checked_map
+from mining.regions import checked_map, checked_thresholds
+from mining.scoring.accuracy import AccuracyAtThresholds, checked_boxes
 
 Contours = Literal["largest", "all"]
 Grey = NDArray[np.uint8]

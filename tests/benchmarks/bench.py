@@ -5,6 +5,7 @@
 What is compared is measured in turns in one process; values are medians of their ratios.
 """
 
+import csv
 import json
 import os
 import statistics
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,18 +26,18 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
+from mining.cards import ModelCard
 from mining.config import MineSettings
 from mining.corpus import read_shard
 from mining.engine import Miner
-from mining.inference import ready
 from mining.jobs import plan_mining
 from mining.localizers.base import Localizer
-from mining.models import load_model
+from mining.models import build_localizer, load_model, save_model
 from mining.parts import write_part
 from mining.regions import boxes_from_map
 from mining.scoring import Detections, TruthBoxes, coco_scores
 from mining.scoring.accuracy import AccuracyAtThresholds
-from mining.scoring.sweep import RegionAccuracy
+from mining.scoring.region_accuracy import RegionAccuracy
 from mining.scoring.wsoleval import (
     SIDE_PX,
     BoxAccuracy,
@@ -54,6 +56,7 @@ ORACLES = Path(os.environ.get("BOXMINE_ORACLES", ROOT.parent / "shared" / "oracl
 ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"
 ROUNDS = 5
 IMAGES = 32
+BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package
 
 
 @dataclass(frozen=True)
@@ -109,40 +112,56 @@ class Watched(Localizer):
     parameter_groups = training_step  # type: ignore[assignment]
 
 
-def mine_over_forward(scales: tuple[float, ...], goal: float) -> Figure:
-    """JPEG files in, Parquet part out, over the backbone's forward passes alone on tensors of the same shapes."""
+def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> Figure:
+    """JPEG files with class names in, Parquet parts out, over the backbone's forward passes on tensors of those shapes.
+
+    The head has random weights, and so has a backbone whose weights would have to be downloaded.
+    """
     with TemporaryDirectory() as folder:
-        corpus = Path(folder) / "corpus"
-        generate(corpus, images=IMAGES, seed=0)
+        corpus, model = Path(folder) / "corpus", Path(folder) / "model"
+        generate(corpus, images=IMAGES, seed=0, size=(375, 500))
+        names = sorted({name for row in read_rows(corpus / "labels.csv") for name in row["labels"].split("|")})
+        classes = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+        card = ModelCard("cam", backbone, "multi", classes, 224, {})
+        torch.manual_seed(0)
+        save_model(model, build_localizer(card, weights="imagenet" if backbone in BUNDLED else "none")[0], card)
         settings = MineSettings(
-            images=corpus / "images", model="pretrained:efficientnet_lite0", out=Path(folder) / "run", scales=scales,
-            class_cut=0.05,
+            images=corpus / "images", labels=corpus / "labels.csv", model=str(model), out=Path(folder) / "run",
+            scales=scales,
         )  # fmt: skip
         plan_mining(settings)
         rows = read_shard(settings.out / "corpus.parquet", 0).to_pylist()
-        localizer, card = load_model(settings.out / "model")
+        localizer, card = load_model(model)
         watched = Watched(localizer)
-        miner = Miner(watched, card, settings)
-        miner.mine(rows)
-        shapes = list(watched.shapes)
-        backbone = ready(localizer, miner.device).backbone
-        tensors = [torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.device) for shape in shapes]
+        Miner(watched, card, settings).mine(rows)
+        miner = Miner(localizer, card, settings)
+        tensors = [torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.device) for shape in watched.shapes]
 
-        def forward() -> None:
-            with torch.inference_mode():
-                for images in tensors:
-                    backbone(images)
-            if miner.device.type == "cuda":
-                torch.cuda.synchronize()
+        def mine() -> None:
+            write_part(Path(folder) / "part.parquet", miner.mine(rows), Path(folder) / "curves.parquet")
 
-        ratio, mined, passed = in_turns(
-            lambda: write_part(Path(folder) / "part.parquet", miner.mine(rows)), forward
-        )  # fmt: skip
-    device = torch.cuda.get_device_name() if miner.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    detail = (
-        f"EfficientNet-Lite0, {device}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
-    )
+        ratio, mined, passed = in_turns(mine, lambda: forward(miner, tensors))
+    detail = f"{device_in_words(miner.device)}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
     return Figure(ratio, goal, "ratio", detail)
+
+
+def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:
+    """The backbone alone."""
+    backbone = miner.localizer.backbone
+    with torch.inference_mode(), torch.autocast(miner.device.type, enabled=miner.device.type == "cuda"):
+        for images in tensors:
+            backbone(images)
+    if miner.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def device_in_words(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def read_rows(listing: Path) -> list[dict[str, str]]:
+    with listing.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 # --- regions ---------------------------------------------------------------------------------------------------------
@@ -378,8 +397,15 @@ def apart(program: str, seconds: float, megabytes: float) -> Figure:
 
 
 BENCHES: dict[str, Callable[[], Figure | None]] = {
-    "mine_over_forward_1": lambda: mine_over_forward((1.0,), 1.5),
-    "mine_over_forward_3": lambda: mine_over_forward((1.0, 1.5, 2.0), 1.5),
+    **{
+        f"mine_over_forward_{len(scales)}{name}": partial(mine_over_forward, backbone, scales, goal)
+        for name, backbone, goal in (
+            ("", "efficientnet_lite0", 1.5),
+            ("_resnet50", "resnet50", 1.1),
+            ("_vgg16", "vgg16", 1.1),
+        )
+        for scales in ((1.0,), (1.0, 1.5, 2.0))
+    },
     "regions_over_scipy": regions_over_scipy,
     "sweep_peer_speedup": lambda: sweep_speedup(BoxAccuracy, 5),
     "sweep_native_speedup": lambda: sweep_speedup(RegionAccuracy, 15),

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mining.regions import RegionsAtThresholds, regions_at_thresholds
 from mining.scoring.accuracy import AccuracyAtThresholds
-from mining.scoring.sweep import RegionAccuracy, RegionsAtThresholds, regions_at_thresholds
+from mining.scoring.region_accuracy import RegionAccuracy
 from mining.scoring.wsoleval import (
     BoxAccuracy,
     BoxesAtThresholds,

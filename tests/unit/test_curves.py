@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mining.annotations.schema import CURVE_SCHEMA, CURVE_THRESHOLDS
 from mining.boxes import Boxes, plausible
-from mining.curves import curve_of, curve_row, entropy_threshold, otsu_threshold
+from mining.curves import Curve, curve_row, cut_with_curve, entropy_threshold, grey_levels, otsu_threshold
 from mining.errors import MapError
 from mining.regions import boxes_from_map, normalised
 
@@ -18,6 +18,10 @@ from mining.regions import boxes_from_map, normalised
 def hills(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
     coarse = np.random.default_rng(seed).normal(size=(6, 8)).astype(np.float32)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def curve_of(activation: np.ndarray, **how: Any) -> Curve:
+    return cut_with_curve(activation, threshold=0.3, **how).curve
 
 
 def everything(boxes: Boxes) -> np.ndarray:
@@ -42,6 +46,24 @@ def test_a_curve_has_the_best_box_that_mining_at_each_threshold_gives(seed: int,
         mined = mined[passes(mined)]
         assert len(mined) == count
         assert box.tolist() == (mined.xyxy[0].tolist() if len(mined) else [0, 0, 0, 0])
+
+
+@given(
+    seed=st.integers(0, 1000), threshold=st.sampled_from([0.02, 0.3, 0.98]) | st.floats(0.001, 0.999, exclude_max=True)
+)
+@settings(max_examples=60, deadline=None)
+def test_the_boxes_of_the_one_pass_are_those_of_the_one_threshold(seed: int, threshold: float) -> None:
+    """On the grid and off it, and the curve does not depend on it."""
+    activation = hills(seed)
+    cut = cut_with_curve(activation, threshold=threshold, normalise="max", passes=everything)
+    mined = boxes_from_map(activation, threshold=threshold)
+    assert (cut.threshold, cut.boxes.xyxy.tolist(), cut.boxes.peak.tolist()) == (
+        threshold, mined.xyxy.tolist(), mined.peak.tolist(),
+    )  # fmt: skip
+    assert cut.boxes.mean_activation.tolist() == mined.mean_activation.tolist()
+    curve = curve_of(activation, normalise="max", passes=everything)
+    assert (cut.curve.xyxy == curve.xyxy).all()
+    assert (cut.curve.boxes == curve.boxes).all()
 
 
 @pytest.mark.parametrize("activation", [np.zeros((20, 30), np.float32), np.full((20, 30), -1, np.float32)])
@@ -94,7 +116,7 @@ def test_otsu_has_the_largest_variance_between_the_sides(seed: int) -> None:
         share = over.mean()
         return share * (1 - share) * (greys[over].mean() - greys[~over].mean()) ** 2 if 0 < share < 1 else 0.0
 
-    found = round(255 * otsu_threshold(normalised(hills(seed), "max")))
+    found = round(255 * otsu_threshold(grey_levels(normalised(hills(seed), "max"))))
     assert variance(found) == pytest.approx(max(variance(first) for first in range(1, 256)))
 
 
@@ -111,13 +133,13 @@ def test_the_entropies_of_the_sides_add_up_to_most(seed: int) -> None:
         over = greys >= first
         return entropy(greys[over]) + entropy(greys[~over]) if 0 < over.mean() < 1 else -np.inf
 
-    found = round(255 * entropy_threshold(normalised(hills(seed), "max")))
+    found = round(255 * entropy_threshold(grey_levels(normalised(hills(seed), "max"))))
     assert both(found) == pytest.approx(max(both(first) for first in range(1, 256)))
 
 
 def test_two_levels_are_parted_between_them() -> None:
     level = np.full((10, 10), 0.2, np.float32)
     level[3:6, 3:6] = 1
-    for told in (otsu_threshold(level), entropy_threshold(level)):
+    for told in (otsu_threshold(grey_levels(level)), entropy_threshold(grey_levels(level))):
         assert 0.2 < told <= 1
         assert (level >= told).sum() == 9

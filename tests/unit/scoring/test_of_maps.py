@@ -8,7 +8,7 @@ from mining.corpus.schema import CORPUS_SCHEMA
 from mining.errors import ScoringError
 from mining.scoring import read_truth
 from mining.scoring.of_maps import MapScores, map_figures
-from mining.scoring.sweep import RegionAccuracy
+from mining.scoring.region_accuracy import RegionAccuracy
 from mining.scoring.wsoleval import BoxAccuracy
 from tests.unit.scoring.conftest import SIZE, World
 

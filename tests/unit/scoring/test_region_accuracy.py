@@ -13,9 +13,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from mining.boxes import Boxes
 from mining.errors import MapError, ScoringError
 from mining.overlap import iou_matrix
-from mining.regions import boxes_from_map, normalised
-from mining.scoring.sweep import RegionAccuracy, RegionsAtThresholds, regions_at_thresholds
+from mining.regions import RegionsAtThresholds, boxes_from_map, normalised, regions_at_thresholds
+from mining.scoring.region_accuracy import RegionAccuracy
 from mining.scoring.wsoleval import threshold_grid
+from tests.unit.regions_reference import reference_boxes
 
 SIZE = (40, 40)
 
@@ -54,8 +55,9 @@ def assert_as_level_by_level(activation: np.ndarray, thresholds: np.ndarray, **h
     best_iou = found.best_iou(truth)
     level = normalised(activation, how.get("normalise", "max"))
     for i, threshold in enumerate(thresholds.tolist()):
-        expected = boxes_from_map(activation, threshold=threshold, **how)
+        expected = reference_boxes(activation, threshold=threshold, **how)
         assert_same_boxes(found.boxes_at(i), expected)
+        assert_same_boxes(boxes_from_map(activation, threshold=threshold, **how), expected)
         if not len(expected):
             assert (found.largest[i], found.peak_holder[i]) == (-1, -1)
             assert [best_iou[kind][i] for kind in ("largest", "peak", "all")] == [0, 0, 0]
@@ -296,5 +298,5 @@ def test_maps_of_the_true_boxes_score_1(seed: int) -> None:
 
 
 def test_nowhere_to_keep_what_was_compiled_is_no_hindrance() -> None:
-    nowhere = "from numba.core import caching; caching.CacheImpl._locator_classes = []; import mining.scoring.sweep"
+    nowhere = "from numba.core import caching; caching.CacheImpl._locator_classes = []; import mining.sweep"
     subprocess.run([sys.executable, "-c", nowhere], check=True)
