@@ -82,7 +82,10 @@ def rows(run: Path) -> dict[str, tuple[str, str | None]]:
         (["mine", "--images", "a", "--model", "m", "--out", "o", "--treshold", ".3"], "Did you mean --threshold?"),
         (["mine", "--imges", "a", "--model", "m", "--out", "o"], "Did you mean --images instead of --imges?"),
         (["mine", "--images", "a", "--model", "m"], "--out requires an argument"),
-        (["mine", "--images", "a", "--model", "m", "--out", "o", "--threshold", "1.5"], "less than 1, or one of otsu, entropy, stability (got '1.5')"),
+        (
+            ["mine", "--images", "a", "--model", "m", "--out", "o", "--threshold", "1.5"],
+            "less than 1, or one of otsu, entropy, stability (got '1.5')",
+        ),
         (["train", "--images", "a", "--out", "o", "--epochs", "0"], "'epochs'"),
         (["train", "--images", "a", "--out", "o", "--localizer", "camm"], "did you mean 'cam'?"),
         (["run", "nowhere.yaml"], "Cannot read the recipe nowhere.yaml"),
