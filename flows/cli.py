@@ -50,14 +50,24 @@ def train(settings: Annotated[TrainSettings, Flat], *, as_json: Json = False) ->
 
 
 @app.command
-def mine(*, settings: Annotated[MineSettings, Flat], as_json: Json = False) -> int:
+def mine(
+    *,
+    settings: Annotated[MineSettings, Flat],
+    explain_speed: Annotated[
+        bool, Parameter(negative=(), help="Say where the time went, of a finished run too.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """Mine boxes from images; the same command carries on where it was stopped."""
     from flows import mine as flow
     from flows.running import run_flow
 
     with ProgressView():
         summary = run_flow(flow.mine, settings)
-    return _mined(summary, as_json=as_json)
+    code = _mined(summary, as_json=as_json)
+    if explain_speed and not as_json:
+        _explain_speed(summary.timing)
+    return code
 
 
 @app.command
@@ -390,6 +400,16 @@ def _mined(summary: Any, *, as_json: bool) -> int:
     return _quarantine_code(
         summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet."
     )
+
+
+def _explain_speed(timing: Any) -> None:
+    from tasks.mining import speed_in_words, speed_rows
+
+    if timing is None:
+        err.print("Where the time went is not known: the run is of a version that did not keep it.")
+        return
+    print_table(speed_rows(timing), ("stage", "s", "share", "what"))
+    err.print(speed_in_words(timing))
 
 
 def _quarantine_code(count: int, reasons: list[str], where: str = "") -> int:

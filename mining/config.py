@@ -151,6 +151,12 @@ class MineOptions(Settings):
     scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field(
         default=(1.0, 1.5, 2.0), description="The pyramid, in multiples of the model's input size.", min_length=1
     )
+    adaptive: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Look at the middle scale first, and at the others only where a box is not stable: where it "
+        "overlaps by less than this with the one that a threshold of 0.7 times as much gives. 0.65 takes half the "
+        "time of three scales.",
+    )
     localizer: str | None = Field(
         default=None,
         description="Draw the maps by another method than the model was trained for, where it has the "
@@ -196,18 +202,25 @@ class MineOptions(Settings):
         default="nms", description="Overlapping boxes of one class: keep the best (nms) or their weighted mean (wbf)."
     )
     merge_iou: Share = Field(default=0.5, description="Overlap from which boxes are merged.")
+    map_side: Annotated[int, Field(ge=32)] = Field(
+        default=280,
+        description="Maps are cut at the image's own size, or at a smaller one with as many pixels as a square of this "
+        "side. More is slower and hardly changes a box; boxes are in pixels of the image all the same.",
+    )
     curves: bool = Field(
         default=True,
         description="Keep what other thresholds would have given, so that `boxmine score` can tell which is best.",
     )
     batch_size: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Images per forward pass at scale 1; by default 32 on a GPU, 4 on a CPU."
+        default=None,
+        description="Images per forward pass at scale 1; by default 4 on a CPU, on a GPU up to "
+        "32, what its memory holds. Halved where it holds less after all.",
     )
     shard_size: Annotated[int, Field(ge=1)] = Field(
         default=256, description="Images per unit of work and of resumption."
     )
     workers: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Threads that decode; by default one a core, up to 8."
+        default=None, description="Threads that decode images and cut boxes; by default one a core, up to 8."
     )
     device: str = Field(default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps.")
     retries: Annotated[int, Field(ge=0)] = Field(default=2, description="Further tries of a shard that failed.")

@@ -6,52 +6,30 @@ The order of the batches depends on the shard alone, so that a shard done again 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from mining.boxes import MERGERS, Boxes, plausible
 from mining.cards import ModelCard, read_card
 from mining.config import MineSettings
 from mining.corpus import read_shard
-from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
 from mining.crew import Crew
-from mining.curves import Curve, curve_row, cut_with_curve
-from mining.errors import ImageError, MapError
+from mining.cutting import Cutter, Prepared, Seen, Watch, quarantined
+from mining.errors import ImageError
 from mining.images import read_image, resized, working_size
-from mining.inference import default_batch_size, ready
-from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
-from mining.models import cut_of, load_model, resolve_device
+from mining.localizers.base import Localizer
+from mining.models import load_model, resolve_device
+from mining.network import Fetched, Network
 from mining.parts import ImageOutcome, is_done, part_outcomes, write_part
-from mining.pyramid import PyramidMaps, fused, largest_size, localize_pyramid
-from mining.regions import FloatMap, boxes_from_map
+from mining.pyramid import first_of, fused, largest_size
+from mining.results import Timing
 from mining.runs import RunDirectory, cores
 
-MAX_MAP_SIDE = 512
+T = TypeVar("T")
 _BATCHES_A_TURN = 8  # decoded at a time where decoding and the network take turns
-RANKED = 5  # classes kept an image, whatever is mined of it
 Notify = Callable[[int], None]
-# gets a row of the corpus with the image's true width and height, a class, and its fused map (h, w) float32, raw
-Watch = Callable[[dict[str, Any], str, FloatMap], None]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """One image ready for the network."""
-
-    place: int  # in the shard
-    row: dict[str, Any]  # of the corpus
-    pixels: Tensor  # (3, h, w) uint8 at the largest scale
-    size: tuple[int, int]  # (h, w) at scale 1
-    height: int
-    width: int
-    classes: list[int] | None  # asked for; None where labels are not known
 
 
 def mine_shard(
@@ -72,7 +50,7 @@ def mine_shard(
     rows = read_shard(run.corpus, shard).to_pylist()
     miner = _miner(run.model.resolve(), settings.model_dump_json(), read_card(run.model).weights_sha256)
     outcomes = miner.mine(rows, notify, watch)
-    write_part(part, outcomes, curves)
+    write_part(part, outcomes, curves, miner.timing)
     return outcomes
 
 
@@ -88,32 +66,52 @@ class Miner:
 
     def __init__(self, localizer: Localizer, card: ModelCard, settings: MineSettings) -> None:
         self.card = card
-        self.cut = cut_of(card, settings)
         self.settings = settings
-        self.device = resolve_device(settings.device)
-        self.localizer = ready(localizer, self.device)
-        self.batch_size = settings.batch_size or default_batch_size(self.device)
+        self.cutter = Cutter(card, settings)
         self.workers = settings.workers or min(8, cores())
-        self._class_names = card.class_names
-        self._index = {name: index for index, name in enumerate(self._class_names)}
+        self.takes_turns = resolve_device(settings.device).type == "cpu"
+        self.network = Network(localizer, card, settings, self.cutter.cut, threads=self.workers, turns=self.takes_turns)
+        scales = sorted(settings.scales)
+        self._first = scales[(len(scales) - 1) // 2] if settings.adaptive else first_of(scales)
+        self._now = (self._first,) if settings.adaptive else settings.scales
+        self._later = [scale for scale in settings.scales if scale not in self._now]
+        self._index = {name: index for index, name in enumerate(card.class_names)}
+        self.timing: Timing | None = None  # of the last call of `mine`
 
     def mine(
         self, rows: list[dict[str, Any]], notify: Notify = lambda count: None, watch: Watch | None = None
     ) -> list[ImageOutcome]:
         """Rows of the corpus to their outcomes, in the same order."""
         outcomes: dict[int, ImageOutcome] = {}
-        takes_turns = self.device.type == "cpu"
-        with Crew[tuple[int, ImageOutcome]](self.workers, takes_turns=takes_turns) as crew:
-            for batch in self._batches(rows, crew, outcomes, notify):
-                maps = self._localize(batch)
-                for position, image in enumerate(batch):
-                    crew.later(self._outcome, image, *_of_image(maps, position), watch)
-                for place, outcome in crew.results(behind=2 * self.batch_size):
-                    outcomes[place] = outcome
+        unstable = Alike[tuple[Prepared, Seen]]()
+
+        def sort_out(results: Iterator[tuple[Prepared, Seen | ImageOutcome]]) -> None:
+            for image, result in results:
+                if isinstance(result, Seen):
+                    unstable.add(image.size, (image, result))
+                else:
+                    outcomes[image.place] = result
                     notify(1)
-            for place, outcome in crew.results():
-                outcomes[place] = outcome
-                notify(1)
+
+        self.network.watch.start()
+        with Crew[tuple[Prepared, Seen | ImageOutcome]](self.workers, takes_turns=self.takes_turns) as crew:
+
+            def look_further(batches: Iterator[list[tuple[Prepared, Seen]]]) -> None:
+                for batch in batches:
+                    for some, fetched in self.network.look_further(batch, self._later):
+                        for position, (image, seen) in enumerate(some):
+                            crew.later(self._cut_further, image, seen, fetched, position, watch)
+
+            for batch in self._batches(rows, crew, outcomes, notify):
+                for some, fetched in self.network.look(batch, self._now):
+                    for position, image in enumerate(some):
+                        crew.later(self._cut, image, fetched, position, watch)
+                sort_out(crew.results(behind=2 * self.network.batch_size))
+                look_further(unstable.full(self.network.batch_size))
+            sort_out(crew.results())
+            look_further(unstable.rest())
+            sort_out(crew.results())
+        self.timing = self.network.watch.read(len(rows), self.network.batch_size)
         return [outcomes[place] for place in range(len(rows))]
 
     def fused_maps(self, row: dict[str, Any], classes: list[str]) -> tuple[Tensor, Tensor]:
@@ -122,201 +120,90 @@ class Miner:
         Gives (3, h, w) uint8 at the largest scale, and (K, h, w) float32 raw maps of the classes named, of one size.
         Raises ImageError.
         """
-        prepared = self._prepare(0, {**row, "labels": classes})
-        maps = self._localize([prepared])
-        size = (int(prepared.pixels.shape[1]), int(prepared.pixels.shape[2]))
-        return prepared.pixels, fused([level[0] for level in maps.levels], size).cpu()
-
-    # --- before the network ------------------------------------------------------------------------------------------
+        image = self._prepare(0, {**row, "labels": classes})
+        ((_, fetched),) = self.network.look([image], self._now)
+        seen = fetched.of(0)
+        if not self._is_enough(image, seen):
+            ((_, fetched),) = self.network.look_further([(image, seen)], self._later)
+            seen = self._together(seen, fetched.of(0))
+        size = (int(image.pixels.shape[1]), int(image.pixels.shape[2]))
+        return image.pixels, fused(list(seen.levels.values()), size)
 
     def _batches(
         self,
         rows: list[dict[str, Any]],
-        crew: Crew[tuple[int, ImageOutcome]],
+        crew: Crew[tuple[Prepared, Seen | ImageOutcome]],
         outcomes: dict[int, ImageOutcome],
         notify: Notify,
     ) -> Iterator[list[Prepared]]:
-        waiting: dict[tuple[int, int], list[Prepared]] = {}
-        ahead = (_BATCHES_A_TURN if crew.takes_turns else 2) * self.batch_size
+        alike = Alike[Prepared]()
+        ahead = (_BATCHES_A_TURN if crew.takes_turns else 2) * self.network.batch_size
         for place, decoded in enumerate(crew.each(self._prepare, rows, ahead=ahead)):
             try:
                 image = decoded.result()
             except ImageError as error:
-                outcomes[place] = _quarantined(rows[place], str(error))
+                outcomes[place] = quarantined(rows[place], str(error))
                 notify(1)
                 continue
-            alike = waiting.setdefault(image.size, [])
-            alike.append(image)
-            if len(alike) == self.batch_size:
-                yield waiting.pop(image.size)
-        for size in sorted(waiting):
-            yield waiting[size]
+            alike.add(image.size, image)
+            yield from alike.full(self.network.images_a_pass(self._first))
+        yield from alike.rest()
 
     def _prepare(self, place: int, row: dict[str, Any]) -> Prepared:
-        pixels = read_image(self.settings.images / row["file_name"])
+        with self.network.watch.during("decode"):
+            pixels = read_image(self.settings.images / row["file_name"])
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         size = working_size(height, width, short_side=self.card.input_size)
+        with self.network.watch.during("resize"):
+            pixels = resized(pixels, largest_size(size, self.settings.scales))
         known = row["labels"]
-        return Prepared(
-            place, row, resized(pixels, largest_size(size, self.settings.scales)), size, height, width,
-            None if known is None else [self._index[name] for name in known],
-        )  # fmt: skip
-
-    # --- the network -------------------------------------------------------------------------------------------------
-
-    def _localize(self, batch: list[Prepared]) -> PyramidMaps:
-        images = torch.stack([image.pixels for image in batch])
-        if self.device.type == "cuda":
-            images = images.pin_memory().to(self.device, non_blocking=True)
-        else:
-            images = images.to(self.device)
-        asked = [image.classes for image in batch]
-
-        def choose(logits: Tensor) -> Tensor:
-            predicted = self._predicted(logits) if any(one is None for one in asked) else []
-            return pad_classes([predicted[i] if one is None else one for i, one in enumerate(asked)])
-
-        quiet = torch.no_grad() if self.localizer.needs_gradients else torch.inference_mode()
-        with quiet, torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            return localize_pyramid(
-                self.localizer, images, size=batch[0].size, scales=self.settings.scales, classes=choose
-            )
-
-    def _predicted(self, logits: Tensor) -> list[list[int]]:
-        best = probabilities(logits, self.card.objective).cpu().topk(min(self.settings.max_classes, logits.shape[1]))
-        return [
-            [int(index) for value, index in zip(values, indices, strict=True) if value >= self.cut.class_cut]
-            for values, indices in zip(best.values, best.indices, strict=True)
-        ]
-
-    # --- behind the network ------------------------------------------------------------------------------------------
-
-    def _outcome(
-        self, image: Prepared, logits: Tensor, classes: list[int], levels: list[Tensor], watch: Watch | None
-    ) -> tuple[int, ImageOutcome]:
-        try:
-            scores = probabilities(logits[None], self.card.objective)[0]
-            state, boxes, curves = self._boxes(image, scores, classes, levels, watch)
-        except MapError as error:
-            return image.place, _quarantined(image.row, f"{self.settings.images / image.row['file_name']}: {error}")
-        row = image.row
-        return image.place, ImageOutcome(
-            row["image_id"],
-            row["file_name"],
-            state,
-            image.width,
-            image.height,
-            None,
-            boxes,
-            curves,
-            self._ranked(scores),
-        )
-
-    def _ranked(self, scores: Tensor) -> list[tuple[int, float]]:
-        best = scores.topk(min(RANKED, len(scores)))
-        ids = [self.card.classes[index]["id"] for index in best.indices.tolist()]
-        return [(one, round(value, 6)) for one, value in zip(ids, best.values.tolist(), strict=True)]
-
-    def _boxes(
-        self, image: Prepared, scores: Tensor, classes: list[int], levels: list[Tensor], watch: Watch | None
-    ) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
-        """The image's state, its boxes as rows, and its curves as rows."""
-        if not bool(scores.isfinite().all()):
-            raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
-        if not classes:
-            return NO_REGION, [], []
-        height, width = _map_size(image.height, image.width)
-        stretch = (image.width / width, image.height / height)
-        found, passed, accepted, curves = 0, 0, [], []
-        maps = fused(levels, (height, width)).cpu().numpy()
-        for activation, index in zip(maps, classes, strict=True):
-            if watch:
-                watch(
-                    {**image.row, "width": image.width, "height": image.height},
-                    self._class_names[index],
-                    activation,
-                )
-            class_score = float(scores[index])
-            threshold, boxes, curve = self._cut(image, index, activation, stretch, class_score)
-            found += len(boxes)
-            boxes = _finished(boxes, stretch, class_score)
-            boxes = MERGERS[self.settings.merge](boxes[self._plausible(boxes, image)], self.settings.merge_iou)
-            passed += len(boxes)
-            boxes = boxes[boxes.score >= self.settings.min_score]
-            accepted += self._rows(image, index, class_score, threshold, boxes)
-            if self.settings.curves and curve:
-                curves.append(self._curve_row(image, index, curve))
-        if accepted:
-            return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
-        return (LOW_SCORE if passed else FILTERED if found else NO_REGION), [], curves
-
-    def _plausible(self, boxes: Boxes, image: Prepared) -> npt.NDArray[np.bool_]:
-        return plausible(
-            boxes, width=image.width, height=image.height, min_area=self.settings.min_area,
-            max_area=self.settings.max_area, max_aspect=self.settings.max_aspect, max_borders=self.settings.max_borders,
-        )  # fmt: skip
+        classes = None if known is None else [self._index[name] for name in known]
+        return Prepared(place, row, pixels, size, height, width, classes)
 
     def _cut(
-        self, image: Prepared, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
-    ) -> tuple[float, Boxes, Curve | None]:
-        """Where the map is cut, its boxes in map pixels, and its curve where it was needed."""
+        self, image: Prepared, fetched: Fetched, position: int, watch: Watch | None
+    ) -> tuple[Prepared, Seen | ImageOutcome]:
+        """The outcome, or what was seen where that does not suffice."""
+        seen = fetched.of(position)
+        with self.network.watch.during("regions"):
+            return image, self.cutter.outcome(image, seen, watch) if self._is_enough(image, seen) else seen
 
-        def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
-            boxes = _finished(boxes, stretch, class_score)
-            return self._plausible(boxes, image) & (boxes.score >= self.settings.min_score)
+    def _cut_further(
+        self, image: Prepared, seen: Seen, fetched: Fetched, position: int, watch: Watch | None
+    ) -> tuple[Prepared, Seen | ImageOutcome]:
+        seen = self._together(seen, fetched.of(position))
+        with self.network.watch.during("regions"):
+            return image, self.cutter.outcome(image, seen, watch)
 
-        threshold = self.cut.class_thresholds.get(self._class_names[index], self.cut.threshold)
-        if not (self.settings.curves or isinstance(threshold, str)):
-            return threshold, boxes_from_map(activation, threshold=threshold, normalise=self.cut.normalise), None
-        cut = cut_with_curve(
-            activation, threshold=threshold, normalise=self.cut.normalise, passes=passes, stretch=stretch
-        )
-        return cut.threshold, cut.boxes, cut.curve
+    def _is_enough(self, image: Prepared, seen: Seen) -> bool:
+        least = self.settings.adaptive
+        return not self._later or least is None or self.cutter.is_stable(image, seen, least)
 
-    def _curve_row(self, image: Prepared, index: int, curve: Curve) -> dict[str, Any]:
-        return curve_row(
-            curve, image_id=image.row["image_id"], category_id=self.card.classes[index]["id"],
-            width=image.width, height=image.height,
-        )  # fmt: skip
-
-    def _rows(
-        self, image: Prepared, index: int, class_score: float, threshold: float, boxes: Boxes
-    ) -> list[dict[str, Any]]:
-        common = {
-            "image_id": image.row["image_id"], "file_name": image.row["file_name"],
-            "width": image.width, "height": image.height,
-            "category_id": self.card.classes[index]["id"], "category": self.card.classes[index]["name"],
-            "class_score": class_score, "threshold": threshold, "scales": list(self.settings.scales),
-            "localizer": self.card.localizer, "model_sha256": self.card.weights_sha256,
-            "source": "prediction" if image.classes is None else "label",
-        }  # fmt: skip
-        return [
-            {
-                **common, "x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0, "area": (x1 - x0) * (y1 - y0),
-                "score": float(boxes.score[i]), "peak": float(boxes.peak[i]),
-                "mean_activation": float(boxes.mean_activation[i]), "merged_from": int(boxes.merged_from[i]),
-            }
-            for i, (x0, y0, x1, y1) in enumerate(boxes.xyxy.tolist())
-        ]  # fmt: skip
+    def _together(self, seen: Seen, further: Seen) -> Seen:
+        levels = {**seen.levels, **further.levels}
+        return Seen(seen.logits, seen.classes, {scale: levels[scale] for scale in self.settings.scales})
 
 
-def _of_image(maps: PyramidMaps, position: int) -> tuple[Tensor, list[int], list[Tensor]]:
-    classes = [int(index) for index in maps.classes[position] if index != NO_CLASS]
-    return maps.logits[position].cpu(), classes, [level[position, : len(classes)] for level in maps.levels]
+class Alike(Generic[T]):
+    """Things that wait until enough of one size are there to share a batch."""
 
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[int, int], list[T]] = {}
 
-def _quarantined(row: dict[str, Any], reason: str) -> ImageOutcome:
-    return ImageOutcome(row["image_id"], row["file_name"], QUARANTINED, row["width"], row["height"], reason)
+    def add(self, size: tuple[int, int], thing: T) -> None:
+        """One more."""
+        self._waiting.setdefault(size, []).append(thing)
 
+    def full(self, count: int) -> Iterator[list[T]]:
+        """As many batches of exactly `count` as there are; their things wait no more."""
+        for size, things in self._waiting.items():
+            while len(things) >= count:
+                batch, things = things[:count], things[count:]
+                self._waiting[size] = things
+                yield batch
 
-def _map_size(height: int, width: int) -> tuple[int, int]:
-    """Where maps are fused and cut: the image's own size, reduced to MAX_MAP_SIDE px for larger images."""
-    shrink = min(1.0, MAX_MAP_SIDE / max(height, width))
-    return max(1, round(height * shrink)), max(1, round(width * shrink))
-
-
-def _finished(boxes: Boxes, stretch: tuple[float, float], class_score: float) -> Boxes:
-    """From map pixels to image pixels, the class's probability multiplied into the score."""
-    xyxy = boxes.xyxy * [*stretch, *stretch]
-    score = boxes.score * class_score
-    return Boxes(xyxy.astype("float32"), score.astype("float32"), boxes.peak, boxes.mean_activation, boxes.merged_from)
+    def rest(self) -> Iterator[list[T]]:
+        """Whatever waits, the smallest size first."""
+        for size in sorted(self._waiting):
+            if things := self._waiting.pop(size):
+                yield things

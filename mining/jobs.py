@@ -33,8 +33,8 @@ from mining.config import (
 from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_shard, read_summary, scan, shard_count, update
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, whole_file, write_json
-from mining.parts import ImageOutcome, is_done, merge_curves, merge_parts, part_outcomes
-from mining.results import MinePlan, MineSummary, TrainingSummary
+from mining.parts import ImageOutcome, is_done, merge_curves, merge_parts, part_outcomes, part_timing
+from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
 from mining.runs import CORPUS_FILE, RunDirectory, now
 
 TRAINING_FILE = "training.json"
@@ -242,12 +242,16 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     if run.settings().curves:
         merge_curves([run.curve_part(shard) for shard in range(total)], run.curves)
     card = read_card(run.model)
+    timing = None
+    for one in filter(None, map(part_timing, parts)):
+        timing = one if timing is None else timing.plus(one)
     info = {"description": f"pseudo-annotations of {run.path.name}", "version": record["versions"]["boxmine"]}
     write_coco_json(run.coco, corpus=run.corpus, annotations=run.annotations, categories=card.classes, info=info)
     run.update(
         state="finished", finished=now(),
         counts={"images": sum(states.values()), "boxes": boxes, "classes": len(card.classes), "states": dict(states)},
         seconds={"mining": round(seconds, 2), "finishing": round(time.monotonic() - started, 2)},
+        timing=None if timing is None else asdict(timing),
     )  # fmt: skip
     return summary_of(run)
 
@@ -272,10 +276,10 @@ def held(run_dir: Path) -> Iterator[None]:
 def summary_of(run: RunDirectory) -> MineSummary:
     """The summary of a finished run, from its record."""
     record = run.need_finished()
-    counts = record["counts"]
+    counts, timing = record["counts"], record.get("timing")
     return MineSummary(
         run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"],
-        read_summary(run.corpus).notes, run.first_reasons(),
+        read_summary(run.corpus).notes, run.first_reasons(), None if timing is None else Timing(**timing),
     )  # fmt: skip
 
 
@@ -347,7 +351,7 @@ def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> dict[str, Any]
 
     settings = run.settings().model_copy(update={"curves": False})
     miner = Miner(*load_model(run.model, settings), settings)
-    protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.cut.normalise)
+    protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.cutter.cut.normalise)
     seen = MapScores(read_truth(truth), run.corpus, protocol, own)
     images, done = read_summary(run.corpus).images, 0
     for shard in range(shard_count(run.corpus)):

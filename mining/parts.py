@@ -1,8 +1,10 @@
 """Parts: the boxes and the image states of one shard, in one file that is there whole or not at all."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pyarrow.parquet as pq
 from mining.annotations.schema import ANNOTATION_SCHEMA, CURVE_SCHEMA
 from mining.errors import RunError
 from mining.files import whole_file
+from mining.results import Timing
 
 _IMAGES = b"boxmine.images"
+_TIMING = b"boxmine.timing"
 PART_SCHEMA = pa.schema([column for column in ANNOTATION_SCHEMA if column.name != "annotation_id"])
 
 
@@ -38,23 +42,34 @@ class ImageOutcome:
 _TOLD = [one.name for one in fields(ImageOutcome) if one.name not in ("boxes", "curves")]
 
 
-def write_part(path: Path, outcomes: Sequence[ImageOutcome], curves: Path | None = None) -> None:
+def write_part(
+    path: Path, outcomes: Sequence[ImageOutcome], curves: Path | None = None, timing: Timing | None = None
+) -> None:
     """Write a shard's boxes as rows and its images' outcomes as metadata. Raises StorageError.
 
     curves: where their curves go; there before the part is, so that where there is a part there are its curves.
+    timing: what mining them took, to which writing is added but for the last step, in which the file gets its name.
     """
+    began = time.perf_counter()
     if curves is not None:
-        _write([row for outcome in outcomes for row in outcome.curves], CURVE_SCHEMA, curves)
+        with _written([row for outcome in outcomes for row in outcome.curves], CURVE_SCHEMA, curves):
+            pass
     images = [{k: getattr(outcome, k) for k in _TOLD} for outcome in outcomes]
     schema = PART_SCHEMA.with_metadata({_IMAGES: json.dumps(images, ensure_ascii=False).encode()})
-    _write([row for outcome in outcomes for row in outcome.boxes], schema, path)
+    with _written([row for outcome in outcomes for row in outcome.boxes], schema, path) as writer:
+        if timing is not None:
+            timed = timing.with_writing(time.perf_counter() - began)
+            writer.add_key_value_metadata({_TIMING: json.dumps(asdict(timed)).encode()})
 
 
-def _write(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
-    with whole_file(path) as temporary:
-        pq.write_table(
-            pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd", write_page_checksum=True
-        )
+@contextmanager
+def _written(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> Iterator[pq.ParquetWriter]:
+    with (
+        whole_file(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        yield writer
 
 
 def part_outcomes(path: Path) -> list[ImageOutcome] | None:
@@ -63,6 +78,14 @@ def part_outcomes(path: Path) -> list[ImageOutcome] | None:
         schema = pq.read_schema(path)
         outcomes = [ImageOutcome(**image) for image in json.loads(schema.metadata[_IMAGES])]
         return outcomes if schema.equals(PART_SCHEMA) else None
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        return None
+
+
+def part_timing(path: Path) -> Timing | None:
+    """What mining the part took, or None where that is not known."""
+    try:
+        return Timing(**json.loads(pq.read_metadata(path).metadata[_TIMING]))
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
 

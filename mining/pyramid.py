@@ -29,6 +29,11 @@ def largest_size(size: tuple[int, int], scales: Sequence[float]) -> tuple[int, i
     return scaled(size, max(scales))
 
 
+def first_of(scales: Sequence[float]) -> float:
+    """The scale that is looked at first: the nearest to 1, of two the smaller."""
+    return min(scales, key=lambda scale: (abs(scale - 1.0), scale))
+
+
 def localize_pyramid(
     localizer: Localizer, images: Tensor, *, size: tuple[int, int], scales: Sequence[float], classes: ClassChoice
 ) -> PyramidMaps:
@@ -36,22 +41,33 @@ def localize_pyramid(
 
     images: (B, 3, H, W) uint8 at the largest scale. size: (h, w) at scale 1.
     scales: the scale nearest to 1 goes first: it gives the logits, and its choice of classes holds for the others.
-    Larger scales go through the network in pieces of as many pixels as the batch has at scale 1.
     """
-    first, *others = sorted(scales, key=lambda scale: (abs(scale - 1.0), scale))
+    first = first_of(scales)
     seen = localizer.localize(resized(images, scaled(size, first)), classes)
-    levels = {first: seen.maps}
-    if seen.classes.shape[1]:
-        budget = len(images) * size[0] * size[1]
-        for scale in others:
-            height, width = scaled(size, scale)
-            levels[scale] = _maps_in_pieces(
-                localizer, resized(images, (height, width)), seen.classes, max(1, budget // (height * width))
-            )
-    ordered = [levels[scale] for scale in scales if scale in levels]
-    if localizer.class_agnostic:
-        ordered = [level[:, :1].expand(-1, seen.classes.shape[1], -1, -1) for level in ordered]
-    return PyramidMaps(seen.logits, seen.classes, ordered)
+    others = [scale for scale in scales if scale != first] if seen.classes.shape[1] else []
+    levels = dict(zip(others, levels_at(others, localizer, images, size=size, classes=seen.classes), strict=True))
+    levels[first] = _one_a_class(localizer, seen.maps, seen.classes)
+    return PyramidMaps(seen.logits, seen.classes, [levels[scale] for scale in scales if scale in levels])
+
+
+def levels_at(
+    scales: Sequence[float], localizer: Localizer, images: Tensor, *, size: tuple[int, int], classes: Tensor
+) -> list[Tensor]:
+    """The maps (B, K, h, w) of classes (B, K) at each of the scales; images and size as in `localize_pyramid`.
+
+    Images go through the network in pieces of as many pixels as the batch has at scale 1.
+    """
+    budget = len(images) * size[0] * size[1]
+    levels = []
+    for height, width in (scaled(size, scale) for scale in scales):
+        at_once = max(1, budget // (height * width))
+        maps = _maps_in_pieces(localizer, resized(images, (height, width)), classes, at_once)
+        levels.append(_one_a_class(localizer, maps, classes))
+    return levels
+
+
+def _one_a_class(localizer: Localizer, maps: Tensor, classes: Tensor) -> Tensor:
+    return maps[:, :1].expand(-1, classes.shape[1], -1, -1) if localizer.class_agnostic else maps
 
 
 def _maps_in_pieces(localizer: Localizer, images: Tensor, classes: Tensor, length: int) -> Tensor:

@@ -1,8 +1,15 @@
 """What the jobs give back: small records that tell people and flows what happened."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+
+Phase = Literal["decode", "resize", "copy", "network", "maps", "regions", "write"]
+PLACES: dict[Phase, str] = {
+    "decode": "threads", "resize": "threads", "copy": "device", "network": "device", "maps": "device",
+    "regions": "threads", "write": "process",
+}  # fmt: skip
+FLOOR: Phase = "network"
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,47 @@ class MineSummary:
     seconds: float
     notes: list[str]
     reasons: list[str]
+    timing: "Timing | None" = None
 
     @property
     def quarantined(self) -> int:
         """Images that could not be used."""
         return self.states.get("quarantined", 0)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What mining some images took (see mining.timing).
+
+    seconds: all of it. stages: seconds by Phase. waiting: what is left, of the device's time, or of all where `turns`.
+    devices: names. threads: the most there were. batch_size: images a
+    pass at scale 1, the fewest there were. turns: threads and network took turns.
+    """
+
+    images: int
+    seconds: float
+    stages: dict[str, float]
+    waiting: float
+    devices: list[str]
+    threads: int
+    turns: bool
+    batch_size: int
+
+    def with_writing(self, seconds: float) -> Self:
+        """With so many seconds more for writing."""
+        stages = {**self.stages, "write": self.stages["write"] + seconds}
+        return replace(self, seconds=self.seconds + seconds, stages=stages)
+
+    def plus(self, other: Self) -> Self:
+        """Of the images of both."""
+        stages = {stage: seconds + other.stages[stage] for stage, seconds in self.stages.items()}
+        return type(self)(
+            self.images + other.images,
+            self.seconds + other.seconds,
+            stages,
+            self.waiting + other.waiting,
+            sorted({*self.devices, *other.devices}),
+            max(self.threads, other.threads),
+            self.turns and other.turns,
+            min(self.batch_size, other.batch_size),
+        )

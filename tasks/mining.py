@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from mining.config import MineSettings
-from mining.results import MinePlan, MineSummary
+from mining.results import FLOOR, PLACES, MinePlan, MineSummary, Phase, Timing
 from tasks.orchestration import step
 from tasks.progress import Stage
+
+_STAGES: dict[Phase, str] = {
+    "decode": "reading files and decoding them",
+    "resize": "to the largest scale",
+    "copy": "batches to the device",
+    "network": "its layers: the floor",
+    "maps": "all other work on the device: smaller scales, normalisation, maps of the classes asked for, gradients",
+    "regions": "adding the scales, cutting, filtering, merging, curves",
+    "write": "Parquet parts",
+}
 
 
 @step(name="open run")
@@ -49,3 +59,29 @@ def run_status(run: Path) -> dict[str, Any]:
     from mining import jobs
 
     return jobs.status(run)
+
+
+def speed_rows(timing: Timing) -> list[tuple[str, str, str, str]]:
+    """Rows (stage, seconds, share, what it is) for a terminal, the whole first."""
+    whole = max(timing.seconds, 1e-9)
+    rows = [("all", timing.seconds, f"{timing.images} images, {1000 * whole / max(timing.images, 1):.1f} ms each")]
+    where: dict[str, str] = {
+        "threads": f"{timing.threads} threads",
+        "device": f"{', '.join(timing.devices)}, batches of {timing.batch_size}",
+        "process": "the process",
+    }
+    rows += [(stage, timing.stages[stage], f"{what} ({where[PLACES[stage]]})") for stage, what in _STAGES.items()]
+    rows.append(("waiting", timing.waiting, "nothing at work" if timing.turns else "the device has nothing to do"))
+    return [(name, f"{seconds:.2f}", f"{seconds / whole:.1%}", what) for name, seconds, what in rows]
+
+
+def speed_in_words(timing: Timing) -> str:
+    """A sentence that compares the run with its floor."""
+    floor = timing.stages[FLOOR]
+    if not floor:
+        return "The network had nothing to do."
+    beside = "" if timing.turns else " Threads work while the device does, so that shares add up to more than all."
+    return (
+        f"{timing.seconds / floor:.2f} times what the layers of the network take by themselves ({floor:.2f} s), below "
+        f"which no mining with it can go.{beside}"
+    )

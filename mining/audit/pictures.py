@@ -121,7 +121,7 @@ class Painter:
             return None
         _, maps = self._miner.fused_maps({"image_id": 0, "file_name": pair.file_name}, [pair.category])
         try:
-            level = normalised(maps[0].numpy(), self._miner.cut.normalise)
+            level = normalised(maps[0].numpy(), self._miner.cutter.cut.normalise)
         except MapError:
             return None
         return None if level is None else _heat(level, self._threshold(pair))
@@ -129,8 +129,7 @@ class Painter:
     def _threshold(self, pair: Pair) -> float | None:
         if pair.rows:
             return pair.rows[0].threshold
-        cut = cast(Miner, self._miner).cut
-        threshold = cut.class_thresholds.get(pair.category, cut.threshold)
+        threshold = cast(Miner, self._miner).cutter.threshold_of(pair.category)
         return None if isinstance(threshold, str) else threshold
 
 

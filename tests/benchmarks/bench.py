@@ -135,23 +135,25 @@ def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> 
         watched = Watched(localizer)
         Miner(watched, card, settings).mine(rows)
         miner = Miner(localizer, card, settings)
-        tensors = [torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.device) for shape in watched.shapes]
+        tensors = [
+            torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.network.device) for shape in watched.shapes
+        ]
 
         def mine() -> None:
             write_part(Path(folder) / "part.parquet", miner.mine(rows), Path(folder) / "curves.parquet")
 
         ratio, mined, passed = in_turns(mine, lambda: forward(miner, tensors))
-    detail = f"{device_in_words(miner.device)}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
+    detail = f"{device_in_words(miner.network.device)}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
     return Figure(ratio, goal, "ratio", detail)
 
 
 def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:
     """The backbone alone."""
-    backbone = miner.localizer.backbone
-    with torch.inference_mode(), torch.autocast(miner.device.type, enabled=miner.device.type == "cuda"):
+    backbone, device = miner.network.localizer.backbone, miner.network.device
+    with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
         for images in tensors:
             backbone(images)
-    if miner.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.synchronize()
 
 

@@ -1,6 +1,7 @@
 """Boxes where they must be: mined with a localizer whose map is the picture itself."""
 
 import csv
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from mining.annotations.schema import CURVE_THRESHOLDS
 from mining.backbones import BACKBONES, Anatomy, Backbone, BackboneSpec
 from mining.cards import ModelCard, read_card
 from mining.config import MineSettings
-from mining.engine import mine_shard
+from mining.corpus import read_shard
+from mining.engine import Miner, mine_shard
 from mining.errors import ModelError
 from mining.jobs import plan_mining
 from mining.localizers import LOCALIZERS
 from mining.localizers.base import ClassChoice, ClassificationLoss, Localization, Localizer, chosen_classes
 from mining.models import build_localizer, save_model
-from mining.parts import ImageOutcome, part_outcomes
+from mining.parts import ImageOutcome, part_outcomes, part_timing
 from mining.runs import RunDirectory
 from mining.scoring.thresholds import nearest_positions, stable_positions
 from tests.making import write_model, write_photos
@@ -556,6 +558,237 @@ def test_a_real_network_sees_an_image_alike_in_batches_of_any_size(
         assert len(first.rows) > 0
         assert np.allclose(first.boxes, second.boxes, atol=1.01)
         assert [row["score"] for row in first.rows] == pytest.approx([row["score"] for row in second.rows], abs=1e-4)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+class Greedy(Painted):
+    """Has memory for so many pixels in a pass, and says which numbers of images it was given."""
+
+    name: ClassVar[str] = "greedy"
+    room: ClassVar[int] = 0
+    asked: ClassVar[list[int]] = []
+    error: ClassVar[type[RuntimeError]] = torch.OutOfMemoryError
+    words: ClassVar[str] = "CUDA out of memory. Tried to allocate 20.00 GiB."
+
+    def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
+        self.asked.append(len(images))
+        if images[:, 0].numel() > self.room:
+            raise self.error(self.words)
+        return super().localize(images, classes)
+
+
+@pytest.fixture
+def greedy(monkeypatch: pytest.MonkeyPatch) -> type[Greedy]:
+    monkeypatch.setitem(LOCALIZERS, Greedy.name, Greedy)
+    monkeypatch.setattr(Greedy, "asked", [])
+    return Greedy
+
+
+ALIKE = {f"{number}.png": scene((BOX, (255 - number, 0, 0))) for number in range(9)}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 20.00 GiB."),
+        (RuntimeError, "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_where_memory_is_short_batches_are_halved_and_nothing_is_lost(
+    mined: Callable[..., dict[str, Found]],
+    greedy: type[Greedy],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[RuntimeError],
+    words: str,
+) -> None:
+    monkeypatch.setattr(greedy, "room", 2 * 64 * 96)
+    monkeypatch.setattr(greedy, "error", error)
+    monkeypatch.setattr(greedy, "words", words)
+    found = mined(ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy", batch_size=8)
+    assert greedy.asked == [8, 4, 2, 2, 4, 2, 2, 1], "halved once for the rest of the batch, and for good"
+    expected = mined(ALIKE, dict.fromkeys(ALIKE, ("red",)))
+    assert told(found) == [(*one[:3], [{**row, "localizer": "greedy"} for row in one[3]]) for one in told(expected)]
+
+
+def test_later_batches_are_as_small_as_memory_asked_for(
+    mined: Callable[..., dict[str, Found]], greedy: type[Greedy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greedy, "room", 3 * 64 * 96)
+    mined(ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy", batch_size=4)
+    assert greedy.asked == [4, 2, 2, 2, 2, 1]
+
+
+def test_further_scales_are_halved_too(
+    mined: Callable[..., dict[str, Found]], greedy: type[Greedy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight images of scale 1 would be two at scale 2."""
+    monkeypatch.setattr(greedy, "room", 4 * 64 * 96)
+    found = mined(ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy", batch_size=8, scales=(1.0, 2.0))
+    assert [one.boxes for one in found.values()] == [[BOX]] * 9
+    assert max(greedy.asked[1:]) == 4
+
+
+def test_no_memory_for_one_image_is_said_with_the_remedy(
+    tmp_path: Path, greedy: type[Greedy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greedy, "room", 0)
+    run = opened(tmp_path, ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy")
+    with pytest.raises(ModelError, match=r"not enough memory for one image at scales 1\.0; give smaller --scales"):
+        mine_shard(run.path, 0)
+
+
+def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory(
+    tmp_path: Path, greedy: type[Greedy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greedy, "error", RuntimeError)
+    monkeypatch.setattr(greedy, "words", "mat1 and mat2 shapes cannot be multiplied")
+    run = opened(tmp_path, ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy")
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        mine_shard(run.path, 0)
+    assert greedy.asked == [4]
+
+
+# --- the adaptive pyramid --------------------------------------------------------------------------------------------
+
+
+class SoftAtOneAndAHalf(Painted):
+    """Blurs what is blue at scale 1.5, so that its box depends on the threshold there."""
+
+    name: ClassVar[str] = "soft"
+    seen: ClassVar[list[tuple[int, int]]] = []
+
+    def colours(self, images: Tensor) -> Tensor:
+        maps = super().colours(images)
+        self.seen.append((len(images), images.shape[2]))
+        if images.shape[2] == SHORT_SIDE * 3 // 2:
+            maps[:, 2] = functional.avg_pool2d(maps[:, 2:], 41, stride=1, padding=20)[:, 0]
+        return maps
+
+
+@pytest.fixture
+def soft(monkeypatch: pytest.MonkeyPatch) -> type[SoftAtOneAndAHalf]:
+    monkeypatch.setitem(LOCALIZERS, SoftAtOneAndAHalf.name, SoftAtOneAndAHalf)
+    monkeypatch.setattr(SoftAtOneAndAHalf, "seen", [])
+    return SoftAtOneAndAHalf
+
+
+PYRAMID = (1.0, 1.5, 2.0)
+
+
+def test_the_adaptive_pyramid_looks_further_only_where_a_box_is_not_stable(
+    mined: Callable[..., dict[str, Found]], soft: type[SoftAtOneAndAHalf]
+) -> None:
+    pictures = {f"{number}.png": scene((BOX, BLUE if number in (1, 6) else RED)) for number in range(8)}
+    labels = {name: ("blue" if name in ("1.png", "6.png") else "red",) for name in pictures}
+    options: dict[str, Any] = {"localizer": "soft", "scales": PYRAMID, "batch_size": 4}
+    found = mined(pictures, labels, adaptive=0.95, **options)
+    whole, middle = mined(pictures, labels, **options), mined(pictures, labels, **{**options, "scales": (1.5,)})
+    for name, one in found.items():
+        expected = whole if labels[name] == ("blue",) else middle
+        assert one.boxes == expected[name].boxes
+        assert [row["scales"] for row in one.rows] == [list(PYRAMID) if labels[name] == ("blue",) else [1.5]]
+    assert whole["1.png"].boxes != middle["1.png"].boxes
+
+
+def test_the_adaptive_pyramid_gives_small_work_to_the_network(
+    mined: Callable[..., dict[str, Found]], soft: type[SoftAtOneAndAHalf]
+) -> None:
+    pictures = {f"{number}.png": scene((BOX, BLUE if number % 4 == 1 else RED)) for number in range(16)}
+    labels = {name: ("blue",) if int(name[:-4]) % 4 == 1 else ("red",) for name in pictures}
+    mined(pictures, labels, localizer="soft", scales=PYRAMID, batch_size=4, adaptive=0.95)
+    images_at = {side: sum(count for count, height in soft.seen if height == side) for side in (64, 96, 128)}
+    assert images_at == {96: 16, 64: 4, 128: 4}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+def test_what_the_adaptive_pyramid_finds_does_not_depend_on_batches(
+    mined: Callable[..., dict[str, Found]], batch_size: int
+) -> None:
+    options: dict[str, Any] = {"scales": PYRAMID, "class_cut": 0.3, "localizer": "coarse", "adaptive": 0.85}
+    single = mined(crowd(), None, batch_size=4, **options)
+    assert {len(row["scales"]) for one in single.values() for row in one.rows} == {1, 3}
+    assert told(mined(crowd(), None, batch_size=batch_size, **options)) == told(single)
+
+
+def test_an_image_of_which_another_threshold_loses_the_only_box_is_not_stable(
+    mined: Callable[..., dict[str, Found]], soft: type[SoftAtOneAndAHalf]
+) -> None:
+    """At 0.9 of the peak the blurred square is a dot that is too small to be an object, at 0.63 it is not."""
+    found = mined(
+        {"a.png": scene(((40, 24, 60, 40), BLUE))}, {"a.png": ("blue",)}, localizer="soft", scales=PYRAMID,
+        threshold=0.95, min_area=0.04, adaptive=0.01,
+    )  # fmt: skip
+    assert [row["scales"] for row in found["a.png"].rows] in ([list(PYRAMID)], [])
+    assert (1, 128) in soft.seen
+
+
+def test_an_adaptive_pyramid_of_one_scale_is_that_scale(mined: Callable[..., dict[str, Found]]) -> None:
+    assert told(mined(crowd(), None, adaptive=0.9)) == told(mined(crowd(), None))
+
+
+def test_a_broken_map_is_quarantined_under_the_adaptive_pyramid_too(mined: Callable[..., dict[str, Found]]) -> None:
+    pictures = {"a.png": THINGS["a.png"], "b.png": scene((BOX, RED), ((0, 0, 2, 2), WHITE))}
+    found = mined(pictures, dict.fromkeys(pictures, ALL), localizer="overflowing", scales=(1.0, 2.0), adaptive=0.9)
+    assert [one.state for one in found.values()] == ["labelled", "quarantined"]
+
+
+# --- where the time goes ---------------------------------------------------------------------------------------------
+
+
+def test_a_part_says_where_its_time_went(tmp_path: Path) -> None:
+    run = opened(tmp_path, crowd(), None, scales=(1.0, 1.5), batch_size=3)
+    started = time.perf_counter()
+    mine_shard(run.path, 0)
+    taken = time.perf_counter() - started
+    timing = part_timing(run.part(0))
+    assert timing is not None
+    assert (timing.images, timing.threads, timing.turns, timing.devices) == (14, 2, True, ["cpu"])
+    assert set(timing.stages) == {"decode", "resize", "copy", "network", "maps", "regions", "write"}
+    assert all(seconds > 0 for seconds in timing.stages.values())
+    assert sum(timing.stages.values()) + timing.waiting == pytest.approx(timing.seconds, rel=1e-6)
+    assert timing.seconds <= taken
+
+
+def test_time_is_told_of_each_shard_by_itself(tmp_path: Path) -> None:
+    run = opened(tmp_path, crowd(), None, shard_size=7)
+    for shard in (0, 1):
+        mine_shard(run.path, shard)
+    first, second = (part_timing(run.part(shard)) for shard in (0, 1))
+    assert first is not None
+    assert second is not None
+    assert first.plus(second).images == 14
+    assert first.plus(second).seconds == first.seconds + second.seconds
+    assert second.stages["network"] < second.seconds
+
+
+class Sleepy(nn.Module):
+    """Gives what it got, later."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        time.sleep(0.2)
+        return images
+
+
+class SleepyMaps(Painted):
+    """Sleeps outside of the layers."""
+
+    def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
+        time.sleep(0.2)
+        return super().localize(images, classes)
+
+
+@pytest.mark.parametrize("stage", ["network", "maps"])
+def test_the_layers_of_the_network_are_told_apart_from_what_is_made_of_them(tmp_path: Path, stage: str) -> None:
+    run = opened(tmp_path, {"a.png": scene((BOX, RED))}, {"a.png": ("red",)})
+    layer, kind = (Sleepy(), Painted) if stage == "network" else (nn.Identity(), SleepyMaps)
+    anatomy = Anatomy([layer], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    miner = Miner(kind(Backbone("pixels", anatomy), 3), read_card(run.model), run.settings())
+    miner.mine(read_shard(run.corpus, 0).to_pylist())
+    assert miner.timing is not None
+    other = {"network": "maps", "maps": "network"}[stage]
+    assert miner.timing.stages[stage] >= 0.2 > miner.timing.stages[other]
 
 
 # --- shards ----------------------------------------------------------------------------------------------------------

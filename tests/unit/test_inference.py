@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mining.backbones import BACKBONES, Anatomy, Backbone, build
-from mining.inference import default_batch_size, ready
+from mining.inference import ready
 from mining.localizers.cam import CAM
 
 CPU = torch.device("cpu")
@@ -69,7 +69,3 @@ def test_a_network_run_in_another_order_than_written_is_left_alone() -> None:
     assert batch_norms(quick) == 2
     for old, new in zip(before, seen(quick), strict=True):
         assert torch.allclose(old, new, atol=1e-4)
-
-
-def test_batches_are_smaller_where_caches_are() -> None:
-    assert default_batch_size(CPU) < default_batch_size(torch.device("cuda"))

@@ -1,0 +1,211 @@
+"""Behind the network: an image's maps to its boxes, its curves and what became of it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mining.boxes import MERGERS, Boxes, plausible
+from mining.cards import ModelCard
+from mining.config import MapThreshold, MineSettings
+from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
+from mining.curves import Curve, curve_row, cut_with_curve
+from mining.errors import MapError
+from mining.localizers.base import probabilities
+from mining.models import cut_of
+from mining.overlap import paired_iou
+from mining.parts import ImageOutcome
+from mining.pyramid import fused
+from mining.regions import FloatMap, boxes_from_map
+
+RANKED = 5  # classes kept an image, whatever is mined of it
+LOOSER = 0.7  # share of the threshold at which a box that is stable has nearly the same place
+# gets a row of the corpus with the image's true width and height, a class, and its fused map (h, w) float32, raw
+Watch = Callable[[dict[str, Any], str, FloatMap], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image ready for the network, and what it takes to place boxes in it."""
+
+    place: int  # in the shard
+    row: dict[str, Any]  # of the corpus
+    pixels: Tensor  # (3, h, w) uint8 at the largest scale
+    size: tuple[int, int]  # (h, w) at scale 1
+    height: int
+    width: int
+    classes: list[int] | None  # asked for; None where labels are not known
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image as the network saw it, on the CPU.
+
+    logits: (C,). classes: the K that were mapped. levels: by scale, (K, h, w) raw maps.
+    """
+
+    logits: Tensor
+    classes: list[int]
+    levels: dict[float, Tensor]
+
+
+class Cutter:
+    """Cuts boxes as the settings say."""
+
+    def __init__(self, card: ModelCard, settings: MineSettings) -> None:
+        self.card = card
+        self.cut = cut_of(card, settings)
+        self.settings = settings
+        self._class_names = card.class_names
+
+    def outcome(self, image: Prepared, seen: Seen, watch: Watch | None = None) -> ImageOutcome:
+        """What became of the image. watch: called with each map that is cut."""
+        row = image.row
+        scores = probabilities(seen.logits[None], self.card.objective)[0]
+        try:
+            state, boxes, curves = self._boxes(image, scores, seen, watch)
+        except MapError as error:
+            return quarantined(row, f"{self.settings.images / row['file_name']}: {error}")
+        ranked = self._ranked(scores)
+        return ImageOutcome(
+            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves, ranked
+        )
+
+    def threshold_of(self, category: str) -> float | MapThreshold:
+        """Where maps of the class are cut."""
+        return self.cut.class_thresholds.get(category, self.cut.threshold)
+
+    def is_stable(self, image: Prepared, seen: Seen, least_iou: float) -> bool:
+        """Whether the best box of every class overlaps by `least_iou` or more with that of a looser threshold."""
+        size, stretch = self._map_size(image)
+        try:
+            for activation, index in zip(fused(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
+                threshold = self._threshold(image, index, activation, stretch)
+                best, looser = (
+                    self._finished(
+                        boxes_from_map(activation, threshold=at, normalise=self.cut.normalise), image, stretch
+                    )
+                    for at in (threshold, LOOSER * threshold)
+                )
+                if len(best) == len(looser) == 0:
+                    continue
+                if not (len(best) and len(looser)) or paired_iou(best.xyxy[0], looser.xyxy[0]) < least_iou:
+                    return False
+        except MapError:
+            return True  # another scale does not mend it; the outcome says what is wrong
+        return True
+
+    def _ranked(self, scores: Tensor) -> list[tuple[int, float]]:
+        best = scores.topk(min(RANKED, len(scores)))
+        ids = [self.card.classes[index]["id"] for index in best.indices.tolist()]
+        return [(one, round(value, 6)) for one, value in zip(ids, best.values.tolist(), strict=True)]
+
+    def _map_size(self, image: Prepared) -> tuple[tuple[int, int], tuple[float, float]]:
+        """(h, w) at which maps are fused and cut, and image pixels a map pixel, across and down."""
+        shrink = min(1.0, self.settings.map_side / math.sqrt(image.height * image.width))
+        height, width = max(1, round(image.height * shrink)), max(1, round(image.width * shrink))
+        return (height, width), (image.width / width, image.height / height)
+
+    def _boxes(
+        self, image: Prepared, scores: Tensor, seen: Seen, watch: Watch | None
+    ) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+        """The image's state, its boxes as rows, and its curves as rows."""
+        if not bool(scores.isfinite().all()):
+            raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
+        if not seen.classes:
+            return NO_REGION, [], []
+        size, stretch = self._map_size(image)
+        found, passed, accepted, curves = 0, 0, [], []
+        for activation, index in zip(fused(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
+            if watch:
+                watch(
+                    {**image.row, "width": image.width, "height": image.height},
+                    self._class_names[index],
+                    activation,
+                )
+            class_score = float(scores[index])
+            threshold, boxes, curve = self._cut(image, index, activation, stretch, class_score)
+            found += len(boxes)
+            boxes = self._finished(boxes, image, stretch, class_score)
+            passed += len(boxes)
+            boxes = boxes[boxes.score >= self.settings.min_score]
+            accepted += self._rows(image, index, class_score, threshold, boxes, list(seen.levels))
+            if self.settings.curves and curve:
+                curves.append(self._curve_row(image, index, curve))
+        if accepted:
+            return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
+        return (LOW_SCORE if passed else FILTERED if found else NO_REGION), [], curves
+
+    def _finished(self, boxes: Boxes, image: Prepared, stretch: tuple[float, float], class_score: float = 1.0) -> Boxes:
+        """In image pixels, filtered and merged, best first."""
+        boxes = _stretched(boxes, stretch, class_score)
+        return MERGERS[self.settings.merge](boxes[self._plausible(boxes, image)], self.settings.merge_iou)
+
+    def _plausible(self, boxes: Boxes, image: Prepared) -> npt.NDArray[np.bool_]:
+        return plausible(
+            boxes, width=image.width, height=image.height, min_area=self.settings.min_area,
+            max_area=self.settings.max_area, max_aspect=self.settings.max_aspect, max_borders=self.settings.max_borders,
+        )  # fmt: skip
+
+    def _cut(
+        self, image: Prepared, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
+    ) -> tuple[float, Boxes, Curve | None]:
+        """Where the map is cut, its boxes in map pixels, and its curve where it was needed."""
+
+        def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
+            boxes = _stretched(boxes, stretch, class_score)
+            return self._plausible(boxes, image) & (boxes.score >= self.settings.min_score)
+
+        threshold = self.threshold_of(self._class_names[index])
+        if not (self.settings.curves or isinstance(threshold, str)):
+            return threshold, boxes_from_map(activation, threshold=threshold, normalise=self.cut.normalise), None
+        cut = cut_with_curve(
+            activation, threshold=threshold, normalise=self.cut.normalise, passes=passes, stretch=stretch
+        )
+        return cut.threshold, cut.boxes, cut.curve
+
+    def _threshold(self, image: Prepared, index: int, activation: FloatMap, stretch: tuple[float, float]) -> float:
+        threshold = self.threshold_of(self._class_names[index])
+        return threshold if not isinstance(threshold, str) else self._cut(image, index, activation, stretch, 1.0)[0]
+
+    def _curve_row(self, image: Prepared, index: int, curve: Curve) -> dict[str, Any]:
+        return curve_row(
+            curve, image_id=image.row["image_id"], category_id=self.card.classes[index]["id"],
+            width=image.width, height=image.height,
+        )  # fmt: skip
+
+    def _rows(
+        self, image: Prepared, index: int, class_score: float, threshold: float, boxes: Boxes, scales: list[float]
+    ) -> list[dict[str, Any]]:
+        common = {
+            "image_id": image.row["image_id"], "file_name": image.row["file_name"],
+            "width": image.width, "height": image.height,
+            "category_id": self.card.classes[index]["id"], "category": self.card.classes[index]["name"],
+            "class_score": class_score, "threshold": threshold, "scales": scales,
+            "localizer": self.card.localizer, "model_sha256": self.card.weights_sha256,
+            "source": "prediction" if image.classes is None else "label",
+        }  # fmt: skip
+        return [
+            {
+                **common, "x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0, "area": (x1 - x0) * (y1 - y0),
+                "score": float(boxes.score[i]), "peak": float(boxes.peak[i]),
+                "mean_activation": float(boxes.mean_activation[i]), "merged_from": int(boxes.merged_from[i]),
+            }
+            for i, (x0, y0, x1, y1) in enumerate(boxes.xyxy.tolist())
+        ]  # fmt: skip
+
+
+def quarantined(row: dict[str, Any], reason: str) -> ImageOutcome:
+    """The outcome of an image that could not be used."""
+    return ImageOutcome(row["image_id"], row["file_name"], QUARANTINED, row["width"], row["height"], reason)
+
+
+def _stretched(boxes: Boxes, stretch: tuple[float, float], class_score: float) -> Boxes:
+    """From map pixels to image pixels, the class's probability multiplied into the score."""
+    xyxy = boxes.xyxy * [*stretch, *stretch]
+    score = boxes.score * class_score
+    return Boxes(xyxy.astype("float32"), score.astype("float32"), boxes.peak, boxes.mean_activation, boxes.merged_from)
