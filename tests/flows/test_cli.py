@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,33 @@ def test_a_finished_run_mined_again_answers_at_once_in_json(
     answer = json.loads(capsys.readouterr().out)
     assert answer["images"] == 12
     assert answer["boxes"] > 0
+
+
+def test_a_run_says_where_its_time_went(
+    run: Path, corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["mine", "--images", str(corpus / "images"), "--labels", str(corpus / "labels.csv"), "--model"]
+    assert run_command([*command, str(model), "--out", str(run), "--scales", "1,1.5", "--explain-speed"]) == 0
+    said = capsys.readouterr()
+    seconds = {row.split()[0]: float(row.split()[1]) for row in said.out.splitlines()[1:]}
+    stages = ["decode", "resize", "copy", "network", "maps", "regions", "write", "waiting"]
+    assert list(seconds) == ["all", *stages]
+    assert sum(seconds[stage] for stage in stages) == pytest.approx(seconds["all"], abs=0.1)
+    times = float(said.err.split(" times what the layers of the network take")[0].split()[-1])
+    assert times == pytest.approx(seconds["all"] / seconds["network"], rel=0.05)
+
+
+def test_a_run_of_before_times_were_kept_says_so(
+    run: Path, corpus: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    record = json.loads((old / "run.json").read_text())
+    del record["timing"]
+    (old / "run.json").write_text(json.dumps(record))
+    command = ["mine", "--images", str(corpus / "images"), "--labels", str(corpus / "labels.csv"), "--model"]
+    assert run_command([*command, str(model), "--out", str(old), "--scales", "1,1.5", "--explain-speed"]) == 0
+    assert "did not keep it" in capsys.readouterr().err
 
 
 def test_status_report_and_export(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
