@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from large import orchestration, rss_growth
 from measuring import ORACLES, ROOT, Figure, device_in_words, in_turns
 from rich.console import Console
 from rich.table import Table
@@ -377,6 +378,8 @@ BENCHES: dict[str, Callable[[], Figure | None]] = {
     "write_1m": lambda: apart(WRITE, 5, 400),
     "score_1m": lambda: apart(SCORE, 60, 2000),
     "coco_speedup": coco_speedup,
+    "rss_growth": rss_growth,
+    "orchestration": orchestration,
 }
 
 

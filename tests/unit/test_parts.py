@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from mining.annotations.schema import ANNOTATION_SCHEMA
 from mining.errors import RunError, StorageError
-from mining.parts import PART_SCHEMA, PIECES_OF_A_GROUP, ROWS_OF_A_GROUP, ImageOutcome, merge_parts, part_outcomes, write_part
+from mining.parts import (
+    PART_SCHEMA,
+    PIECES_OF_A_GROUP,
+    ROWS_OF_A_GROUP,
+    ImageOutcome,
+    merge_parts,
+    part_outcomes,
+    write_part,
+)
 
 STATES = ("no_region", "low_score", "filtered", "quarantined")
 
