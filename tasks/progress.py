@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from tasks.orchestration import orchestrated
 
 Listener = Callable[[str, int, int, str], None]
-UPDATE_EVERY_SECONDS = 2.0  # an artifact: the server is asked while the work waits
+UPDATE_EVERY_SECONDS = 5.0  # an artifact: the server is asked while the work waits
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 

@@ -8,15 +8,12 @@ Models on the backbone `tiny` of the tests can be loaded here.
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from flows import cli
-from mining import engine
-from tests.making import list_tiny_backbone
 
 
 @dataclass
@@ -49,10 +46,17 @@ def memory(name: str) -> float:
     return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) / 1024
 
 
-def watch_the_engine(taken: Taken, started: float) -> None:
-    mine_shard = engine.mine_shard
+def make_ready_to_mine(taken: Taken) -> None:
+    # imported here: other commands do without networks
+    import pytest
 
-    def watched(run: Path, shard: int, notify: engine.Notify) -> Any:
+    from mining import engine
+    from tests.making import list_tiny_backbone
+
+    list_tiny_backbone(pytest.MonkeyPatch())
+    mine_shard, started = engine.mine_shard, time.perf_counter()
+
+    def watched(run: Path, shard: int, notify: Callable[[int], None]) -> Any:
         def tell(count: int) -> None:
             begin = time.perf_counter()
             notify(count)
@@ -67,10 +71,10 @@ def watch_the_engine(taken: Taken, started: float) -> None:
 
 
 if __name__ == "__main__":
-    list_tiny_backbone(pytest.MonkeyPatch())
-    started = time.perf_counter()
-    taken = Taken(imports=memory("VmRSS"))
-    watch_the_engine(taken, started)
+    taken = Taken()
+    if sys.argv[1] == "mine":
+        make_ready_to_mine(taken)
+    taken.imports, started = memory("VmRSS"), time.perf_counter()
     code = cli.run_command(sys.argv[1:])
     taken.seconds, taken.peak = time.perf_counter() - started, memory("VmHWM")
     print(json.dumps(asdict(taken)))
