@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 from tasks.orchestration import orchestrated
 
@@ -51,7 +52,7 @@ def _percent(done: int, total: int) -> float:
     return float(int(100 * done / total)) if total else 100.0
 
 
-def _new_artifact(name: str, percent: float) -> "object":
+def _new_artifact(name: str, percent: float) -> Any:
     from prefect.artifacts import create_progress_artifact
 
     return create_progress_artifact(progress=percent, key=name.replace(" ", "-"), description=name)
