@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mining.annotations import write_coco_json
 from mining.annotations.schema import RANKING_SCHEMA
@@ -30,10 +29,20 @@ from mining.config import (
     TrainSettings,
     recorded,
 )
-from mining.corpus import QUARANTINE_SCHEMA, CorpusSummary, read_shard, read_summary, scan, shard_count, update
+from mining.corpus import (
+    QUARANTINE_SCHEMA,
+    QUARANTINED,
+    Change,
+    CorpusSummary,
+    read_shard,
+    read_summary,
+    scan,
+    shard_count,
+    update,
+)
 from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
-from mining.files import TEMPORARY, sha256_of, sweep_temporary, whole_file, write_json
-from mining.parts import ImageOutcome, is_done, merge_curves, merge_parts, part_outcomes, part_timing
+from mining.files import TEMPORARY, sha256_of, sweep_temporary, write_json
+from mining.parts import ImageOutcome, gathered, is_done, merge_curves, merge_parts, part_outcomes, part_timing
 from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
 from mining.runs import CORPUS_FILE, RunDirectory, now
 
@@ -234,10 +243,7 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     missing = [part for part in parts if not part.exists()]
     if missing:
         raise RunError(f"{missing[0]} is missing; give the `boxmine mine` command of {run_dir} again.")
-    states: Counter[str] = Counter()
-    _write_quarantine(run, parts)
-    update(run.corpus, run.corpus, (_changes(part, states) for part in parts))
-    _write_rankings(run, parts)
+    states = _write_what_became_of_images(run, parts)
     boxes = merge_parts(parts, run.annotations)
     if run.settings().curves:
         merge_curves([run.curve_part(shard) for shard in range(total)], run.curves)
@@ -283,10 +289,21 @@ def summary_of(run: RunDirectory) -> MineSummary:
     )  # fmt: skip
 
 
-def _changes(part: Path, states: "Counter[str]") -> dict[int, tuple[str, int | None, int | None]]:
-    outcomes = _outcomes(part)
-    states.update(outcome.state for outcome in outcomes)
-    return {outcome.image_id: (outcome.state, outcome.width, outcome.height) for outcome in outcomes}
+def _write_what_became_of_images(run: RunDirectory, parts: list[Path]) -> Counter[str]:
+    """Corpus table, quarantine and rankings, for which each part is read once; gives the number of images by state."""
+    states: Counter[str] = Counter()
+    with gathered(run.quarantine, QUARANTINE_SCHEMA) as quarantine, gathered(run.rankings, RANKING_SCHEMA) as rankings:
+
+        def changes() -> Iterator[dict[int, Change]]:
+            for part in parts:
+                outcomes = _outcomes(part)
+                states.update(outcome.state for outcome in outcomes)
+                quarantine(_quarantined(outcomes))
+                rankings(_ranked(outcomes))
+                yield {outcome.image_id: (outcome.state, outcome.width, outcome.height) for outcome in outcomes}
+
+        update(run.corpus, run.corpus, changes())
+    return states
 
 
 def _outcomes(part: Path) -> list[ImageOutcome]:
@@ -296,31 +313,23 @@ def _outcomes(part: Path) -> list[ImageOutcome]:
     return outcomes
 
 
-def _write_quarantine(run: RunDirectory, parts: list[Path]) -> None:
-    with whole_file(run.quarantine) as temporary, pq.ParquetWriter(temporary, QUARANTINE_SCHEMA) as writer:
-        for part in parts:
-            rows = [
-                {name: value for name, value in asdict(outcome).items() if name in QUARANTINE_SCHEMA.names}
-                for outcome in _outcomes(part)
-                if outcome.state == "quarantined"
-            ]
-            if rows:
-                writer.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+def _quarantined(outcomes: list[ImageOutcome]) -> pa.Table:
+    rows = [
+        {name: getattr(outcome, name) for name in QUARANTINE_SCHEMA.names}
+        for outcome in outcomes
+        if outcome.state == QUARANTINED
+    ]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
 
 
-def _write_rankings(run: RunDirectory, parts: list[Path]) -> None:
-    with (
-        whole_file(run.rankings) as temporary,
-        pq.ParquetWriter(temporary, RANKING_SCHEMA, compression="zstd") as writer,
-    ):
-        for part in parts:
-            ranked = [(outcome.image_id, outcome.ranked) for outcome in _outcomes(part) if outcome.ranked]
-            columns = [
-                [image_id for image_id, _ in ranked],
-                [[category_id for category_id, _ in classes] for _, classes in ranked],
-                [[probability for _, probability in classes] for _, classes in ranked],
-            ]
-            writer.write_table(pa.table(columns, schema=RANKING_SCHEMA))
+def _ranked(outcomes: list[ImageOutcome]) -> pa.Table:
+    ranked = [(outcome.image_id, outcome.ranked) for outcome in outcomes if outcome.ranked]
+    columns = [
+        [image_id for image_id, _ in ranked],
+        [[category_id for category_id, _ in classes] for _, classes in ranked],
+        [[probability for _, probability in classes] for _, classes in ranked],
+    ]
+    return pa.table(columns, schema=RANKING_SCHEMA)
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """Parts: the boxes and the image states of one shard, in one file that is there whole or not at all."""
 
-import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +18,8 @@ from mining.results import Timing
 
 _IMAGES = b"boxmine.images"
 _TIMING = b"boxmine.timing"
+ROWS_OF_A_GROUP = 4096
+PIECES_OF_A_GROUP = 64  # where each has a few rows
 PART_SCHEMA = pa.schema([column for column in ANNOTATION_SCHEMA if column.name != "annotation_id"])
 
 
@@ -55,11 +57,11 @@ def write_part(
         with _written([row for outcome in outcomes for row in outcome.curves], CURVE_SCHEMA, curves):
             pass
     images = [{k: getattr(outcome, k) for k in _TOLD} for outcome in outcomes]
-    schema = PART_SCHEMA.with_metadata({_IMAGES: json.dumps(images, ensure_ascii=False).encode()})
+    schema = PART_SCHEMA.with_metadata({_IMAGES: orjson.dumps(images)})
     with _written([row for outcome in outcomes for row in outcome.boxes], schema, path) as writer:
         if timing is not None:
             timed = timing.with_writing(time.perf_counter() - began)
-            writer.add_key_value_metadata({_TIMING: json.dumps(asdict(timed)).encode()})
+            writer.add_key_value_metadata({_TIMING: orjson.dumps(asdict(timed))})
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def part_outcomes(path: Path) -> list[ImageOutcome] | None:
     """The images' outcomes without their boxes, or None when there is no readable part of this version's columns."""
     try:
         schema = pq.read_schema(path)
-        outcomes = [ImageOutcome(**image) for image in json.loads(schema.metadata[_IMAGES])]
+        outcomes = [ImageOutcome(**image) for image in orjson.loads(schema.metadata[_IMAGES])]
         return outcomes if schema.equals(PART_SCHEMA) else None
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
@@ -85,7 +87,7 @@ def part_outcomes(path: Path) -> list[ImageOutcome] | None:
 def part_timing(path: Path) -> Timing | None:
     """What mining the part took, or None where that is not known."""
     try:
-        return Timing(**json.loads(pq.read_metadata(path).metadata[_TIMING]))
+        return Timing(**orjson.loads(pq.read_metadata(path).metadata[_TIMING]))
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
 
@@ -99,32 +101,61 @@ def is_done(path: Path, curves: Path | None = None) -> bool:
     return has_curves and part_outcomes(path) is not None
 
 
+@contextmanager
+def gathered(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Give a function that adds a piece to the table `out`, which appears when the block ends well, or not at all.
+
+    Small pieces share a row group: what a Parquet writer keeps in memory, and every reader reads first, grows with the
+    number of row groups. Raises StorageError.
+    """
+    pieces: list[pa.Table] = []
+    rows = 0
+    with whole_file(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+
+        def add(piece: pa.Table) -> None:
+            nonlocal rows
+            if len(piece):
+                pieces.append(piece)
+                rows += len(piece)
+            if rows >= ROWS_OF_A_GROUP or len(pieces) >= PIECES_OF_A_GROUP:
+                write()
+
+        def write() -> None:
+            nonlocal rows
+            writer.write_table(pa.concat_tables(pieces))
+            pieces.clear()
+            rows = 0
+
+        yield add
+        if rows:
+            write()
+
+
 def merge_parts(parts: Sequence[Path], out: Path) -> int:
-    """Write all parts as one table with running annotation ids, one row group a part; gives the number of boxes.
+    """Write all parts as one table with running annotation ids; gives the number of boxes.
 
     Raises RunError that names a damaged part, and StorageError.
     """
     written = 0
-    with whole_file(out) as temporary, pq.ParquetWriter(temporary, ANNOTATION_SCHEMA, compression="zstd") as writer:
+    with gathered(out, ANNOTATION_SCHEMA) as add:
         for table in _tables(parts, PART_SCHEMA):
             ids = pa.array(range(written + 1, written + 1 + len(table)), pa.int64())
-            writer.write_table(table.add_column(0, ANNOTATION_SCHEMA.field(0), ids).cast(ANNOTATION_SCHEMA))
+            add(table.add_column(0, ANNOTATION_SCHEMA.field(0), ids).cast(ANNOTATION_SCHEMA))
             written += len(table)
     return written
 
 
 def merge_curves(parts: Sequence[Path], out: Path) -> None:
-    """Write the curves of all shards as one table, one row group a shard. Raises what `merge_parts` raises."""
-    with whole_file(out) as temporary, pq.ParquetWriter(temporary, CURVE_SCHEMA, compression="zstd") as writer:
+    """Write the curves of all shards as one table. Raises what `merge_parts` raises."""
+    with gathered(out, CURVE_SCHEMA) as add:
         for table in _tables(parts, CURVE_SCHEMA):
-            writer.write_table(table)
+            add(table)
 
 
 def _tables(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
     for part in parts:
         try:
-            table = pq.read_table(part, schema=schema, page_checksum_verification=True)
-        except (OSError, pa.ArrowException):
+            with pq.ParquetFile(part, page_checksum_verification=True) as file:
+                yield file.read().cast(schema)
+        except (OSError, ValueError, pa.ArrowException):
             raise RunError(f"{part} is damaged; delete it and give the `boxmine mine` command again.") from None
-        if len(table):
-            yield table

@@ -1,11 +1,14 @@
 """Where steps tell how far they are: a bar on a terminal, an artifact on Prefect's page."""
 
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 from tasks.orchestration import orchestrated
 
 Listener = Callable[[str, int, int, str], None]
+UPDATE_EVERY_SECONDS = 5.0  # an artifact: the server is asked while the work waits
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
@@ -21,7 +24,8 @@ class Stage:
         self.name = name
         self.total = total
         self.done = start
-        self._artifact = _new_artifact(name, start, total) if orchestrated() else None
+        self._shown, self._updated = _percent(start, total), time.monotonic()
+        self._artifact = _new_artifact(name, self._shown) if orchestrated() else None
         self.reach(start)
 
     def advance(self, count: int, text: str = "") -> None:
@@ -31,21 +35,24 @@ class Stage:
     def reach(self, done: int, total: int | None = None, text: str = "") -> None:
         """`done` of `total` are done."""
         self.total = self.total if total is None else total
-        before, self.done = self.done, done
+        self.done = done
         listener = _listener.get()
         if listener is not None:
             listener(self.name, self.done, self.total, text)
-        if self._artifact is not None and _percent(before, self.total) != _percent(done, self.total):
+        percent, now = _percent(done, self.total), time.monotonic()
+        is_due = done >= self.total or now - self._updated >= UPDATE_EVERY_SECONDS
+        if self._artifact is not None and percent != self._shown and is_due:
             from prefect.artifacts import update_progress_artifact
 
-            update_progress_artifact(self._artifact, progress=_percent(done, self.total))
+            update_progress_artifact(self._artifact, progress=percent)
+            self._shown, self._updated = percent, now
 
 
 def _percent(done: int, total: int) -> float:
     return float(int(100 * done / total)) if total else 100.0
 
 
-def _new_artifact(name: str, done: int, total: int) -> "object":
+def _new_artifact(name: str, percent: float) -> Any:
     from prefect.artifacts import create_progress_artifact
 
-    return create_progress_artifact(progress=_percent(done, total), key=name.replace(" ", "-"), description=name)
+    return create_progress_artifact(progress=percent, key=name.replace(" ", "-"), description=name)

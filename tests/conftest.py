@@ -11,7 +11,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that run Prefect in this process go last: what is forked from it afterwards ends with code 1."""
-    items.sort(key=lambda item: "under Prefect" in item.name)
+    items.sort(key=lambda item: "under Prefect" in item.name or "under_prefect" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,11 @@ What is compared is measured in turns in one process; values are medians of thei
 
 import csv
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from large import orchestration, rss_growth
+from measuring import ORACLES, ROOT, Figure, device_in_words, in_turns
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
@@ -51,40 +51,9 @@ from mining.scoring.wsoleval import (
 from mining.synthetic import generate
 from tests.unit.scoring.pycocotools_reference import reference_scores
 
-ROOT = Path(__file__).parents[2]
-ORACLES = Path(os.environ.get("BOXMINE_ORACLES", ROOT.parent / "shared" / "oracles"))
 ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"
-ROUNDS = 5
 IMAGES = 32
 BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured value. goal: what it should stay at or below, or reach if `higher_is_better`."""
-
-    value: float
-    goal: float
-    unit: str
-    detail: str
-    higher_is_better: bool = False
-
-    @property
-    def is_missed(self) -> bool:
-        return self.value < self.goal if self.higher_is_better else self.value > self.goal
-
-
-def in_turns(first: Callable[[], Any], second: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, float]:
-    """Median of the ratio first / second, and the median seconds of each; both run once before it counts."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
-        for function, times in zip((first, second), taken, strict=True):
-            started = time.perf_counter()
-            function()
-            if number:
-                times.append(time.perf_counter() - started)
-    ratio = statistics.median(one / other for one, other in zip(*taken, strict=True))
-    return ratio, statistics.median(taken[0]), statistics.median(taken[1])
 
 
 # --- mining ----------------------------------------------------------------------------------------------------------
@@ -155,10 +124,6 @@ def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:
             backbone(images)
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def device_in_words(device: torch.device) -> str:
-    return torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
 def read_rows(listing: Path) -> list[dict[str, str]]:
@@ -415,6 +380,8 @@ BENCHES: dict[str, Callable[[], Figure | None]] = {
     "write_1m": lambda: apart(WRITE, 5, 400),
     "score_1m": lambda: apart(SCORE, 60, 2000),
     "coco_speedup": coco_speedup,
+    "rss_growth": rss_growth,
+    "orchestration": orchestration,
 }
 
 

@@ -1,5 +1,6 @@
-"""A step is the same work with and without Prefect: results, retries, errors."""
+"""A step is the same work with and without Prefect: results, retries, errors; progress costs no time worth telling."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from mining.errors import RunError
 from tasks.orchestration import Step
+from tasks.progress import UPDATE_EVERY_SECONDS, Stage
 
 
 def in_process(flow: Callable[[], Any]) -> Any:
@@ -69,3 +71,51 @@ def test_what_names_its_remedy_is_not_tried_again(executed: Callable[[Callable[[
     with pytest.raises(RunError, match="give another --out"):
         executed(lambda: list(failing.step().each([1], retries=2)))
     assert failing.calls == 1
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The values that artifacts are given after they were made."""
+    from prefect import artifacts
+
+    update, values = artifacts.update_progress_artifact, []
+
+    def noted(artifact: Any, progress: float) -> Any:
+        values.append(progress)
+        return update(artifact, progress=progress)
+
+    monkeypatch.setattr(artifacts, "update_progress_artifact", noted)
+    return values
+
+
+def test_an_artifact_is_not_updated_for_each_percent_but_ends_at_all(
+    under_prefect: Callable[[Callable[[], Any]], Any], updates: list[float]
+) -> None:
+    from prefect.artifacts import Artifact
+
+    def count() -> float:
+        stage, started = Stage("quick", 200), time.monotonic()
+        for _ in range(200):
+            stage.advance(1)
+        return time.monotonic() - started
+
+    seconds = under_prefect(count)
+    assert len(updates) <= 1 + seconds / UPDATE_EVERY_SECONDS
+    assert updates[-1] == Artifact.get("quick").data == 100.0
+
+
+def test_an_artifact_is_updated_where_there_was_time(
+    under_prefect: Callable[[Callable[[], Any]], Any], updates: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.progress.UPDATE_EVERY_SECONDS", 0.0)
+
+    def count() -> None:
+        stage = Stage("slow", 200, start=100)
+        for _ in range(4):
+            stage.advance(1)
+
+    under_prefect(count)
+    assert updates == [51.0, 52.0]

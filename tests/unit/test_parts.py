@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from mining.annotations.schema import ANNOTATION_SCHEMA
 from mining.errors import RunError, StorageError
-from mining.parts import PART_SCHEMA, ImageOutcome, merge_parts, part_outcomes, write_part
+from mining.parts import (
+    PART_SCHEMA,
+    PIECES_OF_A_GROUP,
+    ROWS_OF_A_GROUP,
+    ImageOutcome,
+    merge_parts,
+    part_outcomes,
+    write_part,
+)
 
 STATES = ("no_region", "low_score", "filtered", "quarantined")
 
@@ -200,10 +208,21 @@ def test_the_merged_table_has_the_annotations_schema_with_its_units(tmp_path: Pa
     assert schema.metadata is None
 
 
-def test_each_part_with_boxes_is_one_row_group(tmp_path: Path) -> None:
-    out = merged(tmp_path, [outcome(1, 3)], [outcome(2, 0)], [], [outcome(3, 2), outcome(4, 2)])
-    metadata = pq.read_metadata(out)
-    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [3, 4]
+def test_small_parts_share_a_row_group(tmp_path: Path) -> None:
+    many = ROWS_OF_A_GROUP - 4
+    out = merged(tmp_path, [outcome(1, 3)], [outcome(2, 0)], [], [outcome(3, many)], [outcome(4, 2)], [outcome(5, 7)])
+    assert rows_of_groups(out) == [many + 5, 7]
+
+
+def test_not_too_many_parts_share_a_row_group(tmp_path: Path) -> None:
+    part = written(tmp_path / "part.parquet", outcome(1))
+    merge_parts([part] * (PIECES_OF_A_GROUP + 1), tmp_path / "out.parquet")
+    assert rows_of_groups(tmp_path / "out.parquet") == [PIECES_OF_A_GROUP, 1]
+
+
+def rows_of_groups(path: Path) -> list[int]:
+    metadata = pq.read_metadata(path)
+    return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
 
 @pytest.mark.parametrize("shards", [[], [[]], [[outcome(1, 0)], [outcome(2, 0)]]])
