@@ -7,13 +7,11 @@ What is compared is measured in turns in one process; values are medians of thei
 
 import csv
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from gradients import BUNDLED, cam_over_forward, gradcampp_over_forward, msrd_over_forward
+from measuring import ORACLES, ROOT, Figure, device_in_words, in_turns
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
@@ -51,40 +51,8 @@ from mining.scoring.wsoleval import (
 from mining.synthetic import generate
 from tests.unit.scoring.pycocotools_reference import reference_scores
 
-ROOT = Path(__file__).parents[2]
-ORACLES = Path(os.environ.get("BOXMINE_ORACLES", ROOT.parent / "shared" / "oracles"))
 ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"
-ROUNDS = 5
 IMAGES = 32
-BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured value. goal: what it should stay at or below, or reach if `higher_is_better`."""
-
-    value: float
-    goal: float
-    unit: str
-    detail: str
-    higher_is_better: bool = False
-
-    @property
-    def is_missed(self) -> bool:
-        return self.value < self.goal if self.higher_is_better else self.value > self.goal
-
-
-def in_turns(first: Callable[[], Any], second: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, float]:
-    """Median of the ratio first / second, and the median seconds of each; both run once before it counts."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
-        for function, times in zip((first, second), taken, strict=True):
-            started = time.perf_counter()
-            function()
-            if number:
-                times.append(time.perf_counter() - started)
-    ratio = statistics.median(one / other for one, other in zip(*taken, strict=True))
-    return ratio, statistics.median(taken[0]), statistics.median(taken[1])
 
 
 # --- mining ----------------------------------------------------------------------------------------------------------
@@ -153,10 +121,6 @@ def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:
             backbone(images)
     if miner.device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def device_in_words(device: torch.device) -> str:
-    return torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
 def read_rows(listing: Path) -> list[dict[str, str]]:
@@ -236,10 +200,10 @@ def best_iou_level_by_level(
     return np.maximum.reduceat(iou_with_one_added(boxes, truth).max(axis=1), first)
 
 
-def sweep_speedup(ours: type[BoxAccuracy] | type[RegionAccuracy], goal: float) -> Figure | None:
+def sweep_speedup(ours: type[BoxAccuracy] | type[RegionAccuracy], goal: float) -> Figure | str:
     """MaxBoxAcc and MaxBoxAccV2 at 1000 thresholds: the time that level by level takes over ours."""
     if not ORACLE.is_file():
-        return None
+        return f"no numbers at {ORACLE}: set BOXMINE_ORACLES"
     pairs = pairs_of_the_oracle()
     ratio, slow, fast = in_turns(lambda: counted_level_by_level(pairs), lambda: counted(ours(), pairs))
     found, expected = counted(ours(), pairs), counted_level_by_level(pairs)
@@ -396,7 +360,7 @@ def apart(program: str, seconds: float, megabytes: float) -> Figure:
     return Figure(statistics.median(wall for wall, _ in taken), seconds, "s", detail)
 
 
-BENCHES: dict[str, Callable[[], Figure | None]] = {
+BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string says why it is left out
     **{
         f"mine_over_forward_{len(scales)}{name}": partial(mine_over_forward, backbone, scales, goal)
         for name, backbone, goal in (
@@ -405,6 +369,17 @@ BENCHES: dict[str, Callable[[], Figure | None]] = {
             ("_vgg16", "vgg16", 1.1),
         )
         for scales in ((1.0,), (1.0, 1.5, 2.0))
+    },
+    **{
+        f"{measure.__name__}{suffix}": partial(measure, backbone, goal)
+        for measure, goals in (
+            (cam_over_forward, (1.05, 1.05, 1.05)),
+            (gradcampp_over_forward, (1.35, 1.35, 1.35)),
+            (msrd_over_forward, (1.35, 1.9, 2.1)),
+        )
+        for backbone, suffix, goal in zip(
+            ("vgg16", "resnet50", "efficientnet_lite0"), ("", "_resnet50", "_lite0"), goals, strict=True
+        )
     },
     "regions_over_scipy": regions_over_scipy,
     "sweep_peer_speedup": lambda: sweep_speedup(BoxAccuracy, 5),
@@ -426,8 +401,8 @@ def main(names: list[str]) -> int:
     figures = json.loads(path.read_text()) if path.exists() else {}
     for name in names or BENCHES:
         figure = BENCHES[name]()
-        if figure is None:
-            table.add_row(name, "left out", "", "", f"no numbers at {ORACLE}: set BOXMINE_ORACLES")
+        if isinstance(figure, str):
+            table.add_row(name, "left out", "", "", figure)
             continue
         figures[name] = asdict(figure)
         missed = " missed" if figure.is_missed else ""
