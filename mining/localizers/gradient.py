@@ -133,8 +133,8 @@ class GradientLocalizer(Classifier):
         together, apart = taken_together(wanted)
         wanted, apart = wanted.to(logits.device), apart.to(logits.device)
         maps = logits.new_zeros((*wanted.shape, *activations[0].shape[2:]), dtype=torch.float32)
-        for pairs in torch.split(apart, max(1, len(wanted))):
-            image, place = pairs.unbind(dim=1)
+        for start in range(0, len(apart), len(wanted)):
+            image, place = apart[start : start + len(wanted)].unbind(dim=1)
             again = self.traced_above(activations[0].detach()[image])
             maps[image, place] = self.mapped(*again, wanted[image, place])
         for column in together:
