@@ -23,7 +23,7 @@ CLASSES = 20
 SIDE_PX = 224
 PEERS = {"grad-cam": "pytorch_grad_cam", "torchcam": "torchcam"}  # and the module that each is
 FASTER_THAN_GRAD_CAM = 2.5
-ROUNDS = {"vgg16": 7, "resnet50": 15, "efficientnet_lite0": 45}  # the shorter a pass, the more
+ROUNDS = {"vgg16": 7, "resnet50": 10, "efficientnet_lite0": 20}  # the shorter a pass, the more
 
 IMAGES = torch.randint(
     0, 256, (BATCH_ON_CPU, 3, SIDE_PX, SIDE_PX), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
