@@ -17,8 +17,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "boxmine needs Python 3.11 or newer")'
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
-	# reads exported YOLO sets in a test; without its dependencies, which would bring a second OpenCV
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps ultralytics ultralytics-thop
+	# ultralytics reads exported YOLO sets in a test, grad-cam and torchcam (with what they import, from ttach on) are
+	# measured against; without their dependencies, which would bring a second OpenCV
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps ultralytics ultralytics-thop \
+		grad-cam torchcam ttach scikit-learn joblib narwhals threadpoolctl
 	touch $@
 
 demo: $(READY)       ## Generate a corpus, train, mine, score, and write a report to look at

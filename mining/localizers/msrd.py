@@ -93,14 +93,14 @@ class MSRD(GradientLocalizer):
 def mean_of_local_maxima(weights: Tensor, *, window: int = 3, stride: int = 1, delta: float = 0.0) -> Tensor:
     """w_k, the mean of all local maxima of a channel's gradient weight map (Algorithm 1, lines 1-11).
 
-    weights: (B, D, h, w), G^kc of every channel k. Gives (B, D), 0 for a channel that has no local maximum.
+    weights: (B, D, h, w), G^kc of every channel k, finite. Gives (B, D), 0 for a channel that has no local maximum.
     A local maximum equals or exceeds all in the window around it (section III-C), and is above 0 and delta; a window
     reaches over the border without counting what lies there.
     """
     highest = functional.max_pool2d(weights, window, stride=1, padding=window // 2)
-    found = (weights == highest) & (weights > delta)
-    seen, found = weights[..., ::stride, ::stride], found[..., ::stride, ::stride]
-    total = torch.where(found, seen, 0).sum(dim=(2, 3))
+    found = ((weights == highest) & (weights > delta))[..., ::stride, ::stride].to(weights.dtype)
+    # ones and zeros to multiply by: bits are selected by and counted in twice the time
+    total = (found * weights[..., ::stride, ::stride]).sum(dim=(2, 3))
     return total / found.sum(dim=(2, 3)).clamp(min=1)
 
 

@@ -20,7 +20,9 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from gradients import BUNDLED, cam_over_forward, gradcampp_over_forward, msrd_over_forward
 from large import orchestration, rss_growth
+from mining_speed import adaptive, mine_over_forward
 from measuring import ORACLES, ROOT, Figure, device_in_words, in_turns
 from rich.console import Console
 from rich.table import Table
@@ -52,90 +54,13 @@ from mining.synthetic import generate
 from tests.unit.scoring.pycocotools_reference import reference_scores
 
 ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"
-IMAGES = 32
-BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package
-
-
-# --- mining ----------------------------------------------------------------------------------------------------------
-
-
-class Watched(Localizer):
-    """A localizer that notes the shapes it is given."""
-
-    def __init__(self, inner: Localizer) -> None:
-        super().__init__()
-        self.backbone = inner.backbone
-        self.inner = inner
-        self.shapes: list[torch.Size] = []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.inner(images)
-
-    def localize(self, images: torch.Tensor, classes: Any) -> Any:
-        self.shapes.append(images.shape)
-        return self.inner.localize(images, classes)
-
-    def training_step(self, *_: Any) -> dict[str, torch.Tensor]:
-        raise AssertionError("not trained here")
-
-    parameter_groups = training_step  # type: ignore[assignment]
-
-
-def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> Figure:
-    """JPEG files with class names in, Parquet parts out, over the backbone's forward passes on tensors of those shapes.
-
-    The head has random weights, and so has a backbone whose weights would have to be downloaded.
-    """
-    with TemporaryDirectory() as folder:
-        corpus, model = Path(folder) / "corpus", Path(folder) / "model"
-        generate(corpus, images=IMAGES, seed=0, size=(375, 500))
-        names = sorted({name for row in read_rows(corpus / "labels.csv") for name in row["labels"].split("|")})
-        classes = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-        card = ModelCard("cam", backbone, "multi", classes, 224, {})
-        torch.manual_seed(0)
-        save_model(model, build_localizer(card, weights="imagenet" if backbone in BUNDLED else "none")[0], card)
-        settings = MineSettings(
-            images=corpus / "images", labels=corpus / "labels.csv", model=str(model), out=Path(folder) / "run",
-            scales=scales,
-        )  # fmt: skip
-        plan_mining(settings)
-        rows = read_shard(settings.out / "corpus.parquet", 0).to_pylist()
-        localizer, card = load_model(model)
-        watched = Watched(localizer)
-        Miner(watched, card, settings).mine(rows)
-        miner = Miner(localizer, card, settings)
-        tensors = [
-            torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.network.device) for shape in watched.shapes
-        ]
-
-        def mine() -> None:
-            write_part(Path(folder) / "part.parquet", miner.mine(rows), Path(folder) / "curves.parquet")
-
-        ratio, mined, passed = in_turns(mine, lambda: forward(miner, tensors))
-    detail = f"{device_in_words(miner.network.device)}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
-    return Figure(ratio, goal, "ratio", detail)
-
-
-def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:
-    """The backbone alone."""
-    backbone, device = miner.network.localizer.backbone, miner.network.device
-    with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
-        for images in tensors:
-            backbone(images)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def read_rows(listing: Path) -> list[dict[str, str]]:
-    with listing.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 # --- regions ---------------------------------------------------------------------------------------------------------
 
 
-def regions_over_scipy() -> Figure:
-    """Map of 224 x 224 to boxes of all regions, over SciPy's label and find_objects."""
+def regions_us() -> Figure:
+    """Map of 224 x 224 to boxes of all regions: the time that SciPy's label and find_objects take over ours."""
     noise = np.random.default_rng(0).random((50, 224, 224))
     maps = [ndimage.gaussian_filter(one, 12).astype(np.float32) for one in noise]
 
@@ -151,8 +76,9 @@ def regions_over_scipy() -> Figure:
             ndimage.maximum(level, labels, range(1, count + 1))
             ndimage.mean(level, labels, range(1, count + 1))
 
-    ratio, seconds, peer = in_turns(ours, scipy)
-    return Figure(ratio, 0.25, "ratio", f"{1e6 * seconds / 50:.0f} us a map, SciPy {1e6 * peer / 50:.0f}")
+    ratio, peer, seconds = in_turns(scipy, ours)
+    detail = f"{1e6 * seconds / 50:.0f} us a map, SciPy {1e6 * peer / 50:.0f}"
+    return Figure(ratio, 4, "times", detail, higher_is_better=True)
 
 
 # --- threshold curves ------------------------------------------------------------------------------------------------
@@ -203,10 +129,10 @@ def best_iou_level_by_level(
     return np.maximum.reduceat(iou_with_one_added(boxes, truth).max(axis=1), first)
 
 
-def sweep_speedup(ours: type[BoxAccuracy] | type[RegionAccuracy], goal: float) -> Figure | None:
+def sweep_speedup(ours: type[BoxAccuracy] | type[RegionAccuracy], goal: float) -> Figure | str:
     """MaxBoxAcc and MaxBoxAccV2 at 1000 thresholds: the time that level by level takes over ours."""
     if not ORACLE.is_file():
-        return None
+        return f"no numbers at {ORACLE}: set BOXMINE_ORACLES"
     pairs = pairs_of_the_oracle()
     ratio, slow, fast = in_turns(lambda: counted_level_by_level(pairs), lambda: counted(ours(), pairs))
     found, expected = counted(ours(), pairs), counted_level_by_level(pairs)
@@ -363,7 +289,7 @@ def apart(program: str, seconds: float, megabytes: float) -> Figure:
     return Figure(statistics.median(wall for wall, _ in taken), seconds, "s", detail)
 
 
-BENCHES: dict[str, Callable[[], Figure | None]] = {
+BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string says why it is left out
     **{
         f"mine_over_forward_{len(scales)}{name}": partial(mine_over_forward, backbone, scales, goal)
         for name, backbone, goal in (
@@ -373,13 +299,19 @@ BENCHES: dict[str, Callable[[], Figure | None]] = {
         )
         for scales in ((1.0,), (1.0, 1.5, 2.0))
     },
-    "regions_over_scipy": regions_over_scipy,
+    **{
+        f"{measure.__name__}{suffix}": partial(measure, backbone, goal)
+        for measure, goal in ((cam_over_forward, 1.05), (gradcampp_over_forward, 1.35), (msrd_over_forward, 1.35))
+        for backbone, suffix in (("vgg16", ""), ("resnet50", "_resnet50"), ("efficientnet_lite0", "_lite0"))
+    },
+    "regions_us": regions_us,
     "sweep_peer_speedup": lambda: sweep_speedup(BoxAccuracy, 5),
     "sweep_native_speedup": lambda: sweep_speedup(RegionAccuracy, 15),
     "plan_1m": lambda: apart(SCAN, 30, 500),
     "write_1m": lambda: apart(WRITE, 5, 400),
     "score_1m": lambda: apart(SCORE, 60, 2000),
     "coco_speedup": coco_speedup,
+    "adaptive": adaptive,
     "rss_growth": rss_growth,
     "orchestration": orchestration,
 }
@@ -395,8 +327,8 @@ def main(names: list[str]) -> int:
     figures = json.loads(path.read_text()) if path.exists() else {}
     for name in names or BENCHES:
         figure = BENCHES[name]()
-        if figure is None:
-            table.add_row(name, "left out", "", "", f"no numbers at {ORACLE}: set BOXMINE_ORACLES")
+        if isinstance(figure, str):
+            table.add_row(name, "left out", "", "", figure)
             continue
         figures[name] = asdict(figure)
         missed = " missed" if figure.is_missed else ""

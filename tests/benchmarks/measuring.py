@@ -1,4 +1,4 @@
-"""What several benches share: the figure they give, and how two functions are compared."""
+"""What the benches share: how things are compared, and what a measured value is."""
 
 import os
 import statistics

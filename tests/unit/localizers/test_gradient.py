@@ -20,10 +20,13 @@ from mining.localizers.gradient import (
     GradCAMpp,
     GradientLocalizer,
     LayerCAM,
+    Stage,
+    constant,
     gradcam_weights,
     gradcampp_alphas,
     gradcampp_weights,
     layercam_map,
+    taken_together,
     weighted_sum,
 )
 from mining.localizers.msrd import MSRD
@@ -86,6 +89,21 @@ def activation_and_gradient(localizer: GradientLocalizer, images: Tensor, classe
     (activation,), logits = localizer.traced(images)
     (gradient,) = torch.autograd.grad(logits, [activation], localizer.direction(classes, logits))
     return activation.detach(), gradient
+
+
+def plainly_mapped(localizer: GradientLocalizer, images: Tensor, classes: Tensor) -> Tensor:
+    """The maps of (B, K) classes, each by autograd through the whole network with all parameters and all images."""
+    read = localizer.stages_read()
+    maps = []
+    for column in classes.unbind(dim=1):
+        with torch.enable_grad():
+            every = localizer.backbone(images)
+            logits = localizer.logits(every[-1])
+            score = (logits * localizer.direction(column, logits)).sum(dim=1)
+            gradients = torch.autograd.grad(score.sum(), [every[number] for number in read])
+        stages = [Stage(every[number].detach(), one) for number, one in zip(read, gradients, strict=True)]
+        maps.append(localizer.map_of(stages, score.detach()))
+    return torch.stack(maps, dim=1)
 
 
 def random_pair(*, negative: bool = False) -> tuple[Tensor, Tensor]:
@@ -222,6 +240,124 @@ def test_below_the_stage_read_nothing_is_kept_for_gradients() -> None:
     assert logits.requires_grad
     localizer.localize(noise(), torch.tensor([[1], [2]]))
     assert all(value.grad is None for value in localizer.parameters())
+
+
+def leaves(graph: Any) -> list[Tensor]:
+    """What a gradient would be kept for."""
+    below = [leaves(one) for one, _ in graph.next_functions if one is not None]
+    return [graph.variable] if hasattr(graph, "variable") else [leaf for some in below for leaf in some]
+
+
+def test_autograd_keeps_nothing_for_the_parameters() -> None:
+    localizer = small(GradCAM, layer=0)
+    (activation,), logits = localizer.traced(noise())
+    assert {id(leaf) for leaf in leaves(logits.grad_fn)} == {id(activation)}
+    with torch.enable_grad():
+        assert len(leaves(localizer(noise()).grad_fn)) == len(list(localizer.parameters()))
+
+
+def test_parameters_learn_again_after_an_error_and_those_that_did_not_do_not() -> None:
+    localizer = small(GradCAM)
+    localizer.classifier.requires_grad_(False)
+    with pytest.raises(ZeroDivisionError), constant(localizer.parameters()):
+        assert not any(one.requires_grad for one in localizer.parameters())
+        raise ZeroDivisionError
+    assert all(one.requires_grad for one in localizer.backbone.parameters())
+    assert not any(one.requires_grad for one in localizer.classifier.parameters())
+
+
+@pytest.mark.parametrize("background", ["none", "mean"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_the_last_stage_the_gradient_is_known_without_a_pass(kind: type[GradientLocalizer], background: str) -> None:
+    localizer = small(kind, background=background)
+    classes = torch.tensor([2, NO_CLASS])
+    activations, logits = localizer.traced(noise())
+    direction = localizer.direction(classes, logits)
+    (expected,) = torch.autograd.grad(logits, activations[-1:], direction, retain_graph=True)
+    gradient = localizer.gradients(activations, logits, direction)[-1]
+    assert gradient.shape == (2, 6, 1, 1)
+    assert gradient.abs().max() > 0.01
+    torch.testing.assert_close(gradient.expand_as(expected), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_gradient_that_is_the_same_everywhere_may_be_given_once() -> None:
+    activation, gradient = random_pair()
+    once = gradient[:, :, 1:2, 2:3]
+    spread = once.expand_as(activation)
+    assert once.min() < 0 < once.max()
+    for of in (
+        lambda g: gradcam_weights(g),
+        lambda g: gradcampp_alphas(activation, g) + torch.zeros_like(activation),
+        lambda g: gradcampp_weights(activation, g),
+        lambda g: gradcampp_weights(activation, g, eps=0.01),
+        lambda g: layercam_map(activation, g),
+        lambda g: small(MSRD).layer_map(Stage(activation, g)),
+        lambda g: small(MSRD, window=5, stride=2, delta=0.05, negative="kept").layer_map(Stage(activation, g)),
+    ):
+        assert of(once).abs().max() > 0
+        torch.testing.assert_close(of(once), of(spread), rtol=1e-12, atol=1e-14)
+
+
+# --- against autograd through everything -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("background", ["none", "mean"])
+@pytest.mark.parametrize(("kind", "options"), [*((kind, {"layer": layer}) for kind in BASELINES for layer in (0, 1, 2)), (MSRD, {})])  # fmt: skip
+def test_maps_are_those_of_autograd_through_everything(
+    kind: type[GradientLocalizer], options: dict[str, Any], background: str
+) -> None:
+    localizer = small(kind, background=background, **options)
+    classes = torch.tensor([[3, 1], [0, 2]])
+    expected = plainly_mapped(localizer, noise(), classes)
+    seen = localizer.localize(noise(), classes)
+    assert expected.abs().max() > 0
+    np.testing.assert_allclose(seen.maps, expected, rtol=1e-6, atol=1e-7 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "mobilenet_v2"])
+@pytest.mark.parametrize(("kind", "options"), [(GradCAMpp, {}), (LayerCAM, {"layer": -2}), (MSRD, {})])
+def test_maps_of_a_ready_network_are_those_of_autograd_through_everything(
+    kind: type[GradientLocalizer], options: dict[str, Any], backbone: str
+) -> None:
+    localizer = ready(lite(kind, backbone=backbone, background="mean", **options), torch.device("cpu"))
+    classes = torch.tensor([[0, 3], [2, 1]])
+    expected = plainly_mapped(localizer, pictures(), classes)
+    seen = localizer.localize(pictures(), classes)
+    assert expected.std() > 0
+    np.testing.assert_allclose(seen.maps, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+RAGGED = [
+    [3, 0, 2],
+    [1, NO_CLASS, NO_CLASS],
+    [2, 1, NO_CLASS],
+    [0, NO_CLASS, NO_CLASS],
+    [0, NO_CLASS, NO_CLASS],
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_few_images_ask_for_is_mapped_as_what_all_do(kind: type[GradientLocalizer]) -> None:
+    options = {} if kind is MSRD else {"layer": 1, "relu": False}
+    localizer, classes = small(kind, **options), torch.tensor(RAGGED)
+    assert len(taken_together(classes)[1]) == 3
+    expected = plainly_mapped(localizer, noise(5), classes)
+    seen = localizer.localize(noise(5), classes)
+    asked = classes != NO_CLASS
+    assert torch.equal(seen.classes, classes)
+    assert (expected[asked].abs().amax(dim=(1, 2)) > 0).all()
+    np.testing.assert_allclose(seen.maps[asked], expected[asked], rtol=1e-6, atol=1e-7 * float(expected.abs().max()))
+
+
+def test_columns_that_less_than_half_of_the_images_have_go_apart() -> None:
+    def taken(classes: list[list[int]]) -> tuple[list[int], list[list[int]]]:
+        together, apart = taken_together(torch.tensor(classes))
+        return together, apart.tolist()
+
+    assert taken(RAGGED) == ([0], [[0, 1], [0, 2], [2, 1]])
+    assert taken(RAGGED[:4]) == ([0, 1], [[0, 2]])
+    assert taken(RAGGED[:1]) == ([0, 1, 2], []), "one image has no column that is others'"
+    assert taken([[NO_CLASS, NO_CLASS, 1], [0, NO_CLASS, 1], [0, 1, 2]]) == ([0, 2], [[2, 1]])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,77 @@
+"""Depthwise convolutions whose gradient is as quick as they are.
+
+The gradient of a depthwise convolution of stride 1 to its input is a depthwise convolution with the kernel turned by
+180 degrees. As that it runs on the CPU by the same quick kernel as the convolution itself, while the routine meant for
+it has none for dilated kernels: for 4 images of 1152 channels, 14 x 14, and a 5 x 5 kernel dilated by 2, it takes 15 ms
+against 1.0 (one core), which is more than half of a backward pass through the upper stages of EfficientNet-Lite0.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+Pair = tuple[int, int]
+
+
+class DepthwiseByForward(TorchFunctionMode):
+    """While it is entered, depthwise convolutions of stride 1 on the CPU have that gradient, and none to the kernel."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is functional.conv2d and not kwargs and (given := _depthwise(*args)) is not None:
+            return _Depthwise.apply(*given)
+        return func(*args, **(kwargs or {}))
+
+
+def _depthwise(
+    features: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Pair = 1,
+    padding: str | int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> tuple[Tensor, Tensor, Tensor | None, Pair, Pair] | None:
+    """What `_Depthwise` takes, from the arguments of a convolution that is one for it."""
+    if groups == 1 or kernel.shape[:2] != (groups, 1) or features.device.type != "cpu" or isinstance(padding, str):
+        return None
+    padding, dilation = _pair(padding), _pair(dilation)
+    if _pair(stride) != (1, 1) or min(_padding_back(kernel, padding, dilation)) < 0:
+        return None
+    return features, kernel, bias, padding, dilation
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, kernel: Tensor, bias: Tensor | None, padding: Pair, dilation: Pair
+    ) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.padding, ctx.dilation = padding, dilation
+        return functional.conv2d(features, kernel, bias, 1, padding, dilation, len(kernel))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (kernel,) = ctx.saved_tensors
+        padding = _padding_back(kernel, ctx.padding, ctx.dilation)
+        turned = kernel.flip(2, 3)
+        back = functional.conv2d(gradients[0], turned, None, 1, padding, ctx.dilation, len(kernel))
+        return back, None, None, None, None
+
+
+def _padding_back(kernel: Tensor, padding: Pair, dilation: Pair) -> Pair:
+    down, right = (rate * (side - 1) - pad for rate, side, pad in zip(dilation, kernel.shape[2:], padding, strict=True))
+    return down, right
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

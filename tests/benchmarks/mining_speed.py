@@ -1,0 +1,161 @@
+"""The engine against the bare forward pass of its backbone, and the adaptive pyramid against the fixed one."""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from gradients import BUNDLED
+from measuring import ROOT, Figure, device_in_words, in_turns
+
+from mining.cards import ModelCard
+from mining.config import MineSettings, ScoreSettings, TrainSettings
+from mining.corpus import read_shard, shard_count
+from mining.engine import Miner
+from mining.jobs import finish_mining, plan_mining, score, train
+from mining.localizers.base import Localizer
+from mining.models import build_localizer, load_model, save_model
+from mining.parts import write_part
+from mining.synthetic import generate
+
+DATA = Path(os.environ.get("BOXMINE_DATA", ROOT.parent / "shared" / "data"))
+IMAGES = 32
+THREE = (1.0, 1.5, 2.0)
+STABLE = 0.65  # as README has it
+
+
+class Watched(Localizer):
+    """A localizer that notes the shapes it is given."""
+
+    def __init__(self, inner: Localizer) -> None:
+        super().__init__()
+        self.backbone = inner.backbone
+        self.inner = inner
+        self.shapes: list[torch.Size] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.inner(images)
+
+    def localize(self, images: torch.Tensor, classes: Any) -> Any:
+        self.shapes.append(images.shape)
+        return self.inner.localize(images, classes)
+
+    def training_step(self, *_: Any) -> dict[str, torch.Tensor]:
+        raise AssertionError("not trained here")
+
+    parameter_groups = training_step  # type: ignore[assignment]
+
+
+def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> Figure:
+    """JPEG files with class names in, Parquet parts out, over the backbone's forward passes on tensors of those shapes.
+
+    The head has random weights, and so has a backbone whose weights would have to be downloaded.
+    """
+    with TemporaryDirectory() as folder:
+        corpus, model = Path(folder) / "corpus", Path(folder) / "model"
+        generate(corpus, images=IMAGES, seed=0, size=(375, 500))
+        names = sorted({name for row in read_rows(corpus / "labels.csv") for name in row["labels"].split("|")})
+        classes = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+        card = ModelCard("cam", backbone, "multi", classes, 224, {})
+        torch.manual_seed(0)
+        save_model(model, build_localizer(card, weights="imagenet" if backbone in BUNDLED else "none")[0], card)
+        settings = MineSettings(
+            images=corpus / "images", labels=corpus / "labels.csv", model=str(model), out=Path(folder) / "run",
+            scales=scales,
+        )  # fmt: skip
+        plan_mining(settings)
+        rows = read_shard(settings.out / "corpus.parquet", 0).to_pylist()
+        localizer, card = load_model(model)
+        watched = Watched(localizer)
+        Miner(watched, card, settings).mine(rows)
+        miner = Miner(localizer, card, settings)
+        tensors = [
+            torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.network.device) for shape in watched.shapes
+        ]
+
+        def mine() -> None:
+            write_part(Path(folder) / "part.parquet", miner.mine(rows), Path(folder) / "curves.parquet")
+
+        ratio, mined, passed = in_turns(mine, lambda: forward(miner, tensors))
+    detail = f"{device_in_words(miner.network.device)}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
+    return Figure(ratio, goal, "ratio", detail)
+
+
+def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:
+    """The backbone alone."""
+    backbone, device = miner.network.localizer.backbone, miner.network.device
+    with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
+        for images in tensors:
+            backbone(images)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def read_rows(listing: Path) -> list[dict[str, str]]:
+    with listing.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- the adaptive pyramid --------------------------------------------------------------------------------------------
+
+
+def adaptive() -> Figure | str:
+    """Pixels that go through the network for the test photos of voc-mini, over those of the fixed pyramid.
+
+    `cam` on EfficientNet-Lite0, trained on the train photos for six epochs. The detail has CorLoc, and the seconds that
+    layers and everything took.
+    """
+    pack = DATA / "voc-mini"
+    if not pack.is_dir():
+        return f"no photos at {pack}: set BOXMINE_DATA"
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        photos = pack / "images"
+        train(TrainSettings(images=photos, labels=pack / "train.csv", out=place / "model", epochs=6))
+        runs = []
+        for least in (None, STABLE):
+            settings = MineSettings(
+                images=photos, labels=pack / "test.csv", model=str(place / "model"), out=place / str(least),
+                scales=THREE, adaptive=least,
+            )  # fmt: skip
+            runs.append(counted(settings, pack / "instances_test.json"))
+    fixed, saving = runs
+    lost = 100 * (fixed.corloc - saving.corloc)
+    detail = (
+        f"{device_in_words(torch.device('cpu'))}: CorLoc {100 * saving.corloc:.1f}, fixed {100 * fixed.corloc:.1f} %; "
+        f"at IoU 0.7 {100 * saving.at_seven:.1f}, fixed {100 * fixed.at_seven:.1f}; layers {saving.layers:.1f} s, fixed "
+        f"{fixed.layers:.1f}; all {saving.seconds:.1f} s, fixed {fixed.seconds:.1f}"
+    )
+    return Figure(saving.pixels / fixed.pixels, 0.5, "ratio", detail + (" MISSED" if lost > 1 else ""))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """pixels: that went through the network. seconds: of mining, and of the layers alone. CorLoc at IoU 0.5 and 0.7."""
+
+    pixels: int
+    seconds: float
+    layers: float
+    corloc: float
+    at_seven: float
+
+
+def counted(settings: MineSettings, truth: Path) -> Cost:
+    """Mine and score a run."""
+    plan_mining(settings)
+    run = RunDirectory(settings.out)
+    localizer, card = load_model(run.model, settings)
+    watched = Watched(localizer)
+    miner = Miner(watched, card, settings)
+    for shard in range(shard_count(run.corpus)):
+        part, curves = run.files_of(shard, curves=True)
+        write_part(part, miner.mine(read_shard(run.corpus, shard).to_pylist()), curves, miner.timing)
+    timing = finish_mining(settings.out).timing
+    assert timing is not None
+    scores = score(ScoreSettings(run=settings.out, truth=truth))
+    pixels = sum(count * height * width for count, _, height, width in watched.shapes)
+    return Cost(pixels, timing.seconds, timing.stages["network"], *(at(scores, iou) for iou in (0.5, 0.7)))
