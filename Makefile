@@ -16,7 +16,8 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "boxmine needs Python 3.11 or newer")'
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	# compiled at once: without, where the environment forbids Python to write bytecode, each start takes 10 s more
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'
 	# ultralytics reads exported YOLO sets in a test, grad-cam and torchcam (with what they import, from ttach on) are
 	# measured against; without their dependencies, which would bring a second OpenCV
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps ultralytics ultralytics-thop \

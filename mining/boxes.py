@@ -1,7 +1,7 @@
 """Boxes of one class in one image: the type, the filter, the merge."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from mining.overlap import iou_matrix
 
 Floats = npt.NDArray[np.float32]
+_OF_EACH = ("score", "peak", "mean_activation", "merged_from")
+_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Boxes:
     def __post_init__(self) -> None:
         if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
             raise ValueError(f"xyxy must be (n, 4), is {self.xyxy.shape}")
-        for field in fields(self)[1:]:
-            if getattr(self, field.name).shape != (len(self.xyxy),):
-                raise ValueError(f"{field.name} must be ({len(self.xyxy)},), is {getattr(self, field.name).shape}")
+        for name in _OF_EACH:
+            if getattr(self, name).shape != (len(self.xyxy),):
+                raise ValueError(f"{name} must be ({len(self.xyxy)},), is {getattr(self, name).shape}")
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -44,7 +46,7 @@ class Boxes:
         return cls(np.zeros((0, 4), np.float32), none, none, none, np.zeros(0, np.int32))
 
     def __getitem__(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Self:
-        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return type(self)(self.xyxy[rows], *(getattr(self, name)[rows] for name in _OF_EACH))
 
     def best_first(self) -> Self:
         """Sorted by falling score; ties by mean activation, then by area, then by place."""
@@ -85,6 +87,8 @@ def merge_nms(boxes: Boxes, iou: float) -> Boxes:
     if len(boxes) < 2:
         return boxes
     ranked = boxes.best_first()
+    if len(boxes) <= _FEW and (iou_matrix(ranked.xyxy, ranked.xyxy) > iou).sum() <= len(boxes):
+        return ranked  # none overlaps another, which is quicker seen than merged
     kept = nms(torch.from_numpy(ranked.xyxy.copy()), torch.from_numpy(ranked.score.copy()), iou).numpy()
     kept = np.sort(kept)
     overlaps = iou_matrix(ranked.xyxy, ranked.xyxy[kept])

@@ -10,19 +10,21 @@ filters, at each of 49 thresholds, and the thresholds that the map by itself sug
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mining.annotations.schema import CURVE_THRESHOLDS
 from mining.boxes import Boxes
+from mining.compiled import compiled
 from mining.config import MapThreshold
 from mining.regions import FloatMap, normalised, regions_of_level
 from mining.scoring.thresholds import nearest_positions, stable_positions
 
 _GREYS = 256
+_NEARLY = 1e-12
 _GRID = np.array(CURVE_THRESHOLDS, np.float32)
 
 
@@ -66,26 +68,31 @@ def cut_with_curve(
     stretch: image pixels a map pixel, across and down.
     Raises MapError when the map holds NaN or infinity.
     """
-    own = None if isinstance(threshold, str) else np.float32(threshold)
-    grid = _GRID if own is None else np.union1d(_GRID, own)
+    grid, at_grid = _grid_with(None if isinstance(threshold, str) else threshold)
     level = normalised(activation, normalise)
     found = regions_of_level(level, grid)
     peak = found.peak
     boxes = Boxes(found.xyxy.astype(np.float32), peak, peak, found.mean_activation, np.ones(len(peak), np.int32))
     passing = passes(boxes)
-    at_grid = np.searchsorted(grid, _GRID)
     rows = found.first_listed(passing)[at_grid]
     best = np.append(found.xyxy, np.zeros((1, 4), np.int64), axis=0)[rows]
     height, width = activation.shape
     told = 0.0, 0.0
     if level is not None:
-        greys = grey_levels(level)
+        greys = shares_of_greys(level)
         told = otsu_threshold(greys), entropy_threshold(greys)
     curve = Curve((width, height), best, found.counts(passing)[at_grid], *told)
     if isinstance(threshold, str):
         threshold = _told_by(curve, threshold, stretch)
     position = int(np.searchsorted(grid, np.float32(threshold)))
     return CurvedCut(threshold, found.boxes_at(position), curve)
+
+
+@lru_cache(maxsize=1024)
+def _grid_with(threshold: float | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The thresholds of curves with one more, and where they stand among them."""
+    grid = _GRID if threshold is None else np.union1d(_GRID, np.float32(threshold))
+    return grid, np.searchsorted(grid, _GRID)
 
 
 def _told_by(curve: Curve, how: MapThreshold, stretch: tuple[float, float]) -> float:
@@ -97,32 +104,53 @@ def _told_by(curve: Curve, how: MapThreshold, stretch: tuple[float, float]) -> f
     return CURVE_THRESHOLDS[position]
 
 
-def grey_levels(level: FloatMap) -> NDArray[np.uint8]:
-    """(H, W) of a normalised map, 0 to 255, cut off rather than rounded."""
-    return np.multiply(level, np.float32(_GREYS - 1), out=np.empty(level.shape, np.uint8), casting="unsafe")
+@compiled
+def shares_of_greys(level: Any) -> Any:
+    """(256,) float64, the share of a normalised map (H, W) at each grey level, cut off rather than rounded."""
+    counts = np.zeros(_GREYS, np.int64)
+    for value in level.ravel():
+        counts[np.uint8(value * np.float32(_GREYS - 1))] += 1
+    return counts / level.size
 
 
-def otsu_threshold(greys: NDArray[np.uint8]) -> float:
-    """The threshold after Otsu of a normalised map's grey levels (H, W), in 0-1; the object's pixels reach it."""
-    below, _ = cv2.threshold(greys, 0, _GREYS - 1, cv2.THRESH_OTSU)
-    return float((below + 1) / (_GREYS - 1))
+@compiled
+def otsu_threshold(share: Any) -> Any:
+    """The threshold after Otsu of the shares (256,) of grey levels, in 0-1; the object's pixels reach it.
 
-
-def entropy_threshold(greys: NDArray[np.uint8]) -> float:
-    """The threshold after Kapur, Sahoo and Wong of a normalised map's grey levels (H, W), in 0-1.
-
-    The object's pixels reach it. Of equal ones the lowest; 0 for a map of one grey level.
+    Of equal ones the lowest; 0 where there is one grey level.
     """
-    share = cv2.calcHist([greys], [0], None, [_GREYS], [0, _GREYS]).ravel().astype(np.float64) / greys.size
-    below = share.cumsum()[:-1]  # of the levels 0 ... t - 1, for t = 1 ... 255
-    information = np.where(share > 0, -share * np.log(np.where(share > 0, share, 1)), 0).cumsum()
-    parts = (below > 0) & (below < 1 - 1e-12)
-    if not parts.any():
-        return 0.0
-    under, over = below[parts], 1 - below[parts]
-    told = information[:-1][parts]
-    entropy = np.log(under) + told / under + np.log(over) + (information[-1] - told) / over
-    return float((np.flatnonzero(parts)[entropy.argmax()] + 1) / (_GREYS - 1))
+    mean = (share * np.arange(_GREYS)).sum()
+    best, found = 0.0, 0
+    under = told = 0.0
+    for grey in range(_GREYS - 1):
+        under, told = under + share[grey], told + grey * share[grey]
+        if 0 < under < 1 - _NEARLY:
+            variance = (told - under * mean) ** 2 / (under * (1 - under))
+            if variance > best * (1 + _NEARLY):
+                best, found = variance, grey + 1
+    return found / (_GREYS - 1)
+
+
+@compiled
+def entropy_threshold(share: Any) -> Any:
+    """The threshold after Kapur, Sahoo and Wong of the shares (256,) of grey levels, in 0-1.
+
+    The object's pixels reach it. Of equal ones the lowest; 0 where there is one grey level.
+    """
+    information = np.zeros(_GREYS)
+    for grey in range(_GREYS):
+        if share[grey] > 0:
+            information[grey] = -share[grey] * np.log(share[grey])
+    whole = information.sum()
+    best, found = -np.inf, 0
+    under = told = 0.0
+    for grey in range(_GREYS - 1):
+        under, told = under + share[grey], told + information[grey]
+        if 0 < under < 1 - _NEARLY:
+            entropy = np.log(under) + told / under + np.log(1 - under) + (whole - told) / (1 - under)
+            if entropy > best + _NEARLY:
+                best, found = entropy, grey + 1
+    return found / (_GREYS - 1)
 
 
 def curve_row(curve: Curve, *, image_id: int, category_id: int, width: int, height: int) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mining.images import resized, scaled
 from mining.localizers.base import ClassChoice, Localizer
@@ -78,11 +79,14 @@ def _maps_in_pieces(localizer: Localizer, images: Tensor, classes: Tensor, lengt
 def fused(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """Sum of the scales' maps, each brought to `size`: A_final = sum_s resize(A_s) (mLDFR, before eq. 9).
 
-    levels: (K, h, w) float32 each. size: (H, W) px. Gives (K, H, W) float32. Bilinear, cell centres aligned.
+    levels: (K, h, w) float32 on the CPU each. size: (H, W) px. Gives (K, H, W) float32. Bilinear, cell centres aligned.
     """
-    first, *others = (
-        functional.interpolate(level[None], size, mode="bilinear", align_corners=False)[0] for level in levels
-    )
-    for other in others:
-        first += other
-    return first
+    height, width = size
+    total = np.empty((len(levels[0]), height, width), np.float32)
+    for number, maps in enumerate(zip(*(level.numpy() for level in levels), strict=True)):
+        # OpenCV's, which takes a fifth of the time of torch's for a map at a time
+        first, *others = (cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps)
+        total[number] = first
+        for other in others:
+            total[number] += other
+    return torch.from_numpy(total)

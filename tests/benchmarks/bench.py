@@ -5,7 +5,6 @@
 What is compared is measured in turns in one process; values are medians of their ratios.
 """
 
-import csv
 import json
 import statistics
 import subprocess
@@ -13,29 +12,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from gradients import BUNDLED, cam_over_forward, gradcampp_over_forward, msrd_over_forward
+from gradients import cam_over_forward, gradcampp_over_forward, msrd_over_forward
 from large import orchestration, rss_growth
+from measuring import ORACLES, ROOT, Figure, in_turns
 from mining_speed import adaptive, mine_over_forward
-from measuring import ORACLES, ROOT, Figure, device_in_words, in_turns
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
-from mining.cards import ModelCard
-from mining.config import MineSettings
-from mining.corpus import read_shard
-from mining.engine import Miner
-from mining.jobs import plan_mining
-from mining.localizers.base import Localizer
-from mining.models import build_localizer, load_model, save_model
-from mining.parts import write_part
 from mining.regions import boxes_from_map
 from mining.scoring import Detections, TruthBoxes, coco_scores
 from mining.scoring.accuracy import AccuracyAtThresholds
@@ -50,7 +38,6 @@ from mining.scoring.wsoleval import (
     resized_boxes,
     threshold_grid,
 )
-from mining.synthetic import generate
 from tests.unit.scoring.pycocotools_reference import reference_scores
 
 ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"

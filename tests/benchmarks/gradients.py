@@ -12,10 +12,11 @@ import torch
 from measuring import Figure, device_in_words, in_turns
 
 from mining.backbones import build
-from mining.inference import BATCH_ON_CPU, ready
+from mining.inference import ready
 from mining.localizers import LOCALIZERS
 from mining.localizers.base import Localizer
 from mining.localizers.gradient import GradientLocalizer
+from mining.network import BATCH_ON_CPU
 
 CPU = torch.device("cpu")
 BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package

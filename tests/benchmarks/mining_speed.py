@@ -1,15 +1,14 @@
 """The engine against the bare forward pass of its backbone, and the adaptive pyramid against the fixed one."""
 
 import csv
-import json
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from gradients import BUNDLED
+from gradients import BUNDLED, ROUNDS
 from measuring import ROOT, Figure, device_in_words, in_turns
 
 from mining.cards import ModelCard
@@ -20,6 +19,7 @@ from mining.jobs import finish_mining, plan_mining, score, train
 from mining.localizers.base import Localizer
 from mining.models import build_localizer, load_model, save_model
 from mining.parts import write_part
+from mining.runs import RunDirectory
 from mining.synthetic import generate
 
 DATA = Path(os.environ.get("BOXMINE_DATA", ROOT.parent / "shared" / "data"))
@@ -78,9 +78,9 @@ def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> 
         ]
 
         def mine() -> None:
-            write_part(Path(folder) / "part.parquet", miner.mine(rows), Path(folder) / "curves.parquet")
+            write_part(Path(folder) / "part.parquet", miner.mine(rows), Path(folder) / "curves.parquet", miner.timing)
 
-        ratio, mined, passed = in_turns(mine, lambda: forward(miner, tensors))
+        ratio, mined, passed = in_turns(mine, lambda: forward(miner, tensors), ROUNDS[backbone])
     detail = f"{device_in_words(miner.network.device)}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
     return Figure(ratio, goal, "ratio", detail)
 
@@ -158,4 +158,5 @@ def counted(settings: MineSettings, truth: Path) -> Cost:
     assert timing is not None
     scores = score(ScoreSettings(run=settings.out, truth=truth))
     pixels = sum(count * height * width for count, _, height, width in watched.shapes)
-    return Cost(pixels, timing.seconds, timing.stages["network"], *(at(scores, iou) for iou in (0.5, 0.7)))
+    corloc = scores["corloc"]
+    return Cost(pixels, timing.seconds, timing.stages["network"], corloc["value"], corloc["at_0.7"])

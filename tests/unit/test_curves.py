@@ -1,5 +1,6 @@
 """The box at every threshold against mining at each of them, and thresholds told by a map against a search for them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from mining.annotations.schema import CURVE_SCHEMA, CURVE_THRESHOLDS
 from mining.boxes import Boxes, plausible
-from mining.curves import Curve, curve_row, cut_with_curve, entropy_threshold, grey_levels, otsu_threshold
+from mining.curves import Curve, curve_row, cut_with_curve, entropy_threshold, otsu_threshold, shares_of_greys
 from mining.errors import MapError
 from mining.regions import boxes_from_map, normalised
 
@@ -116,8 +117,22 @@ def test_otsu_has_the_largest_variance_between_the_sides(seed: int) -> None:
         share = over.mean()
         return share * (1 - share) * (greys[over].mean() - greys[~over].mean()) ** 2 if 0 < share < 1 else 0.0
 
-    found = round(255 * otsu_threshold(grey_levels(normalised(hills(seed), "max"))))
+    found = round(255 * otsu_threshold(shares_of_greys(normalised(hills(seed), "max"))))
     assert variance(found) == pytest.approx(max(variance(first) for first in range(1, 256)))
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_otsu_is_that_of_opencv(seed: int) -> None:
+    level = normalised(hills(seed), "max")
+    below, _ = cv2.threshold((level * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    assert otsu_threshold(shares_of_greys(level)) == pytest.approx((below + 1) / 255)
+
+
+@pytest.mark.parametrize("told", [otsu_threshold, entropy_threshold])
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_one_grey_level_tells_no_threshold(told: Callable[[np.ndarray], float], value: float) -> None:
+    assert told(shares_of_greys(np.full((3, 5), value, np.float32))) == 0
 
 
 @given(seed=st.integers(0, 1000))
@@ -133,13 +148,13 @@ def test_the_entropies_of_the_sides_add_up_to_most(seed: int) -> None:
         over = greys >= first
         return entropy(greys[over]) + entropy(greys[~over]) if 0 < over.mean() < 1 else -np.inf
 
-    found = round(255 * entropy_threshold(grey_levels(normalised(hills(seed), "max"))))
+    found = round(255 * entropy_threshold(shares_of_greys(normalised(hills(seed), "max"))))
     assert both(found) == pytest.approx(max(both(first) for first in range(1, 256)))
 
 
 def test_two_levels_are_parted_between_them() -> None:
     level = np.full((10, 10), 0.2, np.float32)
     level[3:6, 3:6] = 1
-    for told in (otsu_threshold(grey_levels(level)), entropy_threshold(grey_levels(level))):
+    for told in (otsu_threshold(shares_of_greys(level)), entropy_threshold(shares_of_greys(level))):
         assert 0.2 < told <= 1
         assert (level >= told).sum() == 9
