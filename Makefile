@@ -7,7 +7,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help demo test test-all check format bench costs experiments wheel clean
+.PHONY: help demo test test-all check format bench graphs costs experiments wheel clean
 
 help:                ## List what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -48,6 +48,9 @@ format: $(READY)     ## Put the code into the project's format
 
 bench: $(READY)      ## Measure; a table on the terminal and build/bench.json
 	$(BIN)/python tests/benchmarks/bench.py
+
+graphs: $(READY)     ## Measure what corpora and batches cost; pictures in tests/benchmarks/
+	$(BIN)/python tests/benchmarks/graphs.py
 
 costs: $(READY)      ## Count what every localizer costs; tables on the terminal and in mining/localizers/README.md
 	$(BIN)/python tests/benchmarks/costs.py --write

@@ -18,7 +18,7 @@ from mining.corpus import read_shard
 from mining.crew import Crew
 from mining.cutting import Cutter, Prepared, Seen, Watch, quarantined
 from mining.errors import ImageError
-from mining.images import read_image, resized, working_size
+from mining.images import read_reduced, resized, working_size
 from mining.localizers.base import Localizer
 from mining.models import load_model, resolve_device
 from mining.network import Fetched, Network
@@ -150,12 +150,15 @@ class Miner:
         yield from alike.rest()
 
     def _prepare(self, place: int, row: dict[str, Any]) -> Prepared:
+        def needed(height: int, width: int) -> tuple[int, int]:
+            size = working_size(height, width, short_side=self.card.input_size)
+            return largest_size(size, self.settings.scales)
+
         with self.network.watch.during("decode"):
-            pixels = read_image(self.settings.images / row["file_name"])
-        height, width = int(pixels.shape[1]), int(pixels.shape[2])
-        size = working_size(height, width, short_side=self.card.input_size)
+            pixels, (height, width) = read_reduced(self.settings.images / row["file_name"], needed)
         with self.network.watch.during("resize"):
-            pixels = resized(pixels, largest_size(size, self.settings.scales))
+            pixels = resized(pixels, needed(height, width))
+        size = working_size(height, width, short_side=self.card.input_size)
         known = row["labels"]
         classes = None if known is None else [self._index[name] for name in known]
         return Prepared(place, row, pixels, size, height, width, classes)

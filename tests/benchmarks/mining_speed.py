@@ -56,20 +56,9 @@ def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> 
     The head has random weights, and so has a backbone whose weights would have to be downloaded.
     """
     with TemporaryDirectory() as folder:
-        corpus, model = Path(folder) / "corpus", Path(folder) / "model"
-        generate(corpus, images=IMAGES, seed=0, size=(375, 500))
-        names = sorted({name for row in read_rows(corpus / "labels.csv") for name in row["labels"].split("|")})
-        classes = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-        card = ModelCard("cam", backbone, "multi", classes, 224, {})
-        torch.manual_seed(0)
-        save_model(model, build_localizer(card, weights="imagenet" if backbone in BUNDLED else "none")[0], card)
-        settings = MineSettings(
-            images=corpus / "images", labels=corpus / "labels.csv", model=str(model), out=Path(folder) / "run",
-            scales=scales,
-        )  # fmt: skip
-        plan_mining(settings)
+        settings = synthetic_run(Path(folder), backbone, scales)
         rows = read_shard(settings.out / "corpus.parquet", 0).to_pylist()
-        localizer, card = load_model(model)
+        localizer, card = load_model(Path(settings.model))
         watched = Watched(localizer)
         Miner(watched, card, settings).mine(rows)
         miner = Miner(localizer, card, settings)
@@ -83,6 +72,22 @@ def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> 
         ratio, mined, passed = in_turns(mine, lambda: forward(miner, tensors), ROUNDS[backbone])
     detail = f"{device_in_words(miner.network.device)}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
     return Figure(ratio, goal, "ratio", detail)
+
+
+def synthetic_run(folder: Path, backbone: str, scales: tuple[float, ...]) -> MineSettings:
+    """A run that is ready to be mined, of labelled photos of 375 to 500 px."""
+    corpus, model = folder / "corpus", folder / "model"
+    generate(corpus, images=IMAGES, seed=0, size=(375, 500))
+    names = sorted({name for row in read_rows(corpus / "labels.csv") for name in row["labels"].split("|")})
+    classes = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    card = ModelCard("cam", backbone, "multi", classes, 224, {})
+    torch.manual_seed(0)
+    save_model(model, build_localizer(card, weights="imagenet" if backbone in BUNDLED else "none")[0], card)
+    settings = MineSettings(
+        images=corpus / "images", labels=corpus / "labels.csv", model=str(model), out=folder / "run", scales=scales
+    )
+    plan_mining(settings)
+    return settings
 
 
 def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:

@@ -321,6 +321,22 @@ def test_boxes_are_in_the_image_as_it_is_looked_at(mined: Callable[..., dict[str
     assert (found.outcome.width, found.outcome.height) == (64, 96)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_boxes_are_in_pixels_of_a_jpeg_that_was_reduced_as_it_was_decoded(
+    mined: Callable[..., dict[str, Found]], tmp_path: Path, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    box = (320, 160, 800, 480)
+    Image.fromarray(scene((box, RED), height=640, width=960)).save(tmp_path / "large.jpg", exif=exif, quality=95)
+    found = mined({"a.jpg": (tmp_path / "large.jpg").read_bytes()}, {"a.jpg": ("red",)}, threshold=0.5)["a.jpg"]
+    height, width = (640, 960) if orientation == 1 else (960, 640)
+    expected = box if orientation == 1 else (640 - box[3], box[0], 640 - box[1], box[2])
+    assert (found.outcome.height, found.outcome.width) == (height, width)
+    assert len(found.boxes) == 1
+    assert np.abs(np.subtract(found.boxes[0], expected)).max() <= 640 / SHORT_SIDE
+
+
 # --- scales ----------------------------------------------------------------------------------------------------------
 
 TWO_THINGS = scene(((8, 16, 40, 48), RED), ((56, 16, 88, 48), GREEN))

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mining.errors import ImageError
-from mining.images import MAX_PIXELS, MAX_RATIO, read_image, resized, scaled, working_size
+from mining.images import MAX_PIXELS, MAX_RATIO, read_image, read_reduced, resized, scaled, working_size
 
 ORIENTATION = 0x0112
 PATTERN_SIZE = (40, 56)
@@ -306,6 +306,47 @@ def test_a_tiff_whose_width_is_no_whole_number_is_refused(tmp_path: Path, entry:
     data[place : place + len(entry)] = entry
     (tmp_path / "a.tif").write_bytes(data)
     assert "corrupt" in reason(tmp_path / "a.tif")
+
+
+# --- large photos ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_is_reduced_as_it_is_decoded(tmp_path: Path, orientation: int, mode: str) -> None:
+    """A quarter of what it would be, upright, and of the same colours."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pattern(320, 448)).convert(mode).save(path, exif=exif, quality=95)
+    whole = read_image(path)
+    reduced, size = read_reduced(path, lambda height, width: (height // 4, width // 4))
+    assert size == tuple(whole.shape[1:]) == ((448, 320) if orientation > 4 else (320, 448))
+    assert tuple(reduced.shape[1:]) == (size[0] // 4, size[1] // 4)
+    assert difference(reduced.numpy(), resized(whole, (size[0] // 4, size[1] // 4)).numpy()) <= 6
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(400, 400), (399, 400), (201, 400), (200, 200), (150, 200), (99, 100), (1, 50)]
+)
+def test_no_pixel_is_lost_that_is_needed(tmp_path: Path, side: int, expected: int) -> None:
+    photo().resize((400, 600)).save(tmp_path / "a.jpg")
+    reduced, size = read_reduced(tmp_path / "a.jpg", lambda height, width: (side * height // width, side))
+    assert size == (600, 400)
+    assert tuple(reduced.shape[1:]) == (expected * 3 // 2, expected)
+
+
+def test_other_formats_are_decoded_whole(tmp_path: Path) -> None:
+    photo().save(tmp_path / "a.png")
+    whole, size = read_reduced(tmp_path / "a.png", lambda height, width: (1, 1))
+    assert size == tuple(whole.shape[1:]) == PATTERN_SIZE
+
+
+def test_a_large_jpeg_cut_short_is_refused_though_it_is_reduced(tmp_path: Path) -> None:
+    data = encoded(photo().resize((400, 600)), "JPEG")
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match="corrupt or truncated"):
+        read_reduced(tmp_path / "a.jpg", lambda height, width: (height // 4, width // 4))
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+"""Draw what mining costs against the size of the corpus and of the batches: SVG files beside this one.
+
+    python tests/benchmarks/graphs.py [NUMBERS.json]
+
+The numbers are measured and kept in build/graphs.json; given as a file they are only drawn.
+"""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from large import ONE_CORE, mined, tiny_corpus
+from measuring import ROOT, ROUNDS, device_in_words
+from mining_speed import Watched, forward, synthetic_run
+
+from mining.corpus import read_shard
+from mining.engine import Miner
+from mining.models import load_model
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+CORPORA = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+HERE = Path(__file__).parent
+
+
+def by_batch() -> dict[str, Any]:
+    """Milliseconds an image, at one scale: the whole engine and the bare forward pass, batches of a size in turn."""
+    rows: dict[str, Any] = {"device": "", "mine": {}, "forward": {}}
+    with TemporaryDirectory() as folder:
+        base = synthetic_run(Path(folder), "efficientnet_lite0", (1.0,))
+        images = read_shard(base.out / "corpus.parquet", 0).to_pylist()
+        sides = []
+        for size in BATCHES:
+            settings = base.model_copy(update={"batch_size": size})
+            watched = Watched(load_model(Path(base.model))[0])
+            Miner(watched, load_model(Path(base.model))[1], settings).mine(images)
+            miner = Miner(*load_model(Path(base.model)), settings)
+            rows["device"] = device_in_words(miner.network.device)
+            sides.append((size, miner, [torch.randint(0, 256, shape, dtype=torch.uint8) for shape in watched.shapes]))
+        taken: dict[str, dict[int, list[float]]] = {
+            name: {size: [] for size in BATCHES} for name in ("mine", "forward")
+        }
+        for _ in range(ROUNDS + 1):
+            for size, miner, tensors in sides:
+                started = time.perf_counter()
+                miner.mine(images)
+                between = time.perf_counter()
+                forward(miner, tensors)
+                taken["mine"][size].append(between - started)
+                taken["forward"][size].append(time.perf_counter() - between)
+    for name, found in taken.items():
+        rows[name] = {size: 1000 * statistics.median(times[1:]) / len(images) for size, times in found.items()}
+    return rows
+
+
+def by_corpus() -> dict[str, Any]:
+    """Milliseconds an image and megabytes at most, of the whole command with a network of one layer."""
+    rows: dict[str, Any] = {"milliseconds": {}, "megabytes": {}}
+    for images in CORPORA:
+        with TemporaryDirectory() as folder:
+            corpus = tiny_corpus(Path(folder) / "corpus", images)
+            taken = mined(corpus, corpus / "run", environment=ONE_CORE)
+        rows["milliseconds"][images] = 1000 * taken.seconds / images
+        rows["megabytes"][images] = taken.peak
+    return rows
+
+
+def draw(numbers: dict[str, Any]) -> None:
+    """Two pictures."""
+    figure, axes = plt.subplots(figsize=(6, 3.6))
+    for name, label in (("mine", "mining, files to boxes"), ("forward", "bare forward pass")):
+        found = {int(size): value for size, value in numbers["batch"][name].items()}
+        axes.plot(list(found), list(found.values()), marker="o", label=label)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(BATCHES, [str(size) for size in BATCHES])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("images a pass")
+    axes.set_ylabel("ms an image")
+    axes.set_title(f"EfficientNet-Lite0, one scale ({numbers['batch']['device']})", fontsize=10)
+    axes.legend(frameon=False)
+    saved(figure, "cost-by-batch")
+    figure, (time_axes, memory_axes) = plt.subplots(1, 2, figsize=(8, 3.4))
+    for axes, name, unit in ((time_axes, "milliseconds", "ms an image"), (memory_axes, "megabytes", "MB at most")):
+        found = {int(images): value for images, value in numbers["corpus"][name].items()}
+        axes.plot(list(found), list(found.values()), marker="o")
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("images in the corpus")
+        axes.set_ylabel(unit)
+    figure.suptitle("The whole command with a network of one layer, starting included", fontsize=10)
+    saved(figure, "cost-by-corpus")
+
+
+def saved(figure: Any, name: str) -> None:
+    figure.tight_layout()
+    figure.savefig(HERE / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def main(given: list[str]) -> None:
+    """Measure, unless numbers are given, and draw."""
+    if given:
+        numbers = json.loads(Path(given[0]).read_text())
+    else:
+        numbers = {"batch": by_batch(), "corpus": by_corpus()}
+        (ROOT / "build").mkdir(exist_ok=True)
+        (ROOT / "build" / "graphs.json").write_text(json.dumps(numbers, indent=2) + "\n")
+    plt.rcParams["svg.hashsalt"] = "boxmine"
+    draw(json.loads(json.dumps(numbers)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
