@@ -87,8 +87,8 @@ def merge_nms(boxes: Boxes, iou: float) -> Boxes:
     if len(boxes) < 2:
         return boxes
     ranked = boxes.best_first()
-    if len(boxes) <= _FEW and (iou_matrix(ranked.xyxy, ranked.xyxy) > iou).sum() <= len(boxes):
-        return ranked  # none overlaps another, which is quicker seen than merged
+    if len(boxes) <= _FEW and not np.triu(iou_matrix(ranked.xyxy, ranked.xyxy) > iou, k=1).any():
+        return ranked  # as mostly: none overlaps another, which is quicker seen than merged
     kept = nms(torch.from_numpy(ranked.xyxy.copy()), torch.from_numpy(ranked.score.copy()), iou).numpy()
     kept = np.sort(kept)
     overlaps = iou_matrix(ranked.xyxy, ranked.xyxy[kept])

@@ -90,10 +90,9 @@ class Network:
         self, batch: Sequence[tuple[Prepared, Seen]], scales: Sequence[float]
     ) -> Iterator[tuple[Sequence[tuple[Prepared, Seen]], Fetched]]:
         """Maps at further scales of what was seen at others, of the same classes; otherwise like `look`."""
-        for start in range(0, len(batch), self.batch_size):
-            yield from self._in_pieces(
-                lambda some: self._seen_further(some, scales), batch[start : start + self.batch_size]
-            )
+        at_once = self.batch_size
+        for start in range(0, len(batch), at_once):
+            yield from self._in_pieces(lambda some: self._seen_further(some, scales), batch[start : start + at_once])
 
     def _seen(self, batch: Sequence[Prepared], scales: Sequence[float]) -> Fetched:
         asked = [image.classes for image in batch]

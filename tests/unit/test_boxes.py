@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
+from torchvision.ops import nms
 
 from mining.boxes import MERGERS, Boxes, merge_nms, merge_wbf, plausible
 from mining.overlap import iou_matrix
@@ -173,6 +175,18 @@ def test_a_chain_is_suppressed_from_its_best_end_only() -> None:
     found = merge_nms(boxes([(0, 0, 10, 10), (4, 0, 14, 10), (8, 0, 18, 10)], [0.9, 0.8, 0.7]), 0.4)
     assert found.xyxy[:, 0].tolist() == [0, 8]
     assert found.merged_from.tolist() == [2, 1]
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(2, 90), spread=st.sampled_from([30, 200, 2000]))
+@settings(max_examples=60, deadline=None)
+def test_suppression_keeps_what_that_of_torchvision_keeps(seed: int, count: int, spread: int) -> None:
+    random = np.random.default_rng(seed)
+    corners = random.uniform(0, spread, (count, 2))
+    many = boxes(np.concatenate([corners, corners + random.uniform(5, 60, (count, 2))], axis=1), random.random(count))
+    kept = nms(torch.from_numpy(many.xyxy), torch.from_numpy(many.score), 0.4).numpy()
+    found = merge_nms(many, 0.4)
+    assert found.xyxy.tolist() == many.xyxy[kept].tolist()
+    assert found.merged_from.sum() == count
 
 
 @pytest.mark.parametrize("iou", [0.1, 0.2, 0.3, 0.6, 0.9])
