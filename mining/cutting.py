@@ -34,7 +34,7 @@ class Prepared:
 
     place: int  # in the shard
     row: dict[str, Any]  # of the corpus
-    pixels: Tensor  # (3, h, w) uint8 at the largest scale
+    pixels: dict[float, Tensor]  # by scale, (3, h, w) uint8
     size: tuple[int, int]  # (h, w) at scale 1
     height: int
     width: int

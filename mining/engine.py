@@ -18,12 +18,12 @@ from mining.corpus import read_shard
 from mining.crew import Crew
 from mining.cutting import Cutter, Prepared, Seen, Watch, quarantined
 from mining.errors import ImageError
-from mining.images import read_reduced, resized, working_size
+from mining.images import read_reduced, scaled, working_size
 from mining.localizers.base import Localizer
 from mining.models import load_model, resolve_device
 from mining.network import Fetched, Network
 from mining.parts import ImageOutcome, is_done, part_outcomes, write_part
-from mining.pyramid import first_of, fused, largest_size
+from mining.pyramid import first_of, fused, pictures_of
 from mining.results import Timing
 from mining.runs import RunDirectory, cores
 
@@ -126,8 +126,8 @@ class Miner:
         if not self._is_enough(image, seen):
             ((_, fetched),) = self.network.look_further([(image, seen)], self._later)
             seen = self._together(seen, fetched.of(0))
-        size = (int(image.pixels.shape[1]), int(image.pixels.shape[2]))
-        return image.pixels, fused(list(seen.levels.values()), size)
+        largest = image.pixels[max(self.settings.scales)]
+        return largest, fused(list(seen.levels.values()), (int(largest.shape[1]), int(largest.shape[2])))
 
     def _batches(
         self,
@@ -151,17 +151,16 @@ class Miner:
 
     def _prepare(self, place: int, row: dict[str, Any]) -> Prepared:
         def needed(height: int, width: int) -> tuple[int, int]:
-            size = working_size(height, width, short_side=self.card.input_size)
-            return largest_size(size, self.settings.scales)
+            return scaled(working_size(height, width, short_side=self.card.input_size), max(self.settings.scales))
 
         with self.network.watch.during("decode"):
             pixels, (height, width) = read_reduced(self.settings.images / row["file_name"], needed)
-        with self.network.watch.during("resize"):
-            pixels = resized(pixels, needed(height, width))
         size = working_size(height, width, short_side=self.card.input_size)
+        with self.network.watch.during("resize"):
+            pictures = pictures_of(pixels, size, self.settings.scales)
         known = row["labels"]
         classes = None if known is None else [self._index[name] for name in known]
-        return Prepared(place, row, pixels, size, height, width, classes)
+        return Prepared(place, row, pictures, size, height, width, classes)
 
     def _cut(
         self, image: Prepared, fetched: Fetched, position: int, watch: Watch | None

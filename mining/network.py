@@ -101,19 +101,18 @@ class Network:
             predicted = self._predicted(logits) if any(one is None for one in asked) else []
             return pad_classes([predicted[i] if one is None else one for i, one in enumerate(asked)])
 
-        images = self._on_device(batch)
+        images = self._on_device(batch, scales)
         with self.watch.on_device("maps"), self._quietly():
-            maps = localize_pyramid(self.localizer, images, size=batch[0].size, scales=scales, classes=choose)
-            return self._fetched(maps.logits, maps.classes, dict(zip(scales, maps.levels, strict=False)))
+            maps = localize_pyramid(self.localizer, images, classes=choose)
+            return self._fetched(maps.logits, maps.classes, maps.levels)
 
     def _seen_further(self, batch: Sequence[tuple[Prepared, Seen]], scales: Sequence[float]) -> Fetched:
-        images, size = self._on_device([image for image, _ in batch]), batch[0][0].size
+        images = self._on_device([image for image, _ in batch], scales)
         classes = pad_classes([seen.classes for _, seen in batch])
+        height, width = batch[0][0].size
         with self.watch.on_device("maps"), self._quietly():
-            levels = levels_at(scales, self.localizer, images, size=size, classes=classes.to(self.device))
-            return self._fetched(
-                torch.stack([seen.logits for _, seen in batch]), classes, dict(zip(scales, levels, strict=True))
-            )
+            levels = levels_at(self.localizer, images, classes.to(self.device), at_once=len(batch) * height * width)
+            return self._fetched(torch.stack([seen.logits for _, seen in batch]), classes, levels)
 
     def _in_pieces(
         self, work: Callable[[Sequence[T]], Fetched], batch: Sequence[T]
@@ -151,12 +150,12 @@ class Network:
         torch.cuda.synchronize(self.device)
         return torch.cuda.max_memory_allocated(self.device) - before, torch.cuda.mem_get_info(self.device)[0]
 
-    def _on_device(self, batch: Sequence[Prepared]) -> Tensor:
+    def _on_device(self, batch: Sequence[Prepared], scales: Sequence[float]) -> dict[float, Tensor]:
         with self.watch.on_device("copy"):
-            images = torch.stack([image.pixels for image in batch])
+            images = {scale: torch.stack([image.pixels[scale] for image in batch]) for scale in scales}
             if self.device.type == "cuda":
-                return images.pin_memory().to(self.device, non_blocking=True)
-            return images.to(self.device)
+                images = {scale: some.pin_memory() for scale, some in images.items()}
+            return {scale: some.to(self.device, non_blocking=True) for scale, some in images.items()}
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:

@@ -12,10 +12,10 @@ from tasks.progress import Stage
 
 _STAGES: dict[Phase, str] = {
     "decode": "reading files and decoding them",
-    "resize": "to the largest scale",
+    "resize": "to every scale",
     "copy": "batches to the device",
     "network": "its layers: the floor",
-    "maps": "all other work on the device: smaller scales, normalisation, maps of the classes asked for, gradients",
+    "maps": "all other work on the device: normalisation, maps of the classes asked for, gradients",
     "regions": "adding the scales, cutting, filtering, merging, curves",
     "write": "Parquet parts",
 }

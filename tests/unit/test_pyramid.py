@@ -8,7 +8,7 @@ from torch.nn import functional
 from mining.backbones import Anatomy, Backbone
 from mining.images import resized, scaled
 from mining.localizers.cam import CAM
-from mining.pyramid import fused, largest_size, localize_pyramid
+from mining.pyramid import fused, localize_pyramid, pictures_of
 
 SIZE = (48, 64)
 
@@ -31,9 +31,13 @@ def best(logits: Tensor) -> Tensor:
     return logits.topk(2).indices
 
 
+def at_scales(images: Tensor, scales: Sequence[float]) -> dict[float, Tensor]:
+    return {scale: resized(images, scaled(SIZE, scale)) for scale in scales}
+
+
 def pyramid(localizer: CAM, images: Tensor, scales: Sequence[float], classes: object = best):
     with torch.inference_mode():
-        return localize_pyramid(localizer, images, size=SIZE, scales=scales, classes=classes)
+        return localize_pyramid(localizer, at_scales(images, scales), classes=classes)
 
 
 def test_fusing_is_the_sum_of_the_scales_maps_brought_to_one_size() -> None:
@@ -66,18 +70,24 @@ def test_fusing_keeps_a_mirrored_map_mirrored() -> None:
     assert torch.allclose(fused([level.flip(2)], (30, 40)), fused([level], (30, 40)).flip(2), atol=1e-6)
 
 
-def test_images_are_decoded_for_the_largest_scale() -> None:
-    assert largest_size(SIZE, (0.5, 2.0, 1.0)) == (96, 128)
+def test_each_scales_picture_is_made_from_the_image_itself(images: Tensor) -> None:
+    found = pictures_of(images[0], SIZE, (0.5, 2.0, 1.0))
+    assert {scale: tuple(one.shape) for scale, one in found.items()} == {
+        0.5: (3, 32, 32), 2.0: (3, 96, 128), 1.0: (3, 48, 64)
+    }  # fmt: skip
+    assert torch.equal(found[1.0], resized(images[0], SIZE))
 
 
 def test_there_is_one_map_a_scale_in_the_order_asked_for(localizer: CAM, images: Tensor) -> None:
     found = pyramid(localizer, images, (2.0, 1.0, 1.5))
-    assert [tuple(level.shape) for level in found.levels] == [(2, 2, 12, 16), (2, 2, 6, 8), (2, 2, 9, 12)]
+    assert [(scale, tuple(level.shape)) for scale, level in found.levels.items()] == [
+        (2.0, (2, 2, 12, 16)), (1.0, (2, 2, 6, 8)), (1.5, (2, 2, 9, 12))
+    ]  # fmt: skip
 
 
 def test_each_scales_map_is_what_the_localizer_gives_at_that_size(localizer: CAM, images: Tensor) -> None:
     found = pyramid(localizer, images, (1.0, 1.5))
-    for scale, level in zip((1.0, 1.5), found.levels, strict=True):
+    for scale, level in found.levels.items():
         with torch.inference_mode():
             alone = localizer.localize(resized(images, scaled(SIZE, scale)), found.classes)
         assert torch.allclose(alone.maps, level, atol=1e-5)
@@ -111,4 +121,4 @@ def test_no_class_for_any_image_gives_maps_of_no_class(localizer: CAM, images: T
     found = pyramid(localizer, images, (2.0, 1.0), lambda logits: torch.zeros(2, 0, dtype=torch.int64))
     assert found.classes.shape == (2, 0)
     assert found.logits.shape == (2, 5)
-    assert all(level.shape[1] == 0 for level in found.levels)
+    assert all(level.shape[1] == 0 for level in found.levels.values())

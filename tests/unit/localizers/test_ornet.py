@@ -240,11 +240,10 @@ def test_of_a_pyramid_the_evaluator_sees_one_scale_only() -> None:
     sizes: list[tuple[int, ...]] = []
     localizer.evaluator.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
     with torch.no_grad():
-        seen = localize_pyramid(
-            localizer, pictures(2, 128, 192), size=(64, 96), scales=(1.0, 1.5, 2.0), classes=torch.tensor([[0, 1]] * 2)
-        )
+        images = {scale: pictures(2, round(64 * scale), round(96 * scale)) for scale in (1.0, 1.5, 2.0)}
+        seen = localize_pyramid(localizer, images, classes=torch.tensor([[0, 1]] * 2))
     assert sizes == [(64, 96)]
-    assert [tuple(level.shape) for level in seen.levels] == [(2, 2, 16, 24), (2, 2, 24, 36), (2, 2, 32, 48)]
+    assert [tuple(level.shape) for level in seen.levels.values()] == [(2, 2, 16, 24), (2, 2, 24, 36), (2, 2, 32, 48)]
 
 
 @pytest.mark.parametrize(("options", "share"), [({"margin": 0}, 0.75), ({}, 0.9)])

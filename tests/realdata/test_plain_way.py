@@ -1,0 +1,93 @@
+"""Real photos the plain way: one at a time, decoded whole, by the network as it is, at full resolution.
+
+No batches, no folded norms, no scale made from another, OpenCV's regions, torchvision's suppression.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch.nn import functional
+from torchvision.ops import nms
+from torchvision.transforms.v2 import functional as transforms
+
+from flows.cli import run_command
+from mining.images import scaled, working_size
+from mining.localizers.base import probabilities
+from mining.models import load_model
+from mining.overlap import iou_matrix
+from tests.unit.regions_reference import reference_boxes
+
+PHOTOS = 30
+SCALES = (1.0, 1.5, 2.0)
+
+
+@pytest.fixture(scope="module")
+def photos(pack: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real ones, and one of them as a camera has it: large."""
+    folder = tmp_path_factory.mktemp("photos")
+    for path in sorted((pack("voc-mini") / "images").rglob("*.jpg"))[:PHOTOS]:
+        shutil.copyfile(path, folder / path.name)
+    first = sorted(folder.iterdir())[0]
+    Image.open(first).resize((2000, 1500), Image.Resampling.LANCZOS).save(folder / "large.jpg", quality=95)
+    return folder
+
+
+def mined(photos: Path, out: Path, *options: object) -> list[dict[str, Any]]:
+    words = ["mine", "--images", photos, "--labels", "none", "--model", "pretrained:efficientnet_lite0", "--out", out]
+    assert run_command([str(word) for word in (*words, "--class-cut", 0.05, "--scales", "1,1.5,2", *options)]) == 0
+    return pq.read_table(out / "annotations.parquet").to_pylist()
+
+
+def plain(photos: Path, model: Path) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """(n, 4) xyxy and (n,) scores of each photo and class that reaches 0.05."""
+    localizer, card = load_model(model)
+    found = {}
+    for path in sorted(photos.iterdir()):
+        image = torch.from_numpy(np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))).permute(2, 0, 1)
+        height, width = image.shape[1:]
+        size = working_size(height, width, short_side=card.input_size)
+        seen = [transforms.resize_image(image[None], list(scaled(size, scale)), antialias=True) for scale in SCALES]
+        with torch.inference_mode():
+            scores = probabilities(localizer(seen[0]), card.objective)[0]
+            classes = [int(index) for index in scores.topk(5).indices if scores[index] >= 0.05]
+            maps = [localizer.localize(one, torch.tensor([classes])).maps for one in seen] if classes else []
+            full = [functional.interpolate(one, (height, width), mode="bilinear", align_corners=False) for one in maps]
+        for place, index in enumerate(classes):
+            activation = sum(one[0, place] for one in full).numpy()
+            boxes = reference_boxes(activation, threshold=localizer.threshold)
+            sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
+            boxes = boxes[(sides.prod(axis=1) >= 0.01 * height * width) & (sides.max(axis=1) <= 12 * sides.min(axis=1))]
+            kept = nms(torch.from_numpy(boxes.xyxy), torch.from_numpy(boxes.score), 0.5).numpy()
+            found[path.name, card.class_names[index]] = boxes.xyxy[kept], boxes.score[kept] * float(scores[index])
+    return found
+
+
+def overlaps(rows: list[dict[str, Any]], expected: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Of the best box of each photo and class with that of the plain way; 0 where one of them has none."""
+    best: dict[tuple[str, str], list[float]] = {}
+    for row in sorted(rows, key=lambda row: -row["score"]):
+        corners = [row["x"], row["y"], row["x"] + row["w"], row["y"] + row["h"]]
+        best.setdefault((row["file_name"], row["category"]), corners)
+    pairs = best.keys() | {pair for pair, (boxes, _) in expected.items() if len(boxes)}
+    return np.array([
+        iou_matrix([best[pair]], expected[pair][0][:1])[0, 0] if pair in best and pair in expected else 0
+        for pair in sorted(pairs)
+    ])  # fmt: skip
+
+
+def test_the_engine_finds_what_the_plain_way_finds(photos: Path, tmp_path: Path) -> None:
+    """The same at full resolution, large photos included, and nearly so at the size that maps are cut at by default."""
+    expected = None
+    for name, options, least in (("full", ("--map-side", 100_000), 0.98), ("default", (), 0.95)):
+        rows = mined(photos, tmp_path / name, *options)
+        expected = expected or plain(photos, tmp_path / name / "model")
+        found = overlaps(rows, expected)
+        assert len(found) > PHOTOS
+        assert found.min() >= least, name
