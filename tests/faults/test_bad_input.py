@@ -271,10 +271,10 @@ def test_a_disk_that_takes_no_more_in_the_middle(
     command = mining(photos, model, tmp_path / "run", "--shard-size", "2")
     write_part, written = engine.write_part, []
 
-    def then_full(path: Path, outcomes: list[object], curves: Path) -> None:
+    def then_full(path: Path, *rest: object) -> None:
         written.append(path.name)
         with files_no_larger_than(512) if len(written) == 2 else nullcontext():
-            write_part(path, outcomes, curves)
+            write_part(path, *rest)
 
     monkeypatch.setattr(engine, "write_part", then_full)
     assert terminal(*command) == STOPPED

@@ -26,6 +26,9 @@ from tests.unit.regions_reference import reference_boxes
 
 PHOTOS = 30
 SCALES = (1.0, 1.5, 2.0)
+MINED_FROM, COMPARED_FROM = 0.05, 0.1  # probabilities of a class, apart so that rounding takes none out
+Pair = tuple[str, str]
+Expected = dict[Pair, tuple[np.ndarray, float]]
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +44,12 @@ def photos(pack: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 
 def mined(photos: Path, out: Path, *options: object) -> list[dict[str, Any]]:
     words = ["mine", "--images", photos, "--labels", "none", "--model", "pretrained:efficientnet_lite0", "--out", out]
-    assert run_command([str(word) for word in (*words, "--class-cut", 0.05, "--scales", "1,1.5,2", *options)]) == 0
+    assert run_command([str(word) for word in (*words, "--class-cut", MINED_FROM, *options)]) == 0
     return pq.read_table(out / "annotations.parquet").to_pylist()
 
 
-def plain(photos: Path, model: Path) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    """(n, 4) xyxy and (n,) scores of each photo and class that reaches 0.05."""
+def plain(photos: Path, model: Path) -> Expected:
+    """(n, 4) xyxy of each photo and class that reaches MINED_FROM, best first, and the class's probability."""
     localizer, card = load_model(model)
     found = {}
     for path in sorted(photos.iterdir()):
@@ -56,7 +59,7 @@ def plain(photos: Path, model: Path) -> dict[tuple[str, str], tuple[np.ndarray, 
         seen = [transforms.resize_image(image[None], list(scaled(size, scale)), antialias=True) for scale in SCALES]
         with torch.inference_mode():
             scores = probabilities(localizer(seen[0]), card.objective)[0]
-            classes = [int(index) for index in scores.topk(5).indices if scores[index] >= 0.05]
+            classes = [int(index) for index in scores.topk(5).indices if scores[index] >= MINED_FROM]
             maps = [localizer.localize(one, torch.tensor([classes])).maps for one in seen] if classes else []
             full = [functional.interpolate(one, (height, width), mode="bilinear", align_corners=False) for one in maps]
         for place, index in enumerate(classes):
@@ -65,17 +68,18 @@ def plain(photos: Path, model: Path) -> dict[tuple[str, str], tuple[np.ndarray, 
             sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
             boxes = boxes[(sides.prod(axis=1) >= 0.01 * height * width) & (sides.max(axis=1) <= 12 * sides.min(axis=1))]
             kept = nms(torch.from_numpy(boxes.xyxy), torch.from_numpy(boxes.score), 0.5).numpy()
-            found[path.name, card.class_names[index]] = boxes.xyxy[kept], boxes.score[kept] * float(scores[index])
+            found[path.name, card.class_names[index]] = boxes.xyxy[kept], float(scores[index])
     return found
 
 
-def overlaps(rows: list[dict[str, Any]], expected: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def overlaps(rows: list[dict[str, Any]], expected: Expected) -> np.ndarray:
     """Of the best box of each photo and class with that of the plain way; 0 where one of them has none."""
-    best: dict[tuple[str, str], list[float]] = {}
+    best: dict[Pair, list[float]] = {}
     for row in sorted(rows, key=lambda row: -row["score"]):
         corners = [row["x"], row["y"], row["x"] + row["w"], row["y"] + row["h"]]
         best.setdefault((row["file_name"], row["category"]), corners)
-    pairs = best.keys() | {pair for pair, (boxes, _) in expected.items() if len(boxes)}
+    sure = {(row["file_name"], row["category"]) for row in rows if row["class_score"] >= COMPARED_FROM}
+    pairs = sure | {pair for pair, (boxes, score) in expected.items() if len(boxes) and score >= COMPARED_FROM}
     return np.array([
         iou_matrix([best[pair]], expected[pair][0][:1])[0, 0] if pair in best and pair in expected else 0
         for pair in sorted(pairs)
