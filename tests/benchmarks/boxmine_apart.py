@@ -18,13 +18,14 @@ from flows import cli
 
 @dataclass
 class Taken:
-    """seconds: of the whole command, imports of torch apart. imports, peak: memory at its start and at most, in MB.
+    """seconds: of the whole command, imports of torch apart; computing: of cores, imports included. imports, peak: memory at its start and at most, in MB.
 
     shards: of each, when it was begun and ended, in seconds of the command; told: seconds in which the engine waited
     for its progress to be told.
     """
 
     seconds: float = 0.0
+    computing: float = 0.0
     imports: float = 0.0
     peak: float = 0.0
     told: float = 0.0
@@ -76,6 +77,7 @@ if __name__ == "__main__":
         make_ready_to_mine(taken)
     taken.imports, started = memory("VmRSS"), time.perf_counter()
     code = cli.run_command(sys.argv[1:])
-    taken.seconds, taken.peak = time.perf_counter() - started, memory("VmHWM")
+    taken.seconds, taken.computing = time.perf_counter() - started, time.process_time()
+    taken.peak = memory("VmHWM")
     print(json.dumps(asdict(taken)))
     sys.exit(code)
