@@ -38,7 +38,12 @@ ANNOTATION_SCHEMA = pa.schema(
         ),
         _field("mean_activation", pa.float32(), "0-1", "mean normalised activation over the region's pixels"),
         _field("threshold", pa.float32(), "0-1", "share of the normalised map at which the region was cut"),
-        _field("scales", pa.list_(pa.float32()), "", "sizes of the pyramid as multiples of the model's input size"),
+        _field(
+            "scales",
+            pa.list_(pa.float32()),
+            "",
+            "at which the image was looked at, as multiples of the model's input size",
+        ),
         _field("localizer", pa.string(), "", "name of the method that drew the map"),
         _field("model_sha256", pa.string(), "", "SHA-256 of the model's weights file"),
         _field("merged_from", pa.int32(), "", "number of boxes that were merged into this one; 1 = not merged"),

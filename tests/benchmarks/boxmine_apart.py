@@ -18,7 +18,7 @@ from flows import cli
 
 @dataclass
 class Taken:
-    """seconds: of the whole command, imports of torch apart; computing: of cores, imports included. imports, peak: memory at its start and at most, in MB.
+    """seconds: of the whole command, imports of torch apart; computing: the same, of cores. imports, peak: memory at its start and at most, in MB.
 
     shards: of each, when it was begun and ended, in seconds of the command; told: seconds in which the engine waited
     for its progress to be told.
@@ -75,9 +75,9 @@ if __name__ == "__main__":
     taken = Taken()
     if sys.argv[1] == "mine":
         make_ready_to_mine(taken)
-    taken.imports, started = memory("VmRSS"), time.perf_counter()
+    taken.imports, started, computed = memory("VmRSS"), time.perf_counter(), time.process_time()
     code = cli.run_command(sys.argv[1:])
-    taken.seconds, taken.computing = time.perf_counter() - started, time.process_time()
+    taken.seconds, taken.computing = time.perf_counter() - started, time.process_time() - computed
     taken.peak = memory("VmHWM")
     print(json.dumps(asdict(taken)))
     sys.exit(code)
