@@ -19,8 +19,9 @@ from mining.pyramid import first_of, levels_at, localize_pyramid
 from mining.timing import Stopwatch
 
 T = TypeVar("T")
-# Measured with EfficientNet-Lite0 on 2 cores: 4 images of 224 px a pass take 7 ms an image, 16 take 19, most of it
-# because the C library's memory allocator gives the pages of large tensors back and asks for them anew.
+# Measured with EfficientNet-Lite0 on 2 cores (tests/benchmarks/README.md): 4 images a pass mine quickest. In a process
+# that knows no larger ones, 16 took 19 ms an image against 7, most of it because the C library's memory allocator gives
+# the pages of large tensors back and asks for them anew.
 BATCH_ON_CPU = 4
 BATCH_ON_GPU = 32
 MEMORY_SHARE = 0.7  # of what is free; the rest is for images of other shapes

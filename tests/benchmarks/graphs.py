@@ -78,7 +78,7 @@ def draw(numbers: dict[str, Any]) -> None:
         axes.plot(list(found), list(found.values()), marker="o", label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(BATCHES, [str(size) for size in BATCHES])
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
     axes.set_xlabel("images a pass")
     axes.set_ylabel("ms an image")
     axes.set_title(f"EfficientNet-Lite0, one scale ({numbers['batch']['device']})", fontsize=10)
@@ -92,7 +92,7 @@ def draw(numbers: dict[str, Any]) -> None:
         found = {int(images): value for images, value in numbers["corpus"][name].items()}
         axes.plot(list(found), list(found.values()), marker="o")
         axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * max(found.values()))
         axes.set_xlabel("images in the corpus")
         axes.set_ylabel(unit)
     figure.suptitle("The whole command with a network of one layer, imports apart", fontsize=10)
