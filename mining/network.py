@@ -134,7 +134,8 @@ class Network:
             if len(some) == 1:
                 raise ModelError(
                     f"The device {self.device} has not enough memory for one image at scales "
-                    f"{', '.join(map(str, self.settings.scales))}; give smaller --scales, or --device cpu."
+                    f"{', '.join(map(str, self.settings.scales))}; give smaller --scales"
+                    f"{'' if self.device.type == 'cpu' else ', or --device cpu'}."
                 )
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()

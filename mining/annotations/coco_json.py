@@ -1,18 +1,21 @@
 """COCO JSON, streamed: constant memory however many boxes there are."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
+import pyarrow as pa
 
-from mining.annotations.reading import BoxRow, ImageRow, iter_boxes, iter_images
+from mining.annotations.coco_text import box_texts, image_texts
+from mining.annotations.reading import BoxRow, ImageRow
 from mining.files import whole_file
 
 # few enough to stay in the processor's cache and under the garbage collector's notice: 20,000 are a third slower
 _ENTRIES_AT_ONCE = 1_000
 _NO_POLYGONS: list[Any] = []
+Piece = tuple[memoryview, int]  # entries as text, with commas between them; how many
 
 
 def write_coco_json(
@@ -33,14 +36,10 @@ def write_coco_json(
     min_score: boxes below it are left out.
 
     Each annotation holds COCO's fields (bbox [x, y, w, h] in pixels to 1/100, area = w * h, iscrowd 0, segmentation
-    []) and score (to 5 digits) and source.
+    []) and score (to 5 digits) and source; a line an entry.
     """
-    return write_document(
-        out,
-        info=info,
-        categories=categories,
-        images=map(image_entry, iter_images(corpus)),
-        annotations=map(annotation_entry, iter_boxes(annotations, min_score)),
+    return _write(
+        out, info, categories, map(_joined, image_texts(corpus)), map(_joined, box_texts(annotations, min_score))
     )
 
 
@@ -53,6 +52,16 @@ def write_document(
     annotations: Iterable[dict[str, Any]],
 ) -> int:
     """Write a COCO document from entries that are consumed images first; gives the number of annotations."""
+    return _write(out, info, categories, _dumped(images), _dumped(annotations))
+
+
+def _write(
+    out: Path,
+    info: Mapping[str, Any],
+    categories: Sequence[Mapping[str, Any]],
+    images: Iterable[Piece],
+    annotations: Iterable[Piece],
+) -> int:
     with whole_file(out) as temporary, temporary.open("wb") as file:
         file.write(b'{"info":' + orjson.dumps(dict(info), default=str) + b',"licenses":[],"categories":')
         file.write(orjson.dumps([{"supercategory": "", **category} for category in categories]))
@@ -64,16 +73,31 @@ def write_document(
     return count
 
 
-def _write_array(file: BinaryIO, entries: Iterable[dict[str, Any]]) -> int:
+def _write_array(file: BinaryIO, pieces: Iterable[Piece]) -> int:
     count = 0
-    remaining = iter(entries)
     file.write(b"[")
-    while chunk := list(islice(remaining, _ENTRIES_AT_ONCE)):
-        file.write(b",\n" if count else b"\n")
-        file.write(memoryview(orjson.dumps(chunk))[1:-1])
-        count += len(chunk)
+    for text, entries in pieces:
+        if entries:
+            file.write(b",\n" if count else b"\n")
+            file.write(text)
+            count += entries
     file.write(b"]")
     return count
+
+
+def _dumped(entries: Iterable[dict[str, Any]]) -> Iterator[Piece]:
+    remaining = iter(entries)
+    while chunk := list(islice(remaining, _ENTRIES_AT_ONCE)):
+        yield memoryview(orjson.dumps(chunk))[1:-1], len(chunk)
+
+
+def _joined(texts: pa.Array) -> Piece:
+    """Texts that end in a comma and a new line, without the last one's; as they lie in memory."""
+    if not len(texts):
+        return memoryview(b""), 0
+    _, offsets, data = texts.buffers()
+    first, last = (memoryview(offsets).cast("i")[at] for at in (texts.offset, texts.offset + len(texts)))
+    return memoryview(data)[first : last - len(b",\n")], len(texts)
 
 
 def image_entry(image: ImageRow) -> dict[str, Any]:

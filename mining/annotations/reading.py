@@ -129,7 +129,8 @@ def _json(path: Path) -> Any:
         raise RunError(f"{path} is not readable as JSON ({error}). Mine again into a new folder.") from None
 
 
-def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """A table's columns, some rows at a time. Raises RunError where it cannot be read."""
     try:
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(batch_size=CHUNK, columns=columns)
@@ -139,7 +140,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 def iter_images(corpus: Path) -> Iterator[ImageRow]:
     """All images of a corpus table that were read: not the quarantined, nor those of unknown size."""
-    for batch in _batches(corpus, _CORPUS_COLUMNS):
+    for batch in batches(corpus, _CORPUS_COLUMNS):
         labels = pc.list_value_length(batch["labels"]).to_pylist()
         columns = (batch[name].to_pylist() for name in _CORPUS_COLUMNS[:-1])
         for number, file_name, width, height, split, state, known in zip(*columns, labels, strict=True):
@@ -149,18 +150,19 @@ def iter_images(corpus: Path) -> Iterator[ImageRow]:
 
 def iter_boxes(annotations: Path, min_score: float = 0.0) -> Iterator[BoxRow]:
     """The boxes that score `min_score` or more, in the order of the table."""
-    for batch in _batches(annotations, _BOX_COLUMNS + _EDGE_COLUMNS):
+    for batch in batches(annotations, _BOX_COLUMNS + _EDGE_COLUMNS):
         rows = [batch[name].to_pylist() for name in _BOX_COLUMNS[:-1]]
         rows.append(np.round(_numbers(batch["score"]), 5).tolist())
-        yield from compress(map(BoxRow, *rows, *_edges(batch)), _is_enough(batch, min_score).tolist())
+        yield from compress(map(BoxRow, *rows, *_edges(batch)), is_enough(batch, min_score).tolist())
 
 
 def boxes_below(annotations: Path, min_score: float) -> int:
     """How many boxes score less than `min_score`."""
-    return sum(int((~_is_enough(batch, min_score)).sum()) for batch in _batches(annotations, ["score"]))
+    return sum(int((~is_enough(batch, min_score)).sum()) for batch in batches(annotations, ["score"]))
 
 
-def _is_enough(batch: pa.RecordBatch, min_score: float) -> NDArray[np.bool_]:
+def is_enough(batch: pa.RecordBatch, min_score: float) -> NDArray[np.bool_]:
+    """(n,) which boxes score `min_score` or more."""
     # as float32, which the column is: 0.7 must keep the box that was stored as 0.7
     return np.from_dlpack(batch["score"]) >= np.float32(min_score)
 

@@ -1,0 +1,226 @@
+"""A localizer whose map is the picture itself, and small corpora to mine with it."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mining.backbones import BACKBONES, Anatomy, Backbone, BackboneSpec
+from mining.cards import ModelCard
+from mining.config import MineSettings
+from mining.jobs import plan_mining
+from mining.localizers import LOCALIZERS
+from mining.localizers.base import ClassChoice, ClassificationLoss, Localization, Localizer, chosen_classes
+from mining.models import build_localizer, save_model
+from mining.parts import ImageOutcome, part_outcomes
+from mining.runs import RunDirectory
+
+SHORT_SIDE = 64
+CLASSES = {"red": 7, "green": 3, "blue": 5}
+ALL = tuple(CLASSES)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A localizer that cannot be set."""
+
+
+class Painted(Localizer):
+    """Its map of a class is the class's colour channel, 0-1, a cell a pixel.
+
+    A class's logit is 12 (m - 0.5), m being the highest value of its channel: a pixel in full colour gives the
+    probability 0.9975, none 0.0025.
+    """
+
+    Config = NoOptions
+    name: ClassVar[str] = "painted"
+    summary: ClassVar[str] = "sees colours"
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("white", torch.tensor(255.0))
+
+    def colours(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), the maps of all classes."""
+        return self.backbone(images)[-1] / self.white
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 12 * ((self.backbone(images)[-1] / self.white).amax(dim=(2, 3)) - 0.5)
+
+    def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
+        logits = self(images)
+        wanted = chosen_classes(classes, logits)
+        maps = self.colours(images)
+        return Localization(logits, wanted, torch.stack([one[own] for one, own in zip(maps, wanted, strict=True)]))
+
+    def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class Coarse(Painted):
+    """One cell for 16 x 16 pixels, as the networks have it."""
+
+    name: ClassVar[str] = "coarse"
+
+    def colours(self, images: Tensor) -> Tensor:
+        return functional.avg_pool2d(super().colours(images), 16)
+
+
+class OneColourAScale(Painted):
+    """Sees red things at scale 1, and green ones half as strongly at any other, whatever the class."""
+
+    name: ClassVar[str] = "one-colour-a-scale"
+
+    def colours(self, images: Tensor) -> Tensor:
+        red, green, _ = super().colours(images).unbind(dim=1)
+        seen = red if images.shape[2] == SHORT_SIDE else green / 2
+        return seen[:, None].expand(-1, 3, -1, -1)
+
+
+class Overflowing(Painted):
+    """Holds what is no number in the map of any image with a white pixel."""
+
+    name: ClassVar[str] = "overflowing"
+
+    def colours(self, images: Tensor) -> Tensor:
+        maps = super().colours(images)
+        maps[(maps == 1).all(dim=1).any(dim=(1, 2)), :, 0, 0] = torch.nan
+        return maps
+
+
+def list_painted(patch: pytest.MonkeyPatch) -> None:
+    """Put the localizers above on the list, and a backbone that gives the pixels as they are."""
+    for kind in (Painted, Coarse, OneColourAScale, Overflowing):
+        patch.setitem(LOCALIZERS, kind.name, kind)
+    pixels = Anatomy([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    spec = BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict)
+    patch.setitem(BACKBONES, "pixels", spec)
+
+
+Picture = np.ndarray | bytes
+Labels = Mapping[str, tuple[str, ...]]
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+BOX = (32, 16, 80, 48)
+
+
+def black(height: int = 64, width: int = 96) -> np.ndarray:
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def scene(
+    *things: tuple[tuple[int, int, int, int], tuple[int, int, int]], height: int = 64, width: int = 96
+) -> np.ndarray:
+    """Black with filled rectangles, each given as half-open xyxy and its colour."""
+    pixels = black(height, width)
+    for (x0, y0, x1, y1), colour in things:
+        pixels[y0:y1, x0:x1] = colour
+    return pixels
+
+
+@dataclass
+class Found:
+    """What became of an image, and its rows of the part."""
+
+    outcome: ImageOutcome
+    rows: list[dict[str, Any]]
+
+    @property
+    def state(self) -> str:
+        return self.outcome.state
+
+    @property
+    def boxes(self) -> list[tuple[float, ...]]:
+        """As xyxy."""
+        return [(row["x"], row["y"], row["x"] + row["w"], row["y"] + row["h"]) for row in self.rows]
+
+    @property
+    def classes(self) -> list[str]:
+        return [row["category"] for row in self.rows]
+
+    def without_identity(self) -> tuple[Any, ...]:
+        """All that may not depend on the other images of the shard."""
+        rows = [{k: v for k, v in row.items() if k not in ("image_id", "file_name")} for row in self.rows]
+        return self.state, self.outcome.width, self.outcome.height, rows
+
+
+def write_corpus(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None) -> dict[str, Any]:
+    """Files and a CSV of labels; gives the settings that name them."""
+    for name, picture in pictures.items():
+        path = folder / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(picture, bytes):
+            path.write_bytes(picture)
+        else:
+            Image.fromarray(picture).save(path)
+    if labels is None:
+        return {"images": folder / "images", "labels": "none"}
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file_name", "labels"), *((name, "|".join(own)) for name, own in labels.items())])
+    return {"images": folder / "images", "labels": folder / "labels.csv"}
+
+
+def painted_model(folder: Path, localizer: str = "painted", objective: str = "multi") -> Path:
+    listed = [{"id": number, "name": name} for name, number in CLASSES.items()]
+    card = ModelCard(localizer, "pixels", objective, listed, SHORT_SIDE, {})
+    save_model(folder, build_localizer(card)[0], card)
+    return folder
+
+
+def opened(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None, **options: Any) -> RunDirectory:
+    """A run that is ready to be mined."""
+    kind = {name: options.pop(name) for name in ("localizer", "objective") if name in options}
+    model = options.pop("model", None) or painted_model(folder / "model", **kind)
+    corpus = write_corpus(folder, pictures, labels)
+    defaults: dict[str, Any] = {"scales": (1.0,), "device": "cpu", "workers": 2}
+    settings = MineSettings(**corpus, model=str(model), out=folder / "run", **{**defaults, **options})
+    plan_mining(settings)
+    return RunDirectory(folder / "run")
+
+
+def found_in(run: RunDirectory, shard: int = 0) -> dict[str, Found]:
+    rows = pq.read_table(run.part(shard)).to_pylist()
+    outcomes = part_outcomes(run.part(shard))
+    return {o.file_name: Found(o, [row for row in rows if row["image_id"] == o.image_id]) for o in outcomes}
+
+
+def crowd() -> dict[str, np.ndarray]:
+    """Images of three shapes in turn, each with things of its own."""
+    random = np.random.default_rng(3)
+    pictures = {}
+    for number in range(14):
+        height, width = ((64, 96), (96, 64), (70, 70))[number % 3]
+        x, y, w, h = random.integers((0, 0, 10, 10), (30, 30, 33, 33)).tolist()
+        colours = [tuple(colour) for colour in random.integers(60, 255, (2, 3)).tolist()]
+        things = (((x, y, x + w, y + h), colours[0]), ((width - 12, 0, width, 12), colours[1]))
+        pictures[f"{number:02d}.png"] = scene(*things, height=height, width=width)
+    return pictures
+
+
+def told(found: dict[str, Found]) -> list[tuple[Any, ...]]:
+    return [one.without_identity() for one in found.values()]
+
+
+def blob(centre: tuple[int, int], wide: float) -> np.ndarray:
+    """Black with a red hill, larger than maps are cut at."""
+    y, x = np.mgrid[:600, :900]
+    pixels = black(600, 900)
+    pixels[..., 0] = 255 * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * wide**2))
+    return pixels
+
+
+MANY = scene(((4, 4, 28, 28), RED), ((36, 4, 60, 28), (0, 153, 0)), ((68, 36, 92, 60), (0, 0, 102)))
+THINGS = {
+    "a.png": scene((BOX, RED)),
+    "c.png": scene(((2, 2, 30, 30), GREEN), ((40, 8, 90, 60), (0, 153, 0))),
+    "e.png": MANY,
+}

@@ -1,0 +1,163 @@
+"""Boxes where they must be: mined with a localizer whose map is the picture itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mining.cards import read_card
+from tests.unit.engine.painting import BOX, GREEN, RED, SHORT_SIDE, Found, black, painted_model, scene
+
+# --- where the boxes are -----------------------------------------------------------------------------------------------
+
+
+def test_a_painted_thing_gets_the_box_it_was_painted_in(one: Callable[..., Found]) -> None:
+    found = one(scene((BOX, RED)), "red")
+    assert found.state == "labelled"
+    assert found.boxes == [BOX]
+    assert (found.outcome.width, found.outcome.height) == (96, 64)
+
+
+@pytest.mark.parametrize("side", [100, 1000])
+def test_boxes_are_in_pixels_of_the_image_whatever_size_maps_are_cut_at(one: Callable[..., Found], side: int) -> None:
+    box = (240, 60, 660, 480)
+    found = one(scene((box, RED), height=600, width=900), "red", map_side=side, threshold=0.5)
+    pixel_of_the_map = max(1.0, (600 * 900) ** 0.5 / side)
+    pixel_of_the_network = 600 / SHORT_SIDE
+    assert np.abs(np.subtract(found.boxes, [box])).max() <= max(pixel_of_the_map, pixel_of_the_network)
+    assert (found.rows[0]["width"], found.rows[0]["height"]) == (900, 600)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (2.0,), (1.0, 2.0), (1.0, 1.5, 2.0)])
+def test_cells_lie_where_they_were_seen(one: Callable[..., Found], scales: tuple[float, ...]) -> None:
+    """Halfway between the centres of a full and an empty cell is their edge, at every scale."""
+    found = one(scene((BOX, RED)), "red", localizer="coarse", scales=scales, threshold=0.5)
+    assert np.abs(np.subtract(found.boxes, [BOX])).max() <= (1 if 1.5 in scales else 0)
+
+
+def test_a_row_says_what_the_box_is_and_how_it_was_made(mined: Callable[..., dict[str, Found]], tmp_path: Path) -> None:
+    pictures = {"a/b.png": scene((BOX, (0, 204, 0))), "c.png": black()}
+    model = painted_model(tmp_path / "model")
+    found = mined(pictures, {"a/b.png": ("green",), "c.png": ()}, model=model, threshold=0.4, scales=(1.0, 2.0))
+    ((row,),) = (found["a/b.png"].rows,)
+    probability = 1 / (1 + np.exp(-12 * (204 / 255 - 0.5)))
+    assert row == {
+        "image_id": 1, "file_name": "a/b.png", "width": 96, "height": 64, "category_id": 3, "category": "green",
+        "x": 32, "y": 16, "w": 48, "h": 32, "area": 48 * 32,
+        "score": pytest.approx(probability), "class_score": pytest.approx(probability),
+        "peak": pytest.approx(1.0), "mean_activation": pytest.approx(1.0, abs=0.05),
+        "threshold": pytest.approx(0.4), "scales": [1.0, 2.0],
+        "localizer": "painted", "model_sha256": read_card(model).weights_sha256, "merged_from": 1, "source": "label",
+    }  # fmt: skip
+
+
+def test_a_weaker_region_scores_by_its_share_of_the_strongest(one: Callable[..., Found]) -> None:
+    found = one(scene(((8, 8, 24, 24), (102, 0, 0)), ((40, 8, 60, 24), (255, 0, 0)), ((70, 40, 90, 60), (204, 0, 0))), "red")  # fmt: skip
+    assert found.boxes == [(40, 8, 60, 24), (70, 40, 90, 60), (8, 8, 24, 24)]
+    assert [row["peak"] for row in found.rows] == pytest.approx([1, 0.8, 0.4])
+    assert [row["score"] for row in found.rows] == pytest.approx(
+        [row["peak"] * 0.99753 for row in found.rows], rel=1e-4
+    )
+    assert len({row["class_score"] for row in found.rows}) == 1
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        scene(((0, 0, 96, 64), RED), ((40, 30, 41, 31), (0, 0, 0))),
+        scene(((0, 0, 10, 64), RED), ((86, 0, 96, 64), RED), ((0, 0, 96, 4), RED)),
+    ],
+)
+def test_a_thing_from_border_to_border_has_the_size_of_the_image(one: Callable[..., Found], pixels: np.ndarray) -> None:
+    assert one(pixels, "red").boxes == [(0, 0, 96, 64)]
+
+
+SHAPES = [(64, 64), (64, 96), (96, 64), (64, 256), (256, 64), (50, 77), (131, 97), (16, 24), (200, 30), (256, 384)]
+
+
+@pytest.mark.parametrize(("height", "width"), [*SHAPES, (768, 1152), (1400, 700), (64, 1000), (1000, 64)])
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 1.5, 2.0)])
+def test_boxes_are_in_pixels_of_the_image_whatever_its_shape(
+    one: Callable[..., Found], height: int, width: int, scales: tuple[float, ...]
+) -> None:
+    """Within the pixel that the network sees and the pixel that the map is cut at, whichever is larger."""
+    box = (width // 4, height // 8, width * 3 // 4, height * 5 // 8)
+    found = one(scene((box, RED), height=height, width=width), "red", threshold=0.5, scales=scales, max_aspect=100)
+    seen = (min(4 * SHORT_SIDE, SHORT_SIDE * max(1, width / height)), min(4 * SHORT_SIDE, SHORT_SIDE * max(1, height / width)))  # fmt: skip
+    slack = (max(1.0, width / seen[0]), max(1.0, height / seen[1]))
+    assert len(found.boxes) == 1
+    assert np.abs(np.subtract(found.boxes[0], box) / (*slack, *slack)).max() <= 1
+    assert (found.rows[0]["width"], found.rows[0]["height"]) == (width, height)
+
+
+def test_boxes_are_in_the_image_as_it_is_looked_at(mined: Callable[..., dict[str, Found]], tmp_path: Path) -> None:
+    """EXIF orientation 6: the camera was held upright, the file lies on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = scene(((16, 32, 48, 80), RED), height=96, width=64)
+    Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "turned.png", exif=exif)
+    found = mined({"a.png": (tmp_path / "turned.png").read_bytes()}, {"a.png": ("red",)})["a.png"]
+    assert found.boxes == [(16, 32, 48, 80)]
+    assert (found.outcome.width, found.outcome.height) == (64, 96)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_boxes_are_in_pixels_of_a_jpeg_that_was_reduced_as_it_was_decoded(
+    mined: Callable[..., dict[str, Found]], tmp_path: Path, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    box = (320, 160, 800, 480)
+    Image.fromarray(scene((box, RED), height=640, width=960)).save(tmp_path / "large.jpg", exif=exif, quality=95)
+    found = mined({"a.jpg": (tmp_path / "large.jpg").read_bytes()}, {"a.jpg": ("red",)}, threshold=0.5)["a.jpg"]
+    height, width = (640, 960) if orientation == 1 else (960, 640)
+    expected = box if orientation == 1 else (640 - box[3], box[0], 640 - box[1], box[2])
+    assert (found.outcome.height, found.outcome.width) == (height, width)
+    assert len(found.boxes) == 1
+    assert np.abs(np.subtract(found.boxes[0], expected)).max() <= 640 / SHORT_SIDE
+
+
+# --- scales ------------------------------------------------------------------------------------------------------------
+
+
+TWO_THINGS = scene(((8, 16, 40, 48), RED), ((56, 16, 88, 48), GREEN))
+
+
+@pytest.mark.parametrize(("scales", "peaks"), [((1.0,), [1]), ((1.0, 2.0), [1, 0.5]), ((2.0, 1.0), [1, 0.5])])
+def test_the_maps_of_the_scales_are_added_as_they_are(
+    one: Callable[..., Found], scales: tuple[float, ...], peaks: list[float]
+) -> None:
+    """A region seen half as strongly, at another scale only, keeps half the activation."""
+    found = one(TWO_THINGS, "blue", localizer="one-colour-a-scale", scales=scales, threshold=0.3)
+    assert [row["peak"] for row in found.rows] == pytest.approx(peaks)
+    assert [box[0] for box in found.boxes] == pytest.approx([8, 56][: len(peaks)], abs=1)
+
+
+def test_activation_of_several_scales_adds_up(one: Callable[..., Found]) -> None:
+    """Green counts a half at each of two scales, so that it is as strong as red in the end."""
+    found = one(TWO_THINGS, "blue", localizer="one-colour-a-scale", scales=(1.0, 1.5, 2.0), threshold=0.3)
+    assert [row["peak"] for row in found.rows] == pytest.approx([1, 1])
+
+
+# --- odd images --------------------------------------------------------------------------------------------------------
+
+
+def test_a_single_pixel_is_an_image_without_a_region(one: Callable[..., Found]) -> None:
+    found = one(scene(((0, 0, 1, 1), RED), height=1, width=1), "red")
+    assert (found.state, found.outcome.width, found.outcome.height) == ("no_region", 1, 1)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_thread_of_an_image_has_its_box_along_the_thread(one: Callable[..., Found], upright: bool) -> None:
+    picture = scene(((4000, 0, 12_000, 10), RED), height=10, width=20_000)
+    found = one(picture.swapaxes(0, 1) if upright else picture, "red", threshold=0.5, max_aspect=1e6)
+    ((x0, y0, x1, y1),) = found.boxes
+    along, across = ((y0, y1), (x0, x1)) if upright else ((x0, x1), (y0, y1))
+    assert along == pytest.approx((4000, 12_000), abs=20_000 / (4 * SHORT_SIDE))
+    assert across == (0, 10)
+
+
+def test_a_thread_of_a_box_is_implausible_by_default(one: Callable[..., Found]) -> None:
+    assert one(scene(((4000, 0, 12_000, 10), RED), height=10, width=20_000), "red").state == "filtered"
