@@ -1,5 +1,5 @@
 """The command line. Exit codes: 0 done, 1 a bug, 2 wrong usage or bad input, 3 done with quarantined images,
-4 stopped and resumable.
+4 stopped and resumable, 5 labels staged but not published.
 """
 
 import json
@@ -26,6 +26,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # ours has an exit code of its own
 )
 SHOWN_REASONS = 3
+STAGED = 5
 Flat = Parameter(name="*")
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the answer as JSON on stdout.")]
 
@@ -159,6 +160,40 @@ def experiment(
     err.print(legend)
     err.print(f"The table is in {Path(values['out']) / 'table.md'}.")
     return 0
+
+
+@app.command
+def label(
+    recipe: Path,
+    /,
+    *,
+    accept: Annotated[bool, Parameter(negative=())] = False,
+    changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    as_json: Json = False,
+) -> int:
+    """Label what is new or changed since the last version of a label store, and publish the next one.
+
+    Exit code 5: a gate did not pass, nothing was published.
+
+    Parameters
+    ----------
+    recipe
+        YAML file: store, runs, corpus, model, mine, truth, gates.
+    accept
+        Publish whatever the gates say.
+    changes
+        key=value on top of the recipe, e.g. --set gates.max_no_box=0.8.
+    as_json
+        Print what was done on stdout.
+    """
+    from flows import label as flow
+    from flows.running import run_flow
+    from mining.store.settings import LabelSettings
+
+    settings = parse(LabelSettings, _recipe_values(recipe, None, changes))
+    with ProgressView():
+        summary = run_flow(flow.label, settings, accept=accept)
+    return _labelled(summary, as_json=as_json)
 
 
 @app.command
@@ -400,6 +435,21 @@ def _mined(summary: Any, *, as_json: bool) -> int:
     return _quarantine_code(
         summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet."
     )
+
+
+def _labelled(summary: Any, *, as_json: bool) -> int:
+    from tasks.labelling import GATE_HEADINGS, gate_rows, label_sentences
+
+    if as_json:
+        _print_json(asdict(summary))
+    else:
+        _print_notes(summary.notes)
+        print_table(gate_rows(summary.gates), GATE_HEADINGS)
+    for sentence in label_sentences(summary):
+        err.print(sentence)
+    if summary.state == "staged":
+        return STAGED
+    return _quarantine_code(summary.quarantined, summary.reasons, "All reasons are in the store's column `reason`.")
 
 
 def _explain_speed(timing: Any) -> None:

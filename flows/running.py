@@ -13,9 +13,9 @@ def prefect_is_wanted() -> bool:
     return bool(os.environ.get("PREFECT_API_URL")) or os.environ.get("BOXMINE_PREFECT") == "1"
 
 
-def run_flow(flow: Callable[..., R], settings: Any) -> R:
+def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
     """Run a flow as this process is set up to."""
-    return as_prefect_flow(flow)(settings) if prefect_is_wanted() else flow(settings)
+    return as_prefect_flow(flow)(settings, **options) if prefect_is_wanted() else flow(settings, **options)
 
 
 def as_prefect_flow(flow: Callable[..., R]) -> Any:

@@ -395,7 +395,7 @@ def _read_change(dotted: str, text: str) -> Any:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    places = [(values, "out"), (values, "truth"), (values, "model")]
+    places = [(values, name) for name in ("out", "truth", "model", "runs", "store")]
     for corpus in (values.get("corpus"), values.get("test"), *_corpora(values)):
         if isinstance(corpus, dict):
             places += [(corpus, name) for name in ("images", "labels", "truth")]
@@ -405,7 +405,7 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         places.append((values["mine"], "thresholds_from"))
     for holder, name in places:
         text = holder.get(name)
-        if isinstance(text, str) and text != "none" and not text.startswith("pretrained:"):
+        if isinstance(text, str) and text != "none" and not text.startswith("pretrained:") and "://" not in text:
             holder[name] = str(folder / Path(text).expanduser())
 
 

@@ -199,9 +199,11 @@ class Cutter:
         ]  # fmt: skip
 
 
-def quarantined(row: dict[str, Any], reason: str) -> ImageOutcome:
-    """The outcome of an image that could not be used."""
-    return ImageOutcome(row["image_id"], row["file_name"], QUARANTINED, row["width"], row["height"], reason)
+def quarantined(row: dict[str, Any], reason: str, *, replaced: bool = False) -> ImageOutcome:
+    """The outcome of an image that could not be used. replaced: its file is not the one that was listed."""
+    return ImageOutcome(
+        row["image_id"], row["file_name"], QUARANTINED, row["width"], row["height"], reason, replaced=replaced
+    )
 
 
 def _stretched(boxes: Boxes, stretch: tuple[float, float], class_score: float) -> Boxes:

@@ -17,7 +17,7 @@ from mining.config import MineSettings
 from mining.corpus import read_shard
 from mining.crew import Crew
 from mining.cutting import Cutter, Prepared, Seen, Watch, quarantined
-from mining.errors import ImageError
+from mining.errors import ImageError, ImageReplacedError
 from mining.images import read_reduced, scaled, working_size
 from mining.localizers.base import Localizer
 from mining.models import load_model, resolve_device
@@ -142,7 +142,7 @@ class Miner:
             try:
                 image = decoded.result()
             except ImageError as error:
-                outcomes[place] = quarantined(rows[place], str(error))
+                outcomes[place] = quarantined(rows[place], str(error), replaced=isinstance(error, ImageReplacedError))
                 notify(1)
                 continue
             alike.add(image.size, image)
@@ -154,7 +154,7 @@ class Miner:
             return scaled(working_size(height, width, short_side=self.card.input_size), max(self.settings.scales))
 
         with self.network.watch.during("decode"):
-            pixels, (height, width) = read_reduced(self.settings.images / row["file_name"], needed)
+            pixels, (height, width) = read_reduced(self.settings.images / row["file_name"], needed, row["content_hash"])
         size = working_size(height, width, short_side=self.card.input_size)
         with self.network.watch.during("resize"):
             pictures = pictures_of(pixels, size, self.settings.scales)

@@ -7,6 +7,7 @@
     |   +-- RunError        2   a run directory that cannot be used so
     |   +-- ScoringError    2   a truth that cannot be used
     +-- ImageError          -   one image; caught by whoever reads many, and quarantined
+    |   +-- ImageReplacedError  -   its file is not the one that was listed
     +-- MapError            -   one activation map; likewise
     +-- StorageError        4   the disk refused (full, read-only); the run can be resumed
     +-- RunStoppedError     4   stopped from outside; the run can be resumed
@@ -48,6 +49,10 @@ class ScoringError(InputError):
 
 class ImageError(BoxmineError):
     """One image cannot be read; its reason goes to the quarantine."""
+
+
+class ImageReplacedError(ImageError):
+    """The file is not the one whose hash was listed, or is gone: what it held then cannot be said any more."""
 
 
 class MapError(BoxmineError):

@@ -3,6 +3,7 @@
 What cannot be read raises ImageError with a reason a person can act on.
 """
 
+import hashlib
 import io
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as transforms
 
-from mining.errors import ImageError
+from mining.errors import ImageError, ImageReplacedError
 
 Needed = Callable[[int, int], tuple[int, int]]
 MAX_PIXELS = 128_000_000
@@ -32,14 +33,16 @@ def read_image(path: Path) -> Tensor:
     return read_reduced(path, lambda height, width: (height, width))[0]
 
 
-def read_reduced(path: Path, needed: Needed) -> tuple[Tensor, tuple[int, int]]:
+def read_reduced(path: Path, needed: Needed, sha256: str | None = None) -> tuple[Tensor, tuple[int, int]]:
     """The image as `read_image` gives it, or a JPEG at a half, a quarter or an eighth of its size.
 
     That where it still has the pixels that are needed; libjpeg then computes no others.
     needed: from an image's height and width to those that are needed, px; with its sides swapped, its result's are.
-    Gives (3, h, w) uint8, and the height and width of the image itself. Raises what `read_image` raises.
+    sha256: of the file that is meant, 64 hex digits; None takes any.
+    Gives (3, h, w) uint8, and the height and width of the image itself. Raises what `read_image` raises, and
+    ImageReplacedError where the file is not the one that is meant.
     """
-    data = _bytes_of(path)
+    data = _bytes_of(path) if sha256 is None else _bytes_meant(path, sha256)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -78,6 +81,16 @@ def _bytes_of(path: Path) -> bytes:
     if not data:
         raise ImageError(f"{path}: the file is empty (0 bytes).")
     return data
+
+
+def _bytes_meant(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageReplacedError(f"{path}: cannot be opened any more ({error.strerror}).") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ImageReplacedError(f"{path}: the file changed after it was listed.")
+    return data or _bytes_of(path)
 
 
 def _refuse_bomb(path: Path, width: int, height: int) -> None:

@@ -142,9 +142,10 @@ def _training_lock(out: Path) -> Iterator[None]:
 # --- mining ----------------------------------------------------------------------------------------------------------
 
 
-def plan_mining(settings: MineSettings) -> MinePlan:
+def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     """Open the run directory: record, model, corpus table; and see what is left to do.
 
+    corpus: a corpus table that is moved into a new run, where the images are not to be listed.
     Raises RunError, CorpusError or ModelError, each with the remedy.
     """
     run = RunDirectory(settings.out)
@@ -158,7 +159,10 @@ def plan_mining(settings: MineSettings) -> MinePlan:
             put_model(settings.model, run.model)
             _refuse_unknown_thresholds(settings, card or read_card(run.model))
             run.update(used=_used(settings, card or read_card(run.model)))
-            _scan(settings, run, card or read_card(run.model))
+            if corpus is None:
+                corpus = run.path / f"{TEMPORARY}scanned-{CORPUS_FILE}"  # one that is there is one to be mined
+                list_images(settings, settings.shard_size, card or read_card(run.model), settings.model, corpus)
+            corpus.replace(run.corpus)
         except InputError:
             run.discard_start(with_model=Path(settings.model).resolve() != run.model.resolve())
             raise
@@ -193,29 +197,37 @@ def _digest(labels: Path | None) -> str | None:
     return sha256_of(labels) if labels is not None and labels.is_file() else None
 
 
-def _scan(settings: MineSettings, run: RunDirectory, card: ModelCard) -> None:
-    # under another name until its classes are known to the model: a corpus that is there is one to be mined
-    scanned = run.path / f"{TEMPORARY}scanned-{CORPUS_FILE}"
-    summary = _scanned(settings, scanned, settings.labels, settings.shard_size)
+def list_images(
+    corpus: CorpusSettings, shard_size: int, card: ModelCard, model: str, out: Path, hashes_kept: Path | None = None
+) -> CorpusSummary:
+    """Scan a corpus that the model is to mine. hashes_kept: see `scan`; None computes none.
+
+    Raises CorpusError, and ModelError that names a class which the model, told by its name, does not know.
+    """
+    summary = _scanned(corpus, out, corpus.labels, shard_size, hashes_kept)
     unknown = unknown_classes(list(summary.classes), card)
     if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
         # folders that name no class of the model are albums, not labels
-        _scanned(settings, scanned, NO_LABELS, settings.shard_size)
-        unknown = []
+        summary, unknown = _scanned(corpus, out, NO_LABELS, shard_size, hashes_kept), []
     if unknown:
-        scanned.unlink()
-        raise ModelError(_unknown_class_sentence(unknown, card, settings))
-    scanned.replace(run.corpus)
+        out.unlink()
+        raise ModelError(_unknown_class_sentence(unknown, card, model, corpus))
+    return summary
 
 
-def _scanned(settings: CorpusSettings, out: Path, labels: Path | None, shard_size: int = 256) -> CorpusSummary:
+def _scanned(
+    settings: CorpusSettings, out: Path, labels: Path | None, shard_size: int = 256, hashes_kept: Path | None = None
+) -> CorpusSummary:
     listing: Path | Literal["none"] | None = "none" if labels == NO_LABELS else labels
-    return scan(settings.images, listing, out, split=settings.split, shard_size=shard_size)
+    return scan(
+        settings.images, listing, out, split=settings.split, shard_size=shard_size,
+        hashes=hashes_kept is not None, hashes_kept=hashes_kept,
+    )  # fmt: skip
 
 
-def _unknown_class_sentence(unknown: list[str], card: ModelCard, settings: MineSettings) -> str:
+def _unknown_class_sentence(unknown: list[str], card: ModelCard, model: str, corpus: CorpusSettings) -> str:
     return (
-        f"The model {settings.model} does not know the class {unknown[0]!r} of {settings.labels or settings.images}: "
+        f"The model {model} does not know the class {unknown[0]!r} of {corpus.labels or corpus.images}: "
         f"{did_you_mean(unknown[0], card.class_names)} Mine with --labels none to let the model name the classes."
     )
 

@@ -28,6 +28,7 @@ class ImageOutcome:
     """What became of one image: its state (see mining.corpus.schema), size in px, boxes, and why it failed.
 
     ranked: category ids and probabilities of the surest classes, best first, whatever was known of the image.
+    replaced: the file is not the one whose hash was listed.
     """
 
     image_id: int
@@ -39,6 +40,7 @@ class ImageOutcome:
     boxes: list[dict[str, Any]] = field(default_factory=list)  # rows of PART_SCHEMA
     curves: list[dict[str, Any]] = field(default_factory=list)  # rows of CURVE_SCHEMA
     ranked: list[tuple[int, float]] = field(default_factory=list)
+    replaced: bool = False
 
 
 _TOLD = [one.name for one in fields(ImageOutcome) if one.name not in ("boxes", "curves")]
@@ -138,7 +140,7 @@ def merge_parts(parts: Sequence[Path], out: Path) -> int:
     """
     written = 0
     with gathered(out, ANNOTATION_SCHEMA) as add:
-        for table in _tables(parts, PART_SCHEMA):
+        for table in tables_of(parts, PART_SCHEMA):
             ids = pa.array(range(written + 1, written + 1 + len(table)), pa.int64())
             add(table.add_column(0, ANNOTATION_SCHEMA.field(0), ids).cast(ANNOTATION_SCHEMA))
             written += len(table)
@@ -148,11 +150,12 @@ def merge_parts(parts: Sequence[Path], out: Path) -> int:
 def merge_curves(parts: Sequence[Path], out: Path) -> None:
     """Write the curves of all shards as one table. Raises what `merge_parts` raises."""
     with gathered(out, CURVE_SCHEMA) as add:
-        for table in _tables(parts, CURVE_SCHEMA):
+        for table in tables_of(parts, CURVE_SCHEMA):
             add(table)
 
 
-def _tables(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
+def tables_of(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of each part; raises RunError that names a damaged one."""
     for part in parts:
         try:
             with pq.ParquetFile(part, page_checksum_verification=True) as file:

@@ -1,13 +1,12 @@
 """A scan: the listing, sorted and matched with the disk, written as the corpus table."""
 
-import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from mining.corpus import presence, readers
+from mining.corpus.hashing import Hashes, kept_hashes
 from mining.corpus.schema import PENDING
 from mining.corpus.shards import corpus_writer, keep_summary, table_of, write_shard
 from mining.corpus.spill import Listed, Spill, spill
@@ -15,7 +14,6 @@ from mining.corpus.summary import CorpusSummary
 from mining.corpus.tally import Tally
 from mining.corpus.walk import ImageRoot
 from mining.errors import CorpusError, did_you_mean
-from mining.files import sha256_of
 
 Row = tuple[Any, ...]
 
@@ -28,6 +26,7 @@ def scan(
     split: str | None = None,
     shard_size: int = 256,
     hashes: bool = False,
+    hashes_kept: Path | None = None,
     check_files: bool = True,
 ) -> CorpusSummary:
     """List the images and write them to `out` as the corpus table, in constant memory.
@@ -35,7 +34,8 @@ def scan(
     images: the root that file names are relative to. labels: a CSV, a COCO JSON, a folder of VOC XML or of CUB list
     files, which then is the listing; None = class folders where the images lie so; 'none' = no labels at all.
     split: keep only the rows of it. shard_size: rows per row group, the last one may be shorter; shard i is row
-    group i. hashes: read every file and fill content_hash. check_files: False trusts a label file and looks at no
+    group i. hashes: read every file and fill content_hash. hashes_kept: a file that keeps them, so that next time only
+    files that changed are read. check_files: False trusts a label file and looks at no
     image file, so that `bytes` stays null and nothing counts as missing or unlisted.
     Rows are sorted by file_name; image_id is the COCO id where all rows have one, else 1, 2, ...; all are pending.
     Raises CorpusError for what cannot be used, StorageError when the disk refuses; `out` is there whole or not at all.
@@ -55,9 +55,9 @@ def scan(
             unlisted = table.unlisted()
         tally = Tally()
         rows = _rows(table, root if listing is None or check_files else None, split, tally)
-        with corpus_writer(out) as writer:
+        with corpus_writer(out) as writer, kept_hashes(root.real, hashes_kept) as known:
             for batch in _batches(rows, shard_size):
-                write_shard(writer, table_of(_hashed(batch, root) if hashes else batch))
+                write_shard(writer, table_of(_hashed(batch, known) if hashes else batch))
             summary = tally.summary(source, root, unlisted, notes)
             keep_summary(writer, summary)
     return summary
@@ -109,13 +109,7 @@ def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def _hashed(batch: list[Row], root: ImageRoot) -> list[Row]:
+def _hashed(batch: list[Row], known: Hashes) -> list[Row]:
     # 7 = content_hash; a file that cannot be read keeps null and is quarantined when it is mined
-    def hashed(row: Row) -> Row:
-        try:
-            return (*row[:7], sha256_of(Path(root.real, row[1])), row[8])
-        except OSError:
-            return row
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(hashed, batch))
+    digests = known.of([row[1] for row in batch])
+    return [(*row[:7], digest, row[8]) for row, digest in zip(batch, digests, strict=True)]

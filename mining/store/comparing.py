@@ -1,0 +1,63 @@
+"""The ledger of a job: its listing against the last version and the runs that nobody published yet."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mining.cards import ModelCard, read_card
+from mining.corpus import iter_shards
+from mining.parts import part_outcomes
+from mining.runs import RunDirectory
+from mining.store.freshness import differences, settings_that_matter, staleness
+from mining.store.ledger import Held, Ledger, ledger, unread
+from mining.store.places import Places
+from mining.store.settings import LabelSettings
+from mining.store.table import Version
+
+_LISTED_COLUMNS = ["file_name", "content_hash", "labels", "split"]
+_HELD_COLUMNS = ["file_name", "image_id", "content_hash", "labels", "split", "model_sha256", "settings_sha256"]
+
+
+@contextmanager
+def compared(settings: LabelSettings, version: Version, card: ModelCard) -> Iterator[tuple[Ledger, list[RunDirectory]]]:
+    """The ledger of the listing against the version and the runs that nobody published, which come with it."""
+    places = Places(settings)
+    record = version.corpus(settings.name)
+    now_settings = settings_that_matter(settings.mine)
+    stale = staleness(card.weights_sha256, now_settings, record.get("settings", {}))
+    with ledger(places.ledger, stale) as book:
+        book.hold(_held(version, settings.name))
+        for shard in iter_shards(places.listed):
+            book.look_at(zip(*(shard[name].to_pylist() for name in _LISTED_COLUMNS), strict=True))
+        runs = [
+            run
+            for run in reversed(places.run_directories())
+            if run.path.name not in record.get("published", [])
+            and run.is_finished()
+            and read_card(run.model).weights_sha256 == card.weights_sha256
+        ]
+        for number, run in enumerate(runs):
+            book.offer(number, _offered(run, now_settings))
+        book.compare()
+        yield book, runs
+
+
+def _held(version: Version, corpus: str) -> Iterator[Held]:
+    last = None
+    for batch in version.rows(corpus, _HELD_COLUMNS):
+        for row in zip(*(batch[name].to_pylist() for name in _HELD_COLUMNS), strict=True):
+            if row[1] != last:
+                last = row[1]
+                yield Held(*row)
+
+
+def _offered(run: RunDirectory, wanted: dict[str, Any]) -> Iterator[tuple[str, list[str] | None, int]]:
+    """Hash, labels and id of the run's images whose boxes are what the settings wanted would give."""
+    its = settings_that_matter(run.settings())
+    for number, shard in enumerate(iter_shards(run.corpus)):
+        outcomes = part_outcomes(run.part(number)) or []
+        replaced = {one.image_id for one in outcomes if one.replaced}
+        columns = (shard[name].to_pylist() for name in ("file_name", "content_hash", "labels", "image_id"))
+        for name, digest, labels, image_id in zip(*columns, strict=True):
+            if image_id not in replaced and not differences(its, wanted, labels):
+                yield unread(name) if digest is None else digest, labels, image_id

@@ -1,0 +1,122 @@
+"""A labelling job, step by step; each step can be done again without harm.
+
+with held(settings):
+    left = left_over(settings)       a run that was stopped, to be carried on
+    plan = plan_labels(settings)     what is new; opens a run for it
+    ...                              the run is mined as any other
+    publish_labels(settings)         rows, gates, the new version
+"""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+
+from mining import jobs
+from mining.cards import ModelCard, read_card
+from mining.config import MineSettings
+from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
+from mining.corpus.shards import corpus_writer, keep_summary, write_shard
+from mining.errors import RunError, RunStoppedError
+from mining.files import TEMPORARY, sweep_temporary
+from mining.runs import RunDirectory
+from mining.store.comparing import compared
+from mining.store.freshness import settings_that_matter
+from mining.store.ledger import Ledger
+from mining.store.places import Places, mine_settings, model_of, run_number
+from mining.store.results import LabelPlan
+from mining.store.settings import LabelSettings
+from mining.store.table import LabelStore
+
+
+@contextmanager
+def held(settings: LabelSettings) -> Iterator[None]:
+    """Keep other jobs off the same runs. Raises RunStoppedError while another one works on them."""
+    places = Places(settings)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(RunDirectory(places.work).lock())
+        except RunError:
+            raise RunStoppedError(
+                f"Another labelling job works on {settings.runs}; give the command again when it is done."
+            ) from None
+        sweep_temporary(places.work)
+        yield
+
+
+def left_over(settings: LabelSettings) -> MineSettings | None:
+    """The settings of a run of an earlier job that was stopped, where it is still what is wanted."""
+    card = model_of(settings)
+    for run in reversed(Places(settings).run_directories()):
+        if run.is_finished() or not run.corpus.exists():
+            continue
+        its = run.settings()
+        if _is_wanted(settings, card, run, its):
+            return its
+    return None
+
+
+def _is_wanted(settings: LabelSettings, card: ModelCard, run: RunDirectory, its: MineSettings) -> bool:
+    return (
+        its.images == settings.corpus.images
+        and read_card(run.model).weights_sha256 == card.weights_sha256
+        and settings_that_matter(its) == settings_that_matter(settings.mine)
+    )
+
+
+def plan_labels(settings: LabelSettings) -> LabelPlan:
+    """List the images, hold them against the last version, and open a run for what must be mined.
+
+    Raises CorpusError, ModelError, StorageError.
+    """
+    places = Places(settings)
+    card = model_of(settings)
+    jobs.list_images(settings.corpus, settings.mine.shard_size, card, settings.model, places.listed, places.hashes)
+    version = LabelStore(settings.store).latest()
+    with compared(settings, version, card) as (book, _):
+        tally = book.tally
+        if not tally.to_mine:
+            return LabelPlan(None, asdict(tally))
+        numbers = [run_number(run.path.name, places.name) for run in places.run_directories()]
+        numbers += [run_number(run, places.name) for run in version.corpus(places.name).get("published", [])]
+        number = 1 + max((one for one in numbers if one is not None), default=0)
+        out = places.runs / f"{places.name}-{number:05d}-{secrets.token_hex(3)}"
+        todo = places.work / f"{TEMPORARY}todo.parquet"
+        _write_todo(places.listed, book, todo, settings.mine.shard_size)
+        wanted = mine_settings(settings, out)
+        jobs.plan_mining(wanted, todo)
+        return LabelPlan(wanted, asdict(tally))
+
+
+def _write_todo(listed: Path, book: Ledger, out: Path, shard_size: int) -> None:
+    """The rows of the listing that are to be mined, as a corpus table of its own."""
+    wanted = book.to_mine()
+    following = next(wanted, None)
+    waiting: list[pa.Table] = []
+    count = 0
+    with corpus_writer(out) as writer:
+
+        def write(rows: list[pa.Table], *, all_of_them: bool) -> list[pa.Table]:
+            nonlocal count
+            together = pa.concat_tables(rows)
+            while len(together) >= shard_size or (all_of_them and len(together)):
+                shard, together = together.slice(0, shard_size), together.slice(shard_size)
+                ids = pa.array(range(count + 1, count + 1 + len(shard)), pa.int64())
+                write_shard(writer, shard.set_column(0, CORPUS_SCHEMA.field(0), ids))
+                count += len(shard)
+            return [together]
+
+        for shard in iter_shards(listed):
+            rows = []
+            for row, name in enumerate(shard["file_name"].to_pylist()):
+                if name == following:
+                    rows.append(row)
+                    following = next(wanted, None)
+            if rows:
+                waiting = write([*waiting, shard.take(pa.array(rows))], all_of_them=False)
+        write(waiting, all_of_them=True)
+        summary = read_summary(listed)
+        keep_summary(writer, type(summary)(**{**asdict(summary), "images": count, "notes": []}))

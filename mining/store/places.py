@@ -1,0 +1,51 @@
+"""Where a labelling job keeps its things, and what it mines by."""
+
+from pathlib import Path
+
+from mining.cards import PRETRAINED, ModelCard, read_card
+from mining.config import MineSettings
+from mining.files import TEMPORARY
+from mining.runs import RunDirectory
+from mining.store.settings import LabelSettings
+
+
+class Places:
+    """Where a job keeps its things."""
+
+    def __init__(self, settings: LabelSettings) -> None:
+        self.runs = settings.runs
+        self.name = settings.name
+        self.work = settings.runs / f".{settings.name}"
+        self.hashes = self.work / "hashes.sqlite"
+        self.listed = self.work / "listed.parquet"
+        self.model = self.work / "model"
+        self.ledger = self.work / f"{TEMPORARY}ledger.sqlite"
+        self.changes = self.work / f"{TEMPORARY}changes"
+        self.view = self.work / f"{TEMPORARY}view"
+        self.record = settings.runs / f"{settings.name}.json"
+
+    def run_directories(self) -> list[RunDirectory]:
+        """The job's runs, first one first."""
+        found = [path for path in self.runs.glob(f"{self.name}-*-*") if (path / "run.json").is_file()]
+        return [RunDirectory(path) for path in sorted(found) if run_number(path.name, self.name) is not None]
+
+
+def run_number(run: str, name: str) -> int | None:
+    """The running number in a run's name."""
+    number, _, token = run.removeprefix(f"{name}-").partition("-")
+    return int(number) if number.isdigit() and token else None
+
+
+def model_of(settings: LabelSettings) -> ModelCard:
+    """The model's card. Raises ModelError."""
+    if not settings.model.startswith(PRETRAINED):
+        return read_card(Path(settings.model))
+    from mining.models import put_model
+
+    return put_model(settings.model, Places(settings).model)
+
+
+def mine_settings(settings: LabelSettings, out: Path) -> MineSettings:
+    folder = Places(settings).model if settings.model.startswith(PRETRAINED) else Path(settings.model)
+    # the listing is the table that the run is given: what becomes of the label file later does not matter to it
+    return MineSettings(images=settings.corpus.images, **dict(settings.mine), model=str(folder.resolve()), out=out)

@@ -1,0 +1,159 @@
+"""The last step of a labelling job: rows, gates, the new version."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mining.cards import ModelCard
+from mining.corpus import read_summary
+from mining.errors import RunStoppedError
+from mining.files import write_json
+from mining.runs import RunDirectory, now
+from mining.store.comparing import compared
+from mining.store.freshness import digest_of, settings_that_matter
+from mining.store.gates import SURVEYED, Survey, judge
+from mining.store.ledger import Ledger
+from mining.store.places import Places, model_of
+from mining.store.results import LabelSummary
+from mining.store.rows import Changes, new_rows, rows_of_run, rows_of_version
+from mining.store.schema import IMAGES_OF_A_BUCKET
+from mining.store.settings import LabelSettings
+from mining.store.table import LabelStore, StoreMovedError, Version
+from mining.store.view import write_view
+
+_TRIES = 20  # to publish, while others do
+
+
+def publish_labels(settings: LabelSettings, *, accept: bool = False) -> LabelSummary:
+    """Put what was mined and what changed into the store as a new version, if the gates let it through.
+
+    accept: publish in any case. Raises StorageError; and RunStoppedError where other jobs publish all the time.
+    """
+    card = model_of(settings)
+    store = LabelStore(settings.store)
+    for _ in range(_TRIES):
+        try:
+            return _published(settings, store, store.latest(), card, accept=accept)
+        except StoreMovedError:
+            continue
+    raise RunStoppedError(f"{settings.store} changes all the time; give the command again later.")
+
+
+def _published(
+    settings: LabelSettings, store: LabelStore, version: Version, card: ModelCard, *, accept: bool
+) -> LabelSummary:
+    places = Places(settings)
+    shutil.rmtree(places.changes, ignore_errors=True)
+    before = version.corpus(settings.name)
+    with compared(settings, version, card) as (book, runs):
+        record = {"next_image_id": 1, "next_annotation_id": 1, "corpora": {}, **version.record}
+        next_image_id = book.number(record["next_image_id"])
+        changes = Changes(places.changes)
+        for number, run in enumerate(runs):
+            digest = digest_of(settings_that_matter(run.settings()))
+            changes.write(rows_of_run(run, number, book, settings.name, digest))
+        changes.write(rows_of_version(version, book, settings.name))
+        buckets = book.buckets(IMAGES_OF_A_BUCKET)
+        tally, used = book.tally, [run for number, run in enumerate(runs) if book.uses(number)]
+        survey, old = _surveys(version, changes, settings.name, used)
+        dropped = sum(_boxes_dropped(version, book, settings.name, bucket) for bucket in buckets)
+        counts = {
+            "images": tally.listed - tally.to_mine,
+            "boxes": old.boxes - dropped + changes.boxes,
+        }
+
+        next_annotation_id = record["next_annotation_id"]
+
+        def rows(only: list[int]) -> Iterator[pa.RecordBatch]:
+            return new_rows(version, book, changes, settings.name, only, next_annotation_id)
+
+        corloc = _corloc(settings, card, version, buckets, rows) if buckets else before.get("corloc")
+        verdicts = judge(settings.gates, survey, old, tally, corloc, before.get("corloc"))
+        is_good = accept or all(verdict.passed for verdict in verdicts)
+        state = "unchanged" if not buckets else "published" if is_good else "staged"
+        if state == "published":
+            record = {
+                **record,
+                "next_image_id": next_image_id,
+                "next_annotation_id": next_annotation_id + changes.unnumbered,
+                "corpora": {
+                    **record["corpora"],
+                    settings.name: {
+                        "images": str(settings.corpus.images),
+                        "published": [*before.get("published", []), *(run.path.name for run in used)],
+                        "settings": {**before.get("settings", {}), **_settings_of(settings, used)},
+                        "settings_now": settings_that_matter(settings.mine),
+                        "model": asdict(card),
+                        "counts": counts,
+                        "tally": asdict(tally),
+                        "corloc": corloc,
+                        "gates": [asdict(verdict) for verdict in verdicts],
+                        "accepted": accept,
+                        "at": now(),
+                    },
+                },
+            }
+            number = store.publish(version, buckets, rows(buckets), record)
+        else:
+            number = version.number
+    shutil.rmtree(places.changes, ignore_errors=True)
+    summary = LabelSummary(
+        state, settings.store, None if number < 0 else number, counts["images"], counts["boxes"], asdict(tally),
+        tally.to_mine, survey.states.get("quarantined", 0), _reasons(used), verdicts, [run.path.name for run in used],
+        read_summary(places.listed).notes,
+    )  # fmt: skip
+    write_json(places.record, {**asdict(summary), "at": now()})
+    return summary
+
+
+def _settings_of(settings: LabelSettings, runs: list[RunDirectory]) -> dict[str, dict[str, Any]]:
+    every = [settings_that_matter(settings.mine), *(settings_that_matter(run.settings()) for run in runs)]
+    return {digest_of(one): one for one in every}
+
+
+def _surveys(version: Version, changes: Changes, corpus: str, runs: list[RunDirectory]) -> tuple[Survey, Survey]:
+    """Of what these runs mined, and of the last version."""
+    names = pa.array([run.path.name for run in runs], pa.string())
+    mined = (batch.filter(pc.is_in(batch["run"], value_set=names)) for batch in changes.batches([*SURVEYED, "run"]))
+    return Survey.of(mined), Survey.of(version.rows(corpus, SURVEYED))
+
+
+def _boxes_dropped(version: Version, book: Ledger, corpus: str, bucket: int) -> int:
+    first = bucket * IMAGES_OF_A_BUCKET
+    dropped = pa.array(sorted(book.dropped(first, first + IMAGES_OF_A_BUCKET - 1)), pa.int64())
+    count = 0
+    for batch in version.rows(corpus, ["image_id", "annotation_id"], [bucket]):
+        is_box = batch["annotation_id"].is_valid()
+        count += pc.and_(is_box, pc.is_in(batch["image_id"], value_set=dropped)).true_count
+    return count
+
+
+def _corloc(settings: LabelSettings, card: ModelCard, version: Version, buckets: list[int], rows: Any) -> float | None:
+    """Of the version to come, 0-1, where there is truth."""
+    if settings.truth is None:
+        return None
+    from mining.scoring import score_run
+
+    places = Places(settings)
+
+    def candidate() -> Iterator[pa.RecordBatch]:
+        for bucket in sorted({*version.buckets(), *buckets}):
+            for batch in rows([bucket]) if bucket in buckets else version.all_rows(bucket):
+                yield batch.filter(pc.equal(batch["corpus"], settings.name))
+
+    record = {"images": str(settings.corpus.images), "settings_now": settings_that_matter(settings.mine)}
+    try:
+        write_view(places.view, candidate(), settings.name, {**record, "model": asdict(card)})
+        scores = score_run(places.view, settings.truth)
+    finally:
+        shutil.rmtree(places.view, ignore_errors=True)
+    value = scores["corloc"]["value"]
+    return None if value is None else float(value)
+
+
+def _reasons(runs: list[RunDirectory]) -> list[str]:
+    return [reason for run in runs for reason in run.first_reasons()][:3]

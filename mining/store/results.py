@@ -1,0 +1,49 @@
+"""What a labelling job gives back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mining.config import MineSettings
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one gate says. value: None where there was nothing to measure; limit: what it may be."""
+
+    gate: str
+    value: float | None
+    limit: float
+    passed: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """What a job found. run: how to mine what is new, None where nothing is. tally: see `ledger.Tally`."""
+
+    run: MineSettings | None
+    tally: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What a job came to.
+
+    state: published, staged (a gate did not pass; nothing was published) or unchanged. version: the store's last one
+    now, None where there is none. images, boxes: of the corpus as the job has it. tally: see `ledger.Tally`.
+    deferred: images that changed while they were mined; the next job takes them. quarantined, reasons: of what the
+    job mined. runs: their names.
+    """
+
+    state: str
+    store: str
+    version: int | None
+    images: int
+    boxes: int
+    tally: dict[str, Any]
+    deferred: int
+    quarantined: int
+    reasons: list[str]
+    gates: list[Verdict]
+    runs: list[str]
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,70 @@
+"""What a recipe of `boxmine label` says."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from mining.config import CorpusSettings, MineOptions, Settings, Share
+
+
+class Gates(Settings):
+    """What a new version must keep to be published; null switches a gate off."""
+
+    max_no_box: Share | None = Field(
+        default=0.5,
+        description="Share of the newly mined images that may be without a box, unreadable ones aside; of few images "
+        "more than chance gives once in a thousand.",
+    )
+    max_quarantined: Share | None = Field(
+        default=0.2, description="Share of the newly mined images that may be unusable; likewise."
+    )
+    max_retired: Share | None = Field(
+        default=0.3,
+        description="Share of the last version's images that may be gone: a folder that is not mounted looks so.",
+    )
+    max_score_drift: Share | None = Field(
+        default=0.2,
+        description="How far the new boxes' scores may lie from those of the last version: largest distance of the "
+        "two cumulative distributions (Kolmogorov-Smirnov), beyond what chance gives.",
+    )
+    max_size_drift: Share | None = Field(default=0.2, description="The same of the boxes' sizes.")
+    min_corloc: Share | None = Field(default=None, description="Least CorLoc of the new version, where there is truth.")
+    max_corloc_drop: Share | None = Field(
+        default=0.05, description="How far CorLoc may fall below the last version's, where there is truth."
+    )
+
+
+class LabelSettings(Settings):
+    """A labelling job: what is new since the last version is mined, looked at and published."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = Field(
+        default="images", description="Name of the corpus in the label store, which may hold several."
+    )
+    store: str = Field(description="Where the labels lie: a folder, or s3://, gs:// or az:// and a place there.")
+    runs: Path = Field(description="Folder for the run directories, one a job.")
+    corpus: CorpusSettings
+    model: str = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
+    mine: MineOptions = Field(default_factory=MineOptions)
+    truth: Path | None = Field(
+        default=None, description="Boxes that are known, for the gates: COCO JSON, folder of VOC XML, or CUB folder."
+    )
+    gates: Gates = Field(default_factory=Gates)
+    keep_runs: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Unpublished runs older than the last so many are deleted; by default none is."
+    )
+
+    @field_validator("runs")
+    @classmethod
+    def _the_same_wherever_it_is_carried_on(cls, path: Path) -> Path:
+        return path.resolve()
+
+    @field_validator("store")
+    @classmethod
+    def _a_folder_as_a_path(cls, store: str) -> str:
+        return store.rstrip("/") if is_remote(store) else str(Path(store).expanduser().resolve())
+
+
+def is_remote(store: str) -> bool:
+    """Whether the store lies on object storage."""
+    return "://" in store

@@ -1,0 +1,188 @@
+"""The label store on disk or object storage: a Delta table whose versions appear whole or not at all.
+
+A version is written against the one it was planned from: where another one came in between, it is not written, and
+whoever planned it plans again. So two writers never publish the same image twice, nor one over the other.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from mining.errors import BoxmineError, InputError, StorageError
+from mining.files import storage_errors
+from mining.store.schema import STORE_SCHEMA
+from mining.store.settings import is_remote
+
+FORMAT = "boxmine-labels/1"
+_KEY = "boxmine"
+_FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days"}  # the log says where each box is from
+_LOOK_BACK = (1, 16, 256, None)
+
+
+class StoreMovedError(BoxmineError):
+    """Another version was published since the one that was planned from; plan again."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a label store, number -1 before the first.
+
+    record: what its publisher said of it: corpora by name, each with images, runs, settings, models, counts, scores.
+    """
+
+    number: int
+    table: DeltaTable | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def corpus(self, name: str) -> dict[str, Any]:
+        """What is recorded of a corpus; empty before its first version."""
+        return dict(self.record.get("corpora", {}).get(name, {}))
+
+    def rows(
+        self, corpus: str, columns: list[str] | None = None, buckets: Iterable[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """A corpus' rows, bucket by bucket. columns, buckets: None = all."""
+        for bucket in self.buckets() if buckets is None else sorted(buckets):
+            yield from self._of(bucket, columns, corpus)
+
+    def all_rows(self, bucket: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a bucket, of all corpora."""
+        yield from self._of(bucket, None, None)
+
+    def _of(self, bucket: int, columns: list[str] | None, corpus: str | None) -> Iterator[pa.RecordBatch]:
+        if self._data is None:
+            return
+        wanted = ds.field("bucket") == bucket
+        if corpus is not None:
+            wanted &= ds.field("corpus") == corpus
+        yield from self._data.to_batches(columns=columns or STORE_SCHEMA.names, filter=wanted)
+
+    @cached_property
+    def _data(self) -> ds.Dataset | None:
+        return None if self.table is None else self.table.to_pyarrow_dataset()
+
+    def buckets(self) -> list[int]:
+        """Those with rows, in order."""
+        if self.table is None:
+            return []
+        return sorted({int(partition["bucket"]) for partition in self.table.partitions()})
+
+
+class LabelStore:
+    """A label store at a folder or an address; credentials and endpoints come from the environment alone."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def latest(self) -> Version:
+        """The last version, number -1 where there is none. Raises StorageError, InputError for another's table."""
+        with _errors(self.where):
+            try:
+                table = DeltaTable(self.where)
+            except TableNotFoundError:
+                return Version(-1)
+            return self._version(table)
+
+    def as_of(self, moment: str) -> Version:
+        """A version by its number, or the last one before a time (ISO 8601). Raises InputError, StorageError."""
+        latest = self.latest()
+        if latest.table is None:
+            raise InputError(f"{self.where} holds no labels yet.")
+        number: int | datetime
+        try:
+            number = int(moment) if moment.isdigit() else datetime.fromisoformat(moment)
+        except ValueError:
+            raise InputError(f"--as-of {moment}: give a version's number, or a time such as 2026-01-31.") from None
+        if isinstance(number, datetime) and number.tzinfo is None:
+            number = number.replace(tzinfo=UTC)
+        if isinstance(number, int) and number > latest.number:
+            raise InputError(f"{self.where} has no version {number}; its last one is {latest.number}.")
+        with _errors(self.where):
+            try:
+                latest.table.load_as_version(number)
+            except DeltaError as error:
+                raise InputError(f"{self.where} cannot be read as of {moment}: {_line(error)}.") from None
+            return self._version(latest.table)
+
+    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """The versions, last first: number, time (ms since 1970) and record."""
+        with _errors(self.where):
+            try:
+                found = DeltaTable(self.where).history(limit)
+            except TableNotFoundError:
+                raise InputError(f"{self.where} holds no labels yet.") from None
+        return [
+            {"version": one["version"], "timestamp": one["timestamp"], "record": json.loads(one[_KEY])}
+            for one in found
+            if _KEY in one
+        ]
+
+    def publish(self, base: Version, buckets: list[int], rows: Iterator[pa.RecordBatch], record: dict[str, Any]) -> int:
+        """Put `rows` in place of all rows of `buckets`; gives the new version's number.
+
+        Raises StoreMovedError where `base` is not the last version any more, StorageError.
+        """
+        # no retries: what they would do is to write beside what another one wrote meanwhile
+        properties = CommitProperties(
+            custom_metadata={_KEY: json.dumps({"format": FORMAT, **record})}, max_commit_retries=0
+        )
+        reader = pa.RecordBatchReader.from_batches(STORE_SCHEMA, rows)
+        with _errors(self.where):
+            try:
+                if base.table is None:
+                    write_deltalake(
+                        self.where, reader, mode="error", partition_by=["bucket"], configuration=_FOR_EVER,
+                        name="labels", commit_properties=properties,
+                    )  # fmt: skip
+                    return 0
+                # opened once more: `rows` may read from the base while this one writes
+                table = DeltaTable(self.where, version=base.number)
+                predicate = f"bucket IN ({', '.join(map(str, buckets))})"
+                write_deltalake(table, reader, mode="overwrite", predicate=predicate, commit_properties=properties)
+                return base.number + 1
+            except CommitFailedError as error:
+                raise StoreMovedError(f"{self.where}: another job published meanwhile ({_line(error)}).") from error
+            except DeltaError as error:
+                if base.table is None and "already exists" in str(error):
+                    raise StoreMovedError(f"{self.where}: another job published the first version.") from error
+                raise
+
+    def _version(self, table: DeltaTable) -> Version:
+        for limit in _LOOK_BACK:
+            found = table.history(limit)
+            ours = next((one[_KEY] for one in found if _KEY in one), None)
+            if ours is not None:
+                return Version(int(table.version()), table, json.loads(ours))
+            if limit is not None and len(found) < limit:
+                break
+        raise InputError(f"{self.where} is a Delta table, but not one of labels; give another store.")
+
+
+@contextmanager
+def _errors(where: str) -> Iterator[None]:
+    """A store that cannot be reached or written is told in a sentence."""
+    try:
+        if is_remote(where):
+            yield
+        else:
+            with storage_errors(Path(where)):
+                yield
+    except (DeltaError, OSError) as error:
+        raise StorageError(
+            f"The label store {where} cannot be used: {_line(error)}. "
+            "Nothing was published; give the same command again."
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")

@@ -1,0 +1,76 @@
+"""A version of the label store laid out as a finished run, so that whatever reads runs reads labels."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mining import __version__
+from mining.annotations.schema import ANNOTATION_SCHEMA
+from mining.cards import CARD_FILE
+from mining.cards import FORMAT as CARD_FORMAT
+from mining.corpus import CORPUS_SCHEMA, QUARANTINE_SCHEMA, QUARANTINED, CorpusSummary
+from mining.corpus.shards import corpus_writer, keep_summary, write_shard
+from mining.files import write_json
+from mining.parts import gathered
+from mining.runs import FORMAT as RUN_FORMAT
+from mining.runs import RunDirectory, now
+
+
+def write_view(out: Path, rows: Iterable[pa.RecordBatch], name: str, record: Mapping[str, Any]) -> RunDirectory:
+    """Write rows of one corpus, sorted by image, as the run directory `out`.
+
+    name: of the run. record: what the version's record says of the corpus. Of the model there is the card alone.
+    Raises StorageError.
+    """
+    run = RunDirectory(out)
+    labelled, images, boxes, states, classes = 0, 0, 0, Counter[str](), Counter[str]()
+    with (
+        corpus_writer(run.corpus) as corpus,
+        gathered(run.annotations, ANNOTATION_SCHEMA) as annotations,
+        gathered(run.quarantine, QUARANTINE_SCHEMA) as quarantine,
+    ):
+        last = -1
+        for batch in rows:
+            if not len(batch):
+                continue
+            table = pa.Table.from_batches([batch])
+            ids = table["image_id"].to_numpy()
+            first = table.take(pa.array(np.flatnonzero(np.diff(ids, prepend=last))))
+            last = int(ids[-1])
+            found = table.filter(table["annotation_id"].is_valid())
+            annotations(found.select(ANNOTATION_SCHEMA.names).cast(ANNOTATION_SCHEMA))
+            if len(first):
+                write_shard(corpus, _columns(first, CORPUS_SCHEMA))
+                quarantined = first.filter(pa.compute.equal(first["state"], QUARANTINED))
+                quarantine(_columns(quarantined, QUARANTINE_SCHEMA))
+            images, boxes = images + len(first), boxes + len(found)
+            states.update(first["state"].to_pylist())
+            for labels in first["labels"].to_pylist():
+                labelled += labels is not None
+                classes.update(labels or ())
+        card = record["model"]
+        ids_of = {one["name"]: one["id"] for one in card["classes"]}
+        summary = CorpusSummary(
+            "csv", images, labelled, 0, 0, dict(sorted(classes.items())), {c: ids_of.get(c, 0) for c in classes},
+            False, [],
+        )  # fmt: skip
+        keep_summary(corpus, summary)
+    write_json(run.model / CARD_FILE, {"format": CARD_FORMAT, **card})
+    config = {**record["settings_now"], "images": record["images"], "model": str(run.model), "out": str(out)}
+    run.update(
+        format=RUN_FORMAT, name=name, state="finished", config=config, inputs={}, versions={"boxmine": __version__},
+        started=now(), finished=now(), used={"localizer": card["localizer"]}, seconds={"mining": 0, "finishing": 0},
+        counts={"images": images, "boxes": boxes, "classes": len(card["classes"]), "states": dict(states)},
+        timing=None,
+    )  # fmt: skip
+    return run
+
+
+def _columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema`; those that the store does not have are null."""
+    columns = [table[one.name] if one.name in table.column_names else pa.nulls(len(table), one.type) for one in schema]
+    return pa.table(columns, names=schema.names).cast(schema)

@@ -1,0 +1,110 @@
+"""Label what is new: see what that is, and publish it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mining.config import MineSettings
+from mining.store.results import LabelPlan, LabelSummary, Verdict
+from mining.store.settings import LabelSettings
+from tasks.orchestration import orchestrated, step
+
+STAGED_EVENT = "boxmine.labels.staged"
+GATE_HEADINGS = ("gate", "value", "limit", "verdict", "meaning")
+PUBLISHED_EVENT = "boxmine.labels.published"
+
+
+@contextmanager
+def held(settings: LabelSettings) -> Iterator[None]:
+    """Keep other jobs off the same runs."""
+    from mining.store import job
+
+    with job.held(settings):
+        yield
+
+
+@step(name="carry on")
+def carry_on(settings: LabelSettings) -> MineSettings | None:
+    """The run that an earlier job did not finish."""
+    from mining.store import job
+
+    return job.left_over(settings)
+
+
+@step(name="plan labels")
+def plan_labels(settings: LabelSettings) -> LabelPlan:
+    """List the images and see which are new, changed, renamed or gone."""
+    from mining.store import job
+
+    return job.plan_labels(settings)
+
+
+@step(name="publish labels", retries=2, retry_delay_seconds=30)
+def publish_labels(settings: LabelSettings, accept: bool = False) -> LabelSummary:
+    """Hold the new labels against the gates, and publish them."""
+    from mining.store import publishing
+
+    return publishing.publish_labels(settings, accept=accept)
+
+
+def tell(summary: LabelSummary) -> None:
+    """Say on Prefect's page what came of it: an event, which an automation may wait for, and a table."""
+    if not orchestrated():
+        return
+    from prefect.artifacts import create_table_artifact
+    from prefect.events import emit_event
+
+    event = {"staged": STAGED_EVENT, "published": PUBLISHED_EVENT}.get(summary.state)
+    if event is not None:
+        failed = [verdict.gate for verdict in summary.gates if not verdict.passed]
+        emit_event(
+            event, resource={"prefect.resource.id": f"boxmine.labels.{summary.store}"},
+            payload={"version": summary.version, "images": summary.images, "boxes": summary.boxes, "failed": failed},
+        )  # fmt: skip
+    create_table_artifact(
+        [dict(zip(GATE_HEADINGS, row, strict=True)) for row in gate_rows(summary.gates)],
+        key="label-gates", description=" ".join(label_sentences(summary)),
+    )  # fmt: skip
+
+
+def gate_rows(gates: Sequence[Verdict]) -> list[tuple[str, str, str, str, str]]:
+    """Rows (gate, value, limit, verdict, meaning)."""
+    return [
+        (
+            gate.gate,
+            "-" if gate.value is None else f"{gate.value:.3f}",
+            f"{gate.limit:.3f}",
+            "passed" if gate.passed else "FAILED",
+            gate.meaning,
+        )
+        for gate in gates
+    ]
+
+
+def label_sentences(summary: LabelSummary) -> list[str]:
+    """What was done, in words."""
+    tally: dict[str, Any] = summary.tally
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally["reasons"].items()))
+    done = [f"{tally['kept']} images as they were"]
+    done += [f"labelled: {reasons}"] if reasons else []
+    done += [f"{tally[name]} {words}" for name, words in _MOVES.items() if tally[name]]
+    said = [f"{'; '.join(done)}."]
+    if summary.deferred:
+        said.append(f"{summary.deferred} images changed while they were mined; the next job takes them.")
+    if summary.state == "published":
+        said.append(
+            f"Version {summary.version} of {summary.store} is published: "
+            f"{summary.boxes} boxes on {summary.images} images."
+        )
+    elif summary.state == "unchanged":
+        said.append(f"Nothing changed: {summary.store} stays at version {summary.version}.")
+    else:
+        failed = ", ".join(verdict.gate for verdict in summary.gates if not verdict.passed)
+        said.append(
+            f"Staged, not published: {failed} did not pass. Look at the boxes in "
+            f"{', '.join(summary.runs) or 'the store'}; --accept publishes them."
+        )
+    return said
+
+
+_MOVES = {"moved": "renamed or in another split", "copied": "copies of labelled images", "retired": "gone"}
