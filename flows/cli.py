@@ -273,24 +273,28 @@ def compare(
 
 @app.command
 def export(
-    run_dir: Path,
+    source: str,
     /,
     *,
-    format: Literal["coco", "yolo", "voc"],
+    format: Literal["coco", "yolo", "voc", "run"],
     out: Path,
     min_score: float = 0.0,
     copy: bool = False,
     val_share: float = 0.1,
     include_empty: bool = False,
+    as_of: str | None = None,
+    corpus: str | None = None,
+    images: Path | None = None,
 ) -> int:
-    """Write a finished run as a detector's training set.
+    """Write a finished run, or a version of a label store, as a detector's training set.
 
     Parameters
     ----------
-    run_dir
-        Run directory.
+    source
+        Run directory, or label store: a folder or an address such as s3://bucket/labels.
     format
-        coco, yolo (Ultralytics layout) or voc.
+        coco, yolo (Ultralytics layout), voc; or run: a label store's version as a run directory, which score, report
+        and compare take.
     out
         New folder.
     min_score
@@ -301,35 +305,43 @@ def export(
         Share of images for validation where the corpus has no splits.
     include_empty
         Take images without a box as negatives too.
+    as_of
+        Of a label store: a version's number, or a time such as 2026-01-31T12:00.
+    corpus
+        Of a label store with several: its name.
+    images
+        Of a label store: where the images lie here, if not where they were labelled.
     """
-    from tasks.exporting import export_run
+    from tasks.exporting import VersionChoice, export_labels
 
-    summary = export_run(
-        run_dir, format, out, min_score=min_score, copy=copy, val_share=val_share, include_empty=include_empty
-    )
+    options = {"min_score": min_score, "copy": copy, "val_share": val_share, "include_empty": include_empty}
+    summary = export_labels(source, format, out, VersionChoice(as_of, corpus, images), **options)
+    if summary is None:
+        err.print(f"The version is in {out}.")
+        return 0
     dropped = f" ({summary.dropped_by_score} below {min_score} left out)" if summary.dropped_by_score else ""
     err.print(f"{summary.boxes} boxes on {summary.images} images{dropped} are in {summary.out}.")
     return 0
 
 
 @app.command
-def status(run_dir: Path, /, *, as_json: Json = False) -> int:
-    """Where a run stands, without any server.
+def status(source: str, /, *, as_json: Json = False) -> int:
+    """Where a run stands, or what a label store's last versions are; without any server.
 
     Parameters
     ----------
-    run_dir
-        Run directory.
+    source
+        Run directory, or label store: a folder or an address such as s3://bucket/labels.
     as_json
         Print it as JSON on stdout.
     """
-    from tasks.mining import run_status
+    from tasks.listing import status_of
 
-    found = run_status(run_dir)
+    found, rows, headings = status_of(source)
     if as_json:
         _print_json(found)
     else:
-        err.print(f"{run_dir}: {found['state']}, {found['done']} of {found['images']} images done.")
+        print_table(rows, headings)
     return 0
 
 
@@ -444,7 +456,8 @@ def _labelled(summary: Any, *, as_json: bool) -> int:
         _print_json(asdict(summary))
     else:
         _print_notes(summary.notes)
-        print_table(gate_rows(summary.gates), GATE_HEADINGS)
+        if summary.gates:
+            print_table(gate_rows(summary.gates), GATE_HEADINGS)
     for sentence in label_sentences(summary):
         err.print(sentence)
     if summary.state == "staged":

@@ -24,6 +24,7 @@ from mining.config import (
     NO_LABELS,
     CompareSettings,
     CorpusSettings,
+    MineOptions,
     MineSettings,
     ScoreSettings,
     TrainSettings,
@@ -158,7 +159,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
         try:
             put_model(settings.model, run.model)
             _refuse_unknown_thresholds(settings, card or read_card(run.model))
-            run.update(used=_used(settings, card or read_card(run.model)))
+            run.update(used=used_by(settings, card or read_card(run.model)))
             if corpus is None:
                 corpus = run.path / f"{TEMPORARY}scanned-{CORPUS_FILE}"  # one that is there is one to be mined
                 list_images(settings, settings.shard_size, card or read_card(run.model), settings.model, corpus)
@@ -178,7 +179,7 @@ def _refuse_unknown_thresholds(settings: MineSettings, card: ModelCard) -> None:
         )
 
 
-def _used(settings: MineSettings, card: ModelCard) -> dict[str, Any]:
+def used_by(settings: MineOptions, card: ModelCard) -> dict[str, Any]:
     """What the settings leave to the model, as it comes out."""
     from mining.models import card_to_mine_by, cut_of
 
@@ -284,10 +285,11 @@ def held(run_dir: Path) -> Iterator[None]:
     with run.lock():
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if run.has_started() and not run.is_finished():
+                failed = " ".join(str(error).split()) or type(error).__name__
                 with suppress(StorageError):  # a full disk takes no note either
-                    run.update(state="stopped", stopped=now())
+                    run.update(state="stopped", stopped=now(), failed=failed if isinstance(error, Exception) else None)
             raise
 
 
@@ -397,13 +399,3 @@ def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     comparison = compare_runs(settings.first, settings.second, truth)
     page = settings.out or runs[1].report.parent / f"against-{records[0]['name']}.html"
     return comparison.summary, write_comparison(settings.first, settings.second, comparison, truth, page)
-
-
-def status(run_dir: Path) -> dict[str, Any]:
-    """Where a run stands: state, images in all, images done. Raises RunError."""
-    run = RunDirectory(run_dir)
-    record = run.read()
-    if not run.corpus.exists():
-        return {"state": record["state"], "images": 0, "done": 0}
-    plan = _plan(run, finished=record["state"] == "finished")
-    return {"state": record["state"], "images": plan.images, "done": plan.done_images}

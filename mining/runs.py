@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ SCORES_FILE = "scores.json"
 REPORT_FILE = "report/index.html"
 NO_MATTER_IN_MINING = {"workers", "device", "retries", "out", "curves"}  # settings that do not change a box
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
+
+_LOCK_TRIES, _LOCK_PAUSE = 4, 0.1  # seconds: somebody may just be looking whether it is held
 
 State = Literal["running", "stopped", "finished"]
 
@@ -115,7 +118,7 @@ class RunDirectory:
         if record["state"] == "finished":
             return "finished"
         sweep_temporary(self.path)
-        self.update(state="running", resumed=[*record.get("resumed", []), now()])
+        self.update(state="running", failed=None, resumed=[*record.get("resumed", []), now()])
         return "resumed"
 
     def first_reasons(self, count: int = 3) -> list[str]:
@@ -142,17 +145,21 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDONLY)  # the folder itself, so that no file is added
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunError(
-                    f"Another process is working on {self.path}; wait for it, or give another --out."
-                ) from None
+            if not _locked(handle, _LOCK_TRIES):
+                raise RunError(f"Another process is working on {self.path}; wait for it, or give another --out.")
             yield
         finally:
             os.close(handle)
             with suppress(OSError):  # where nothing came of it, the folder goes too
                 self.path.rmdir()
+
+    def is_worked_on(self) -> bool:
+        """Whether a process holds it."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            return not _locked(handle, 1)
+        finally:
+            os.close(handle)
 
     def _refuse_foreign_folder(self) -> None:
         own = {"model", RUN_FILE}
@@ -179,6 +186,17 @@ class RunDirectory:
                 f"{self.path} belongs to another run: its {name} is {_in_words(its[name])}, "
                 f"this command's is {_in_words(asked[name])}. Give another --out."
             )
+
+
+def _locked(handle: int, tries: int) -> bool:
+    for left in reversed(range(tries)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(_LOCK_PAUSE if left else 0)
+        else:
+            return True
+    return False
 
 
 def _in_words(value: Any) -> str:

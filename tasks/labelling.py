@@ -68,27 +68,23 @@ def tell(summary: LabelSummary) -> None:
 
 
 def gate_rows(gates: Sequence[Verdict]) -> list[tuple[str, str, str, str, str]]:
-    """Rows (gate, value, limit, verdict, meaning)."""
+    """Rows (gate, value, limit, verdict, meaning) of the gates that had something to measure."""
     return [
         (
             gate.gate,
-            "-" if gate.value is None else f"{gate.value:.3f}",
+            f"{gate.value:.3f}",
             f"{gate.limit:.3f}",
             "passed" if gate.passed else "FAILED",
             gate.meaning,
         )
         for gate in gates
+        if gate.value is not None
     ]
 
 
 def label_sentences(summary: LabelSummary) -> list[str]:
     """What was done, in words."""
-    tally: dict[str, Any] = summary.tally
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally["reasons"].items()))
-    done = [f"{tally['kept']} images as they were"]
-    done += [f"labelled: {reasons}"] if reasons else []
-    done += [f"{tally[name]} {words}" for name, words in _MOVES.items() if tally[name]]
-    said = [f"{'; '.join(done)}."]
+    said = [f"{tally_in_words(summary.tally)}."]
     if summary.deferred:
         said.append(f"{summary.deferred} images changed while they were mined; the next job takes them.")
     if summary.state == "published":
@@ -105,6 +101,15 @@ def label_sentences(summary: LabelSummary) -> list[str]:
             f"{', '.join(summary.runs) or 'the store'}; --accept publishes them."
         )
     return said
+
+
+def tally_in_words(tally: dict[str, Any]) -> str:
+    """What became of the images."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally["reasons"].items()))
+    done = [f"{tally['kept']} images as they were"]
+    done += [f"labelled: {reasons}"] if reasons else []
+    done += [f"{tally[name]} {words}" for name, words in _MOVES.items() if tally[name]]
+    return "; ".join(done)
 
 
 _MOVES = {"moved": "renamed or in another split", "copied": "copies of labelled images", "retired": "gone"}

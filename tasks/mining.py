@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mining.config import MineSettings
 from mining.results import FLOOR, PLACES, MinePlan, MineSummary, Phase, Timing
@@ -52,13 +51,6 @@ def held(run: Path) -> Iterator[None]:
 
     with jobs.held(run):
         yield
-
-
-def run_status(run: Path) -> dict[str, Any]:
-    """State of a run and how many images are done."""
-    from mining import jobs
-
-    return jobs.status(run)
 
 
 def speed_rows(timing: Timing) -> list[tuple[str, str, str, str]]:

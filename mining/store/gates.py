@@ -64,17 +64,16 @@ class Survey:
 
 
 def judge(
-    gates: Gates, new: Survey, before: Survey, tally: Tally, corloc: float | None, corloc_before: float | None
+    gates: Gates, new: Survey, before: Survey, tally: Tally, corloc: float | None, drop: float | None
 ) -> list[Verdict]:
     """What each gate that is on says.
 
     new: of the images that are mined now. before: of the last version. corloc: of the new version, 0-1, where there
-    is truth; corloc_before: of the last one.
+    is truth; drop: how far it lies below the last one's on the pairs of both.
     """
     unusable = new.states.get(QUARANTINED, 0)
     readable = new.images - unusable
     without = readable - new.states.get(LABELLED, 0)
-    drop = None if corloc is None or corloc_before is None else corloc_before - corloc
     verdicts = [
         Verdict(name, _share(count, of), limit, _lowest(count, of) <= limit, f"new images {what}, {count} of {of}")
         for name, limit, count, of, what in (
@@ -87,7 +86,7 @@ def judge(
         Verdict(name, value, limit, value is None or value <= limit, meaning)
         for name, value, limit, meaning in (
             ("max_retired", _share(tally.retired, before.images), gates.max_retired, "the last version's images gone"),
-            ("max_corloc_drop", drop, gates.max_corloc_drop, "CorLoc below the last version's"),
+            ("max_corloc_drop", drop, gates.max_corloc_drop, "CorLoc below the last version's, on the pairs of both"),
         )
         if limit is not None
     ]

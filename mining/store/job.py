@@ -23,6 +23,7 @@ from mining.corpus.shards import corpus_writer, keep_summary, write_shard
 from mining.errors import RunError, RunStoppedError
 from mining.files import TEMPORARY, sweep_temporary
 from mining.runs import RunDirectory
+from mining.scoring import read_truth
 from mining.store.comparing import compared
 from mining.store.freshness import settings_that_matter
 from mining.store.ledger import Ledger
@@ -70,10 +71,12 @@ def _is_wanted(settings: LabelSettings, card: ModelCard, run: RunDirectory, its:
 def plan_labels(settings: LabelSettings) -> LabelPlan:
     """List the images, hold them against the last version, and open a run for what must be mined.
 
-    Raises CorpusError, ModelError, StorageError.
+    Raises CorpusError, ModelError, ScoringError, StorageError.
     """
     places = Places(settings)
     card = model_of(settings)
+    if settings.truth is not None:
+        read_truth(settings.truth)  # said before the images are mined, not after
     jobs.list_images(settings.corpus, settings.mine.shard_size, card, settings.model, places.listed, places.hashes)
     version = LabelStore(settings.store).latest()
     with compared(settings, version, card) as (book, _):

@@ -22,7 +22,7 @@ class Places:
         self.ledger = self.work / f"{TEMPORARY}ledger.sqlite"
         self.changes = self.work / f"{TEMPORARY}changes"
         self.view = self.work / f"{TEMPORARY}view"
-        self.record = settings.runs / f"{settings.name}.json"
+        self.record = self.work / "last.json"
 
     def run_directories(self) -> list[RunDirectory]:
         """The job's runs, first one first."""

@@ -12,6 +12,7 @@ from mining.cards import ModelCard
 from mining.corpus import read_summary
 from mining.errors import RunStoppedError
 from mining.files import write_json
+from mining.jobs import used_by
 from mining.runs import RunDirectory, now
 from mining.store.comparing import compared
 from mining.store.freshness import digest_of, settings_that_matter
@@ -23,7 +24,7 @@ from mining.store.rows import Changes, new_rows, rows_of_run, rows_of_version
 from mining.store.schema import IMAGES_OF_A_BUCKET
 from mining.store.settings import LabelSettings
 from mining.store.table import LabelStore, StoreMovedError, Version
-from mining.store.view import write_view
+from mining.store.trust import corloc_and_drop
 
 _TRIES = 20  # to publish, while others do
 
@@ -71,8 +72,8 @@ def _published(
         def rows(only: list[int]) -> Iterator[pa.RecordBatch]:
             return new_rows(version, book, changes, settings.name, only, next_annotation_id)
 
-        corloc = _corloc(settings, card, version, buckets, rows) if buckets else before.get("corloc")
-        verdicts = judge(settings.gates, survey, old, tally, corloc, before.get("corloc"))
+        corloc, drop = _corloc_and_drop(settings, card, version, buckets, rows) if buckets else (None, None)
+        verdicts = judge(settings.gates, survey, old, tally, corloc, drop) if buckets else []
         is_good = accept or all(verdict.passed for verdict in verdicts)
         state = "unchanged" if not buckets else "published" if is_good else "staged"
         if state == "published":
@@ -83,11 +84,9 @@ def _published(
                 "corpora": {
                     **record["corpora"],
                     settings.name: {
-                        "images": str(settings.corpus.images),
+                        **_record_of(settings, card),
                         "published": [*before.get("published", []), *(run.path.name for run in used)],
                         "settings": {**before.get("settings", {}), **_settings_of(settings, used)},
-                        "settings_now": settings_that_matter(settings.mine),
-                        "model": asdict(card),
                         "counts": counts,
                         "tally": asdict(tally),
                         "corloc": corloc,
@@ -132,27 +131,31 @@ def _boxes_dropped(version: Version, book: Ledger, corpus: str, bucket: int) -> 
     return count
 
 
-def _corloc(settings: LabelSettings, card: ModelCard, version: Version, buckets: list[int], rows: Any) -> float | None:
-    """Of the version to come, 0-1, where there is truth."""
+def _corloc_and_drop(
+    settings: LabelSettings, card: ModelCard, version: Version, buckets: list[int], rows: Any
+) -> tuple[float | None, float | None]:
+    """Of the version to come, and below the last one's; both None where there is no truth."""
     if settings.truth is None:
-        return None
-    from mining.scoring import score_run
+        return None, None
 
-    places = Places(settings)
+    def of_the_corpus(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return (batch.filter(pc.equal(batch["corpus"], settings.name)) for batch in batches)
 
-    def candidate() -> Iterator[pa.RecordBatch]:
-        for bucket in sorted({*version.buckets(), *buckets}):
-            for batch in rows([bucket]) if bucket in buckets else version.all_rows(bucket):
-                yield batch.filter(pc.equal(batch["corpus"], settings.name))
+    every = sorted({*version.buckets(), *buckets})
+    after = (batch for one in every for batch in (rows([one]) if one in buckets else version.sorted_rows(one)))
+    before = (batch for one in version.buckets() for batch in version.sorted_rows(one))
+    record = _record_of(settings, card)
+    return corloc_and_drop(of_the_corpus(before), of_the_corpus(after), record, settings.truth, Places(settings).view)
 
-    record = {"images": str(settings.corpus.images), "settings_now": settings_that_matter(settings.mine)}
-    try:
-        write_view(places.view, candidate(), settings.name, {**record, "model": asdict(card)})
-        scores = score_run(places.view, settings.truth)
-    finally:
-        shutil.rmtree(places.view, ignore_errors=True)
-    value = scores["corloc"]["value"]
-    return None if value is None else float(value)
+
+def _record_of(settings: LabelSettings, card: ModelCard) -> dict[str, Any]:
+    """What a version says of how its images are labelled now."""
+    return {
+        "images": str(settings.corpus.images),
+        "settings_now": settings_that_matter(settings.mine),
+        "used": used_by(settings.mine, card),
+        "model": asdict(card),
+    }
 
 
 def _reasons(runs: list[RunDirectory]) -> list[str]:

@@ -31,7 +31,8 @@ class Gates(Settings):
     max_size_drift: Share | None = Field(default=0.2, description="The same of the boxes' sizes.")
     min_corloc: Share | None = Field(default=None, description="Least CorLoc of the new version, where there is truth.")
     max_corloc_drop: Share | None = Field(
-        default=0.05, description="How far CorLoc may fall below the last version's, where there is truth."
+        default=0.05,
+        description="How far CorLoc may fall below the last version's on the images of both, where there is truth.",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from mining.errors import BoxmineError, InputError, StorageError
@@ -26,6 +26,7 @@ from mining.store.settings import is_remote
 FORMAT = "boxmine-labels/1"
 _KEY = "boxmine"
 _FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days"}  # the log says where each box is from
+_WRITTEN = WriterProperties(compression="ZSTD")
 _LOOK_BACK = (1, 16, 256, None)
 
 
@@ -58,6 +59,11 @@ class Version:
     def all_rows(self, bucket: int) -> Iterator[pa.RecordBatch]:
         """The rows of a bucket, of all corpora."""
         yield from self._of(bucket, None, None)
+
+    def sorted_rows(self, bucket: int) -> Iterator[pa.RecordBatch]:
+        """The same by image and box, whatever others made of the table's order."""
+        rows = pa.Table.from_batches(self.all_rows(bucket), STORE_SCHEMA)
+        yield from rows.sort_by([("image_id", "ascending"), ("annotation_id", "ascending")]).to_batches()
 
     def _of(self, bucket: int, columns: list[str] | None, corpus: str | None) -> Iterator[pa.RecordBatch]:
         if self._data is None:
@@ -142,13 +148,16 @@ class LabelStore:
                 if base.table is None:
                     write_deltalake(
                         self.where, reader, mode="error", partition_by=["bucket"], configuration=_FOR_EVER,
-                        name="labels", commit_properties=properties,
+                        name="labels", commit_properties=properties, writer_properties=_WRITTEN,
                     )  # fmt: skip
                     return 0
                 # opened once more: `rows` may read from the base while this one writes
                 table = DeltaTable(self.where, version=base.number)
                 predicate = f"bucket IN ({', '.join(map(str, buckets))})"
-                write_deltalake(table, reader, mode="overwrite", predicate=predicate, commit_properties=properties)
+                write_deltalake(
+                    table, reader, mode="overwrite", predicate=predicate, commit_properties=properties,
+                    writer_properties=_WRITTEN,
+                )  # fmt: skip
                 return base.number + 1
             except CommitFailedError as error:
                 raise StoreMovedError(f"{self.where}: another job published meanwhile ({_line(error)}).") from error

@@ -63,7 +63,7 @@ def write_view(out: Path, rows: Iterable[pa.RecordBatch], name: str, record: Map
     config = {**record["settings_now"], "images": record["images"], "model": str(run.model), "out": str(out)}
     run.update(
         format=RUN_FORMAT, name=name, state="finished", config=config, inputs={}, versions={"boxmine": __version__},
-        started=now(), finished=now(), used={"localizer": card["localizer"]}, seconds={"mining": 0, "finishing": 0},
+        started=now(), finished=now(), used=record["used"], seconds={"mining": 0, "finishing": 0},
         counts={"images": images, "boxes": boxes, "classes": len(card["classes"]), "states": dict(states)},
         timing=None,
     )  # fmt: skip

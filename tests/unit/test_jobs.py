@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from mining.cards import read_card
 from mining.config import MineSettings, ScoreSettings
 from mining.engine import mine_shard
 from mining.errors import CorpusError, ModelError, RunError
-from mining.jobs import finish_mining, held, plan_mining, score, status
+from mining.jobs import finish_mining, held, plan_mining, score
 from mining.results import MinePlan, MineSummary
 from mining.runs import RunDirectory
+from mining.standing import standing
 from tests.making import list_tiny_backbone, write_model, write_photos
 
 NAMES = ("a.jpg", "b.jpg", "broken.jpg", "c/d.jpg", "e.jpg")
@@ -383,36 +385,64 @@ def test_a_run_with_a_missing_part_cannot_be_finished(settings: MineSettings) ->
 # --- where a run stands ----------------------------------------------------------------------------------------------
 
 
+def told(run: Path) -> tuple[str, int, int, int]:
+    """State, images, images done, shards done."""
+    found = standing(run)
+    return found.state, found.images, found.done, found.shards_done
+
+
 def test_the_status_follows_the_run(settings: MineSettings) -> None:
+    with held(settings.out):
+        plan_mining(settings)
+        assert told(settings.out) == ("running", 5, 0, 0)
+        mine_shard(settings.out, 0)
+        assert told(settings.out) == ("running", 5, 2, 1)
+        mine_shard(settings.out, 2)
+        assert told(settings.out) == ("running", 5, 3, 2)
+        mine_shard(settings.out, 1)
+        assert told(settings.out) == ("running", 5, 5, 3)
+        finish_mining(settings.out)
+        assert told(settings.out) == ("finished", 5, 5, 3)
+
+
+def test_a_run_that_nobody_works_on_is_not_running(settings: MineSettings) -> None:
     plan_mining(settings)
-    assert status(settings.out) == {"state": "running", "images": 5, "done": 0}
-    mine_shard(settings.out, 0)
-    assert status(settings.out) == {"state": "running", "images": 5, "done": 2}
-    mine_shard(settings.out, 2)
-    assert status(settings.out) == {"state": "running", "images": 5, "done": 3}
-    mine_shard(settings.out, 1)
-    assert status(settings.out) == {"state": "running", "images": 5, "done": 5}
-    finish_mining(settings.out)
-    assert status(settings.out) == {"state": "finished", "images": 5, "done": 5}
+    assert told(settings.out) == ("killed", 5, 0, 0)
+
+
+def test_the_rate_is_that_of_the_last_parts(settings: MineSettings) -> None:
+    with held(settings.out):
+        run = RunDirectory(settings.out)
+        for shard in plan_mining(settings).shards:
+            mine_shard(settings.out, shard)
+            os.utime(run.part(shard), (1000 + 10 * shard, 1000 + 10 * shard))
+        assert standing(settings.out).rate == pytest.approx(3 / 20), "3 images after the first part, in 20 s"
+        run.part(2).unlink()
+        found = standing(settings.out)
+        assert (found.rate, found.seconds_left) == (pytest.approx(2 / 10), pytest.approx(5))
+        os.utime(run.part(1), (900, 900))  # the clock was set back, before the first part was written
+        os.utime(run.part(0), (900, 900))
+        assert standing(settings.out).rate is None
+    assert standing(settings.out).rate is None, "nobody works on it"
 
 
 def test_asking_for_the_status_changes_nothing(settings: MineSettings) -> None:
     plan_mining(settings)
     mine_shard(settings.out, 0)
     before = contents(settings.out)
-    status(settings.out)
+    standing(settings.out)
     assert contents(settings.out) == before
 
 
 def test_a_run_that_is_being_scanned_has_a_status(settings: MineSettings) -> None:
     plan_mining(settings)
     (settings.out / "corpus.parquet").unlink()
-    assert status(settings.out) == {"state": "running", "images": 0, "done": 0}
+    assert told(settings.out) == ("killed", 0, 0, 0)
 
 
 def test_a_folder_that_is_no_run_has_no_status(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run directory: it has no run\.json"):
-        status(tmp_path)
+        standing(tmp_path)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
@@ -423,17 +453,18 @@ def test_an_interruption_is_noted_and_the_same_command_carries_on(
         plan_mining(settings)
         mine_shard(settings.out, 0)
         raise stop
-    assert status(settings.out) == {"state": "stopped", "images": 5, "done": 2}
+    assert told(settings.out) == ("stopped", 5, 2, 1)
+    assert standing(settings.out).failed == ("RuntimeError" if stop is RuntimeError else None)
     with held(settings.out):
         finished(settings, plan_mining(settings).shards)
-    assert status(settings.out)["state"] == "finished"
+    assert standing(settings.out).state == "finished"
 
 
 def test_what_goes_wrong_with_a_finished_run_does_not_unfinish_it(settings: MineSettings) -> None:
     finished(settings)
     with pytest.raises(RuntimeError), held(settings.out):
         raise RuntimeError
-    assert status(settings.out)["state"] == "finished"
+    assert standing(settings.out).state == "finished"
 
 
 def test_two_cannot_work_on_one_run(settings: MineSettings) -> None:
@@ -442,7 +473,7 @@ def test_two_cannot_work_on_one_run(settings: MineSettings) -> None:
         with pytest.raises(RunError, match="Another process is working on"), held(settings.out):
             raise AssertionError("let in")
     with held(settings.out):
-        assert status(settings.out)["state"] == "running", "the one that was turned away stopped nothing"
+        assert standing(settings.out).state == "running", "the one that was turned away stopped nothing"
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------

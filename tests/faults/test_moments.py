@@ -1,0 +1,69 @@
+"""Mining, merging and training that are killed at any moment end with what an undisturbed process gives."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+from mining.cards import CARD_FILE, WEIGHTS_FILE
+from mining.config import MineSettings, TrainSettings
+from mining.runs import RunDirectory
+from tests.faults.crashing import at_random, mine_once, moments, train_once, work
+from tests.making import write_photos
+from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
+
+TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.parquet", "quarantine.parquet")
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(36, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
+    list_painted(monkeypatch)
+    pictures = {**crowd(), "broken.png": b"no image"}
+    corpus = write_corpus(tmp_path, pictures, None)
+    model = painted_model(tmp_path / "model")
+    asked = {**corpus, "model": str(model), "scales": (1.0, 1.5), "shard_size": 3, "device": "cpu", "workers": 2}
+    settings = {name: MineSettings(**asked, out=tmp_path / name).model_dump_json() for name in ("whole", "killed")}
+    upto = moments(mine_once, settings["whole"], told=tmp_path / "moments.json")
+    run = RunDirectory(tmp_path / "killed")
+    killed = 0
+    for death in [*at_random(kills, kills, upto, seconds=1.0), {}]:
+        code = work(mine_once, settings["killed"], **death)
+        if code == 0:  # it ends before that moment, or nobody disturbs it: look at it, and begin another one
+            for name in TABLES:
+                assert pq.read_table(tmp_path / "whole" / name).equals(pq.read_table(run.path / name)), name
+            for name in ("whole", "killed"):
+                assert json.loads((tmp_path / name / "annotations.json").read_text())["annotations"]
+            assert not list(run.path.rglob(".tmp-*"))
+            shutil.rmtree(run.path)
+        else:
+            killed += code == -9
+            assert not run.has_started() or run.read()["state"] in ("running", "stopped", "finished")
+    assert killed >= kills // 2
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path, kills: int) -> None:
+    for name in ("cat", "dog"):
+        write_photos(tmp_path / "photos" / name, [f"{name}-{number}.jpg" for number in range(8)])
+    asked = {
+        "images": tmp_path / "photos", "backbone": "tiny", "weights": "none", "freeze": False, "epochs": 5,
+        "batch_size": 4, "workers": 0, "accelerator": "cpu",
+    }  # fmt: skip
+    settings = {name: TrainSettings(**asked, out=tmp_path / name).model_dump_json() for name in ("whole", "killed")}
+    upto = moments(train_once, settings["whole"], told=tmp_path / "moments.json")
+    killed, out = 0, tmp_path / "killed"
+    whole = {name: value.tolist() for name, value in load_file(tmp_path / "whole" / WEIGHTS_FILE).items()}
+    for death in [*at_random(kills, kills, upto, seconds=6.0), {}]:
+        code = work(train_once, settings["killed"], **death)
+        killed += code == -9
+        if (out / CARD_FILE).exists():  # a folder with a card is complete
+            assert {name: value.tolist() for name, value in load_file(out / WEIGHTS_FILE).items()} == whole
+        if code == 0:
+            assert not list(out.rglob(".tmp-*"))
+            shutil.rmtree(out)
+    assert killed >= kills // 2
