@@ -8,12 +8,14 @@ from tasks.labelling import LabelSummary, carry_on, held, plan_labels, publish_l
 def label(settings: LabelSettings, accept: bool = False) -> LabelSummary:
     """Finish what an earlier job left, mine what is new or changed, and publish it if the gates let it through."""
     with held(settings):
-        left = carry_on(settings)
-        if left is not None:
-            mine(left)
-        plan = plan_labels(settings)
-        if plan.run is not None:
-            mine(plan.run)
-        summary = publish_labels(settings, accept)
+        summary = None
+        while summary is None:
+            left = carry_on(settings)
+            if left is not None:
+                mine(left)
+            plan = plan_labels(settings)
+            if plan.run is not None:
+                mine(plan.run)
+            summary = publish_labels(settings, accept)
         tell(summary)
     return summary

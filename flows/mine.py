@@ -12,8 +12,11 @@ def mine(settings: MineSettings) -> MineSummary:
     """Open the run, mine every shard that is left, close the run."""
     started = time.monotonic()
     with held(settings.out):
-        plan = open_run(settings)
-        stage = Stage("mine", plan.images, plan.done_images)
-        for _ in mine_shard.each(plan.shards, plan.run, stage, retries=settings.retries):
-            pass
-        return close_run(plan.run, time.monotonic() - started)
+        summary = None
+        while summary is None:
+            plan = open_run(settings)
+            stage = Stage("mine", plan.images, plan.done_images)
+            for _ in mine_shard.each(plan.shards, plan.run, stage, retries=settings.retries):
+                pass
+            summary = close_run(plan.run, time.monotonic() - started)
+    return summary

@@ -5,6 +5,7 @@
     |   +-- CorpusError     2   the images or the labels as a whole
     |   +-- ModelError      2   a model, a checkpoint or its classes
     |   +-- RunError        2   a run directory that cannot be used so
+    |   |   +-- DamagedPartError  2  a part whose checksums do not fit
     |   +-- ScoringError    2   a truth that cannot be used
     +-- ImageError          -   one image; caught by whoever reads many, and quarantined
     |   +-- ImageReplacedError  -   its file is not the one that was listed
@@ -41,6 +42,13 @@ class ModelError(InputError):
 
 class RunError(InputError):
     """A run directory is not what the command needs."""
+
+
+class DamagedPartError(RunError):
+    """A part was damaged after it was written; mining its shard again makes it whole."""
+
+    def __init__(self, part: object) -> None:
+        super().__init__(f"{part} is damaged; give the same command again, which makes it anew.")
 
 
 class ScoringError(InputError):

@@ -41,9 +41,18 @@ from mining.corpus import (
     shard_count,
     update,
 )
-from mining.errors import InputError, ModelError, RunError, StorageError, did_you_mean
+from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, write_json
-from mining.parts import ImageOutcome, gathered, is_done, merge_curves, merge_parts, part_outcomes, part_timing
+from mining.parts import (
+    ImageOutcome,
+    gathered,
+    is_done,
+    is_sound,
+    merge_curves,
+    merge_parts,
+    part_outcomes,
+    part_timing,
+)
 from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
 from mining.runs import CORPUS_FILE, RunDirectory, now
 
@@ -275,6 +284,24 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     return summary_of(run)
 
 
+def discard_damaged_parts(run_dir: Path) -> int:
+    """Delete the parts whose checksums do not fit, so that their shards are mined again; gives how many.
+
+    A run that is finished is not any more.
+    """
+    run = RunDirectory(run_dir)
+    settings, damaged = run.settings(), 0
+    for shard in range(shard_count(run.corpus)):
+        files = run.files_of(shard, curves=settings.curves)
+        if files[0].exists() and not is_sound(*files):
+            damaged += 1
+            for file in filter(None, files):
+                file.unlink(missing_ok=True)
+    if damaged:
+        run.update(state="stopped", failed=f"{damaged} damaged parts were thrown away")
+    return damaged
+
+
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
     """Keep other processes off the run directory while it is worked on.
@@ -323,7 +350,7 @@ def _write_what_became_of_images(run: RunDirectory, parts: list[Path]) -> Counte
 def _outcomes(part: Path) -> list[ImageOutcome]:
     outcomes = part_outcomes(part)
     if outcomes is None:
-        raise RunError(f"{part} is damaged; delete it and give the `boxmine mine` command again.")
+        raise DamagedPartError(part)
     return outcomes
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mining.annotations.schema import ANNOTATION_SCHEMA, CURVE_SCHEMA
-from mining.errors import RunError
+from mining.errors import DamagedPartError
 from mining.files import whole_file
 from mining.results import Timing
 
@@ -103,6 +103,17 @@ def is_done(path: Path, curves: Path | None = None) -> bool:
     return has_curves and part_outcomes(path) is not None
 
 
+def is_sound(path: Path, curves: Path | None = None) -> bool:
+    """Whether every byte of the part, and of its curves where they are wanted, is as it was written."""
+    try:
+        files = [(path, PART_SCHEMA)] + ([] if curves is None else [(curves, CURVE_SCHEMA)])
+        for file, schema in files:
+            next(tables_of([file], schema))
+    except DamagedPartError:
+        return False
+    return is_done(path, curves)
+
+
 @contextmanager
 def gathered(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     """Give a function that adds a piece to the table `out`, which appears when the block ends well, or not at all.
@@ -136,7 +147,7 @@ def gathered(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None
 def merge_parts(parts: Sequence[Path], out: Path) -> int:
     """Write all parts as one table with running annotation ids; gives the number of boxes.
 
-    Raises RunError that names a damaged part, and StorageError.
+    Raises DamagedPartError, and StorageError.
     """
     written = 0
     with gathered(out, ANNOTATION_SCHEMA) as add:
@@ -155,10 +166,10 @@ def merge_curves(parts: Sequence[Path], out: Path) -> None:
 
 
 def tables_of(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of each part; raises RunError that names a damaged one."""
+    """The rows of each part; raises DamagedPartError."""
     for part in parts:
         try:
             with pq.ParquetFile(part, page_checksum_verification=True) as file:
                 yield file.read().cast(schema)
         except (OSError, ValueError, pa.ArrowException):
-            raise RunError(f"{part} is damaged; delete it and give the `boxmine mine` command again.") from None
+            raise DamagedPartError(part) from None

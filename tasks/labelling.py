@@ -40,8 +40,8 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
 
 
 @step(name="publish labels", retries=2, retry_delay_seconds=30)
-def publish_labels(settings: LabelSettings, accept: bool = False) -> LabelSummary:
-    """Hold the new labels against the gates, and publish them."""
+def publish_labels(settings: LabelSettings, accept: bool = False) -> LabelSummary | None:
+    """Hold the new labels against the gates, and publish them; None where a part was damaged and is to be made anew."""
     from mining.store import publishing
 
     return publishing.publish_labels(settings, accept=accept)

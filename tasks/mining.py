@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mining.config import MineSettings
+from mining.errors import DamagedPartError
 from mining.results import FLOOR, PLACES, MinePlan, MineSummary, Phase, Timing
 from tasks.orchestration import step
 from tasks.progress import Stage
@@ -37,11 +38,16 @@ def mine_shard(shard: int, run: Path, stage: Stage | None = None) -> int:
 
 
 @step(name="close run")
-def close_run(run: Path, seconds: float) -> MineSummary:
-    """Merge the parts into the annotations and finish the record."""
+def close_run(run: Path, seconds: float) -> MineSummary | None:
+    """Merge the parts into the annotations and finish the record; None where parts were damaged and thrown away."""
     from mining import jobs
 
-    return jobs.finish_mining(run, seconds)
+    try:
+        return jobs.finish_mining(run, seconds)
+    except DamagedPartError:
+        if not jobs.discard_damaged_parts(run):
+            raise
+        return None
 
 
 @contextmanager

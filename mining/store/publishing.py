@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from mining.cards import ModelCard
 from mining.corpus import read_summary
-from mining.errors import RunStoppedError
+from mining.errors import DamagedPartError, RunStoppedError
 from mining.files import write_json
-from mining.jobs import used_by
+from mining.jobs import discard_damaged_parts, used_by
 from mining.runs import RunDirectory, now
 from mining.store.comparing import compared
 from mining.store.freshness import digest_of, settings_that_matter
@@ -29,10 +29,11 @@ from mining.store.trust import corloc_and_drop
 _TRIES = 20  # to publish, while others do
 
 
-def publish_labels(settings: LabelSettings, *, accept: bool = False) -> LabelSummary:
+def publish_labels(settings: LabelSettings, *, accept: bool = False) -> LabelSummary | None:
     """Put what was mined and what changed into the store as a new version, if the gates let it through.
 
-    accept: publish in any case. Raises StorageError; and RunStoppedError where other jobs publish all the time.
+    accept: publish in any case. None: a run's part was damaged and thrown away, and is to be mined again.
+    Raises StorageError; and RunStoppedError where other jobs publish all the time.
     """
     card = model_of(settings)
     store = LabelStore(settings.store)
@@ -41,6 +42,11 @@ def publish_labels(settings: LabelSettings, *, accept: bool = False) -> LabelSum
             return _published(settings, store, store.latest(), card, accept=accept)
         except StoreMovedError:
             continue
+        except DamagedPartError:
+            finished = [run.path for run in Places(settings).run_directories() if run.is_finished()]
+            if not sum(map(discard_damaged_parts, finished)):
+                raise
+            return None
     raise RunStoppedError(f"{settings.store} changes all the time; give the command again later.")
 
 

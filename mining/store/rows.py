@@ -10,7 +10,8 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from mining.corpus import read_shard, shard_count
-from mining.errors import RunError
+from mining.errors import DamagedPartError
+from mining.files import storage_errors
 from mining.parts import PART_SCHEMA, part_outcomes, tables_of
 from mining.runs import RunDirectory
 from mining.store.ledger import Entry, Ledger
@@ -27,7 +28,7 @@ def rows_of_run(
 ) -> Iterator[pa.Table]:
     """The rows that the ledger takes from a finished run, shard by shard, in STORE_SCHEMA.
 
-    number: of the run in the ledger. Boxes have no annotation ids yet. Raises RunError for a damaged part.
+    number: of the run in the ledger. Boxes have no annotation ids yet. Raises DamagedPartError.
     """
     from mining.cards import read_card
 
@@ -40,7 +41,7 @@ def rows_of_run(
             continue
         outcomes = part_outcomes(run.part(shard))
         if outcomes is None:
-            raise RunError(f"{run.part(shard)} is damaged; delete {run.path} and give the command again.")
+            raise DamagedPartError(run.part(shard))
         (boxes,) = tables_of([run.part(shard)], PART_SCHEMA)
         position = np.searchsorted(ids, [entry.source for entry in entries])
         image, box, entry = _expanded(position, np.searchsorted(ids, boxes["image_id"].to_numpy()), len(ids))
@@ -136,11 +137,12 @@ class Changes:
 
         name = f"{self._written}-{{i}}.parquet"
         self._written += 1
-        ds.write_dataset(
-            batches(), self.folder, schema=STORE_SCHEMA, format="parquet", partitioning=["bucket"],
-            partitioning_flavor="hive", existing_data_behavior="overwrite_or_ignore", basename_template=name,
-            max_rows_per_group=ROWS_OF_A_GROUP, use_threads=False,  # which would mix up the boxes of an image
-        )  # fmt: skip
+        with storage_errors(self.folder):
+            ds.write_dataset(
+                batches(), self.folder, schema=STORE_SCHEMA, format="parquet", partitioning=["bucket"],
+                partitioning_flavor="hive", existing_data_behavior="overwrite_or_ignore", basename_template=name,
+                max_rows_per_group=ROWS_OF_A_GROUP, use_threads=False,  # which would mix up the boxes of an image
+            )  # fmt: skip
 
     def of(self, bucket: int) -> pa.Table:
         """The rows of a bucket, sorted by image, boxes of an image as they were mined."""

@@ -5,6 +5,7 @@ whoever planned it plans again. So two writers never publish the same image twic
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -194,4 +195,5 @@ def _errors(where: str) -> Iterator[None]:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".")
+    text = re.sub(r"\x1b\[\d+m", "", str(error))  # it comes with colours
+    return " ".join(text.split())[:300].rstrip(".")

@@ -168,7 +168,7 @@ def test_a_damaged_part_is_planned_again(settings: MineSettings) -> None:
         mine_shard(settings.out, shard)
     part = RunDirectory(settings.out).part(1)
     part.write_bytes(part.read_bytes()[:200])
-    with pytest.raises(RunError, match=r"part-00001\.parquet is damaged; delete it and give the `boxmine mine`"):
+    with pytest.raises(RunError, match=r"part-00001\.parquet is damaged; give the same command again"):
         finish_mining(settings.out)
     plan = plan_mining(settings)
     assert (plan.shards, plan.done_images) == ([1], 3)

@@ -1,0 +1,220 @@
+"""What the disk, the clock or a colleague spoils while nobody looks."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from flows.label import label
+from flows.mine import mine
+from mining import jobs
+from mining.config import MineSettings
+from mining.engine import mine_shard
+from mining.errors import StorageError
+from mining.files import sha256_of
+from mining.runs import RunDirectory
+from mining.store import publishing
+from mining.store.table import LabelStore
+from tests.faults.crashing import label_once
+from tests.unit.engine.painting import BOX, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
+from tests.unit.store.desk import Desk, told
+from tests.unit.store.test_nights import GATES_OFF, Nights
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    list_painted(monkeypatch)
+    return Desk(tmp_path)
+
+
+def flip_a_byte(path: Path) -> None:
+    """In the first column's values, which the footer says nothing of."""
+    data = bytearray(path.read_bytes())
+    place = pq.read_metadata(path).row_group(0).column(3).data_page_offset + 40
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_a_part_that_was_damaged_is_found_by_its_checksum_and_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_painted(monkeypatch)
+    corpus = write_corpus(tmp_path, crowd(), None)
+    asked = {**corpus, "model": str(painted_model(tmp_path / "model")), "scales": (1.0,), "shard_size": 4}
+    whole, spoilt = (MineSettings(**asked, out=tmp_path / name) for name in ("whole", "spoilt"))
+    mine(whole)
+    for shard in jobs.plan_mining(spoilt).shards:
+        mine_shard(spoilt.out, shard)
+    run = RunDirectory(spoilt.out)
+    flip_a_byte(run.part(1))
+    flip_a_byte(run.curve_part(2))
+    summary = mine(spoilt)
+    assert summary.images == 14
+    for name in ("annotations.parquet", "curves.parquet", "corpus.parquet"):
+        assert pq.read_table(whole.out / name).equals(pq.read_table(spoilt.out / name))
+
+
+def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights = Nights(desk, seed=3)
+    for _ in range(9):
+        nights.add()
+    publish = publishing.publish_labels
+    spoilt: list[Path] = []
+
+    def after_the_disk_spoilt_a_part(settings: Any, **options: Any) -> Any:
+        if not spoilt:
+            (run,) = desk.runs.glob("images-*")
+            spoilt.append(RunDirectory(run).part(1))
+            flip_a_byte(spoilt[0])
+        return publish(settings, **options)
+
+    monkeypatch.setattr(publishing, "publish_labels", after_the_disk_spoilt_a_part)
+    job = desk.job(gates=GATES_OFF)
+    assert (job.state, len(spoilt)) == ("published", 1)
+    monkeypatch.undo()
+    list_painted(monkeypatch)
+    assert {name: [told(row) for row in own] for name, own in desk.by_name().items()} == desk.from_scratch(
+        desk.folder / "afresh"
+    )
+
+
+def test_jobs_that_start_at_the_same_moment_publish_every_image_once(desk: Desk) -> None:
+    nights = Nights(desk, seed=8)
+    for _ in range(12):
+        nights.add()
+    processes = multiprocessing.get_context("forkserver")
+    given = [desk.settings(gates=GATES_OFF, runs=desk.folder / f"runs-{n}").model_dump_json() for n in range(3)]
+    started = [processes.Process(target=label_once, args=(one,)) for one in given]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(300)
+    assert [process.exitcode for process in started] == [0, 0, 0]
+    rows = desk.rows()
+    assert {name: [told(row) for row in own] for name, own in desk.by_name().items()} == desk.from_scratch(
+        desk.folder / "afresh"
+    )
+    assert len({row["image_id"] for row in rows}) == len(desk.labels or {})
+    assert desk.version() == 0, "who came later found nothing left to publish"
+
+
+def test_a_job_fired_twice_on_the_same_runs_is_turned_away_once(desk: Desk) -> None:
+    nights = Nights(desk, seed=8)
+    for _ in range(12):
+        nights.add()
+    processes = multiprocessing.get_context("forkserver")
+    given = desk.settings(gates=GATES_OFF).model_dump_json()
+    started = [processes.Process(target=label_once, args=(given,)) for _ in range(2)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(300)
+    assert 0 in [process.exitcode for process in started]
+    assert len(desk.by_name()) == len(desk.labels or {})
+    assert desk.version() == 0
+
+
+def test_an_edit_that_keeps_size_and_time_is_noticed(desk: Desk) -> None:
+    first, second = scene((BOX, RED)), scene((BOX, GREEN))
+    desk.put("a.png", first)
+    long_ago = time.time() - 1000
+    os.utime(desk.photos / "a.png", (long_ago, long_ago))
+    desk.job(gates=GATES_OFF)
+    size = (desk.photos / "a.png").stat().st_size
+    desk.put("a.png", second)
+    data = (desk.photos / "a.png").read_bytes()
+    (desk.photos / "a.png").write_bytes(data + b"\0" * (size - len(data)))
+    os.utime(desk.photos / "a.png", (long_ago, long_ago))
+    assert (desk.photos / "a.png").stat().st_size == size
+    assert desk.job(gates=GATES_OFF).tally["reasons"] == {"another content": 1}
+    assert desk.by_name()["a.png"][0]["category"] == "green"
+
+
+def test_a_clock_that_was_set_back_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.put("a.png", scene((BOX, RED)))
+    desk.put("b.png", scene((BOX, GREEN)))
+    desk.job(gates=GATES_OFF)
+    back = 3 * 24 * 3600
+    earlier, earlier_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: earlier() - back)
+    monkeypatch.setattr(time, "time_ns", lambda: earlier_ns() - back * 10**9)
+    desk.put("a.png", scene((BOX, GREEN)))
+    before = time.time()
+    os.utime(desk.photos / "a.png", (before, before))
+    desk.put("c.png", scene(((0, 0, 20, 20), RED)))
+    job = desk.job(gates=GATES_OFF)
+    assert (job.version, job.tally["reasons"]) == (1, {"another content": 1, "new": 1})
+    assert {name: own[0]["category"] for name, own in desk.by_name().items()} == {
+        "a.png": "green", "b.png": "green", "c.png": "red",
+    }  # fmt: skip
+    assert desk.job(gates=GATES_OFF).state == "unchanged"
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """Files may not become larger than so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize("size", [0, 2_000, 6_000, 30_000])
+def test_a_disk_that_is_full_publishes_nothing_and_the_next_job_everything(
+    desk: Desk, small_disk: Callable[[int], None], size: int
+) -> None:
+    desk.put("a.png", scene((BOX, RED)))
+    desk.job(gates=GATES_OFF)
+    before = desk.rows()
+    for number in range(30):
+        desk.put(f"{number}.png", scene((BOX, (255 - number, 0, 0))))
+    settings = desk.settings(gates=GATES_OFF)
+    small_disk(size)
+    try:
+        with pytest.raises(StorageError):
+            label(settings)
+    finally:
+        small_disk(-1)
+    assert desk.rows() == before
+    assert desk.job(gates=GATES_OFF).images == 31
+    assert not [path for path in desk.runs.rglob(".tmp-*") if path.is_file()]
+
+
+def test_a_store_that_may_not_be_written_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.put("a.png", scene((BOX, RED)))
+    desk.job(gates=GATES_OFF)
+    desk.put("b.png", scene((BOX, GREEN)))
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="read-only"):
+        patch.setattr("mining.store.table.write_deltalake", refused)
+        desk.job(gates=GATES_OFF)
+    assert desk.version() == 0
+    assert desk.job(gates=GATES_OFF).version == 1
+    assert LabelStore(str(desk.store)).latest().number == DeltaTable(desk.store).version()
+
+
+def test_a_model_that_changes_under_a_run_is_noticed(desk: Desk) -> None:
+    desk.put("a.png", scene((BOX, RED)))
+    desk.job(gates=GATES_OFF)
+    digest = sha256_of(desk.model / "weights.safetensors")
+    desk.train(white=200)
+    other = sha256_of(desk.model / "weights.safetensors")
+    assert digest != other
+    desk.job(gates=GATES_OFF)
+    assert {row["model_sha256"] for row in desk.rows()} == {other}
