@@ -7,7 +7,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help demo test test-all check format bench graphs costs experiments wheel clean
+.PHONY: help demo test test-all check audit format bench graphs costs experiments wheel clean
 
 help:                ## List what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,11 +36,16 @@ test: $(READY)       ## All tests that end within minutes
 test-all: $(READY)   ## All tests, with training on real photos and many kills
 	$(BIN)/pytest
 
-check: $(READY)      ## Format, lint, types, import contract
+check: $(READY) audit ## Format, lint, types, import contract, vulnerable dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(READY)      ## Known vulnerabilities of what is installed, where the index can be asked
+	@mkdir -p build && rm -f build/audit.json
+	@$(BIN)/pip-audit --skip-editable --progress-spinner off --timeout 10 --format json --output build/audit.json \
+		|| { test ! -s build/audit.json && echo "The index could not be asked; vulnerabilities are not checked."; }
 
 format: $(READY)     ## Put the code into the project's format
 	$(BIN)/ruff check --fix .

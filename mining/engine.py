@@ -18,7 +18,7 @@ from mining.corpus import read_shard
 from mining.crew import Crew
 from mining.cutting import Cutter, Prepared, Seen, Watch, quarantined
 from mining.errors import ImageError, ImageReplacedError
-from mining.images import read_reduced, scaled, working_size
+from mining.images import path_below, read_reduced, scaled, working_size
 from mining.localizers.base import Localizer
 from mining.models import load_model, resolve_device
 from mining.network import Fetched, Network
@@ -155,7 +155,7 @@ class Miner:
 
         with self.network.watch.during("decode"):
             pixels, (height, width) = read_reduced(
-                self.settings.images / row["file_name"], needed, row.get("content_hash")
+                path_below(self.settings.images, row["file_name"]), needed, row.get("content_hash")
             )
         size = working_size(height, width, short_side=self.card.input_size)
         with self.network.watch.during("resize"):

@@ -5,8 +5,11 @@ What cannot be read raises ImageError with a reason a person can act on.
 
 import hashlib
 import io
+import os
+import stat
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +19,39 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as transforms
 
+from mining.corpus.walk import is_inside
 from mining.errors import ImageError, ImageReplacedError
 
 Needed = Callable[[int, int], tuple[int, int]]
 MAX_PIXELS = 128_000_000
+MAX_BYTES = 1_000_000_000
 MAX_RATIO = 4.0
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+def path_below(root: Path, name: str) -> Path:
+    """Where the image `name` of the folder `root` lies. Raises ImageError where that is not in the folder.
+
+    A name with '..', an absolute one or a link may lead anywhere, and not everybody who writes a label file or an
+    archive of images may read whatever this process may.
+    """
+    path = root / name
+    if not is_inside(os.path.realpath(path), _real(root)):
+        raise ImageError(f"{path}: leads out of {root}; put the image itself there.")
+    return path
+
+
+@lru_cache(maxsize=16)
+def _real(root: Path) -> str:
+    return os.path.realpath(root)
 
 
 def read_image(path: Path) -> Tensor:
     """The image as (3, H, W) uint8 RGB with its EXIF orientation applied.
 
     Grey, palette, CMYK, 16-bit and float images are brought to 8-bit RGB; transparent pixels become white.
-    Raises ImageError when the file is missing, empty, corrupt, truncated or has more than MAX_PIXELS pixels.
+    Raises ImageError when the file is missing, empty, corrupt, truncated or has more than MAX_PIXELS pixels
+    or MAX_BYTES bytes.
     """
     return read_reduced(path, lambda height, width: (height, width))[0]
 
@@ -73,7 +96,7 @@ def read_reduced(path: Path, needed: Needed, sha256: str | None = None) -> tuple
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = _read(path)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file.") from None
     except OSError as error:
@@ -83,9 +106,18 @@ def _bytes_of(path: Path) -> bytes:
     return data
 
 
+def _read(path: Path) -> bytes:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device never ends
+        raise ImageError(f"{path}: cannot be opened (it is not a file).")
+    if found.st_size > MAX_BYTES:
+        raise ImageError(f"{path}: more than {MAX_BYTES:,} bytes; reduce the image first.")
+    return path.read_bytes()
+
+
 def _bytes_meant(path: Path, sha256: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = _read(path)
     except OSError as error:
         raise ImageReplacedError(f"{path}: cannot be opened any more ({error.strerror}).") from None
     if hashlib.sha256(data).hexdigest() != sha256:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mining.errors import ImageError
-from mining.images import read_image, resized, working_size
+from mining.images import path_below, read_image, resized, working_size
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
@@ -56,7 +56,7 @@ def reasons_none_is_readable(images: LabelledImages) -> dict[str, str]:
     reasons = {}
     for file in images.files:
         try:
-            read_image(images.root / file)
+            read_image(path_below(images.root, file))
         except ImageError as error:
             reasons[file] = str(error)
         else:
@@ -146,7 +146,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = key if isinstance(key, tuple) else (key, 0)
         try:
-            pixels = read_image(self.images.root / self.images.files[index])
+            pixels = read_image(path_below(self.images.root, self.images.files[index]))
         except ImageError as error:
             return {"file": self.images.files[index], "reason": str(error)}
         target = torch.from_numpy(self.images.targets[index])

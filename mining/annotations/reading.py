@@ -1,6 +1,7 @@
 """A finished run, read back image by image in constant memory."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mining.corpus.schema import QUARANTINED
+from mining.corpus.walk import is_inside
 from mining.errors import RunError
 
 CHUNK = 20_000
@@ -82,11 +84,12 @@ class FinishedRun:
     def source_of(self, image: ImageRow) -> Path:
         """The image's file. Raises RunError for a name that leads out of the image root."""
         parts = PurePosixPath(image.file_name)
-        if parts.is_absolute() or ".." in parts.parts:
+        source = self.image_root / parts
+        if not is_inside(os.path.realpath(source), os.path.realpath(self.image_root)):
             raise RunError(
                 f"{self.corpus}: {image.file_name!r} leads out of the image root; such a file is not exported."
             )
-        return self.image_root / parts
+        return source
 
 
 def open_run(folder: Path) -> FinishedRun:

@@ -16,7 +16,7 @@ from mining.audit.choosing import Pair
 from mining.config import MineSettings
 from mining.engine import Miner
 from mining.errors import ImageError, MapError, ModelError
-from mining.images import read_image, resized
+from mining.images import path_below, read_image, resized
 from mining.models import load_model
 from mining.regions import normalised
 from mining.runs import RunDirectory
@@ -107,7 +107,7 @@ class Painter:
         return tiles
 
     def _tile(self, kind: str, pair: Pair) -> Tile:
-        pixels = read_image(self._settings.images / pair.file_name)
+        pixels = read_image(path_below(self._settings.images, pair.file_name))
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         small = resized(pixels, _within(height, width, PHOTO_SIDE))
         mined = [_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]

@@ -1,0 +1,111 @@
+"""Photos and labels from somebody who means no good."""
+
+import os
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from flows.mine import mine
+from mining import images
+from mining.annotations import export
+from mining.config import MineSettings
+from mining.errors import CorpusError, ImageError, RunError
+from mining.images import path_below, read_image
+from tests.unit.engine.painting import BOX, RED, list_painted, painted_model, scene
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a secret picture, photos with a good one, and a model."""
+    list_painted(monkeypatch)
+    painted_model(tmp_path / "model")
+    (tmp_path / "photos").mkdir()
+    for name in ("secret.png", "photos/good.png"):
+        Image.fromarray(scene((BOX, RED))).save(tmp_path / name)
+    return tmp_path
+
+
+def mined(place: Path, labels: Path | str) -> dict[str, str]:
+    """State by file name."""
+    asked: dict[str, Any] = {"images": place / "photos", "labels": labels, "model": str(place / "model")}
+    mine(MineSettings(**asked, out=place / "run", scales=(1.0,), device="cpu", workers=1))
+    return {row["file_name"]: row["state"] for row in pq.read_table(place / "run" / "corpus.parquet").to_pylist()}
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "a/../../secret.png", "/etc/passwd", "..\\secret.png", "C:\\secret.png"]
+)
+@pytest.mark.parametrize("kind", ["csv", "coco", "voc"])
+def test_names_that_lead_out_of_the_image_folder_are_refused(place: Path, name: str, kind: str) -> None:
+    if kind == "csv":
+        labels = place / "labels.csv"
+        labels.write_text(f"file_name,labels\ngood.png,red\n{name},red\n")
+    elif kind == "coco":
+        labels = place / "labels.json"
+        listed = [{"id": n, "file_name": one, "width": 96, "height": 64} for n, one in enumerate(("good.png", name))]
+        labels.write_bytes(orjson.dumps({"images": listed, "annotations": [], "categories": []}))
+    else:
+        labels = place / "xml"
+        labels.mkdir()
+        (labels / "a.xml").write_text(f"<annotation><filename>{name}</filename></annotation>")
+    with pytest.raises(CorpusError, match="leads out of the image folder"):
+        mined(place, labels)
+
+
+def test_links_that_lead_out_are_not_read(place: Path) -> None:
+    (place / "photos" / "link.png").symlink_to(place / "secret.png")
+    (place / "photos" / "below").symlink_to(place)
+    (place / "labels.csv").write_text("file_name,labels\ngood.png,red\nlink.png,red\nbelow/secret.png,red\n")
+    assert mined(place, place / "labels.csv") == {
+        "good.png": "labelled", "link.png": "quarantined", "below/secret.png": "quarantined",
+    }  # fmt: skip
+
+
+def test_a_link_that_stays_inside_is_read(place: Path) -> None:
+    (place / "photos" / "again.png").symlink_to(place / "photos" / "good.png")
+    (place / "elsewhere").symlink_to(place / "photos")
+    assert path_below(place / "elsewhere", "again.png") == place / "elsewhere" / "again.png"
+    assert mined(place, "none") == {"good.png": "labelled", "again.png": "labelled"}
+
+
+def test_a_link_that_came_after_mining_is_not_exported(place: Path) -> None:
+    mined(place, "none")
+    (place / "photos" / "good.png").unlink()
+    (place / "photos" / "good.png").symlink_to(place / "secret.png")
+    with pytest.raises(RunError, match="leads out of the image root"):
+        export(place / "run", "coco", place / "exported")
+    assert not (place / "exported").exists()
+
+
+def test_a_pipe_is_not_waited_for(place: Path) -> None:
+    os.mkfifo(place / "photos" / "pipe.png")
+    (place / "labels.csv").write_text("file_name,labels\ngood.png,red\npipe.png,red\n")
+    found: dict[str, str] = {}
+    thread = threading.Thread(target=lambda: found.update(mined(place, place / "labels.csv")), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found == {"good.png": "labelled", "pipe.png": "quarantined"}
+
+
+def test_a_file_too_large_for_an_image_is_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_BYTES", 100)
+    with pytest.raises(ImageError, match="more than 100 bytes"):
+        read_image(place / "photos" / "good.png")
+
+
+def test_a_picture_that_unpacks_to_gigabytes_is_not_unpacked(place: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    side = 60_000
+    header = side.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    rows = zlib.compress(bytes(side * 3 + 1) * 20)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    (place / "photos" / "bomb.png").write_bytes(bomb)
+    assert mined(place, "none")["bomb.png"] == "quarantined"
