@@ -197,6 +197,40 @@ def label(
 
 
 @app.command
+def clean(
+    recipe: Path, /, *, keep: int = 3, dry_run: Annotated[bool, Parameter(negative=())] = False, as_json: Json = False
+) -> int:
+    """Delete what labelling jobs left and no version of the store is from.
+
+    Published runs stay, and so does every version.
+
+    Parameters
+    ----------
+    recipe
+        YAML file of `boxmine label`.
+    keep
+        Unpublished runs to keep, the last ones.
+    dry_run
+        Say what would be deleted.
+    as_json
+        Print it as JSON on stdout.
+    """
+    from mining.store.settings import LabelSettings
+    from tasks.labelling import clean_up, held
+
+    settings = parse(LabelSettings, _recipe_values(recipe, None, None))
+    with held(settings, sweeps=False):
+        found = clean_up(settings, keep, dry_run)
+    if as_json:
+        _print_json([asdict(one) for one in found])
+    for one in found:
+        err.print(f"{one.path} ({one.why}, {one.size / 1e6:.1f} MB)")
+    size = sum(one.size for one in found) / 1e6
+    err.print(f"{len(found)} {'would be' if dry_run else 'were'} deleted, {size:.1f} MB.")
+    return 0
+
+
+@app.command
 def demo(*, out: Path = Path("runs/demo"), images: int = 160, seed: int = 0) -> int:
     """Generate a corpus with exact truth, train, mine, score, and write the report.
 

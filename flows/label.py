@@ -2,7 +2,7 @@
 
 from flows.mine import mine
 from mining.store.settings import LabelSettings
-from tasks.labelling import LabelSummary, carry_on, held, plan_labels, publish_labels, tell
+from tasks.labelling import LabelSummary, carry_on, clean_up, held, plan_labels, publish_labels, tell
 
 
 def label(settings: LabelSettings, accept: bool = False) -> LabelSummary:
@@ -18,4 +18,6 @@ def label(settings: LabelSettings, accept: bool = False) -> LabelSummary:
                 mine(plan.run)
             summary = publish_labels(settings, accept)
         tell(summary)
+        if settings.keep_runs is not None:
+            clean_up(settings, settings.keep_runs)
     return summary

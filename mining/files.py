@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ _WRONG_PLACE = {
     errno.EEXIST: "a folder above it is a file",
     errno.EISDIR: "a folder of this name is there already",
 }
+
+_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
@@ -71,6 +74,17 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a second name of the file, which takes no room; where the disk has no such thing, a copy."""
+    try:
+        # resolved: a link to a symbolic link would be one itself
+        os.link(source.resolve(), target)
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        shutil.copyfile(source, target)
 
 
 def sweep_temporary(folder: Path) -> int:

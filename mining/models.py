@@ -1,6 +1,5 @@
 """Localizers in model folders: weights as safetensors beside model.json, and nothing that can run code."""
 
-import shutil
 import textwrap
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from mining import backbones
 from mining.cards import CARD_FILE, FORMAT, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.config import MapThreshold, MineOptions, Normalisation
 from mining.errors import ModelError
-from mining.files import sha256_of, whole_file, write_json
+from mining.files import link_or_copy, sha256_of, whole_file, write_json
 from mining.localizers import localizer_named
 from mining.localizers.base import Localizer, configured
 from mining.localizers.cam import CAM
@@ -164,7 +163,7 @@ def put_model(reference: str, folder: Path) -> ModelCard:
             raise ModelError(f"{folder} holds another model than {source}; give another --out.")
         for name in (WEIGHTS_FILE, CARD_FILE):  # the card last: a folder with a card is complete
             with whole_file(folder / name) as temporary:
-                shutil.copyfile(source / name, temporary)
+                link_or_copy(source / name, temporary)  # a run a night must not take a model's room each
     return card
 
 

@@ -15,11 +15,11 @@ PUBLISHED_EVENT = "boxmine.labels.published"
 
 
 @contextmanager
-def held(settings: LabelSettings) -> Iterator[None]:
-    """Keep other jobs off the same runs."""
+def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
+    """Keep other jobs off the same runs. sweeps: delete what a killed one left half written."""
     from mining.store import job
 
-    with job.held(settings):
+    with job.held(settings, sweeps=sweeps):
         yield
 
 
@@ -45,6 +45,14 @@ def publish_labels(settings: LabelSettings, accept: bool = False) -> LabelSummar
     from mining.store import publishing
 
     return publishing.publish_labels(settings, accept=accept)
+
+
+@step(name="clean up")
+def clean_up(settings: LabelSettings, keep: int, dry_run: bool = False) -> list[Any]:
+    """Delete what no version is from; gives the mining.store.cleaning.Leftover."""
+    from mining.store import cleaning
+
+    return cleaning.clean(settings, keep, dry_run=dry_run)
 
 
 def tell(summary: LabelSummary) -> None:

@@ -1,6 +1,5 @@
 """Images brought into an export: linked where that is safe, else copied or written anew."""
 
-import errno
 import os
 import shutil
 import struct
@@ -11,6 +10,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from mining.errors import ImageError, RunError
+from mining.files import link_or_copy
 
 JPEG_FORMATS = ("JPEG", "MPO")
 _ORIENTATION = 0x0112
@@ -18,7 +18,6 @@ _END_OF_JPEG = b"\xff\xd9"
 _PNG_METADATA = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
 _JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
 _WRITERS: dict[str, dict[str, Any]] = {"JPEG": _JPEG, "MPO": _JPEG, "WEBP": {"format": "WEBP", "lossless": True}}
-_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 def place_image(source: Path, target: Path, *, size: tuple[int, int], copy: bool, only: tuple[str, ...] = ()) -> None:
@@ -43,7 +42,8 @@ def place_image(source: Path, target: Path, *, size: tuple[int, int], copy: bool
         elif orientation != 1:
             _write_upright(image, source, target)
         else:
-            _link(source, target, copy=copy or _is_cut_jpeg(image, source))
+            place = shutil.copyfile if copy or _is_cut_jpeg(image, source) else link_or_copy
+            place(source, target)
 
 
 def _opened(source: Path) -> Image.Image:
@@ -119,15 +119,3 @@ def _is_cut_jpeg(image: Image.Image, source: Path) -> bool:
     with source.open("rb") as file:
         file.seek(-len(_END_OF_JPEG), os.SEEK_END)
         return file.read() != _END_OF_JPEG
-
-
-def _link(source: Path, target: Path, *, copy: bool) -> None:
-    if not copy:
-        try:
-            # resolved: a link to a symbolic link would be one itself
-            os.link(source.resolve(), target)
-            return
-        except OSError as error:
-            if error.errno not in _CANNOT_LINK:
-                raise
-    shutil.copyfile(source, target)

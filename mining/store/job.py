@@ -34,8 +34,11 @@ from mining.store.table import LabelStore
 
 
 @contextmanager
-def held(settings: LabelSettings) -> Iterator[None]:
-    """Keep other jobs off the same runs. Raises RunStoppedError while another one works on them."""
+def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
+    """Keep other jobs off the same runs. sweeps: delete what a killed one left half written.
+
+    Raises RunStoppedError while another one works on them.
+    """
     places = Places(settings)
     with ExitStack() as stack:
         try:
@@ -44,7 +47,8 @@ def held(settings: LabelSettings) -> Iterator[None]:
             raise RunStoppedError(
                 f"Another labelling job works on {settings.runs}; give the command again when it is done."
             ) from None
-        sweep_temporary(places.work)
+        if sweeps:
+            sweep_temporary(places.work)
         yield
 
 

@@ -20,6 +20,7 @@ from mining.store.table import Version
 
 Ints = NDArray[np.int64]
 ROWS_OF_A_GROUP = 65_536
+MOST_BUCKETS = 65_536  # 4 billion images
 _OF_THE_ENTRY = ("bucket", "image_id", "file_name", "content_hash", "labels", "split")
 
 
@@ -141,7 +142,8 @@ class Changes:
             ds.write_dataset(
                 batches(), self.folder, schema=STORE_SCHEMA, format="parquet", partitioning=["bucket"],
                 partitioning_flavor="hive", existing_data_behavior="overwrite_or_ignore", basename_template=name,
-                max_rows_per_group=ROWS_OF_A_GROUP, use_threads=False,  # which would mix up the boxes of an image
+                min_rows_per_group=4096, max_rows_per_group=ROWS_OF_A_GROUP, max_partitions=MOST_BUCKETS,
+                use_threads=False,  # which would mix up the boxes of an image
             )  # fmt: skip
 
     def of(self, bucket: int) -> pa.Table:

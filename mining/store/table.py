@@ -167,6 +167,23 @@ class LabelStore:
                     raise StoreMovedError(f"{self.where}: another job published the first version.") from error
                 raise
 
+    def vacuum(self, hours: int, *, dry_run: bool) -> list[str]:
+        """Delete data files that are older than so many hours and that no version names; gives their names."""
+        with _errors(self.where):
+            try:
+                table = DeltaTable(self.where)
+            except TableNotFoundError:
+                return []
+            every = list(range(table.version() + 1))
+
+            def orphans(*, dry_run: bool) -> list[str]:
+                return table.vacuum(
+                    hours, dry_run=dry_run, enforce_retention_duration=False, full=True, keep_versions=every
+                )
+
+            found = orphans(dry_run=True)
+            return orphans(dry_run=False) if found and not dry_run else found
+
     def _version(self, table: DeltaTable) -> Version:
         for limit in _LOOK_BACK:
             found = table.history(limit)
