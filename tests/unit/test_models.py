@@ -317,7 +317,7 @@ def test_a_copy_that_is_stopped_halfway_is_no_model_and_is_completed_the_next_ti
         target.write_bytes(source.read_bytes())
 
     with monkeypatch.context() as patched:
-        patched.setattr("shutil.copyfile", copy_one)
+        patched.setattr("mining.models.link_or_copy", copy_one)
         with pytest.raises(KeyboardInterrupt):
             put_model(str(tmp_path / "model"), tmp_path / "copy")
     with pytest.raises(ModelError):

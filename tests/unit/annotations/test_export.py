@@ -42,19 +42,21 @@ def test_images_are_hard_links_unless_a_copy_is_asked_for(format, listed_run, tm
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_symbolic_link_in_the_corpus_becomes_a_real_file(format, listed_run, tmp_path):
     original = listed_run.images / "01.jpg"
-    original.rename(tmp_path / "far away.jpg")
-    original.symlink_to(tmp_path / "far away.jpg")
+    far_away = listed_run.images / "below" / "far away.jpg"
+    far_away.parent.mkdir()
+    original.rename(far_away)
+    original.symlink_to(far_away)
     export(listed_run.folder, format, tmp_path / "out")
     placed = tmp_path / "out" / PIXELS[format] / "01.jpg"
     assert not placed.is_symlink()
-    assert placed.samefile(tmp_path / "far away.jpg")
+    assert placed.samefile(far_away)
 
 
 def test_where_links_are_impossible_the_images_are_copied(listed_run, tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr("mining.annotations.placing.os.link", refuse)
+    monkeypatch.setattr("os.link", refuse)
     export(listed_run.folder, "coco", tmp_path / "out")
     placed = tmp_path / "out" / "images" / "01.jpg"
     assert placed.read_bytes() == (listed_run.images / "01.jpg").read_bytes()
