@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from mining.cards import ModelCard, read_card
@@ -54,10 +55,15 @@ def _held(version: Version, corpus: str) -> Iterator[Held]:
 def _offered(run: RunDirectory, wanted: dict[str, Any]) -> Iterator[tuple[str, list[str] | None, int]]:
     """Hash, labels and id of the run's images whose boxes are what the settings wanted would give."""
     its = settings_that_matter(run.settings())
+
+    @lru_cache(maxsize=100_000)
+    def is_stale(labels: tuple[str, ...] | None) -> bool:
+        return bool(differences(its, wanted, labels))
+
     for number, shard in enumerate(iter_shards(run.corpus)):
         outcomes = part_outcomes(run.part(number)) or []
         replaced = {one.image_id for one in outcomes if one.replaced}
         columns = (shard[name].to_pylist() for name in ("file_name", "content_hash", "labels", "image_id"))
         for name, digest, labels, image_id in zip(*columns, strict=True):
-            if image_id not in replaced and not differences(its, wanted, labels):
+            if image_id not in replaced and not is_stale(None if labels is None else tuple(labels)):
                 yield unread(name) if digest is None else digest, labels, image_id

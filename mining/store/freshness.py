@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -50,7 +51,8 @@ def staleness(
     """
     digest = digest_of(settings)
 
-    def reason(its_model: str, its_settings: str, labels: Sequence[str] | None) -> Reason | None:
+    @lru_cache(maxsize=100_000)  # of millions of images, most have what others have
+    def reason(its_model: str, its_settings: str, labels: tuple[str, ...] | None) -> Reason | None:
         if labels is not None and not labels:
             return None  # known to hold nothing, whoever looks
         if its_model != model:
@@ -62,4 +64,6 @@ def staleness(
         changed = differences(recorded_settings[its_settings], settings, labels)
         return f"another {', '.join(changed)}" if changed else None
 
-    return reason
+    return lambda its_model, its_settings, labels: reason(
+        its_model, its_settings, None if labels is None else tuple(labels)
+    )

@@ -86,6 +86,7 @@ class Ledger:
         self._db = connection
         self._stale = stale
         self.tally = Tally()
+        self._holds = False
 
     def hold(self, images: Iterable[Held]) -> None:
         """Take in the images of the last version."""
@@ -106,58 +107,67 @@ class Ledger:
         """Decide what becomes of each image; once, when all is taken in."""
         self._db.execute("UPDATE held SET gone = 0 WHERE EXISTS (SELECT 1 FROM listed WHERE listed.name = held.name)")
         self._db.execute("CREATE INDEX held_by_hash ON held (hash, labels)")
-        listed = self._db.execute("SELECT name, hash, labels, split FROM listed ORDER BY name")
-        for name, digest, labels, split in listed:
-            self._decide(name, digest, labels, split)
+        (self._holds,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM held)").fetchone()
+        listed = self._db.execute(
+            f"""SELECT listed.*, ready.run, ready.image_id, held.image_id, held.hash, held.labels, held.split,
+                       held.model, held.settings
+                FROM listed LEFT JOIN held USING (name)
+                LEFT JOIN ready ON ready.hash = coalesce(listed.hash, '{_UNKNOWN}' || listed.name)
+                               AND ready.labels = listed.labels
+                ORDER BY listed.name"""
+        )
+        entries = filter(None, (self._decided(row[:4], row[4:6], row[6:]) for row in listed))
+        self._db.executemany("INSERT INTO plan VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
         (self.tally.retired,) = self._db.execute("SELECT count(*) FROM held WHERE gone = 1").fetchone()
         return self.tally
 
-    def _decide(self, name: str, digest: str | None, labels: str, split: str | None) -> None:
-        held = self._db.execute("SELECT * FROM held WHERE name = ?", (name,)).fetchone()
-        renamed = None if held is not None or digest is None else self._gone(digest)
-        before = held or renamed
-        if before is None:
-            reason: str | None = "new"
-        else:
-            _, _, its_hash, its_labels, _, model, settings, _ = before
-            if its_hash != digest:
-                reason = "another content"
-            elif its_labels != labels:
-                reason = "other labels"
-            else:
-                reason = self._stale(model, settings, _list(labels))
-        if before is not None and reason is None:
-            if renamed is None and before[4] == split:
+    def _decided(
+        self, listed: tuple[Any, ...], ready: tuple[Any, ...], held: tuple[Any, ...]
+    ) -> tuple[Any, ...] | None:
+        """The image's row of the plan, None where nothing is to be done.
+
+        listed: name, hash, labels, split. ready: run and image. held: image, hash, labels, split, model, settings.
+        """
+        _, digest, labels, split = listed
+        is_renamed = held[0] is None and self._holds and digest is not None
+        if is_renamed:
+            held = self._gone(digest) or held
+        reason = self._reason(digest, labels, held)
+        if reason is None:
+            if held[3] == split and not (is_renamed and held[0] is not None):
                 self.tally.kept += 1
-                return
+                return None
             self.tally.moved += 1
-            self._plan(name, before[1], digest, labels, split, "moved", _STORE, before[1], keeps_ids=True)
-            return
-        image_id = None if before is None else before[1]
-        run, source = self._source(name, digest, labels)
-        if run is None:
-            self.tally.to_mine += 1
-        elif run == _STORE:
-            self.tally.copied += 1
-        else:
-            self.tally.ready += 1
-        self.tally.reasons[str(reason)] = self.tally.reasons.get(str(reason), 0) + 1
-        self._plan(name, image_id, digest, labels, split, str(reason), run, source, keeps_ids=False)
+            return (listed[0], held[0], *listed[1:], "moved", _STORE, held[0], True)
+        run, source = ready if ready[0] is not None else self._same_content(digest, labels)
+        kind = "to_mine" if run is None else "copied" if run == _STORE else "ready"
+        setattr(self.tally, kind, getattr(self.tally, kind) + 1)
+        self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + 1
+        return (listed[0], held[0], *listed[1:], reason, run, source, False)
+
+    def _reason(self, digest: str | None, labels: str, held: tuple[Any, ...]) -> str | None:
+        """Why the image is to be labelled anew, None where it is not."""
+        image_id, its_hash, its_labels, _, model, settings = held
+        if image_id is None:
+            return "new"
+        if its_hash != digest:
+            return "another content"
+        if its_labels != labels:
+            return "other labels"
+        return self._stale(model, settings, _list(labels))
 
     def _gone(self, digest: str) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = self._db.execute(
-            "SELECT * FROM held WHERE hash = ? AND gone = 1 LIMIT 1", (digest,)
-        ).fetchone()
-        if row is not None:
-            self._db.execute("UPDATE held SET gone = 0 WHERE name = ?", (row[0],))
-        return row
+        """An image of the last version with this content whose name is not listed; it is this one then."""
+        row = self._db.execute("SELECT * FROM held WHERE hash = ? AND gone = 1 LIMIT 1", (digest,)).fetchone()
+        if row is None:
+            return None
+        self._db.execute("UPDATE held SET gone = 0 WHERE name = ?", (row[0],))
+        return tuple(row[1:7])
 
-    def _source(self, name: str, digest: str | None, labels: str) -> tuple[int | None, int | None]:
-        key = unread(name) if digest is None else digest
-        found = self._db.execute("SELECT run, image_id FROM ready WHERE hash = ? AND labels = ?", (key, labels))
-        row = found.fetchone()
-        if row is not None:
-            return row[0], row[1]
+    def _same_content(self, digest: str | None, labels: str) -> tuple[int | None, int | None]:
+        """Where the last version has boxes of this content and labels."""
+        if digest is None or not self._holds:
+            return None, None
         same = self._db.execute(
             "SELECT image_id, model, settings FROM held WHERE hash = ? AND labels = ?", (digest, labels)
         )
@@ -165,9 +175,6 @@ class Ledger:
             if self._stale(model, settings, _list(labels)) is None:
                 return _STORE, image_id
         return None, None
-
-    def _plan(self, *values: object, keeps_ids: bool) -> None:
-        self._db.execute("INSERT INTO plan VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, keeps_ids))
 
     def to_mine(self) -> Iterator[str]:
         """The names to mine, sorted; of several files with the same content and labels one, which stands for all."""

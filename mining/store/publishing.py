@@ -144,14 +144,13 @@ def _corloc_and_drop(
     if settings.truth is None:
         return None, None
 
-    def of_the_corpus(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return (batch.filter(pc.equal(batch["corpus"], settings.name)) for batch in batches)
+    def after() -> Iterator[pa.RecordBatch]:
+        for one in sorted({*version.buckets(), *buckets}):
+            found = rows([one]) if one in buckets else version.rows(settings.name, buckets=[one])
+            yield from (batch.filter(pc.equal(batch["corpus"], settings.name)) for batch in found)
 
-    every = sorted({*version.buckets(), *buckets})
-    after = (batch for one in every for batch in (rows([one]) if one in buckets else version.sorted_rows(one)))
-    before = (batch for one in version.buckets() for batch in version.sorted_rows(one))
-    record = _record_of(settings, card)
-    return corloc_and_drop(of_the_corpus(before), of_the_corpus(after), record, settings.truth, Places(settings).view)
+    record, folder = _record_of(settings, card), Places(settings).view
+    return corloc_and_drop(version.rows(settings.name), after(), record, settings.truth, folder)
 
 
 def _record_of(settings: LabelSettings, card: ModelCard) -> dict[str, Any]:

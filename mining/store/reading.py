@@ -6,9 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from mining.errors import InputError, did_you_mean
 from mining.store.settings import is_remote
 from mining.store.table import LabelStore, Version
@@ -38,7 +35,7 @@ def version_as_run(
         run = Path(folder) / name if out is None else out
         if out is not None and out.exists() and any(out.iterdir()):
             raise InputError(f"{out} is there already and not empty; give another --out.")
-        write_view(run, _sorted(version, name), f"{name}@{version.number}", record)
+        write_view(run, version.rows(name), f"{name}@{version.number}", record)
         yield run
 
 
@@ -60,11 +57,6 @@ def _corpus_of(where: str, version: Version, corpus: str | None) -> str:
     if corpus not in names:
         raise InputError(f"{where} holds no corpus {corpus!r}: {did_you_mean(corpus, names)}")
     return corpus
-
-
-def _sorted(version: Version, corpus: str) -> Iterator[pa.RecordBatch]:
-    for bucket in version.buckets():
-        yield from (batch.filter(pc.equal(batch["corpus"], corpus)) for batch in version.sorted_rows(bucket))
 
 
 def history(where: str, limit: int = 20) -> list[dict[str, Any]]:

@@ -67,7 +67,6 @@ def rows_of_version(version: Version, ledger: Ledger, corpus: str) -> Iterator[p
         if not entries:
             continue
         held = pa.Table.from_batches(version.rows(corpus, buckets=[bucket]), STORE_SCHEMA)
-        held = held.sort_by([("image_id", "ascending"), ("annotation_id", "ascending")])
         ids, position = np.unique(held["image_id"].to_numpy(), return_inverse=True)
         _, row, entry = _expanded(np.searchsorted(ids, [one.source for one in entries]), position, len(ids))
         taken = held.take(row)
@@ -169,7 +168,7 @@ def new_rows(
     for bucket in buckets:
         first = bucket * IMAGES_OF_A_BUCKET
         dropped = pa.array(sorted(ledger.dropped(first, first + IMAGES_OF_A_BUCKET - 1)), pa.int64())
-        held = pa.Table.from_batches(version.all_rows(bucket), STORE_SCHEMA)
+        held = pa.Table.from_batches(version.rows(None, buckets=[bucket]), STORE_SCHEMA)
         is_dropped = pc.and_(pc.equal(held["corpus"], corpus), pc.is_in(held["image_id"], value_set=dropped))
         new = changes.of(bucket)
         is_due = pc.and_(pc.is_valid(new["category"]), pc.is_null(new["annotation_id"])).to_numpy()

@@ -28,6 +28,7 @@ FORMAT = "boxmine-labels/1"
 _KEY = "boxmine"
 _FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days"}  # the log says where each box is from
 _WRITTEN = WriterProperties(compression="ZSTD")
+_ORDER = ("image_id", "annotation_id")
 _LOOK_BACK = (1, 16, 256, None)
 
 
@@ -51,28 +52,23 @@ class Version:
         return dict(self.record.get("corpora", {}).get(name, {}))
 
     def rows(
-        self, corpus: str, columns: list[str] | None = None, buckets: Iterable[int] | None = None
+        self, corpus: str | None, columns: list[str] | None = None, buckets: Iterable[int] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """A corpus' rows, bucket by bucket. columns, buckets: None = all."""
-        for bucket in self.buckets() if buckets is None else sorted(buckets):
-            yield from self._of(bucket, columns, corpus)
+        """A corpus' rows by bucket, image and box, a bucket in memory at a time; corpus: None = those of all.
 
-    def all_rows(self, bucket: int) -> Iterator[pa.RecordBatch]:
-        """The rows of a bucket, of all corpora."""
-        yield from self._of(bucket, None, None)
-
-    def sorted_rows(self, bucket: int) -> Iterator[pa.RecordBatch]:
-        """The same by image and box, whatever others made of the table's order."""
-        rows = pa.Table.from_batches(self.all_rows(bucket), STORE_SCHEMA)
-        yield from rows.sort_by([("image_id", "ascending"), ("annotation_id", "ascending")]).to_batches()
-
-    def _of(self, bucket: int, columns: list[str] | None, corpus: str | None) -> Iterator[pa.RecordBatch]:
+        columns, buckets: None = all. The table itself promises no order: writers run in parallel, and others may have
+        compacted it.
+        """
         if self._data is None:
             return
-        wanted = ds.field("bucket") == bucket
-        if corpus is not None:
-            wanted &= ds.field("corpus") == corpus
-        yield from self._data.to_batches(columns=columns or STORE_SCHEMA.names, filter=wanted)
+        names = STORE_SCHEMA.names if columns is None else columns
+        for bucket in self.buckets() if buckets is None else sorted(buckets):
+            wanted = ds.field("bucket") == bucket
+            if corpus is not None:
+                wanted &= ds.field("corpus") == corpus
+            found = self._data.to_table(columns=list(dict.fromkeys([*names, *_ORDER])), filter=wanted)
+            found = found.sort_by([(name, "ascending") for name in _ORDER]).select(names).combine_chunks()
+            yield from found.to_batches()
 
     @cached_property
     def _data(self) -> ds.Dataset | None:

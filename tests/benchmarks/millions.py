@@ -1,0 +1,110 @@
+"""A labelling job of millions of images without a network: what planning, merging and publishing cost."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from mining import jobs
+from mining.cards import ModelCard
+from mining.corpus import CORPUS_SCHEMA, LABELLED, CorpusSummary, read_shard
+from mining.corpus.shards import corpus_writer, keep_summary, write_shard
+from mining.models import build_localizer, save_model
+from mining.parts import ImageOutcome, write_part
+from mining.runs import RunDirectory
+from mining.store import job, publishing
+from mining.store.settings import LabelSettings
+
+R = TypeVar("R")
+SHARD = 256
+WORKERS = 64
+GATES_OFF = {"max_score_drift": None, "max_size_drift": None}
+
+
+def simulate(folder: Path, images: int) -> None:
+    """Print a row a step: seconds, and the most memory the process has held since it began."""
+    classes = [{"id": number, "name": f"class {number}"} for number in range(1, 21)]
+    card = ModelCard("cam", "efficientnet_lite0", "multi", classes, 224, {})
+    save_model(folder / "model", build_localizer(card)[0], card)
+    (folder / "photos").mkdir()
+    corpus = {"images": folder / "photos", "labels": "none"}
+    settings = LabelSettings(
+        store=str(folder / "labels"), runs=folder / "runs", corpus=corpus, model=str(folder / "model"),
+        mine={"curves": False, "shard_size": SHARD}, gates=GATES_OFF,
+    )  # fmt: skip
+    print(f"{images:,} images, {-(-images // SHARD):,} shards of {SHARD}; imports take {_peak():.0f} MB")
+    for night, listed in (("first night", images), ("second night, 1 % new", images + images // 100)):
+        jobs.list_images = _listing(listed)  # type: ignore[assignment]  # instead of files: `plan_1m` measures those
+        plan = _timed(f"{night}: plan", lambda: job.plan_labels(settings))
+        assert plan.run is not None
+        run = RunDirectory(plan.run.out)
+        shards = jobs.plan_mining(plan.run).shards
+        _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard) for shard in shards])  # noqa: B023
+        _timed(f"{night}: resume", lambda: jobs.plan_mining(plan.run))  # type: ignore[arg-type]  # noqa: B023
+        _timed(f"{night}: merge", lambda: jobs.finish_mining(run.path))  # noqa: B023
+        told = _timed(f"{night}: publish", lambda: publishing.publish_labels(settings))
+        assert told is not None
+        size = sum(path.stat().st_size for path in (folder / "labels").rglob("*") if path.is_file()) / 1e6
+        parts = sum(path.stat().st_size for path in run.parts.iterdir()) / 1e6
+        print(
+            f"  {told.images:,} images, {told.boxes:,} boxes, version {told.version}; parts {parts:.0f} MB, store {size:.0f} MB"
+        )
+        shutil.rmtree(run.parts)
+    print(f"  Prefect: {-(-images // SHARD):,} task runs, of which {WORKERS} at a time")
+
+
+def _listing(images: int) -> Callable[..., CorpusSummary]:
+    def listed(_corpus: Any, shard_size: int, _card: Any, _model: Any, out: Path, _hashes: Any) -> CorpusSummary:
+        summary = CorpusSummary("folder", images, 0, 0, 0, {}, {}, False, [])
+        with corpus_writer(out) as writer:
+            for first in range(0, images, shard_size):
+                numbers = range(first, min(first + shard_size, images))
+                fixed = {"width": None, "height": None, "labels": None, "split": None, "bytes": 1, "state": "pending"}
+                values: dict[str, Any] = {name: [value] * len(numbers) for name, value in fixed.items()}
+                values["image_id"] = [number + 1 for number in numbers]
+                values["file_name"] = [f"{number // 10_000:05d}/{number:09d}.jpg" for number in numbers]
+                values["content_hash"] = [f"{number * 2_654_435_761 % 2**64:064x}" for number in numbers]
+                columns = [pa.array(values[one.name], one.type) for one in CORPUS_SCHEMA]
+                write_shard(writer, pa.Table.from_arrays(columns, schema=CORPUS_SCHEMA))
+            keep_summary(writer, summary)
+        return summary
+
+    return listed
+
+
+def _stub(run: RunDirectory, shard: int) -> None:
+    """A part with one or two boxes an image."""
+    rows = read_shard(run.corpus, shard).select(["image_id", "file_name"]).to_pylist()
+    random = np.random.default_rng(shard)
+    drawn = random.uniform(5, 200, (len(rows), 2, 4)).round(2).tolist()
+    scores = random.random((len(rows), 2)).tolist()
+    outcomes = []
+    for row, boxes, score in zip(rows, drawn, scores, strict=True):
+        found = [
+            {
+                **row, "width": 500, "height": 400, "category_id": 1 + row["image_id"] % 20,
+                "category": f"class {1 + row['image_id'] % 20}", "x": x, "y": y, "w": w, "h": h, "area": w * h,
+                "score": its, "class_score": its, "peak": 1.0, "mean_activation": 0.5, "threshold": 0.3,
+                "scales": [1.0, 1.5, 2.0], "localizer": "cam", "model_sha256": "0" * 64, "merged_from": 1,
+                "source": "prediction",
+            }
+            for (x, y, w, h), its in zip(boxes[: 1 + row["image_id"] % 2], score, strict=False)
+        ]  # fmt: skip
+        outcomes.append(ImageOutcome(row["image_id"], row["file_name"], LABELLED, 500, 400, None, found))
+    write_part(run.part(shard), outcomes)
+
+
+def _timed(what: str, do: Callable[[], R]) -> R:
+    began = time.perf_counter()
+    result = do()
+    print(f"  {what}: {time.perf_counter() - began:.1f} s, {_peak():.0f} MB", flush=True)
+    return result
+
+
+def _peak() -> float:
+    # VmHWM, because a process inherits the ru_maxrss of the one that started it
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
