@@ -14,12 +14,13 @@ from torch import Tensor
 
 from mining.cards import ModelCard, read_card
 from mining.config import MineSettings
-from mining.corpus import read_shard
+from mining.corpus import QUARANTINED, read_shard
 from mining.crew import Crew
 from mining.cutting import Cutter, Prepared, Seen, Watch, quarantined
 from mining.errors import ImageError, ImageReplacedError
 from mining.images import path_below, read_reduced, scaled, working_size
 from mining.localizers.base import Localizer
+from mining.logs import note
 from mining.models import load_model, resolve_device
 from mining.network import Fetched, Network
 from mining.parts import ImageOutcome, is_done, part_outcomes, write_part
@@ -51,6 +52,11 @@ def mine_shard(
     miner = _miner(run.model.resolve(), settings.model_dump_json(), read_card(run.model).weights_sha256)
     outcomes = miner.mine(rows, notify, watch)
     write_part(part, outcomes, curves, miner.timing)
+    note(
+        run.path, "shard mined", shard=shard, images=len(outcomes), boxes=sum(len(one.boxes) for one in outcomes),
+        quarantined=sum(one.state == QUARANTINED for one in outcomes),
+        seconds=None if miner.timing is None else round(miner.timing.seconds, 3),
+    )  # fmt: skip
     return outcomes
 
 

@@ -43,6 +43,7 @@ from mining.corpus import (
 )
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, write_json
+from mining.logs import note
 from mining.parts import (
     ImageOutcome,
     gathered,
@@ -176,7 +177,10 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
         except InputError:
             run.discard_start(with_model=Path(settings.model).resolve() != run.model.resolve())
             raise
-    return _plan(run, finished=stage == "finished")
+    plan = _plan(run, finished=stage == "finished")
+    if stage != "finished":
+        note(run.path, "opened" if stage == "new" else "resumed", images=plan.images, shards_left=len(plan.shards))
+    return plan
 
 
 def _refuse_unknown_thresholds(settings: MineSettings, card: ModelCard) -> None:
@@ -281,6 +285,7 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
         seconds={"mining": round(seconds, 2), "finishing": round(time.monotonic() - started, 2)},
         timing=None if timing is None else asdict(timing),
     )  # fmt: skip
+    note(run.path, "finished", images=sum(states.values()), boxes=boxes, seconds=round(time.monotonic() - started, 2))
     return summary_of(run)
 
 
@@ -298,6 +303,7 @@ def discard_damaged_parts(run_dir: Path) -> int:
             for file in filter(None, files):
                 file.unlink(missing_ok=True)
     if damaged:
+        note(run.path, "damaged parts thrown away", parts=damaged)
         run.update(state="stopped", failed=f"{damaged} damaged parts were thrown away")
     return damaged
 
@@ -315,6 +321,7 @@ def held(run_dir: Path) -> Iterator[None]:
         except BaseException as error:
             if run.has_started() and not run.is_finished():
                 failed = " ".join(str(error).split()) or type(error).__name__
+                note(run.path, "stopped", why=failed)
                 with suppress(StorageError):  # a full disk takes no note either
                     run.update(state="stopped", stopped=now(), failed=failed if isinstance(error, Exception) else None)
             raise

@@ -13,6 +13,7 @@ from mining.corpus import read_summary
 from mining.errors import DamagedPartError, RunStoppedError
 from mining.files import write_json
 from mining.jobs import discard_damaged_parts, used_by
+from mining.logs import note
 from mining.runs import RunDirectory, now
 from mining.store.comparing import compared
 from mining.store.freshness import digest_of, settings_that_matter
@@ -112,6 +113,8 @@ def _published(
         read_summary(places.listed).notes,
     )  # fmt: skip
     write_json(places.record, {**asdict(summary), "at": now()})
+    note(places.work, state, corpus=settings.name, version=summary.version, images=summary.images, boxes=summary.boxes,
+         failed=[verdict.gate for verdict in verdicts if not verdict.passed], runs=summary.runs)  # fmt: skip
     return summary
 
 
