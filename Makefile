@@ -7,7 +7,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help demo test test-all check audit format bench graphs costs experiments wheel clean
+.PHONY: help demo test test-all faults check audit format bench graphs costs experiments wheel clean
 
 help:                ## List what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -35,6 +35,9 @@ test: $(READY)       ## All tests that end within minutes
 
 test-all: $(READY)   ## All tests, with training on real photos and many kills
 	$(BIN)/pytest
+
+faults: $(READY)     ## Kill, cut off, fill up, damage; a table of what was done how often
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/faults
 
 check: $(READY) audit ## Format, lint, types, import contract, vulnerable dependencies
 	$(BIN)/ruff format --check .

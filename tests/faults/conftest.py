@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mining.synthetic import generate
+from tests.faults.counting import table
 
 
 def boxmine(*arguments: object, **options: object) -> "subprocess.Popen[str]":
@@ -17,6 +18,12 @@ def boxmine(*arguments: object, **options: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )  # type: ignore[call-overload]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was injected, and lost: a test that finds something lost fails, and does not count."""
+    for line in table():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

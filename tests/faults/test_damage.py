@@ -23,6 +23,7 @@ from mining.files import sha256_of
 from mining.runs import RunDirectory
 from mining.store import publishing
 from mining.store.table import LabelStore
+from tests.faults.counting import injected
 from tests.faults.crashing import label_once
 from tests.unit.engine.painting import BOX, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
 from tests.unit.store.desk import Desk, told
@@ -60,6 +61,7 @@ def test_a_part_that_was_damaged_is_found_by_its_checksum_and_made_anew(
     assert summary.images == 14
     for name in ("annotations.parquet", "curves.parquet", "corpus.parquet"):
         assert pq.read_table(whole.out / name).equals(pq.read_table(spoilt.out / name))
+    injected("a byte of a part flipped", 2)
 
 
 def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +106,7 @@ def test_jobs_that_start_at_the_same_moment_publish_every_image_once(desk: Desk)
     )
     assert len({row["image_id"] for row in rows}) == len(desk.labels or {})
     assert desk.version() == 0, "who came later found nothing left to publish"
+    injected("jobs started at the same moment on one store", 3)
 
 
 def test_a_job_fired_twice_on_the_same_runs_is_turned_away_once(desk: Desk) -> None:
@@ -120,6 +123,7 @@ def test_a_job_fired_twice_on_the_same_runs_is_turned_away_once(desk: Desk) -> N
     assert 0 in [process.exitcode for process in started]
     assert len(desk.by_name()) == len(desk.labels or {})
     assert desk.version() == 0
+    injected("a schedule fired twice", 1)
 
 
 def test_an_edit_that_keeps_size_and_time_is_noticed(desk: Desk) -> None:
@@ -136,6 +140,7 @@ def test_an_edit_that_keeps_size_and_time_is_noticed(desk: Desk) -> None:
     assert (desk.photos / "a.png").stat().st_size == size
     assert desk.job(gates=GATES_OFF).tally["reasons"] == {"another content": 1}
     assert desk.by_name()["a.png"][0]["category"] == "green"
+    injected("image edited with its old size and time")
 
 
 def test_a_clock_that_was_set_back_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +161,7 @@ def test_a_clock_that_was_set_back_loses_nothing(desk: Desk, monkeypatch: pytest
         "a.png": "green", "b.png": "green", "c.png": "red",
     }  # fmt: skip
     assert desk.job(gates=GATES_OFF).state == "unchanged"
+    injected("clock set back")
 
 
 @pytest.fixture
@@ -172,7 +178,7 @@ def small_disk() -> Iterator[Callable[[int], None]]:
     signal.signal(signal.SIGXFSZ, ignored)
 
 
-@pytest.mark.parametrize("size", [0, 2_000, 6_000, 30_000])
+@pytest.mark.parametrize("size", [0, 2_000, 6_000, 12_000])
 def test_a_disk_that_is_full_publishes_nothing_and_the_next_job_everything(
     desk: Desk, small_disk: Callable[[int], None], size: int
 ) -> None:
@@ -191,6 +197,7 @@ def test_a_disk_that_is_full_publishes_nothing_and_the_next_job_everything(
     assert desk.rows() == before
     assert desk.job(gates=GATES_OFF).images == 31
     assert not [path for path in desk.runs.rglob(".tmp-*") if path.is_file()]
+    injected("disk full")
 
 
 def test_a_store_that_may_not_be_written_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +214,7 @@ def test_a_store_that_may_not_be_written_is_said(desk: Desk, monkeypatch: pytest
     assert desk.version() == 0
     assert desk.job(gates=GATES_OFF).version == 1
     assert LabelStore(str(desk.store)).latest().number == DeltaTable(desk.store).version()
+    injected("store read-only")
 
 
 def test_a_model_that_changes_under_a_run_is_noticed(desk: Desk) -> None:
@@ -218,3 +226,31 @@ def test_a_model_that_changes_under_a_run_is_noticed(desk: Desk) -> None:
     assert digest != other
     desk.job(gates=GATES_OFF)
     assert {row["model_sha256"] for row in desk.rows()} == {other}
+
+
+@pytest.mark.parametrize("how", ["replaced", "deleted", "replaced and put back"])
+def test_an_image_that_changes_while_it_is_mined_gets_no_box_of_another_picture(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    for number in range(6):
+        desk.put(f"{number}.png", scene((BOX, (255 - number, 0, 0))))
+    original = (desk.photos / "3.png").read_bytes()
+
+    def meddled(run: Path, shard: int, *rest: Any) -> Any:
+        if shard == 0:
+            (desk.photos / "3.png").unlink()
+            if how != "deleted":
+                desk.put("3.png", scene(((0, 0, 30, 30), GREEN)))
+        return mine_shard(run, shard, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mining.engine.mine_shard", meddled)
+        assert desk.job(gates=GATES_OFF).deferred == 1
+    assert "3.png" not in desk.by_name()
+    if how != "replaced":
+        (desk.photos / "3.png").write_bytes(original)
+    desk.job(gates=GATES_OFF)
+    assert {name: [told(row) for row in own] for name, own in desk.by_name().items()} == desk.from_scratch(
+        desk.folder / "afresh"
+    )
+    injected("image replaced or deleted while being mined")

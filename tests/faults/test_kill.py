@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.conftest import boxmine
+from tests.faults.counting import injected
 
 
 def mine(corpus: Path, out: Path) -> list[object]:
@@ -59,6 +60,7 @@ def test_a_killed_and_resumed_run_has_the_rows_of_an_uninterrupted_one(
     assert finish(mine(corpus, disturbed)) == 0
     assert_equal_runs(undisturbed, disturbed)
     assert not list(disturbed.rglob(".tmp-*"))
+    injected("kill -9 of `boxmine mine`", killed)
 
 
 def test_ctrl_c_ends_with_code_4_and_the_same_command_carries_on(corpus: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
+from tests.faults.counting import injected
 from tests.faults.crashing import at_random, label_once, moments, work
 from tests.unit.engine.painting import list_painted
 from tests.unit.store.desk import Desk, told
@@ -47,3 +48,4 @@ def test_a_reader_sees_the_last_version_or_the_next_whenever_the_job_is_killed(
         assert len(set(numbers)) == len(numbers) == sum(row["category"] is not None for row in desk.rows())
         assert not [path for path in desk.runs.rglob(".tmp-*") if path.is_file()]
     assert killed >= nights * kills // 2
+    injected("kill -9 while labelling: listing, planning, mining, merging, publishing", killed)

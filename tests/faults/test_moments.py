@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from mining.cards import CARD_FILE, WEIGHTS_FILE
 from mining.config import MineSettings, TrainSettings
 from mining.runs import RunDirectory
+from tests.faults.counting import injected
 from tests.faults.crashing import at_random, mine_once, moments, train_once, work
 from tests.making import write_photos
 from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
@@ -44,6 +45,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
             killed += code == -9
             assert not run.has_started() or run.read()["state"] in ("running", "stopped", "finished")
     assert killed >= kills // 2
+    injected("kill -9 while mining and merging", killed)
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
@@ -67,3 +69,4 @@ def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(tmp_
             assert not list(out.rglob(".tmp-*"))
             shutil.rmtree(out)
     assert killed >= kills // 2
+    injected("kill -9 while training", killed)

@@ -12,6 +12,7 @@ from flows.label import label
 from mining.errors import StorageError
 from mining.store.reading import history, version_as_run
 from mining.store.settings import LabelSettings
+from tests.faults.counting import injected
 from tests.faults.unreliable import BUCKET, FAULTS, SECRET, Line, object_store
 from tests.unit.engine.painting import list_painted
 from tests.unit.store.desk import Desk, told
@@ -100,6 +101,8 @@ def test_a_line_that_fails_loses_and_doubles_nothing(desk: Desk, line: Line, tmp
     assert not half
     told_of = line.told()
     assert all(told_of.get(fault) for fault in FAULTS[:4]), told_of
+    injected("object storage answers 500 or 503", told_of["500"] + told_of["503"])
+    injected("object storage cuts the connection", sum(told_of.get(fault, 0) for fault in FAULTS[2:]))
 
 
 def test_a_store_that_cannot_be_reached_is_said_and_what_was_mined_is_kept(
