@@ -101,21 +101,26 @@ class LabelStore:
         latest = self.latest()
         if latest.table is None:
             raise InputError(f"{self.where} holds no labels yet.")
-        number: int | datetime
         try:
-            number = int(moment) if moment.isdigit() else datetime.fromisoformat(moment)
+            wanted = int(moment) if moment.isdigit() else datetime.fromisoformat(moment)
         except ValueError:
             raise InputError(f"--as-of {moment}: give a version's number, or a time such as 2026-01-31.") from None
-        if isinstance(number, datetime) and number.tzinfo is None:
-            number = number.replace(tzinfo=UTC)
-        if isinstance(number, int) and number > latest.number:
+        number = wanted if isinstance(wanted, int) else self._before(latest.table, wanted)
+        if number is None:
+            raise InputError(f"{self.where} has no version as of {moment}; its first one is younger.")
+        if number > latest.number:
             raise InputError(f"{self.where} has no version {number}; its last one is {latest.number}.")
         with _errors(self.where):
             try:
-                latest.table.load_as_version(number)
+                return self._version(DeltaTable(self.where, version=number))
             except DeltaError as error:
                 raise InputError(f"{self.where} cannot be read as of {moment}: {_line(error)}.") from None
-            return self._version(latest.table)
+
+    def _before(self, table: DeltaTable, moment: datetime) -> int | None:
+        """The last version at a time, which is UTC where it does not say; None where there was none yet."""
+        at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
+        with _errors(self.where):
+            return next((int(one["version"]) for one in table.history() if one["timestamp"] <= at), None)
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
         """The versions, last first: number, time (ms since 1970) and record."""
@@ -182,8 +187,8 @@ class LabelStore:
 
     def _version(self, table: DeltaTable) -> Version:
         for limit in _LOOK_BACK:
-            found = table.history(limit)
-            ours = next((one[_KEY] for one in found if _KEY in one), None)
+            found = table.history(limit)  # of the whole table, whatever version is open
+            ours = next((one[_KEY] for one in found if _KEY in one and one["version"] <= table.version()), None)
             if ours is not None:
                 return Version(int(table.version()), table, json.loads(ours))
             if limit is not None and len(found) < limit:
