@@ -62,13 +62,11 @@ def _corpus_of(where: str, version: Version, corpus: str | None) -> str:
 def history(where: str, limit: int = 20) -> list[dict[str, Any]]:
     """The last versions, the latest first: version, at, corpus, images, boxes, what was done, CorLoc, accepted."""
     found = []
-    records = LabelStore(where).history()
-    for one, before in zip(records, [*records[1:], None], strict=True):
-        old = before["record"]["corpora"] if before else {}
-        changed = [name for name, record in one["record"]["corpora"].items() if record != old.get(name)]
-        for name in changed:
-            record = one["record"]["corpora"][name]
-            found.append({"version": one["version"], "corpus": name, **record["counts"], **_kept(record)})
+    records = LabelStore(where).records()
+    for one, before in zip(records, [*records[1:], {"corpora": {}}], strict=True):
+        for name, record in one["corpora"].items():
+            if record != before["corpora"].get(name):
+                found.append({"version": one["version"], "corpus": name, **record["counts"], **_kept(record)})
     return found[:limit]
 
 

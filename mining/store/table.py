@@ -122,18 +122,13 @@ class LabelStore:
         with _errors(self.where):
             return next((int(one["version"]) for one in table.history() if one["timestamp"] <= at), None)
 
-    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """The versions, last first: number, time (ms since 1970) and record."""
+    def records(self) -> list[dict[str, Any]]:
+        """What the versions say of themselves, last first; each has its number as `version`."""
         with _errors(self.where):
             try:
-                found = DeltaTable(self.where).history(limit)
+                return list(_records(DeltaTable(self.where).history()))
             except TableNotFoundError:
                 raise InputError(f"{self.where} holds no labels yet.") from None
-        return [
-            {"version": one["version"], "timestamp": one["timestamp"], "record": json.loads(one[_KEY])}
-            for one in found
-            if _KEY in one
-        ]
 
     def publish(self, base: Version, buckets: list[int], rows: Iterator[pa.RecordBatch], record: dict[str, Any]) -> int:
         """Put `rows` in place of all rows of `buckets`; gives the new version's number.
@@ -142,7 +137,8 @@ class LabelStore:
         """
         # no retries: what they would do is to write beside what another one wrote meanwhile
         properties = CommitProperties(
-            custom_metadata={_KEY: json.dumps({"format": FORMAT, **record})}, max_commit_retries=0
+            custom_metadata={_KEY: json.dumps({**record, "format": FORMAT, "version": base.number + 1})},
+            max_commit_retries=0,
         )
         reader = pa.RecordBatchReader.from_batches(STORE_SCHEMA, rows)
         with _errors(self.where):
@@ -187,13 +183,18 @@ class LabelStore:
 
     def _version(self, table: DeltaTable) -> Version:
         for limit in _LOOK_BACK:
-            found = table.history(limit)  # of the whole table, whatever version is open
-            ours = next((one[_KEY] for one in found if _KEY in one and one["version"] <= table.version()), None)
+            # of the whole table, whatever version is open, which Delta's own numbers forget: the record has its number
+            found = table.history(limit)
+            ours = next((one for one in _records(found) if one["version"] <= table.version()), None)
             if ours is not None:
-                return Version(int(table.version()), table, json.loads(ours))
+                return Version(int(table.version()), table, ours)
             if limit is not None and len(found) < limit:
                 break
         raise InputError(f"{self.where} is a Delta table, but not one of labels; give another store.")
+
+
+def _records(history: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (json.loads(one[_KEY]) for one in history if _KEY in one)
 
 
 @contextmanager

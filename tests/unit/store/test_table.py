@@ -74,4 +74,4 @@ def test_a_version_may_be_named_by_a_time(store: LabelStore) -> None:
     store.publish(store.latest(), [0], iter([rows(0, "c.png")]), {"corpora": {"a": {"counts": 3}}})
     assert store.as_of("0").record["corpora"]["a"]["counts"] == 2
     assert store.as_of("2099-01-01").number == 1
-    assert [one["version"] for one in store.history()] == [1, 0]
+    assert [one["version"] for one in store.records()] == [1, 0]
