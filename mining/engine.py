@@ -154,7 +154,7 @@ class Miner:
             return scaled(working_size(height, width, short_side=self.card.input_size), max(self.settings.scales))
 
         with self.network.watch.during("decode"):
-            pixels, (height, width) = read_reduced(self.settings.images / row["file_name"], needed, row["content_hash"])
+            pixels, (height, width) = read_reduced(self.settings.images / row["file_name"], needed, row.get("content_hash"))
         size = working_size(height, width, short_side=self.card.input_size)
         with self.network.watch.during("resize"):
             pictures = pictures_of(pixels, size, self.settings.scales)
