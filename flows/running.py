@@ -3,9 +3,10 @@
 import inspect
 import logging
 import os
+import queue
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
         if work.error is not None and not _is_of_prefect(work.error):
             raise work.error from None
         _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", error)
+        _forget_what_waits_for_the_server()
     return work.results[0] if work.results else flow(settings, **options)
 
 
@@ -61,6 +63,17 @@ def _is_of_prefect(error: BaseException) -> bool:
     from prefect.exceptions import PrefectException
 
     return isinstance(error, httpx.HTTPError | PrefectException)
+
+
+def _forget_what_waits_for_the_server() -> None:
+    """Drop events and logs that were not sent: each is tried for 7 s, and the process ends after the last one."""
+    from prefect._internal.concurrency.services import QueueService
+
+    for service in list(QueueService._instances.values()):
+        with suppress(queue.Empty):
+            while True:
+                service._queue.get_nowait()
+                service._queue.task_done()
 
 
 def as_prefect_flow(flow: Callable[..., R]) -> Any:
@@ -112,7 +125,7 @@ def _tried(work: Callable[[], R], attempts: Attempts) -> R:
 
 
 def _time_limit(hours: float | None) -> AbstractContextManager[None]:
-    """Within it what takes longer is interrupted where it stands, as by Ctrl-C."""
+    """What takes longer is interrupted where Python stands, and ends with a TimeoutError."""
     from prefect.utilities.timeout import timeout
 
     return timeout(None if hours is None else hours * 3600)

@@ -330,7 +330,8 @@ class RetrainSettings(Settings):
     train: TrainOptions = Field(default_factory=TrainOptions)
     mine: MineOptions = Field(default_factory=MineOptions)
     truth: Path | None = Field(
-        default=None, description="Boxes that are known, to compare against: COCO JSON, folder of VOC XML, or CUB folder."
+        default=None,
+        description="Boxes that are known, to compare against: COCO JSON, folder of VOC XML, or CUB folder.",
     )
 
     def run_settings(self, out: Path) -> RunSettings:
@@ -339,8 +340,10 @@ class RetrainSettings(Settings):
             out=out, corpus=self.corpus, test=self.test, train=self.train, mine=self.mine, truth=self.truth
         )
 
-    def comparison(self, out: Path) -> CompareSettings:
-        """How the new run is compared with the one in use, which there must be."""
+    def comparison(self, out: Path) -> CompareSettings | None:
+        """How the new run is compared with the one in use; None where there is none yet."""
+        if self.current is None or not self.current.exists():
+            return None
         return CompareSettings(first=self.current, second=out, truth=self.truth)
 
 
@@ -361,7 +364,8 @@ class Attempts(Settings):
     """How often and for how long a deployed flow tries."""
 
     tries: Annotated[int, Field(ge=1)] = Field(
-        default=3, description="Tries in all, where the disk or the device failed; what is wrong in a recipe fails once."
+        default=3,
+        description="Tries in all, where the disk or the device failed; what is wrong in a recipe fails once.",
     )
     wait_seconds: Annotated[float, Field(ge=0)] = Field(
         default=60.0, description="Before the second try; twice as long before each further one."

@@ -36,13 +36,14 @@ def judged(settings: RetrainSettings, run: Path, summary: dict[str, Any] | None,
 
     summary, page: of their comparison (see mining.scoring.comparison), None where there is nothing to compare with.
     """
+    if summary is None:
+        which = "run in use" if settings.current is None else f"run {settings.current}"
+        return Retrained(run / "model", run, page, None, f"There is no {which} to compare with; a person decides.")
     better, reason = _verdict(summary)
     return Retrained(run / "model", run, page, better, reason)
 
 
-def _verdict(summary: dict[str, Any] | None) -> tuple[bool | None, str]:
-    if summary is None:
-        return None, "There is no run in use to compare with; a person decides."
+def _verdict(summary: dict[str, Any]) -> tuple[bool | None, str]:
     truth, pairs = summary["truth"], summary["pairs"]
     if truth is None or not truth["pairs"]:
         share = f"{pairs['same']} of {pairs['both']} pairs" if pairs["both"] else "no pair"

@@ -26,11 +26,6 @@ def judge(settings: RetrainSettings, run: Path, summary: dict[str, Any] | None, 
     return retraining.judged(settings, run, summary, page)
 
 
-def in_use(settings: RetrainSettings) -> bool:
-    """Whether there is a run to compare with."""
-    return settings.current is not None and settings.current.exists()
-
-
 def tell(found: Retrained) -> None:
     """Say on Prefect's page what came of it: an event, which an automation may wait for, and a sentence."""
     report(_show, found)

@@ -11,7 +11,7 @@ from tests.faults.conftest import boxmine
 from tests.faults.test_kill import assert_equal_runs, finish, mine
 from tests.serving import server_environment, start_server
 
-IN_TIME = 400  # seconds; a request to a server that has gone is repeated for one minute
+IN_TIME = 400  # seconds; three requests in a row are each repeated for a minute
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,9 @@ DOCKERFILE = DEPLOYMENTS / "docker" / "Dockerfile"
 COMPOSE = DEPLOYMENTS / "docker" / "compose.yaml"
 TEMPLATE = DEPLOYMENTS / "kubernetes" / "job-template.json"
 MANIFESTS = DEPLOYMENTS / "kubernetes" / "worker.yaml"
-SECRET = re.compile(r"(password|secret|token|key)[\w-]*['\"]?[ \t]*[:=][ \t]*['\"]?(?!\$|\{|\n)[\w./+-]{6,}", re.IGNORECASE)
+SECRET = re.compile(
+    r"(password|secret|token|key)[\w-]*['\"]?[ \t]*[:=][ \t]*['\"]?(?!\$|\{|\n)[\w./+-]{6,}", re.IGNORECASE
+)
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -90,7 +92,11 @@ def test_the_services_name_files_volumes_and_each_other() -> None:
             assert (context / build["dockerfile"]).resolve() == DOCKERFILE
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
-            assert source in compose["volumes"] if "/" not in source else (COMPOSE.parent / source).parent.resolve() == ROOT
+            assert (
+                source in compose["volumes"]
+                if "/" not in source
+                else (COMPOSE.parent / source).parent.resolve() == ROOT
+            )
     for host in re.findall(r"//(?:\w+:\S+@)?(\w+):\d+", COMPOSE.read_text().replace("127.0.0.1", "localhost")):
         assert host in {*services, "localhost"}
     reserved = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
