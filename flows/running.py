@@ -67,13 +67,14 @@ def _is_of_prefect(error: BaseException) -> bool:
 
 def _forget_what_waits_for_the_server() -> None:
     """Drop events and logs that were not sent: each is tried for 7 s, and the process ends after the last one."""
-    from prefect._internal.concurrency.services import QueueService
+    with suppress(ImportError, AttributeError):  # Prefect has no public way: at worst the process ends later
+        from prefect._internal.concurrency.services import QueueService
 
-    for service in list(QueueService._instances.values()):
-        with suppress(queue.Empty):
-            while True:
-                service._queue.get_nowait()
-                service._queue.task_done()
+        for service in list(QueueService._instances.values()):
+            with suppress(queue.Empty):
+                while True:
+                    service._queue.get_nowait()
+                    service._queue.task_done()
 
 
 def as_prefect_flow(flow: Callable[..., R]) -> Any:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -106,8 +107,12 @@ class Machine:
     def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
         """The server's answer."""
         url = f"{self.environment['PREFECT_API_URL']}/{path}"
-        answer = httpx.get(url, timeout=60) if question is None else httpx.post(url, json=question, timeout=60)
-        return answer.raise_for_status().json()
+        deadline = time.monotonic() + 60
+        while True:
+            answer = httpx.get(url, timeout=60) if question is None else httpx.post(url, json=question, timeout=60)
+            if answer.status_code != 503 or time.monotonic() > deadline:  # SQLite is busy: Prefect's client waits, too
+                return answer.raise_for_status().json()
+            time.sleep(1)
 
     def states(self, deployment: str) -> list[str]:
         """Of a deployment's runs, those aside that the schedule has in mind."""
@@ -140,6 +145,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def left_after_a_while(started: list[int]) -> list[int]:
+    """Those of the processes that do not end."""
+    deadline = time.monotonic() + 30
+    while (alive := [pid for pid in started if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return alive
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +189,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         "COLUMNS": "200",
     }
 
-    def script(*blocks: str) -> subprocess.CompletedProcess[str]:
-        text = "\n".join(["set -uxo pipefail", *map(here, blocks)])
+    def script(*blocks: str, seconds: int = 900) -> subprocess.CompletedProcess[str]:
+        # -m, as where a person types: else what is started with & ignores Ctrl-C, by which a worker stops itself
+        text = "\n".join(["set -muxo pipefail", *map(here, blocks)])
         with (home / "readme.out").open("w") as out:  # no pipe: server and worker would hold it open
             done = subprocess.run(
-                ["bash", "-c", text], env=environment, cwd=home, stdout=out, stderr=subprocess.STDOUT, timeout=900
+                ["bash", "-c", text], env=environment, cwd=home, stdout=out, stderr=subprocess.STDOUT, timeout=seconds
             )
         return subprocess.CompletedProcess(done.args, done.returncode, (home / "readme.out").read_text())
 
@@ -192,7 +206,14 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield Machine(home, {**environment, **told}, webhook, done.stdout)
     finally:
         webhook.shutdown()
-        stopped = script(stop)
+        started = [int(path.read_text()) for path in home.glob("*.pid")]
+        try:
+            stopped = script(stop, seconds=180)
+        finally:
+            alive = left_after_a_while(started)
+            for pid in alive:
+                os.kill(pid, signal.SIGKILL)
+    assert not alive, "the README's last block stops both"
     assert stopped.returncode == 0, stopped.stdout
 
 
