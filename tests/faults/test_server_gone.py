@@ -13,6 +13,7 @@ from tests.faults.test_kill import assert_equal_runs, finish, mine
 from tests.serving import server_environment, start_server
 
 IN_TIME = 500  # seconds; three requests in a row are each repeated for a minute
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from mining.synthetic import generate
 ROOT = Path(__file__).parents[2]
 README = ROOT / "deployments" / "README.md"
 BLOCK = re.compile(r"(<!--[^>]*-->\n)?```bash\n(.*?)```", re.DOTALL)
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def commands() -> list[str]:
