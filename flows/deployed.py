@@ -2,15 +2,19 @@
 
 from flows import compare as _compare
 from flows import experiment as _experiment
+from flows import label as _label
 from flows import mine as _mine
+from flows import retrain as _retrain
 from flows import run as _run
 from flows import score as _score
 from flows import train as _train
-from flows.running import as_prefect_flow
+from flows.running import as_deployed_flow
 
-train = as_prefect_flow(_train.train)
-mine = as_prefect_flow(_mine.mine)
-score = as_prefect_flow(_score.score)
-run = as_prefect_flow(_run.run)
-experiment = as_prefect_flow(_experiment.experiment)
-compare = as_prefect_flow(_compare.compare)
+train = as_deployed_flow(_train.train)
+mine = as_deployed_flow(_mine.mine)
+score = as_deployed_flow(_score.score)
+run = as_deployed_flow(_run.run)
+experiment = as_deployed_flow(_experiment.experiment)
+compare = as_deployed_flow(_compare.compare)
+label = as_deployed_flow(_label.label)
+retrain = as_deployed_flow(_retrain.retrain)

@@ -1,11 +1,21 @@
 """How a flow is run: in process, or under Prefect where a server is configured or asked for."""
 
+import inspect
+import logging
 import os
+import queue
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from functools import wraps
 from typing import Any, TypeVar
+
+from mining.config import Attempts, Recipe, Settings
+from tasks.orchestration import may_pass_later
 
 R = TypeVar("R")
 STARTUP_SECONDS = "120"  # small machines need more than Prefect's own limits
+_log = logging.getLogger(__name__)
 
 
 def prefect_is_wanted() -> bool:
@@ -14,8 +24,57 @@ def prefect_is_wanted() -> bool:
 
 
 def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
-    """Run a flow as this process is set up to."""
-    return as_prefect_flow(flow)(settings, **options) if prefect_is_wanted() else flow(settings, **options)
+    """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work."""
+    if not prefect_is_wanted():
+        return flow(settings, **options)
+    work = _Work(flow)
+    try:
+        return as_prefect_flow(work.done)(settings, **options)
+    except Exception as error:
+        if work.error is not None and not _is_of_prefect(work.error):
+            raise work.error from None
+        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", error)
+        _forget_what_waits_for_the_server()
+    return work.results[0] if work.results else flow(settings, **options)
+
+
+class _Work:
+    """A flow that remembers what it came to, whatever Prefect makes of it."""
+
+    def __init__(self, flow: Callable[..., R]) -> None:
+        self.results: list[R] = []
+        self.error: Exception | None = None
+
+        @wraps(flow)
+        def done(*args: Any, **options: Any) -> R:
+            try:
+                self.results.append(flow(*args, **options))
+            except Exception as error:
+                self.error = error
+                raise
+            return self.results[-1]
+
+        self.done = done
+
+
+def _is_of_prefect(error: BaseException) -> bool:
+    """Whether it was raised because of the server, not by the work."""
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    return isinstance(error, httpx.HTTPError | PrefectException)
+
+
+def _forget_what_waits_for_the_server() -> None:
+    """Drop events and logs that were not sent: each is tried for 7 s, and the process ends after the last one."""
+    with suppress(ImportError, AttributeError):  # Prefect has no public way: at worst the process ends later
+        from prefect._internal.concurrency.services import QueueService
+
+        for service in list(QueueService._instances.values()):
+            with suppress(queue.Empty):
+                while True:
+                    service._queue.get_nowait()
+                    service._queue.task_done()
 
 
 def as_prefect_flow(flow: Callable[..., R]) -> Any:
@@ -29,3 +88,45 @@ def as_prefect_flow(flow: Callable[..., R]) -> Any:
     import prefect
 
     return prefect.flow(flow, name=f"boxmine-{flow.__name__}", persist_result=False)
+
+
+def as_deployed_flow(flow: Callable[..., R]) -> Any:
+    """The flow as a deployment runs it: settings may stand in a recipe, and what may pass is tried again."""
+    signature = inspect.signature(flow)
+    kind: type[Settings] = signature.parameters["settings"].annotation
+
+    settings, *others = signature.parameters.values()
+    attempts = settings.replace(name="attempts", annotation=Attempts, default=Attempts())
+    form = signature.replace(parameters=[settings.replace(annotation=kind | Recipe), *others, attempts])
+
+    @wraps(flow)
+    def attempted(*args: Any, **options: Any) -> R:
+        given = form.bind(*args, **options).arguments
+        wanted, attempts = given.pop("settings"), given.pop("attempts", Attempts())
+        with _time_limit(attempts.hours):
+            if isinstance(wanted, Recipe):
+                wanted = wanted.read(kind)
+            return _tried(lambda: flow(wanted, **given), attempts)
+
+    attempted.__signature__ = form  # type: ignore[attr-defined]
+    return as_prefect_flow(attempted)
+
+
+def _tried(work: Callable[[], R], attempts: Attempts) -> R:
+    for attempt in range(attempts.tries - 1):
+        try:
+            return work()
+        except Exception as error:
+            if not may_pass_later(error):
+                raise
+            wait = attempts.wait_seconds * 2**attempt
+            _log.warning("Try %d of %d failed, the next one in %g s: %s", attempt + 1, attempts.tries, wait, error)
+            time.sleep(wait)
+    return work()
+
+
+def _time_limit(hours: float | None) -> AbstractContextManager[None]:
+    """What takes longer is interrupted where Python stands, and ends with a TimeoutError."""
+    from prefect.utilities.timeout import timeout
+
+    return timeout(None if hours is None else hours * 3600)

@@ -316,6 +316,65 @@ class RunSettings(Settings):
         return MineSettings(**dict(corpus), **dict(self.mine), model=model, out=self.out)
 
 
+class RetrainSettings(Settings):
+    """A new model for the corpus, held against the run that is in use."""
+
+    runs: Path = Field(description="Folder for the new runs, one a retraining; each has its model beside its boxes.")
+    current: Path | None = Field(
+        default=None, description="Run directory in use, to compare with; there may be none yet."
+    )
+    corpus: CorpusSettings
+    test: CorpusChanges = Field(
+        default_factory=CorpusChanges, description="What to mine and compare, where that is not what was trained on."
+    )
+    train: TrainOptions = Field(default_factory=TrainOptions)
+    mine: MineOptions = Field(default_factory=MineOptions)
+    truth: Path | None = Field(
+        default=None,
+        description="Boxes that are known, to compare against: COCO JSON, folder of VOC XML, or CUB folder.",
+    )
+
+    def run_settings(self, out: Path) -> RunSettings:
+        """How the new run is made."""
+        return RunSettings(
+            out=out, corpus=self.corpus, test=self.test, train=self.train, mine=self.mine, truth=self.truth
+        )
+
+    def comparison(self, out: Path) -> CompareSettings | None:
+        """How the new run is compared with the one in use; None where there is none yet."""
+        if self.current is None or not self.current.exists():
+            return None
+        return CompareSettings(first=self.current, second=out, truth=self.truth)
+
+
+class Recipe(Settings):
+    """Settings that stand in a file."""
+
+    recipe: Path = Field(description="YAML file with the settings; relative paths in it count from its folder.")
+    changes: dict[str, Any] = Field(
+        default_factory=dict, description="On top of the file, by dotted name: {'train.epochs': 5}."
+    )
+
+    def read(self, kind: type[S]) -> S:
+        """The settings. Raises InputError with one sentence a fault."""
+        return parse(kind, read_recipe(self.recipe, {name: json.dumps(value) for name, value in self.changes.items()}))
+
+
+class Attempts(Settings):
+    """How often and for how long a deployed flow tries."""
+
+    tries: Annotated[int, Field(ge=1)] = Field(
+        default=3,
+        description="Tries in all, where the disk or the device failed; what is wrong in a recipe fails once.",
+    )
+    wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=60.0, description="Before the second try; twice as long before each further one."
+    )
+    hours: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="After so many the run is stopped; what is finished is kept. By default it is not."
+    )
+
+
 def _chosen_thresholds(run: Path) -> tuple[float, dict[str, float]]:
     """The common threshold and those of classes that scores.json of a run directory has as chosen."""
     try:
@@ -395,7 +454,7 @@ def _read_change(dotted: str, text: str) -> Any:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    places = [(values, name) for name in ("out", "truth", "model", "runs", "store")]
+    places = [(values, name) for name in ("out", "truth", "model", "runs", "store", "current")]
     for corpus in (values.get("corpus"), values.get("test"), *_corpora(values)):
         if isinstance(corpus, dict):
             places += [(corpus, name) for name in ("images", "labels", "truth")]

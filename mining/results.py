@@ -69,6 +69,21 @@ class MineSummary:
 
 
 @dataclass(frozen=True)
+class Retrained:
+    """What a retraining came to. model: folder of the new model. run: what it mined.
+
+    page: the comparison with the run in use, None where there is none. is_better: than that run; None where a person
+    decides, for `reason`.
+    """
+
+    model: Path
+    run: Path
+    page: Path | None
+    is_better: bool | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class Timing:
     """What mining some images took (see mining.timing).
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mining.config import CompareSettings
-from tasks.orchestration import orchestrated, step
+from tasks.orchestration import report, step
 
 
 @step(name="compare")
@@ -13,11 +13,14 @@ def compare_runs(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     from mining import jobs
 
     summary, page = jobs.compare(settings)
-    if orchestrated():
-        from prefect.artifacts import create_markdown_artifact
-
-        create_markdown_artifact(f"The comparison is at `{page}`.", key="comparison")
+    report(_show_page, page)
     return summary, page
+
+
+def _show_page(page: Path) -> None:
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(f"The comparison is at `{page}`.", key="comparison")
 
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:

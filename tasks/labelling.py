@@ -7,7 +7,7 @@ from typing import Any
 from mining.config import MineSettings
 from mining.store.results import LabelPlan, LabelSummary, Verdict
 from mining.store.settings import LabelSettings
-from tasks.orchestration import orchestrated, step
+from tasks.orchestration import report, step
 
 STAGED_EVENT = "boxmine.labels.staged"
 GATE_HEADINGS = ("gate", "value", "limit", "verdict", "meaning")
@@ -57,8 +57,10 @@ def clean_up(settings: LabelSettings, keep: int, dry_run: bool = False) -> list[
 
 def tell(summary: LabelSummary) -> None:
     """Say on Prefect's page what came of it: an event, which an automation may wait for, and a table."""
-    if not orchestrated():
-        return
+    report(_show, summary)
+
+
+def _show(summary: LabelSummary) -> None:
     from prefect.artifacts import create_table_artifact
     from prefect.events import emit_event
 

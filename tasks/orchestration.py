@@ -4,25 +4,46 @@ In process, a step is a plain function and Prefect is never imported. Inside a P
 becomes a Prefect task with its retries, so that a server sees it.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from mining.errors import BoxmineError
+from mining.errors import BoxmineError, StorageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_log = logging.getLogger(__name__)
+_silent: set[Any] = set()  # ids of flow runs whose server has gone: asking it again and again would hold up the work
 
 
 def orchestrated() -> bool:
     """True inside a Prefect flow run."""
+    return _flow_run() is not None
+
+
+def _flow_run() -> Any:
     if "prefect" not in sys.modules:
-        return False
+        return None
     from prefect.context import FlowRunContext
 
-    return FlowRunContext.get() is not None
+    context = FlowRunContext.get()
+    return None if context is None else context.flow_run
+
+
+def report(show: Callable[..., R], *args: Any) -> R | None:
+    """Call what shows something on Prefect's page, inside a flow run only; without a server the work goes on."""
+    run = _flow_run()
+    if run is None or run.id in _silent:
+        return None
+    try:
+        return show(*args)
+    except Exception as error:
+        _silent.add(run.id)
+        _log.warning("Prefect's page does not follow this run any more; the work goes on. (%s)", error)
+        return None
 
 
 class Step(Generic[P, R]):
@@ -68,6 +89,11 @@ class Step(Generic[P, R]):
 def may_pass(error: BaseException) -> bool:
     """Whether trying again may help: not for what boxmine raises on purpose, which names its remedy."""
     return not isinstance(error, BoxmineError)
+
+
+def may_pass_later(error: BaseException) -> bool:
+    """Whether trying again some time later may help: for a disk that was full, too."""
+    return may_pass(error) or isinstance(error, StorageError)
 
 
 def _failed_for_now(_task: object, _run: object, state: Any) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from tasks.orchestration import orchestrated
+from tasks.orchestration import report
 
 Listener = Callable[[str, int, int, str], None]
 UPDATE_EVERY_SECONDS = 5.0  # an artifact: the server is asked while the work waits
@@ -25,7 +25,7 @@ class Stage:
         self.total = total
         self.done = start
         self._shown, self._updated = _percent(start, total), time.monotonic()
-        self._artifact = _new_artifact(name, self._shown) if orchestrated() else None
+        self._artifact = report(_new_artifact, name, self._shown)
         self.reach(start)
 
     def advance(self, count: int, text: str = "") -> None:
@@ -42,9 +42,7 @@ class Stage:
         percent, now = _percent(done, self.total), time.monotonic()
         is_due = done >= self.total or now - self._updated >= UPDATE_EVERY_SECONDS
         if self._artifact is not None and percent != self._shown and is_due:
-            from prefect.artifacts import update_progress_artifact
-
-            update_progress_artifact(self._artifact, progress=percent)
+            report(_update_artifact, self._artifact, percent)
             self._shown, self._updated = percent, now
 
 
@@ -56,3 +54,9 @@ def _new_artifact(name: str, percent: float) -> Any:
     from prefect.artifacts import create_progress_artifact
 
     return create_progress_artifact(progress=percent, key=name.replace(" ", "-"), description=name)
+
+
+def _update_artifact(artifact: Any, percent: float) -> None:
+    from prefect.artifacts import update_progress_artifact
+
+    update_progress_artifact(artifact, progress=percent)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.orchestration import orchestrated, step
+from tasks.orchestration import report, step
 
 
 @step(name="report")
@@ -11,8 +11,11 @@ def write_report(run: Path, truth: Path | None = None) -> Path:
     from mining.audit import write_report as write
 
     page = write(run, truth)
-    if orchestrated():
-        from prefect.artifacts import create_markdown_artifact
-
-        create_markdown_artifact(f"The report of run `{run.name}` is at `{page}`.", key="report")
+    report(_show_page, run.name, page)
     return page
+
+
+def _show_page(run: str, page: Path) -> None:
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(f"The report of run `{run}` is at `{page}`.", key="report")

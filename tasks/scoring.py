@@ -3,7 +3,7 @@
 from typing import Any
 
 from mining.config import ScoreSettings
-from tasks.orchestration import orchestrated, step
+from tasks.orchestration import report, step
 from tasks.progress import Stage
 
 
@@ -13,8 +13,7 @@ def score_boxes(settings: ScoreSettings) -> dict[str, Any]:
     from mining import jobs
 
     scores = jobs.score(settings, Stage("maps", 1).reach) if settings.maps else jobs.score(settings)
-    if orchestrated():
-        _show_table(scores)
+    report(_show_table, scores)
     return scores
 
 

@@ -11,12 +11,14 @@ from mining.synthetic import generate
 from tests.faults.counting import table
 
 
-def boxmine(*arguments: object, **options: object) -> "subprocess.Popen[str]":
-    """Start a boxmine command."""
+def boxmine(
+    *arguments: object, environment: dict[str, str] | None = None, **options: object
+) -> "subprocess.Popen[str]":
+    """Start a boxmine command; in an environment of its own it may report to a Prefect server."""
     command = [sys.executable, "-c", "from flows.cli import main; main()", *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        command, env=environment or alone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )  # type: ignore[call-overload]
 
 

@@ -1,0 +1,40 @@
+"""Plan a retraining, and say what came of it."""
+
+from pathlib import Path
+from typing import Any
+
+from mining.config import RetrainSettings, RunSettings
+from mining.results import Retrained
+from tasks.orchestration import report, step
+
+RETRAINED_EVENT = "boxmine.retrained"
+
+
+@step(name="plan retraining")
+def plan_retraining(settings: RetrainSettings) -> RunSettings:
+    """What to train and mine, and where it goes."""
+    from mining import retraining
+
+    return retraining.plan_retraining(settings)
+
+
+@step(name="judge")
+def judge(settings: RetrainSettings, run: Path, summary: dict[str, Any] | None, page: Path | None) -> Retrained:
+    """Whether the new run is better than the one in use."""
+    from mining import retraining
+
+    return retraining.judged(settings, run, summary, page)
+
+
+def tell(found: Retrained) -> None:
+    """Say on Prefect's page what came of it: an event, which an automation may wait for, and a sentence."""
+    report(_show, found)
+
+
+def _show(found: Retrained) -> None:
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.events import emit_event
+
+    told = {"model": str(found.model), "is_better": found.is_better, "reason": found.reason}
+    emit_event(RETRAINED_EVENT, resource={"prefect.resource.id": f"boxmine.run.{found.run}"}, payload=told)
+    create_markdown_artifact(f"{found.reason} The new model is `{found.model}`.", key="retrained")
