@@ -6,10 +6,12 @@ The order of the batches depends on the shard alone, so that a shard done again 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from mining.cards import ModelCard, read_card
@@ -33,25 +35,45 @@ Notify = Callable[[int], None]
 
 
 def mine_shard(
-    run_dir: Path, shard: int, notify: Notify = lambda count: None, watch: Watch | None = None
+    run_dir: Path,
+    shard: int,
+    notify: Notify = lambda count: None,
+    watch: Watch | None = None,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> list[ImageOutcome]:
     """Mine one shard of a run and write its part, unless the part is there already.
 
     notify: called with the number of images done since the last call.
     watch: called with each map that is cut, from several threads; not for a part that is there already.
+    device: instead of the run's. threads: instead of one a core, where the run leaves it open.
     Gives the images' outcomes. Raises StorageError when the disk refuses the part.
     """
     run = RunDirectory(run_dir)
     settings = run.settings()
+    settings = settings.model_copy(update={"device": device or settings.device, "workers": settings.workers or threads})
     part, curves = run.files_of(shard, curves=settings.curves)
     if is_done(part, curves) and (done := part_outcomes(part)) is not None:
         notify(len(done))
         return done
     rows = read_shard(run.corpus, shard).to_pylist()
     miner = _miner(run.model.resolve(), settings.model_dump_json(), read_card(run.model).weights_sha256)
-    outcomes = miner.mine(rows, notify, watch)
+    with _computing_with(settings.cpus_per_worker):
+        outcomes = miner.mine(rows, notify, watch)
     write_part(part, outcomes, curves, miner.timing)
     return outcomes
+
+
+@contextmanager
+def _computing_with(cores: int | None) -> Iterator[None]:
+    # how a layer's sums are split among threads shows in the last bits
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=2)
@@ -154,7 +176,9 @@ class Miner:
             return scaled(working_size(height, width, short_side=self.card.input_size), max(self.settings.scales))
 
         with self.network.watch.during("decode"):
-            pixels, (height, width) = read_reduced(self.settings.images / row["file_name"], needed, row["content_hash"])
+            pixels, (height, width) = read_reduced(
+                self.settings.images / row["file_name"], needed, row.get("content_hash")
+            )
         size = working_size(height, width, short_side=self.card.input_size)
         with self.network.watch.during("resize"):
             pictures = pictures_of(pixels, size, self.settings.scales)

@@ -33,7 +33,10 @@ COCO_FILE = "annotations.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE = "scores.json"
 REPORT_FILE = "report/index.html"
-NO_MATTER_IN_MINING = {"workers", "device", "retries", "out", "curves"}  # settings that do not change a box
+_HOW_IT_IS_RUN = {
+    "workers", "device", "retries", "runner", "runner_workers", "cpus_per_worker", "gpus_per_worker", "ray_address",
+}  # fmt: skip
+NO_MATTER_IN_MINING = _HOW_IT_IS_RUN | {"out", "curves"}  # settings that do not change a box
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 State = Literal["running", "stopped", "finished"]
@@ -115,7 +118,8 @@ class RunDirectory:
         if record["state"] == "finished":
             return "finished"
         sweep_temporary(self.path)
-        self.update(state="running", resumed=[*record.get("resumed", []), now()])
+        how = settings.model_dump(mode="json", include=_HOW_IT_IS_RUN)  # another machine may lack the device
+        self.update(state="running", config={**record["config"], **how}, resumed=[*record.get("resumed", []), now()])
         return "resumed"
 
     def first_reasons(self, count: int = 3) -> list[str]:
