@@ -1,11 +1,13 @@
 """Whoever mines the shards, the rows are the same; a worker that dies is replaced, and none is left behind."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,54 +18,22 @@ import torch
 from flows.cli import run_command
 from flows.mine import mine
 from mining import engine
-from mining.config import MineSettings
-from mining.errors import InputError, ModelError, RunStoppedError
+from mining.errors import InputError, ModelError, RunError, RunStoppedError
 from mining.runs import RunDirectory
-from tasks import progress
-from tests.making import write_model, write_photos
-
-SHARDS = 6
+from tests.shards import SHARDS, asked, command, processes_below, rows, write_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `images`, `model`, and `local`: a run of theirs by this process."""
-    folder = tmp_path_factory.mktemp("corpus")
-    write_photos(folder / "images", [f"{number:02d}.jpg" for number in range(2 * SHARDS)])
-    write_model(folder / "model", ["cat", "dog"])
+    folder = write_corpus(tmp_path_factory.mktemp("corpus"))
     mine(asked(folder, folder / "local"))
     assert pq.read_metadata(folder / "local" / "annotations.parquet").num_rows > SHARDS
     return folder
 
 
-def asked(corpus: Path, out: Path, **options: Any) -> MineSettings:
-    given = {"scales": (1.0, 1.5), "class_cut": 0.0, "shard_size": 2, "cpus_per_worker": 1, **options}
-    return MineSettings(images=corpus / "images", model=str(corpus / "model"), out=out, **given)
-
-
-def command(corpus: Path, out: Path, *options: str) -> list[str]:
-    return [
-        "mine", "--images", f"{corpus}/images", "--model", f"{corpus}/model", "--out", str(out), "--scales", "1,1.5",
-        "--class-cut", "0", "--shard-size", "2", "--cpus-per-worker", "1", *options,
-    ]  # fmt: skip
-
-
-def rows(run: Path) -> Any:
-    return [pq.read_table(run / name) for name in ("annotations.parquet", "corpus.parquet", "curves.parquet")]
-
-
-def workers_of(parent: int) -> list[int]:
-    """Worker processes of a process that live."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
-    found = [line.split(maxsplit=3) for line in listed.splitlines() if "tasks.runners.worker" in line]
-    return [int(pid) for pid, ppid, state, _ in found if int(ppid) == parent and state[0] != "Z"]
-
-
-@pytest.fixture
-def at_progress() -> Iterator[Callable[[Callable[[int], None]], None]]:
-    """Have a function called with the number of images done, whenever that is told."""
-    yield lambda function: progress.listen(lambda stage, done, total, text: function(done))
-    progress.listen(lambda stage, done, total, text: None)
+def workers_of(process: int) -> list[int]:
+    return processes_below(process, "tasks.runners.worker")
 
 
 def test_two_processes_give_the_rows_of_one(
@@ -180,3 +150,48 @@ def test_without_ray_a_sentence_says_what_to_install(
     assert run_command(command(corpus, tmp_path / "run", "--runner", "ray")) == InputError.exit_code
     assert "pip install 'boxmine[ray]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_a_server_sees_each_shard_that_ray_mines(
+    prefect_environment: dict[str, str], corpus: Path, tmp_path: Path
+) -> None:
+    code = [sys.executable, "-c", "from flows.cli import main; main()"]
+    done = subprocess.run(
+        [*code, *command(corpus, tmp_path / "run", "--runner", "ray", "--runner-workers", "2")],
+        env=prefect_environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rows(tmp_path / "run") == rows(corpus / "local")
+    assert task_runs(prefect_environment, "mine shard") == {"COMPLETED": SHARDS}
+
+
+def task_runs(environment: dict[str, str], name: str) -> Counter[str]:
+    """How many task runs of a name there are at the server, by their state."""
+    request = urllib.request.Request(
+        f"{environment['PREFECT_API_URL']}/task_runs/filter", data=b"{}", headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return Counter(run["state_type"] for run in json.load(answer) if run["name"].startswith(name))
+
+
+def test_a_node_without_the_files_is_named(corpus: Path, tmp_path: Path) -> None:
+    from tasks.runners.ray_cluster import refuse_a_blind_node
+
+    photos = write_corpus(tmp_path / "mounted")
+    mine(asked(photos, tmp_path / "run"))
+    refuse_a_blind_node(tmp_path / "run", "10.0.0.7")
+    with pytest.raises(RunError, match=rf"10\.0\.0\.7 does not see {tmp_path}/other"):
+        refuse_a_blind_node(tmp_path / "other", "10.0.0.7")
+    (photos / "images").rename(photos / "unmounted")
+    (photos / "images").mkdir()
+    with pytest.raises(RunError, match=rf"10\.0\.0\.7 does not see {photos}/images"):
+        refuse_a_blind_node(tmp_path / "run", "10.0.0.7")
+
+
+@pytest.mark.parametrize(("given", "visible", "number"), [("1", None, 1), ("5", "3,5", 1), ("GPU-b", "GPU-a,GPU-b", 1)])
+def test_the_gpu_that_ray_gave_is_found_among_the_visible(given: str, visible: str | None, number: int) -> None:
+    from tasks.runners.ray_cluster import gpu_number
+
+    assert gpu_number(given, visible) == number
