@@ -52,7 +52,9 @@ def mine_shard(
     """
     run = RunDirectory(run_dir)
     settings = run.settings()
-    settings = settings.model_copy(update={"device": device or settings.device, "workers": settings.workers or threads})
+    # whoever shares the shards out, this one is mined here, on the device that this process was given
+    here = {"runner": "local", "device": device or settings.device, "workers": settings.workers or threads}
+    settings = settings.model_copy(update=here)
     part, curves = run.files_of(shard, curves=settings.curves)
     if is_done(part, curves) and (done := part_outcomes(part)) is not None:
         notify(len(done))

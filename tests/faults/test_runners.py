@@ -13,9 +13,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from flows.mine import mine
-from mining.errors import InputError, RunError, RunStoppedError
+from mining.errors import InputError, ModelError, RunError, RunStoppedError
 from tests.shards import SHARDS, asked, command, processes_below, rows, write_corpus
 
 pytestmark = pytest.mark.slow
@@ -124,7 +125,7 @@ def test_a_node_that_is_killed_takes_no_shard_with_it(cluster: Any, corpus: Path
             os.kill(raylet, signal.SIGKILL)
 
     with watching(kill):
-        mine(asked(corpus, tmp_path / "run", runner="ray", ray_address=cluster.address))
+        mine(asked(corpus, tmp_path / "run", runner="ray", ray_address=cluster.address, device="cpu"))
     assert lost
     assert rows(tmp_path / "run") == rows(corpus / "local")
 
@@ -136,6 +137,12 @@ def test_a_cluster_is_used_by_its_address_and_outlives_the_run(cluster: Any, cor
     mine(asked(corpus, tmp_path / "run", ray_address=cluster.address, **options))
     assert rows(tmp_path / "run") == rows(corpus / "local")
     assert all(node.live_processes() for node in cluster.list_all_nodes())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
+def test_a_worker_computes_on_the_gpu_that_it_was_given(cluster: Any, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Device 'cuda:0' cannot be used"):
+        mine(asked(corpus, tmp_path / "run", runner="ray", ray_address=cluster.address))
 
 
 def test_an_address_without_a_cluster_is_refused(corpus: Path, tmp_path: Path) -> None:
@@ -167,7 +174,7 @@ def test_a_run_stopped_on_ray_leaves_no_process_and_is_carried_on(
     assert process.returncode == code, said
     assert "Traceback" not in said
     assert left
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # Ray looks from time to time whether its parent lives
     while left := [one for one in left if Path(f"/proc/{one}").exists()]:
         assert time.monotonic() < deadline, f"{left} are left"
         time.sleep(0.1)
