@@ -4,19 +4,19 @@ import time
 
 from mining.config import MineSettings
 from mining.results import MineSummary
-from tasks.mining import close_run, held, mine_shard, open_run
+from tasks.mining import close_run, held, open_run
 from tasks.progress import Stage
+from tasks.runners import runner_named
 
 
 def mine(settings: MineSettings) -> MineSummary:
-    """Open the run, mine every shard that is left, close the run."""
+    """Open the run, have every shard mined that is left, close the run."""
     started = time.monotonic()
+    mine_shards = runner_named(settings.runner)
     with held(settings.out):
         summary = None
         while summary is None:
             plan = open_run(settings)
-            stage = Stage("mine", plan.images, plan.done_images)
-            for _ in mine_shard.each(plan.shards, plan.run, stage, retries=settings.retries):
-                pass
+            mine_shards(plan, settings, Stage("mine", plan.images, plan.done_images))
             summary = close_run(plan.run, time.monotonic() - started)
     return summary

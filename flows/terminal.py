@@ -12,7 +12,10 @@ from rich.table import Table
 from tasks.progress import listen
 
 # under DDP the same command runs once a device; the first one talks
-err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=os.environ.get("LOCAL_RANK", "0") != "0")
+err = Console(
+    stderr=True, highlight=False, soft_wrap=True, markup=False,  # names may have brackets
+    quiet=os.environ.get("LOCAL_RANK", "0") != "0",
+)  # fmt: skip
 _LINE_EVERY_SECONDS = 10.0
 _WIDTH_IN_FILES = 200
 

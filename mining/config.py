@@ -224,6 +224,41 @@ class MineOptions(Settings):
     )
     device: str = Field(default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps.")
     retries: Annotated[int, Field(ge=0)] = Field(default=2, description="Further tries of a shard that failed.")
+    runner: Literal["local", "processes", "ray"] = Field(
+        default="local",
+        description="Who mines the shards: this process; processes of this machine, a GPU each; or a Ray cluster, all "
+        "of whose machines must see images, model and run directory under the same paths.",
+    )
+    runner_workers: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Shards mined at a time by the runners processes and ray; by default one a GPU, or one process "
+        "where there is none, and what a Ray cluster has room for.",
+    )
+    cpus_per_worker: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Cores that each of them, or this process, computes with; by default this machine's are shared "
+        "out, and of a Ray cluster's each has one, beside a GPU as many as there are for one. Networks on a CPU give "
+        "the same scores to the last bit only where this is the same.",
+    )
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Share of a GPU that each of a Ray cluster's has; by default all of one, where the cluster has "
+        "GPUs and `device` is not cpu.",
+    )
+    ray_address: str | None = Field(
+        default=None,
+        description="Existing Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one is started on this "
+        "machine, for as long as the run takes.",
+    )
+
+    @model_validator(mode="after")
+    def _runners_deal_out_the_gpus(self) -> Self:
+        if self.runner != "local" and ":" in self.device:
+            raise ValueError(
+                f"the runner {self.runner} gives each worker its GPU: `device` is then auto, cuda or cpu, "
+                f"not {self.device}"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

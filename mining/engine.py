@@ -6,10 +6,12 @@ The order of the batches depends on the shard alone, so that a shard done again 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from mining.cards import ModelCard, read_card
@@ -34,23 +36,34 @@ Notify = Callable[[int], None]
 
 
 def mine_shard(
-    run_dir: Path, shard: int, notify: Notify = lambda count: None, watch: Watch | None = None
+    run_dir: Path,
+    shard: int,
+    notify: Notify = lambda count: None,
+    watch: Watch | None = None,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> list[ImageOutcome]:
     """Mine one shard of a run and write its part, unless the part is there already.
 
     notify: called with the number of images done since the last call.
     watch: called with each map that is cut, from several threads; not for a part that is there already.
+    device: instead of the run's. threads: instead of one a core, where the run leaves it open.
     Gives the images' outcomes. Raises StorageError when the disk refuses the part.
     """
     run = RunDirectory(run_dir)
     settings = run.settings()
+    # whoever shares the shards out, this one is mined here, on the device that this process was given
+    here = {"runner": "local", "device": device or settings.device, "workers": settings.workers or threads}
+    settings = settings.model_copy(update=here)
     part, curves = run.files_of(shard, curves=settings.curves)
     if is_done(part, curves) and (done := part_outcomes(part)) is not None:
         notify(len(done))
         return done
     rows = read_shard(run.corpus, shard).to_pylist()
     miner = _miner(run.model.resolve(), settings.model_dump_json(), read_card(run.model).weights_sha256)
-    outcomes = miner.mine(rows, notify, watch)
+    with _computing_with(settings.cpus_per_worker):
+        outcomes = miner.mine(rows, notify, watch)
     write_part(part, outcomes, curves, miner.timing)
     note(
         run.path, "shard mined", shard=shard, images=len(outcomes), boxes=sum(len(one.boxes) for one in outcomes),
@@ -58,6 +71,17 @@ def mine_shard(
         seconds=None if miner.timing is None else round(miner.timing.seconds, 3),
     )  # fmt: skip
     return outcomes
+
+
+@contextmanager
+def _computing_with(cores: int | None) -> Iterator[None]:
+    # how a layer's sums are split among threads shows in the last bits
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=2)

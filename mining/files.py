@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from mining.errors import InputError, StorageError
@@ -64,7 +65,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     The file appears under its own name complete and flushed to the disk, or not at all.
     Raises StorageError when the disk refuses, InputError where no file can be.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    # process ids are not enough: containers on a shared disk all have the same few
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{token_hex(4)}-{path.name}")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

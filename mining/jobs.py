@@ -269,6 +269,7 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     missing = [part for part in parts if not part.exists()]
     if missing:
         raise RunError(f"{missing[0]} is missing; give the `boxmine mine` command of {run_dir} again.")
+    sweep_temporary(run.path)  # what workers left that were killed and replaced
     states = _write_what_became_of_images(run, parts)
     boxes = merge_parts(parts, run.annotations)
     if run.settings().curves:

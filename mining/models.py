@@ -1,5 +1,6 @@
 """Localizers in model folders: weights as safetensors beside model.json, and nothing that can run code."""
 
+import os
 import textwrap
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -169,6 +170,18 @@ def put_model(reference: str, folder: Path) -> ModelCard:
 
 def _put_pretrained(backbone: str, folder: Path) -> ModelCard:
     return save_model(folder, *pretrained_model(backbone))
+
+
+def gpus_for(name: str) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process may use; none where the device is no GPU of any kind.
+
+    Does not start CUDA, which takes memory of a GPU. name: see `resolve_device`.
+    """
+    if name not in ("auto", "cuda"):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [str(number) for number in range(count)] if visible is None else visible.split(",")[:count]
 
 
 def resolve_device(name: str) -> torch.device:

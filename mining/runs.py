@@ -34,7 +34,10 @@ COCO_FILE = "annotations.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE = "scores.json"
 REPORT_FILE = "report/index.html"
-NO_MATTER_IN_MINING = {"workers", "device", "retries", "out", "curves"}  # settings that do not change a box
+HOW_IT_IS_RUN = {
+    "workers", "device", "retries", "runner", "runner_workers", "cpus_per_worker", "gpus_per_worker", "ray_address",
+}  # fmt: skip
+NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves"}  # settings that do not change a box
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 _LOCK_TRIES, _LOCK_PAUSE = 4, 0.1  # seconds: somebody may just be looking whether it is held
@@ -118,7 +121,9 @@ class RunDirectory:
         if record["state"] == "finished":
             return "finished"
         sweep_temporary(self.path)
-        self.update(state="running", failed=None, resumed=[*record.get("resumed", []), now()])
+        how = settings.model_dump(mode="json", include=HOW_IT_IS_RUN)  # another machine may lack the device
+        config, resumed = {**record["config"], **how}, [*record.get("resumed", []), now()]
+        self.update(state="running", failed=None, config=config, resumed=resumed)
         return "resumed"
 
     def first_reasons(self, count: int = 3) -> list[str]:

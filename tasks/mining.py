@@ -8,7 +8,6 @@ from mining.config import MineSettings
 from mining.errors import DamagedPartError
 from mining.results import FLOOR, PLACES, MinePlan, MineSummary, Phase, Timing
 from tasks.orchestration import step
-from tasks.progress import Stage
 
 _STAGES: dict[Phase, str] = {
     "decode": "reading files and decoding them",
@@ -27,14 +26,6 @@ def open_run(settings: MineSettings) -> MinePlan:
     from mining import jobs
 
     return jobs.plan_mining(settings)
-
-
-@step(name="mine shard", retry_delay_seconds=5)
-def mine_shard(shard: int, run: Path, stage: Stage | None = None) -> int:
-    """Mine one shard into its part file; gives the number of images."""
-    from mining.engine import mine_shard as mine
-
-    return len(mine(run, shard, stage.advance if stage else lambda count: None))
 
 
 @step(name="close run")

@@ -17,6 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
 _silent: set[Any] = set()  # ids of flow runs whose server has gone: asking it again and again would hold up the work
+PAUSE_SECONDS = 5  # before a shard that failed is tried again
 
 
 def orchestrated() -> bool:
@@ -70,20 +71,27 @@ class Step(Generic[P, R]):
         retries: further tries of an item that failed, for a reason that may pass.
         """
         if orchestrated():
-            task = self.task.with_options(retries=retries, retry_condition_fn=_failed_for_now)
+            task = self.retried_task(retries)
             yield from (task(item, *args) for item in items)
         else:
-            yield from (self._tried(item, *args, tries=retries + 1) for item in items)
+            pause = self.options.get("retry_delay_seconds", 0)
+            yield from (tried(self.function, item, *args, tries=retries + 1, pause=pause) for item in items)
 
-    def _tried(self, *args: Any, tries: int) -> R:
-        for left in reversed(range(tries)):
-            try:
-                return self.function(*args)  # type: ignore[call-arg]
-            except Exception as error:
-                if not left or not may_pass(error):
-                    raise
-                time.sleep(self.options.get("retry_delay_seconds", 0))
-        raise AssertionError("at least one try")
+    def retried_task(self, retries: int) -> Any:
+        """The Prefect task, with so many further tries after an error that may pass."""
+        return self.task.with_options(retries=retries, retry_condition_fn=_failed_for_now)
+
+
+def tried(function: Callable[..., R], *args: Any, tries: int, pause: float) -> R:
+    """Call the function until it succeeds, at most so many times; seconds of pause before each further try."""
+    for left in reversed(range(tries)):
+        try:
+            return function(*args)
+        except Exception as error:
+            if not left or not may_pass(error):
+                raise
+            time.sleep(pause)
+    raise AssertionError("at least one try")
 
 
 def may_pass(error: BaseException) -> bool:

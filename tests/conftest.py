@@ -1,10 +1,12 @@
-"""Where real photos and peers' numbers lie, for the tests that need them."""
+"""Where real photos and peers' numbers lie, for the tests that need them; and a way to see progress."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tasks import progress
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -38,3 +40,10 @@ def oracle() -> Callable[[str], Path]:
         return found
 
     return folder
+
+
+@pytest.fixture
+def at_progress() -> Iterator[Callable[[Callable[[int], None]], None]]:
+    """Have a function called with the number of images that are done, whenever that is told."""
+    yield lambda function: progress.listen(lambda stage, done, total, text: function(done))
+    progress.listen(lambda stage, done, total, text: None)

@@ -22,7 +22,7 @@ from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
 from mining.corpus.shards import corpus_writer, keep_summary, write_shard
 from mining.errors import RunError, RunStoppedError
 from mining.files import TEMPORARY, sweep_temporary
-from mining.runs import RunDirectory
+from mining.runs import HOW_IT_IS_RUN, RunDirectory
 from mining.scoring import read_truth
 from mining.store.comparing import compared
 from mining.store.freshness import settings_that_matter
@@ -60,7 +60,8 @@ def left_over(settings: LabelSettings) -> MineSettings | None:
             continue
         its = run.settings()
         if _is_wanted(settings, card, run, its):
-            return its
+            here = mine_settings(settings, run.path)  # another machine may lack the device
+            return its.model_copy(update={name: getattr(here, name) for name in HOW_IT_IS_RUN})
     return None
 
 

@@ -1,0 +1,135 @@
+"""Processes of this machine mine the shards, each with a GPU of its own or its share of the cores."""
+
+import os
+import subprocess
+import sys
+from collections import Counter, deque
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from mining.config import MineSettings
+from mining.errors import RunStoppedError
+from mining.results import MinePlan
+from mining.runs import cores
+from tasks.progress import Stage
+from tasks.runners.worker import Message
+
+_DYING_SECONDS = 10.0  # from the end of a process's connection to its own
+
+
+def mine_in_processes(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
+    """Give each worker a shard whenever it has none.
+
+    A worker that dies is replaced, and its shard mined by the next. Raises RunStoppedError where that has not helped
+    `settings.retries` times, and what a worker raised. No process is left, however it ends.
+    """
+    if not plan.shards:
+        return
+    crew = _crew(plan, settings)
+    try:
+        _share_out(plan.shards, crew, stage, settings.retries)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+class Worker:
+    """A process that mines one shard at a time.
+
+    threads: that it decodes and computes with. retries: of a shard that failed. gpu: as CUDA_VISIBLE_DEVICES calls it.
+    """
+
+    def __init__(self, run: Path, threads: int, retries: int, gpu: str | None) -> None:
+        self.shard: int | None = None
+        self.told = 0  # images of its shard that are done
+        self._asked = (run, threads, retries, gpu)
+        self.start()
+
+    def start(self) -> None:
+        """Start the process."""
+        run, threads, retries, gpu = self._asked
+        self.connection, other = Pipe()
+        command = [sys.executable, "-P", "-m", "tasks.runners.worker"]
+        self._process = subprocess.Popen(
+            [*command, str(other.fileno()), str(run), str(threads), str(retries)],
+            env=_environment(threads, gpu), stdin=subprocess.DEVNULL, pass_fds=[other.fileno()],
+            start_new_session=True,  # Ctrl-C on a terminal is this process's to answer
+        )  # fmt: skip
+        other.close()
+
+    def begin(self, shard: int) -> None:
+        """Have it mine a shard."""
+        self.shard, self.told = shard, 0
+        with suppress(ConnectionError):  # it has died, which `hear` will tell
+            self.connection.send(shard)
+
+    def hear(self) -> Message:
+        """Its next message; raises EOFError where it has died."""
+        try:
+            message: Message = self.connection.recv()
+        except ConnectionError:
+            raise EOFError from None
+        return message
+
+    def end(self, patience: float = 0.0) -> int:
+        """Kill the process, where it has not ended by itself after so many seconds; gives its exit code."""
+        self.connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(patience)
+        self._process.kill()
+        return self._process.wait()
+
+
+def _crew(plan: MinePlan, settings: MineSettings) -> list[Worker]:
+    from mining.models import gpus_for
+
+    gpus: list[str | None] = list(gpus_for(settings.device)) or [None]
+    count = min(settings.runner_workers or len(gpus), len(plan.shards))
+    threads = settings.cpus_per_worker or max(1, cores() // count)
+    return [Worker(plan.run, threads, settings.retries, gpus[number % len(gpus)]) for number in range(count)]
+
+
+def _environment(threads: int, gpu: str | None) -> dict[str, str]:
+    # set before the process starts: torch looks at it only once
+    roots = os.pathsep.join(root or os.getcwd() for root in sys.path)
+    chosen = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+    return {"OMP_NUM_THREADS": str(threads), **os.environ, **chosen, "PYTHONPATH": roots}
+
+
+def _share_out(shards: list[int], crew: list[Worker], stage: Stage, retries: int) -> None:
+    left, deaths = deque(shards), Counter[int]()
+    for worker in crew:
+        worker.begin(left.popleft())
+    while busy := {worker.connection: (worker, worker.shard) for worker in crew if worker.shard is not None}:
+        for connection in wait(list(busy)):
+            worker, shard = busy[connection]  # type: ignore[index]
+            try:
+                message = worker.hear()
+            except EOFError:
+                deaths[shard] += 1
+                _refuse_a_deadly_shard(shard, worker.end(_DYING_SECONDS), deaths[shard], retries)
+                stage.advance(-worker.told)
+                worker.start()
+                worker.begin(shard)
+                continue
+            if isinstance(message, Exception):
+                raise message
+            if message is not None:
+                worker.told += message
+                stage.advance(message)
+            elif left:
+                worker.begin(left.popleft())
+            else:
+                worker.shard = None
+
+
+def _refuse_a_deadly_shard(shard: int, code: int, deaths: int, retries: int) -> None:
+    if deaths <= retries:
+        return
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    raise RunStoppedError(
+        f"The process that mined shard {shard} {how}, {deaths} times in all. Where memory is short, give fewer "
+        "--runner-workers or a smaller --batch-size. The same command carries on."
+    )

@@ -1,0 +1,245 @@
+"""Tasks of a Ray cluster mine the shards: a shard a task, a model a worker process.
+
+Images and run directory must lie on a file system that all nodes mount at the same place, and boxmine must be installed
+on them. Under Prefect each shard is a task run that the server sees (prefect-ray).
+"""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from mining.config import MineSettings
+from mining.errors import InputError, RunError, RunStoppedError
+from mining.results import MinePlan
+from mining.runs import RunDirectory, cores
+from tasks.orchestration import PAUSE_SECONDS, orchestrated, step, tried
+from tasks.progress import Stage
+
+_MOST_CPUS = 8  # beside a GPU, by default: as many threads as the engine takes
+_STORE_BYTES = 100_000_000  # of a local cluster's object store: tasks return a number
+_CONNECT_SECONDS = 10.0
+_LEAVE_VISIBLE = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
+Submit = Callable[[int], tuple[Any, Callable[[], int]]]
+
+
+@step(name="mine shard", retry_delay_seconds=PAUSE_SECONDS)
+def mine_shard(shard: int, run: Path, device: str, threads: int) -> int:
+    """Mine one shard on the node of the cluster that this is called on; gives the number of images.
+
+    device: as in the settings, cuda for the GPU that Ray has given. Raises RunError where the node does not see the
+    files.
+    """
+    from mining.engine import mine_shard as mine
+
+    refuse_a_blind_node(run, ray.util.get_node_ip_address())
+    return len(mine(run, shard, device=_given_gpu() if device == "cuda" else device, threads=threads))
+
+
+def mine_on_ray(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
+    """Have a cluster's workers mine the shards; no more tasks wait than workers.
+
+    What Ray loses with a worker or a node it does again, at most `settings.retries` times a shard. Raises InputError
+    where there is no such cluster or no room in it, RunStoppedError for a shard that was lost too often, and what a
+    task raised.
+    """
+    if not plan.shards:
+        return
+    with _connected(settings):
+        options, device, threads = _each_worker(settings)
+        ask = (plan.run.resolve(), device, threads)
+        with _submitting(ask, options, settings.retries) as submit:
+            _in_window(plan.shards, submit, partial(_window, settings, options), stage)
+
+
+# --- on the cluster's nodes ------------------------------------------------------------------------------------------
+
+
+def refuse_a_blind_node(run: Path, node: str) -> None:
+    """Raise RunError where this machine sees the run directory or the images not, or empty."""
+    directory = RunDirectory(run)
+    missing = run if not directory.has_started() else None
+    missing = missing or next((path for path in (directory.settings().images,) if not _holds_files(path)), None)
+    if missing is not None:
+        raise RunError(
+            f"The Ray node {node} does not see {missing}: images and run directory must lie on a file system that all "
+            "nodes of the cluster mount at the same place."
+        )
+
+
+def _holds_files(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:  # an empty one may be a place where nothing is mounted
+            return any(True for _ in entries)
+    except OSError:
+        return False
+
+
+def _given_gpu() -> str:
+    """The task's GPU as torch counts them.
+
+    A process may get another GPU with its next task, and CUDA does not look at CUDA_VISIBLE_DEVICES again; so it is
+    left as it was, and the device is told by its number.
+    """
+    given = ray.get_runtime_context().get_accelerator_ids()["GPU"][0]
+    return f"cuda:{gpu_number(given, os.environ.get('CUDA_VISIBLE_DEVICES'))}"
+
+
+def gpu_number(given: str, visible: str | None) -> int:
+    """Which of the visible GPUs Ray means by the name that it gave."""
+    return int(given) if visible is None else visible.split(",").index(given)
+
+
+def _mine_shard_tried(shard: int, run: Path, device: str, threads: int, retries: int) -> int:
+    return tried(mine_shard.function, shard, run, device, threads, tries=retries + 1, pause=PAUSE_SECONDS)
+
+
+# --- on the driver ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _connected(settings: MineSettings) -> Iterator[None]:
+    if ray.is_initialized():  # by a notebook, say, which may go on with it
+        yield
+        return
+    wanted = (settings.runner_workers or 1) * (settings.cpus_per_worker or 1)
+    size = {"num_cpus": max(cores(), wanted), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    with _own_signals():
+        if settings.ray_address is None:
+            ray.init("local", log_to_driver=False, logging_level="ERROR", **size)
+        else:
+            _connect(settings.ray_address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdigit():  # Ray itself waits for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+        ray.init(address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError and TimeoutError are of the first kind
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise InputError(f"There is no Ray cluster at {address}: {reason}") from error
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    # Ray answers SIGTERM by an exit of its own, and the run's record would not say that it was stopped
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _each_worker(settings: MineSettings) -> tuple[dict[str, Any], str, int]:
+    """What a worker has: Ray's options, the device, the threads. Raises InputError where no node has room for one."""
+    has_gpus = any(node.get("GPU") for node in _nodes())
+    gpus = settings.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if settings.device == "cuda" or (settings.device == "auto" and has_gpus) else 0.0
+    cpus = settings.cpus_per_worker or (_cpus_beside(gpus) if gpus else 1)
+    options: dict[str, Any] = {
+        "num_gpus": gpus, "num_cpus": cpus, "max_retries": settings.retries,
+        "max_calls": 0,  # with a GPU Ray's default is 1, and each shard would start a process and load a model
+    }  # fmt: skip
+    if gpus:
+        options["runtime_env"] = {"env_vars": {_LEAVE_VISIBLE: "1"}}
+    if not _room(options):
+        raise InputError(
+            f"No node of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a worker; "
+            "give fewer --cpus-per-worker or --gpus-per-worker, or start one that has."
+        )
+    device = settings.device if settings.device not in ("auto", "cuda") else "cuda" if gpus else "cpu"
+    return options, device, cpus
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _cpus_beside(gpus: float) -> int:
+    shares = [node.get("CPU", 0) * gpus / node["GPU"] for node in _nodes() if node.get("GPU")]
+    return max(1, min(_MOST_CPUS, int(min(shares, default=1))))
+
+
+def _room(options: dict[str, Any]) -> int:
+    """Workers that the cluster has room for now."""
+    cpus, gpus = options["num_cpus"], options["num_gpus"]
+    by_cpus = [int(node.get("CPU", 0) / cpus) for node in _nodes()]
+    by_gpus = [int(node.get("GPU", 0) / gpus) if gpus else most for node, most in zip(_nodes(), by_cpus, strict=True)]
+    return sum(map(min, by_cpus, by_gpus))
+
+
+def _window(settings: MineSettings, options: dict[str, Any]) -> int:
+    # as many wait as are mined, so that no worker waits, and a cluster that grows with what waits does
+    return settings.runner_workers or 2 * max(1, _room(options))
+
+
+@contextmanager
+def _submitting(ask: tuple[Path, str, int], options: dict[str, Any], retries: int) -> Iterator[Submit]:
+    """Give a function that hands in a shard, and returns what to wait for and how to get the number of its images."""
+    if not _is_seen_by_a_server():
+        remote = ray.remote(**options)(_mine_shard_tried)
+
+        def submit(shard: int) -> tuple[Any, Callable[[], int]]:
+            task = remote.remote(shard, *ask, retries)
+            return task, partial(ray.get, task)
+
+        yield submit
+        return
+    from prefect_ray import RayTaskRunner
+    from prefect_ray.context import remote_options
+
+    task = mine_shard.retried_task(retries)
+    with RayTaskRunner() as runner, remote_options(**options):
+
+        def submit(shard: int) -> tuple[Any, Callable[[], int]]:
+            future = runner.submit(task, dict(zip(("shard", "run", "device", "threads"), (shard, *ask), strict=True)))
+            return future.wrapped_future, future.result
+
+        yield submit
+
+
+def _is_seen_by_a_server() -> bool:
+    """Whether workers could report to it: an embedded server cannot be reached from elsewhere."""
+    return orchestrated() and bool(os.environ.get("PREFECT_API_URL"))
+
+
+def _in_window(shards: list[int], submit: Submit, window: Callable[[], int], stage: Stage) -> None:
+    left, waiting = iter(shards), dict[Any, Callable[[], int]]()
+    try:
+        while True:
+            waiting.update(map(submit, islice(left, max(0, window() - len(waiting)))))
+            if not waiting:
+                return
+            for done in ray.wait(list(waiting))[0]:
+                stage.advance(waiting.pop(done)())
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayError as error:
+        raise RunStoppedError(
+            f"Ray lost a shard more often than it may be retried: {' '.join(str(error).split())[:500]} "
+            "The same command carries on."
+        ) from error
+    finally:
+        for task in waiting:
+            ray.cancel(task, force=True)

@@ -1,0 +1,119 @@
+"""What runners are worth and what they cost.
+
+    python tests/benchmarks/runners.py speed IMAGES LABELS MODEL [SPLIT]   each runner on real photos
+    python tests/benchmarks/runners.py overhead                            a shard's, and the memory of who shares out
+
+Each measurement is a process of its own. In `overhead` a worker finds its shard done already, so that what is left is
+the runner's: a task there and back, and a look at the part.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from boxmine_apart import memory
+from measuring import ROOT
+
+from flows.mine import mine
+from mining.config import MineSettings
+from mining.results import MinePlan
+from tasks.progress import Stage
+from tasks.runners import runner_named
+from tests.shards import asked, rows, write_corpus
+
+SHARE_OUT = (40, 4000)
+KINDS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("local", {}),
+    ("local", {"cpus_per_worker": 1}),
+    ("processes", {"runner_workers": 2, "cpus_per_worker": 1}),
+    ("ray", {"runner_workers": 1, "cpus_per_worker": 1}),
+    ("ray", {"runner_workers": 3, "cpus_per_worker": 1}),
+)
+
+
+def apart(*arguments: object) -> dict[str, float]:
+    command = [sys.executable, __file__, *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    said = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(said.splitlines()[-1])
+
+
+def timed(settings: MineSettings) -> dict[str, float]:
+    """Seconds from the first line of the flow, and from the first progress to the last: without what starts up."""
+    told: list[float] = []
+
+    class Watched(Stage):
+        def reach(self, done: int, total: int | None = None, text: str = "") -> None:
+            super().reach(done, total, text)
+            told.append(time.perf_counter())
+
+    import flows.mine
+
+    flows.mine.Stage = Watched  # type: ignore[misc]
+    started = time.perf_counter()
+    mine(settings)
+    ended = time.perf_counter()
+    return {"seconds": ended - started, "until_first": told[1] - told[0], "mining": told[-1] - told[0]}
+
+
+def speed(images: str, labels: str, model: str, split: str | None = None) -> None:
+    """A table of seconds, and whether the rows of those with one core are the same."""
+    with TemporaryDirectory() as folder:
+        runs = []
+        for number, (runner, options) in enumerate(KINDS):
+            out = Path(folder) / str(number)
+            given = {"runner": runner, "shard_size": 16, **options}
+            corpus = {"images": images, "labels": labels, "split": split, "model": model, "out": str(out)}
+            taken = apart("one", json.dumps({**corpus, **given}))
+            runs += [out] if options else []
+            print(
+                f"{runner:>9} {options!s:<50} {taken['seconds']:6.1f} s in all, {taken['mining']:6.1f} s mining, "
+                f"first images after {taken['until_first']:.1f} s"
+            )
+        print("same rows:", all(rows(run) == rows(runs[0]) for run in runs))
+
+
+def share_out(run: Path, corpus: Path, runner: str, shards: int) -> dict[str, float]:
+    """Seconds a shard and MB of this process, where every shard is done already."""
+    settings = asked(corpus, run, runner=runner, runner_workers=2, gpus_per_worker=0)
+    before = memory("VmRSS")
+    stage, times = Stage("mine", shards), list[float]()
+    advance = stage.advance
+
+    def note(count: int, text: str = "") -> None:
+        advance(count, text)
+        times.append(time.perf_counter())
+
+    stage.advance = note  # type: ignore[method-assign]
+    runner_named(runner)(MinePlan(run, shards, 0, [0] * shards, False), settings, stage)
+    half = len(times) // 2
+    return {"ms": 1000 * (times[-1] - times[half]) / (len(times) - 1 - half), "peak": memory("VmHWM"), "before": before}
+
+
+def overhead() -> None:
+    """A table of both runners, for few shards and for many."""
+    with TemporaryDirectory() as folder:
+        corpus = write_corpus(Path(folder))
+        run = corpus / "run"
+        mine(asked(corpus, run))
+        for runner in ("processes", "ray"):
+            for shards in SHARE_OUT:
+                found = apart("share", run, corpus, runner, shards)
+                print(
+                    f"{runner:>9} {shards:5d} shards: {found['ms']:.1f} ms a shard, {found['peak']:.0f} MB at most, "
+                    f"{found['before']:.0f} MB of them before"
+                )
+
+
+if __name__ == "__main__":
+    what, *arguments = sys.argv[1:]
+    if what == "one":
+        print(json.dumps(timed(MineSettings(**json.loads(arguments[0])))))
+    elif what == "share":
+        print(json.dumps(share_out(Path(arguments[0]), Path(arguments[1]), arguments[2], int(arguments[3]))))
+    else:
+        {"speed": speed, "overhead": overhead}[what](*arguments)
