@@ -59,7 +59,7 @@ def test_what_training_leaves_behind(model: Path) -> None:
 def test_the_run_directory_is_the_one_described(run: Path) -> None:
     names = {path.name for path in run.iterdir()} - {"scores.json", "report"}
     assert names == {"run.json", "corpus.parquet", "model", "parts", "quarantine.parquet", "annotations.parquet",
-                     "curves.parquet", "rankings.parquet", "annotations.json"}  # fmt: skip
+                     "curves.parquet", "rankings.parquet", "annotations.json", "log.jsonl"}  # fmt: skip
     record = json.loads((run / "run.json").read_text())
     assert record["config"]["scales"] == [1.0, 1.5]
     assert len(COCO(run / "annotations.json").anns) == record["counts"]["boxes"] > 0
