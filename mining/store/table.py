@@ -27,7 +27,8 @@ from mining.store.settings import is_remote
 FORMAT = "boxmine-labels/1"
 _KEY = "boxmine"
 _FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days"}  # the log says where each box is from
-_WRITTEN = WriterProperties(compression="ZSTD")
+# small row groups: those of all buckets that change are in memory until the version is written
+_WRITTEN = WriterProperties(compression="ZSTD", max_row_group_size=16_384)
 _ORDER = ("image_id", "annotation_id")
 _LOOK_BACK = (1, 16, 256, None)
 

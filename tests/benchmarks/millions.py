@@ -25,7 +25,7 @@ WORKERS = 64
 GATES_OFF = {"max_score_drift": None, "max_size_drift": None}
 
 
-def simulate(folder: Path, images: int) -> None:
+def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
     """Print a row a step: seconds, and the most memory the process has held since it began."""
     classes = [{"id": number, "name": f"class {number}"} for number in range(1, 21)]
     card = ModelCard("cam", "efficientnet_lite0", "multi", classes, 224, {})
@@ -38,9 +38,14 @@ def simulate(folder: Path, images: int) -> None:
     )  # fmt: skip
     print(f"{images:,} images, {-(-images // SHARD):,} shards of {SHARD}; imports take {_peak():.0f} MB")
     for night, listed in (("first night", images), ("second night, 1 % new", images + images // 100)):
-        jobs.list_images = _listing(listed)  # type: ignore[assignment]  # instead of files: `plan_1m` measures those
+        table = folder / f"{listed}.parquet"
+        _write_listing(table, listed)
+        # instead of files: `plan_1m` measures those
+        jobs.list_images = lambda *given, table=table: shutil.copyfile(table, given[4])  # type: ignore[assignment]
         plan = _timed(f"{night}: plan", lambda: job.plan_labels(settings))
         assert plan.run is not None
+        if plan_only:
+            return
         run = RunDirectory(plan.run.out)
         shards = jobs.plan_mining(plan.run).shards
         _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard) for shard in shards])  # noqa: B023
@@ -57,23 +62,19 @@ def simulate(folder: Path, images: int) -> None:
     print(f"  Prefect: {-(-images // SHARD):,} task runs, of which {WORKERS} at a time")
 
 
-def _listing(images: int) -> Callable[..., CorpusSummary]:
-    def listed(_corpus: Any, shard_size: int, _card: Any, _model: Any, out: Path, _hashes: Any) -> CorpusSummary:
-        summary = CorpusSummary("folder", images, 0, 0, 0, {}, {}, False, [])
-        with corpus_writer(out) as writer:
-            for first in range(0, images, shard_size):
-                numbers = range(first, min(first + shard_size, images))
-                fixed = {"width": None, "height": None, "labels": None, "split": None, "bytes": 1, "state": "pending"}
-                values: dict[str, Any] = {name: [value] * len(numbers) for name, value in fixed.items()}
-                values["image_id"] = [number + 1 for number in numbers]
-                values["file_name"] = [f"{number // 10_000:05d}/{number:09d}.jpg" for number in numbers]
-                values["content_hash"] = [f"{number * 2_654_435_761 % 2**64:064x}" for number in numbers]
-                columns = [pa.array(values[one.name], one.type) for one in CORPUS_SCHEMA]
-                write_shard(writer, pa.Table.from_arrays(columns, schema=CORPUS_SCHEMA))
-            keep_summary(writer, summary)
-        return summary
-
-    return listed
+def _write_listing(out: Path, images: int) -> None:
+    summary = CorpusSummary("folder", images, 0, 0, 0, {}, {}, False, [])
+    with corpus_writer(out) as writer:
+        for first in range(0, images, SHARD):
+            numbers = range(first, min(first + SHARD, images))
+            fixed = {"width": None, "height": None, "labels": None, "split": None, "bytes": 1, "state": "pending"}
+            values: dict[str, Any] = {name: [value] * len(numbers) for name, value in fixed.items()}
+            values["image_id"] = [number + 1 for number in numbers]
+            values["file_name"] = [f"{number // 10_000:05d}/{number:09d}.jpg" for number in numbers]
+            values["content_hash"] = [f"{number * 2_654_435_761 % 2**64:064x}" for number in numbers]
+            columns = [pa.array(values[one.name], one.type) for one in CORPUS_SCHEMA]
+            write_shard(writer, pa.Table.from_arrays(columns, schema=CORPUS_SCHEMA))
+        keep_summary(writer, summary)
 
 
 def _stub(run: RunDirectory, shard: int) -> None:

@@ -87,12 +87,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--models", type=Path, nargs=2, default=[])
     parser.add_argument("--simulate", type=int)
+    parser.add_argument("--plan-only", action="store_true")
     asked = parser.parse_args()
     with TemporaryDirectory() as folder:
         if asked.simulate:
             from millions import simulate
 
-            simulate(Path(folder), asked.simulate)
+            simulate(Path(folder), asked.simulate, plan_only=asked.plan_only)
         else:
             two_nights(Path(folder), asked.data, asked.models)
 
