@@ -40,8 +40,7 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
     for night, listed in (("first night", images), ("second night, 1 % new", images + images // 100)):
         table = folder / f"{listed}.parquet"
         _write_listing(table, listed)
-        # instead of files: `plan_1m` measures those
-        jobs.list_images = lambda *given, table=table: shutil.copyfile(table, given[4])  # type: ignore[assignment]
+        jobs.list_images = _given(table)  # type: ignore[assignment]  # instead of files: `plan_1m` measures those
         plan = _timed(f"{night}: plan", lambda: job.plan_labels(settings))
         assert plan.run is not None
         if plan_only:
@@ -60,6 +59,14 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
         )
         shutil.rmtree(run.parts)
     print(f"  Prefect: {-(-images // SHARD):,} task runs, of which {WORKERS} at a time")
+
+
+def _given(table: Path) -> Callable[..., None]:
+    def listed(_corpus: Any, _shard_size: int, _card: Any, _model: Any, out: Path, _hashes: Any) -> None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(table, out)
+
+    return listed
 
 
 def _write_listing(out: Path, images: int) -> None:
