@@ -307,11 +307,17 @@ def test_a_run_that_was_stopped_is_carried_on(labelled: Desk, monkeypatch: pytes
     assert len(labelled.by_name()) == 15
 
 
-def test_a_store_may_hold_several_corpora(labelled: Desk, tmp_path: Path) -> None:
+@pytest.fixture
+def other(desk: Desk, tmp_path: Path) -> Desk:
+    """Somebody else's photo, for the same store."""
     (tmp_path / "other").mkdir()
     other = Desk(tmp_path / "other")
-    other.store = labelled.store
+    other.store = desk.store
     other.put("0.png", scene((BOX, GREEN)))
+    return other
+
+
+def test_a_store_may_hold_several_corpora(labelled: Desk, other: Desk) -> None:
     job = other.job(name="green")
     assert (job.state, job.version, job.tally["retired"]) == ("published", 1, 0)
     rows = labelled.rows()
@@ -323,52 +329,36 @@ def test_a_store_may_hold_several_corpora(labelled: Desk, tmp_path: Path) -> Non
     assert [row["file_name"] for row in labelled.rows() if row["corpus"] == "green"] == ["0.png"]
 
 
-def test_two_jobs_that_planned_from_one_version_publish_one_after_the_other(
-    labelled: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "other").mkdir()
-    other = Desk(tmp_path / "other")
-    other.store = labelled.store
-    other.put("0.png", scene((BOX, GREEN)))
-    labelled.put("new.png", red(160))
+@pytest.fixture
+def bases(other: Desk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has the other one publish while the first is about to; the versions that were published against."""
     publish = LabelStore.publish
-    calls: list[int] = []
+    bases: list[int] = []
 
     def overtaken(self: LabelStore, base: Version, *rest: Any) -> int:
-        calls.append(base.number)
-        if len(calls) == 1:
+        bases.append(base.number)
+        if len(bases) == 1:
             other.job(name="green")
         return publish(self, base, *rest)
 
     monkeypatch.setattr(LabelStore, "publish", overtaken)
+    return bases
+
+
+def test_two_jobs_that_planned_from_one_version_publish_one_after_the_other(labelled: Desk, bases: list[int]) -> None:
+    labelled.put("new.png", red(160))
     job = labelled.job()
-    assert (job.state, job.version, calls) == ("published", 2, [0, 0, 1])
+    assert (job.state, job.version, bases) == ("published", 2, [0, 0, 1])
     ids = [row["image_id"] for row in labelled.rows()]
     assert sorted(set(ids)) == [1, 2, 3, 4, 5, 6, 7]
     numbers = [row["annotation_id"] for row in labelled.rows() if row["annotation_id"]]
     assert sorted(numbers) == list(range(1, 8))
 
 
-def test_two_jobs_that_both_make_the_store_publish_one_after_the_other(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "other").mkdir()
-    other = Desk(tmp_path / "other")
-    other.store = desk.store
-    other.put("0.png", scene((BOX, GREEN)))
+def test_two_jobs_that_both_make_the_store_publish_one_after_the_other(desk: Desk, bases: list[int]) -> None:
     desk.put("0.png", red())
-    publish = LabelStore.publish
-    calls: list[int] = []
-
-    def overtaken(self: LabelStore, base: Version, *rest: Any) -> int:
-        calls.append(base.number)
-        if len(calls) == 1:
-            other.job(name="green")
-        return publish(self, base, *rest)
-
-    monkeypatch.setattr(LabelStore, "publish", overtaken)
     assert desk.job().version == 1
-    assert calls == [-1, -1, 0]
+    assert bases == [-1, -1, 0]
     assert sorted((row["corpus"], row["image_id"]) for row in desk.rows()) == [("green", 1), ("images", 2)]
 
 
