@@ -27,15 +27,15 @@ DONE, USAGE, QUARANTINED, STOPPED = 0, 2, 3, 4
 
 
 class Terminal:
-    """Runs a command line in this process; keeps what it said on stderr."""
+    """Runs a command line in this process; keeps what it said on stderr, and what it printed."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
-        self.said = ""
+        self.said = self.printed = ""
 
     def __call__(self, *words: object) -> int:
         code = run_command([str(word) for word in words])
-        self.said = self._capsys.readouterr().err
+        self.printed, self.said = self._capsys.readouterr()
         return code
 
     def refused(self, *words: object) -> str:
@@ -280,7 +280,8 @@ def test_a_disk_that_takes_no_more_in_the_middle(
     assert terminal(*command) == STOPPED
     assert "curves-00001.parquet: the file would be too large" in terminal.said
     assert terminal("status", tmp_path / "run") == DONE
-    assert "stopped, 2 of 5 images done" in terminal.said
+    assert "2 of 5 done" in terminal.printed
+    assert "the file would be too large" in terminal.printed, "status says why it stopped"
     left = {path.name for path in (tmp_path / "run" / "parts").iterdir()}
     assert left == {"part-00000.parquet", "curves-00000.parquet"}
     assert terminal(*command) == DONE
