@@ -17,6 +17,7 @@ import torch
 
 from flows.mine import mine
 from mining.errors import InputError, ModelError, RunError, RunStoppedError
+from tests.faults.counting import injected
 from tests.shards import SHARDS, asked, command, processes_below, rows, write_corpus
 
 pytestmark = pytest.mark.slow
@@ -106,6 +107,7 @@ def test_a_worker_that_is_killed_is_replaced(corpus: Path, tmp_path: Path) -> No
     assert len(killing.killed) == 2
     assert rows(tmp_path / "run") == rows(corpus / "local")
     assert not list(tmp_path.rglob(".tmp-*"))
+    injected("kill -9 of a Ray worker", 2)
 
 
 def test_a_shard_that_is_lost_too_often_stops_the_run(corpus: Path, tmp_path: Path) -> None:
@@ -128,6 +130,7 @@ def test_a_node_that_is_killed_takes_no_shard_with_it(cluster: Any, corpus: Path
         mine(asked(corpus, tmp_path / "run", runner="ray", ray_address=cluster.address, device="cpu"))
     assert lost
     assert rows(tmp_path / "run") == rows(corpus / "local")
+    injected("kill -9 of a Ray node")
 
 
 def test_a_cluster_is_used_by_its_address_and_outlives_the_run(cluster: Any, corpus: Path, tmp_path: Path) -> None:

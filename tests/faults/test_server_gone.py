@@ -9,6 +9,7 @@ import pytest
 
 from mining.synthetic import generate
 from tests.faults.conftest import boxmine
+from tests.faults.counting import injected
 from tests.faults.test_kill import assert_equal_runs, finish, mine
 from tests.serving import server_environment, start_server
 
@@ -54,6 +55,7 @@ def test_a_server_that_is_not_there_costs_a_note(environment: dict[str, str], tm
     assert_equal_runs(tmp_path / "alone", tmp_path / "run")
     assert "Prefect's server cannot be reached; the work is done without it." in said
     assert "Traceback" not in said
+    injected("Prefect's server not there")
 
 
 @pytest.mark.server
@@ -69,6 +71,7 @@ def test_a_server_that_is_gone_for_good_costs_the_reporting(
     assert process.returncode == 0, said
     assert_equal_runs(undisturbed, run)
     assert "Prefect's server cannot be reached" in said
+    injected("Prefect's server gone for good")
 
 
 @pytest.mark.server
@@ -87,6 +90,7 @@ def test_a_server_that_is_restarted_is_told_how_it_ended(
         assert process.returncode == 0, said
         assert_equal_runs(undisturbed, run)
         assert told_state(environment) == "COMPLETED"
+        injected("Prefect's server restarted")
     finally:
         again.kill()
         again.wait()
