@@ -2,7 +2,6 @@
 4 stopped and resumable, 5 labels staged but not published.
 """
 
-import json
 import os
 import signal
 import sys
@@ -13,10 +12,12 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from pydantic import ValidationError
 
+from flows.telling import print_json, print_notes, print_scores, quarantine_code, tell_labelled, tell_mined, tell_speed
 from flows.terminal import ProgressView, err, print_table
 from mining import __version__
-from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, faults_in_words, parse, read_recipe
+from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, faults_in_words, parse
 from mining.errors import BoxmineError, InputError, RunStoppedError
+from mining.recipes import read_recipe
 
 app = App(
     name="boxmine",
@@ -25,8 +26,6 @@ app = App(
     end_of_options_delimiter="",
     suppress_keyboard_interrupt=False,  # ours has an exit code of its own
 )
-SHOWN_REASONS = 3
-STAGED = 5
 Flat = Parameter(name="*")
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the answer as JSON on stdout.")]
 
@@ -40,14 +39,14 @@ def train(settings: Annotated[TrainSettings, Flat], *, as_json: Json = False) ->
     with ProgressView():
         summary = run_flow(flow.train, settings)
     if as_json:
-        _print_json(asdict(summary))
+        print_json(asdict(summary))
     else:
         value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
-        _print_notes(summary.notes)
+        print_notes(summary.notes)
         err.print(f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.")
         err.print(f"The model is in {summary.folder}.")
     where = f"All reasons are in {summary.folder / 'model.json'}."
-    return _quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where)
+    return quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where)
 
 
 @app.command
@@ -65,9 +64,9 @@ def mine(
 
     with ProgressView():
         summary = run_flow(flow.mine, settings)
-    code = _mined(summary, as_json=as_json)
+    code = tell_mined(summary, as_json=as_json)
     if explain_speed and not as_json:
-        _explain_speed(summary.timing)
+        tell_speed(summary.timing)
     return code
 
 
@@ -91,7 +90,7 @@ def score(run_dir: Path, /, *, truth: Path, maps: bool = False, as_json: Json = 
 
     with ProgressView():
         scores = run_flow(flow.score, parse(ScoreSettings, {"run": run_dir, "truth": truth, "maps": maps}))
-    _print_json(scores) if as_json else _print_scores(scores)
+    print_json(scores) if as_json else print_scores(scores)
     return 0
 
 
@@ -153,7 +152,7 @@ def experiment(
     with ProgressView():
         rows = run_flow(flow.experiment, parse(ExperimentSettings, values))
     if as_json:
-        _print_json([asdict(row) for row in rows])
+        print_json([asdict(row) for row in rows])
         return 0
     headings, lines, legend = experiment_table(rows)
     print_table(lines, headings)
@@ -193,7 +192,7 @@ def label(
     settings = parse(LabelSettings, _recipe_values(recipe, None, changes))
     with ProgressView():
         summary = run_flow(flow.label, settings, accept=accept)
-    return _labelled(summary, as_json=as_json)
+    return tell_labelled(summary, as_json=as_json)
 
 
 @app.command
@@ -222,7 +221,7 @@ def clean(
     with held(settings, sweeps=False):
         found = clean_up(settings, keep, dry_run)
     if as_json:
-        _print_json([asdict(one) for one in found])
+        print_json([asdict(one) for one in found])
     for one in found:
         err.print(f"{one.path} ({one.why}, {one.size / 1e6:.1f} MB)")
     size = sum(one.size for one in found) / 1e6
@@ -298,7 +297,7 @@ def compare(
 
     summary, page = run_flow(flow.compare, CompareSettings(first=first, second=second, truth=truth, out=out))
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
         print_table(comparison_rows(summary), ("figure", "value", "meaning"))
     err.print(f"The page is {page}.")
@@ -346,10 +345,11 @@ def export(
     images
         Of a label store: where the images lie here, if not where they were labelled.
     """
-    from tasks.exporting import VersionChoice, export_labels
+    from tasks.exporting import export_labels
 
     options = {"min_score": min_score, "copy": copy, "val_share": val_share, "include_empty": include_empty}
-    summary = export_labels(source, format, out, VersionChoice(as_of, corpus, images), **options)
+    chosen = {"as_of": as_of, "corpus": corpus, "images": images}
+    summary = export_labels(source, format, out, chosen, **options)
     if summary is None:
         err.print(f"The version is in {out}.")
         return 0
@@ -373,7 +373,7 @@ def status(source: str, /, *, as_json: Json = False) -> int:
 
     found, rows, headings = status_of(source)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print_table(rows, headings)
     return 0
@@ -462,74 +462,10 @@ def _run_recipe(settings: RunSettings, *, as_json: bool) -> int:
 
     with ProgressView():
         summary, scores = run_flow(flow.run, settings)
-    code = _mined(summary, as_json=False)
+    code = tell_mined(summary, as_json=False)
     if as_json:
-        _print_json({**asdict(summary), "scores": scores})
+        print_json({**asdict(summary), "scores": scores})
     elif scores is not None:
-        _print_scores(scores)
+        print_scores(scores)
     err.print(f"The report is {summary.run / 'report' / 'index.html'}.")
     return code
-
-
-def _mined(summary: Any, *, as_json: bool) -> int:
-    if as_json:
-        _print_json(asdict(summary))
-    _print_notes(summary.notes)
-    states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(summary.states.items()))
-    err.print(f"{summary.boxes} boxes on {summary.images} images ({states}).")
-    err.print(f"They are in {summary.run / 'annotations.parquet'} and annotations.json beside it.")
-    return _quarantine_code(
-        summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet."
-    )
-
-
-def _labelled(summary: Any, *, as_json: bool) -> int:
-    from tasks.labelling import GATE_HEADINGS, gate_rows, label_sentences
-
-    if as_json:
-        _print_json(asdict(summary))
-    else:
-        _print_notes(summary.notes)
-        if summary.gates:
-            print_table(gate_rows(summary.gates), GATE_HEADINGS)
-    for sentence in label_sentences(summary):
-        err.print(sentence)
-    if summary.state == "staged":
-        return STAGED
-    return _quarantine_code(summary.quarantined, summary.reasons, "All reasons are in the store's column `reason`.")
-
-
-def _explain_speed(timing: Any) -> None:
-    from tasks.mining import speed_in_words, speed_rows
-
-    if timing is None:
-        err.print("Where the time went is not known: the run is of a version that did not keep it.")
-        return
-    print_table(speed_rows(timing), ("stage", "s", "share", "what"))
-    err.print(speed_in_words(timing))
-
-
-def _quarantine_code(count: int, reasons: list[str], where: str = "") -> int:
-    if count:
-        err.print(f"{count} image{'s' if count > 1 else ''} could not be used:")
-        for reason in reasons[:SHOWN_REASONS]:
-            err.print(f"  {reason}")
-        if count > SHOWN_REASONS:
-            err.print(f"  ... {where}")
-    return 3 if count else 0
-
-
-def _print_scores(scores: dict[str, Any]) -> None:
-    from tasks.scoring import score_table
-
-    print_table(score_table(scores), ("figure", "value", "meaning"))
-    _print_notes(scores["notes"])
-
-
-def _print_notes(notes: list[str]) -> None:
-    for note in notes:
-        err.print(f"Note: {note}")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))

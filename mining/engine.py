@@ -25,7 +25,7 @@ from mining.localizers.base import Localizer
 from mining.logs import note
 from mining.models import load_model, resolve_device
 from mining.network import Fetched, Network
-from mining.parts import ImageOutcome, is_done, part_outcomes, write_part
+from mining.parts import ImageOutcome, done_outcomes, write_part
 from mining.pyramid import first_of, fused, pictures_of
 from mining.results import Timing
 from mining.runs import RunDirectory, cores
@@ -57,7 +57,7 @@ def mine_shard(
     here = {"runner": "local", "device": device or settings.device, "workers": settings.workers or threads}
     settings = settings.model_copy(update=here)
     part, curves = run.files_of(shard, curves=settings.curves)
-    if is_done(part, curves) and (done := part_outcomes(part)) is not None:
+    if (done := done_outcomes(part, curves)) is not None:
         notify(len(done))
         return done
     rows = read_shard(run.corpus, shard).to_pylist()

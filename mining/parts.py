@@ -94,13 +94,18 @@ def part_timing(path: Path) -> Timing | None:
         return None
 
 
-def is_done(path: Path, curves: Path | None = None) -> bool:
-    """Whether the part can be read, and its curves where they are wanted."""
+def done_outcomes(path: Path, curves: Path | None = None) -> list[ImageOutcome] | None:
+    """What `part_outcomes` gives, None also where curves are wanted and cannot be read."""
     try:
         has_curves = curves is None or pq.read_schema(curves).equals(CURVE_SCHEMA)
     except (OSError, pa.ArrowInvalid):
         has_curves = False
-    return has_curves and part_outcomes(path) is not None
+    return part_outcomes(path) if has_curves else None
+
+
+def is_done(path: Path, curves: Path | None = None) -> bool:
+    """Whether the part can be read, and its curves where they are wanted."""
+    return done_outcomes(path, curves) is not None
 
 
 def is_sound(path: Path, curves: Path | None = None) -> bool:

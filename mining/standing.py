@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from mining.corpus import QUARANTINED, read_summary, shard_count
-from mining.parts import is_done, part_outcomes
+from mining.parts import done_outcomes
 from mining.runs import RunDirectory
 
 _RECENT_PARTS = 20  # the rate is that of the last ones
@@ -46,15 +46,16 @@ def standing(run_dir: Path) -> Standing:
     if state == "finished":
         quarantined = record["counts"]["states"].get(QUARANTINED, 0)
         return Standing(run.path, state, images, images, quarantined, shards, shards)
-    size = run.settings().shard_size
-    curves = run.settings().curves
-    done = [shard for shard in range(shards) if is_done(*run.files_of(shard, curves=curves))]
-    sizes = {shard: min(size, images - shard * size) for shard in done}
-    quarantined = sum(one.state == QUARANTINED for shard in done for one in part_outcomes(run.part(shard)) or ())
+    curves, quarantined, sizes = run.settings().curves, 0, {}
+    for shard in range(shards):
+        outcomes = done_outcomes(*run.files_of(shard, curves=curves))
+        if outcomes is not None:
+            sizes[shard] = len(outcomes)
+            quarantined += sum(one.state == QUARANTINED for one in outcomes)
     rate = _rate(run, sizes) if state == "running" else None
     left = images - sum(sizes.values())
     return Standing(
-        run.path, state, images, sum(sizes.values()), quarantined, shards, len(done), failed, rate,
+        run.path, state, images, sum(sizes.values()), quarantined, shards, len(sizes), failed, rate,
         left / rate if rate else None,
     )  # fmt: skip
 

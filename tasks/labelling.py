@@ -39,7 +39,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
     return job.plan_labels(settings)
 
 
-@step(name="publish labels", retries=2, retry_delay_seconds=30)
+@step(name="publish labels")
 def publish_labels(settings: LabelSettings, accept: bool = False) -> LabelSummary | None:
     """Hold the new labels against the gates, and publish them; None where a part was damaged and is to be made anew."""
     from mining.store import publishing

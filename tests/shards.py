@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from flows.mine import mine
 from mining.config import MineSettings
 from tests.making import write_model, write_photos
 
@@ -17,6 +18,14 @@ def write_corpus(folder: Path) -> Path:
     """A folder with `images` and `model`."""
     write_photos(folder / "images", [f"{number:02d}.jpg" for number in range(SHARD_SIZE * SHARDS)])
     write_model(folder / "model", ["cat", "dog"])
+    return folder
+
+
+def write_mined_corpus(folder: Path) -> Path:
+    """The same, and `local`: a run of theirs by this process."""
+    write_corpus(folder)
+    mine(asked(folder, folder / "local"))
+    assert pq.read_metadata(folder / "local" / "annotations.parquet").num_rows > SHARDS
     return folder
 
 

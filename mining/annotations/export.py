@@ -63,14 +63,19 @@ def export(
     run = open_run(Path(run_dir))
     out = Path(os.path.abspath(out))
     _check_free(out, run)
-    with _whole_folder(out) as temporary:
+    with whole_folder(out) as temporary:
         written = EXPORTERS[format](run, temporary, options)
     return ExportSummary(format, written.images, written.boxes, boxes_below(run.annotations, min_score), out)
 
 
-def _check_free(out: Path, run: FinishedRun) -> None:
+def refuse_taken(out: Path) -> None:
+    """Raise InputError where `out` is anything but a new or an empty folder."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} is there already and not an empty folder. Delete it, or export to another one.")
+
+
+def _check_free(out: Path, run: FinishedRun) -> None:
+    refuse_taken(out)
     if out.resolve().is_relative_to(run.image_root.resolve()):
         raise InputError(
             f"{out} lies in {run.image_root}, where the run's images are: the next run would take the export "
@@ -79,7 +84,7 @@ def _check_free(out: Path, run: FinishedRun) -> None:
 
 
 @contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
+def whole_folder(out: Path) -> Iterator[Path]:
     """Give a temporary folder beside `out`; rename it when the block ends well, else delete it."""
     temporary = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}")
     with storage_errors(out):

@@ -7,7 +7,6 @@ with held(settings):
     publish_labels(settings)         rows, gates, the new version
 """
 
-import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from mining.scoring import read_truth
 from mining.store.comparing import compared
 from mining.store.freshness import settings_that_matter
 from mining.store.ledger import Ledger
-from mining.store.places import Places, mine_settings, model_of, run_number
+from mining.store.places import Places, mine_settings, model_of, run_name, run_number
 from mining.store.results import LabelPlan
 from mining.store.settings import LabelSettings
 from mining.store.table import LabelStore
@@ -91,7 +90,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
         numbers = [run_number(run.path.name, places.name) for run in places.run_directories()]
         numbers += [run_number(run, places.name) for run in version.corpus(places.name).get("published", [])]
         number = 1 + max((one for one in numbers if one is not None), default=0)
-        out = places.runs / f"{places.name}-{number:05d}-{secrets.token_hex(3)}"
+        out = places.runs / run_name(places.name, number)
         todo = places.work / f"{TEMPORARY}todo.parquet"
         _write_todo(places.listed, book, todo, settings.mine.shard_size)
         wanted = mine_settings(settings, out)

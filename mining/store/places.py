@@ -1,5 +1,7 @@
 """Where a labelling job keeps its things, and what it mines by."""
 
+import re
+import secrets
 from pathlib import Path
 
 from mining.cards import PRETRAINED, ModelCard, read_card
@@ -30,10 +32,15 @@ class Places:
         return [RunDirectory(path) for path in sorted(found) if run_number(path.name, self.name) is not None]
 
 
+def run_name(name: str, number: int) -> str:
+    """Of a new run: jobs on several machines may give the same number, but not the same name."""
+    return f"{name}-{number:05d}-{secrets.token_hex(3)}"
+
+
 def run_number(run: str, name: str) -> int | None:
-    """The running number in a run's name."""
-    number, _, token = run.removeprefix(f"{name}-").partition("-")
-    return int(number) if number.isdigit() and token else None
+    """The number in a run's name; None for runs of others, of `shop-2` too where the corpus is `shop`."""
+    found = re.fullmatch(rf"{re.escape(name)}-(\d{{5,}})-[0-9a-f]{{6}}", run)
+    return int(found[1]) if found else None
 
 
 def model_of(settings: LabelSettings) -> ModelCard:
@@ -46,6 +53,7 @@ def model_of(settings: LabelSettings) -> ModelCard:
 
 
 def mine_settings(settings: LabelSettings, out: Path) -> MineSettings:
+    """How a run of the job is mined. out: its run directory."""
     folder = Places(settings).model if settings.model.startswith(PRETRAINED) else Path(settings.model)
     # the listing is the table that the run is given: what becomes of the label file later does not matter to it
     return MineSettings(images=settings.corpus.images, **dict(settings.mine), model=str(folder.resolve()), out=out)

@@ -1,11 +1,13 @@
 """A published version, for whoever reads runs."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
+from mining.annotations.export import refuse_taken, whole_folder
 from mining.errors import InputError, did_you_mean
 from mining.store.settings import is_remote
 from mining.store.table import LabelStore, Version
@@ -17,26 +19,46 @@ def is_store(where: str) -> bool:
     return is_remote(where) or (Path(where) / "_delta_log").is_dir()
 
 
-@contextmanager
-def version_as_run(
-    where: str, as_of: str | None = None, corpus: str | None = None, images: Path | None = None, out: Path | None = None
-) -> Iterator[Path]:
-    """A version of a label store as a run directory, which goes when the block ends; with `out` it stays there.
+class VersionChoice(NamedTuple):
+    """Which version of a label store.
 
-    as_of: a version's number or a time; None = the last one. corpus: its name, where the store holds several.
-    images: where its images lie here, if not where they were labelled. Raises InputError, StorageError.
+    as_of: its number or a time; None = the last one. corpus: its name, where the store holds several. images: where
+    its images lie here, if not where they were labelled.
     """
-    version = _found(where, as_of)
-    name = _corpus_of(where, version, corpus)
-    record = version.corpus(name)
-    if images is not None:
-        record["images"] = str(images.resolve())
+
+    as_of: str | None = None
+    corpus: str | None = None
+    images: Path | None = None
+
+
+@contextmanager
+def version_as_run(where: str, choice: VersionChoice) -> Iterator[Path]:
+    """A version of a label store as a run directory, which goes when the block ends.
+
+    Raises InputError, StorageError.
+    """
     with TemporaryDirectory(prefix="boxmine-") as folder:
-        run = Path(folder) / name if out is None else out
-        if out is not None and out.exists() and any(out.iterdir()):
-            raise InputError(f"{out} is there already and not empty; give another --out.")
-        write_view(run, version.rows(name), f"{name}@{version.number}", record)
-        yield run
+        yield _laid_out(where, choice, Path(folder) / "run", Path(folder) / "run")
+
+
+def export_as_run(where: str, choice: VersionChoice, out: Path) -> None:
+    """Write a version of a label store as the run directory `out`, which appears complete or not at all.
+
+    Raises InputError, also where `out` is taken, and StorageError.
+    """
+    refuse_taken(out)
+    with whole_folder(Path(os.path.abspath(out))) as temporary:
+        _laid_out(where, choice, temporary, out.resolve())
+
+
+def _laid_out(where: str, choice: VersionChoice, folder: Path, name: Path) -> Path:
+    version = _found(where, choice.as_of)
+    corpus = _corpus_of(where, version, choice.corpus)
+    record = version.corpus(corpus)
+    if choice.images is not None:
+        record["images"] = str(choice.images.resolve())
+    write_view(folder, version.rows(corpus), f"{corpus}@{version.number}", record, name)
+    return folder
 
 
 def _found(where: str, as_of: str | None) -> Version:

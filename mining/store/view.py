@@ -20,10 +20,13 @@ from mining.runs import FORMAT as RUN_FORMAT
 from mining.runs import RunDirectory, now
 
 
-def write_view(out: Path, rows: Iterable[pa.RecordBatch], name: str, record: Mapping[str, Any]) -> RunDirectory:
+def write_view(
+    out: Path, rows: Iterable[pa.RecordBatch], name: str, record: Mapping[str, Any], final: Path | None = None
+) -> RunDirectory:
     """Write rows of one corpus, sorted by image, as the run directory `out`.
 
-    name: of the run. record: what the version's record says of the corpus. Of the model there is the card alone.
+    name: of the run. record: what the version's record says of the corpus. final: where the folder goes when it is
+    complete. Of the model there is the card alone.
     Raises StorageError.
     """
     run = RunDirectory(out)
@@ -60,7 +63,12 @@ def write_view(out: Path, rows: Iterable[pa.RecordBatch], name: str, record: Map
         )  # fmt: skip
         keep_summary(corpus, summary)
     write_json(run.model / CARD_FILE, {"format": CARD_FORMAT, **card})
-    config = {**record["settings_now"], "images": record["images"], "model": str(run.model), "out": str(out)}
+    config = {
+        **record["settings_now"],
+        "images": record["images"],
+        "model": str((final or out) / "model"),
+        "out": str(final or out),
+    }
     run.update(
         format=RUN_FORMAT, name=name, state="finished", config=config, inputs={}, versions={"boxmine": __version__},
         started=now(), finished=now(), used=record["used"], seconds={"mining": 0, "finishing": 0},

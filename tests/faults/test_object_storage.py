@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from flows.label import label
 from mining.errors import StorageError
-from mining.store.reading import history, version_as_run
+from mining.store.reading import VersionChoice, history, version_as_run
 from mining.store.settings import LabelSettings
 from tests.faults.counting import injected
 from tests.faults.unreliable import BUCKET, FAULTS, SECRET, Line, object_store
@@ -54,7 +54,7 @@ def test_labels_may_lie_on_object_storage(desk: Desk, tmp_path: Path) -> None:
         nights.pass_by(5)
         labelled(desk)
         assert rows() == desk.from_scratch(tmp_path / f"afresh-{night}")
-    with version_as_run(STORE, as_of="0") as run:
+    with version_as_run(STORE, VersionChoice(as_of="0")) as run:
         assert json.loads((run / "run.json").read_text())["counts"]["images"] == len(rows(0))
     assert [one["version"] for one in history(STORE)] == list(range(len(history(STORE)) - 1, -1, -1))
 

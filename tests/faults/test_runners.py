@@ -11,25 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from flows.mine import mine
 from mining.errors import InputError, ModelError, RunError, RunStoppedError
 from tests.faults.counting import injected
-from tests.shards import SHARDS, asked, command, processes_below, rows, write_corpus
+from tests.shards import SHARDS, asked, command, processes_below, rows, write_corpus, write_mined_corpus
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `images`, `model`, and `local`: a run of theirs by this process."""
-    folder = write_corpus(tmp_path_factory.mktemp("corpus"))
-    mine(asked(folder, folder / "local"))
-    assert pq.read_metadata(folder / "local" / "annotations.parquet").num_rows > SHARDS
-    return folder
+    return write_mined_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture

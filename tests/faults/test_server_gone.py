@@ -58,15 +58,24 @@ def test_a_server_that_is_not_there_costs_a_note(environment: dict[str, str], tm
     injected("Prefect's server not there")
 
 
+def killed_under(
+    server: "subprocess.Popen[bytes]", run: Path, corpus: Path, environment: dict[str, str]
+) -> "subprocess.Popen[str]":
+    """A command that mines and whose server is killed meanwhile."""
+    process = boxmine(*mine(corpus, run), environment=environment)
+    wait_for_parts(run, process)
+    server.kill()
+    server.wait()
+    return process
+
+
 @pytest.mark.server
 @pytest.mark.slow
 def test_a_server_that_is_gone_for_good_costs_the_reporting(
     server: "subprocess.Popen[bytes]", environment: dict[str, str], corpus: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = boxmine(*mine(corpus, run), environment=environment)
-    wait_for_parts(run, process)
-    server.kill()
+    process = killed_under(server, run, corpus, environment)
     _, said = process.communicate(timeout=IN_TIME)
     assert process.returncode == 0, said
     assert_equal_runs(undisturbed, run)
@@ -80,10 +89,7 @@ def test_a_server_that_is_restarted_is_told_how_it_ended(
     server: "subprocess.Popen[bytes]", environment: dict[str, str], corpus: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = boxmine(*mine(corpus, run), environment=environment)
-    wait_for_parts(run, process)
-    server.kill()
-    server.wait()
+    process = killed_under(server, run, corpus, environment)
     again = start_server(environment)
     try:
         _, said = process.communicate(timeout=IN_TIME)

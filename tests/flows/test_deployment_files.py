@@ -9,7 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from mining.config import RetrainSettings, RunSettings, Settings, parse, read_recipe
+from mining.config import RetrainSettings, RunSettings, Settings, parse
+from mining.recipes import read_recipe
 from mining.store.settings import LabelSettings
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from flows.cli import run_command
-from mining.config import parse, read_recipe
+from mining.config import parse
 from mining.experiments import ExperimentSettings
 from mining.localizers.cam import CAM
+from mining.recipes import read_recipe
 from mining.synthetic import generate
 from tests.making import list_tiny_backbone
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from flows.cli import run_command
-from mining.config import RunSettings, parse, read_recipe
+from mining.config import RunSettings, parse
+from mining.recipes import read_recipe
 
 FOLDER = Path(__file__).parents[2] / "deployments/recipes/papers"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}

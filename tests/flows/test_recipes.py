@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from flows.cli import run_command
-from mining.config import RunSettings, parse, read_recipe
+from mining.config import RunSettings, parse
 from mining.experiments import ExperimentSettings, cells
 from mining.experiments.measuring import refuse_what_cannot_be
 from mining.localizers import LOCALIZERS
+from mining.recipes import read_recipe
 from mining.synthetic import generate
 
 RECIPES = Path(__file__).parents[2] / "deployments" / "recipes"

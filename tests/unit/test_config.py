@@ -13,10 +13,10 @@ from mining.config import (
     TrainOptions,
     TrainSettings,
     parse,
-    read_recipe,
     recorded,
 )
 from mining.errors import InputError
+from mining.recipes import read_recipe
 
 MINE = {"images": "photos", "model": "pretrained:efficientnet_lite0", "out": "run"}
 RECIPE = """\

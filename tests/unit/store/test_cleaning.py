@@ -73,3 +73,14 @@ def test_what_killed_processes_left_goes_and_every_version_stays(desk: Desk) -> 
     assert clean(desk.settings(), 3) == []
     assert DeltaTable(desk.store).version() == versions, "where nothing is cleaned nothing is written"
     assert desk.job(gates=GATES_OFF).state == "unchanged"
+
+
+def test_the_runs_of_a_corpus_with_a_longer_name_are_not_taken_for_its_own(desk: Desk) -> None:
+    desk.put("a.png", scene((BOX, (255, 0, 0))))
+    theirs = desk.job(name="images-2").runs
+    own = desk.job(name="images").runs
+    assert theirs != own
+    assert clean(desk.settings(name="images"), 0) == []
+    assert all((desk.runs / run).is_dir() for run in [*own, *theirs])
+    desk.put("b.png", scene((BOX, (250, 0, 0))))
+    assert desk.job(name="images").runs[0].startswith("images-00002-")

@@ -1,8 +1,13 @@
 """The store is read by what people have: pandas, Polars, DuckDB, and whatever else reads Delta."""
 
+from pathlib import Path
+
 import pytest
 from deltalake import DeltaTable
 
+from mining.errors import InputError
+from mining.runs import RunDirectory
+from mining.store.reading import VersionChoice, export_as_run
 from tests.unit.engine.painting import MANY, black
 from tests.unit.store.desk import Desk
 
@@ -42,3 +47,20 @@ def test_any_reader_of_the_protocol(store: str) -> None:
     protocol = DeltaTable(store).protocol()
     assert protocol.min_reader_version == 1
     assert not protocol.reader_features
+
+
+def test_a_version_becomes_a_run_directory_whole_or_not_at_all(store: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_as_run(store, VersionChoice(as_of="0"), out)
+    run = RunDirectory(out)
+    assert run.need_finished()["counts"]["boxes"] == 2
+    assert run.settings().out == out
+    assert Path(run.settings().model) == out / "model"
+    assert not list(tmp_path.glob(".tmp-*"))
+    (tmp_path / "file").write_text("")
+    for taken in (out, tmp_path / "file"):
+        with pytest.raises(InputError, match="is there already and not an empty folder"):
+            export_as_run(store, VersionChoice(), taken)
+    with pytest.raises(InputError, match="no version 9"):
+        export_as_run(store, VersionChoice(as_of="9"), tmp_path / "nine")
+    assert not (tmp_path / "nine").exists()

@@ -1,0 +1,81 @@
+"""What a command says when it is done, and the exit code that goes with it."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from flows.terminal import err, print_table
+
+SHOWN_REASONS = 3
+STAGED = 5
+
+
+def tell_mined(summary: Any, *, as_json: bool) -> int:
+    """A MineSummary; gives the exit code."""
+    if as_json:
+        print_json(asdict(summary))
+    print_notes(summary.notes)
+    states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(summary.states.items()))
+    err.print(f"{summary.boxes} boxes on {summary.images} images ({states}).")
+    err.print(f"They are in {summary.run / 'annotations.parquet'} and annotations.json beside it.")
+    return quarantine_code(
+        summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet."
+    )
+
+
+def tell_labelled(summary: Any, *, as_json: bool) -> int:
+    """A LabelSummary; gives the exit code."""
+    from tasks.labelling import GATE_HEADINGS, gate_rows, label_sentences
+
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        print_notes(summary.notes)
+        if summary.gates:
+            print_table(gate_rows(summary.gates), GATE_HEADINGS)
+    for sentence in label_sentences(summary):
+        err.print(sentence)
+    if summary.state == "staged":
+        return STAGED
+    return quarantine_code(summary.quarantined, summary.reasons, "All reasons are in the store's column `reason`.")
+
+
+def tell_speed(timing: Any) -> None:
+    """Where the time of a run went."""
+    from tasks.mining import speed_in_words, speed_rows
+
+    if timing is None:
+        err.print("Where the time went is not known: the run is of a version that did not keep it.")
+        return
+    print_table(speed_rows(timing), ("stage", "s", "share", "what"))
+    err.print(speed_in_words(timing))
+
+
+def quarantine_code(count: int, reasons: list[str], where: str = "") -> int:
+    """The first reasons, and where all are; gives the exit code."""
+    if count:
+        err.print(f"{count} image{'s' if count > 1 else ''} could not be used:")
+        for reason in reasons[:SHOWN_REASONS]:
+            err.print(f"  {reason}")
+        if count > SHOWN_REASONS:
+            err.print(f"  ... {where}")
+    return 3 if count else 0
+
+
+def print_scores(scores: dict[str, Any]) -> None:
+    """The figures of scores.json, and their notes."""
+    from tasks.scoring import score_table
+
+    print_table(score_table(scores), ("figure", "value", "meaning"))
+    print_notes(scores["notes"])
+
+
+def print_notes(notes: list[str]) -> None:
+    """A line each."""
+    for note in notes:
+        err.print(f"Note: {note}")
+
+
+def print_json(value: Any) -> None:
+    """A machine's answer."""
+    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
