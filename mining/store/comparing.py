@@ -7,6 +7,7 @@ from typing import Any
 
 from mining.cards import ModelCard, read_card
 from mining.corpus import iter_shards
+from mining.errors import CorpusError
 from mining.parts import part_outcomes
 from mining.runs import RunDirectory
 from mining.store.freshness import differences, settings_that_matter, staleness
@@ -21,7 +22,10 @@ _HELD_COLUMNS = ["file_name", "image_id", "content_hash", "labels", "split", "mo
 
 @contextmanager
 def compared(settings: LabelSettings, version: Version, card: ModelCard) -> Iterator[tuple[Ledger, list[RunDirectory]]]:
-    """The ledger of the listing against the version and the runs that nobody published, which come with it."""
+    """The ledger of the listing against the version and the runs that nobody published, which come with it.
+
+    Raises CorpusError where the version's images of that name are others altogether.
+    """
     places = Places(settings)
     record = version.corpus(settings.name)
     now_settings = settings_that_matter(settings.mine)
@@ -40,6 +44,14 @@ def compared(settings: LabelSettings, version: Version, card: ModelCard) -> Iter
         for number, run in enumerate(runs):
             book.offer(number, _offered(run, now_settings))
         book.compare()
+        if (
+            record.get("images", str(settings.corpus.images)) != str(settings.corpus.images)
+            and book.is_another_corpus()
+        ):
+            raise CorpusError(
+                f"What {settings.store} has as {settings.name!r} is of {record['images']}, and none of those images is "
+                f"in {settings.corpus.images}. Give these another `name`, or they would take the others' place."
+            )
         yield book, runs
 
 

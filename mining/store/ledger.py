@@ -176,6 +176,11 @@ class Ledger:
                 return _STORE, image_id
         return None, None
 
+    def is_another_corpus(self) -> bool:
+        """Whether the last version has images, and none of them is listed under any name."""
+        same = "SELECT EXISTS (SELECT 1 FROM listed JOIN held USING (hash))"
+        return self._holds and not self._db.execute(same).fetchone()[0]
+
     def to_mine(self) -> Iterator[str]:
         """The names to mine, sorted; of several files with the same content and labels one, which stands for all."""
         query = "SELECT min(name) FROM plan WHERE run IS NULL GROUP BY coalesce(hash, name), labels ORDER BY 1"

@@ -13,6 +13,7 @@ from mining.store.schema import STORE_SCHEMA
 from mining.store.table import LabelStore, Version
 from tests.unit.engine.painting import ALL, BLUE, BOX, GREEN, MANY, RED, black, scene
 from tests.unit.store.desk import Desk, told
+from tests.unit.store.test_nights import GATES_OFF
 
 
 def red(strength: int = 255) -> np.ndarray:
@@ -327,6 +328,26 @@ def test_a_store_may_hold_several_corpora(labelled: Desk, other: Desk) -> None:
     labelled.put("new.png", red(160))
     labelled.job()
     assert [row["file_name"] for row in labelled.rows() if row["corpus"] == "green"] == ["0.png"]
+
+
+def test_other_photos_do_not_take_the_place_of_those_with_the_same_name(labelled: Desk, other: Desk) -> None:
+    before = labelled.rows()
+    with pytest.raises(InputError, match=r"none of those images is in .*other.*another `name`"):
+        other.job(gates=GATES_OFF)
+    assert labelled.rows() == before
+    assert not list(other.runs.glob("images-*")), "said before anything is mined"
+
+
+def test_photos_that_moved_to_another_folder_keep_their_boxes(labelled: Desk) -> None:
+    labelled.photos = labelled.photos.rename(labelled.folder / "moved")
+    labelled.put("new.png", red(160))
+    labelled.remove("0.png")
+    job = labelled.job()
+    assert (job.state, job.tally["kept"], job.tally["reasons"]) == ("published", 4, {"new": 1})
+    labelled.put("0.png", red())
+    labelled.photos = labelled.photos.rename(labelled.folder / "again")
+    labelled.train(white=300)
+    assert labelled.job().tally["reasons"] == {"another model": 5, "new": 1}
 
 
 @pytest.fixture

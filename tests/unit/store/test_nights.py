@@ -17,6 +17,7 @@ class Nights:
 
     def __init__(self, desk: Desk, seed: int) -> None:
         self.desk = desk
+        desk.labels = {}
         self.random = random.Random(seed)
         self.count = 0
 
