@@ -78,7 +78,7 @@ class TrainOptions(Settings):
     )
     epochs: Annotated[int, Field(ge=1)] = Field(default=12, description="Passes over the training images.")
     seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Seed of everything random.")
-    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step, of all devices together.")
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
         description="Of what is new; a backbone that is trained too gets a tenth. By default the localizer's: 0.003 "
@@ -127,10 +127,23 @@ class TrainOptions(Settings):
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Processes that decode and augment; by default one a core, up to 8."
     )
-    accelerator: str = Field(default="auto", description="Lightning's switch: auto, cpu, gpu, mps.")
-    devices: str = Field(default="auto", description="Lightning's switch: auto, or a number of devices.")
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
+        default="auto", description="Lightning's switch: what it is trained on."
+    )
+    devices: str = Field(
+        default="auto",
+        description="Lightning's switch: auto (every GPU), how many, or which (0,2 or 3,); each has a process and its "
+        "share of a step.",
+    )
     strategy: str = Field(default="auto", description="Lightning's switch: auto, ddp, ...")
     precision: str = Field(default="auto", description="auto (16-mixed on GPU, 32 elsewhere) or any of Lightning's.")
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _a_number_or_names(cls, devices: Any) -> str:
+        if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+,|\d+(,\d+)+", str(devices)):  # a recipe may have a number
+            raise ValueError("give auto, a number of devices (2), or those to use (0,2 or 3,)")
+        return str(devices)
 
     @model_validator(mode="after")
     def _plateaus_do_not_restart(self) -> Self:

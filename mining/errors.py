@@ -79,6 +79,10 @@ class RunStoppedError(BoxmineError):
     exit_code = 4
 
 
+class ProcessLostError(RunStoppedError):
+    """A process that did the work was killed or failed; another try may have more luck."""
+
+
 def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 12) -> str:
     """A sentence's end that lists the choices and names the nearest one.
 
@@ -90,3 +94,8 @@ def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 12) -> str:
         near = [c for c in known if c.lower() == name.lower()]
     shown = ", ".join(known[:limit]) + (f", ... ({len(known)} in all)" if len(known) > limit else "")
     return (f"did you mean {near[0]!r}? " if near else "") + f"Choose from: {shown}."
+
+
+def how_it_ended(code: int) -> str:
+    """The exit code of a process in words."""
+    return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"

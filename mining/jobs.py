@@ -4,12 +4,11 @@ Networks are imported where they are needed: telling where a run stands, or scor
 """
 
 import json
-import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +40,7 @@ from mining.corpus import (
     shard_count,
     update,
 )
+from mining.distributed import is_first
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, write_json
 from mining.logs import note
@@ -80,13 +80,15 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     if settings.learning_rate is None:  # put into the record: another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
     out = settings.out
+    if not is_first():
+        return _trained(settings, progress)
     asked = settings.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
     done = _earlier_training(out, asked)
     if done is not None:
         return TrainingSummary(
             folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder"}
         )
-    with _training_lock(out):
+    with RunDirectory(out).lock():
         sweep_temporary(out)
         write_json(out / TRAINING_FILE, asked)
         try:
@@ -102,7 +104,7 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
     from mining.training import fit
 
     corpus = settings.out / CHECKPOINTS / CORPUS_FILE
-    summary = _scanned(settings, corpus, settings.labels)
+    summary = _scanned(settings, corpus, settings.labels) if is_first() else read_summary(corpus)
     objective = settings.objective
     if objective == "auto":
         objective = "single" if summary.single_label else "multi"
@@ -141,13 +143,6 @@ def _refuse_difference(out: Path, found: dict[str, Any], asked: dict[str, Any], 
                 f"{out} holds {what} of other settings: its {name} is {its!r}, "
                 f"this command's is {asked[name]!r}. Give another --out, or delete the folder."
             )
-
-
-@contextmanager
-def _training_lock(out: Path) -> Iterator[None]:
-    # Lightning's DDP starts the same command once more a device: only the first holds the lock
-    with nullcontext() if "LOCAL_RANK" in os.environ else RunDirectory(out).lock():
-        yield
 
 
 # --- mining ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,10 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from torchmetrics.functional.classification import (
     binary_average_precision,
     multiclass_accuracy,
@@ -28,7 +30,8 @@ from mining import backbones
 from mining.cards import CHECKPOINTS, ModelCard
 from mining.config import Objective, TrainOptions, TrainSettings
 from mining.corpus import iter_shards
-from mining.errors import CorpusError, ModelError
+from mining.distributed import exit_code_of_lost, is_first, of_all_devices, takes_several_devices
+from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ended
 from mining.files import storage_errors, whole_file
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.models import build_localizer, save_model
@@ -38,6 +41,7 @@ from mining.training_data import (
     Batch,
     ImageDataset,
     LabelledImages,
+    Share,
     Shuffled,
     Variation,
     class_weights,
@@ -60,44 +64,68 @@ class Fitting(lightning.LightningModule):
 
     has_learned: Tensor
 
-    def __init__(self, localizer: Localizer, loss: ClassificationLoss, settings: TrainSettings) -> None:
+    def __init__(
+        self, localizer: Localizer, loss: ClassificationLoss, settings: TrainSettings, card: ModelCard
+    ) -> None:
         super().__init__()
+        self.card = card
         self.localizer = localizer
         self.loss = loss
         self.settings = settings
         self.unreadable: dict[str, str] = {}
         self.epochs_losses: set[str] = set()
         self.register_buffer("has_learned", torch.tensor(False))
-        self._validated: list[tuple[Tensor, Tensor]] = []
+        self._validated: dict[int, tuple[Tensor, Tensor]] = {}
 
     def training_step(self, batch: Batch, _: int) -> Tensor | None:
         """Sum of the localizer's losses; an empty batch is passed over."""
         self.unreadable.update(batch.unreadable)
-        if not len(batch.pixels):
-            return None
-        self.has_learned.fill_(True)
-        losses = self.localizer.training_step(batch.pixels, batch.targets, self.loss)
+        count, pixels, targets = len(batch.pixels), batch.pixels, batch.targets
+        if not count:
+            if self.trainer.world_size == 1:
+                return None
+            # the other devices wait for this one's gradients: those of two black images, which weigh nothing
+            side = self.card.input_size
+            pixels = torch.zeros(2, 3, side, side, dtype=torch.uint8, device=self.device)
+            targets = torch.zeros(2, len(self.card.classes), device=self.device)
+        if count:
+            self.has_learned.fill_(True)
+        losses = self.localizer.training_step(pixels, targets, self.loss)
         total = torch.stack(list(losses.values())).sum()
         logged = {f"train_{name}": value for name, value in losses.items()} | {"train_loss": total}
         self.epochs_losses.update(logged)
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.pixels), sync_dist=True)
-        return total
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        return total * bool(count)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Collect logits for the epoch's figures."""
         self.unreadable.update(batch.unreadable)
         if len(batch.pixels):
-            self._validated.append((self.localizer(batch.pixels).float(), batch.targets))
+            logits = self.localizer(batch.pixels).float()
+            self._validated.update(zip(batch.places, zip(logits, batch.targets, strict=True), strict=True))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss, and the metric where the held-back images have a class at all."""
-        if not self._validated:
+        # of several devices each has its share, in which an image may be filled in to make shares equal
+        shown = self._validated
+        if self.trainer.world_size > 1:
+            own = {place: (logits.cpu(), targets.cpu()) for place, (logits, targets) in shown.items()}
+            shown = {place: pair for share in of_all_devices(own) for place, pair in share.items()}
+        self._validated = {}
+        if not shown:
             return
-        logits, targets = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
-        self._validated.clear()
+        logits, targets = (
+            torch.stack(parts).to(self.device) for parts in zip(*(shown[place] for place in sorted(shown)), strict=True)
+        )
         self.log("val_loss", self.loss(logits, targets), sync_dist=True)
         if targets.any():
             self.log("val_metric", classification_metric(logits, targets, self.loss.objective), sync_dist=True)
+
+    def on_train_end(self) -> None:
+        """Put together what each device has seen."""
+        for unreadable, has_learned in of_all_devices((self.unreadable, bool(self.has_learned))):
+            self.unreadable.update(unreadable)
+            self.has_learned.logical_or_(torch.tensor(has_learned, device=self.device))
 
     def configure_optimizers(self) -> Any:
         """The optimizer asked for over the localizer's groups, and the schedule over the planned steps."""
@@ -287,19 +315,21 @@ def fit(
             localizer.freeze_backbone()
         localizer = localizer.to(memory_format=torch.channels_last)
         weights = class_weights(training.targets, objective) if settings.balance else None
-        batches = _loader(settings, training, card.input_size, augment=True)
         unusable = reasons_none_is_readable(validation)
         validated = len(unusable) < len(validation)
-        held_back = _loader(settings, validation, card.input_size, augment=False) if validated else None
-        module = Fitting(localizer, ClassificationLoss(objective, weights), settings)
+        trainer, best = _trainer(settings, progress, validated=validated, kind=type(localizer))
+        batches = _loader(settings, training, card.input_size, trainer, augment=True)
+        held_back = _loader(settings, validation, card.input_size, trainer, augment=False) if validated else None
+        module = Fitting(localizer, ClassificationLoss(objective, weights), settings, card)
         module.unreadable.update(unusable)
-        trainer, best = _trainer(settings, progress, validated=validated, keeps_last=localizer.keeps_last)
         seconds = _run(trainer, module, batches, held_back, settings.out / CHECKPOINTS / "last.ckpt")
+    if not is_first():
+        sys.exit()  # the first process has it all
     if not module.has_learned:
         _discard(settings.out)
         reason = next(iter(module.unreadable.values()), "")
         raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
-    return _finish(settings, module, trainer, best, card, (len(training), len(validation)), seconds, list(notes))
+    return _finish(settings, module, best, card, (len(training), len(validation)), seconds, list(notes))
 
 
 def _card(
@@ -324,13 +354,17 @@ def _refuse_small_crops(settings: TrainSettings, size: int) -> None:
         )
 
 
-def _loader(settings: TrainSettings, images: LabelledImages, size: int, *, augment: bool) -> DataLoader[Any]:
+def _loader(
+    settings: TrainSettings, images: LabelledImages, size: int, trainer: lightning.Trainer, *, augment: bool
+) -> DataLoader[Any]:
+    """Of the device's share of the images, and of each step's."""
+    every: Sampler[Any] = Shuffled(len(images)) if augment else SequentialSampler(images)
     workers = min(8, cores()) if settings.workers is None else settings.workers
     variation = Variation(settings.crop_from, settings.flip, settings.colour)
     return DataLoader(
         ImageDataset(images, size, augment=augment, variation=variation),
-        batch_size=settings.batch_size,
-        sampler=Shuffled(len(images)) if augment else None,
+        batch_size=-(-settings.batch_size // trainer.world_size),
+        sampler=Share(every, trainer.global_rank, trainer.world_size),
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
@@ -340,32 +374,47 @@ def _loader(settings: TrainSettings, images: LabelledImages, size: int, *, augme
 
 
 def _trainer(
-    settings: TrainSettings, progress: Progress, *, validated: bool, keeps_last: bool
+    settings: TrainSettings, progress: Progress, *, validated: bool, kind: type[Localizer]
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     monitor = "val_loss" if validated else "train_loss"
     last = _checkpoint(settings, "last", monitor=None)
-    best = last if keeps_last else _checkpoint(settings, "best", monitor=monitor)
+    best = last if kind.keeps_last else _checkpoint(settings, "best", monitor=monitor)
     callbacks: list[Callback] = [_Recorder(progress, settings.out, settings.seed)]
-    if validated and not keeps_last:
+    if validated and not kind.keeps_last:
         callbacks.append(EarlyStopping(monitor, patience=settings.patience))
     callbacks += [best, last] if best is not last else [last]  # last knows what the others came to
     precision = settings.precision
     if precision == "auto":
         precision = "16-mixed" if torch.cuda.is_available() and settings.accelerator in ("auto", "gpu") else "32-true"
-    trainer = lightning.Trainer(
-        accelerator=settings.accelerator,
-        devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
-        strategy=settings.strategy,
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=settings.epochs,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=settings.out,
-    )
+    strategy = settings.strategy
+    if strategy == "auto" and kind.trains_in_stages and takes_several_devices(settings):
+        strategy = "ddp_find_unused_parameters_true"
+    with _refused_in_words():
+        trainer = lightning.Trainer(
+            accelerator=settings.accelerator,
+            devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
+            strategy=strategy,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=settings.epochs,
+            callbacks=callbacks,
+            logger=False,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=settings.out,
+        )
+
     return trainer, best
+
+
+@contextmanager
+def _refused_in_words() -> Iterator[None]:
+    """Raise what Lightning has to say of an accelerator that is not there, or a precision it does not know."""
+    try:
+        yield
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ModelError(f"Lightning cannot train so: {' '.join(str(error).split())}") from None
 
 
 def _checkpoint(settings: TrainSettings, name: str, *, monitor: str | None) -> ModelCheckpoint:
@@ -391,13 +440,19 @@ def _run(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+    except RuntimeError as error:  # whatever the backend says of a connection that was cut
+        code = exit_code_of_lost(getattr(trainer.strategy.launcher, "procs", []))
+        if code is None:
+            raise
+        raise ProcessLostError(
+            f"The process of a further device {how_it_ended(code)}. The same command carries on."
+        ) from error
     return time.monotonic() - started
 
 
 def _finish(
     settings: TrainSettings,
     module: Fitting,
-    trainer: lightning.Trainer,
     best: ModelCheckpoint,
     card: ModelCard,
     sizes: tuple[int, int],
@@ -415,19 +470,15 @@ def _finish(
         settings.out, *sizes, len(card.classes), card.objective, len(rows), int(kept["epoch"]) + 1, metric, value,
         round(seconds, 1), dict(sorted(module.unreadable.items())), notes,
     )  # fmt: skip
-    if trainer.is_global_zero:
-        draw_curves(rows, settings.out / CURVES_FILE, metric)
-        record = {
-            **{name: item for name, item in asdict(summary).items() if name != "folder"},
-            "settings": settings.model_dump(mode="json", exclude={"out"}),
-            "versions": versions(), "finished": now(),
-        }  # fmt: skip
-        localizer = module.localizer
-        save_model(
-            settings.out, localizer,
-            replace(card, normalisation=localizer.backbone.normalisation, training=record),
-        )  # fmt: skip
-        shutil.rmtree(settings.out / CHECKPOINTS, ignore_errors=True)
+    draw_curves(rows, settings.out / CURVES_FILE, metric)
+    record = {
+        **{name: item for name, item in asdict(summary).items() if name != "folder"},
+        "settings": settings.model_dump(mode="json", exclude={"out"}),
+        "versions": versions(), "finished": now(),
+    }  # fmt: skip
+    localizer = module.localizer
+    save_model(settings.out, localizer, replace(card, normalisation=localizer.backbone.normalisation, training=record))
+    shutil.rmtree(settings.out / CHECKPOINTS, ignore_errors=True)
     return summary
 
 

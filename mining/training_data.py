@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,6 +128,25 @@ class Shuffled(Sampler[tuple[int, int]]):
         return zip(order.tolist(), seeds.tolist(), strict=True)
 
 
+class Share(Sampler[Any]):
+    """Every `devices`-th of what a sampler draws, from the `device`-th (from 0) on.
+
+    The shares of all devices are of one length, for they go step by step together: what is short is filled from the
+    start. So their batches, put together, are those that one device would have.
+    """
+
+    def __init__(self, whole: Sampler[Any], device: int, devices: int) -> None:
+        self.whole = whole
+        self.device = device
+        self.devices = devices
+
+    def __len__(self) -> int:
+        return -(-len(self.whole) // self.devices)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(cycle(self.whole), self.device, len(self) * self.devices, self.devices)
+
+
 class ImageDataset(Dataset[dict[str, Any]]):
     """Images as (3, size, size) uint8, augmented for training, squeezed to a square for validation.
 
@@ -150,7 +170,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         except ImageError as error:
             return {"file": self.images.files[index], "reason": str(error)}
         target = torch.from_numpy(self.images.targets[index])
-        return {"pixels": self._varied(pixels, seed), "target": target}
+        return {"pixels": self._varied(pixels, seed), "target": target, "place": index}
 
     def _varied(self, pixels: Tensor, seed: int) -> Tensor:
         if self.augment is None:
@@ -171,15 +191,19 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
 @dataclass
 class Batch:
-    """pixels: (B, 3, H, W) uint8. targets: (B, C) float32. unreadable: file to reason, of images left out."""
+    """pixels: (B, 3, H, W) uint8. targets: (B, C) float32. unreadable: file to reason, of images left out.
+
+    places: of the B images among all.
+    """
 
     pixels: Tensor
     targets: Tensor
     unreadable: dict[str, str]
+    places: list[int]
 
     def pin_memory(self) -> "Batch":
         """For the loader's asynchronous copies."""
-        return Batch(self.pixels.pin_memory(), self.targets.pin_memory(), self.unreadable)
+        return Batch(self.pixels.pin_memory(), self.targets.pin_memory(), self.unreadable, self.places)
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
@@ -187,7 +211,6 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
     good = [item for item in items if "pixels" in item]
     unreadable = {item["file"]: item["reason"] for item in items if "reason" in item}
     if not good:
-        return Batch(torch.zeros(0, 3, 1, 1, dtype=torch.uint8), torch.zeros(0, 0), unreadable)
-    return Batch(
-        torch.stack([item["pixels"] for item in good]), torch.stack([item["target"] for item in good]), unreadable
-    )
+        return Batch(torch.zeros(0, 3, 1, 1, dtype=torch.uint8), torch.zeros(0, 0), unreadable, [])
+    pixels, targets = (torch.stack([item[name] for item in good]) for name in ("pixels", "target"))
+    return Batch(pixels, targets, unreadable, [item["place"] for item in good])

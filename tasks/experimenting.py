@@ -4,8 +4,9 @@ from pathlib import Path
 
 from mining.experiments import Cell, ExperimentSettings, cells
 from mining.experiments.comparing import Row
-from tasks.orchestration import orchestrated, step
+from tasks.orchestration import step
 from tasks.progress import Stage
+from tasks.training import trained
 
 
 @step(name="plan")
@@ -23,7 +24,7 @@ def measure_cell(cell: Cell, stage: Stage | None = None) -> Path:
     """Train, mine and score one cell, unless its figures are there; gives their file."""
     from mining.experiments.measuring import measure
 
-    measure(cell, workers=0 if orchestrated() else None)
+    measure(cell, trained)
     if stage:
         stage.advance(1, str(cell))
     return cell.figures

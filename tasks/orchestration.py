@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from mining.errors import BoxmineError, StorageError
+from mining.errors import BoxmineError, ProcessLostError, StorageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,8 +100,8 @@ def may_pass(error: BaseException) -> bool:
 
 
 def may_pass_later(error: BaseException) -> bool:
-    """Whether trying again some time later may help: for a disk that was full, too."""
-    return may_pass(error) or isinstance(error, StorageError)
+    """Whether trying again some time later may help: for a disk that was full, too, or a process that was killed."""
+    return may_pass(error) or isinstance(error, StorageError | ProcessLostError)
 
 
 def _failed_for_now(_task: object, _run: object, state: Any) -> bool:

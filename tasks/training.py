@@ -1,18 +1,60 @@
 """Train a localizer."""
 
+import os
+import signal
+from contextlib import suppress
+from typing import Any
+
 from mining.config import TrainSettings
+from mining.errors import ProcessLostError, how_it_ended
 from mining.results import TrainingSummary
+from tasks.apart import start
 from tasks.orchestration import orchestrated, step
 from tasks.progress import Stage
+from tasks.trainer import Message
+
+_ENDING_SECONDS = 10.0  # from what a process says last to its end
 
 
 @step(name="train")
 def train_localizer(settings: TrainSettings) -> TrainingSummary:
     """Fit the localizer and write the model folder; an unfinished training is carried on."""
-    from mining import jobs
-
-    if orchestrated():
-        # processes forked beside Prefect's threads end with code 1, which the loader takes for a failure
-        settings = settings.model_copy(update={"workers": 0})
     stage = Stage("train", settings.epochs)
-    return jobs.train(settings, progress=lambda done, total, text: stage.reach(done, total, text))
+    return trained(settings, progress=lambda done, total, text: stage.reach(done, total, text))
+
+
+def trained(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
+    """What `mining.jobs.train` does, in a process of its own where that matters.
+
+    Under Prefect, because processes that feed a training, forked beside Prefect's threads, end with code 1, which the
+    loader takes for a failure. On several devices, because Lightning's launcher has the command of the process that
+    trains run once more for each: that must be the training and nothing else.
+    """
+    from mining.distributed import takes_several_devices
+
+    if orchestrated() or takes_several_devices(settings):
+        return _trained_apart(settings, progress)
+    from mining.jobs import train
+
+    return train(settings, progress)
+
+
+def _trained_apart(settings: TrainSettings, progress: Any) -> TrainingSummary:
+    process, connection = start("tasks.trainer", settings.model_dump_json())
+    try:
+        while True:
+            message: Message = connection.recv()
+            if isinstance(message, TrainingSummary):
+                process.wait(_ENDING_SECONDS)
+                return message
+            if isinstance(message, Exception):
+                raise message
+            progress(*message)
+    except (EOFError, ConnectionError):
+        how = how_it_ended(process.wait())
+        raise ProcessLostError(f"The process that trained {how}. The same command carries on.") from None
+    finally:
+        connection.close()
+        with suppress(ProcessLookupError):  # nobody is left in its group
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

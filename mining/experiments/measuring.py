@@ -3,13 +3,13 @@
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mining import jobs
 from mining.backbones import spec_of
 from mining.cards import ModelCard
-from mining.config import MineOptions, Settings, TrainOptions, recorded
+from mining.config import MineOptions, Settings, TrainOptions, TrainSettings, recorded
 from mining.engine import mine_shard
 from mining.errors import ModelError
 from mining.experiments.cells import Cell
@@ -17,6 +17,7 @@ from mining.files import write_json
 from mining.localizers import localizer_named
 from mining.localizers.base import configured
 from mining.models import card_to_mine_by
+from mining.results import TrainingSummary
 from mining.runs import CORPUS_FILE, NO_MATTER_IN_MINING
 from mining.scoring import read_truth
 from mining.scoring.of_maps import MapScores
@@ -26,16 +27,15 @@ from mining.scoring.wsoleval import BoxAccuracy, threshold_grid
 MAP_THRESHOLDS = 0.01  # step of the thresholds behind MaxBoxAccV2
 
 
-def measure(cell: Cell, *, workers: int | None = None) -> dict[str, Any]:
+def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = jobs.train) -> dict[str, Any]:
     """The cell's figures, measured unless they are there for the same settings; shares in [0, 1].
 
-    workers: processes that feed a training, instead of the recipe's.
     Raises what training, mining and scoring raise.
     """
     earlier = measured(cell)
     if earlier is not None:
         return earlier
-    training = jobs.train(cell.train if workers is None else cell.train.model_copy(update={"workers": workers}))
+    training = train(cell.train)
     shutil.rmtree(cell.mine.out, ignore_errors=True)  # half a run has not shown all its maps
     truth = read_truth(cell.truth)
     with jobs.held(cell.mine.out):

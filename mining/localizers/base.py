@@ -42,6 +42,7 @@ class Localizer(nn.Module, ABC):
     needs_gradients: `localize` runs backward, so it must not be called in inference mode.
     weights_of: the family of localizers whose weights are interchangeable with its own, if any.
     keeps_last: the last epoch's weights are kept, where the classification loss does not tell which are best.
+    trains_in_stages: each with losses of its own, so that not every parameter has a gradient at every step.
     learning_rate: of its new layers unless a person says otherwise, for AdamW and short trainings; no paper's.
     threshold, normalise: at which its maps are cut unless a person says otherwise (see MineOptions).
     """
@@ -52,6 +53,7 @@ class Localizer(nn.Module, ABC):
     needs_gradients: ClassVar[bool] = False
     weights_of: ClassVar[str | None] = None
     keeps_last: ClassVar[bool] = False
+    trains_in_stages: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 3e-3
     threshold: ClassVar[float] = 0.25
     normalise: ClassVar[Normalisation] = "max"

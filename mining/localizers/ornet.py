@@ -101,14 +101,13 @@ class ORNet(Localizer):
     beforehand; here it learns the classes during stage one, on whole images. The two share no parameter, so that this
     is the same training at the same time. Only image and map meet it in stage two, where it is fixed.
     In a frozen backbone the class head, the generator and the evaluator's head are trained.
-
-    Parameters without a part in a stage get no gradients there: DDP needs `--strategy ddp_find_unused_parameters_true`.
     """
 
     Config = ORNetConfig
     name: ClassVar[str] = "ornet"
     class_agnostic: ClassVar[bool] = True
     keeps_last: ClassVar[bool] = True
+    trains_in_stages: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3  # of an encoder-decoder, not of a head
     threshold: ClassVar[float] = 0.5  # where eq. 12 has the border of foreground; 0.2 to 0.8 are as good (Fig. 11)
 

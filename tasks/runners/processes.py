@@ -2,17 +2,16 @@
 
 import os
 import subprocess
-import sys
 from collections import Counter, deque
 from contextlib import suppress
-from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from mining.config import MineSettings
-from mining.errors import RunStoppedError
+from mining.errors import ProcessLostError, how_it_ended
 from mining.results import MinePlan
 from mining.runs import cores
+from tasks.apart import start
 from tasks.progress import Stage
 from tasks.runners.worker import Message
 
@@ -22,7 +21,7 @@ _DYING_SECONDS = 10.0  # from the end of a process's connection to its own
 def mine_in_processes(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
     """Give each worker a shard whenever it has none.
 
-    A worker that dies is replaced, and its shard mined by the next. Raises RunStoppedError where that has not helped
+    A worker that dies is replaced, and its shard mined by the next. Raises ProcessLostError where that has not helped
     `settings.retries` times, and what a worker raised. No process is left, however it ends.
     """
     if not plan.shards:
@@ -50,14 +49,13 @@ class Worker:
     def start(self) -> None:
         """Start the process."""
         run, threads, retries, gpu = self._asked
-        self.connection, other = Pipe()
-        command = [sys.executable, "-P", "-m", "tasks.runners.worker"]
-        self._process = subprocess.Popen(
-            [*command, str(other.fileno()), str(run), str(threads), str(retries)],
-            env=_environment(threads, gpu), stdin=subprocess.DEVNULL, pass_fds=[other.fileno()],
-            start_new_session=True,  # Ctrl-C on a terminal is this process's to answer
-        )  # fmt: skip
-        other.close()
+        # set before the process starts: torch looks at it only once
+        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        self._process, self.connection = start(
+            "tasks.runners.worker", str(run), str(threads), str(retries), **environment
+        )
 
     def begin(self, shard: int) -> None:
         """Have it mine a shard."""
@@ -91,13 +89,6 @@ def _crew(plan: MinePlan, settings: MineSettings) -> list[Worker]:
     return [Worker(plan.run, threads, settings.retries, gpus[number % len(gpus)]) for number in range(count)]
 
 
-def _environment(threads: int, gpu: str | None) -> dict[str, str]:
-    # set before the process starts: torch looks at it only once
-    roots = os.pathsep.join(root or os.getcwd() for root in sys.path)
-    chosen = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-    return {"OMP_NUM_THREADS": str(threads), **os.environ, **chosen, "PYTHONPATH": roots}
-
-
 def _share_out(shards: list[int], crew: list[Worker], stage: Stage, retries: int) -> None:
     left, deaths = deque(shards), Counter[int]()
     for worker in crew:
@@ -128,8 +119,7 @@ def _share_out(shards: list[int], crew: list[Worker], stage: Stage, retries: int
 def _refuse_a_deadly_shard(shard: int, code: int, deaths: int, retries: int) -> None:
     if deaths <= retries:
         return
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    raise RunStoppedError(
-        f"The process that mined shard {shard} {how}, {deaths} times in all. Where memory is short, give fewer "
-        "--runner-workers or a smaller --batch-size. The same command carries on."
+    raise ProcessLostError(
+        f"The process that mined shard {shard} {how_it_ended(code)}, {deaths} times in all. Where memory is short, "
+        "give fewer --runner-workers or a smaller --batch-size. The same command carries on."
     )

@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from mining.config import MineSettings
-from mining.errors import InputError, RunError, RunStoppedError
+from mining.errors import InputError, ProcessLostError, RunError
 from mining.results import MinePlan
 from mining.runs import RunDirectory, cores
 from tasks.orchestration import PAUSE_SECONDS, orchestrated, step, tried
@@ -51,7 +51,7 @@ def mine_on_ray(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
     """Have a cluster's workers mine the shards; no more tasks wait than workers.
 
     What Ray loses with a worker or a node it does again, at most `settings.retries` times a shard. Raises InputError
-    where there is no such cluster or no room in it, RunStoppedError for a shard that was lost too often, and what a
+    where there is no such cluster or no room in it, ProcessLostError for a shard that was lost too often, and what a
     task raised.
     """
     if not plan.shards:
@@ -236,7 +236,7 @@ def _in_window(shards: list[int], submit: Submit, window: Callable[[], int], sta
     except RayTaskError as error:
         raise error.cause from None
     except RayError as error:
-        raise RunStoppedError(
+        raise ProcessLostError(
             f"Ray lost a shard more often than it may be retried: {' '.join(str(error).split())[:500]} "
             "The same command carries on."
         ) from error

@@ -4,13 +4,11 @@ It reads numbers of shards from the connection (a file descriptor), and writes h
 message, then None for the shard's end or the exception that ended it. It ends when nobody is at the other end.
 """
 
-import os
-import pickle
 import sys
-import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tasks.apart import that_travels
 from tasks.orchestration import PAUSE_SECONDS, tried
 
 Message = int | None | Exception
@@ -37,19 +35,9 @@ def main(connection: Connection, run: Path, threads: int, retries: int) -> None:
         try:
             tried(mine, shard, tries=retries + 1, pause=PAUSE_SECONDS)
         except Exception as error:
-            tell(_that_travels(error))
+            tell(that_travels(error))
         else:
             tell(None)
-
-
-def _that_travels(error: Exception) -> Exception:
-    """The error with where it came from, or its words where it cannot be sent."""
-    error.add_note(f"In worker process {os.getpid()}:\n{traceback.format_exc()}")
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its class does not allow
-        return RuntimeError("".join(traceback.format_exception(error)))
-    return error
 
 
 if __name__ == "__main__":

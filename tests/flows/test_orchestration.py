@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mining.errors import RunError
+from mining.cards import read_card
+from mining.config import TrainSettings
+from mining.errors import ModelError, RunError
 from tasks.orchestration import Step
 from tasks.progress import UPDATE_EVERY_SECONDS, Stage
+from tasks.training import train_localizer
+from tests.making import write_photos
 
 
 def in_process(flow: Callable[[], Any]) -> Any:
@@ -119,3 +124,20 @@ def test_an_artifact_is_updated_where_there_was_time(
 
     under_prefect(count)
     assert updates == [51.0, 52.0]
+
+
+def test_a_training_has_a_process_of_its_own_and_others_that_feed_it(
+    under_prefect: Callable[[Callable[[], Any]], Any], tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "images" / "a", ["0.jpg", "1.jpg"])
+    write_photos(tmp_path / "images" / "b", ["2.jpg", "3.jpg"])
+    (tmp_path / "images" / "b" / "3.jpg").write_bytes(b"no photo")
+    settings = TrainSettings(
+        images=tmp_path / "images", out=tmp_path / "model", epochs=1, batch_size=2, input_size=64, weights="none",
+        freeze=False, accelerator="cpu", workers=2, validation_share=0,
+    )  # fmt: skip
+    summary = under_prefect(lambda: train_localizer(settings))
+    assert list(summary.unreadable) == ["b/3.jpg"]
+    assert read_card(tmp_path / "model").training["settings"]["workers"] == 2
+    with pytest.raises(ModelError, match="holds a finished model of other settings"):
+        under_prefect(lambda: train_localizer(settings.model_copy(update={"epochs": 2})))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -297,3 +298,29 @@ def test_crops_larger_than_what_they_are_cut_from_are_refused(tmp_path: Path) ->
     with pytest.raises(ModelError, match=r"--crop-from 40 is less than the 48 px .* give 48 or more"):
         trained(tmp_path, input_size=48, crop_from=40)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        pytest.param(
+            {"accelerator": "gpu"},
+            "Lightning cannot train so: ",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+        ({"precision": "8"}, "Lightning cannot train so: Precision '8' is invalid"),
+        ({"strategy": "dpp"}, "Lightning cannot train so: You selected an invalid strategy"),
+        ({"devices": "3,"}, "Lightning cannot train so: .*should be an int"),
+    ],
+)
+def test_what_lightning_cannot_do_is_said_in_a_sentence(tmp_path: Path, wrong: dict[str, str], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        trained(tmp_path, **wrong)
+    assert not (tmp_path / "model" / "training.json").exists()
+
+
+@pytest.mark.parametrize("devices", ["two", "0", "", "1,2,", "-2"])
+def test_devices_are_a_number_or_names(devices: str) -> None:
+    with pytest.raises(ValidationError, match="give auto, a number"):
+        settings_of(devices=devices)
+    assert settings_of(devices=2).devices == "2"
