@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from mining.config import TrainSettings
-from mining.errors import ProcessLostError, how_it_ended
+from mining.errors import InputError, ProcessLostError, how_it_ended
 from mining.results import TrainingSummary
 from tasks.apart import start
 from tasks.orchestration import orchestrated, step
@@ -28,10 +28,13 @@ def trained(settings: TrainSettings, progress: Any = lambda done, total, text: N
 
     Under Prefect, because processes that feed a training, forked beside Prefect's threads, end with code 1, which the
     loader takes for a failure. On several devices, because Lightning's launcher has the command of the process that
-    trains run once more for each: that must be the training and nothing else.
+    trains run once more for each: that must be the training and nothing else. Raises InputError under torchrun, which
+    starts them all at once, before there is anything to share.
     """
     from mining.distributed import takes_several_devices
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise InputError("A training starts a process a device itself: give the command without torchrun.")
     if orchestrated() or takes_several_devices(settings):
         return _trained_apart(settings, progress)
     from mining.jobs import train

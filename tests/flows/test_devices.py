@@ -15,7 +15,7 @@ from torch import testing
 
 from flows.train import train
 from mining.config import TrainSettings
-from mining.errors import CorpusError, ProcessLostError
+from mining.errors import CorpusError, InputError, ProcessLostError
 from mining.results import TrainingSummary
 from mining.training import read_history
 from tests.faults.counting import injected
@@ -86,6 +86,12 @@ def test_what_is_wrong_is_said_as_by_one_process(corpus: dict[str, Path], tmp_pa
     with pytest.raises(CorpusError, match="No labelled image"):
         train(settings_for({**corpus, "labels": Path("none")}, tmp_path / "model"))
     assert not processes_below(os.getpid(), "tasks.trainer")
+
+
+def test_torchrun_is_refused(corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(InputError, match="without torchrun"):
+        train(settings_for(corpus, tmp_path / "model"))
 
 
 @pytest.mark.slow
