@@ -9,7 +9,7 @@ import pytest
 from flows import running
 from flows.running import as_deployed_flow
 from mining.config import Attempts, Recipe, ScoreSettings
-from mining.errors import InputError, StorageError
+from mining.errors import InputError, ProcessLostError, StorageError
 from tasks import orchestration
 from tasks.orchestration import report
 
@@ -40,8 +40,9 @@ def test_a_recipe_stands_for_the_settings(tmp_path: Path) -> None:
     assert work.given == [ScoreSettings(run=Path("/runs/first"), truth=tmp_path / "truth.json", maps=True)]
 
 
-def test_a_full_disk_is_waited_for() -> None:
-    work = Work(2, StorageError("the disk is full"))
+@pytest.mark.parametrize("error", [StorageError("the disk is full"), ProcessLostError("killed by signal 9")])
+def test_what_may_be_better_later_is_waited_for(error: Exception) -> None:
+    work = Work(2, error)
     assert work.deployed(SETTINGS, attempts=AT_ONCE) is False
     assert len(work.given) == 3
 

@@ -19,7 +19,7 @@ from mining.config import TrainOptions, TrainSettings
 from mining.errors import ModelError
 from mining.localizers import LOCALIZERS, Localizer
 from mining.models import load_model
-from mining.training import optimizer_for, rate_share, schedule_for
+from mining.schedules import optimizer_for, rate_share, schedule_for
 from mining.training_data import ImageDataset, LabelledImages, Variation
 from tests.making import list_tiny_backbone
 

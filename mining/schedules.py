@@ -1,0 +1,54 @@
+"""The optimizer of a training, and how its rate falls."""
+
+import math
+from typing import Any
+
+import torch
+
+from mining.config import TrainOptions, TrainSettings
+from mining.localizers.base import Localizer
+
+
+def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW or SGD over the localizer's groups, the pretrained ones at backbone_rate where that is given."""
+    rate = localizer.learning_rate if settings.learning_rate is None else settings.learning_rate
+    groups: list[dict[str, Any]] = localizer.parameter_groups(rate)
+    if settings.backbone_rate is not None:
+        pretrained = localizer.pretrained_parameters()
+        for group in groups:
+            if all(id(parameter) in pretrained for parameter in group["params"]):
+                group["lr"] = settings.backbone_rate
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+
+
+def schedule_for(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> dict[str, Any]:
+    """The schedule as Lightning takes it. steps: planned in all."""
+    schedules = torch.optim.lr_scheduler
+    if settings.schedule == "plateau":
+        patience = settings.schedule_epochs - 1  # of the epochs that may pass before the one at whose end it falls
+        falling = schedules.ReduceLROnPlateau(optimizer, factor=0.1, patience=patience)
+        # an epoch of nothing but unreadable images has no loss
+        return {"scheduler": falling, "interval": "epoch", "monitor": "train_loss", "strict": False}
+    if settings.schedule == "cosine" and settings.restart is None:
+        return {"scheduler": schedules.CosineAnnealingLR(optimizer, T_max=max(1, steps)), "interval": "step"}
+    shares = schedules.LambdaLR(optimizer, lambda step: rate_share(settings, step, max(1, steps // settings.epochs)))
+    return {"scheduler": shares, "interval": "step"}
+
+
+def rate_share(settings: TrainOptions, step: int, epoch_steps: int) -> float:
+    """Share of the learning rate at a step (from 0) of a cosine, constant or step schedule that may begin again.
+
+    epoch_steps: in an epoch.
+    """
+    start, end, share = 0, settings.epochs, 1.0
+    if settings.restart is not None:
+        # rounded as localizers round their stages; either part has an epoch at least where there are two
+        again = max(1, min(round(settings.restart * end), end - 1))
+        start, end, share = (0, again, 1.0) if step < again * epoch_steps else (again, end, settings.restart_rate)
+    done, length = step - start * epoch_steps, max(1, end - start) * epoch_steps
+    if settings.schedule == "cosine":
+        return share * (1 + math.cos(math.pi * min(done, length) / length)) / 2
+    falls = done // (epoch_steps * settings.schedule_epochs) if settings.schedule == "step" else 0
+    return float(share * 0.1**falls)
