@@ -76,6 +76,7 @@ def test_two_devices_learn_what_one_does(corpus: dict[str, Path], tmp_path: Path
     assert "LOCAL_RANK" not in os.environ, "what is started next is no part of the training"
 
 
+@pytest.mark.slow
 def test_a_device_without_a_readable_image_waits_for_the_others(corpus: dict[str, Path], tmp_path: Path) -> None:
     summary = train(settings_for(corpus, tmp_path / "model", batch_size=2, epochs=1))
     assert sorted(summary.unreadable) == list(BROKEN)
