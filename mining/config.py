@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mining.errors import InputError, did_you_mean
+from mining.integrity import digest_fits
 from mining.recipes import read_recipe
 
 S = TypeVar("S", bound="Settings")
@@ -426,13 +427,17 @@ class Attempts(Settings):
 def _chosen_thresholds(run: Path) -> tuple[float, dict[str, float]]:
     """The common threshold and those of classes that scores.json of a run directory has as chosen."""
     try:
-        thresholds = json.loads((run / "scores.json").read_text(encoding="utf-8"))["thresholds"]
-        return thresholds["chosen"]["threshold"], thresholds["per_class"]["thresholds"]
+        scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+        thresholds = scores["thresholds"]
+        chosen = thresholds["chosen"]["threshold"], thresholds["per_class"]["thresholds"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"{run} has no scores.json with chosen thresholds; mine it with curves, and score it against a truth with "
             "`boxmine score`"
         ) from None
+    if not digest_fits(scores):
+        raise ValueError(f"{run / 'scores.json'} is damaged: run the `boxmine score` command of this run again")
+    return chosen
 
 
 def parse(kind: type[S], values: dict[str, Any]) -> S:

@@ -56,16 +56,20 @@ def read_image(path: Path) -> Tensor:
     return read_reduced(path, lambda height, width: (height, width))[0]
 
 
-def read_reduced(path: Path, needed: Needed, sha256: str | None = None) -> tuple[Tensor, tuple[int, int]]:
+def read_reduced(
+    path: Path, needed: Needed, sha256: str | None = None, keep_sha256: Callable[[str], None] | None = None
+) -> tuple[Tensor, tuple[int, int]]:
     """The image as `read_image` gives it, or a JPEG at a half, a quarter or an eighth of its size.
 
     That where it still has the pixels that are needed; libjpeg then computes no others.
     needed: from an image's height and width to those that are needed, px; with its sides swapped, its result's are.
-    sha256: of the file that is meant, 64 hex digits; None takes any.
+    sha256: of the file that is meant, 64 hex digits; None takes any. keep_sha256: called with that of the file read.
     Gives (3, h, w) uint8, and the height and width of the image itself. Raises what `read_image` raises, and
     ImageReplacedError where the file is not the one that is meant.
     """
     data = _bytes_of(path) if sha256 is None else _bytes_meant(path, sha256)
+    if keep_sha256 is not None:
+        keep_sha256(sha256 or hashlib.sha256(data).hexdigest())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -16,6 +16,7 @@ import orjson
 
 from mining.errors import ScoringError
 from mining.files import sha256_of
+from mining.integrity import check_file
 from mining.scoring.boxes import Floats, Ints, TruthBoxes
 
 CUB_BOXES = "bounding_boxes.txt"
@@ -106,6 +107,7 @@ def _read(path: Path) -> tuple[str, str, dict[str, Any]]:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ScoringError(f"There is no truth file {path}. {_REMEDY}")
+    check_file(path)  # a run's annotations.json may serve as truth
     raw = path.read_bytes()
     try:
         content = _parsed(raw)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mining.corpus import read_shard, shard_count
 from mining.errors import DamagedPartError
 from mining.files import storage_errors
+from mining.origins import Origins
 from mining.parts import PART_SCHEMA, part_outcomes, tables_of
 from mining.runs import RunDirectory
 from mining.store.ledger import Entry, Ledger
@@ -33,14 +34,14 @@ def rows_of_run(
     """
     from mining.cards import read_card
 
-    model = read_card(run.model).weights_sha256
+    model, origins = read_card(run.model).weights_sha256, Origins(run)
     for shard in range(shard_count(run.corpus)):
         images = read_shard(run.corpus, shard)
         ids = images["image_id"].to_numpy()
         entries = ledger.entries(number, int(ids[0]), int(ids[-1]))
         if not entries:
             continue
-        outcomes = part_outcomes(run.part(shard))
+        outcomes = part_outcomes(run.part(shard), origins.of(shard))
         if outcomes is None:
             raise DamagedPartError(run.part(shard))
         (boxes,) = tables_of([run.part(shard)], PART_SCHEMA)

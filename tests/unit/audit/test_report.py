@@ -171,7 +171,7 @@ def test_an_image_that_went_away_is_left_out_and_named(mined: Mined):
     (mined.images / "b.jpg").unlink()
     write_report(mined.run)
     assert "1 picture could not be drawn" in mined.page().text
-    assert "b.jpg: no such file" in mined.page().text
+    assert "b.jpg: cannot be opened any more" in mined.page().text
 
 
 def test_without_the_weights_the_photos_are_still_shown(mined: Mined):
