@@ -78,17 +78,16 @@ def _show(summary: LabelSummary) -> None:
 
 
 def gate_rows(gates: Sequence[Verdict]) -> list[tuple[str, str, str, str, str]]:
-    """Rows (gate, value, limit, verdict, meaning) of the gates that had something to measure."""
+    """Rows (gate, value, limit, verdict, meaning) of the gates that are on."""
     return [
         (
             gate.gate,
-            f"{gate.value:.3f}",
+            "-" if gate.value is None else f"{gate.value:.3f}",
             f"{gate.limit:.3f}",
-            "passed" if gate.passed else "FAILED",
+            gate.outcome,
             gate.meaning,
         )
         for gate in gates
-        if gate.value is not None
     ]
 
 
@@ -118,7 +117,7 @@ def tally_in_words(tally: dict[str, Any]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally["reasons"].items()))
     done = [f"{tally['kept']} images as they were"]
     done += [f"labelled: {reasons}"] if reasons else []
-    done += [f"{tally[name]} {words}" for name, words in _MOVES.items() if tally[name]]
+    done += [f"{tally[name]} {words}" for name, words in _MOVES.items() if tally.get(name)]
     return "; ".join(done)
 
 
