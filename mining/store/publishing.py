@@ -112,8 +112,7 @@ def _published(
     summary = LabelSummary(
         state, settings.store, None if number < 0 else number, counts["images"], counts["boxes"], asdict(tally),
         tally.to_mine, measured.new.states.get("quarantined", 0) + tally.absent, _reasons(used), verdicts,
-        [run.path.name for run in used],
-        read_summary(places.listed).notes,
+        [run.path.name for run in used], read_summary(places.listed).notes, settings.name,
     )  # fmt: skip
     write_json(places.record, {**asdict(summary), "at": now()})
     note(places.work, state, corpus=settings.name, version=summary.version, images=summary.images, boxes=summary.boxes,

@@ -48,7 +48,7 @@ class LabelSummary:
     state: published, staged (a gate did not pass; nothing was published) or unchanged. version: the store's last one
     now, None where there is none. images, boxes: of the corpus as the job has it. tally: see `ledger.Tally`.
     deferred: images that changed while they were mined; the next job takes them. quarantined, reasons: of what the
-    job mined. runs: their names.
+    job mined. runs: their names. corpus: its name in the store.
     """
 
     state: str
@@ -63,3 +63,4 @@ class LabelSummary:
     gates: list[Verdict]
     runs: list[str]
     notes: list[str] = field(default_factory=list)
+    corpus: str = ""
