@@ -9,6 +9,7 @@ run is noticed too. Files of earlier versions have neither; of those only the ch
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -112,14 +113,18 @@ def check_file(path: Path) -> None:
         found = path.stat()
     except OSError:
         return  # whoever opens the file says what is wrong
-    stat = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if not stat.S_ISREG(found.st_mode):
+        return
+    identity = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     is_settled = max(found.st_mtime_ns, found.st_ctime_ns) < time.time_ns() - _SETTLED_NS
     check = _check_once if is_settled else _check_once.__wrapped__
-    check(path, _listed_digest(path), stat)
+    check(path, _listed_digest(path), identity)
 
 
 @lru_cache(maxsize=256)
-def _check_once(path: Path, listed: str | None, _stat: tuple[int, ...]) -> None:
+def _check_once(path: Path, listed: str | None, _identity: tuple[int, ...]) -> None:
+    if listed is None and path.suffix != ".parquet":
+        return
     holds = seal_holds(path) if listed is None else sha256_of(path) == listed
     if holds is False:
         raise DamagedFileError(damage_in_words(path))

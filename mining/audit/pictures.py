@@ -19,7 +19,7 @@ from mining.audit.survey import batches_of
 from mining.config import MineSettings
 from mining.engine import Miner
 from mining.errors import ImageError, MapError, ModelError
-from mining.images import path_below, read_reduced, resized
+from mining.images import path_below, read_reduced, resized, whole_size
 from mining.models import load_model
 from mining.regions import normalised
 from mining.runs import RunDirectory
@@ -115,7 +115,7 @@ class Painter:
 
     def _tile(self, kind: str, pair: Pair) -> Tile:
         path = path_below(self._settings.images, pair.file_name)
-        pixels, (height, width) = read_reduced(path, lambda *whole: whole, self._hashes.get(pair.file_name))
+        pixels, (height, width) = read_reduced(path, whole_size, self._hashes.get(pair.file_name))
         small = resized(pixels, _within(height, width, PHOTO_SIDE))
         mined = [_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
         return Tile(

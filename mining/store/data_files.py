@@ -26,7 +26,7 @@ from mining.store.settings import is_remote
 PARTITION = "bucket"  # of a table; its value stands in the file's folder instead of in its rows
 ROWS_OF_A_GROUP = 16_384
 _FILE_SCHEMA = pa.schema([field for field in STORE_SCHEMA if field.name != PARTITION])
-_FORMAT = ds.ParquetFileFormat(
+CHECKED_PARQUET = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
 
@@ -113,7 +113,7 @@ def read_file(store: str, file: DataFile, columns: Sequence[str], corpus: str | 
     if file.sha256 is not None and hashlib.sha256(content).hexdigest() != file.sha256:
         raise damaged(store, file.path, "its SHA-256 is not the one that the version recorded")
     try:
-        fragment = _FORMAT.make_fragment(pa.BufferReader(content))
+        fragment = CHECKED_PARQUET.make_fragment(pa.BufferReader(content))
         wanted = None if corpus is None else ds.field("corpus") == corpus
         found = fragment.to_table(
             schema=_FILE_SCHEMA, columns=[name for name in columns if name != PARTITION], filter=wanted
