@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
+from multiprocessing import Lock
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from mining.distributed import exit_code_of_lost, is_first, of_all_devices, take
 from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ended
 from mining.files import storage_errors, whole_file
 from mining.localizers.base import ClassificationLoss, Localizer
+from mining.memory_budget import take_turns
 from mining.models import build_localizer, save_model
 from mining.results import TrainingSummary
 from mining.runs import cores, now, versions
@@ -324,6 +327,7 @@ def _loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=partial(take_turns, Lock()) if workers else None,
         drop_last=augment and len(images) > settings.batch_size and not settings.freeze,
     )
 
