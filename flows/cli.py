@@ -148,16 +148,16 @@ def experiment(
     from mining.experiments import ExperimentSettings
     from tasks.experimenting import experiment_table
 
-    values = _recipe_values(recipe, out, changes)
+    settings = parse(ExperimentSettings, _recipe_values(recipe, out, changes))
     with ProgressView():
-        rows = run_flow(flow.experiment, parse(ExperimentSettings, values))
+        rows = run_flow(flow.experiment, settings)
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0
     headings, lines, legend = experiment_table(rows)
     print_table(lines, headings)
     err.print(legend)
-    err.print(f"The table is in {Path(values['out']) / 'table.md'}.")
+    err.print(f"The table is in {settings.out / 'table.md'}.")
     return 0
 
 
