@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from mining.addresses import redacted
 from mining.annotations import write_coco_json
 from mining.annotations.schema import RANKING_SCHEMA
 from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_card, unknown_classes
@@ -316,7 +317,7 @@ def held(run_dir: Path) -> Iterator[None]:
             yield
         except BaseException as error:
             if run.has_started() and not run.is_finished():
-                failed = " ".join(str(error).split()) or type(error).__name__
+                failed = redacted(" ".join(str(error).split())) or type(error).__name__
                 note(run.path, "stopped", why=failed)
                 with suppress(StorageError):  # a full disk takes no note either
                     run.update(state="stopped", stopped=now(), failed=failed if isinstance(error, Exception) else None)
