@@ -44,6 +44,7 @@ from mining.corpus import (
 from mining.distributed import is_first
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, write_json
+from mining.localizer_options import options_of
 from mining.logs import note
 from mining.parts import (
     ImageOutcome,
@@ -72,11 +73,9 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     """
     refuse_unknown_localizer(settings.localizer)
     from mining.localizers import localizer_named
-    from mining.localizers.base import configured
 
     kind = localizer_named(settings.localizer)
-    config = configured(kind.Config, settings.options)
-    options = {name: getattr(config, name) for name in settings.options}  # "0.5" of a command line is a recipe's 0.5
+    options = options_of(settings.localizer, settings.options)  # "0.5" of a command line is a recipe's 0.5
     settings = settings.model_copy(update={"options": options})
     if settings.learning_rate is None:  # put into the record: another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})

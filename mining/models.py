@@ -16,8 +16,9 @@ from mining.cards import CARD_FILE, FORMAT, PRETRAINED, WEIGHTS_FILE, ModelCard,
 from mining.config import MapThreshold, MineOptions, Normalisation
 from mining.errors import ModelError
 from mining.files import link_or_copy, sha256_of, whole_file, write_json
+from mining.localizer_options import configured
 from mining.localizers import localizer_named
-from mining.localizers.base import Localizer, configured
+from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
 
 _UNTRAINED = {"weights": "ImageNet-1k classifier, not trained further"}
