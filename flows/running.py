@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, suppress
 from functools import wraps
 from typing import Any, TypeVar
 
+from mining.addresses import redacted
 from mining.config import Attempts, Recipe, Settings
+from tasks.checking import check_inputs
 from tasks.orchestration import may_pass_later
 
 R = TypeVar("R")
@@ -24,7 +26,11 @@ def prefect_is_wanted() -> bool:
 
 
 def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
-    """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work."""
+    """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work.
+
+    What can be refused at once is refused before Prefect or a network library is imported.
+    """
+    check_inputs(settings)
     if not prefect_is_wanted():
         return flow(settings, **options)
     work = _Work(flow)
@@ -33,7 +39,7 @@ def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
     except Exception as error:
         if work.error is not None and not _is_of_prefect(work.error):
             raise work.error from None
-        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", error)
+        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redacted(str(error)))
         _forget_what_waits_for_the_server()
     return work.results[0] if work.results else flow(settings, **options)
 
@@ -106,6 +112,7 @@ def as_deployed_flow(flow: Callable[..., R]) -> Any:
         with _time_limit(attempts.hours):
             if isinstance(wanted, Recipe):
                 wanted = wanted.read(kind)
+            check_inputs(wanted)
             return _tried(lambda: flow(wanted, **given), attempts)
 
     attempted.__signature__ = form  # type: ignore[attr-defined]
