@@ -139,7 +139,6 @@ def as_deployed_flow(flow: Callable[..., R]) -> Any:
         with _time_limit(attempts.hours):
             if isinstance(wanted, Recipe):
                 wanted = wanted.read(kind)
-            check_inputs(wanted)
             return _tried(lambda: flow(wanted, **given), attempts)
 
     attempted.__signature__ = form  # type: ignore[attr-defined]
