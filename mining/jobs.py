@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -217,7 +217,8 @@ def list_images(
     unknown = unknown_classes(list(summary.classes), card)
     if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
         # folders that name no class of the model are albums, not labels
-        summary, unknown = _scanned(corpus, out, NO_LABELS, shard_size, hashes_kept), []
+        remark = f"The folders ({', '.join(unknown[:3])}, ...) name no class of the model and are not taken as labels."
+        summary, unknown = _scanned(corpus, out, NO_LABELS, shard_size, hashes_kept, [remark]), []
     if unknown:
         out.unlink()
         raise ModelError(_unknown_class_sentence(unknown, card, model, corpus))
@@ -225,12 +226,17 @@ def list_images(
 
 
 def _scanned(
-    settings: CorpusSettings, out: Path, labels: Path | None, shard_size: int = 256, hashes_kept: Path | None = None
+    settings: CorpusSettings,
+    out: Path,
+    labels: Path | None,
+    shard_size: int = 256,
+    hashes_kept: Path | None = None,
+    remarks: Sequence[str] = (),
 ) -> CorpusSummary:
     listing: Path | Literal["none"] | None = "none" if labels == NO_LABELS else labels
     return scan(
         settings.images, listing, out, split=settings.split, shard_size=shard_size,
-        hashes=hashes_kept is not None, hashes_kept=hashes_kept,
+        hashes=hashes_kept is not None, hashes_kept=hashes_kept, remarks=remarks,
     )  # fmt: skip
 
 
