@@ -46,6 +46,7 @@ from mining.errors import DamagedPartError, InputError, ModelError, RunError, St
 from mining.files import TEMPORARY, sha256_of, sweep_temporary, write_json
 from mining.localizer_options import options_of
 from mining.logs import note
+from mining.output_folders import refuse_inside_images
 from mining.parts import (
     ImageOutcome,
     gathered,
@@ -72,6 +73,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
     """
     refuse_unknown_localizer(settings.localizer)
+    refuse_inside_images(settings.out, settings.images)
     from mining.localizers import localizer_named
 
     kind = localizer_named(settings.localizer)
@@ -163,6 +165,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     corpus: a corpus table that is moved into a new run, where the images are not to be listed.
     Raises RunError, CorpusError or ModelError, each with the remedy.
     """
+    refuse_inside_images(settings.out, settings.images)
     run = RunDirectory(settings.out)
     card, _ = _card_and_digest(settings)
     stage = run.open(settings, _identity(settings))

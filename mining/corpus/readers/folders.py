@@ -6,6 +6,7 @@ from mining.corpus.readers.layout import DEPTH, Folder, Layout, read_layout
 from mining.corpus.readers.source import Source, class_names
 from mining.corpus.spill import Listed, Spill
 from mining.corpus.splits import matching_split
+from mining.corpus.summary import counted
 from mining.corpus.walk import ImageRoot, Walk
 from mining.errors import CorpusError
 from mining.formats import FORMATS_IN_WORDS
@@ -28,8 +29,17 @@ def read(root: ImageRoot, table: Spill, *, are_classes_wanted: bool, split: str 
     if not are_classes_wanted:
         layout.class_level = None
     has_classes = layout.class_level is not None
+    notes = _notes_on_unlabelled(layout, table) if has_classes else []
     table.add_listed(row for name in table.disk() if (row := _row(name, layout)) is not None)
-    return Source("classes" if has_classes else "folder", notes=layout.notes + walk.notes())
+    return Source("classes" if has_classes else "folder", notes=[*notes, *layout.notes, *walk.notes()])
+
+
+def _notes_on_unlabelled(layout: Layout, table: Spill) -> list[str]:
+    return [
+        f"{counted(count, 'image')} without labels, because no class folder holds {'it' if count == 1 else 'them'}, "
+        f"first {next(name for name in table.disk() if _folder(name) == folder)!r}."
+        for folder, count in sorted(layout.unlabelled.items())
+    ]
 
 
 def _folder(name: str) -> Folder:

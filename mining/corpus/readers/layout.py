@@ -22,12 +22,14 @@ _ANNOTATIONS = {
 class Layout:
     """Which level of folders names the split and which the class, counted from 0; None where none does.
 
-    left_out: folders whose images are annotations. notes: sentences for a person.
+    left_out: folders whose images are annotations. unlabelled: folders above those of the classes, and the number of
+    images in them. notes: sentences for a person.
     """
 
     split_level: int | None = None
     class_level: int | None = None
     left_out: set[Folder] = field(default_factory=set)
+    unlabelled: dict[Folder, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def split_of(self, folder: Folder) -> str | None:
@@ -147,10 +149,7 @@ def _take_classes(layout: Layout, counts: Mapping[Folder, int], level: int, spli
             f"them ({stray}) than in them ({sum(inside.values())}). Move these into class folders, or give --labels."
         )
         return
-    layout.class_level = level
-    for folder, count in sorted(above.items()):
-        where = f"in {'/'.join(folder)}, " if folder else ""
-        layout.notes.append(f"{counted(count, 'image')} without labels: {where}above the class folders.")
+    layout.class_level, layout.unlabelled = level, dict(above)
     if level and not (level == 1 and layout.split_level == 0):
         wrappers = sorted({"/".join(folder) for folder in inside})
         layout.notes.append(f"The class folders were found in {_listed(wrappers)}.")

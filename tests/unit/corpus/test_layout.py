@@ -69,7 +69,7 @@ def test_a_stray_image_above_the_class_folders_has_no_label_and_takes_none_away(
     summary, rows = scanned(photos("cover.jpg", *tree("cat", "dog")))
     assert labels(rows)["cover.jpg"] == ("", "")
     assert summary.classes == {"cat": 2, "dog": 2}
-    assert said(summary, "1 image is without labels: above the class folders.")
+    assert said(summary, "1 image is without labels, because no class folder holds it, first 'cover.jpg'.")
 
 
 def test_where_most_images_lie_above_the_folders_these_are_no_classes_and_it_is_said_why(photos, scanned):
@@ -95,7 +95,7 @@ def test_a_flat_split_beside_one_of_class_folders_has_no_labels(photos, scanned)
     summary, rows = scanned(photos(*tree("train/cat", "train/dog"), *tree("test", count=9)))
     assert summary.classes == {"cat": 2, "dog": 2}
     assert labels(rows)["test/0.jpg"] == ("", "test")
-    assert said(summary, "9 images are without labels: in test, above the class folders.")
+    assert said(summary, "9 images are without labels, because no class folder holds them, first 'test/0.jpg'.")
 
 
 def test_only_the_split_that_is_asked_for_is_looked_at(photos, scanned):
