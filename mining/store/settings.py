@@ -14,8 +14,8 @@ class Gates(Settings):
     min_images: Annotated[int, Field(ge=1)] = Field(
         default=10,
         description="From so many newly mined images on, max_no_box and max_quarantined are compared with their "
-        "limits. A version of fewer is published with a note, unless all of its new images are without a box or all "
-        "are unusable; they are counted once more with those of the next nights, until they are enough.",
+        "limits. A version of fewer is published with a note, unless all of its new images are unusable, or all of at "
+        "least five are without a box; they are counted once more with those of the next nights until they suffice.",
     )
     max_no_box: Share | None = Field(
         default=0.5,
@@ -75,9 +75,14 @@ class LabelSettings(Settings):
     @field_validator("store")
     @classmethod
     def _a_folder_as_a_path(cls, store: str) -> str:
-        return store.rstrip("/") if is_remote(store) else str(Path(store).expanduser().resolve())
+        return address(store)
 
 
 def is_remote(store: str) -> bool:
     """Whether the store lies on object storage."""
     return "://" in store
+
+
+def address(store: str) -> str:
+    """The store's address as records name it, whatever folder it was given from."""
+    return store.rstrip("/") if is_remote(store) else str(Path(store).expanduser().resolve())
