@@ -167,6 +167,7 @@ def label(
     /,
     *,
     accept: Annotated[bool, Parameter(negative=())] = False,
+    restore: str | None = None,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Json = False,
 ) -> int:
@@ -180,6 +181,8 @@ def label(
         YAML file: store, runs, corpus, model, mine, truth, gates.
     accept
         Publish whatever the gates say.
+    restore
+        Mine nothing: publish an earlier version once more, by its number or a time such as 2026-01-31T12:00.
     changes
         key=value on top of the recipe, e.g. --set gates.max_no_box=0.8.
     as_json
@@ -190,8 +193,10 @@ def label(
     from mining.store.settings import LabelSettings
 
     settings = parse(LabelSettings, _recipe_values(recipe, None, changes))
+    if accept and restore is not None:
+        raise InputError("--accept is of what is new, and --restore of an earlier version: give one of them.")
     with ProgressView():
-        summary = run_flow(flow.label, settings, accept=accept)
+        summary = run_flow(flow.label, settings, accept=accept, restore=restore)
     return tell_labelled(summary, as_json=as_json)
 
 

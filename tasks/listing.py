@@ -81,7 +81,9 @@ def _version_row(one: dict[str, Any]) -> tuple[str, ...]:
     from tasks.labelling import tally_in_words
 
     corloc = "-" if one["corloc"] is None else f"{one['corloc']:.1%}"
-    what = tally_in_words(one["tally"]) + (" (accepted by a person)" if one["accepted"] else "")
+    restored = one["restored"]
+    what = f"version {restored} restored" if restored is not None else tally_in_words(one["tally"])
+    what += " (accepted by a person)" if one["accepted"] else ""
     return str(one["version"]), one["at"], one["corpus"], str(one["images"]), str(one["boxes"]), corloc, what
 
 

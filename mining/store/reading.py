@@ -103,4 +103,6 @@ def history(where: str, limit: int = 20) -> list[dict[str, Any]]:
 
 
 def _kept(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in ("at", "tally", "corloc", "accepted", "gates")}
+    return {name: record[name] for name in ("at", "tally", "corloc", "accepted", "gates")} | {
+        "restored": record.get("restored")
+    }
