@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mining.errors import BoxmineError, RunError
-from mining.runs import RUN_FILE, RunDirectory
+from mining.integrity import RUN_FILE
+from mining.runs import RunDirectory
 from mining.standing import standing
 
 

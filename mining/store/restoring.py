@@ -50,8 +50,6 @@ def _restored(settings: LabelSettings, store: LabelStore, latest: Version, wante
     number, state = latest.number, "unchanged"
     if not _is_the_same(was, new, wanted.number):
         buckets = sorted({*latest.buckets(), *wanted.buckets()})
-        latest.open_data()
-        wanted.open_data()
         record = {
             **latest.record,  # with its next ids: no number is ever given twice
             "corpora": {**latest.record["corpora"], settings.name: _record(was, new, wanted.number, settings)},

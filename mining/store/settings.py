@@ -1,17 +1,19 @@
 """What a recipe of `boxmine label` says."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mining.config import CorpusSettings, MineOptions, Settings, Share
+from mining.config import CorpusSettings, MineOptions, ModelReference, Settings, Share, absolute
+from mining.recipes import MayBePath
 
 
 class Gates(Settings):
     """What a new version must keep to be published; null switches a gate off."""
 
-    min_images: Annotated[int, Field(ge=1)] = Field(
+    min_images: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=10,
         description="From so many newly mined images on, max_no_box and max_quarantined are compared with their "
         "limits. A version of fewer is published with a note, unless all of its new images are unusable, or all of at "
@@ -48,16 +50,18 @@ class LabelSettings(Settings):
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = Field(
         default="images", description="Name of the corpus in the label store, which may hold several."
     )
-    store: str = Field(description="Where the labels lie: a folder, or s3://, gs:// or az:// and a place there.")
+    store: Annotated[str, MayBePath()] = Field(
+        description="Where the labels lie: a folder, or s3://, gs:// or az:// and a place there."
+    )
     runs: Path = Field(description="Folder for the run directories, one a job.")
     corpus: CorpusSettings
-    model: str = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
+    model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
     mine: MineOptions = Field(default_factory=MineOptions)
     truth: Path | None = Field(
         default=None, description="Boxes that are known, for the gates: COCO JSON, folder of VOC XML, or CUB folder."
     )
     gates: Gates = Field(default_factory=Gates)
-    keep_runs: Annotated[int, Field(ge=1)] | None = Field(
+    keep_runs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None, description="Unpublished runs older than the last so many are deleted; by default none is."
     )
 
@@ -70,7 +74,7 @@ class LabelSettings(Settings):
     @field_validator("runs")
     @classmethod
     def _the_same_wherever_it_is_carried_on(cls, path: Path) -> Path:
-        return path.resolve()
+        return absolute(path)
 
     @field_validator("store")
     @classmethod
@@ -85,4 +89,4 @@ def is_remote(store: str) -> bool:
 
 def address(store: str) -> str:
     """The store's address as records name it, whatever folder it was given from."""
-    return store.rstrip("/") if is_remote(store) else str(Path(store).expanduser().resolve())
+    return store.rstrip("/") if is_remote(store) else str(absolute(Path(os.path.expanduser(store))))
