@@ -1,5 +1,6 @@
 """An image folder as its own listing: plain, or with one folder per class."""
 
+from mining.corpus.names import class_name
 from mining.corpus.readers.source import Source
 from mining.corpus.spill import Listed, Spill
 from mining.corpus.walk import ImageRoot, Walk
@@ -29,12 +30,12 @@ def read(root: ImageRoot, table: Spill, *, are_classes_wanted: bool) -> Source:
 
 def _folders(table: Spill) -> tuple[set[str], set[str]]:
     pairs = list(table.folders())
-    return {top for top, _ in pairs}, {second for _, second in pairs}
+    return {class_name(top) for top, _ in pairs}, {class_name(second) for _, second in pairs}
 
 
 def _row(name: str, is_split: bool, has_classes: bool) -> Listed:
     split, rest = name.split("/", 1) if is_split else (None, name)
-    return Listed(name, [rest.split("/", 1)[0].strip()] if has_classes else None, split)
+    return Listed(name, [class_name(rest.split("/", 1)[0])] if has_classes else None, split)
 
 
 def _notes(is_split: bool, tops: set[str], has_classes: bool) -> list[str]:
