@@ -83,8 +83,10 @@ class Matching:
             if _suffix_differs(name, same[0]):
                 self._count(_BY_SUFFIX, name, same[0])
             return same[0]
+        if same:
+            return None
         on_disk = self.find(name) if self.find else None
-        if on_disk is not None or same:
+        if on_disk is not None:
             return on_disk
         by_end = self._by_end(key)
         if by_end is None or not self._is_free(by_end, name):
@@ -129,7 +131,7 @@ class Matching:
         key = file_key(name)
         last = key.rpartition("/")[2]
         hints = (
-            (_AMBIGUOUS, next(iter(self._ends.files(key)), None)),
+            (_AMBIGUOUS, next(iter(self._ends.files(key)), None) or self._by_end(key)),
             (_OTHER_CASE, self._ends.file_in_other_case(key)),
             (_OTHER_FOLDER, next(iter(self._ends.files(last)), None)),
             (_OTHER_CASE, self._ends.file_in_other_case(last)),

@@ -29,7 +29,7 @@ def class_name(name: str) -> str:
 
 def file_key(name: str) -> str:
     """What file names are compared by: NFC, '/' between the parts, the suffix in lower case."""
-    name = plain_name(name).replace("\\", "/")
+    name = "/".join(part for part in plain_name(name).replace("\\", "/").split("/") if part not in ("", "."))
     suffix = suffix_of(name)
     return name[: len(name) - len(suffix)] + suffix if suffix in IMAGE_SUFFIXES else name
 

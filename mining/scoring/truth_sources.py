@@ -163,7 +163,7 @@ def _cub(folder: Path) -> Source:
     labels = dict(lists.labels(classes))
     found = list(lists.images())
     place = {identity: number for number, (identity, _) in enumerate(found)}
-    what, incomplete = "boxes", set[int]()
+    what, incomplete = f"lines of {cub.BOXES}", set[int]()
 
     def objects() -> Iterator[TrueObject]:
         for identity, sides in cub.lines(boxes):

@@ -43,7 +43,7 @@ class CubLists:
 
     def labels(self, classes: dict[str, str]) -> Iterator[tuple[str, str]]:
         """Image id and class name; raises CorpusError where no line has a known class."""
-        what, first = "class labels", ""
+        what, first = f"lines of {LABELS}", ""
         for identity, label in lines(self.folder / LABELS):
             self.left_out.see(what)
             if label in classes:

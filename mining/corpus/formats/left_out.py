@@ -23,7 +23,7 @@ class LeftOut:
         self._seen[what] += number
 
     def add(self, what: str, why: str, example: str) -> None:
-        """Leave one entry out. why: continues '3 of 9 annotations of FILE ...'. example: how to find the entry."""
+        """Leave one entry out. why: continues '3 of 9 annotations in FILE ...'. example: how to find the entry."""
         self._counts[what, why] += 1
         shown = self._examples.setdefault((what, why), [])
         if len(shown) < _SHOWN:
@@ -40,7 +40,7 @@ class LeftOut:
     def notes(self) -> list[str]:
         """One sentence for each reason."""
         return [
-            f"{count} of {self._seen[what]} {what} of {self.file} {why} "
+            f"{count} of {self._seen[what]} {what} in {self.file} {why} "
             f"({'first: ' if count > 1 else ''}{', '.join(self._examples[what, why])}); left out."
             for (what, why), count in self._counts.items()
         ]
@@ -48,7 +48,7 @@ class LeftOut:
     def reasons(self, *whats: str) -> str:
         """The reasons for some kinds of entries, as part of a sentence; '' where there are none."""
         return "; ".join(
-            f"{count} {what} {why} ({', '.join(self._examples[what, why])})"
+            f"{count} of {self._seen[what]} {what} {why} ({', '.join(self._examples[what, why])})"
             for (what, why), count in self._counts.items()
             if what in whats
         )
