@@ -5,13 +5,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from mining.corpus.path_ends import PathEnds
 from mining.errors import StorageError
 from mining.files import TEMPORARY, storage_errors
+
+if TYPE_CHECKING:
+    from mining.corpus.formats.coco import CocoImage
 
 _INT64 = range(-(2**63), 2**63)
 # the names are primary keys, so that sorted reading needs no sorter, which would spill to another disk
@@ -81,13 +84,16 @@ class ImageIds:
         found = self._connection.execute("SELECT name FROM coco_images WHERE key = ?", (key,)).fetchone()
         return found[0] if found else None
 
-    def __setitem__(self, key: str, name: str) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO coco_images (key, name) VALUES (?, ?)", (key, name))
-
-    def describe(self, key: str, number: int | None, width: int | None, height: int | None) -> None:
-        """Keep what is known of an image."""
-        query = "UPDATE coco_images SET number = ?, width = ?, height = ? WHERE key = ?"
-        self._connection.execute(query, (number, width, height, key))
+    def add(self, image: "CocoImage") -> str | None:
+        """Keep an image under its key. Where the key has a name, that stays, and is given back."""
+        row = (image.key, image.name, image.number, *pixels(image.width, image.height))
+        query = "INTO coco_images (key, name, number, width, height) VALUES (?, ?, ?, ?, ?)"
+        if self._connection.execute(f"INSERT OR IGNORE {query}", row).rowcount:
+            return None
+        earlier = self.get(image.key)
+        if not earlier:
+            self._connection.execute(f"INSERT OR REPLACE {query}", row)
+        return earlier or None
 
     def mark_incomplete(self, key: str) -> None:
         """Note that an annotation of the image could not be used."""

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mining.corpus.formats import cub, voc
-from mining.corpus.formats.coco import ANNOTATIONS, CocoFile
+from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, CocoImage
 from mining.corpus.formats.flags import is_set
-from mining.corpus.formats.json_items import json_keys
 from mining.corpus.formats.left_out import LeftOut
 from mining.corpus.formats.sentences import merged_images, two_sizes, unknown_images
 from mining.corpus.names import class_name
@@ -99,24 +98,44 @@ def open_source(path: Path, table: Spill) -> Source:
     )
 
 
+class _Images:
+    """The images of a COCO file by their keys."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, CocoImage] = {}
+
+    def get(self, key: str) -> str | None:
+        """The name of an image, None where there is no such key."""
+        image = self.by_key.get(key)
+        return None if image is None else image.name
+
+    def add(self, image: CocoImage) -> str | None:
+        """Keep an image under its key. Where the key has a name, that stays, and is given back."""
+        earlier = self.get(image.key)
+        if not earlier:
+            self.by_key[image.key] = image
+        return earlier or None
+
+
 def _coco(path: Path) -> Source:
     if not path.exists():
         raise ScoringError(f"There is no truth file {path}. {REMEDY}")
     coco = CocoFile(path)
     try:
-        categories, names = coco.categories(), dict[str, str]()
-        found = list(coco.images(names))
+        categories, images = coco.categories(), _Images()
+        coco.read_images(images)
         if not categories:
             raise CorpusError(f"{path} lists no category. {REMEDY}")
     except CorpusError as error:
-        _refuse_other_json(path)
+        _refuse_other_json(coco)
         raise ScoringError(str(error)) from error
+    found = [image for image in images.by_key.values() if image.name]
     place = {image.key: number for number, image in enumerate(found)}
     incomplete: set[int] = set()
 
     def objects() -> Iterator[TrueObject]:
         try:
-            for one in coco.annotations(categories, names):
+            for one in coco.annotations(categories, images):
                 if one.category is None:
                     incomplete.add(place[one.image])
                     continue
@@ -128,7 +147,7 @@ def _coco(path: Path) -> Source:
         except CorpusError as error:
             raise ScoringError(str(error)) from error
         if not coco.left_out.seen(ANNOTATIONS):
-            _refuse_other_json(path)
+            _refuse_other_json(coco)
 
     return Source(
         path.name, sha256_of(path), [Listed(image.name, None) for image in found],
@@ -137,10 +156,11 @@ def _coco(path: Path) -> Source:
     )  # fmt: skip
 
 
-def _refuse_other_json(path: Path) -> None:
+def _refuse_other_json(coco: CocoFile) -> None:
     """Raise ScoringError where the file lacks one of COCO's lists."""
+    path = coco.path
     try:
-        kinds = json_keys(path)
+        kinds = coco.json.keys()
     except CorpusError as error:
         raise ScoringError(str(error)) from error
     if kinds is None:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from mining.corpus.formats.json_items import json_items, json_keys
+from mining.corpus.formats.json_items import JSONFile
 from mining.corpus.formats.left_out import LeftOut
 from mining.corpus.names import class_name, is_unicode, listed_name
 from mining.errors import CorpusError
@@ -59,7 +59,8 @@ class ImageNames(Protocol):
     def get(self, key: str, /) -> str | None:
         """The name of an image, None where there is no such key."""
 
-    def __setitem__(self, key: str, name: str, /) -> None: ...
+    def add(self, image: CocoImage, /) -> str | None:
+        """Keep an image under its key. Where the key has a name, that stays, and is given back."""
 
 
 def annotation_label(entry: dict[str, Any]) -> str:
@@ -97,6 +98,7 @@ class CocoFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.left_out = LeftOut(path.name)
+        self.json = JSONFile(path)
         self.is_sharing_names = False
         self.unattached = 0
 
@@ -116,27 +118,23 @@ class CocoFile:
         self.is_sharing_names = len(set(found.values())) < len(found)
         return found
 
-    def images(self, names: ImageNames) -> Iterator[CocoImage]:
-        """The images, each key once. names: filled on the way.
+    def read_images(self, names: ImageNames) -> None:
+        """Add the images to `names`, each key once, those that are left out with an empty name.
 
         Raises CorpusError for a key that stands for two names, and where there is no image.
         """
         is_empty = True
-        for image in self._entries(IMAGES):
-            usable = self._image(image)
-            if usable is None:
-                self._keep_key(image, names)
+        for entry in self._entries(IMAGES):
+            image = self._image(entry)
+            if image is None:
                 continue
-            earlier = names.get(usable.key)
-            if earlier and earlier != usable.name:
+            earlier = names.add(image)
+            if earlier and image.name and earlier != image.name:
                 raise CorpusError(
-                    f"{self.path}: image id {usable.key}: the id stands twice, for {earlier!r} and {usable.name!r}; "
+                    f"{self.path}: image id {image.key}: the id stands twice, for {earlier!r} and {image.name!r}; "
                     "ids must be unique."
                 )
-            is_empty = False
-            if not earlier:
-                names[usable.key] = usable.name
-                yield usable
+            is_empty = is_empty and not image.name
         if is_empty:
             raise CorpusError(
                 f"{self.path} lists no image: {self.left_out.reasons(IMAGES) or self._contents()}; expected a COCO "
@@ -174,7 +172,7 @@ class CocoFile:
         return [*self.left_out.notes(), *([shared] if self.is_sharing_names else [])]
 
     def _entries(self, key: str) -> Iterator[dict[str, Any]]:
-        for item in json_items(self.path, key):
+        for item in self.json.items(key):
             self.left_out.see(key)
             if isinstance(item, dict):
                 yield item
@@ -186,26 +184,21 @@ class CocoFile:
         field = "category_id" if why == _NO_CATEGORY else "image_id"
         self.left_out.add(ANNOTATIONS, why, f"{annotation_label(entry)} with {field} {entry.get(field)!r}")
 
-    @staticmethod
-    def _keep_key(image: dict[str, Any], names: ImageNames) -> None:
-        """Remember an image that was left out, so that its annotations are known to belong to no other."""
-        key = id_key(image.get("id"))
-        if key is not None and names.get(key) is None:
-            names[key] = ""
-
     def _image(self, image: dict[str, Any]) -> CocoImage | None:
+        """The image, without a name where that cannot be used; None where it has no id."""
         key, written = id_key(image.get("id")), image.get("file_name")
         where = f"image id {image.get('id')!r}"
         if key is None or not isinstance(written, str):
             self.left_out.add(IMAGES, "have no id or no file_name", f"{image!r:.60}")
-            return None
+            # its annotations are known to belong to no other image
+            return None if key is None else CocoImage(key, None, "", None, None)
         try:
             name = listed_name(written, where)
         except CorpusError as error:
             self.left_out.add(IMAGES, "have a file_name that cannot be used", str(error).partition(". ")[0])
-            return None
+            return CocoImage(key, None, "", None, None)
         return CocoImage(key, id_number(key), name, image.get("width"), image.get("height"))
 
     def _contents(self) -> str:
-        keys = json_keys(self.path)
+        keys = self.json.keys()
         return f"its keys are {', '.join(map(repr, islice(keys, 12)))}" if keys else "it has no keys"

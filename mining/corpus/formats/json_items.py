@@ -1,10 +1,11 @@
 """JSON files of others, streamed: memory does not depend on the size of the file.
 
-Everything that reads a label or truth file in JSON goes through `json_items`. Besides strict JSON it takes what
+Everything that reads a label or truth file in JSON goes through `JSONFile`. Besides strict JSON it takes what
 programs write all the same: a byte order mark, NaN and Infinity (read as null), whole numbers of any length (read as
 text where they do not fit 64 bits).
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,54 +20,63 @@ from mining.errors import CorpusError
 from mining.untrusted import JSONNestingError, ShallowJSON, open_input
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_WORD = re.compile(rb"[-+.0-9A-Za-z]+")
-_WORD_AT_END = re.compile(rb"[-+.0-9A-Za-z]+\Z")
-_NOT_FINITE = {b"NaN", b"-NaN", b"+NaN", b"Infinity", b"-Infinity", b"+Infinity", b"nan", b"-nan", b"inf", b"-inf"}
-_LONGEST_INT64 = 18  # digits that always fit
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+# words and numbers that a parser refuses: NaN, Infinity, more digits than 64 bits hold, an exponent of three digits
+_STRANGE = re.compile(
+    rb"(?<![-+.0-9A-Za-z\\])[-+]?(?:NaN|Infinity|nan|inf|\d{19,}|\d+(?:\.\d+)?[eE]\+?\d{3,})(?![-+.0-9A-Za-z])"
+)
+_WORD_BYTES = b"-+.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz\\"
 _LONGEST_WORD = 1000
 
 
-def json_items(path: Path, key: str) -> Iterator[Any]:
-    """The entries of the list that stands under a key of the file's object; none where there is no such list.
+class JSONFile:
+    """A JSON file of somebody else's."""
 
-    Raises CorpusError where the file cannot be read, is not JSON or is nested too deeply.
-    """
-    given = 0
-    try:
-        for item in _items(path, key, is_strict=True):
-            yield item
-            given += 1
-    except ijson.JSONError:
-        # the strict parser is fast; only a file that it refuses is read again, from the entry on that it stopped at
-        with _json_errors(path):
-            yield from islice(_items(path, key, is_strict=False), given, None)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_strict = True
 
+    def items(self, key: str) -> Iterator[Any]:
+        """The entries of the list that stands under a key of the file's object; none where there is no such list.
 
-def json_keys(path: Path) -> dict[str, str] | None:
-    """The keys of the file's object with the kind of each value: 'list', 'object', 'null' or 'value'.
+        Raises CorpusError where the file cannot be read, is not JSON or is nested too deeply.
+        """
+        given = 0
+        if self._is_strict:
+            try:
+                for item in self._items(key):
+                    yield item
+                    given += 1
+                return
+            except ijson.JSONError:
+                # only a file that the strict parser refuses takes the slower way, from the entry on that it got to
+                self._is_strict = False
+        with _json_errors(self.path):
+            yield from islice(self._items(key), given, None)
 
-    None where the file holds something else than an object. Raises what `json_items` raises.
-    """
-    kinds = {"start_array": "list", "start_map": "object", "null": "null"}
-    found: dict[str, str] | None = None
-    key = ""
-    with _json_errors(path), _opened(path, is_strict=False) as file:
-        for prefix, event, value in ijson.parse(file, use_float=True):
-            if found is None:
-                if event != "start_map":
-                    return None
-                found = {}
-            elif prefix == "" and event == "map_key":
-                key = value
-            elif prefix and prefix == key:
-                found.setdefault(key, kinds.get(event, "value"))
-    return found
+    def keys(self) -> dict[str, str] | None:
+        """The keys of the file's object with the kind of each value: 'list', 'object', 'null' or 'value'.
 
+        None where the file holds something else than an object. Raises what `items` raises.
+        """
+        kinds = {"start_array": "list", "start_map": "object", "null": "null"}
+        found: dict[str, str] | None = None
+        key = ""
+        with _json_errors(self.path), _opened(self.path, is_strict=False) as file:
+            for prefix, event, value in ijson.parse(file, use_float=True):
+                if found is None:
+                    if event != "start_map":
+                        return None
+                    found = {}
+                elif prefix == "" and event == "map_key":
+                    key = value
+                elif prefix and prefix == key:
+                    found.setdefault(key, kinds.get(event, "value"))
+        return found
 
-def _items(path: Path, key: str, *, is_strict: bool) -> Iterator[Any]:
-    with _nesting_errors(path), _opened(path, is_strict=is_strict) as file:
-        yield from ijson.items(file, f"{key}.item", use_float=True)
+    def _items(self, key: str) -> Iterator[Any]:
+        with _nesting_errors(self.path), _opened(self.path, is_strict=self._is_strict) as file:
+            yield from ijson.items(file, f"{key}.item", use_float=True)
 
 
 @contextmanager
@@ -109,57 +119,41 @@ class _StrictJSON:
         """About as many bytes as asked for; b'' at the end of the file only."""
         while True:
             data = self._file.read(size)
-            text = self._rewritten(self._kept + data, is_last=not data)
+            text = self._kept + data
+            kept = len(text) - len(text.rstrip(_WORD_BYTES)) if data else 0
+            self._kept = text[len(text) - kept :] if kept < _LONGEST_WORD else _half_escape(text)
+            text = self._rewritten(text[: len(text) - len(self._kept)])
             if text or not data:
                 return text
 
-    def _rewritten(self, text: bytes, *, is_last: bool) -> bytes:
-        pieces: list[bytes] = []
+    def _rewritten(self, text: bytes) -> bytes:
+        pieces = []
         start = 0
-        self._kept = b""
-        while start < len(text):
-            end = self._end_of_string(text, start) if self._is_in_string else text.find(b'"', start)
-            if end < 0:
-                piece = text[start:]
-                if not is_last:
-                    self._kept = self._open_end(piece)
-                    piece = piece[: len(piece) - len(self._kept)]
-                pieces.append(piece if self._is_in_string else _WORD.sub(_finite, piece))
-                break
-            pieces.append(text[start:end] if self._is_in_string else _WORD.sub(_finite, text[start:end]))
-            pieces.append(b'"')
-            self._is_in_string = not self._is_in_string
-            start = end + 1
+        for found in _STRANGE.finditer(text):
+            self._pass(text[start : found.start()])
+            pieces.append(text[start : found.start()])
+            pieces.append(found.group() if self._is_in_string else _finite(found.group()))
+            start = found.end()
+        self._pass(text[start:])
+        pieces.append(text[start:])
         return b"".join(pieces)
 
-    def _open_end(self, piece: bytes) -> bytes:
-        """What cannot be understood without the bytes that follow: half an escape, or half a word."""
-        if self._is_in_string:
-            trailing = len(piece) - len(piece.rstrip(b"\\"))
-            return b"\\" if trailing % 2 else b""
-        found = _WORD_AT_END.search(piece)
-        return found.group() if found and len(found.group()) < _LONGEST_WORD else b""
-
-    @staticmethod
-    def _end_of_string(text: bytes, start: int) -> int:
-        found = _REST_OF_STRING.match(text, start)
-        return found.end() - 1 if found else -1
+    def _pass(self, text: bytes) -> None:
+        """Follow where strings begin and end."""
+        if b"\\" in text:
+            text = _ESCAPED.sub(b"", text)
+        self._is_in_string ^= text.count(b'"') % 2 == 1
 
 
-def _finite(found: "re.Match[bytes]") -> bytes:
-    word = found.group()
-    if word in _NOT_FINITE:
-        return b"null"
-    digits = word.lstrip(b"-")
-    if digits.isdigit() and len(digits) > _LONGEST_INT64:
+def _half_escape(text: bytes) -> bytes:
+    return b"\\" if (len(text) - len(text.rstrip(b"\\"))) % 2 else b""
+
+
+def _finite(word: bytes) -> bytes:
+    """What stands for a number that JSON or 64 bits do not have: null, or the digits as text."""
+    if word.lstrip(b"-").isdigit():
         return b'"' + word + b'"'
-    if b"e" in word.lower() and word[-1:].isdigit():
-        return word if _is_finite(word) else b"null"
-    return word
-
-
-def _is_finite(word: bytes) -> bool:
     try:
-        return abs(float(word)) != float("inf")
+        return word if math.isfinite(float(word)) else b"null"
     except ValueError:
-        return True  # not a number; for the parser to refuse
+        return word  # no number; for the parser to refuse

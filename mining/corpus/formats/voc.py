@@ -139,5 +139,6 @@ def _names(root: Any, xml_name: str) -> tuple[str, str | None]:
     name = listed_name(written, xml_name)
     if not name.startswith(folder + slash):
         name = folder + slash + name
-    own_keys = {file_key(own), without_suffix(file_key(own))}
-    return name, None if own_keys & {file_key(name), without_suffix(file_key(name))} else own
+    own_last, last = (file_key(one).rpartition("/")[2] for one in (own, name))
+    is_own = {own_last, without_suffix(own_last)} & {last, without_suffix(last)}
+    return name, None if is_own else own

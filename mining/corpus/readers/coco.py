@@ -6,7 +6,7 @@ from pathlib import Path
 from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, id_number
 from mining.corpus.formats.sentences import unknown_images
 from mining.corpus.readers.source import Source
-from mining.corpus.spill import ImageIds, Listed, Relation, Spill, pixels
+from mining.corpus.spill import ImageIds, Listed, Relation, Spill
 from mining.corpus.summary import sentences
 from mining.corpus.walk import ImageRoot
 
@@ -23,8 +23,7 @@ def read(path: Path, root: ImageRoot, table: Spill) -> Source:
     coco = CocoFile(path)
     categories = coco.categories()
     ids, labels = table.image_ids(), table.relation("coco_labels")
-    for image in coco.images(ids):
-        ids.describe(image.key, image.number, *pixels(image.width, image.height))
+    coco.read_images(ids)
     labels.add(_labels(coco, categories, ids))
     coco.refuse_if_unusable(categories)
     unknown = [0]
