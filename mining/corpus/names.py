@@ -1,4 +1,4 @@
-"""File names and class names as label files write them, how they are compared, and the suffixes that images have.
+"""File names and class names as label files write them, and how they are compared.
 
 This is the one place that decides when two names are the same: both are compared in Unicode form NFC and without
 spaces around them. A file name's suffix may differ in letter case (a.JPG, a.jpg); nothing else may.
@@ -9,9 +9,10 @@ import unicodedata
 from collections.abc import Iterator
 
 from mining.errors import CorpusError
+from mining.formats import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-_SPELLED_SUFFIXES = [*sorted(IMAGE_SUFFIXES), ".JPEG", ".JPG", ".PNG"]
+_COMMON = [".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"]
+_SPELLED_SUFFIXES = [*_COMMON, ".JPEG", ".JPG", ".PNG", *sorted(IMAGE_SUFFIXES.difference(_COMMON))]
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _ROOT = re.compile(r"\A([A-Za-z]:)?[\\/]+")
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # not spaces to Python, and not to be seen either
