@@ -35,6 +35,7 @@ class JSONFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._is_strict = True
+        self._is_known_shallow = False  # once it was read to its end
 
     def items(self, key: str) -> Iterator[Any]:
         """The entries of the list that stands under a key of the file's object; none where there is no such list.
@@ -44,15 +45,16 @@ class JSONFile:
         given = 0
         if self._is_strict:
             try:
-                for item in self._items(key):
-                    yield item
-                    given += 1
+                with _nesting_errors(self.path), self._opened() as file:
+                    for given, item in enumerate(ijson.items(file, f"{key}.item", use_float=True), start=1):  # noqa: B007
+                        yield item
+                self._is_known_shallow = True
                 return
             except ijson.JSONError:
                 # only a file that the strict parser refuses takes the slower way, from the entry on that it got to
                 self._is_strict = False
-        with _json_errors(self.path):
-            yield from islice(self._items(key), given, None)
+        with _json_errors(self.path), self._opened() as file:
+            yield from islice(ijson.items(file, f"{key}.item", use_float=True), given, None)
 
     def keys(self) -> dict[str, str] | None:
         """The keys of the file's object with the kind of each value: 'list', 'object', 'null' or 'value'.
@@ -62,7 +64,8 @@ class JSONFile:
         kinds = {"start_array": "list", "start_map": "object", "null": "null"}
         found: dict[str, str] | None = None
         key = ""
-        with _json_errors(self.path), _opened(self.path, is_strict=False) as file:
+        self._is_strict = False
+        with _json_errors(self.path), self._opened() as file:
             for prefix, event, value in ijson.parse(file, use_float=True):
                 if found is None:
                     if event != "start_map":
@@ -74,17 +77,13 @@ class JSONFile:
                     found.setdefault(key, kinds.get(event, "value"))
         return found
 
-    def _items(self, key: str) -> Iterator[Any]:
-        with _nesting_errors(self.path), _opened(self.path, is_strict=self._is_strict) as file:
-            yield from ijson.items(file, f"{key}.item", use_float=True)
-
-
-@contextmanager
-def _opened(path: Path, *, is_strict: bool) -> Iterator[Any]:
-    with readable(path), open_input(path) as file:
-        if file.read(3) != _BYTE_ORDER_MARK:
-            file.seek(0)
-        yield ShallowJSON(file if is_strict else _StrictJSON(file))  # type: ignore[arg-type]
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        with readable(self.path), open_input(self.path) as file:
+            if file.read(3) != _BYTE_ORDER_MARK:
+                file.seek(0)
+            text = file if self._is_strict else _StrictJSON(file)
+            yield text if self._is_known_shallow else ShallowJSON(text)  # type: ignore[arg-type]
 
 
 @contextmanager
