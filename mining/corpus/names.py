@@ -14,7 +14,6 @@ from mining.formats import IMAGE_SUFFIXES
 _COMMON = [".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"]
 _SPELLED_SUFFIXES = [*_COMMON, ".JPEG", ".JPG", ".PNG", *sorted(IMAGE_SUFFIXES.difference(_COMMON))]
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_ROOT = re.compile(r"\A([A-Za-z]:)?[\\/]+")
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # not spaces to Python, and not to be seen either
 
 
@@ -50,6 +49,10 @@ def path_ends(key: str) -> Iterator[str]:
             return
 
 
+class OutsideNameError(CorpusError):
+    """A file name that leads out of the image root: no careless entry, so that the whole listing is refused."""
+
+
 def suffix_of(name: str) -> str:
     """The part from the last dot on, in lower case; '' where there is none."""
     dot = name.rfind(".")
@@ -71,12 +74,13 @@ def checked_name(name: str, where: str) -> str:
     """The name without empty and '.' parts, sure to stay below the image root.
 
     where: the place in the label file, for the message.
-    Raises CorpusError for an empty name, an absolute one, one with '..', and one that no file can have.
+    Raises CorpusError for an empty name and one that no file can have, OutsideNameError for an absolute one and one
+    with '..'.
     """
     name = name.strip()
     parts = name.replace("\\", "/").split("/")
     if ".." in parts or name[:1] in ("/", "\\") or _DRIVE.match(name):
-        raise CorpusError(
+        raise OutsideNameError(
             f"{where}: {name!r} leads out of the image folder. Names are paths below --images, such as 'cats/001.jpg'."
         )
     if "\0" in name or not is_unicode(name):
@@ -88,11 +92,8 @@ def checked_name(name: str, where: str) -> str:
 
 
 def listed_name(name: str, where: str) -> str:
-    """As `checked_name`, of a format whose files come from other machines: an absolute path loses its root.
-
-    What is left is found below the image root by the end of the path, if at all.
-    """
-    return checked_name(_ROOT.sub("", plain_name(name), count=1), where)
+    """As `checked_name`, in Unicode form NFC and without invisible characters around it."""
+    return checked_name(plain_name(name), where)
 
 
 def spellings(name: str) -> Iterator[str]:

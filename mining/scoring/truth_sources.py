@@ -21,6 +21,7 @@ from mining.corpus.spill import Listed, Spill
 from mining.corpus.walk import Walk
 from mining.errors import CorpusError, ScoringError
 from mining.files import sha256_of
+from mining.integrity import check_file
 
 REMEDY = "Give a COCO file with the lists images, annotations and categories."
 _COCO_LISTS = ("images", "annotations", "categories")
@@ -120,6 +121,7 @@ class _Images:
 def _coco(path: Path) -> Source:
     if not path.exists():
         raise ScoringError(f"There is no truth file {path}. {REMEDY}")
+    check_file(path)  # a run's annotations.json may serve as truth
     coco = CocoFile(path)
     try:
         categories, images = coco.categories(), _Images()

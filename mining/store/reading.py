@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mining.annotations.export import refuse_taken, whole_folder
 from mining.errors import InputError, did_you_mean
+from mining.output_folders import refuse_inside_images
 from mining.store.settings import is_remote
 from mining.store.table import LabelStore, Version
 from mining.store.view import write_view
@@ -47,18 +48,25 @@ def export_as_run(where: str, choice: VersionChoice, out: Path) -> None:
     Raises InputError, also where `out` is taken, and StorageError.
     """
     refuse_taken(out)
+    refuse_inside_images(out, Path(_chosen(where, choice)[2]["images"]))
     with whole_folder(Path(os.path.abspath(out))) as temporary:
         _laid_out(where, choice, temporary, out.resolve())
 
 
 def _laid_out(where: str, choice: VersionChoice, folder: Path, name: Path) -> Path:
+    version, corpus, record = _chosen(where, choice)
+    write_view(folder, version.rows(corpus), f"{corpus}@{version.number}", record, name)
+    return folder
+
+
+def _chosen(where: str, choice: VersionChoice) -> tuple[Version, str, dict[str, Any]]:
+    """The version, the corpus' name and its record there."""
     version = _found(where, choice.as_of)
     corpus = _corpus_of(where, version, choice.corpus)
     record = version.corpus(corpus)
     if choice.images is not None:
         record["images"] = str(choice.images.resolve())
-    write_view(folder, version.rows(corpus), f"{corpus}@{version.number}", record, name)
-    return folder
+    return version, corpus, record
 
 
 def _found(where: str, as_of: str | None) -> Version:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mining.corpus.formats.json_items import JSONFile
 from mining.corpus.formats.left_out import LeftOut
-from mining.corpus.names import class_name, is_unicode, listed_name
+from mining.corpus.names import OutsideNameError, class_name, is_unicode, listed_name
 from mining.errors import CorpusError
 
 IMAGES, ANNOTATIONS, CATEGORIES = "images", "annotations", "categories"
@@ -194,6 +194,8 @@ class CocoFile:
             return None if key is None else CocoImage(key, None, "", None, None)
         try:
             name = listed_name(written, where)
+        except OutsideNameError as error:
+            raise OutsideNameError(f"{self.path.name}, {error}") from None
         except CorpusError as error:
             self.left_out.add(IMAGES, "have a file_name that cannot be used", str(error).partition(". ")[0])
             return CocoImage(key, None, "", None, None)

@@ -12,7 +12,7 @@ from defusedxml.ElementTree import fromstring
 from mining.corpus.formats.files import readable
 from mining.corpus.formats.flags import is_set
 from mining.corpus.formats.left_out import LeftOut
-from mining.corpus.names import class_name, file_key, listed_name, without_suffix
+from mining.corpus.names import OutsideNameError, class_name, file_key, listed_name, without_suffix
 from mining.corpus.walk import Walk
 from mining.errors import CorpusError
 from mining.untrusted import MAX_XML_BYTES, read_input
@@ -66,6 +66,8 @@ class VocFolder:
             self.left_out.see(FILES)
             try:
                 found = self._annotation(xml_name)
+            except OutsideNameError:
+                raise
             except CorpusError as error:
                 first_error = first_error or error
                 self.left_out.add(FILES, "cannot be read", str(error).removeprefix(f"{self.path}/"))

@@ -79,8 +79,8 @@ def test_subfolders_of_the_xml_may_be_those_of_the_images_or_not(tmp_path: Path)
     assert labels == found == {"x/1.jpg": ["cat"], "y/1.jpg": ["dog"], "2.jpg": ["dog"]}
 
 
-@pytest.mark.parametrize("written", ["C:\\photos\\a.jpg", "/home/me/photos/a.jpg", "photos/a.jpg", "a", "a.JPG"])
-def test_a_filename_may_be_a_path_of_another_machine_or_lack_its_suffix(tmp_path: Path, written: str) -> None:
+@pytest.mark.parametrize("written", ["photos\\a.jpg", "photos/a.jpg", "a", "a.JPG"])
+def test_a_filename_may_be_a_path_or_lack_its_suffix(tmp_path: Path, written: str) -> None:
     write(tmp_path, ("a.xml", written, ["cat"]))
     _, labels, _, found = both(tmp_path, "a.jpg")
     assert labels == found == {"a.jpg": ["cat"]}
