@@ -14,7 +14,7 @@ from mining.files import sha256_of
 from mining.integrity import digest_fits
 from mining.runs import RunDirectory
 from mining.scoring import Truth, read_truth
-from mining.scoring.run import matched_files
+from mining.scoring.run import matched_images
 
 
 class TrueBoxes(NamedTuple):
@@ -56,7 +56,7 @@ class TruthIndex:
 
     def __init__(self, truth: Truth, corpus: Path) -> None:
         names = [name for shard in iter_shards(corpus) for name in shard["file_name"].to_pylist()]
-        position = matched_files(truth.file_names, names).tolist()
+        position = matched_images(truth, names, corpus.parent).position.tolist()
         self.file = truth.file
         self.sha256 = truth.sha256
         self._truth = truth
