@@ -32,6 +32,7 @@ from mining.corpus import iter_shards
 from mining.distributed import exit_code_of_lost, is_first, of_all_devices, takes_several_devices
 from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ended
 from mining.files import storage_errors, whole_file
+from mining.loader_memory import workers_that_fit
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.models import build_localizer, save_model
 from mining.preflight import refuse_blind_backbone, refuse_small_crops
@@ -271,8 +272,11 @@ def fit(
         unusable = reasons_none_is_readable(validation)
         validated = len(unusable) < len(validation)
         trainer, best = _trainer(settings, progress, validated=validated, kind=type(localizer))
-        batches = _loader(settings, training, card.input_size, trainer, augment=True)
-        held_back = _loader(settings, validation, card.input_size, trainer, augment=False) if validated else None
+        workers, shortage = _loader_workers(settings, card, trainer, loaders=1 + validated)
+        batches = _loader(settings, training, card.input_size, trainer, workers, augment=True)
+        held_back = (
+            _loader(settings, validation, card.input_size, trainer, workers, augment=False) if validated else None
+        )
         module = Fitting(localizer, ClassificationLoss(objective, weights), settings, card)
         module.unreadable.update(unusable)
         seconds = _run(trainer, module, batches, held_back, settings.out / CHECKPOINTS / "last.ckpt")
@@ -282,7 +286,7 @@ def fit(
         _discard(settings.out)
         reason = next(iter(module.unreadable.values()), "")
         raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
-    return _finish(settings, module, best, card, (len(training), len(validation)), seconds, list(notes))
+    return _finish(settings, module, best, card, (len(training), len(validation)), seconds, [*notes, *shortage])
 
 
 def _card(
@@ -299,12 +303,27 @@ def _card(
     )
 
 
+def _loader_workers(
+    settings: TrainSettings, card: ModelCard, trainer: lightning.Trainer, *, loaders: int
+) -> tuple[int, list[str]]:
+    """Processes that each loader has, and a sentence where shared memory allows fewer than asked for."""
+    wanted = min(8, cores()) if settings.workers is None else settings.workers
+    images = -(-settings.batch_size // trainer.world_size)
+    batch_bytes = images * (3 * card.input_size**2 + 4 * len(card.classes))
+    return workers_that_fit(wanted, batch_bytes, loaders=loaders, processes=trainer.world_size)
+
+
 def _loader(
-    settings: TrainSettings, images: LabelledImages, size: int, trainer: lightning.Trainer, *, augment: bool
-) -> DataLoader[Any]:
+    settings: TrainSettings,
+    images: LabelledImages,
+    size: int,
+    trainer: lightning.Trainer,
+    workers: int,
+    *,
+    augment: bool,
+) -> DataLoader[Any]:  # fmt: skip
     """Of the device's share of the images, and of each step's."""
     every: Sampler[Any] = Shuffled(len(images)) if augment else SequentialSampler(images)
-    workers = min(8, cores()) if settings.workers is None else settings.workers
     variation = Variation(settings.crop_from, settings.flip, settings.colour)
     return DataLoader(
         ImageDataset(images, size, augment=augment, variation=variation),
