@@ -57,6 +57,7 @@ from mining.parts import (
     part_timing,
 )
 from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
+from mining.run_record import need_figures
 from mining.runs import CORPUS_FILE, RunDirectory, now
 
 TRAINING_FILE = "training.json"
@@ -355,6 +356,7 @@ def held(run_dir: Path) -> Iterator[None]:
 def summary_of(run: RunDirectory) -> MineSummary:
     """The summary of a finished run, from its record."""
     record = run.need_finished()
+    need_figures(record, run.path)
     counts, timing = record["counts"], record.get("timing")
     return MineSummary(
         run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"],

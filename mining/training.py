@@ -1,6 +1,7 @@
 """Fit a localizer from image-level labels, with Lightning."""
 
 import csv
+import io
 import logging
 import shutil
 import sys
@@ -27,6 +28,7 @@ from torchmetrics.functional.classification import (
 
 from mining import backbones
 from mining.cards import CHECKPOINTS, ModelCard
+from mining.checkpoints import read_checkpoint
 from mining.config import Objective, TrainSettings
 from mining.corpus import iter_shards
 from mining.distributed import exit_code_of_lost, is_first, of_all_devices, takes_several_devices
@@ -51,6 +53,7 @@ from mining.training_data import (
     hold_back,
     reasons_none_is_readable,
 )
+from mining.untrusted import open_input
 
 Progress = Callable[[int, int, str], None]
 HISTORY_FILE = "history.csv"
@@ -209,8 +212,17 @@ def read_history(path: Path) -> list[dict[str, str]]:
     """The rows of history.csv, none when there is no such file."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            rows = list(csv.DictReader(text))
+        if not all(int(row["epoch"]) > 0 for row in rows):
+            raise ValueError("an epoch is not above 0")
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ModelError(
+            f"{path} is damaged ({error}). Delete it together with {path.parent / CHECKPOINTS} and run the same "
+            "command again to train from the start."
+        ) from None
+    return rows
 
 
 def labelled_images(corpus: Path, settings: TrainSettings, objective: Objective) -> LabelledImages:
@@ -397,6 +409,8 @@ def _run(
     last: Path,
 ) -> float:
     started = time.monotonic()
+    if last.is_file():
+        read_checkpoint(last)  # Lightning would end in one of many ways
     try:
         with storage_errors(last):
             trainer.fit(module, batches, held_back, ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -424,7 +438,7 @@ def _finish(
     notes: list[str],
 ) -> TrainingSummary:
     rows = read_history(settings.out / HISTORY_FILE)
-    kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    kept = read_checkpoint(Path(best.best_model_path))
     module.load_state_dict(kept["state_dict"])
     _refuse_diverged(module.localizer, settings)
     chosen = next((row for row in rows if int(row["epoch"]) == int(kept["epoch"]) + 1), {})

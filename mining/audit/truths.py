@@ -1,6 +1,5 @@
 """The true boxes beside a run's boxes: which file holds them, and which belong to an image and class."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from mining.files import sha256_of
 from mining.runs import RunDirectory
 from mining.scoring import Truth, read_truth
 from mining.scoring.run import matched_files
+from mining.untrusted import read_json
 
 
 class TrueBoxes(NamedTuple):
@@ -28,8 +28,11 @@ def read_scores(run: RunDirectory) -> dict[str, Any] | None:
     if not run.scores.is_file():
         return None
     try:
-        return dict(json.loads(run.scores.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        scores = dict(read_json(run.scores))
+        if not isinstance(scores["truth"]["file"], str) or not isinstance(scores["truth"]["sha256"], str):
+            raise ValueError("it names no truth")
+        return scores
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run.scores} is damaged ({error}); give the `boxmine score` command again.") from None
 
 

@@ -16,7 +16,7 @@ from mining.corpus import CORPUS_SCHEMA, QUARANTINE_SCHEMA, QUARANTINED, CorpusS
 from mining.corpus.shards import corpus_writer, keep_summary, write_shard
 from mining.files import write_json
 from mining.parts import gathered
-from mining.runs import FORMAT as RUN_FORMAT
+from mining.run_record import FORMAT as RUN_FORMAT
 from mining.runs import RunDirectory, now
 
 
