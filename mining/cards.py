@@ -48,20 +48,17 @@ def read_card(folder: Path) -> ModelCard:
     path = folder / CARD_FILE
     if not os.path.lexists(folder):
         raise ModelError(f"No model folder {folder}; train one with `boxmine train`, or give pretrained:BACKBONE.")
+    hint = ""
     try:
         values = read_json(path)
         found = values.pop("format")
-        if isinstance(found, str) and found.startswith("boxmine-model/") and found != FORMAT:
-            raise ModelError(
-                f"{path} has the format {found:.40}, this version of boxmine reads {FORMAT}; use the version that "
-                "wrote it."
-            )
         if found != FORMAT:
+            hint = f" Its format is {found!r:.60}, this version of boxmine reads {FORMAT!r}."
             raise KeyError("format")
         return _checked(ModelCard(**values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
-            f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it. "
+            f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it.{hint} "
             "To use plain weights of a backbone, train with --weights FILE."
         ) from None
 

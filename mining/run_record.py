@@ -6,10 +6,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mining.errors import RunError
+from mining.integrity import RUN_FILE
 from mining.untrusted import read_json
 
+__all__ = ["FORMAT", "RUN_FILE", "need_figures", "read_run_record"]
+
 FORMAT = "boxmine-run/1"
-RUN_FILE = "run.json"
 
 
 class _Counts(BaseModel):

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
+from multiprocessing import Lock
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ende
 from mining.files import storage_errors, whole_file
 from mining.loader_memory import workers_that_fit
 from mining.localizers.base import ClassificationLoss, Localizer
+from mining.memory_budget import take_turns
 from mining.models import build_localizer, save_model
 from mining.preflight import refuse_blind_backbone, refuse_small_crops
 from mining.results import TrainingSummary
@@ -345,6 +348,7 @@ def _loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=partial(take_turns, Lock()) if workers else None,
         drop_last=augment and len(images) > settings.batch_size and not settings.freeze,
     )
 

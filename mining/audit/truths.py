@@ -10,6 +10,7 @@ from mining.audit.survey import Cells, cells_of
 from mining.corpus import iter_shards
 from mining.errors import RunError
 from mining.files import sha256_of
+from mining.integrity import digest_fits
 from mining.runs import RunDirectory
 from mining.scoring import Truth, read_truth
 from mining.scoring.run import matched_files
@@ -31,6 +32,8 @@ def read_scores(run: RunDirectory) -> dict[str, Any] | None:
         scores = dict(read_json(run.scores))
         if not isinstance(scores["truth"]["file"], str) or not isinstance(scores["truth"]["sha256"], str):
             raise ValueError("it names no truth")
+        if not digest_fits(scores):
+            raise ValueError("its content is not what was written")
         return scores
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run.scores} is damaged ({error}); give the `boxmine score` command again.") from None
