@@ -61,9 +61,11 @@ from mining.parts import (
 )
 from mining.repair import reopen, reopen_if_damaged
 from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
+from mining.run_record import need_figures
 from mining.runs import CORPUS_FILE, DIGESTED_FILES, RunDirectory, now
 
 TRAINING_FILE = "training.json"
+_SCANNED = f"{TEMPORARY}scanned-{CORPUS_FILE}"
 NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"}
 
 
@@ -188,6 +190,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
                 corpus = _listed(settings, run, read_card(run.model))
             corpus.replace(run.corpus)
         except InputError:
+            (run.path / _SCANNED).unlink(missing_ok=True)
             run.discard_start(with_model=Path(settings.model).resolve() != run.model.resolve())
             raise
     plan = _plan(run, finished=stage == "finished")
@@ -198,7 +201,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
 
 def _listed(settings: MineSettings, run: RunDirectory, card: ModelCard) -> Path:
     """The corpus table under a temporary name: one that has its own name is one to be mined."""
-    corpus = run.path / f"{TEMPORARY}scanned-{CORPUS_FILE}"
+    corpus = run.path / _SCANNED
     list_images(settings, settings.shard_size, card, settings.model, corpus)
     return corpus
 
@@ -372,6 +375,7 @@ def held(run_dir: Path) -> Iterator[None]:
 def summary_of(run: RunDirectory) -> MineSummary:
     """The summary of a finished run, from its record."""
     record = run.need_finished()
+    need_figures(record, run.path)
     counts, timing = record["counts"], record.get("timing")
     return MineSummary(
         run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"],

@@ -1,6 +1,5 @@
 """The boxes of a run directory, and how its names meet those of a truth."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -13,6 +12,7 @@ from mining.errors import RunError
 from mining.integrity import check_file, open_table
 from mining.scoring.boxes import Floats, Ints
 from mining.scoring.truth import Truth
+from mining.untrusted import read_json
 
 CURVES = "curves.parquet"
 RANKINGS = "rankings.parquet"
@@ -87,9 +87,9 @@ def read_run(run_dir: Path) -> RunBoxes:
 def mined_threshold(run_dir: Path) -> float | None:
     """The threshold that the run's boxes were cut at, as run.json has it; None where they have no common one."""
     try:
-        used = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["used"]
+        used = read_json(run_dir / "run.json")["used"]
         return None if used.get("class_thresholds") else float(used["threshold"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -191,7 +191,7 @@ def matched_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
 def image_root(run_dir: Path) -> PurePath | None:
     """The folder of a run's images, as its run.json has it; None where that cannot be told."""
     try:
-        return PurePath(json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["config"]["images"])
+        return PurePath(read_json(run_dir / "run.json")["config"]["images"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -253,9 +253,9 @@ def _model_classes(path: Path) -> dict[int, str] | None:
         return None
     check_file(path)
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["classes"]
+        listed = read_json(path)["classes"]
         return {int(row["id"]): str(row["name"]) for row in listed}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{path} lists no classes with their names ({error!r}). Copy the model into the run again."
         ) from error
