@@ -92,15 +92,18 @@ class LabelStore:
                 return Version(-1)
             return self._version(table)
 
-    def as_of(self, moment: str) -> Version:
-        """A version by its number, or the last one before a time (ISO 8601). Raises InputError, StorageError."""
+    def as_of(self, moment: str, option: str = "--as-of") -> Version:
+        """A version by its number, or the last one before a time (ISO 8601); option: by which it was asked for.
+
+        Raises InputError, StorageError.
+        """
         latest = self.latest()
         if latest.table is None:
             raise InputError(f"{self.where} holds no labels yet.")
         try:
             wanted = int(moment) if moment.isdigit() else datetime.fromisoformat(moment)
         except ValueError:
-            raise InputError(f"--as-of {moment}: give a version's number, or a time such as 2026-01-31.") from None
+            raise InputError(f"{option} {moment}: give a version's number, or a time such as 2026-01-31.") from None
         number = wanted if isinstance(wanted, int) else self._before(latest.table, wanted)
         if number is None:
             raise InputError(f"{self.where} has no version as of {moment}; its first one is younger.")
