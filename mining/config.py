@@ -168,7 +168,7 @@ class MineOptions(Settings):
         default=None,
         description="Look at the middle scale first, and at the others only where a box is not stable: where it "
         "overlaps by less than this with the one that a threshold of 0.7 times as much gives. 0.65 takes half the "
-        "time of three scales.",
+        "time of three scales. Where labels are not known, the scale nearest to 1 is run too and names the classes.",
     )
     localizer: str | None = Field(
         default=None,
