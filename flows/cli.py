@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from pydantic import ValidationError
 
-from flows.telling import print_json, print_notes, print_scores, quarantine_code, tell_labelled, tell_mined, tell_speed
+from flows.telling import (
+    print_json,
+    print_notes,
+    print_scores,
+    quarantine_code,
+    tell_labelled,
+    tell_mined,
+    tell_speed,
+    trained_sentences,
+)
 from flows.terminal import ProgressView, err, print_table
 from mining import __version__
 from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, faults_in_words, parse
@@ -41,9 +50,9 @@ def train(settings: Annotated[TrainSettings, Flat], *, as_json: Json = False) ->
     if as_json:
         print_json(asdict(summary))
     else:
-        value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
         print_notes(summary.notes)
-        err.print(f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.")
+        for sentence in trained_sentences(summary):
+            err.print(sentence)
         err.print(f"The model is in {summary.folder}.")
     where = f"All reasons are in {summary.folder / 'model.json'}."
     return quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where)

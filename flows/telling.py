@@ -10,6 +10,17 @@ SHOWN_REASONS = 3
 STAGED = 5
 
 
+def trained_sentences(summary: Any) -> list[str]:
+    """What a TrainingSummary says for a person."""
+    value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
+    held_back = f"{summary.validation_images} more images were held back for validation"
+    missing = f", and {summary.missing} listed images are missing" if summary.missing else ""
+    return [
+        f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.",
+        f"{held_back}{missing}.",
+    ]
+
+
 def tell_mined(summary: Any, *, as_json: bool) -> int:
     """A MineSummary; gives the exit code."""
     if as_json:

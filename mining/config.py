@@ -152,7 +152,17 @@ class TrainOptions(Settings):
         return self
 
 
-class TrainSettings(TrainOptions, CorpusSettings):
+class ListedCorpus(CorpusSettings):
+    """A corpus whose listed images must be there, most of them."""
+
+    min_present: Share = Field(
+        default=0.5,
+        description="Refuse a listing of which a smaller share of the images is there: mostly --images is the wrong "
+        "folder then. 0 takes those that are there.",
+    )
+
+
+class TrainSettings(TrainOptions, ListedCorpus):
     """Everything `boxmine train` needs."""
 
     out: Path = Field(description="Folder the model is written to.")
@@ -301,7 +311,7 @@ class MineOptions(Settings):
         return (value,) if isinstance(value, int | float) else value
 
 
-class MineSettings(MineOptions, CorpusSettings):
+class MineSettings(MineOptions, ListedCorpus):
     """Everything `boxmine mine` needs."""
 
     model: str = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
@@ -343,6 +353,9 @@ class RunSettings(Settings):
     model: str | None = Field(default=None, description="Instead of training: a model folder or pretrained:BACKBONE.")
     train: TrainOptions = Field(default_factory=TrainOptions)
     mine: MineOptions = Field(default_factory=MineOptions)
+    min_present: Share = Field(
+        default=0.5, description="Refuse a listing of which a smaller share of the images is there."
+    )
     truth: Path | None = Field(
         default=None, description="To score against: COCO JSON with boxes, folder of VOC XML, or CUB folder."
     )
@@ -355,13 +368,15 @@ class RunSettings(Settings):
 
     def train_settings(self) -> TrainSettings:
         """The recipe's training part, as `boxmine train` would get it."""
-        return TrainSettings(**dict(self.corpus), **dict(self.train), out=self.out / "model")
+        checked = {**dict(self.corpus), "min_present": self.min_present}
+        return TrainSettings(**checked, **dict(self.train), out=self.out / "model")
 
     def mine_settings(self) -> MineSettings:
         """The recipe's mining part, as `boxmine mine` would get it."""
         model = self.model or str(self.out / "model")
         corpus = self.test.applied_to(self.corpus)
-        return MineSettings(**dict(corpus), **dict(self.mine), model=model, out=self.out)
+        checked = {**dict(corpus), "min_present": self.min_present}
+        return MineSettings(**checked, **dict(self.mine), model=model, out=self.out)
 
 
 class RetrainSettings(Settings):
