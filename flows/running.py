@@ -5,12 +5,14 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mining.config import Attempts, Recipe, Settings
+from tasks.labelling import LabelSummary, staged_state
 from tasks.orchestration import may_pass_later
 
 R = TypeVar("R")
@@ -33,6 +35,8 @@ def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
     except Exception as error:
         if work.error is not None and not _is_of_prefect(work.error):
             raise work.error from None
+        if work.results and _is_staged(work.results[0]):  # Prefect raises what ends in a failed state
+            return work.results[0]
         _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", error)
         _forget_what_waits_for_the_server()
     return work.results[0] if work.results else flow(settings, **options)
@@ -87,7 +91,30 @@ def as_prefect_flow(flow: Callable[..., R]) -> Any:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # our own progress is enough on a terminal
     import prefect
 
-    return prefect.flow(flow, name=f"boxmine-{flow.__name__}", persist_result=False)
+    @wraps(flow)
+    def with_final_state(*args: Any, **options: Any) -> Any:
+        result = flow(*args, **options)
+        return staged_state(result) if _is_staged(result) else result
+
+    name = flow.__name__
+    return prefect.flow(
+        with_final_state, name=f"boxmine-{name}", flow_run_name=lambda: _run_name(name), persist_result=False,
+        retries=0,  # a deployed flow tries again itself; a staged version is not to be tried again at all
+    )  # fmt: skip
+
+
+def _is_staged(result: Any) -> bool:
+    return isinstance(result, LabelSummary) and result.state == "staged"
+
+
+def _run_name(flow: str) -> str:
+    """What a run is called while it is at work: the flow, and the recipe, corpus or folder it works on."""
+    from prefect.runtime import flow_run
+
+    given = dict(flow_run.parameters or {}).get("settings")
+    values = given if isinstance(given, Mapping) else dict(given or ())
+    subject = next((values[name] for name in ("recipe", "name", "out", "run", "second") if values.get(name)), None)
+    return flow if subject is None else f"{flow} {Path(str(subject)).stem}"
 
 
 def as_deployed_flow(flow: Callable[..., R]) -> Any:

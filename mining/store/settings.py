@@ -1,9 +1,9 @@
 """What a recipe of `boxmine label` says."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mining.config import CorpusSettings, MineOptions, Settings, Share
 
@@ -11,22 +11,28 @@ from mining.config import CorpusSettings, MineOptions, Settings, Share
 class Gates(Settings):
     """What a new version must keep to be published; null switches a gate off."""
 
+    min_images: Annotated[int, Field(ge=1)] = Field(
+        default=10,
+        description="From so many newly mined images on, max_no_box and max_quarantined are compared with their "
+        "limits. A version of fewer is published with a note, unless all of its new images are without a box or all "
+        "are unusable; they are counted once more with those of the next nights, until they are enough.",
+    )
     max_no_box: Share | None = Field(
         default=0.5,
-        description="Share of the newly mined images that may be without a box, unreadable ones aside; of few images "
-        "more than chance gives once in a thousand.",
+        description="Share of the newly mined images that may be without a box, unreadable ones aside.",
     )
     max_quarantined: Share | None = Field(
-        default=0.2, description="Share of the newly mined images that may be unusable; likewise."
+        default=0.2, description="Share of the newly mined images that may be unusable."
     )
     max_retired: Share | None = Field(
         default=0.3,
-        description="Share of the last version's images that may be gone: a folder that is not mounted looks so.",
+        description="Share of the last version's images that may be gone, whether they are not listed any more or "
+        "listed but missing: a folder that is not mounted looks so.",
     )
     max_score_drift: Share | None = Field(
         default=0.2,
         description="How far the new boxes' scores may lie from those of the last version: largest distance of the "
-        "two cumulative distributions (Kolmogorov-Smirnov), beyond what chance gives.",
+        "two cumulative distributions (Kolmogorov-Smirnov), beyond what chance gives once in a thousand.",
     )
     max_size_drift: Share | None = Field(default=0.2, description="The same of the boxes' sizes.")
     min_corloc: Share | None = Field(default=None, description="Least CorLoc of the new version, where there is truth.")
@@ -54,6 +60,12 @@ class LabelSettings(Settings):
     keep_runs: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Unpublished runs older than the last so many are deleted; by default none is."
     )
+
+    @model_validator(mode="after")
+    def _a_least_corloc_needs_truth(self) -> Self:
+        if self.gates.min_corloc is not None and self.truth is None:
+            raise ValueError("the gate min_corloc needs `truth`, a file of true boxes: without one it is never judged")
+        return self
 
     @field_validator("runs")
     @classmethod

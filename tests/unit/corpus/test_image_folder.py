@@ -45,5 +45,5 @@ def test_only_the_images_of_the_split_count(photos, scanned, csv_file):
     listing = csv_file("file_name,labels,split", *(f"{name},cat,{'test' if n < 3 else 'train'}" for n, name in enumerate(NAMES)))  # fmt: skip
     summary, _ = scanned(photos(*NAMES[:3]), listing, split="test", min_present=0.5)
     assert (summary.images, summary.missing) == (3, 0)
-    with pytest.raises(CorpusError, match="for split 'train'|None of the images"):
+    with pytest.raises(CorpusError, match="None of the images"):
         scanned(photos(*NAMES[:3]), listing, split="train", min_present=0.5)
