@@ -323,6 +323,7 @@ def export(
     min_score: float = 0.0,
     copy: bool = False,
     val_share: float = 0.1,
+    val_truth: Path | None = None,
     include_empty: bool = False,
     as_of: str | None = None,
     corpus: str | None = None,
@@ -345,6 +346,8 @@ def export(
         Copy the images instead of hard-linking them.
     val_share
         Share of images for validation where the corpus has no splits.
+    val_truth
+        True boxes for the validation images, as `boxmine score` takes them; without it they have mined boxes.
     include_empty
         Take images without a box as negatives too.
     as_of
@@ -357,11 +360,15 @@ def export(
     from tasks.exporting import export_labels
 
     options = {"min_score": min_score, "copy": copy, "val_share": val_share, "include_empty": include_empty}
+    options["val_truth"] = val_truth
     chosen = {"as_of": as_of, "corpus": corpus, "images": images}
     summary = export_labels(source, format, out, chosen, **options)
     if summary is None:
         err.print(f"The version is in {out}.")
         return 0
+    print_notes(summary.notes)
+    if not summary.boxes:
+        err.print("Warning: no box was exported; a detector cannot be trained on this.")
     dropped = f" ({summary.dropped_by_score} below {min_score} left out)" if summary.dropped_by_score else ""
     err.print(f"{summary.boxes} boxes on {summary.images} images{dropped} are in {summary.out}.")
     return 0

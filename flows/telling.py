@@ -1,6 +1,7 @@
 """What a command says when it is done, and the exit code that goes with it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -81,7 +82,7 @@ def print_scores(scores: dict[str, Any]) -> None:
     print_notes(scores["notes"])
 
 
-def print_notes(notes: list[str]) -> None:
+def print_notes(notes: Sequence[str]) -> None:
     """A line each."""
     for note in notes:
         err.print(f"Note: {note}")
