@@ -30,7 +30,9 @@ def truth_file(folder: Path, images: dict[str, list[dict]], size: tuple[int, int
     """A COCO truth: file name to annotations, without ids."""
     entries = [{"id": n, "file_name": name, "width": size[0], "height": size[1]} for n, name in enumerate(images, 1)]
     annotations = [
-        {"image_id": number, "category_id": 9, **box} for number, boxes in enumerate(images.values(), 1) for box in boxes
+        {"image_id": number, "category_id": 9, **box}
+        for number, boxes in enumerate(images.values(), 1)
+        for box in boxes
     ]
     value = {
         "images": entries,
