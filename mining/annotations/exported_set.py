@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mining.annotations.reading import BoxedImage, BoxRow, FinishedRun, ImageRow, iter_boxed, iter_boxes, iter_images
 from mining.annotations.splits import Split, find_split
-from mining.annotations.val_truth import ValTruth
+from mining.annotations.val_truth import ValTruth, counted_validation
 from mining.corpus.identical import ImageFile, first_names
 from mining.corpus.splits import TRAIN
 
@@ -74,8 +74,8 @@ class ExportedSet:
         if not held_out:
             return []
         return [
-            f"The {held_out} validation images have mined boxes, not true ones: figures measured on them say how well "
-            "a detector agrees with the mined boxes, not how good it is. Where there are true boxes, give --val-truth."
+            f"{counted_validation(held_out)} mined boxes, not true ones: figures measured on them say how well a "
+            "detector agrees with the mined boxes, not how good it is. Where there are true boxes, give --val-truth."
         ]
 
     def _unboxed_notes(self) -> list[str]:

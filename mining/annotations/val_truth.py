@@ -69,19 +69,24 @@ class ValTruth:
 
     def notes(self, images: int) -> list[str]:
         """Sentences about what was taken and what was not. images: how many have its boxes."""
-        found = [f"The {images} validation images have the true boxes of {self._name}.", *self._notes]
+        found = [f"{counted_validation(images)} the true boxes of {self._name}.", *self._notes]
         if self.unlisted:
-            found.append(f"{len(self.unlisted)} validation images are not in {self._name} and are left out.")
+            found.append(f"Validation images that are not in {self._name} are left out: {len(self.unlisted)}.")
         if self.of_other_size:
             found.append(
-                f"{len(self.of_other_size)} validation images have another size in {self._name} than they had in the "
-                "run and are left out."
+                f"{counted_validation(len(self.of_other_size))} another size in {self._name} than in the run and "
+                "are left out."
             )
         if self._left_out:
             found.append(
                 f"Classes of {self._name} that the model does not know are left out: {', '.join(self._left_out[:12])}."
             )
         return found
+
+
+def counted_validation(number: int) -> str:
+    """The beginning of a sentence about so many images."""
+    return f"{number} validation image has" if number == 1 else f"{number} validation images have"
 
 
 def _same(name: str) -> str:

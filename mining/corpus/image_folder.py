@@ -10,6 +10,7 @@ from mining.errors import CorpusError
 
 _PARENTS_TRIED = 4
 _NAMES_TRIED = 200
+_FOLDERS_BESIDE_TRIED = 20
 
 
 def refuse_few_present(table: Spill, root: ImageRoot, labels: Path, split: str | None, min_present: float) -> None:
@@ -36,7 +37,7 @@ def advise_folder(table: Spill, root: ImageRoot, split: str | None) -> str:
     Only some of the names are looked up where there are many.
     """
     names = table.some_listed(split, _NAMES_TRIED)
-    found = _counts_above(names, root) + _counts_below(names, table, root)
+    found = _counts_around(names, root) + _counts_below(names, table, root)
     if not found:
         return ""
     # of equal folders the nearest
@@ -54,9 +55,15 @@ def advise_folder(table: Spill, root: ImageRoot, split: str | None) -> str:
     return f"Most, {count} of {total}, are below {folder}: give --images {folder}."
 
 
-def _counts_above(names: Iterable[str], root: ImageRoot) -> Counter[Path]:
-    parents = [*root.given.resolve().parents][:_PARENTS_TRIED]
-    return Counter(parent for name in names for parent in parents if (parent / name).is_file())
+def _counts_around(names: Iterable[str], root: ImageRoot) -> Counter[Path]:
+    """How many of the names the folders above the root have, and those beside it."""
+    real = root.given.resolve()
+    folders = [*real.parents][:_PARENTS_TRIED]
+    try:
+        folders += sorted(one for one in real.parent.iterdir() if one.is_dir() and one != real)[:_FOLDERS_BESIDE_TRIED]
+    except OSError:  # the folder above may be closed to us
+        pass
+    return Counter(folder for name in names for folder in folders if (folder / name).is_file())
 
 
 def _counts_below(names: Iterable[str], table: Spill, root: ImageRoot) -> Counter[Path]:

@@ -149,7 +149,7 @@ def test_validation_images_have_the_true_boxes(listed_run: SmallRun, tmp_path: P
     assert {one["source"] for one in train["annotations"]} == {"label"}
     ids = [one["id"] for one in document(tmp_path / "out", "")["annotations"]]
     assert len(set(ids)) == len(ids) == 8 + 5
-    assert "The 4 validation images have the true boxes of truth.json." in summary.notes
+    assert "4 validation images have the true boxes of truth.json." in summary.notes
     assert "| val | 4 | true |" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -170,7 +170,7 @@ def test_images_without_a_mined_box_are_validated_with_where_the_truth_knows_the
     truth = truth_file(tmp_path, {"b.jpg": [{"bbox": [1, 2, 30, 20]}], "c.jpg": []})
     summary = export(run.folder, "coco", tmp_path / "out", val_truth=truth)
     assert names(document(tmp_path / "out", "_val")) == {"b.jpg", "c.jpg"}
-    assert "1 validation images are not in truth.json and are left out." in summary.notes
+    assert "Validation images that are not in truth.json are left out: 1." in summary.notes
 
 
 def test_true_boxes_of_an_image_of_another_size_are_not_taken(listed_run: SmallRun, tmp_path: Path) -> None:

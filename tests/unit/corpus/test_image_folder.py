@@ -15,7 +15,8 @@ def test_few_of_the_listed_images_are_refused_with_the_folder_that_has_most(phot
     root = photos(*(f"train/{name}" for name in NAMES[:7]), *(f"test/{name}" for name in NAMES[7:]))
     with pytest.raises(
         CorpusError,
-        match=r"Only 3 of the 10 images that \S+ names are below \S+/test; 7 are missing\. Give .*--min-present 0",
+        match=r"Only 3 of the 10 images that \S+ names are below \S+/test; 7 are missing\. "
+        r"Most, 7 of 10, are below \S+/train: give --images \S+/train\. .*--min-present 0",
     ):
         scanned(root / "test", csv_file(*rows(NAMES)), min_present=0.5)
     with pytest.raises(CorpusError, match=r"Most, 7 of 10, are below \S+/train: give --images \S+/train\."):
