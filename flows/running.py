@@ -11,7 +11,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mining.addresses import redacted
 from mining.config import Attempts, Recipe, Settings
+from tasks.checking import check_inputs
 from tasks.labelling import LabelSummary, staged_state
 from tasks.orchestration import may_pass_later
 
@@ -26,7 +28,11 @@ def prefect_is_wanted() -> bool:
 
 
 def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
-    """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work."""
+    """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work.
+
+    What can be refused at once is refused before Prefect or a network library is imported.
+    """
+    check_inputs(settings)
     if not prefect_is_wanted():
         return flow(settings, **options)
     work = _Work(flow)
@@ -37,7 +43,7 @@ def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
             raise work.error from None
         if work.results and _is_staged(work.results[0]):  # Prefect raises what ends in a failed state
             return work.results[0]
-        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", error)
+        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redacted(str(error)))
         _forget_what_waits_for_the_server()
     return work.results[0] if work.results else flow(settings, **options)
 

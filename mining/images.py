@@ -149,7 +149,9 @@ def _through_pillow(image: Image.Image, data: bytes) -> tuple[Tensor, int]:
         raise ValueError("its size is not the one that its header names")
     if not (is_deep and deep_colour_into(target, data)):
         rgb_into(target, image)
-    return pixels, orientation_of(image)
+    orientation = orientation_of(image)
+    image.close()  # frees Pillow's pixels, before others are made of ours
+    return pixels, orientation
 
 
 def _turned(pixels: Tensor, orientation: int) -> Tensor:

@@ -2,27 +2,32 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from PIL import Image
 
 from mining.errors import ImageError
 from mining.interruption import check_stopped
-from mining.orientation import are_sides_swapped, orientation_of
 from mining.pixels import has_deep_colour
 
 DECODED_BYTES = 1_500_000_000  # the same on every machine: which images are quarantined must not depend on it
-_RGB = 3
-_IN_PILLOW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # bytes a pixel; others 4
+_RGB, _COPY = 3, 4  # bytes a pixel
+_IN_PILLOW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # others 4
 _WAIT_SECONDS = 0.2
 _WIDTH, _LENGTH, _ROWS, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 278, 322, 323
 
 
 class MemoryBudget:
-    """Bytes that threads reserve before they decode; who finds too few left waits for others to finish."""
+    """Bytes that threads reserve before they decode; who finds too few left waits for others to finish.
+
+    turns: a lock that several processes share, each of which has threads of its own; None for a single process. They
+    take turns with images that need more than an eighth of the budget.
+    """
 
     def __init__(self, limit: int = DECODED_BYTES) -> None:
         self.limit = limit
+        self.turns: AbstractContextManager[Any] | None = None
         self._used = 0
         self._changed = threading.Condition()
 
@@ -35,7 +40,8 @@ class MemoryBudget:
                 check_stopped()
             self._used += count
         try:
-            yield
+            with self.turns if self.turns is not None and count > self.limit // 8 else nullcontext():
+                yield
         finally:
             with self._changed:
                 self._used -= count
@@ -43,15 +49,15 @@ class MemoryBudget:
 
 
 def bytes_to_decode(image: Image.Image, whole: tuple[int, int], file_bytes: int) -> int:
-    """About the most memory that an opened image takes on its way to RGB, from its header alone.
+    """About the most memory that an opened image takes until it is resized, from its header alone.
 
-    The file, what the format's decoder keeps for itself, Pillow's pixels, ours, and a turned copy of those.
+    The file (twice while it is read), what the format's decoder keeps for itself, and RGB beside Pillow's pixels or a
+    copy that is turned or resized.
     whole: the image's own size, where it is to be decoded at a smaller one.
     """
-    pixels = image.width * image.height
     in_pillow = 8 if has_deep_colour(image) else _IN_PILLOW.get(image.mode, 4)
-    turned = _RGB if are_sides_swapped(orientation_of(image)) else 0
-    return file_bytes + pixels * (in_pillow + _RGB + turned) + _of_decoder(image, whole[0] * whole[1])
+    pixels = image.width * image.height * (_RGB + max(in_pillow, _COPY))
+    return max(2 * file_bytes, file_bytes + pixels + _of_decoder(image, whole[0] * whole[1]))
 
 
 def _of_decoder(image: Image.Image, pixels: int) -> int:
@@ -81,4 +87,11 @@ def refuse_too_large(path: object, count: int, limit: int) -> None:
         )
 
 
+def take_turns(turns: AbstractContextManager[Any], _worker: int = 0) -> None:
+    """Let this process share its budget with others, as a worker of a data loader begins."""
+    BUDGET.turns = turns
+
+
 BUDGET = MemoryBudget()
+# Pillow's blocks of 16 MB are kept by the C library when they are freed, up to an image a thread; larger ones are not
+Image.core.set_block_size(64 * 1024 * 1024)  # type: ignore[attr-defined]

@@ -117,7 +117,7 @@ class RunDirectory:
             )  # fmt: skip
             return "new"
         record = self.read()
-        self._refuse_other_run(record, settings, identity)
+        self.refuse_other_run(record, settings, identity)
         if record["state"] == "finished":
             return "finished"
         sweep_temporary(self.path)
@@ -180,7 +180,8 @@ class RunDirectory:
                 "give a new or an empty folder."
             )
 
-    def _refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
+    def refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
+        """Raises RunError where the record is of a run of other settings or inputs."""
         asked = {**settings.model_dump(mode="json"), **identity}
         found = {**record["config"], **record["inputs"]}
         its = {name: recorded(MineSettings, found, name) for name in asked}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mining.corpus.spill import Spill
@@ -59,10 +60,8 @@ def _counts_around(names: Iterable[str], root: ImageRoot) -> Counter[Path]:
     """How many of the names the folders above the root have, and those beside it."""
     real = root.given.resolve()
     folders = [*real.parents][:_PARENTS_TRIED]
-    try:
+    with suppress(OSError):  # the folder above may be closed to us
         folders += sorted(one for one in real.parent.iterdir() if one.is_dir() and one != real)[:_FOLDERS_BESIDE_TRIED]
-    except OSError:  # the folder above may be closed to us
-        pass
     return Counter(folder for name in names for folder in folders if (folder / name).is_file())
 
 

@@ -1,11 +1,13 @@
 """What a recipe of `boxmine label` says."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mining.config import CorpusSettings, MineOptions, Settings, Share
+from mining.config import CorpusSettings, MineOptions, ModelReference, Settings, Share, absolute
+from mining.recipes import MayBePath
 
 
 class Gates(Settings):
@@ -48,16 +50,18 @@ class LabelSettings(Settings):
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = Field(
         default="images", description="Name of the corpus in the label store, which may hold several."
     )
-    store: str = Field(description="Where the labels lie: a folder, or s3://, gs:// or az:// and a place there.")
+    store: Annotated[str, MayBePath()] = Field(
+        description="Where the labels lie: a folder, or s3://, gs:// or az:// and a place there."
+    )
     runs: Path = Field(description="Folder for the run directories, one a job.")
     corpus: CorpusSettings
-    model: str = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
+    model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
     mine: MineOptions = Field(default_factory=MineOptions)
     truth: Path | None = Field(
         default=None, description="Boxes that are known, for the gates: COCO JSON, folder of VOC XML, or CUB folder."
     )
     gates: Gates = Field(default_factory=Gates)
-    keep_runs: Annotated[int, Field(ge=1)] | None = Field(
+    keep_runs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None, description="Unpublished runs older than the last so many are deleted; by default none is."
     )
 
@@ -70,12 +74,12 @@ class LabelSettings(Settings):
     @field_validator("runs")
     @classmethod
     def _the_same_wherever_it_is_carried_on(cls, path: Path) -> Path:
-        return path.resolve()
+        return absolute(path)
 
     @field_validator("store")
     @classmethod
     def _a_folder_as_a_path(cls, store: str) -> str:
-        return store.rstrip("/") if is_remote(store) else str(Path(store).expanduser().resolve())
+        return store.rstrip("/") if is_remote(store) else str(absolute(Path(os.path.expanduser(store))))
 
 
 def is_remote(store: str) -> bool:
