@@ -2,12 +2,19 @@
 
 from flows.mine import mine
 from mining.store.settings import LabelSettings
-from tasks.labelling import LabelSummary, carry_on, clean_up, held, plan_labels, publish_labels, tell
+from tasks.labelling import LabelSummary, carry_on, clean_up, held, plan_labels, publish_labels, restore_labels, tell
 
 
-def label(settings: LabelSettings, accept: bool = False) -> LabelSummary:
-    """Finish what an earlier job left, mine what is new or changed, and publish it if the gates let it through."""
+def label(settings: LabelSettings, accept: bool = False, restore: str | None = None) -> LabelSummary:
+    """Finish what an earlier job left, mine what is new or changed, and publish it if the gates let it through.
+
+    restore: instead, publish the version of this number or time once more.
+    """
     with held(settings):
+        if restore is not None:
+            summary = restore_labels(settings, restore)
+            tell(summary)
+            return summary
         summary = None
         while summary is None:
             left = carry_on(settings)

@@ -39,6 +39,7 @@ class Prepared:
     height: int
     width: int
     classes: list[int] | None  # asked for; None where labels are not known
+    content_hash: str | None = None  # of the file that was decoded
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Cutter:
         state, boxes, curves = self._boxes(image, cuts, list(seen.levels))
         return ImageOutcome(
             row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves,
-            self._ranked(scores),
+            self._ranked(scores), content_hash=image.content_hash,
         )  # fmt: skip
 
     def threshold_of(self, category: str) -> float | MapThreshold:

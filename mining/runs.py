@@ -17,15 +17,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
-
 from mining import __version__
+from mining.cards import CARD_FILE
 from mining.config import MineSettings, recorded
 from mining.errors import RunError
 from mining.files import storage_errors, sweep_temporary, write_json
+from mining.integrity import RUN_FILE, check_file, open_table
 
 FORMAT = "boxmine-run/1"
-RUN_FILE = "run.json"
 CORPUS_FILE = "corpus.parquet"
 ANNOTATIONS_FILE = "annotations.parquet"
 CURVES_FILE = "curves.parquet"
@@ -34,6 +33,9 @@ COCO_FILE = "annotations.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE = "scores.json"
 REPORT_FILE = "report/index.html"
+DIGESTED_FILES = (
+    CORPUS_FILE, f"model/{CARD_FILE}", ANNOTATIONS_FILE, CURVES_FILE, RANKINGS_FILE, QUARANTINE_FILE, COCO_FILE,
+)  # fmt: skip
 HOW_IT_IS_RUN = {
     "workers", "device", "retries", "runner", "runner_workers", "cpus_per_worker", "gpus_per_worker", "ray_address",
 }  # fmt: skip
@@ -41,6 +43,8 @@ NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves", "min_present"}  # settin
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 _LOCK_TRIES, _LOCK_PAUSE = 4, 0.1  # seconds: somebody may just be looking whether it is held
+
+PART_ORIGINS = "part_origins"  # key of run.json: its parts say what they were made from
 
 State = Literal["running", "stopped", "finished"]
 
@@ -102,6 +106,7 @@ class RunDirectory:
         record = self.read()
         if record["state"] != "finished":
             raise RunError(f"The run {self.path} is not finished; give its `boxmine mine` command again to carry on.")
+        check_file(self.model / CARD_FILE)
         return record
 
     def open(self, settings: MineSettings, identity: dict[str, Any]) -> Literal["new", "resumed", "finished"]:
@@ -113,7 +118,7 @@ class RunDirectory:
             self._refuse_foreign_folder()
             self.update(
                 format=FORMAT, name=self.path.name, state="running", config=settings.model_dump(mode="json"),
-                inputs=identity, versions=versions(), started=now(), counts={}, seconds={},
+                inputs=identity, versions=versions(), started=now(), counts={}, seconds={}, **{PART_ORIGINS: True},
             )  # fmt: skip
             return "new"
         record = self.read()
@@ -128,7 +133,8 @@ class RunDirectory:
 
     def first_reasons(self, count: int = 3) -> list[str]:
         """Why the first images of the quarantine could not be used."""
-        table = pq.read_table(self.quarantine, columns=["reason"])
+        with open_table(self.quarantine) as file:
+            table = file.read(columns=["reason"])
         return [str(reason) for reason in table.slice(0, count)["reason"].to_pylist()]
 
     def discard_start(self, *, with_model: bool) -> None:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mining.corpus.schema import QUARANTINED
 from mining.corpus.walk import is_inside
 from mining.errors import RunError
+from mining.files import sha256_of
+from mining.integrity import check_file, open_table
 
 CHUNK = 20_000
 _CORPUS_COLUMNS = ["image_id", "file_name", "width", "height", "split", "content_hash", "state", "labels"]
@@ -91,14 +92,33 @@ class FinishedRun:
         return {number: index for index, (number, _) in enumerate(self.classes)}
 
     def source_of(self, image: ImageRow) -> Path:
-        """The image's file. Raises RunError for a name that leads out of the image root."""
+        """The image's file.
+
+        Raises RunError for a name that leads out of the image root, and for a file that changed since the run.
+        """
         parts = PurePosixPath(image.file_name)
         source = self.image_root / parts
         if not is_inside(os.path.realpath(source), os.path.realpath(self.image_root)):
             raise RunError(
                 f"{self.corpus}: {image.file_name!r} leads out of the image root; such a file is not exported."
             )
+        _refuse_replaced(source, image.content_hash)
         return source
+
+
+def _refuse_replaced(source: Path, content_hash: str | None) -> None:
+    """Raise RunError where the file is another than the run saw; a file that is gone is for its reader to report."""
+    if content_hash is None or not source.is_file():
+        return
+    try:
+        digest = sha256_of(source)
+    except OSError:
+        return
+    if digest != content_hash:
+        raise RunError(
+            f"{source} changed since the run (its SHA-256 is another), so the run's boxes are not of this picture. "
+            "Bring the old file back, or mine again."
+        )
 
 
 def open_run(folder: Path) -> FinishedRun:
@@ -112,6 +132,7 @@ def open_run(folder: Path) -> FinishedRun:
             raise RunError(
                 f"{folder}: the run says it is finished, yet {part} is missing. Mine again into a new folder."
             )
+        check_file(folder / part)
     root = Path(str(record.get("config", {}).get("images", "")))
     if not root.is_dir():
         raise RunError(
@@ -143,11 +164,8 @@ def _json(path: Path) -> Any:
 
 def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """A table's columns, some rows at a time. Raises RunError where it cannot be read."""
-    try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=CHUNK, columns=columns)
-    except pa.ArrowInvalid as error:
-        raise RunError(f"{path} is not readable as Parquet ({error}). Mine again into a new folder.") from None
+    with open_table(path) as file:
+        yield from file.iter_batches(batch_size=CHUNK, columns=columns)
 
 
 def iter_images(corpus: Path) -> Iterator[ImageRow]:

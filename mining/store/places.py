@@ -10,6 +10,8 @@ from mining.files import TEMPORARY
 from mining.runs import RunDirectory
 from mining.store.settings import LabelSettings
 
+LAST_JOB = "last.json"  # what the last job came to
+
 
 class Places:
     """Where a job keeps its things."""
@@ -24,7 +26,7 @@ class Places:
         self.ledger = self.work / f"{TEMPORARY}ledger.sqlite"
         self.changes = self.work / f"{TEMPORARY}changes"
         self.view = self.work / f"{TEMPORARY}view"
-        self.record = self.work / "last.json"
+        self.record = self.work / LAST_JOB
 
     def run_directories(self) -> list[RunDirectory]:
         """The job's runs, first one first."""
