@@ -24,6 +24,7 @@ from mining.config import (
     NO_LABELS,
     CompareSettings,
     CorpusSettings,
+    ListedCorpus,
     MineOptions,
     MineSettings,
     ScoreSettings,
@@ -66,7 +67,7 @@ from mining.runs import CORPUS_FILE, DIGESTED_FILES, RunDirectory, now
 
 TRAINING_FILE = "training.json"
 _SCANNED = f"{TEMPORARY}scanned-{CORPUS_FILE}"
-NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"}
+NO_MATTER_IN_TRAINING = {"out", "min_present", "workers", "accelerator", "devices", "strategy"}
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -93,7 +94,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     done = _earlier_training(out, asked)
     if done is not None:
         return TrainingSummary(
-            folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder"}
+            folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder" and k in done}
         )
     with RunDirectory(out).lock():
         sweep_temporary(out)
@@ -117,7 +118,7 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
         objective = "single" if summary.single_label else "multi"
     return fit(
         settings, corpus, objective=objective, category_ids=summary.category_ids, notes=summary.notes,
-        progress=progress,
+        missing=summary.missing, progress=progress,
     )  # fmt: skip
 
 
@@ -278,6 +279,7 @@ def _scanned(
     return scan(
         settings.images, listing, out, split=settings.split, shard_size=shard_size,
         hashes=hashes_kept is not None, hashes_kept=hashes_kept, remarks=remarks,
+        min_present=settings.min_present if isinstance(settings, ListedCorpus) else 0.0,
     )  # fmt: skip
 
 

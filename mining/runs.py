@@ -38,7 +38,7 @@ DIGESTED_FILES = (
 HOW_IT_IS_RUN = {
     "workers", "device", "retries", "runner", "runner_workers", "cpus_per_worker", "gpus_per_worker", "ray_address",
 }  # fmt: skip
-NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves"}  # settings that do not change a box
+NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves", "min_present"}  # settings that do not change a box
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 _LOCK_TRIES, _LOCK_PAUSE = 4, 0.1  # seconds: somebody may just be looking whether it is held
