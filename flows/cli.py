@@ -167,12 +167,13 @@ def label(
     /,
     *,
     accept: Annotated[bool, Parameter(negative=())] = False,
+    new_store: Annotated[bool, Parameter(negative=())] = False,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Json = False,
 ) -> int:
     """Label what is new or changed since the last version of a label store, and publish the next one.
 
-    Exit code 5: a gate did not pass, nothing was published.
+    Exit code 5: nothing was published, because a gate did not pass, or the store that was published to is not there.
 
     Parameters
     ----------
@@ -180,6 +181,8 @@ def label(
         YAML file: store, runs, corpus, model, mine, truth, gates.
     accept
         Publish whatever the gates say.
+    new_store
+        Begin a new store where the one that earlier jobs published to is gone.
     changes
         key=value on top of the recipe, e.g. --set gates.max_no_box=0.8.
     as_json
@@ -191,7 +194,7 @@ def label(
 
     settings = parse(LabelSettings, _recipe_values(recipe, None, changes))
     with ProgressView():
-        summary = run_flow(flow.label, settings, accept=accept)
+        summary = run_flow(flow.label, settings, accept=accept, new_store=new_store)
     return tell_labelled(summary, as_json=as_json)
 
 
@@ -219,12 +222,14 @@ def clean(
 
     settings = parse(LabelSettings, _recipe_values(recipe, None, None))
     with held(settings, sweeps=False):
-        found = clean_up(settings, keep, dry_run)
+        cleaned = clean_up(settings, keep, dry_run)
+    found = cleaned.deleted
     if as_json:
         print_json([asdict(one) for one in found])
     for one in found:
         err.print(f"{one.path} ({one.why}, {one.size / 1e6:.1f} MB)")
     size = sum(one.size for one in found) / 1e6
+    print_notes(cleaned.notes)
     err.print(f"{len(found)} {'would be' if dry_run else 'were'} deleted, {size:.1f} MB.")
     return 0
 
@@ -242,16 +247,17 @@ def demo(*, out: Path = Path("runs/demo"), images: int = 160, seed: int = 0) -> 
     seed
         Seed of the corpus and the training.
     """
-    from tasks.demo import generate_corpus
+    from tasks.demo import demo_folder, generate_corpus
 
-    corpus = generate_corpus(out / "corpus", images=images, seed=seed)
-    values = {
-        "out": out / "run",
-        "corpus": {"images": corpus / "images", "labels": corpus / "labels.csv"},
-        "train": {"seed": seed},
-        "truth": corpus / "truth.json",
-    }
-    return _run_recipe(parse(RunSettings, values), as_json=False)
+    with demo_folder(out):
+        corpus = generate_corpus(out / "corpus", images=images, seed=seed)
+        values = {
+            "out": out / "run",
+            "corpus": {"images": corpus / "images", "labels": corpus / "labels.csv"},
+            "train": {"seed": seed},
+            "truth": corpus / "truth.json",
+        }
+        return _run_recipe(parse(RunSettings, values), as_json=False)
 
 
 @app.command

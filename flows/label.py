@@ -2,12 +2,25 @@
 
 from flows.mine import mine
 from mining.store.settings import LabelSettings
-from tasks.labelling import LabelSummary, carry_on, clean_up, held, plan_labels, publish_labels, tell
+from tasks.labelling import (
+    LabelSummary,
+    carry_on,
+    check_store,
+    clean_up,
+    held,
+    plan_labels,
+    publish_labels,
+    tell,
+)
 
 
-def label(settings: LabelSettings, accept: bool = False) -> LabelSummary:
-    """Finish what an earlier job left, mine what is new or changed, and publish it if the gates let it through."""
+def label(settings: LabelSettings, accept: bool = False, new_store: bool = False) -> LabelSummary:
+    """Finish what an earlier job left, mine what is new or changed, and publish it if the gates let it through.
+
+    new_store: begin a new store where the one that earlier jobs published to is gone.
+    """
     with held(settings):
+        check_store(settings, new_store)
         summary = None
         while summary is None:
             left = carry_on(settings)
@@ -16,8 +29,8 @@ def label(settings: LabelSettings, accept: bool = False) -> LabelSummary:
             plan = plan_labels(settings)
             if plan.run is not None:
                 mine(plan.run)
-            summary = publish_labels(settings, accept)
+            summary = publish_labels(settings, accept, new_store)
         tell(summary)
         if settings.keep_runs is not None:
-            clean_up(settings, settings.keep_runs)
+            clean_up(settings, settings.keep_runs, needs_store=False)
     return summary

@@ -3,8 +3,6 @@
 Networks are imported where they are needed: telling where a run stands, or scoring it, does not wait for them.
 """
 
-import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -42,8 +40,11 @@ from mining.corpus import (
 )
 from mining.distributed import is_first
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
-from mining.files import TEMPORARY, sha256_of, sweep_temporary, write_json
+from mining.files import sha256_of, write_json
+from mining.folder_names import slug
+from mining.locks import lock_folder
 from mining.logs import note
+from mining.ownership import temporary_path
 from mining.parts import (
     ImageOutcome,
     gathered,
@@ -56,8 +57,15 @@ from mining.parts import (
 )
 from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
 from mining.runs import CORPUS_FILE, RunDirectory, now
+from mining.training_folder import (
+    TRAINING_FILE,
+    begin_training,
+    discard_false_start,
+    end_training,
+    read_training,
+    refuse_foreign_folder,
+)
 
-TRAINING_FILE = "training.json"
 NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"}
 
 
@@ -83,21 +91,31 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     if not is_first():
         return _trained(settings, progress)
     asked = settings.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
+    refuse_foreign_folder(out)
     done = _earlier_training(out, asked)
-    if done is not None:
-        return TrainingSummary(
-            folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder"}
-        )
-    with RunDirectory(out).lock():
-        sweep_temporary(out)
-        write_json(out / TRAINING_FILE, asked)
-        try:
-            summary = _trained(settings, progress)
-        except InputError:
-            _discard_false_start(out)
-            raise
-        (out / TRAINING_FILE).unlink(missing_ok=True)
-        return summary
+    if done is None:
+        with lock_folder(out):
+            refuse_foreign_folder(out)  # once more: another process may just have ended its training here
+            done = _earlier_training(out, asked)
+            if done is None:
+                return _trained_in_own_folder(settings, asked, progress)
+    elif (out / TRAINING_FILE).exists() and read_training(out) == asked:  # killed just before it was tidied up
+        with lock_folder(out):
+            end_training(out)
+    return TrainingSummary(folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder"})
+
+
+def _trained_in_own_folder(settings: TrainSettings, asked: dict[str, Any], progress: Any) -> TrainingSummary:
+    out = settings.out
+    begin_training(out)
+    write_json(out / TRAINING_FILE, asked)
+    try:
+        summary = _trained(settings, progress)
+    except InputError:
+        discard_false_start(out)
+        raise
+    end_training(out)
+    return summary
 
 
 def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
@@ -114,24 +132,14 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
     )  # fmt: skip
 
 
-def _discard_false_start(out: Path) -> None:
-    """Where nothing was trained yet, leave nothing, so that the corrected command may use the same folder."""
-    if any((out / CHECKPOINTS).glob("*.ckpt")):
-        return
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    (out / TRAINING_FILE).unlink(missing_ok=True)
-
-
 def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    if out.is_file():
-        raise ModelError(f"--out {out} is a file; give a folder.")
     if (out / CARD_FILE).exists():
         training = read_card(out).training
         found = {k: v for k, v in training.get("settings", {}).items() if k not in NO_MATTER_IN_TRAINING}
         _refuse_difference(out, found, asked, "a finished model")
         return training
     if (out / TRAINING_FILE).exists():
-        _refuse_difference(out, json.loads((out / TRAINING_FILE).read_text("utf-8")), asked, "an unfinished training")
+        _refuse_difference(out, read_training(out), asked, "an unfinished training")
     return None
 
 
@@ -161,16 +169,18 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     if stage != "finished" and not run.corpus.exists():
         from mining.models import put_model
 
+        is_model_in_place = False
         try:
             put_model(settings.model, run.model)
+            is_model_in_place = True
             _refuse_unknown_thresholds(settings, card or read_card(run.model))
             run.update(used=used_by(settings, card or read_card(run.model)))
             if corpus is None:
-                corpus = run.path / f"{TEMPORARY}scanned-{CORPUS_FILE}"  # one that is there is one to be mined
+                corpus = temporary_path(run.corpus)  # a corpus table that is there is one to be mined
                 list_images(settings, settings.shard_size, card or read_card(run.model), settings.model, corpus)
             corpus.replace(run.corpus)
         except InputError:
-            run.discard_start(with_model=Path(settings.model).resolve() != run.model.resolve())
+            run.discard_start(with_model=is_model_in_place)
             raise
     plan = _plan(run, finished=stage == "finished")
     if stage != "finished":
@@ -264,7 +274,7 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     missing = [part for part in parts if not part.exists()]
     if missing:
         raise RunError(f"{missing[0]} is missing; give the `boxmine mine` command of {run_dir} again.")
-    sweep_temporary(run.path)  # what workers left that were killed and replaced
+    run.sweep()  # what workers left that were killed and replaced
     states = _write_what_became_of_images(run, parts)
     boxes = merge_parts(parts, run.annotations)
     if run.settings().curves:
@@ -419,6 +429,7 @@ def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> dict[str, Any]
 def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     """Compare two finished runs; gives the summary and the page. Raises RunError or ScoringError."""
     from mining.audit import write_comparison
+    from mining.audit.comparing import check_page
     from mining.audit.truths import read_scores, scored_truth
     from mining.scoring.comparison import compare_runs
 
@@ -426,6 +437,7 @@ def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     records = [run.need_finished() for run in runs]
     found = (scored_truth(read_scores(run), record["config"]) for run, record in zip(runs, records, strict=True))
     truth = settings.truth or next((one for one in found if one is not None), None)
+    page = settings.out or runs[1].report.parent / f"against-{slug(records[0]['name'])}.html"
+    check_page(page)  # before the work rather than after it
     comparison = compare_runs(settings.first, settings.second, truth)
-    page = settings.out or runs[1].report.parent / f"against-{records[0]['name']}.html"
     return comparison.summary, write_comparison(settings.first, settings.second, comparison, truth, page)

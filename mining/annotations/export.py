@@ -1,9 +1,6 @@
 """A finished run turned into a dataset that other tools train on: complete, or not there."""
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +10,7 @@ from mining.annotations.reading import FinishedRun, boxes_below, open_run
 from mining.annotations.voc import export_voc
 from mining.annotations.yolo import export_yolo
 from mining.errors import InputError, did_you_mean
-from mining.files import TEMPORARY, storage_errors
+from mining.whole_folder import whole_folder
 
 EXPORTERS: dict[str, Exporter] = {"coco": export_coco, "yolo": export_yolo, "voc": export_voc}
 
@@ -81,39 +78,3 @@ def _check_free(out: Path, run: FinishedRun) -> None:
             f"{out} lies in {run.image_root}, where the run's images are: the next run would take the export "
             "for more of them. Export to a folder outside."
         )
-
-
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out`; rename it when the block ends well, else delete it."""
-    temporary = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}")
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_dead(out)
-        try:
-            temporary.mkdir()
-            yield temporary
-            temporary.replace(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sweep_dead(out: Path) -> None:
-    """Delete what killed exports to the same folder left beside it."""
-    for leftover in out.parent.glob(f"{TEMPORARY}*"):
-        pid, _, name = leftover.name.removeprefix(TEMPORARY).partition("-")
-        if name == out.name and pid.isdigit() and not _is_another_process(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _is_another_process(pid: int) -> bool:
-    # our own number on a leftover means that it was somebody else's before: containers start at 1 each time
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mining.audit.choosing import Pair, pairs_named
+from mining.audit.own_pages import COLUMNS, refuse_foreign_page, refuse_foreign_table
 from mining.audit.pictures import Painter, Tile
 from mining.audit.report import rendered
 from mining.audit.truths import open_truth
 from mining.audit.words import told
+from mining.errors import InputError
 from mining.files import whole_file
 from mining.runs import RunDirectory
 from mining.scoring.comparison import Comparison, PairChange
@@ -22,13 +24,30 @@ _GROUPS = (
 )
 
 
+def check_page(page: Path) -> None:
+    """Raise InputError where the page is no .html, or it or its table would replace what boxmine did not write."""
+    if page.suffix.lower() != ".html":
+        raise InputError(
+            f"--out {page} must end in .html: it is a page, and a table of the same name is put beside it."
+        )
+    refuse_foreign_page(page, "comparison")
+    refuse_foreign_table(table_of(page))
+
+
+def table_of(page: Path) -> Path:
+    """Where a page's table goes."""
+    return page.with_suffix(".csv")
+
+
 def write_comparison(
     first: Path, second: Path, comparison: Comparison, truth: Path | None, page: Path, *, most: int = MAX_SHOWN
 ) -> Path:
     """Write the page, and beside it every pair as CSV; gives the page's path.
 
-    most: pairs shown of each kind. Raises StorageError when the disk refuses.
+    most: pairs shown of each kind. Raises InputError where something else lies there, StorageError when the disk
+    refuses.
     """
+    check_page(page)
     runs = RunDirectory(first), RunDirectory(second)
     painters = [Painter(run) for run in runs]
     content: dict[str, Any] = {
@@ -41,11 +60,11 @@ def write_comparison(
             if (chosen := _of(comparison.changes, verdict))
         ],
         "skipped": sorted({reason for painter in painters for reason in painter.skipped}),
-        "table": f"{page.stem}.csv",
+        "table": table_of(page).name,
     }
     with whole_file(page) as temporary:
         temporary.write_text(rendered("compare.html.j2", **content), encoding="utf-8")
-    _write_table(page.with_suffix(".csv"), comparison.changes)
+    _write_table(table_of(page), comparison.changes)
     return page
 
 
@@ -81,7 +100,7 @@ def _differing(runs: tuple[RunDirectory, RunDirectory]) -> list[tuple[str, str, 
 def _write_table(path: Path, changes: list[PairChange]) -> None:
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("file_name", "category", "verdict", "agreement", "first_iou", "second_iou"))
+        writer.writerow(COLUMNS)
         for one in changes:
             values = (one.agreement, one.first_iou, one.second_iou)
             told = ("" if value is None else f"{value:.6f}" for value in values)

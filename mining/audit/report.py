@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mining.audit import words
 from mining.audit.charts import baseline_bars, class_bars, histogram
 from mining.audit.choosing import Pair, chosen_pairs
+from mining.audit.own_pages import refuse_foreign_page
 from mining.audit.pictures import Painter
 from mining.audit.plots import draw_plots
 from mining.audit.survey import Survey, survey_of
@@ -29,10 +30,12 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
     where it is still found.
     per_class: images of each kind (best, doubtful, worst) a class, fewer where the page would exceed MAX_TILES.
     max_classes: classes shown in pictures, those with most boxes.
-    Raises RunError when the run is not finished, ScoringError when the truth cannot be used.
+    Raises RunError when the run is not finished, InputError where another page lies there, ScoringError when the truth
+    cannot be used.
     """
     run = RunDirectory(run_dir)
     record = run.need_finished()
+    refuse_foreign_page(run.report, "report")
     scores = read_scores(run)
     index = open_truth(truth or scored_truth(scores, record["config"]), run)
     page = rendered(

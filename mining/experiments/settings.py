@@ -7,9 +7,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from mining.config import CorpusChanges, CorpusSettings, MineOptions, Settings, TrainOptions, faults_in_words
 from mining.errors import did_you_mean
+from mining.folder_names import FolderName
 
 Changes = dict[str, Any]
-Name = Annotated[str, Field(pattern=r"^[\w.+-][\w.,+ -]*$")]  # becomes a folder
 Pyramid = Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)]
 
 
@@ -41,8 +41,8 @@ class ExperimentSettings(Settings):
     """Variants of training and mining, measured on the same photos with the same seeds."""
 
     out: Path = Field(description="Folder of the models, the runs and the tables.")
-    corpora: dict[Name, ExperimentCorpus] = Field(description="Photos by name.", min_length=1)
-    variants: dict[Name, Variant] = Field(description="Methods by name.", min_length=1)
+    corpora: dict[FolderName, ExperimentCorpus] = Field(description="Photos by name.", min_length=1)
+    variants: dict[FolderName, Variant] = Field(description="Methods by name.", min_length=1)
     baseline: str | None = Field(default=None, description="Variant that the others are compared with.")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), description="One training each.")
     pyramids: tuple[Pyramid, ...] = Field(

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from mining.config import CorpusSettings, MineOptions, Settings, Share
+from mining.folder_names import FolderName
 
 
 class Gates(Settings):
@@ -39,7 +40,7 @@ class Gates(Settings):
 class LabelSettings(Settings):
     """A labelling job: what is new since the last version is mined, looked at and published."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = Field(
+    name: Annotated[FolderName, Field(pattern=r"^[^ ,]*$")] = Field(
         default="images", description="Name of the corpus in the label store, which may hold several."
     )
     store: str = Field(description="Where the labels lie: a folder, or s3://, gs:// or az:// and a place there.")
