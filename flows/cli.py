@@ -1,5 +1,5 @@
-"""The command line. Exit codes: 0 done, 1 a bug, 2 wrong usage or bad input, 3 done with quarantined images,
-4 stopped and resumable, 5 labels staged but not published.
+"""The command line. Exit codes: 0 done, 1 a bug, 2 wrong usage or bad input, 3 with --strict: done, but images could
+not be used, 4 stopped and resumable, 5 labels staged but not published.
 """
 
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts.validators import Number
 from pydantic import ValidationError
 
 from flows.telling import print_json, print_notes, print_scores, quarantine_code, tell_labelled, tell_mined, tell_speed
@@ -18,6 +19,7 @@ from mining import __version__
 from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, faults_in_words, parse
 from mining.errors import BoxmineError, InputError, RunStoppedError
 from mining.recipes import read_recipe
+from mining.refusals import refusal_of_system, refuse_impossible_words
 
 app = App(
     name="boxmine",
@@ -29,9 +31,11 @@ app = App(
 Flat = Parameter(name="*")
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the answer as JSON on stdout.")]
 
+Strict = Annotated[bool, Parameter(negative=(), help="End with exit code 3 where images could not be used.")]
+
 
 @app.command
-def train(settings: Annotated[TrainSettings, Flat], *, as_json: Json = False) -> int:
+def train(settings: Annotated[TrainSettings, Flat], *, strict: Strict = False, as_json: Json = False) -> int:
     """Train a localizer from image-level labels."""
     from flows import train as flow
     from flows.running import run_flow
@@ -46,7 +50,7 @@ def train(settings: Annotated[TrainSettings, Flat], *, as_json: Json = False) ->
         err.print(f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.")
         err.print(f"The model is in {summary.folder}.")
     where = f"All reasons are in {summary.folder / 'model.json'}."
-    return quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where)
+    return quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where, strict=strict)
 
 
 @app.command
@@ -56,6 +60,7 @@ def mine(
     explain_speed: Annotated[
         bool, Parameter(negative=(), help="Say where the time went, of a finished run too.")
     ] = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> int:
     """Mine boxes from images; the same command carries on where it was stopped."""
@@ -64,7 +69,7 @@ def mine(
 
     with ProgressView():
         summary = run_flow(flow.mine, settings)
-    code = tell_mined(summary, as_json=as_json)
+    code = tell_mined(summary, as_json=as_json, strict=strict)
     if explain_speed and not as_json:
         tell_speed(summary.timing)
     return code
@@ -101,6 +106,7 @@ def run(
     *,
     out: Path | None = None,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> int:
     """Train, mine, score and report, as a recipe says.
@@ -116,7 +122,7 @@ def run(
     as_json
         Print the counts and scores on stdout.
     """
-    return _run_recipe(parse(RunSettings, _recipe_values(recipe, out, changes)), as_json=as_json)
+    return _run_recipe(parse(RunSettings, _recipe_values(recipe, out, changes)), as_json=as_json, strict=strict)
 
 
 @app.command
@@ -148,16 +154,16 @@ def experiment(
     from mining.experiments import ExperimentSettings
     from tasks.experimenting import experiment_table
 
-    values = _recipe_values(recipe, out, changes)
+    settings = parse(ExperimentSettings, _recipe_values(recipe, out, changes))
     with ProgressView():
-        rows = run_flow(flow.experiment, parse(ExperimentSettings, values))
+        rows = run_flow(flow.experiment, settings)
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0
     headings, lines, legend = experiment_table(rows)
     print_table(lines, headings)
     err.print(legend)
-    err.print(f"The table is in {Path(values['out']) / 'table.md'}.")
+    err.print(f"The table is in {settings.out / 'table.md'}.")
     return 0
 
 
@@ -169,6 +175,7 @@ def label(
     accept: Annotated[bool, Parameter(negative=())] = False,
     new_store: Annotated[bool, Parameter(negative=())] = False,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> int:
     """Label what is new or changed since the last version of a label store, and publish the next one.
@@ -195,12 +202,17 @@ def label(
     settings = parse(LabelSettings, _recipe_values(recipe, None, changes))
     with ProgressView():
         summary = run_flow(flow.label, settings, accept=accept, new_store=new_store)
-    return tell_labelled(summary, as_json=as_json)
+    return tell_labelled(summary, as_json=as_json, strict=strict)
 
 
 @app.command
 def clean(
-    recipe: Path, /, *, keep: int = 3, dry_run: Annotated[bool, Parameter(negative=())] = False, as_json: Json = False
+    recipe: Path,
+    /,
+    *,
+    keep: Annotated[int, Parameter(validator=Number(gte=0))] = 3,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    as_json: Json = False,
 ) -> int:
     """Delete what labelling jobs left and no version of the store is from.
 
@@ -235,7 +247,13 @@ def clean(
 
 
 @app.command
-def demo(*, out: Path = Path("runs/demo"), images: int = 160, seed: int = 0) -> int:
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    images: Annotated[int, Parameter(validator=Number(gte=8, lte=100_000))] = 160,
+    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))] = 0,
+    strict: Strict = False,
+) -> int:
     """Generate a corpus with exact truth, train, mine, score, and write the report.
 
     Parameters
@@ -257,7 +275,7 @@ def demo(*, out: Path = Path("runs/demo"), images: int = 160, seed: int = 0) -> 
             "train": {"seed": seed},
             "truth": corpus / "truth.json",
         }
-        return _run_recipe(parse(RunSettings, values), as_json=False)
+        return _run_recipe(parse(RunSettings, values), as_json=False, strict=strict)
 
 
 @app.command
@@ -413,6 +431,7 @@ def main() -> None:
 def run_command(tokens: list[str]) -> int:
     """Run one command line; gives its exit code, errors told in one sentence on stderr."""
     try:
+        refuse_impossible_words(tokens)
         return app(_spread_lists(tokens), exit_on_error=False, print_error=False, result_action="return_value") or 0
     except CycloptsError as error:
         err.print(f"boxmine: {_usage_fault(error)} See `boxmine --help`.")
@@ -420,6 +439,13 @@ def run_command(tokens: list[str]) -> int:
     except BoxmineError as error:
         err.print(f"boxmine: {error}")
         return error.exit_code
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        refusal = refusal_of_system(error)
+        err.print(f"boxmine: {refusal}")
+        return refusal.exit_code
     except KeyboardInterrupt:
         err.print("boxmine: Stopped. What is finished is kept; give the same command again to carry on.")
         return RunStoppedError.exit_code
@@ -462,13 +488,13 @@ def _key_value(change: str) -> tuple[str, str]:
     return key, value
 
 
-def _run_recipe(settings: RunSettings, *, as_json: bool) -> int:
+def _run_recipe(settings: RunSettings, *, as_json: bool, strict: bool) -> int:
     from flows import run as flow
     from flows.running import run_flow
 
     with ProgressView():
         summary, scores = run_flow(flow.run, settings)
-    code = tell_mined(summary, as_json=False)
+    code = tell_mined(summary, as_json=False, strict=strict)
     if as_json:
         print_json({**asdict(summary), "scores": scores})
     elif scores is not None:

@@ -5,7 +5,6 @@ from typing import Any
 from flows.mine import mine
 from mining.config import RunSettings, ScoreSettings
 from mining.results import MineSummary
-from tasks.mining import refuse_foreign_folder
 from tasks.reporting import write_report
 from tasks.scoring import score_boxes
 from tasks.training import train_localizer
@@ -13,7 +12,6 @@ from tasks.training import train_localizer
 
 def run(settings: RunSettings) -> tuple[MineSummary, dict[str, Any] | None]:
     """Train unless the recipe names a model, mine, score where there is a truth, write the report."""
-    refuse_foreign_folder(settings.mine_settings())
     if settings.model is None:
         train_localizer(settings.train_settings())
     summary = mine(settings.mine_settings())

@@ -5,12 +5,16 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
+from mining.addresses import redacted
 from mining.config import Attempts, Recipe, Settings
+from tasks.checking import check_inputs
+from tasks.labelling import LabelSummary, staged_state
 from tasks.orchestration import may_pass_later
 
 R = TypeVar("R")
@@ -24,7 +28,11 @@ def prefect_is_wanted() -> bool:
 
 
 def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
-    """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work."""
+    """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work.
+
+    What can be refused at once is refused before Prefect or a network library is imported.
+    """
+    check_inputs(settings)
     if not prefect_is_wanted():
         return flow(settings, **options)
     work = _Work(flow)
@@ -33,7 +41,9 @@ def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
     except Exception as error:
         if work.error is not None and not _is_of_prefect(work.error):
             raise work.error from None
-        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", error)
+        if work.results and _is_staged(work.results[0]):  # Prefect raises what ends in a failed state
+            return work.results[0]
+        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redacted(str(error)))
         _forget_what_waits_for_the_server()
     return work.results[0] if work.results else flow(settings, **options)
 
@@ -87,7 +97,30 @@ def as_prefect_flow(flow: Callable[..., R]) -> Any:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # our own progress is enough on a terminal
     import prefect
 
-    return prefect.flow(flow, name=f"boxmine-{flow.__name__}", persist_result=False)
+    @wraps(flow)
+    def with_final_state(*args: Any, **options: Any) -> Any:
+        result = flow(*args, **options)
+        return staged_state(result) if _is_staged(result) else result
+
+    name = flow.__name__
+    return prefect.flow(
+        with_final_state, name=f"boxmine-{name}", flow_run_name=lambda: _run_name(name), persist_result=False,
+        retries=0,  # a deployed flow tries again itself; a staged version is not to be tried again at all
+    )  # fmt: skip
+
+
+def _is_staged(result: Any) -> bool:
+    return isinstance(result, LabelSummary) and result.state == "staged"
+
+
+def _run_name(flow: str) -> str:
+    """What a run is called while it is at work: the flow, and the recipe, corpus or folder it works on."""
+    from prefect.runtime import flow_run
+
+    given = dict(flow_run.parameters or {}).get("settings")
+    values = given if isinstance(given, Mapping) else dict(given or ())
+    subject = next((values[name] for name in ("recipe", "name", "out", "run", "second") if values.get(name)), None)
+    return flow if subject is None else f"{flow} {Path(str(subject)).stem}"
 
 
 def as_deployed_flow(flow: Callable[..., R]) -> Any:

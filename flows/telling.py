@@ -5,13 +5,15 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.terminal import err, print_table
+from mining.addresses import redacted
 
 SHOWN_REASONS = 3
+QUARANTINED = 3
 STAGED = 5
 
 
-def tell_mined(summary: Any, *, as_json: bool) -> int:
-    """A MineSummary; gives the exit code."""
+def tell_mined(summary: Any, *, as_json: bool, strict: bool = False) -> int:
+    """A MineSummary; gives the exit code. strict: see `quarantine_code`."""
     if as_json:
         print_json(asdict(summary))
     print_notes(summary.notes)
@@ -19,12 +21,12 @@ def tell_mined(summary: Any, *, as_json: bool) -> int:
     err.print(f"{summary.boxes} boxes on {summary.images} images ({states}).")
     err.print(f"They are in {summary.run / 'annotations.parquet'} and annotations.json beside it.")
     return quarantine_code(
-        summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet."
+        summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet.", strict=strict
     )
 
 
-def tell_labelled(summary: Any, *, as_json: bool) -> int:
-    """A LabelSummary; gives the exit code."""
+def tell_labelled(summary: Any, *, as_json: bool, strict: bool = False) -> int:
+    """A LabelSummary; gives the exit code. strict: see `quarantine_code`."""
     from tasks.labelling import GATE_HEADINGS, gate_rows, label_sentences
 
     if as_json:
@@ -37,7 +39,8 @@ def tell_labelled(summary: Any, *, as_json: bool) -> int:
         err.print(sentence)
     if summary.state == "staged":
         return STAGED
-    return quarantine_code(summary.quarantined, summary.reasons, "All reasons are in the store's column `reason`.")
+    where = "All reasons are in the store's column `reason`."
+    return quarantine_code(summary.quarantined, summary.reasons, where, strict=strict)
 
 
 def tell_speed(timing: Any) -> None:
@@ -51,15 +54,18 @@ def tell_speed(timing: Any) -> None:
     err.print(speed_in_words(timing))
 
 
-def quarantine_code(count: int, reasons: list[str], where: str = "") -> int:
-    """The first reasons, and where all are; gives the exit code."""
+def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: bool = False) -> int:
+    """Print how many images could not be used, the first reasons, and where all are; gives the exit code.
+
+    strict: 3 where there are such images, so that a script can stop there; 0 otherwise.
+    """
     if count:
         err.print(f"{count} image{'s' if count > 1 else ''} could not be used:")
         for reason in reasons[:SHOWN_REASONS]:
             err.print(f"  {reason}")
         if count > SHOWN_REASONS:
             err.print(f"  ... {where}")
-    return 3 if count else 0
+    return QUARANTINED if count and strict else 0
 
 
 def print_scores(scores: dict[str, Any]) -> None:
@@ -78,4 +84,4 @@ def print_notes(notes: list[str]) -> None:
 
 def print_json(value: Any) -> None:
     """A machine's answer."""
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    print(redacted(json.dumps(value, indent=2, default=str, ensure_ascii=False)))

@@ -4,15 +4,25 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mining.addresses import redacted
 from tasks.progress import listen
 
+
+class _RedactingConsole(Console):
+    """Shows no password of an address."""
+
+    def print(self, *words: Any, **options: Any) -> None:
+        super().print(*(redacted(word) if isinstance(word, str) else word for word in words), **options)
+
+
 # under DDP the same command runs once a device; the first one talks
-err = Console(
+err = _RedactingConsole(
     stderr=True, highlight=False, soft_wrap=True, markup=False,  # names may have brackets
     quiet=os.environ.get("LOCAL_RANK", "0") != "0",
 )  # fmt: skip
@@ -55,5 +65,5 @@ def print_table(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> N
     """A table on stdout, each row as long as the headings."""
     table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(redacted, row))
     Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_IN_FILES).print(table)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining import catalogue
+from mining.downloads import weights_download
 from mining.errors import ModelError, did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -300,13 +301,8 @@ def _torchvision_spec(name: str, dissect: Callable[[nn.Module], Anatomy], **opti
 
     def imagenet() -> dict[str, Tensor]:
         source = cast(Any, torchvision.models.get_model_weights(name)).IMAGENET1K_V1
-        try:
+        with weights_download(name, from_hub=False):
             return cast(dict[str, Tensor], source.get_state_dict(progress=False, check_hash=True))
-        except OSError as error:
-            raise ModelError(
-                f"The ImageNet weights of {name} could not be downloaded ({error}). Give a file of them by --weights, "
-                "or take efficientnet_lite0, whose weights are installed with boxmine."
-            ) from None
 
     return BackboneSpec(name, catalogue.BACKBONES[name].input_size, dissect, make, imagenet)
 
@@ -338,13 +334,8 @@ def _timm_spec(name: str) -> BackboneSpec:
         return timm.create_model(name, pretrained=False, num_classes=0)
 
     def imagenet() -> dict[str, Tensor]:
-        try:
+        with weights_download(name, from_hub=True):
             return cast(dict[str, Tensor], timm.create_model(name, pretrained=True, num_classes=0).state_dict())
-        except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"The weights of timm's {name} could not be had ({reason}). Give a file of them by --weights."
-            ) from None
 
     config = timm.get_pretrained_cfg(name)
     size = config.input_size[-1] if config is not None else 224

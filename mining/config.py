@@ -4,23 +4,36 @@ Every default here is meant to be the best known trade for somebody who sets not
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from mining.errors import InputError, did_you_mean
-from mining.recipes import read_recipe
+from mining.recipes import MayBePath, anchored, read_recipe
+from mining.setting_checks import refuse_impossible, refuse_reversed, shown
+from mining.untrusted import read_json
 
 S = TypeVar("S", bound="Settings")
 Objective = Literal["single", "multi"]
 Normalisation = Literal["max", "minmax"]
 MapThreshold = Literal["otsu", "entropy", "stability"]  # told by each map, see mining.scoring.thresholds
 Options = dict[str, Any]
+DEVICE = r"^(auto|cpu|mps|cuda(:\d{1,3})?)$"
 NO_LABELS = Path("none")  # the word for it, wherever a listing could be given
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+LabelsPath = Annotated[Path, MayBePath(words=(str(NO_LABELS),))]
+ModelReference = Annotated[str, MayBePath(prefix="pretrained:")]
+WEIGHTS_MARK = MayBePath(words=("imagenet", "none"))
+WeightsReference = Annotated[str, WEIGHTS_MARK]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Scale = Annotated[float, Field(ge=0.1, le=8)]
+Workers = Annotated[int, Field(ge=1, le=256)]
+MAX_SCALES = 16
 CutLevel = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -29,12 +42,40 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_count_from_the_recipe(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        marks = {name: path_mark(field) for name, field in cls.model_fields.items()}
+        return {name: anchored(value, mark) if (mark := marks.get(name)) else value for name, value in values.items()}
+
+    @field_validator("*")
+    @classmethod
+    def _is_possible(cls, value: Any) -> Any:
+        refuse_impossible(value)
+        return value
+
+
+def path_mark(field: FieldInfo) -> MayBePath | None:
+    """How to tell whether a text given for the field is a path; None where it never is one."""
+    for part in (field.annotation, *get_args(field.annotation), *field.metadata):
+        marks = [part, *get_args(part)]
+        if found := next((mark for mark in marks if isinstance(mark, MayBePath)), None):
+            return found
+    return MayBePath() if Path in (field.annotation, *get_args(field.annotation)) else None
+
+
+def absolute(path: Path) -> Path:
+    """The path without links, so that the same command resumes from any working directory."""
+    return Path(os.path.realpath(path))
+
 
 class CorpusSettings(Settings):
     """Which images, and what is known of them."""
 
     images: Path = Field(description="Folder that holds the images, at any depth.")
-    labels: Path | None = Field(
+    labels: LabelsPath | None = Field(
         default=None,
         description="CSV (file_name,labels), COCO JSON, VOC XML or CUB folder; 'none' ignores class folders.",
     )
@@ -45,14 +86,14 @@ class CorpusSettings(Settings):
     @field_validator("images", "labels")
     @classmethod
     def _the_same_wherever_it_is_carried_on(cls, path: Path | None) -> Path | None:
-        return path if path in (None, NO_LABELS) else path.resolve()
+        return path if path is None or path == NO_LABELS else absolute(path)
 
 
 class CorpusChanges(Settings):
     """Another corpus, by what is told of it that differs; null where it has none of what the first one has."""
 
     images: Path | None = Field(default=None, description="Folder that holds the images.")
-    labels: Path | None = Field(default=None, description="Their listing, as for the corpus.")
+    labels: LabelsPath | None = Field(default=None, description="Their listing, as for the corpus.")
     split: str | None = Field(default=None, description="Take only the rows of this split.")
 
     def applied_to(self, corpus: CorpusSettings) -> CorpusSettings:
@@ -69,45 +110,51 @@ class TrainOptions(Settings):
         default_factory=dict, description="The localizer's own options, e.g. --options.background none."
     )
     backbone: str = Field(default="efficientnet_lite0", description="Network: see `boxmine backbones`.")
-    weights: str = Field(
+    weights: WeightsReference = Field(
         default="imagenet",
         description="'imagenet' (pretrained), 'none' (from scratch), or a file of the backbone's weights.",
     )
     freeze: bool = Field(
         default=True, description="Train the head only; quick on small machines and good on small sets."
     )
-    epochs: Annotated[int, Field(ge=1)] = Field(default=12, description="Passes over the training images.")
-    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Seed of everything random.")
-    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step, of all devices together.")
-    learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(default=12, description="Passes over the training images.")
+    seed: Seed = Field(default=0, description="Seed of everything random.")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        default=16, description="Images per step, of all devices together."
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=100)] | None = Field(
         default=None,
         description="Of what is new; a backbone that is trained too gets a tenth. By default the localizer's: 0.003 "
         "for a head alone, less for those with new layers in front of it.",
     )
-    backbone_rate: Annotated[float, Field(gt=0)] | None = Field(
+    backbone_rate: Annotated[float, Field(gt=0, le=100)] | None = Field(
         default=None, description="Learning rate of a backbone that is trained too, instead of that tenth."
     )
     optimizer: Literal["adamw", "sgd"] = Field(
         default="adamw", description="adamw (which is Adam at a weight decay of 0), or sgd with momentum."
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="SGD's momentum.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(default=1e-4, description="The optimizer's weight decay.")
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=1e-4, description="The optimizer's weight decay."
+    )
     schedule: Literal["cosine", "constant", "step", "plateau"] = Field(
         default="cosine",
         description="The learning rate falls to 0 along a cosine, stays, is divided by 10 every `schedule_epochs`, or "
         "whenever the training loss has not improved for so many.",
     )
-    schedule_epochs: Annotated[int, Field(ge=1)] = Field(default=3, description="Of the schedules step and plateau.")
+    schedule_epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=3, description="Of the schedules step and plateau."
+    )
     restart: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="Share of the epochs after which the schedule begins again; by default it does not."
     )
     restart_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="Share of the learning rate that it begins again with."
     )
-    input_size: Annotated[int, Field(ge=32)] | None = Field(
+    input_size: Annotated[int, Field(ge=32, le=4096)] | None = Field(
         default=None, description="Side of the squares the network is shown, px; by default the backbone's."
     )
-    crop_from: Annotated[int, Field(ge=32)] | None = Field(
+    crop_from: Annotated[int, Field(ge=32, le=8192)] | None = Field(
         default=None,
         description="Squeeze images to squares of this side and crop the input from them (224 from 256, say), instead "
         "of crops of 80-100 % of the area.",
@@ -121,10 +168,10 @@ class TrainOptions(Settings):
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
         default=0.1, description="Share of the labelled images held back to stop early; 0 trains on all."
     )
-    patience: Annotated[int, Field(ge=1)] = Field(
+    patience: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=5, description="Epochs without a better validation loss before training stops."
     )
-    workers: Annotated[int, Field(ge=0)] | None = Field(
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         default=None, description="Processes that decode and augment; by default one a core, up to 8."
     )
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
@@ -138,11 +185,18 @@ class TrainOptions(Settings):
     strategy: str = Field(default="auto", description="Lightning's switch: auto, ddp, ...")
     precision: str = Field(default="auto", description="auto (16-mixed on GPU, 32 elsewhere) or any of Lightning's.")
 
+    @field_validator("weights")
+    @classmethod
+    def _file_that_every_directory_finds(cls, weights: str) -> str:
+        return str(absolute(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+
     @field_validator("devices", mode="before")
     @classmethod
     def _a_number_or_names(cls, devices: Any) -> str:
-        if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+,|\d+(,\d+)+", str(devices)):  # a recipe may have a number
-            raise ValueError("give auto, a number of devices (2), or those to use (0,2 or 3,)")
+        if not re.fullmatch(
+            r"auto|-1|[1-9]\d?|\d{1,2},|\d{1,2}(,\d{1,2}){1,63}", str(devices)
+        ):  # a recipe may have a number
+            raise ValueError("give auto, a number of devices (2, at most 99), or those to use (0,2 or 3,)")
         return str(devices)
 
     @model_validator(mode="after")
@@ -161,9 +215,10 @@ class TrainSettings(TrainOptions, CorpusSettings):
 class MineOptions(Settings):
     """How boxes are cut from activation maps."""
 
-    scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field(
-        default=(1.0, 1.5, 2.0), description="The pyramid, in multiples of the model's input size.", min_length=1
-    )
+    scales: tuple[Scale, ...] = Field(
+        default=(1.0, 1.5, 2.0), description="The pyramid, in multiples of the model's input size.", min_length=1,
+        max_length=MAX_SCALES,
+    )  # fmt: skip
     adaptive: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
         description="Look at the middle scale first, and at the others only where a box is not stable: where it "
@@ -201,7 +256,7 @@ class MineOptions(Settings):
         description="Where labels are not known: a class is mined when its probability reaches this; by default 0.2 "
         "for a model of one class an image, 0.4 for a model of several.",
     )
-    max_classes: Annotated[int, Field(ge=1)] = Field(
+    max_classes: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=5, description="Where labels are not known: at most so many classes an image."
     )
     min_score: Share = Field(default=0.0, description="Boxes that score below are dropped.")
@@ -215,7 +270,7 @@ class MineOptions(Settings):
         default="nms", description="Overlapping boxes of one class: keep the best (nms) or their weighted mean (wbf)."
     )
     merge_iou: Share = Field(default=0.5, description="Overlap from which boxes are merged.")
-    map_side: Annotated[int, Field(ge=32)] = Field(
+    map_side: Annotated[int, Field(ge=32, le=4096)] = Field(
         default=280,
         description="Maps are cut at the image's own size, or at a smaller one with as many pixels as a square of this "
         "side. More is slower and hardly changes a box; boxes are in pixels of the image all the same.",
@@ -224,30 +279,32 @@ class MineOptions(Settings):
         default=True,
         description="Keep what other thresholds would have given, so that `boxmine score` can tell which is best.",
     )
-    batch_size: Annotated[int, Field(ge=1)] | None = Field(
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None,
         description="Images per forward pass at scale 1; by default 4 on a CPU, on a GPU up to "
         "32, what its memory holds. Halved where it holds less after all.",
     )
-    shard_size: Annotated[int, Field(ge=1)] = Field(
+    shard_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=256, description="Images per unit of work and of resumption."
     )
-    workers: Annotated[int, Field(ge=1)] | None = Field(
+    workers: Workers | None = Field(
         default=None, description="Threads that decode images and cut boxes; by default one a core, up to 8."
     )
-    device: str = Field(default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps.")
-    retries: Annotated[int, Field(ge=0)] = Field(default=2, description="Further tries of a shard that failed.")
+    device: Annotated[str, Field(pattern=DEVICE)] = Field(
+        default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps."
+    )
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(default=2, description="Further tries of a shard that failed.")
     runner: Literal["local", "processes", "ray"] = Field(
         default="local",
         description="Who mines the shards: this process; processes of this machine, a GPU each; or a Ray cluster, all "
         "of whose machines must see images, model and run directory under the same paths.",
     )
-    runner_workers: Annotated[int, Field(ge=1)] | None = Field(
+    runner_workers: Workers | None = Field(
         default=None,
         description="Shards mined at a time by the runners processes and ray; by default one a GPU, or one process "
         "where there is none, and what a Ray cluster has room for.",
     )
-    cpus_per_worker: Annotated[int, Field(ge=1)] | None = Field(
+    cpus_per_worker: Workers | None = Field(
         default=None,
         description="Cores that each of them, or this process, computes with; by default this machine's are shared "
         "out, and of a Ray cluster's each has one, beside a GPU as many as there are for one. Networks on a CPU give "
@@ -265,6 +322,11 @@ class MineOptions(Settings):
     )
 
     @model_validator(mode="after")
+    def _least_is_not_above_most(self) -> Self:
+        refuse_reversed(self, "min_area", "max_area")
+        return self
+
+    @model_validator(mode="after")
     def _runners_deal_out_the_gpus(self) -> Self:
         if self.runner != "local" and ":" in self.device:
             raise ValueError(
@@ -279,7 +341,10 @@ class MineOptions(Settings):
         # into numbers at once: a record says what a run was cut at, whatever becomes of the other run
         if not isinstance(values, dict) or not values.get("thresholds_from") or values.get("class_thresholds"):
             return values
-        run = Path(values["thresholds_from"]).expanduser().resolve()
+        given = anchored(values["thresholds_from"], MayBePath())
+        if not isinstance(given, str | Path):
+            return values
+        run = absolute(Path(os.path.expanduser(given)))
         common, of_class = _chosen_thresholds(run)
         threshold = common if values.get("threshold") is None else values["threshold"]
         return {**values, "thresholds_from": run, "threshold": threshold, "class_thresholds": of_class}
@@ -304,8 +369,13 @@ class MineOptions(Settings):
 class MineSettings(MineOptions, CorpusSettings):
     """Everything `boxmine mine` needs."""
 
-    model: str = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
+    model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
     out: Path = Field(description="Run directory.")
+
+    @field_validator("model")
+    @classmethod
+    def _folder_that_every_directory_finds(cls, model: str) -> str:
+        return model if model.startswith("pretrained:") else str(absolute(Path(model)))
 
 
 class ScoreSettings(Settings):
@@ -340,7 +410,9 @@ class RunSettings(Settings):
         default_factory=CorpusChanges,
         description="What to mine and score, where that is not what was trained on: `split: test`, or other images.",
     )
-    model: str | None = Field(default=None, description="Instead of training: a model folder or pretrained:BACKBONE.")
+    model: ModelReference | None = Field(
+        default=None, description="Instead of training: a model folder or pretrained:BACKBONE."
+    )
     train: TrainOptions = Field(default_factory=TrainOptions)
     mine: MineOptions = Field(default_factory=MineOptions)
     truth: Path | None = Field(
@@ -400,7 +472,9 @@ class Recipe(Settings):
 
     recipe: Path = Field(description="YAML file with the settings; relative paths in it count from its folder.")
     changes: dict[str, Any] = Field(
-        default_factory=dict, description="On top of the file, by dotted name: {'train.epochs': 5}."
+        default_factory=dict,
+        description="On top of the file, by dotted name: {'train.epochs': 5}; relative paths count from the working "
+        "directory.",
     )
 
     def read(self, kind: type[S]) -> S:
@@ -411,14 +485,14 @@ class Recipe(Settings):
 class Attempts(Settings):
     """How often and for how long a deployed flow tries."""
 
-    tries: Annotated[int, Field(ge=1)] = Field(
+    tries: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3,
         description="Tries in all, where the disk or the device failed; what is wrong in a recipe fails once.",
     )
-    wait_seconds: Annotated[float, Field(ge=0)] = Field(
+    wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=60.0, description="Before the second try; twice as long before each further one."
     )
-    hours: Annotated[float, Field(gt=0)] | None = Field(
+    hours: Annotated[float, Field(gt=0, le=8760)] | None = Field(
         default=None, description="After so many the run is stopped; what is finished is kept. By default it is not."
     )
 
@@ -426,7 +500,7 @@ class Attempts(Settings):
 def _chosen_thresholds(run: Path) -> tuple[float, dict[str, float]]:
     """The common threshold and those of classes that scores.json of a run directory has as chosen."""
     try:
-        thresholds = json.loads((run / "scores.json").read_text(encoding="utf-8"))["thresholds"]
+        thresholds = read_json(run / "scores.json")["thresholds"]
         return thresholds["chosen"]["threshold"], thresholds["per_class"]["thresholds"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
@@ -438,7 +512,7 @@ def _chosen_thresholds(run: Path) -> tuple[float, dict[str, float]]:
 def parse(kind: type[S], values: dict[str, Any]) -> S:
     """Validate `values`; raises InputError with one sentence a fault."""
     try:
-        return kind(**values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise InputError(faults_in_words(kind, error)) from None
 
@@ -455,7 +529,7 @@ def _sentence(kind: type[Settings], fault: Any) -> str:
     reason = re.sub(r"^Value error, ", "", fault["msg"])
     if not fault["loc"]:  # of several settings together
         return f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
-    given = "" if fault["type"] == "missing" else f" (got {fault['input']!r})"
+    given = "" if fault["type"] == "missing" else f" (got {shown(fault['input'])})"
     return f"Setting {place!r}: {reason}{given}."
 
 

@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 
+from mining.interruption import stop_with
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -27,12 +29,15 @@ class Crew(Generic[R]):
         self.takes_turns = takes_turns
         self._behind: deque[Future[R]] = deque()
         self._resting: deque[tuple[Callable[..., R], tuple[Any, ...]]] = deque()
-        self._pool = _pool(threads)
+        self._stop = threading.Event()
+        self._pool = _pool(threads, self._stop)
 
     def __enter__(self) -> "Crew[R]":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._stop.set()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def each(self, work: Callable[[int, Any], T], items: Sequence[Any], *, ahead: int) -> Iterator[Future[T]]:
@@ -73,8 +78,8 @@ class Crew(Generic[R]):
             self._behind.append(self._pool.submit(work, *args))
 
 
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that have begun, and in which torch uses one core each.
+def _pool(threads: int, stop: threading.Event) -> ThreadPoolExecutor:
+    """Threads that have begun, in which torch uses one core each, and whose long work ends once `stop` is set.
 
     Elsewhere torch keeps its number of cores: `set_num_threads` is for the thread that calls it and for new ones.
     """
@@ -82,6 +87,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     begun = threading.Barrier(threads + 1)
 
     def begin() -> None:
+        stop_with(stop)
         torch.get_num_threads()  # or the thread's first computation would ask, and undo what comes next
         torch.set_num_threads(1)
         begun.wait()

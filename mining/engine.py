@@ -6,7 +6,7 @@ The order of the batches depends on the shard alone, so that a shard done again 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,7 +20,7 @@ from mining.corpus import QUARANTINED, read_shard
 from mining.crew import Crew
 from mining.cutting import Cutter, Prepared, Seen, Watch, quarantined
 from mining.errors import ImageError, ImageReplacedError
-from mining.images import path_below, read_reduced, scaled, working_size
+from mining.images import decoded, path_below, scaled, working_size
 from mining.localizers.base import Localizer
 from mining.logs import note
 from mining.models import load_model, resolve_device
@@ -168,9 +168,9 @@ class Miner:
     ) -> Iterator[list[Prepared]]:
         alike = Alike[Prepared]()
         ahead = (_BATCHES_A_TURN if crew.takes_turns else 2) * self.network.batch_size
-        for place, decoded in enumerate(crew.each(self._prepare, rows, ahead=ahead)):
+        for place, prepared in enumerate(crew.each(self._prepare, rows, ahead=ahead)):
             try:
-                image = decoded.result()
+                image = prepared.result()
             except ImageError as error:
                 outcomes[place] = quarantined(rows[place], str(error), replaced=isinstance(error, ImageReplacedError))
                 notify(1)
@@ -183,13 +183,13 @@ class Miner:
         def needed(height: int, width: int) -> tuple[int, int]:
             return scaled(working_size(height, width, short_side=self.card.input_size), max(self.settings.scales))
 
-        with self.network.watch.during("decode"):
-            pixels, (height, width) = read_reduced(
-                path_below(self.settings.images, row["file_name"]), needed, row.get("content_hash")
-            )
-        size = working_size(height, width, short_side=self.card.input_size)
-        with self.network.watch.during("resize"):
-            pictures = pictures_of(pixels, size, self.settings.scales)
+        path = path_below(self.settings.images, row["file_name"])
+        with ExitStack() as stack:
+            with self.network.watch.during("decode"):
+                pixels, (height, width) = stack.enter_context(decoded(path, needed, row.get("content_hash")))
+            size = working_size(height, width, short_side=self.card.input_size)
+            with self.network.watch.during("resize"):
+                pictures = pictures_of(pixels, size, self.settings.scales)
         known = row["labels"]
         classes = None if known is None else [self._index[name] for name in known]
         return Prepared(place, row, pictures, size, height, width, classes)

@@ -19,12 +19,22 @@ A message names the file or value, what was expected, and what to do.
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+from mining.addresses import redacted
 
 
 class BoxmineError(Exception):
-    """Base of all errors that boxmine raises on purpose."""
+    """Base of all errors that boxmine raises on purpose. The message never shows a password of an address."""
 
     exit_code = 1
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(redacted(word) if isinstance(word, str) else word for word in words))
+
+    def __reduce__(self) -> Any:
+        # not by calling the class with the finished message, which a subclass may have made of other arguments
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class InputError(BoxmineError):
@@ -88,6 +98,12 @@ class StoreMissingError(BoxmineError):
 
 class ProcessLostError(RunStoppedError):
     """A process that did the work was killed or failed; another try may have more luck."""
+
+
+def _restored(kind: type[BoxmineError], words: tuple[object, ...], attributes: dict[str, Any]) -> BoxmineError:
+    error = kind.__new__(kind, *words)
+    error.__dict__.update(attributes)
+    return error
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 12) -> str:

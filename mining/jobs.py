@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from mining.addresses import redacted
 from mining.annotations import write_coco_json
 from mining.annotations.schema import RANKING_SCHEMA
 from mining.cards import CARD_FILE, CHECKPOINTS, PRETRAINED, ModelCard, read_card, unknown_classes
@@ -42,6 +43,7 @@ from mining.distributed import is_first
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import sha256_of, write_json
 from mining.folder_names import slug
+from mining.localizer_options import options_of
 from mining.locks import lock_folder
 from mining.logs import note
 from mining.ownership import temporary_path
@@ -79,11 +81,9 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     """
     refuse_unknown_localizer(settings.localizer)
     from mining.localizers import localizer_named
-    from mining.localizers.base import configured
 
     kind = localizer_named(settings.localizer)
-    config = configured(kind.Config, settings.options)
-    options = {name: getattr(config, name) for name in settings.options}  # "0.5" of a command line is a recipe's 0.5
+    options = options_of(settings.localizer, settings.options)  # "0.5" of a command line is a recipe's 0.5
     settings = settings.model_copy(update={"options": options})
     if settings.learning_rate is None:  # put into the record: another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
@@ -132,6 +132,16 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
     )  # fmt: skip
 
 
+def refuse_other_training(settings: TrainSettings) -> None:
+    """Raises ModelError where --out holds a model or a training of other settings, as far as is known without torch."""
+    options = options_of(settings.localizer, settings.options)
+    asked = settings.model_copy(update={"options": options}).model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
+    if settings.learning_rate is None:  # the localizer's
+        del asked["learning_rate"]
+    refuse_foreign_folder(settings.out)
+    _earlier_training(settings.out, asked)
+
+
 def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     if (out / CARD_FILE).exists():
         training = read_card(out).training
@@ -163,21 +173,21 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     Raises RunError, CorpusError or ModelError, each with the remedy.
     """
     run = RunDirectory(settings.out)
-    card, digest = _card_and_digest(settings)
-    identity = {"model_sha256": digest, "labels_sha256": _digest(settings.labels)}
-    stage = run.open(settings, identity)
+    card, _ = _card_and_digest(settings)
+    stage = run.open(settings, _identity(settings))
     if stage != "finished" and not run.corpus.exists():
-        from mining.models import put_model
-
-        is_model_in_place = False
+        is_model_in_place = _is_model_of_killed_start(run, card)
         try:
+            if corpus is None and card is not None:  # an unknown class is found before a network library is imported
+                corpus = _listed(settings, run, card)
+            from mining.models import put_model
+
             put_model(settings.model, run.model)
             is_model_in_place = True
-            _refuse_unknown_thresholds(settings, card or read_card(run.model))
+            refuse_unknown_thresholds(settings, card or read_card(run.model), settings.model)
             run.update(used=used_by(settings, card or read_card(run.model)))
             if corpus is None:
-                corpus = temporary_path(run.corpus)  # a corpus table that is there is one to be mined
-                list_images(settings, settings.shard_size, card or read_card(run.model), settings.model, corpus)
+                corpus = _listed(settings, run, read_card(run.model))
             corpus.replace(run.corpus)
         except InputError:
             run.discard_start(with_model=is_model_in_place)
@@ -188,11 +198,29 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     return plan
 
 
-def _refuse_unknown_thresholds(settings: MineSettings, card: ModelCard) -> None:
+def _is_model_of_killed_start(run: RunDirectory, card: ModelCard | None) -> bool:
+    """Whether an earlier start has brought the model, or a part of it, into the run directory."""
+    if not (run.model / CARD_FILE).is_file():
+        return True
+    try:
+        return card is not None and read_card(run.model).weights_sha256 == card.weights_sha256
+    except ModelError:
+        return False
+
+
+def _listed(settings: MineSettings, run: RunDirectory, card: ModelCard) -> Path:
+    """The corpus table under a temporary name: one that has its own name is one to be mined."""
+    corpus = temporary_path(run.corpus)
+    list_images(settings, settings.shard_size, card, settings.model, corpus)
+    return corpus
+
+
+def refuse_unknown_thresholds(settings: MineOptions, card: ModelCard, model: str) -> None:
+    """Raises ModelError where thresholds are given for a class that the model, told by its name, does not know."""
     unknown = unknown_classes(list(settings.class_thresholds), card)
     if unknown and settings.thresholds_from is None:  # another run's truth may have classes that this model lacks
         raise ModelError(
-            f"The model {settings.model} does not know the class {unknown[0]!r} of class_thresholds: "
+            f"The model {model} does not know the class {unknown[0]!r} of class_thresholds: "
             f"{did_you_mean(unknown[0], card.class_names)}"
         )
 
@@ -210,6 +238,19 @@ def _card_and_digest(settings: MineSettings) -> tuple[ModelCard | None, str]:
         return None, settings.model
     card = read_card(Path(settings.model))
     return card, card.weights_sha256
+
+
+def refuse_other_mining(settings: MineSettings) -> None:
+    """Raises RunError where --out holds a run of other settings or inputs; ModelError without the model."""
+    run = RunDirectory(settings.out)
+    run.refuse_foreign_folder(Path(settings.model))
+    if run.has_started():
+        run.refuse_other_run(run.read(), settings, _identity(settings))
+
+
+def _identity(settings: MineSettings) -> dict[str, Any]:
+    """Fingerprints of the model and the labels."""
+    return {"model_sha256": _card_and_digest(settings)[1], "labels_sha256": _digest(settings.labels)}
 
 
 def _digest(labels: Path | None) -> str | None:
@@ -326,7 +367,7 @@ def held(run_dir: Path) -> Iterator[None]:
             yield
         except BaseException as error:
             if run.has_started() and not run.is_finished():
-                failed = " ".join(str(error).split()) or type(error).__name__
+                failed = redacted(" ".join(str(error).split())) or type(error).__name__
                 note(run.path, "stopped", why=failed)
                 with suppress(StorageError):  # a full disk takes no note either
                     run.update(state="stopped", stopped=now(), failed=failed if isinstance(error, Exception) else None)
@@ -429,8 +470,8 @@ def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> dict[str, Any]
 def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     """Compare two finished runs; gives the summary and the page. Raises RunError or ScoringError."""
     from mining.audit import write_comparison
-    from mining.audit.comparing import check_page
     from mining.audit.truths import read_scores, scored_truth
+    from mining.own_pages import check_page
     from mining.scoring.comparison import compare_runs
 
     runs = [RunDirectory(path) for path in (settings.first, settings.second)]

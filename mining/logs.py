@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from mining.addresses import redacted
 from mining.runs import LOG_FILE, now
 
 _logger = logging.getLogger("boxmine")
@@ -23,6 +24,7 @@ def note(folder: Path, event: str, **values: Any) -> None:
 
     A disk that takes no line does not stop the work.
     """
+    values = {name: redacted(value) if isinstance(value, str) else value for name, value in values.items()}
     line = {"at": now(), "event": event, "run": folder.name, **values, "host": platform.node(), "pid": os.getpid()}
     told = {name: value for name, value in values.items() if value is not None}
     _logger.info("%s: %s %s", folder.name, event, " ".join(f"{name}={value}" for name, value in told.items()))

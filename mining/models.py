@@ -13,11 +13,13 @@ from torch import nn
 
 from mining import backbones
 from mining.cards import CARD_FILE, FORMAT, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
+from mining.catalogue import cannot_mine_untrained
 from mining.config import MapThreshold, MineOptions, Normalisation
 from mining.errors import ModelError
 from mining.files import link_or_copy, sha256_of, whole_file, write_json
+from mining.localizer_options import configured
 from mining.localizers import localizer_named
-from mining.localizers.base import Localizer, configured
+from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
 
 _UNTRAINED = {"weights": "ImageNet-1k classifier, not trained further"}
@@ -126,11 +128,7 @@ def pretrained_model(backbone: str, weights: str = "imagenet") -> tuple[Localize
     with torch.device("meta"):  # a look at the layers costs neither memory nor a download
         _, linear = backbones.build(backbone)
     if linear is None or linear.out_features != len(classes):
-        listed = "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, resnet50, googlenet, mobilenet_v2"
-        raise ModelError(
-            f"pretrained:{backbone} cannot mine: its ImageNet classifier is not one linear layer on averaged "
-            f"features. Train it on your classes (`boxmine train --backbone {backbone}`), or take one of: {listed}."
-        )
+        raise cannot_mine_untrained(backbone)
     localizer, linear = build_localizer(card, weights=weights)
     cast(CAM, localizer).load_linear(cast(nn.Linear, linear))
     return localizer.eval(), ModelCard(**{**asdict(card), "normalisation": localizer.backbone.normalisation})

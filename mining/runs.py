@@ -133,7 +133,7 @@ class RunDirectory:
             unmark_folder(self.path)  # the record has the token
             return "new"
         record = self.read()
-        self._refuse_other_run(record, settings, identity)
+        self.refuse_other_run(record, settings, identity)
         if record["state"] == "finished":
             return "finished"
         token = mark_folder(self.path, "run")  # runs of earlier versions have none yet
@@ -230,7 +230,8 @@ class RunDirectory:
                 "give a new or an empty folder. Nothing in it was touched."
             )
 
-    def _refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
+    def refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
+        """Raises RunError where the record is of a run of other settings or inputs."""
         asked = {**settings.model_dump(mode="json"), **identity}
         found = {**record["config"], **record["inputs"]}
         its = {name: recorded(MineSettings, found, name) for name in asked}

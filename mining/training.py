@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
+from multiprocessing import Lock
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,9 @@ from mining.distributed import exit_code_of_lost, is_first, of_all_devices, take
 from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ended
 from mining.files import storage_errors, whole_file
 from mining.localizers.base import ClassificationLoss, Localizer
+from mining.memory_budget import take_turns
 from mining.models import build_localizer, save_model
+from mining.preflight import refuse_blind_backbone, refuse_small_crops
 from mining.results import TrainingSummary
 from mining.runs import cores, now, versions
 from mining.schedules import optimizer_for, schedule_for
@@ -255,15 +259,12 @@ def fit(
     Raises CorpusError or ModelError; InputErrors name the remedy.
     """
     images = labelled_images(corpus, settings, objective)
-    if settings.freeze and settings.weights == "none":
-        raise ModelError(
-            "A frozen backbone without pretrained weights learns nothing; give --no-freeze, or leave --weights alone."
-        )
+    refuse_blind_backbone(settings)
     training, validation = hold_back(images, settings.validation_share, settings.seed)
     with _quiet():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         card = _card(settings, images.classes, objective, category_ids)
-        _refuse_small_crops(settings, card.input_size)
+        refuse_small_crops(settings, card.input_size)
         localizer, _ = build_localizer(card, weights=settings.weights)
         if settings.freeze:
             localizer.freeze_backbone()
@@ -300,14 +301,6 @@ def _card(
     )
 
 
-def _refuse_small_crops(settings: TrainSettings, size: int) -> None:
-    if settings.crop_from is not None and settings.crop_from < size:
-        raise ModelError(
-            f"--crop-from {settings.crop_from} is less than the {size} px that the network is shown: give {size} or "
-            "more, or a smaller --input-size."
-        )
-
-
 def _loader(
     settings: TrainSettings, images: LabelledImages, size: int, trainer: lightning.Trainer, *, augment: bool
 ) -> DataLoader[Any]:
@@ -323,6 +316,7 @@ def _loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=partial(take_turns, Lock()) if workers else None,
         drop_last=augment and len(images) > settings.batch_size and not settings.freeze,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mining.errors import ImageError
-from mining.images import path_below, read_image, resized, working_size
+from mining.images import decoded, path_below, read_image, resized, whole_size, working_size
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
@@ -166,11 +166,11 @@ class ImageDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = key if isinstance(key, tuple) else (key, 0)
         try:
-            pixels = read_image(path_below(self.images.root, self.images.files[index]))
+            with decoded(path_below(self.images.root, self.images.files[index]), whole_size) as (pixels, _):
+                varied = self._varied(pixels, seed)
         except ImageError as error:
             return {"file": self.images.files[index], "reason": str(error)}
-        target = torch.from_numpy(self.images.targets[index])
-        return {"pixels": self._varied(pixels, seed), "target": target, "place": index}
+        return {"pixels": varied, "target": torch.from_numpy(self.images.targets[index]), "place": index}
 
     def _varied(self, pixels: Tensor, seed: int) -> Tensor:
         if self.augment is None:

@@ -64,13 +64,16 @@ def clean_up(settings: LabelSettings, keep: int, dry_run: bool = False, needs_st
 
 
 def tell(summary: LabelSummary) -> None:
-    """Say on Prefect's page what came of it: an event, which an automation may wait for, and a table."""
+    """Say on Prefect's page what came of it: an event, which an automation may wait for, a table, the run's name."""
     report(_show, summary)
 
 
 def _show(summary: LabelSummary) -> None:
     from prefect.artifacts import create_table_artifact
+    from prefect.client.orchestration import get_client
     from prefect.events import emit_event
+    from prefect.logging import get_run_logger
+    from prefect.runtime import flow_run
 
     event = {"staged": STAGED_EVENT, "published": PUBLISHED_EVENT}.get(summary.state)
     if event is not None:
@@ -83,20 +86,43 @@ def _show(summary: LabelSummary) -> None:
         [dict(zip(GATE_HEADINGS, row, strict=True)) for row in gate_rows(summary.gates)],
         key="label-gates", description=" ".join(label_sentences(summary)),
     )  # fmt: skip
+    logger = get_run_logger()
+    for line in [*summary.notes, *(gate.line for gate in summary.gates), *label_sentences(summary)]:
+        logger.info(line)
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=run_title(summary))
+
+
+def run_title(summary: LabelSummary) -> str:
+    """The name of a flow run that has ended: "label shop: 19 new, 2 gone (staged)"."""
+    counts = {**summary.tally["reasons"], "gone": summary.tally["retired"], "renamed": summary.tally["moved"]}
+    what = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count) or "nothing new"
+    return f"label {summary.corpus}: {what}" + (" (staged)" if summary.state == "staged" else "")
+
+
+def staged_state(summary: LabelSummary) -> Any:
+    """The Prefect state of a flow run that staged its version: of the type FAILED, and named Staged.
+
+    A run of that type is red on Prefect's page and is found by its filter for failures, and whoever waits for the run
+    sees that nothing was published, as by the exit code 5. Its event is `prefect.flow-run.Staged`, so that it does not
+    set off automations that wait for `prefect.flow-run.Failed`.
+    """
+    from prefect.states import Failed
+
+    return Failed(name="Staged", message=label_sentences(summary)[-1])
 
 
 def gate_rows(gates: Sequence[Verdict]) -> list[tuple[str, str, str, str, str]]:
-    """Rows (gate, value, limit, verdict, meaning) of the gates that had something to measure."""
+    """Rows (gate, value, limit, verdict, meaning) of the gates that are on."""
     return [
         (
             gate.gate,
-            f"{gate.value:.3f}",
+            "-" if gate.value is None else f"{gate.value:.3f}",
             f"{gate.limit:.3f}",
-            "passed" if gate.passed else "FAILED",
+            gate.outcome,
             gate.meaning,
         )
         for gate in gates
-        if gate.value is not None
     ]
 
 
@@ -126,7 +152,7 @@ def tally_in_words(tally: dict[str, Any]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally["reasons"].items()))
     done = [f"{tally['kept']} images as they were"]
     done += [f"labelled: {reasons}"] if reasons else []
-    done += [f"{tally[name]} {words}" for name, words in _MOVES.items() if tally[name]]
+    done += [f"{tally[name]} {words}" for name, words in _MOVES.items() if tally.get(name)]
     return "; ".join(done)
 
 

@@ -20,13 +20,6 @@ _STAGES: dict[Phase, str] = {
 }
 
 
-def refuse_foreign_folder(settings: MineSettings) -> None:
-    """Refuse a run directory that holds other things, before hours of training have gone into it."""
-    from mining.runs import RunDirectory
-
-    RunDirectory(settings.out).refuse_foreign_folder(Path(settings.model))
-
-
 @step(name="open run")
 def open_run(settings: MineSettings) -> MinePlan:
     """Scan the corpus, bring the model in, and see which shards are left."""

@@ -8,6 +8,11 @@ from tasks.orchestration import report, step
 @step(name="report")
 def write_report(run: Path, truth: Path | None = None) -> Path:
     """Write report/index.html of a finished run; gives its path."""
+    from mining.preflight import check_truth
+    from mining.runs import RunDirectory
+
+    RunDirectory(run).need_finished()
+    check_truth(truth)
     from mining.audit import write_report as write
 
     page = write(run, truth)

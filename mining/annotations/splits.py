@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mining.annotations.reading import ImageRow
-
-TRAIN, VAL, TEST = "train", "val", "test"
-_NAMES = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST, "testing": TEST}
+from mining.corpus.splits import TEST, TRAIN, VAL, split_part
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Split:
 
     def part_of(self, image: ImageRow) -> str:
         if self.listed:
-            return self.listed.get(_listed_part(image) or TRAIN, TRAIN)
+            return self.listed.get(split_part(image.split) or TRAIN, TRAIN)
         draw = _draw(image.file_name, self.seed)
         is_val = draw < self.val_share or (self.val_share > 0 and draw == self.lowest)
         return VAL if is_val and draw != self.highest else TRAIN
@@ -44,7 +42,7 @@ def find_split(images: Iterable[ImageRow], *, val_share: float, seed: int) -> Sp
     found, lowest, highest = set[str | None](), 1.0, 0.0
     for image in images:
         draw = _draw(image.file_name, seed)
-        found.add(_listed_part(image))
+        found.add(split_part(image.split))
         lowest, highest = min(lowest, draw), max(highest, draw)
     listed: dict[str, str] = {}
     parts: tuple[str, ...] = (TRAIN, VAL)
@@ -53,10 +51,6 @@ def find_split(images: Iterable[ImageRow], *, val_share: float, seed: int) -> Sp
     elif TRAIN in found and found & {VAL, TEST}:
         listed = {VAL: VAL, TEST: VAL}
     return Split(parts, listed, val_share, seed, lowest, highest)
-
-
-def _listed_part(image: ImageRow) -> str | None:
-    return _NAMES.get((image.split or "").strip().lower())
 
 
 def _draw(file_name: str, seed: int) -> float:

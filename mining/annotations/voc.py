@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 from mining.annotations.contract import ExportOptions, Written, exported_images
 from mining.annotations.placing import JPEG_FORMATS, place_image
 from mining.annotations.reading import BoxedImage, BoxRow, FinishedRun, ImageRow
-from mining.annotations.splits import TEST, find_split
+from mining.annotations.splits import find_split
+from mining.corpus.splits import TEST
 
 _YEAR = "VOC2012"
 _TRAINVAL = "trainval"

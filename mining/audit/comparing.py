@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mining.audit.choosing import Pair, pairs_named
-from mining.audit.own_pages import COLUMNS, refuse_foreign_page, refuse_foreign_table
 from mining.audit.pictures import Painter, Tile
 from mining.audit.report import rendered
 from mining.audit.truths import open_truth
 from mining.audit.words import told
-from mining.errors import InputError
 from mining.files import whole_file
+from mining.own_pages import COLUMNS, check_page, table_of
 from mining.runs import RunDirectory
 from mining.scoring.comparison import Comparison, PairChange
 
@@ -22,21 +21,6 @@ _GROUPS = (
     ("worse", "Worse", "Right in the first run alone, the greatest loss in IoU first"),
     ("moved", "Moved", "The best-scored boxes of the two runs overlap least, or one run has none"),
 )
-
-
-def check_page(page: Path) -> None:
-    """Raise InputError where the page is no .html, or it or its table would replace what boxmine did not write."""
-    if page.suffix.lower() != ".html":
-        raise InputError(
-            f"--out {page} must end in .html: it is a page, and a table of the same name is put beside it."
-        )
-    refuse_foreign_page(page, "comparison")
-    refuse_foreign_table(table_of(page))
-
-
-def table_of(page: Path) -> Path:
-    """Where a page's table goes."""
-    return page.with_suffix(".csv")
 
 
 def write_comparison(

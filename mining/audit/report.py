@@ -9,13 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mining.audit import words
 from mining.audit.charts import baseline_bars, class_bars, histogram
 from mining.audit.choosing import Pair, chosen_pairs
-from mining.audit.own_pages import refuse_foreign_page
 from mining.audit.pictures import Painter
 from mining.audit.plots import draw_plots
 from mining.audit.survey import Survey, survey_of
 from mining.audit.truths import TruthIndex, open_truth, read_scores, scored_truth
 from mining.cards import read_card
 from mining.files import whole_file
+from mining.own_pages import refuse_foreign_page
 from mining.runs import RunDirectory
 from mining.scoring.run import mined_threshold
 

@@ -1,13 +1,14 @@
-"""File names as label files write them, and the suffixes that images have."""
+"""File names as label files write them."""
 
 import re
 import unicodedata
 from collections.abc import Iterator
 
 from mining.errors import CorpusError
+from mining.formats import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-_SPELLED_SUFFIXES = [*sorted(IMAGE_SUFFIXES), ".JPEG", ".JPG", ".PNG"]
+_COMMON = [".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"]
+_SPELLED_SUFFIXES = [*_COMMON, ".JPEG", ".JPG", ".PNG", *sorted(IMAGE_SUFFIXES.difference(_COMMON))]
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 

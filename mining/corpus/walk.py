@@ -5,9 +5,10 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mining.corpus.names import IMAGE_SUFFIXES, is_unicode, spellings, suffix_of
+from mining.corpus.names import is_unicode, spellings, suffix_of
 from mining.corpus.summary import counted
 from mining.errors import CorpusError
+from mining.formats import IMAGE_SUFFIXES
 
 Opened = tuple[str, "os._ScandirIterator[str]"]
 

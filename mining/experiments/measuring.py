@@ -14,8 +14,8 @@ from mining.errors import ModelError
 from mining.experiments.cells import Cell
 from mining.experiments.folder import clear_run
 from mining.files import write_json
+from mining.localizer_options import configured
 from mining.localizers import localizer_named
-from mining.localizers.base import configured
 from mining.models import card_to_mine_by
 from mining.ownership import token_of
 from mining.results import TrainingSummary

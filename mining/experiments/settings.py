@@ -5,12 +5,22 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from mining.config import CorpusChanges, CorpusSettings, MineOptions, Settings, TrainOptions, faults_in_words
+from mining.config import (
+    MAX_SCALES,
+    CorpusChanges,
+    CorpusSettings,
+    MineOptions,
+    Scale,
+    Seed,
+    Settings,
+    TrainOptions,
+    faults_in_words,
+)
 from mining.errors import did_you_mean
 from mining.folder_names import FolderName
 
 Changes = dict[str, Any]
-Pyramid = Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)]
+Pyramid = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES)]
 
 
 class ExperimentCorpus(CorpusSettings):
@@ -44,7 +54,7 @@ class ExperimentSettings(Settings):
     corpora: dict[FolderName, ExperimentCorpus] = Field(description="Photos by name.", min_length=1)
     variants: dict[FolderName, Variant] = Field(description="Methods by name.", min_length=1)
     baseline: str | None = Field(default=None, description="Variant that the others are compared with.")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), description="One training each.")
+    seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), description="One training each.")
     pyramids: tuple[Pyramid, ...] = Field(
         default=((1.0,), (1.0, 1.5, 2.0)), description="Scales to mine at; the further are compared with the first."
     )

@@ -1,18 +1,16 @@
 """The contract of every localizer: logits from images, raw activation maps for the classes asked for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones import Backbone
 from mining.config import Normalisation, Objective
-from mining.errors import ModelError, did_you_mean
 
 C = TypeVar("C", bound=Any)  # a frozen dataclass
 NO_CLASS = -1
@@ -137,29 +135,6 @@ class ClassificationLoss(nn.Module):
         if self.objective == "single":
             return functional.cross_entropy(logits, targets.argmax(dim=1), weight=self.weights)
         return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=self.weights)
-
-
-def configured(kind: type[C], options: Mapping[str, Any]) -> C:
-    """A frozen config made from a person's options, each checked against the type of its field.
-
-    Raises ModelError with the nearest name for one that is unknown, and with the value for one of the wrong kind.
-    """
-    names = [one.name for one in fields(kind)]
-    for name in options:
-        if name not in names:
-            raise ModelError(f"Unknown option {name!r} of the localizer: {did_you_mean(name, names)}")
-    try:
-        return TypeAdapter(kind).validate_python(dict(options))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise ModelError(
-            f"Option {fault['loc'][0]!r} of the localizer: {fault['msg']} (got {fault['input']!r})."
-        ) from None
-
-
-def comma_separated(value: Any) -> Any:
-    """'2, 3' as a command line has it to its parts; anything else as it is. For options that are tuples."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def probabilities(logits: Tensor, objective: Objective) -> Tensor:

@@ -5,30 +5,15 @@ averaged features is the average of a 1x1 convolution, whose output is the class
 M_c(x, y) = sum_k w_k^c f_k(x, y) (eq. 2).
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mining.backbones import Backbone
-from mining.localizers.base import ClassChoice, Localization, chosen_classes, configured
+from mining.localizer_options import CAMConfig, configured
+from mining.localizers.base import ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
-
-
-@dataclass(frozen=True)
-class CAMConfig:
-    """background: what a map is measured against.
-
-    'mean': the mean of all classes' maps is taken off. Softmax sees differences of classes only, so a map is known up
-        to a part common to all classes; without it the map shows what speaks for this class rather than what speaks
-        for any object. (NL-CCAM's combination of all ranks, in its simplest form.)
-    'none': the map as the paper has it.
-    dropout: on the averaged features, in training.
-    """
-
-    background: Literal["mean", "none"] = "mean"
-    dropout: float = 0.2
 
 
 class CAM(Classifier):

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from mining.backbones import Backbone
 from mining.depthwise import DepthwiseByForward
 from mining.errors import ModelError
-from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes, configured
+from mining.localizer_options import GradCAMConfig, GradCAMppConfig, configured
+from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
 
 # --- the methods, as functions of activation and gradient ------------------------------------------------------------
@@ -68,20 +69,6 @@ def layercam_map(activation: Tensor, gradient: Tensor) -> Tensor:
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class GradientConfig:
-    """Options of every gradient method.
-
-    background: which score is differentiated.
-        'none': the class's own, before softmax, as the papers have it.
-        'mean': the class's minus the mean of all classes', the part of it that softmax sees (see CAMConfig).
-    dropout: on the averaged features, in training.
-    """
-
-    background: Literal["none", "mean"] = "none"
-    dropout: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -247,17 +234,6 @@ def stage_index(backbone: Backbone, layer: int) -> int:
 # --- the localizers --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class GradCAMConfig(GradientConfig):
-    """layer: stage of the backbone whose activation is read, -1 the last.
-
-    relu: cut what speaks against the class off the map (eq. 2); without, the map is the plain weighted sum.
-    """
-
-    layer: int = -1
-    relu: bool = True
-
-
 class OneStage(GradientLocalizer):
     """A gradient method that reads one stage, and shows what speaks for the class."""
 
@@ -291,19 +267,6 @@ class GradCAM(OneStage):
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
         return weighted_sum(gradcam_weights(stage.gradient), stage.activation)
-
-
-@dataclass(frozen=True)
-class GradCAMppConfig(GradCAMConfig):
-    """score: what Y^c is. 'logit': the score itself. 'exp': its exponential, as the paper derives the alphas.
-
-        The alphas are the same; 'exp' multiplies an image's map by exp(S^c), which changes no box of one scale but
-        weighs the scales of a pyramid, and is infinite from scores of 89 on.
-    eps: added to the denominator of the alphas; 1e-6 for the numbers of the package grad-cam.
-    """
-
-    score: Literal["logit", "exp"] = "logit"
-    eps: float = 0.0
 
 
 class GradCAMpp(OneStage):

@@ -36,67 +36,18 @@ Where the text leaves something open or the released code does otherwise:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
-from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones import Backbone
 from mining.config import Normalisation
 from mining.errors import ModelError
-from mining.localizers.base import comma_separated, configured
-from mining.localizers.cam import CAM, CAMConfig
+from mining.localizer_options import MLDFRConfig, configured
+from mining.localizers.cam import CAM
 from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
-
-
-def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
-    if list(values) != sorted(set(values)):
-        raise ValueError("give each down-sampling once, in rising order")
-    return values
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError("a kernel is of odd size, so that it has a centre")
-    return value
-
-
-Places = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_rising), BeforeValidator(comma_separated)]
-Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
-Kernels = Annotated[tuple[Kernel, ...], BeforeValidator(comma_separated)]
-
-
-@dataclass(frozen=True)
-class MLDFRConfig(CAMConfig):
-    """The paper's settings.
-
-    background, dropout: see CAMConfig; the paper's maps are measured against nothing, and it has no dropout.
-    attention: the self-attention (SA of table IX). after: the down-samplings it follows. kernels: its convolutions'.
-    batch_norm: after each convolution (BN of table IX); False takes the backbone's own out, as of ResNet50X.
-    last: what stands for the last down-sampling. 'transition': a 1x1 convolution, the paper's. 'dilated': the
-        pretrained layer without its stride, those behind it dilated, as all other localizers have it.
-    extra_channels: of the convolution added to VGG16.
-    bias: of the class convolution.
-    attention_batch_norm: in front of the sigmoids, as in the released code.
-    attention_start: 'random' weights, or 'neutral', as if there were no attention (for pretrained backbones).
-    attention_rate: share of the learning rate that attention gets.
-    """
-
-    background: Literal["mean", "none"] = "none"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    attention: bool = True
-    after: Places = (2, 3, 4)
-    kernels: Kernels = (7, 5, 3)
-    batch_norm: bool = True
-    last: Literal["transition", "dilated"] = "transition"
-    extra_channels: Annotated[int, Field(ge=1)] = 1024
-    bias: bool = False
-    attention_batch_norm: bool = False
-    attention_start: Literal["random", "neutral"] = "random"
-    attention_rate: Annotated[float, Field(gt=0)] = 0.1
 
 
 class MLDFR(CAM):

@@ -7,48 +7,16 @@ count as much as large ones (Algorithm 1); the two layers' maps are added.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
 from mining.backbones import Backbone
 from mining.errors import ModelError
-from mining.localizers.gradient import GradientConfig, GradientLocalizer, Stage, gradcampp_alphas, weighted_sum
-
-
-def _odd(side: int) -> int:
-    if side % 2 == 0:
-        raise ValueError("a window has a middle only where its side is odd")
-    return side
-
-
-@dataclass(frozen=True)
-class MSRDConfig(GradientConfig):
-    """layers: whose maps are added (Tables IV and V): the paper's fusion is conv5+conv4, its baseline conv5.
-
-    apart: which stages of a network are conv5, conv4 and conv3.
-        'stride': the deepest stage of each stride, as in VGG-16, where they are strides 16, 8 and 4.
-        'stage': the last three stages, as ResNet's are named; at output stride 16 conv5 and conv4 are then of one size.
-    window: W, side of the sliding window (Table IV); odd. stride: N, its step (Algorithm 1, line 3).
-    delta: a local maximum counts above it (Table VI); the paper takes 0, and 0.1 for CUB.
-    negative: the gradient weights where the gradient is negative.
-        'zero': they are 0, as the paper's data have it ("of the background 0, all of them less than 0.5").
-        'kept': eq. 19 to the letter; such weights lie above 0.5 and say nothing about the class.
-    features: a layer's activation before it is used. 'rectified': its positive part, which is all of it in VGG and
-        ResNet; the alphas of linear bottlenecks (EfficientNet-Lite, MobileNetV2) would have no bound. 'raw': as it is.
-    """
-
-    layers: Literal["conv5", "conv4", "conv5+conv4", "conv5+conv4+conv3"] = "conv5+conv4"
-    apart: Literal["stride", "stage"] = "stride"
-    window: Annotated[int, Field(ge=1), AfterValidator(_odd)] = 3
-    stride: Annotated[int, Field(ge=1)] = 1
-    delta: Annotated[float, Field(ge=0)] = 0.0
-    negative: Literal["zero", "kept"] = "zero"
-    features: Literal["rectified", "raw"] = "rectified"
+from mining.localizer_options import MSRDConfig
+from mining.localizers.gradient import GradientLocalizer, Stage, gradcampp_alphas, weighted_sum
 
 
 class MSRD(GradientLocalizer):

@@ -28,66 +28,19 @@ Where the text leaves something open, or its released code does something else:
   LeakyReLU(0.2), has no convolution behind conv5_3 (`convolution=0`) and a bias in its head (`bias=true`).
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones import Backbone
 from mining.errors import ModelError
-from mining.localizers.base import ClassChoice, Localization, chosen_classes, comma_separated, configured
+from mining.localizer_options import CCAMConfig, NLCCAMConfig, configured
+from mining.localizers.base import ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
 
 VGGNET_GAP_CHANNELS = 1024
-
-
-@dataclass(frozen=True)
-class CCAMConfig:
-    """How the maps of all classes make one; all of table 6 can be had from a trained model (see MineOptions.options).
-
-    function: 'top_bottom' is the paper's choice for ILSVRC, whose classes have little in common; 'polynomial' the one
-        for CUB-200-2011, whose classes are all birds.
-    top, bottom: i and j of eq. 6. Where i + j exceeds the classes, the first i ranks keep their 1.
-    degree: eta of eq. 5: 0 constant, 1 linear, 2 quadratic, 3 cubic.
-    pivot: p of eq. 5, the number of foreground maps; None is (K + 1) / 2.
-    first: the class of rank 1: the one 'asked' for, or the most probable one ('predicted') whatever is asked for.
-    dropout: on the averaged features, in training.
-    """
-
-    function: Literal["top_bottom", "polynomial"] = "top_bottom"
-    top: Annotated[int, Field(ge=0)] = 1
-    bottom: Annotated[int, Field(ge=0)] = 10
-    degree: Annotated[float, Field(ge=0)] = 2.0
-    pivot: Annotated[float, Field(ge=0)] | None = None
-    first: Literal["asked", "predicted"] = "asked"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-@dataclass(frozen=True)
-class NLCCAMConfig(CCAMConfig):
-    """What CCAM has (see CCAMConfig), and the network.
-
-    after: the stages (1 is the first) that a non-local block follows, e.g. 2,3,4,5; None is all but the first, and the
-        only one of a backbone that has one. Table 7's low level alone is e.g. 2,3 on VGG16, its high level 4,5.
-    pooling: the block stands 'before' the pooling that opens the next stage, or 'after' it, where it costs a
-        sixteenth. The same thing for backbones whose stages do not open with a max-pooling.
-    reduction: C / C', channels of the features for each channel of their embedding (eq. 7).
-    convolution: channels of a 3x3 convolution in front of the averaging, 0 for none; None is VGGnet-GAP's 1024 on a
-        VGG and 0 on others, whose last features are made to be averaged.
-    bias: of the class convolution; eq. 1 has none.
-    backbone_rate: learning rate of a backbone that is trained too, as share of that of what is new; the text names
-        one rate, which is 1.
-    """
-
-    after: Annotated[tuple[int, ...] | None, BeforeValidator(comma_separated)] = None
-    pooling: Literal["before", "after"] = "before"
-    reduction: Annotated[int, Field(ge=1)] = 8
-    convolution: Annotated[int, Field(ge=0)] | None = None
-    bias: bool = False
-    backbone_rate: Annotated[float, Field(gt=0)] = 0.1
 
 
 # --- combination functions (section 3.2) -----------------------------------------------------------------------------

@@ -15,82 +15,26 @@ I p^a only, the losses see p^a whole; and the class comes from the evaluator, sh
 """
 
 import copy
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones import Backbone
 from mining.errors import ModelError
+from mining.localizer_options import ORNetConfig, configured
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
     Localization,
     Localizer,
     chosen_classes,
-    configured,
 )
 from mining.localizers.cam import CAM
 
 SHALLOW_STRIDE = 4
 WIDEST = 64
-Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclass(frozen=True)
-class ORNetConfig:
-    """The paper's values; those that the text does not give are marked *, and are of the released code.
-
-    Network. shallow*: how many of the backbone's stages are F_1^c; by default all up to the first of stride 4.
-    width*: channels that the encoder-decoder starts from; by default those of the shallow features, at most 64.
-    depth*: how often it halves the map. features: channels of f^a, by default the number of classes (eq. 2).
-    dropout: on the averaged features of classifier and evaluator, in training.
-
-    Training. stage_one: share of the epochs (the paper: 70 of 100 on CUB, 5 of 8 on ImageNet); 1 leaves stage two out.
-    auxiliary: weight of the auxiliary head's loss (eq. 6). evaluation: weight of L_e; alpha, beta: of the entropy and
-    the area loss (eq. 10); 0 switches a loss off.
-    entropy: 'weighted' is L_w (eq. 14) with the Gaussian's mu and sigma, 'mean' is L_h (eq. 13), as in Table 4.
-    refine_shallow: stage two trains the shallow layers too; False keeps them and their statistics.
-    upsampling*: how p^a is brought to the size of the image.
-
-    Looking. margin: cells by which the image's border pixels are repeated around it when maps are drawn, none of them
-    in the map. Of the paper 0: convolutions then see an edge where a light image ends in their padding, and shallow
-    features take edges for objects.
-
-    Attentive erasing (section 3.2.2). erase: whether at all. erase_share: of the maps that are erased.
-    erase_probability: of a candidate pixel; 'adaptive' is 0.2 + 0.6 p^a.
-    erase_depth_least*, erase_depth*: between these the depth d of the threshold peak - d (peak - minimum) is drawn.
-    erase_least*: least side of the rectangle, as share of the map's; the most is the extent of what is above the
-    threshold.
-    """
-
-    shallow: Count | None = None
-    width: Count | None = None
-    depth: Count = 3
-    features: Count | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    stage_one: Annotated[float, Field(gt=0, le=1)] = 0.7
-    auxiliary: Weight = 1.0
-    evaluation: Weight = 1.0
-    alpha: Weight = 1.5
-    beta: Weight = 0.02
-    entropy: Literal["weighted", "mean"] = "weighted"
-    mu: float = 0.5
-    sigma: Annotated[float, Field(gt=0)] = 0.1
-    refine_shallow: bool = True
-    upsampling: Literal["nearest-exact", "bilinear"] = "nearest-exact"
-    margin: Annotated[int, Field(ge=0)] = 2
-    erase: bool = True
-    erase_share: Share = 1.0
-    erase_probability: Share | Literal["adaptive"] = 0.5
-    erase_depth_least: Share = 0.0
-    erase_depth: Share = 0.5
-    erase_least: Share = 1 / 7
 
 
 class ORNet(Localizer):

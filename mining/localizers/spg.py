@@ -41,78 +41,26 @@ On a backbone that stays frozen the first two blocks are weak features by themse
 the guidance does.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones import Backbone
-from mining.config import Normalisation, Share
+from mining.config import Normalisation
+from mining.localizer_options import SPGConfig, configured
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
     Localization,
     Localizer,
     chosen_classes,
-    comma_separated,
-    configured,
 )
 
 BACKGROUND, OBJECT, IGNORED = 0, 1, 255
 _MIN_RANGE = 1e-6  # of a map's largest value: interpolation alone spreads a constant map by a tenth of it
 _CLASSES_AT_ONCE = 16  # maps brought to the size of the image together
-
-
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] >= value[1]:
-        raise ValueError("the first threshold, of the background, must be below the second, of objects")
-    return value
-
-
-_Threshold = Annotated[float, Field(gt=0, lt=1)]
-Thresholds = Annotated[tuple[_Threshold, _Threshold], AfterValidator(_rising), BeforeValidator(comma_separated)]
-Count = Annotated[int, Field(ge=0)]
-Filters = Annotated[int, Field(ge=1)]
-
-
-@dataclass(frozen=True)
-class SPGConfig:
-    """The paper's settings.
-
-    b1, b2, fused: thresholds (delta_l, delta_h) of eq. 1, of the masks that supervise B1, B2 and C.
-    branches: 'ABC' is SPG, 'AB' is without the auxiliary supervision of C, 'A' is the paper's SPG-plain.
-    cascade: B1 learns from the output of B2; if not, both learn from the attention map.
-    shared: the second and third layers of B1 and B2 are the same.
-    a3_layers, width: 3x3 convolutions between A2 and the class filters, and filters of each.
-    c_layers, guidance_width: 3x3 convolutions of C before its output, and filters of each in B and C.
-    third_block: the backbone's stages behind A2 are kept, in front of A3.
-    dropout: in front of each convolution of A behind the backbone, in training; 0.5 in the released code.
-    guidance_weight: of the losses of B1, B2 and C; the text sums them as they are.
-    background: what the maps that localize are measured against, see CAMConfig; the paper's against nothing. Those that
-        the masks are made of stay as they are.
-    fewest_object_px, fallback: a mask with fewer object pixels takes those above this share of its map's maximum.
-        The text has no such thing; the released code has 30 and 0.7.
-    """
-
-    b1: Thresholds = (0.05, 0.5)
-    b2: Thresholds = (0.1, 0.7)
-    fused: Thresholds = (0.1, 0.7)
-    branches: Literal["ABC", "AB", "A"] = "ABC"
-    cascade: bool = True
-    shared: bool = True
-    a3_layers: Count = 2
-    width: Filters = 1024
-    c_layers: Count = 2
-    guidance_width: Filters = 512
-    third_block: bool = False
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    guidance_weight: Annotated[float, Field(ge=0)] = 1.0
-    background: Literal["mean", "none"] = "none"
-    fewest_object_px: Count = 0
-    fallback: Share = 0.7
 
 
 class SPG(Localizer):

@@ -185,7 +185,8 @@ def matched_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     The whole name decides; else the last part, where it is the only such one on both sides. Where the names wanted
     have no endings (as in ILSVRC's XML) those of the known ones do not count.
     """
-    from mining.corpus.names import IMAGE_SUFFIXES, suffix_of  # with the tables' library, which takes its time
+    from mining.corpus.names import suffix_of  # with the tables' library, which takes its time
+    from mining.formats import IMAGE_SUFFIXES
 
     wanted, known = ([normal_name(name) for name in names] for names in (wanted, known))
     if not any(suffix_of(name) in IMAGE_SUFFIXES for name in wanted):

@@ -3,7 +3,6 @@
 Annotations marked `iscrowd`, `ignore` or `difficult` become ignored boxes: neither to be found nor wrong to find.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from mining.errors import ScoringError
 from mining.files import sha256_of
 from mining.scoring.boxes import Floats, Ints, TruthBoxes
+from mining.untrusted import read_json
 
 CUB_BOXES = "bounding_boxes.txt"
 _SECTIONS = ("images", "annotations", "categories")
@@ -104,11 +103,12 @@ def _read(path: Path) -> tuple[str, str, dict[str, Any]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ScoringError(f"There is no truth file {path}. {_REMEDY}")
-    raw = path.read_bytes()
     try:
-        content = _parsed(raw)
+        content = read_json(path, limit=None)
+    except FileNotFoundError:
+        raise ScoringError(f"There is no truth file {path}. {_REMEDY}") from None
+    except OSError as error:
+        raise ScoringError(f"Cannot read {path}: {error.strerror}. {_REMEDY}") from None
     except (ValueError, RecursionError) as error:
         raise ScoringError(f"{path} is not readable as JSON ({error}). {_REMEDY}") from error
     if isinstance(content, list):
@@ -117,13 +117,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if missing:
         raise ScoringError(f"{path} is not a COCO truth: it has no {' and no '.join(missing)}. {_REMEDY}")
     return dict(content)
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except ValueError:
-        return json.loads(raw)  # takes NaN and a byte order mark, which COCO files in the wild have
 
 
 def _section(content: Mapping[str, Any], name: str, path: Path) -> list[Any]:

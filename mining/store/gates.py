@@ -1,6 +1,6 @@
 """Whether a new version is good enough to be published without a person having looked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -14,8 +14,8 @@ from mining.store.results import Verdict
 from mining.store.settings import Gates
 
 _BINS = 1000
-_ONCE_IN_A_THOUSAND = 3.09  # standard deviations, one side
 _SURE = 1.95  # Kolmogorov-Smirnov: chance exceeds this times sqrt((n + m) / nm) once in a thousand
+_FIRST = "first version"
 SURVEYED = ["image_id", "state", "score", "area", "width", "height"]
 
 
@@ -33,6 +33,8 @@ class Survey:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take in rows with the columns SURVEYED; all rows of an image stand together, in one batch or the next."""
+        if not len(batch):
+            return
         table = pa.Table.from_batches([batch])
         ids = batch["image_id"].to_numpy()
         first, self._last = np.flatnonzero(np.diff(ids, prepend=self._last)), int(ids[-1])
@@ -42,15 +44,6 @@ class Survey:
         sides = boxes["width"].to_numpy().astype(np.float64) * boxes["height"].to_numpy()
         self.scores += _histogram(boxes["score"].to_numpy())
         self.sizes += _histogram(np.sqrt(boxes["area"].to_numpy() / np.maximum(sides, 1)))
-
-    @classmethod
-    def of(cls, batches: Iterable[pa.RecordBatch]) -> "Survey":
-        """Of all rows."""
-        survey = cls()
-        for batch in batches:
-            if len(batch):
-                survey.add(batch)
-        return survey
 
     @property
     def boxes(self) -> int:
@@ -63,45 +56,128 @@ class Survey:
         return sum(self.states.values())
 
 
-def judge(
-    gates: Gates, new: Survey, before: Survey, tally: Tally, corloc: float | None, drop: float | None
-) -> list[Verdict]:
-    """What each gate that is on says.
+@dataclass(frozen=True)
+class Measured:
+    """What the gates compare with their limits.
 
-    new: of the images that are mined now. before: of the last version. corloc: of the new version, 0-1, where there
-    is truth; drop: how far it lies below the last one's on the pairs of both.
+    new: the images that were mined now; known images that are missing are in `tally.absent`, not here. earlier:
+    images of the last nights that were each too small to be judged. before: of the last version. tally: what became
+    of the images. has_truth: whether the recipe names true boxes. corloc: of the new version, 0-1; drop: how far it
+    lies below the last one's on the pairs of both; None where the truth has no such image.
     """
-    unusable = new.states.get(QUARANTINED, 0)
-    readable = new.images - unusable
-    without = readable - new.states.get(LABELLED, 0)
-    verdicts = [
-        Verdict(name, _share(count, of), limit, _lowest(count, of) <= limit, f"new images {what}, {count} of {of}")
-        for name, limit, count, of, what in (
-            ("max_no_box", gates.max_no_box, without, readable, "without a box"),
-            ("max_quarantined", gates.max_quarantined, unusable, new.images, "that cannot be used"),
-        )
-        if limit is not None
+
+    new: Survey
+    before: Survey
+    tally: Tally
+    earlier: Survey = field(default_factory=Survey)
+    has_truth: bool = False
+    corloc: float | None = None
+    drop: float | None = None
+
+    @property
+    def images(self) -> int:
+        """How many new images the counts are of."""
+        return self.new.images + self.earlier.images
+
+
+def judge(gates: Gates, measured: Measured) -> list[Verdict]:
+    """Evaluate each gate that is on; one that had nothing to measure passes, and its note says why."""
+    return [
+        *_counts(gates, measured),
+        *_retired(gates, measured),
+        *_drifts(gates, measured),
+        *_corlocs(gates, measured),
     ]
-    verdicts += [
-        Verdict(name, value, limit, value is None or value <= limit, meaning)
-        for name, value, limit, meaning in (
-            ("max_retired", _share(tally.retired, before.images), gates.max_retired, "the last version's images gone"),
-            ("max_corloc_drop", drop, gates.max_corloc_drop, "CorLoc below the last version's, on the pairs of both"),
-        )
-        if limit is not None
-    ]
-    for name, limit, mine, its, what in (
+
+
+def _counts(gates: Gates, measured: Measured) -> Iterator[Verdict]:
+    """Compare what became of the new images with the limits: plainly, from `min_images` images on.
+
+    Of fewer images a share says little, and the version is published unless all images of the night are bad: such a
+    night has nothing to publish. The images are counted once more with the next night's.
+    """
+    is_small = measured.images < gates.min_images
+    small = f"too few images to judge: {measured.images} of at least {gates.min_images}" if is_small else None
+    for name, limit, bad_of, what in (
+        ("max_no_box", gates.max_no_box, _without_box, "without a box"),
+        ("max_quarantined", gates.max_quarantined, _unusable, "that cannot be used"),
+    ):
+        if limit is None:
+            continue
+        tonight, night = bad_of(measured.new)
+        count, of = (a + b for a, b in zip((tonight, night), bad_of(measured.earlier), strict=True))
+        value = _share(count, of)
+        is_all = 0 < night == tonight
+        passed = value is None or value <= limit or (is_small and not is_all)
+        meaning = f"new images {what}, {count} of {of}"
+        if measured.earlier.images:
+            meaning += f", with {measured.earlier.images} images of earlier nights that were too small to judge"
+        if is_small and not passed:
+            meaning += f": all {tonight} of this night"
+        nothing = "no new images" if not measured.images else "no new image can be read"
+        yield Verdict(name, value, limit, passed, meaning, nothing if value is None else small if passed else None)
+
+
+def _unusable(survey: Survey) -> tuple[int, int]:
+    return survey.states.get(QUARANTINED, 0), survey.images
+
+
+def _without_box(survey: Survey) -> tuple[int, int]:
+    readable = survey.images - survey.states.get(QUARANTINED, 0)
+    return readable - survey.states.get(LABELLED, 0), readable
+
+
+def _retired(gates: Gates, measured: Measured) -> Iterator[Verdict]:
+    """A known image is gone where it is not listed any more, and where it is listed but its file is missing."""
+    if gates.max_retired is None:
+        return
+    tally, known = measured.tally, measured.before.images
+    gone = tally.retired + tally.absent
+    value = _share(gone, known)
+    meaning = f"images of the last version that are gone, {gone} of {known}"
+    if tally.absent:
+        meaning += f"; {tally.absent} of them listed, but missing or unreadable"
+    passed = value is None or value <= gates.max_retired
+    yield Verdict("max_retired", value, gates.max_retired, passed, meaning, _FIRST if value is None else None)
+
+
+def _drifts(gates: Gates, measured: Measured) -> Iterator[Verdict]:
+    """The limit of a drift is what is allowed and what chance alone may add with so few boxes."""
+    new, before = measured.new, measured.before
+    for name, allowed, mine, its, what in (
         ("max_score_drift", gates.max_score_drift, new.scores, before.scores, "scores"),
         ("max_size_drift", gates.max_size_drift, new.sizes, before.sizes, "sizes"),
     ):
-        if limit is not None:
-            drift, chance = distance(mine, its)
-            meaning = f"distance of the new boxes' {what} from the last version's; {chance:.2f} more may be chance"
-            verdicts.append(Verdict(name, drift, limit, drift is None or drift <= limit + chance, meaning))
+        if allowed is None:
+            continue
+        drift, chance = distance(mine, its)
+        limit = allowed + chance
+        note = None
+        meaning = f"distance of the new boxes' {what} from the last version's"
+        if drift is None:
+            note = _FIRST if not before.images else "no new boxes" if not new.boxes else "the last version has no boxes"
+        else:
+            meaning += f"; limit: {allowed:.3f} and {chance:.3f} that may be chance with {new.boxes} new boxes"
+            if limit >= 1:
+                note = f"too few boxes to judge: {min(new.boxes, before.boxes)}"
+        yield Verdict(name, drift, limit, drift is None or drift <= limit, meaning, note)
+
+
+def _corlocs(gates: Gates, measured: Measured) -> Iterator[Verdict]:
+    if not measured.has_truth:
+        return
+    value, drop = measured.corloc, measured.drop
+    if gates.max_corloc_drop is not None:
+        nothing = _FIRST if not measured.before.images else "the truth has no image of both versions"
+        yield Verdict(
+            "max_corloc_drop", drop, gates.max_corloc_drop, drop is None or drop <= gates.max_corloc_drop,
+            "CorLoc below the last version's, on the pairs of both", nothing if drop is None else None,
+        )  # fmt: skip
     if gates.min_corloc is not None:
-        good = corloc is None or corloc >= gates.min_corloc
-        verdicts.append(Verdict("min_corloc", corloc, gates.min_corloc, good, "CorLoc of the new version"))
-    return verdicts
+        yield Verdict(
+            "min_corloc", value, gates.min_corloc, value is None or value >= gates.min_corloc,
+            "CorLoc of the new version", "the truth has no image of this version" if value is None else None,
+        )  # fmt: skip
 
 
 def distance(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float | None, float]:
@@ -118,15 +194,6 @@ def distance(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float
 
 def _share(count: int, of: int) -> float | None:
     return count / of if of else None
-
-
-def _lowest(count: int, of: int) -> float:
-    """The share that chance alone would lift to `count` of `of` once in a thousand: Wilson's lower bound."""
-    if not of:
-        return 0.0
-    share, z2 = count / of, _ONCE_IN_A_THOUSAND**2
-    spread = _ONCE_IN_A_THOUSAND * sqrt(share * (1 - share) / of + z2 / (4 * of**2))
-    return (share + z2 / (2 * of) - spread) / (1 + z2 / of)
 
 
 def _histogram(values: NDArray[np.floating]) -> NDArray[np.int64]:

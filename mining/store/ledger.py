@@ -27,6 +27,7 @@ CREATE TABLE ready (hash TEXT, labels TEXT, run INTEGER, image_id INTEGER, PRIMA
 CREATE TABLE plan (name TEXT PRIMARY KEY, image_id INTEGER, hash TEXT, labels TEXT, split TEXT, reason TEXT,
                    run INTEGER, source INTEGER, keeps_ids INTEGER) WITHOUT ROWID;
 """
+MISSING = "missing or unreadable"
 _STORE = -1  # the run that stands for the last version itself
 _UNKNOWN = "?"  # labels of an image of which none are known: SQL's NULL is equal to nothing
 
@@ -66,7 +67,7 @@ class Tally:
 
     kept: nothing is to be done. reasons: why the others are mined or relabelled. moved: renamed or listed under
     another split. copied: same file as another image. ready: mined earlier and not published yet. to_mine: still.
-    retired: gone.
+    retired: gone. absent: known and listed, but the file is missing or cannot be read any more.
     """
 
     listed: int = 0
@@ -76,6 +77,7 @@ class Tally:
     ready: int = 0
     to_mine: int = 0
     retired: int = 0
+    absent: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -140,6 +142,7 @@ class Ledger:
             self.tally.moved += 1
             return (listed[0], held[0], *listed[1:], "moved", _STORE, held[0], True)
         run, source = ready if ready[0] is not None else self._same_content(digest, labels)
+        self.tally.absent += reason == MISSING
         kind = "to_mine" if run is None else "copied" if run == _STORE else "ready"
         setattr(self.tally, kind, getattr(self.tally, kind) + 1)
         self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + 1
@@ -151,7 +154,7 @@ class Ledger:
         if image_id is None:
             return "new"
         if its_hash != digest:
-            return "another content"
+            return "another content" if digest is not None else MISSING
         if its_labels != labels:
             return "other labels"
         return self._stale(model, settings, _list(labels))

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from mining.addresses import redacted
 from mining.errors import StoreMissingError
 from mining.runs import RunDirectory, now
 from mining.store.places import Places
@@ -17,12 +18,12 @@ from mining.store.table import Version
 
 def record_job(run: RunDirectory, settings: LabelSettings, version: Version) -> None:
     """Record for which store the run's labels are made."""
-    run.update(label_job={"store": settings.store, "store_id": version.store_id, "corpus": settings.name})
+    run.update(label_job={"store": redacted(settings.store), "store_id": version.store_id, "corpus": settings.name})
 
 
 def record_intention(runs: Sequence[RunDirectory], settings: LabelSettings, base: Version) -> None:
     """Record that the version after `base` is being written with labels of these runs."""
-    intention = {"store": settings.store, "store_id": base.store_id, "version": base.number + 1}
+    intention = {"store": redacted(settings.store), "store_id": base.store_id, "version": base.number + 1}
     for run in runs:
         run.sweep_records()
         run.update(publishing=intention)
@@ -30,7 +31,12 @@ def record_intention(runs: Sequence[RunDirectory], settings: LabelSettings, base
 
 def record_publication(runs: Sequence[RunDirectory], settings: LabelSettings, version: Version) -> None:
     """Record that labels of these runs are in the store, from this version on at the latest."""
-    made = {"store": settings.store, "store_id": version.store_id, "corpus": settings.name, "version": version.number}
+    made = {
+        "store": redacted(settings.store),
+        "store_id": version.store_id,
+        "corpus": settings.name,
+        "version": version.number,
+    }
     for run in runs:
         run.sweep_records()
         run.update(published=[*run.read().get("published", []), {**made, "at": now()}], publishing=None)
@@ -56,7 +62,7 @@ def is_unpublished(record: dict[str, Any], settings: LabelSettings, version: Ver
         return False
     if job["store_id"] is not None:
         return bool(job["store_id"] == version.store_id)
-    return bool(job["store"] == settings.store)
+    return bool(job["store"] == redacted(settings.store))
 
 
 def refuse_missing_store(settings: LabelSettings, version: Version, *, new_store: bool = False) -> None:
@@ -85,7 +91,7 @@ def last_publication(settings: LabelSettings) -> dict[str, Any] | None:
         if last.get("published") is not None:
             return dict(last["published"])
         if last["state"] == "published":  # of an earlier version of boxmine
-            return {"store": last["store"], "version": last["version"]}
+            return {"store": redacted(last["store"]), "version": last["version"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # the runs know, too
     found = [one for run in places.run_directories() for one in run.read().get("published", [])]

@@ -2,12 +2,13 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mining.addresses import redacted
 from mining.cards import ModelCard
 from mining.corpus import read_summary
 from mining.errors import DamagedPartError, RunStoppedError
@@ -17,7 +18,7 @@ from mining.logs import note
 from mining.runs import RunDirectory, now
 from mining.store.comparing import compared
 from mining.store.freshness import digest_of, settings_that_matter
-from mining.store.gates import SURVEYED, Survey, judge
+from mining.store.gates import SURVEYED, Measured, Survey, judge
 from mining.store.ledger import Ledger
 from mining.store.places import Places, model_of
 from mining.store.publications import (
@@ -77,11 +78,11 @@ def _published(
         changes.write(rows_of_version(version, book, settings.name))
         buckets = book.buckets(IMAGES_OF_A_BUCKET)
         tally, used = book.tally, [run for number, run in enumerate(runs) if book.uses(number)]
-        survey, old = _surveys(version, changes, settings.name, used)
+        measured = _measured(version, changes, book, settings.name, used, record["next_image_id"])
         dropped = sum(_boxes_dropped(version, book, settings.name, bucket) for bucket in buckets)
         counts = {
             "images": tally.listed - tally.to_mine,
-            "boxes": old.boxes - dropped + changes.boxes,
+            "boxes": measured.before.boxes - dropped + changes.boxes,
         }
 
         next_annotation_id = record["next_annotation_id"]
@@ -90,7 +91,8 @@ def _published(
             return new_rows(version, book, changes, settings.name, only, next_annotation_id)
 
         corloc, drop = _corloc_and_drop(settings, card, version, buckets, rows) if buckets else (None, None)
-        verdicts = judge(settings.gates, survey, old, tally, corloc, drop) if buckets else []
+        measured = replace(measured, has_truth=settings.truth is not None, corloc=corloc, drop=drop)
+        verdicts = judge(settings.gates, measured) if buckets else []
         is_good = accept or all(verdict.passed for verdict in verdicts)
         state = "unchanged" if not buckets else "published" if is_good else "staged"
         if state == "published":
@@ -107,6 +109,7 @@ def _published(
                         "counts": counts,
                         "tally": asdict(tally),
                         "corloc": corloc,
+                        "unjudged": [] if accept else _unjudged(settings, measured, before, used),
                         "gates": [asdict(verdict) for verdict in verdicts],
                         "accepted": accept,
                         "at": now(),
@@ -121,14 +124,24 @@ def _published(
     shutil.rmtree(places.changes, ignore_errors=True)
     summary = LabelSummary(
         state, settings.store, None if number < 0 else number, counts["images"], counts["boxes"], asdict(tally),
-        tally.to_mine, survey.states.get("quarantined", 0), _reasons(used), verdicts, [run.path.name for run in used],
-        read_summary(places.listed).notes,
+        tally.to_mine, measured.new.states.get("quarantined", 0) + tally.absent, _reasons(used), verdicts,
+        [run.path.name for run in used], read_summary(places.listed).notes, settings.name,
     )  # fmt: skip
-    known = {"store": settings.store, "version": number} if before or state == "published" else None
+    known = {"store": redacted(settings.store), "version": number} if before or state == "published" else None
     write_json(places.record, {**asdict(summary), "published": known or last_publication(settings), "at": now()})
     note(places.work, state, corpus=settings.name, version=summary.version, images=summary.images, boxes=summary.boxes,
-         failed=[verdict.gate for verdict in verdicts if not verdict.passed], runs=summary.runs)  # fmt: skip
+         failed=[verdict.gate for verdict in verdicts if not verdict.passed], runs=summary.runs,
+         gates=[verdict.line for verdict in verdicts])  # fmt: skip
     return summary
+
+
+def _unjudged(
+    settings: LabelSettings, measured: Measured, before: dict[str, Any], used: list[RunDirectory]
+) -> list[str]:
+    """The runs whose images are counted once more with the next night's: all of them together are still too few."""
+    if measured.images >= settings.gates.min_images:
+        return []
+    return [*before.get("unjudged", []), *(run.path.name for run in used)]
 
 
 def _settings_of(settings: LabelSettings, runs: list[RunDirectory]) -> dict[str, dict[str, Any]]:
@@ -136,16 +149,33 @@ def _settings_of(settings: LabelSettings, runs: list[RunDirectory]) -> dict[str,
     return {digest_of(one): one for one in every}
 
 
-def _surveys(version: Version, changes: Changes, corpus: str, runs: list[RunDirectory]) -> tuple[Survey, Survey]:
-    """Of what these runs mined, and of the last version."""
-    names = pa.array([run.path.name for run in runs], pa.string())
-    mined = (batch.filter(pc.is_in(batch["run"], value_set=names)) for batch in changes.batches([*SURVEYED, "run"]))
-    return Survey.of(mined), Survey.of(version.rows(corpus, SURVEYED))
+def _measured(
+    version: Version, changes: Changes, book: Ledger, corpus: str, used: list[RunDirectory], first_new_id: int
+) -> Measured:
+    """What these runs mined, beside what the last version has; images with an id below `first_new_id` are known."""
+    new, before, earlier = Survey(), Survey(), Survey()
+    runs = pa.array([run.path.name for run in used], pa.string())
+    unjudged = pa.array(version.corpus(corpus).get("unjudged", []), pa.string())
+    for batch in changes.batches([*SURVEYED, "run", "content_hash"]):
+        is_missing = pc.and_(pc.is_null(batch["content_hash"]), pc.less(batch["image_id"], first_new_id))
+        new.add(batch.filter(pc.and_(pc.is_in(batch["run"], value_set=runs), pc.invert(is_missing))))
+        earlier.add(batch.filter(pc.is_in(batch["run"], value_set=unjudged)))
+    for bucket in version.buckets():
+        dropped = pa.array(_dropped(book, bucket), pa.int64())
+        for batch in version.rows(corpus, [*SURVEYED, "run"], [bucket]):
+            before.add(batch)
+            stays = pc.invert(pc.is_in(batch["image_id"], value_set=dropped))
+            earlier.add(batch.filter(pc.and_(pc.is_in(batch["run"], value_set=unjudged), stays)))
+    return Measured(new, before, book.tally, earlier)
+
+
+def _dropped(book: Ledger, bucket: int) -> list[int]:
+    first = bucket * IMAGES_OF_A_BUCKET
+    return sorted(book.dropped(first, first + IMAGES_OF_A_BUCKET - 1))
 
 
 def _boxes_dropped(version: Version, book: Ledger, corpus: str, bucket: int) -> int:
-    first = bucket * IMAGES_OF_A_BUCKET
-    dropped = pa.array(sorted(book.dropped(first, first + IMAGES_OF_A_BUCKET - 1)), pa.int64())
+    dropped = pa.array(_dropped(book, bucket), pa.int64())
     count = 0
     for batch in version.rows(corpus, ["image_id", "annotation_id"], [bucket]):
         is_box = batch["annotation_id"].is_valid()

@@ -8,13 +8,29 @@ from mining.config import MineSettings
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one gate says. value: None where there was nothing to measure; limit: what it may be."""
+    """The result of one gate.
+
+    value: None where there was nothing to measure. limit: what the value was compared with. note: why the gate passes
+    without having been judged, None where it was judged.
+    """
 
     gate: str
     value: float | None
     limit: float
     passed: bool
     meaning: str
+    note: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """ "passed", "FAILED", or why it was not judged."""
+        return "FAILED" if not self.passed else "passed" if self.note is None else self.note
+
+    @property
+    def line(self) -> str:
+        """The gate in one line, for a log."""
+        value = "-" if self.value is None else f"{self.value:.3f}"
+        return f"{self.gate} {value} (limit {self.limit:.3f}): {self.outcome}; {self.meaning}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,7 @@ class LabelSummary:
     state: published, staged (a gate did not pass; nothing was published) or unchanged. version: the store's last one
     now, None where there is none. images, boxes: of the corpus as the job has it. tally: see `ledger.Tally`.
     deferred: images that changed while they were mined; the next job takes them. quarantined, reasons: of what the
-    job mined. runs: their names.
+    job mined. runs: their names. corpus: its name in the store.
     """
 
     state: str
@@ -47,3 +63,4 @@ class LabelSummary:
     gates: list[Verdict]
     runs: list[str]
     notes: list[str] = field(default_factory=list)
+    corpus: str = ""

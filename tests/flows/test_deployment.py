@@ -122,7 +122,7 @@ class Machine:
     def ended(self, deployment: str) -> list[str]:
         """The same, once all have ended."""
         deadline = time.monotonic() + 300
-        while set(found := self.states(deployment)) - {"Completed", "Cancelled", "Failed", "Crashed"}:
+        while set(found := self.states(deployment)) - {"Completed", "Cancelled", "Failed", "Crashed", "Staged"}:
             assert time.monotonic() < deadline, f"{found}\n{self.logs()}"
             time.sleep(1)
         return found
@@ -184,7 +184,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         **clean,
         "PATH": f"{programs}:{clean['PATH']}",
         "PYTHONPATH": str(home),
-        "STAGED_WEBHOOK": f"http://127.0.0.1:{webhook.server_port}/",
+        "ALERT_WEBHOOK": f"http://127.0.0.1:{webhook.server_port}/",
         "PREFECT_CLI_COLORS": "false",
         "COLUMNS": "200",
     }
@@ -252,12 +252,16 @@ def test_a_staged_version_tells_a_person_who_may_publish_it(machine: Machine) ->
     changes = {"truth": str(machine.home / "photos" / "truth.json"), "gates.min_corloc": 1.0}
     settings = {"recipe": "deployments/recipes/label.yaml", "changes": changes}
     machine.prefect(
-        "deployment", "run", "boxmine-label/nightly-label", "--watch", "--param", f"settings={json.dumps(settings)}"
-    )
+        "deployment", "run", "boxmine-label/nightly-label", "--watch",
+        "--param", f"settings={json.dumps(settings)}", may_fail=True,
+    )  # fmt: skip
     assert machine.labels().version() == 0
+    (staged,) = machine.ask("flow_runs/filter", {"flow_runs": {"state": {"name": {"any_": ["Staged"]}}}})
+    assert (staged["name"], staged["state_type"]) == ("label images: 4 new (staged)", "FAILED")
     deadline = time.monotonic() + 60
     while not machine.webhook.told and time.monotonic() < deadline:
         time.sleep(0.5)
+    time.sleep(2)  # nothing else is told of it
     (told,) = machine.webhook.told
     assert "because of min_corloc" in told["text"]
     assert "stays at version 0" in told["text"]
@@ -283,3 +287,7 @@ def test_what_is_wrong_in_a_recipe_fails_at_once(machine: Machine) -> None:
     )  # fmt: skip
     (failed,) = machine.ask("flow_runs/filter", {"flow_runs": {"state": {"name": {"any_": ["Failed"]}}}})
     assert "did you mean 'max_no_box'?" in failed["state"]["message"]
+    deadline = time.monotonic() + 60
+    while len(machine.webhook.told) < 2 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert "did you mean 'max_no_box'?" in machine.webhook.told[-1]["text"]

@@ -113,7 +113,7 @@ def test_a_run_goes_on_once_after_a_training_on_two_devices(corpus: dict[str, Pa
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     command = [Path(sys.executable).with_name("boxmine"), "run", str(tmp_path / "recipe.yaml")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=IN_TIME)
-    assert ended.returncode == 3, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("boxes on 24 images") == 1
     assert (tmp_path / "run" / "report" / "index.html").is_file()
 

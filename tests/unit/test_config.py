@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from mining.config import (
+    NO_LABELS,
     CorpusChanges,
     CorpusSettings,
     MineOptions,
@@ -177,33 +178,33 @@ def test_a_recipe_becomes_the_settings_of_its_two_jobs(recipe: Path) -> None:
 
 
 def test_relative_paths_of_a_recipe_are_taken_from_its_folder(recipe: Path) -> None:
-    values = read_recipe(recipe)
-    assert values["out"] == str(recipe.parent / "runs/first")
-    assert values["truth"] == str(recipe.parent / "truth.json")
-    assert values["corpus"]["labels"] == "/lists/train.csv"
+    settings = parse(RunSettings, read_recipe(recipe))
+    assert settings.out == recipe.parent / "runs/first"
+    assert settings.truth == recipe.parent / "truth.json"
+    assert settings.corpus.labels == Path("/lists/train.csv")
 
 
 def test_a_weights_file_of_a_recipe_is_taken_from_its_folder_too(recipe: Path) -> None:
-    recipe.write_text("train:\n  weights: weights/vgg16.pth\n")
-    assert read_recipe(recipe)["train"]["weights"] == str(recipe.parent / "weights/vgg16.pth")
+    recipe.write_text("out: run\ncorpus: {images: photos}\ntrain:\n  weights: weights/vgg16.pth\n")
+    assert parse(RunSettings, read_recipe(recipe)).train.weights == str(recipe.parent / "weights/vgg16.pth")
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
 def test_the_words_for_weights_are_no_paths(recipe: Path, weights: str) -> None:
-    recipe.write_text(f"train:\n  weights: {weights}\n")
-    assert read_recipe(recipe)["train"]["weights"] == weights
+    recipe.write_text(f"out: run\ncorpus: {{images: photos}}\ntrain:\n  weights: {weights}\n")
+    assert parse(RunSettings, read_recipe(recipe)).train.weights == weights
 
 
 def test_what_only_looks_like_a_path_is_left_alone(recipe: Path) -> None:
     recipe.write_text("out: run\nmodel: pretrained:resnet50\ncorpus:\n  images: photos\n  labels: none\n")
-    values = read_recipe(recipe)
-    assert values["model"] == "pretrained:resnet50"
-    assert values["corpus"]["labels"] == "none"
+    settings = parse(RunSettings, read_recipe(recipe))
+    assert settings.model == "pretrained:resnet50"
+    assert settings.corpus.labels == NO_LABELS
 
 
 def test_a_home_folder_is_expanded(recipe: Path) -> None:
-    recipe.write_text("out: ~/runs/first\n")
-    assert read_recipe(recipe)["out"] == str(Path.home() / "runs/first")
+    recipe.write_text("out: ~/runs/first\ncorpus: {images: photos}\n")
+    assert parse(RunSettings, read_recipe(recipe)).out == Path.home() / "runs/first"
 
 
 def test_a_changed_key_goes_over_the_recipe_and_is_read_as_yaml(recipe: Path) -> None:
@@ -223,7 +224,7 @@ def test_a_changed_key_makes_its_group_where_there_is_none(recipe: Path) -> None
 
 
 def test_a_changed_path_is_taken_from_where_the_person_stands(recipe: Path) -> None:
-    assert read_recipe(recipe, {"out": "here"})["out"] == "here"
+    assert parse(RunSettings, read_recipe(recipe, {"out": "here"})).out == Path("here")
 
 
 def test_a_change_below_a_plain_value_is_refused(recipe: Path) -> None:
@@ -268,7 +269,7 @@ def test_a_missing_recipe_is_refused_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="directory"):
+    with pytest.raises(InputError, match="a folder"):
         read_recipe(tmp_path)
 
 

@@ -8,6 +8,7 @@ from mining.corpus.readers.source import Source
 from mining.corpus.spill import Spill
 from mining.corpus.walk import ImageRoot
 from mining.errors import CorpusError
+from mining.untrusted import refuse_special_file
 
 _ACCEPTED = (
     "--labels takes a CSV (file_name,labels), a COCO JSON, a folder of VOC XML, a folder of CUB list files, or 'none'"
@@ -20,19 +21,27 @@ def kind_of(labels: Path) -> str:
 
     Raises CorpusError where there is nothing, or nothing of a known kind.
     """
+    _refuse_special_file(labels)
     if labels.is_dir():
         if cub.is_at(labels):
             return "cub"
         if voc.is_at(labels):
             return "voc"
         raise CorpusError(f"{labels} is a folder without VOC XML and without CUB list files. {_ACCEPTED}.")
-    if not labels.exists():
-        raise CorpusError(f"{labels} does not exist. {_ACCEPTED}.")
     kind = {".csv": "csv", ".json": "coco"}.get(labels.suffix.lower())
     if kind is None:
         hint = f"give its folder: --labels {labels.parent}" if labels.suffix.lower() == ".xml" else _ACCEPTED
         raise CorpusError(f"{labels} is not a kind of label file that is known here; {hint}.")
     return kind
+
+
+def _refuse_special_file(labels: Path) -> None:
+    try:
+        refuse_special_file(labels)
+    except FileNotFoundError:
+        raise CorpusError(f"{labels} does not exist. {_ACCEPTED}.") from None
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"Cannot read {labels}: {getattr(error, 'strerror', error)}. {_ACCEPTED}.") from None
 
 
 def read(labels: Path | Literal["none"] | None, root: ImageRoot, table: Spill) -> Source:

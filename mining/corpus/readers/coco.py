@@ -13,6 +13,7 @@ from mining.corpus.spill import Listed, Relation, Spill, pixels, whole_number
 from mining.corpus.summary import sentences
 from mining.corpus.walk import ImageRoot
 from mining.errors import CorpusError
+from mining.untrusted import JSONNestingError, ShallowJSON, open_input
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -51,22 +52,22 @@ def _notes(
 
 
 def _items(path: Path, key: str) -> Iterator[dict[str, Any]]:
-    with readable(path), path.open("rb") as file:
+    with readable(path), open_input(path) as file:
         if file.read(3) != _BYTE_ORDER_MARK:
             file.seek(0)
         try:
-            for item in ijson.items(file, f"{key}.item", use_float=True):
+            for item in ijson.items(ShallowJSON(file), f"{key}.item", use_float=True):
                 if not isinstance(item, dict):
                     raise CorpusError(f"{path}: an entry of {key!r} is {item!r:.60}, not an object.")
                 yield item
-        except (ijson.JSONError, RecursionError) as error:
+        except (ijson.JSONError, JSONNestingError, RecursionError) as error:
             reason = " ".join(str(error).split())[:120]
             raise CorpusError(f"{path} is not valid JSON ({reason}). Is the file complete?") from error
 
 
 def _found(path: Path) -> str:
-    with path.open("rb") as file:
-        keys = [value for prefix, event, value in ijson.parse(file) if prefix == "" and event == "map_key"]
+    with open_input(path) as file:
+        keys = [value for prefix, event, value in ijson.parse(ShallowJSON(file)) if prefix == "" and event == "map_key"]
     return f"its keys are {', '.join(map(repr, keys[:12]))}" if keys else "it has no keys"
 
 

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from mining.corpus.readers.source import Source, class_names, readable
 from mining.corpus.spill import Listed, Spill
 from mining.corpus.walk import ImageRoot
 from mining.errors import CorpusError
+from mining.untrusted import input_lines
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -22,8 +24,8 @@ def read(path: Path, root: ImageRoot, table: Spill) -> Source:
 
     Raises CorpusError for a header without file_name, with a stranger in place of labels, and for a broken row.
     """
-    with readable(path), path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, skipinitialspace=True)
+    with readable(path), closing(input_lines(path)) as text:
+        lines = csv.reader(text, skipinitialspace=True)
         columns = [cell.strip().lower() for cell in _next(lines, path) or []]
         ignored = _strangers(columns, path)
         table.add_listed(_rows(lines, columns, path))

@@ -1,6 +1,7 @@
 """CUB list files: images.txt, image_class_labels.txt, classes.txt and, where there is one, train_test_split.txt."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from mining.corpus.names import checked_name
@@ -8,6 +9,7 @@ from mining.corpus.readers.source import Source, readable
 from mining.corpus.spill import Listed, Relation, Spill
 from mining.corpus.walk import ImageRoot
 from mining.errors import CorpusError
+from mining.untrusted import input_lines
 
 IMAGES, LABELS, CLASSES, _SPLITS = "images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"
 _SPLIT_OF = {"1": "train", "0": "test"}
@@ -35,8 +37,8 @@ def read(path: Path, root: ImageRoot, table: Spill) -> Source:
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each line's id and what follows it; raises CorpusError for a line that has one of them only."""
-    with readable(path), path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
+    with readable(path), closing(input_lines(path)) as text:
+        for number, line in enumerate(text, start=1):
             identity, _, value = line.strip().partition(" ")
             if identity and not value.strip():
                 raise CorpusError(f"{path}, line {number}: expected an id, a space and a value, found {line!r:.80}.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mining.errors import CorpusError
+from mining.untrusted import LongLineError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ def readable(path: Path) -> Iterator[None]:
         raise CorpusError(
             f"{path} is not UTF-8 text ({error.reason}). Save it again with the encoding UTF-8."
         ) from error
+    except LongLineError as error:
+        raise CorpusError(f"{path}: {error}. Is it a text file?") from error
     except OSError as error:
         raise CorpusError(f"Cannot read {path}: {error.strerror or error}.") from error
 

@@ -6,13 +6,14 @@ from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import parse
+from defusedxml.ElementTree import fromstring
 
 from mining.corpus.names import checked_name
 from mining.corpus.readers.source import Source, class_names, readable
 from mining.corpus.spill import Listed, Spill, pixels
 from mining.corpus.walk import ImageRoot, Walk
 from mining.errors import CorpusError
+from mining.untrusted import MAX_XML_BYTES, read_input
 
 XML = frozenset({".xml"})
 
@@ -49,7 +50,7 @@ def parsed(path: Path) -> Any:
     """The <annotation> of a file; raises CorpusError for XML that is broken, unsafe or not VOC."""
     try:
         with readable(path):
-            annotation = parse(path).getroot()
+            annotation = fromstring(read_input(path, MAX_XML_BYTES))
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise CorpusError(f"{path} is not XML that can be read ({error}). Mend it or take it away.") from error
     if annotation is None or annotation.tag != "annotation":

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mining.audit import write_report
-from mining.audit.own_pages import Kind, refuse_foreign_page
 from mining.config import CompareSettings
 from mining.errors import InputError
 from mining.jobs import compare
+from mining.own_pages import Kind, refuse_foreign_page
 from mining.runs import RunDirectory
 from tests.making import write_model
 from tests.unit.audit.conftest import CLASSES, Mined, mine, write_corpus

@@ -14,6 +14,19 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _TITLES: dict[Kind, str] = {"report": r"<title>.*: mined boxes</title>", "comparison": r"<title>.* against .*</title>"}
 
 
+def check_page(page: Path) -> None:
+    """Raise InputError where a comparison's page is no .html, or it or its table would replace what others wrote."""
+    if page.suffix.lower() != ".html":
+        raise InputError(f"--out {page} must end in .html: it is a page, with a table of the same name beside it.")
+    refuse_foreign_page(page, "comparison")
+    refuse_foreign_table(table_of(page))
+
+
+def table_of(page: Path) -> Path:
+    """Where the table of a comparison's page goes."""
+    return page.with_suffix(".csv")
+
+
 def refuse_foreign_page(page: Path, kind: Kind) -> None:
     """Raise InputError where `page` is there already and is no page of this kind."""
     if _is_free(page):

@@ -1,0 +1,191 @@
+"""Checks of what a command is given that need no network library, made before anything heavy is imported.
+
+What is refused here would be refused later too, by the step that needs it; here it takes seconds less.
+"""
+
+from functools import singledispatch
+from pathlib import Path
+
+from mining.cards import PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
+from mining.catalogue import BACKBONES, refuse_to_mine_untrained, refuse_unknown_backbone, refuse_unknown_localizer
+from mining.config import (
+    NO_LABELS,
+    WEIGHTS_MARK,
+    CompareSettings,
+    CorpusSettings,
+    MineOptions,
+    MineSettings,
+    RetrainSettings,
+    RunSettings,
+    ScoreSettings,
+    Settings,
+    TrainOptions,
+    TrainSettings,
+)
+from mining.corpus.readers import kind_of
+from mining.corpus.walk import ImageRoot
+from mining.errors import ModelError, ScoringError
+from mining.experiments.folder import refuse_foreign_folder
+from mining.experiments.settings import ExperimentSettings
+from mining.jobs import refuse_other_mining, refuse_other_training, refuse_unknown_thresholds
+from mining.localizer_options import options_of
+from mining.own_pages import check_page
+from mining.runs import RunDirectory
+from mining.store.settings import LabelSettings
+from mining.untrusted import refuse_special_file
+
+
+@singledispatch
+def check(settings: Settings) -> None:
+    """Raise the InputError that a command with these settings would end with, where that can be said at once."""
+
+
+@check.register
+def _train(settings: TrainSettings) -> None:
+    check_training(settings)
+    check_corpus(settings)
+    refuse_other_training(settings)
+
+
+@check.register
+def _mine(settings: MineSettings) -> None:
+    check_corpus(settings)
+    check_mining(settings, check_model(settings.model), settings.model)
+    refuse_other_mining(settings)
+
+
+@check.register
+def _run(settings: RunSettings) -> None:
+    check_truth(settings.truth)
+    if settings.model is None:
+        check(settings.train_settings())
+        RunDirectory(settings.out).refuse_foreign_folder(settings.out / "model")
+        check_corpus(settings.test.applied_to(settings.corpus))
+        check_mining(settings.mine, None, settings.train.localizer)
+    else:
+        check(settings.mine_settings())
+
+
+@check.register
+def _retrain(settings: RetrainSettings) -> None:
+    check_training(settings.train)
+    check_corpus(settings.corpus)
+    check_corpus(settings.test.applied_to(settings.corpus))
+    check_mining(settings.mine, None, settings.train.localizer)
+    check_truth(settings.truth)
+
+
+@check.register
+def _label(settings: LabelSettings) -> None:
+    check_corpus(settings.corpus)
+    check_mining(settings.mine, check_model(settings.model), settings.model)
+    check_truth(settings.truth)
+
+
+@check.register
+def _experiment(settings: ExperimentSettings) -> None:
+    refuse_foreign_folder(settings)
+    for variant in settings.variants:
+        try:
+            train = settings.train_options(variant, settings.seeds[0])
+            check_training(train)
+            check_mining(settings.mine_options(variant, settings.pyramids[0]), None, train.localizer)
+        except ModelError as error:
+            raise ModelError(f"Variant {variant!r}: {error}") from None
+    for corpus in settings.corpora.values():
+        check_corpus(corpus.train_corpus())
+        check_corpus(corpus.test_corpus())
+        check_truth(corpus.truth)
+
+
+@check.register
+def _score(settings: ScoreSettings) -> None:
+    RunDirectory(settings.run).need_finished()
+    check_truth(settings.truth)
+
+
+@check.register
+def _compare(settings: CompareSettings) -> None:
+    RunDirectory(settings.first).need_finished()
+    RunDirectory(settings.second).need_finished()
+    if settings.out is not None:
+        check_page(settings.out)
+    check_truth(settings.truth)
+
+
+def check_corpus(corpus: CorpusSettings) -> None:
+    """Raises CorpusError for images or labels that are not there, or of no known kind."""
+    ImageRoot(corpus.images)
+    if corpus.labels is not None and corpus.labels != NO_LABELS:
+        kind_of(corpus.labels)
+
+
+def check_truth(truth: Path | None) -> None:
+    """Raises ScoringError for a truth that is not there, or neither a file nor a folder."""
+    try:
+        if truth is not None:
+            refuse_special_file(truth)
+    except OSError as error:
+        raise ScoringError(
+            f"Cannot read the truth {truth}: {error.strerror}. Give a COCO JSON with boxes, a folder of VOC XML, or a "
+            "CUB folder."
+        ) from None
+
+
+def check_training(options: TrainOptions) -> None:
+    """Raises ModelError for an unknown localizer, option or backbone, and for weights that are not there."""
+    options_of(options.localizer, options.options)
+    refuse_unknown_backbone(options.backbone)
+    if WEIGHTS_MARK.is_path(options.weights):
+        refuse_missing_weights(Path(options.weights))
+    refuse_blind_backbone(options)
+    size = options.input_size or (BACKBONES[options.backbone].input_size if options.backbone in BACKBONES else None)
+    if size is not None:
+        refuse_small_crops(options, size)
+
+
+def refuse_missing_weights(path: Path) -> None:
+    """Raises ModelError where no file is at the path."""
+    if not path.is_file():
+        raise ModelError(f"No weights file {path}; give 'imagenet', 'none' or a file that exists.")
+
+
+def refuse_blind_backbone(options: TrainOptions) -> None:
+    """Raises ModelError where random features are to be kept as they are."""
+    if options.freeze and options.weights == "none":
+        raise ModelError(
+            "A frozen backbone without pretrained weights learns nothing; give --no-freeze, or leave --weights alone."
+        )
+
+
+def refuse_small_crops(options: TrainOptions, size: int) -> None:
+    """Raises ModelError where crops of `size` px do not fit into what they are cut from."""
+    if options.crop_from is not None and options.crop_from < size:
+        raise ModelError(
+            f"--crop-from {options.crop_from} is less than the {size} px that the network is shown: give {size} or "
+            "more, or a smaller --input-size."
+        )
+
+
+def check_model(model: str) -> ModelCard | None:
+    """The card of a model folder, None of a pretrained backbone. Raises ModelError where it cannot be mined with."""
+    if model.startswith(PRETRAINED):
+        refuse_to_mine_untrained(model.removeprefix(PRETRAINED))
+        return None
+    card = read_card(Path(model))
+    if not (Path(model) / WEIGHTS_FILE).is_file():
+        raise ModelError(f"{Path(model) / WEIGHTS_FILE} is missing. Copy the model folder again, or train it again.")
+    return card
+
+
+def check_mining(options: MineOptions, card: ModelCard | None, model: str) -> None:
+    """Raises ModelError for an unknown localizer or option, and for thresholds of classes that the model lacks.
+
+    card: of the model, None where it is not known yet. model: its name for messages, or the localizer that is trained.
+    """
+    if options.localizer is not None:
+        refuse_unknown_localizer(options.localizer)
+    trained = card.localizer if card is not None else "cam" if model.startswith(PRETRAINED) else model
+    options_of(options.localizer or trained, options.options)
+    if card is not None:
+        refuse_unknown_thresholds(options, card, model)

@@ -1,0 +1,112 @@
+"""What can be refused at once is refused before torch, timm, Lightning or Prefect are imported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.making import write_model, write_photos
+
+HEAVY = ("torch", "torchvision", "timm", "lightning", "prefect")
+# all commands in one process, which takes a second to start
+COMMANDS = f"""
+import contextlib, io, json, sys
+from flows import cli, terminal
+told = []
+for command in json.load(sys.stdin):
+    terminal.err.file = io.StringIO()
+    code = cli.run_command(command.split())
+    heavy = [name for name in {HEAVY} if name in sys.modules]
+    told.append([code, terminal.err.file.getvalue(), heavy])
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    write_photos(folder / "photos", ["a.jpg", "b.jpg"])
+    write_model(folder / "model", ("cat", "dog"))
+    (folder / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
+    (folder / "unknown.csv").write_text("file_name,labels\na.jpg,catt\nb.jpg,dog\n")
+    (folder / "other").mkdir()
+    corpus = {"images": "photos", "labels": "labels.csv"}
+    recipes = {
+        "nowhere": {"out": "r", "corpus": {"images": "nowhere"}, "train": {}},
+        "backbone": {"out": "r", "corpus": corpus, "train": {"backbone": "resnet5"}},
+        "truth": {"out": "r", "corpus": corpus, "model": "model", "truth": "nowhere.json"},
+        "option": {"out": "r", "corpus": corpus, "model": "model", "mine": {"options": {"backgrund": "none"}}},
+        "label": {"store": "s", "runs": "rs", "corpus": corpus, "model": "nowhere"},
+        "experiment": {
+            "out": "e", "corpora": {"one": {**corpus, "truth": "labels.csv"}},
+            "variants": {"a": {"train": {"localizer": "cam", "options": {"dropout": 7}}}},
+        },
+    }  # fmt: skip
+    for name, values in recipes.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+TRAIN = "train --images photos --labels labels.csv --out new"
+MINE = "mine --images photos --model model --out new"
+
+
+REFUSALS = {
+    "train --images nowhere --out new": "nowhere does not exist",
+    "train --images photos --labels nowhere.csv --out new": "nowhere.csv does not exist",
+    f"{TRAIN} --backbone resnet5": "did you mean 'resnet50'",
+    f"{TRAIN} --localizer camm": "did you mean 'cam'",
+    f"{TRAIN} --options.backgrund none": "did you mean 'background'",
+    f"{TRAIN} --weights nowhere.pth": "No weights file",
+    f"{TRAIN} --weights none": "learns nothing",
+    f"{TRAIN} --crop-from 64": "--crop-from 64 is less than",
+    "train --images photos --labels labels.csv --out model": "holds a finished model of other settings",
+    "mine --images nowhere --model model --out new": "nowhere does not exist",
+    "mine --images photos --model nowhere --out new": "No model folder",
+    "mine --images photos --model other --out new": "is not a boxmine model",
+    "mine --images photos --model pretrained:nothing --out new": "Unknown backbone 'nothing'",
+    "mine --images photos --model pretrained:vgg16 --out new": "cannot mine",
+    f"{MINE} --labels unknown.csv": "did you mean 'cat'",
+    f"{MINE} --class-thresholds.horse 0.3": "does not know the class 'horse'",
+    f"{MINE} --localizer gradcam --options.layr 2": "did you mean 'layer'",
+    "run nowhere.yaml --strict": "nowhere does not exist",
+    "run backbone.yaml": "did you mean 'resnet50'",
+    "run truth.yaml": "Cannot read the truth",
+    "run option.yaml": "did you mean 'background'",
+    "label label.yaml": "No model folder",
+    "experiment experiment.yaml": "Variant 'a': Option 'dropout'",
+    "report other": "is not a run directory",
+    "compare other other": "is not a run directory",
+    "score other --truth nowhere.json": "is not a run directory",
+}
+
+
+@pytest.fixture(scope="module")
+def told(place: Path) -> dict[str, tuple[int, str, list[str]]]:
+    """Exit code, what was said, and what heavy was imported by then, of each command."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS], input=json.dumps(list(REFUSALS)), cwd=place, capture_output=True, text=True,
+        timeout=300, check=True,
+    )  # fmt: skip
+    return dict(zip(REFUSALS, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("command", REFUSALS)
+def test_a_wrong_input_is_refused_before_anything_heavy_is_imported(
+    command: str, told: dict[str, tuple[int, str, list[str]]], place: Path
+) -> None:
+    code, said, heavy = told[command]
+    assert (code, heavy) == (2, []), said
+    (sentence,) = said.splitlines()
+    assert REFUSALS[command] in sentence
+    assert not (place / "new").exists()
+
+
+def test_names_that_timm_builds_by_rule_are_known() -> None:
+    from mining.catalogue import refuse_unknown_backbone
+
+    for name in ("resnet18", "resnet50.a1_in1k", "vit_base_patch16_224", "tf_efficientnet_b0_ns"):
+        refuse_unknown_backbone(name)
