@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from mining.errors import InputError, did_you_mean
+from mining.integrity import digest_fits
 from mining.recipes import MayBePath, anchored, read_recipe
 from mining.setting_checks import refuse_impossible, refuse_reversed, shown
 from mining.untrusted import read_json
@@ -500,13 +501,17 @@ class Attempts(Settings):
 def _chosen_thresholds(run: Path) -> tuple[float, dict[str, float]]:
     """The common threshold and those of classes that scores.json of a run directory has as chosen."""
     try:
-        thresholds = read_json(run / "scores.json")["thresholds"]
-        return thresholds["chosen"]["threshold"], thresholds["per_class"]["thresholds"]
+        scores = read_json(run / "scores.json")
+        thresholds = scores["thresholds"]
+        chosen = thresholds["chosen"]["threshold"], thresholds["per_class"]["thresholds"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"{run} has no scores.json with chosen thresholds; mine it with curves, and score it against a truth with "
             "`boxmine score`"
         ) from None
+    if not digest_fits(scores):
+        raise ValueError(f"{run / 'scores.json'} is damaged: run the `boxmine score` command of this run again")
+    return chosen
 
 
 def parse(kind: type[S], values: dict[str, Any]) -> S:

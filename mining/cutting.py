@@ -39,6 +39,7 @@ class Prepared:
     height: int
     width: int
     classes: list[int] | None  # asked for; None where labels are not known
+    content_hash: str | None = None  # of the file that was decoded
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ class Cutter:
             return quarantined(row, f"{self.settings.images / row['file_name']}: {error}")
         ranked = self._ranked(scores)
         return ImageOutcome(
-            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves, ranked
-        )
+            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves, ranked,
+            content_hash=image.content_hash,
+        )  # fmt: skip
 
     def threshold_of(self, category: str) -> float | MapThreshold:
         """Where maps of the class are cut."""

@@ -25,6 +25,7 @@ from mining.localizers.base import Localizer
 from mining.logs import note
 from mining.models import load_model, resolve_device
 from mining.network import Fetched, Network
+from mining.origins import Origins
 from mining.parts import ImageOutcome, done_outcomes, write_part
 from mining.pyramid import first_of, fused, pictures_of
 from mining.results import Timing
@@ -57,14 +58,15 @@ def mine_shard(
     here = {"runner": "local", "device": device or settings.device, "workers": settings.workers or threads}
     settings = settings.model_copy(update=here)
     part, curves = run.files_of(shard, curves=settings.curves)
-    if (done := done_outcomes(part, curves)) is not None:
+    rows = read_shard(run.corpus, shard).to_pylist()
+    origin = Origins(run).of_rows(rows)
+    if (done := done_outcomes(part, curves, origin)) is not None:
         notify(len(done))
         return done
-    rows = read_shard(run.corpus, shard).to_pylist()
     miner = _miner(run.model.resolve(), settings.model_dump_json(), read_card(run.model).weights_sha256)
     with _computing_with(settings.cpus_per_worker):
         outcomes = miner.mine(rows, notify, watch)
-    write_part(part, outcomes, curves, miner.timing)
+    write_part(part, outcomes, curves, miner.timing, origin)
     note(
         run.path, "shard mined", shard=shard, images=len(outcomes), boxes=sum(len(one.boxes) for one in outcomes),
         quarantined=sum(one.state == QUARANTINED for one in outcomes),
@@ -183,16 +185,19 @@ class Miner:
         def needed(height: int, width: int) -> tuple[int, int]:
             return scaled(working_size(height, width, short_side=self.card.input_size), max(self.settings.scales))
 
+        digests: list[str] = []
         path = path_below(self.settings.images, row["file_name"])
         with ExitStack() as stack:
             with self.network.watch.during("decode"):
-                pixels, (height, width) = stack.enter_context(decoded(path, needed, row.get("content_hash")))
+                pixels, (height, width) = stack.enter_context(
+                    decoded(path, needed, row.get("content_hash"), digests.append)
+                )
             size = working_size(height, width, short_side=self.card.input_size)
             with self.network.watch.during("resize"):
                 pictures = pictures_of(pixels, size, self.settings.scales)
         known = row["labels"]
         classes = None if known is None else [self._index[name] for name in known]
-        return Prepared(place, row, pictures, size, height, width, classes)
+        return Prepared(place, row, pictures, size, height, width, classes, digests[0])
 
     def _cut(
         self, image: Prepared, fetched: Fetched, position: int, watch: Watch | None

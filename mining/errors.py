@@ -5,6 +5,7 @@
     |   +-- CorpusError     2   the images or the labels as a whole
     |   +-- ModelError      2   a model, a checkpoint or its classes
     |   +-- RunError        2   a run directory that cannot be used so
+    |   |   +-- DamagedFileError  2  a file of a run, or of a label store, that changed after it was written
     |   |   +-- DamagedPartError  2  a part whose checksums do not fit
     |   +-- ScoringError    2   a truth that cannot be used
     +-- ImageError          -   one image; caught by whoever reads many, and quarantined
@@ -53,6 +54,10 @@ class ModelError(InputError):
 
 class RunError(InputError):
     """A run directory is not what the command needs."""
+
+
+class DamagedFileError(RunError):
+    """A file changed after it was written; the message names it and says what to do."""
 
 
 class DamagedPartError(RunError):

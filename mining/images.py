@@ -72,23 +72,27 @@ def read_reduced(path: Path, needed: Needed, sha256: str | None = None) -> tuple
 
 
 @contextmanager
-def decoded(path: Path, needed: Needed, sha256: str | None = None) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+def decoded(
+    path: Path, needed: Needed, sha256: str | None = None, keep_sha256: Callable[[str], None] | None = None
+) -> Iterator[tuple[Tensor, tuple[int, int]]]:
     """The image as `read_image` gives it, or a JPEG at a half, a quarter or an eighth of its size.
 
     That where it still has the pixels that are needed; libjpeg then computes no others. Its memory counts against the
     budget of all threads until the block ends: make the image smaller there.
     needed: from an image's height and width to those that are needed, px; with its sides swapped, its result's are.
-    sha256: of the file that is meant, 64 hex digits; None takes any.
+    sha256: of the file that is meant, 64 hex digits; None takes any. keep_sha256: called with that of the file read.
     Gives (3, h, w) uint8, and the height and width of the image itself. Raises what `read_image` raises,
     ImageReplacedError where the file is not the one that is meant, and RunStoppedError when the thread is to stop.
     """
     with ExitStack() as stack:
         with _sentences(path, sha256):
-            found = _decoded(path, needed, sha256, stack)
+            found = _decoded(path, needed, sha256, keep_sha256, stack)
         yield found
 
 
-def _decoded(path: Path, needed: Needed, sha256: str | None, stack: ExitStack) -> tuple[Tensor, tuple[int, int]]:
+def _decoded(
+    path: Path, needed: Needed, sha256: str | None, keep_sha256: Callable[[str], None] | None, stack: ExitStack
+) -> tuple[Tensor, tuple[int, int]]:
     file = open_image_file(path)
     stack.callback(file.close)
     image, size = _opened(path, file, needed, stack)
@@ -96,8 +100,12 @@ def _decoded(path: Path, needed: Needed, sha256: str | None, stack: ExitStack) -
     refuse_too_large(path, needed_bytes, BUDGET.limit)
     stack.enter_context(BUDGET.reserve(needed_bytes))
     data = file.read_whole()
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise ImageReplacedError(f"{path}: the file changed after it was listed.")
+    if sha256 is not None or keep_sha256 is not None:
+        digest = hashlib.sha256(data).hexdigest()
+        if sha256 is not None and digest != sha256:
+            raise ImageReplacedError(f"{path}: the file changed after it was listed.")
+        if keep_sha256 is not None:
+            keep_sha256(digest)
     if not file.is_in_memory:
         image, size = _opened(path, ImageBytes(data), needed, stack)
     with _without_warnings():

@@ -43,22 +43,25 @@ from mining.distributed import is_first
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.files import sha256_of, write_json
 from mining.folder_names import slug
+from mining.integrity import DIGESTS, digests_of, with_digest
 from mining.localizer_options import options_of
 from mining.locks import lock_folder
 from mining.logs import note
+from mining.origins import Origins
 from mining.ownership import temporary_path
 from mining.parts import (
     ImageOutcome,
+    done_outcomes,
     gathered,
     is_done,
     is_sound,
     merge_curves,
     merge_parts,
-    part_outcomes,
     part_timing,
 )
+from mining.repair import reopen, reopen_if_damaged
 from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
-from mining.runs import CORPUS_FILE, RunDirectory, now
+from mining.runs import CORPUS_FILE, DIGESTED_FILES, RunDirectory, now
 from mining.training_folder import (
     TRAINING_FILE,
     begin_training,
@@ -174,7 +177,10 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     """
     run = RunDirectory(settings.out)
     card, _ = _card_and_digest(settings)
-    stage = run.open(settings, _identity(settings))
+    identity = _identity(settings)
+    stage = run.open(settings, identity)
+    if stage == "finished" and reopen_if_damaged(run):
+        stage = run.open(settings, identity)
     if stage != "finished" and not run.corpus.exists():
         is_model_in_place = _is_model_of_killed_start(run, card)
         try:
@@ -298,7 +304,8 @@ def _plan(run: RunDirectory, *, finished: bool) -> MinePlan:
         return MinePlan(run.path, images, images, [], True)
     settings = run.settings()
     size, total = settings.shard_size, shard_count(run.corpus)
-    done = {shard for shard in range(total) if is_done(*run.files_of(shard, curves=settings.curves))}
+    origins = Origins(run)
+    done = {shard for shard in range(total) if is_done(*run.files_of(shard, curves=settings.curves), origins.of(shard))}
     done_images = sum(min(size, images - shard * size) for shard in done)
     return MinePlan(run.path, images, done_images, [s for s in range(total) if s not in done], False)
 
@@ -311,15 +318,16 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
         return summary_of(run)
     started = time.monotonic()
     total = shard_count(run.corpus)
-    parts = [run.part(shard) for shard in range(total)]
+    files = [run.files_of(shard, curves=run.settings().curves) for shard in range(total)]
+    parts, curves = [part for part, _ in files], [curve for _, curve in files if curve is not None]
     missing = [part for part in parts if not part.exists()]
     if missing:
         raise RunError(f"{missing[0]} is missing; give the `boxmine mine` command of {run_dir} again.")
     run.sweep()  # what workers left that were killed and replaced
-    states = _write_what_became_of_images(run, parts)
+    states = _write_what_became_of_images(run, files)
     boxes = merge_parts(parts, run.annotations)
-    if run.settings().curves:
-        merge_curves([run.curve_part(shard) for shard in range(total)], run.curves)
+    if curves:
+        merge_curves(curves, run.curves)
     card = read_card(run.model)
     timing = None
     for one in filter(None, map(part_timing, parts)):
@@ -330,28 +338,28 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
         state="finished", finished=now(),
         counts={"images": sum(states.values()), "boxes": boxes, "classes": len(card.classes), "states": dict(states)},
         seconds={"mining": round(seconds, 2), "finishing": round(time.monotonic() - started, 2)},
-        timing=None if timing is None else asdict(timing),
+        timing=None if timing is None else asdict(timing), **{DIGESTS: digests_of(run.path, DIGESTED_FILES)},
     )  # fmt: skip
     note(run.path, "finished", images=sum(states.values()), boxes=boxes, seconds=round(time.monotonic() - started, 2))
     return summary_of(run)
 
 
 def discard_damaged_parts(run_dir: Path) -> int:
-    """Delete the parts whose checksums do not fit, so that their shards are mined again; gives how many.
+    """Delete the parts that are damaged or of another run, so that their shards are mined again; gives how many.
 
     A run that is finished is not any more.
     """
     run = RunDirectory(run_dir)
-    settings, damaged = run.settings(), 0
+    settings, origins, damaged = run.settings(), Origins(run), 0
     for shard in range(shard_count(run.corpus)):
         files = run.files_of(shard, curves=settings.curves)
-        if files[0].exists() and not is_sound(*files):
+        if files[0].exists() and not is_sound(*files, origins.of(shard)):
             damaged += 1
             for file in filter(None, files):
                 file.unlink(missing_ok=True)
     if damaged:
         note(run.path, "damaged parts thrown away", parts=damaged)
-        run.update(state="stopped", failed=f"{damaged} damaged parts were thrown away")
+        reopen(run, f"{damaged} damaged parts were thrown away")
     return damaged
 
 
@@ -384,28 +392,31 @@ def summary_of(run: RunDirectory) -> MineSummary:
     )  # fmt: skip
 
 
-def _write_what_became_of_images(run: RunDirectory, parts: list[Path]) -> Counter[str]:
-    """Corpus table, quarantine and rankings, for which each part is read once; gives the number of images by state."""
+def _write_what_became_of_images(run: RunDirectory, files: list[tuple[Path, Path | None]]) -> Counter[str]:
+    """Corpus table, quarantine and rankings, for which each part is read once; gives the number of images by state.
+
+    Raises DamagedPartError for a part that is damaged, or that was not made from this run's shard, model and settings.
+    """
     states: Counter[str] = Counter()
+    origins = Origins(run)
     with gathered(run.quarantine, QUARANTINE_SCHEMA) as quarantine, gathered(run.rankings, RANKING_SCHEMA) as rankings:
 
         def changes() -> Iterator[dict[int, Change]]:
-            for part in parts:
-                outcomes = _outcomes(part)
+            for shard, (part, curves) in enumerate(files):
+                outcomes = done_outcomes(part, curves, origins.of(shard))
+                if outcomes is None:
+                    raise DamagedPartError(part)
                 states.update(outcome.state for outcome in outcomes)
                 quarantine(_quarantined(outcomes))
                 rankings(_ranked(outcomes))
-                yield {outcome.image_id: (outcome.state, outcome.width, outcome.height) for outcome in outcomes}
+                yield {one.image_id: Change(one.state, one.width, one.height, _hash_to_keep(one)) for one in outcomes}
 
         update(run.corpus, run.corpus, changes())
     return states
 
 
-def _outcomes(part: Path) -> list[ImageOutcome]:
-    outcomes = part_outcomes(part)
-    if outcomes is None:
-        raise DamagedPartError(part)
-    return outcomes
+def _hash_to_keep(outcome: ImageOutcome) -> str | None:
+    return None if outcome.replaced else outcome.content_hash
 
 
 def _quarantined(outcomes: list[ImageOutcome]) -> pa.Table:
@@ -440,12 +451,18 @@ def score(settings: ScoreSettings, progress: Any = lambda done, total: None) -> 
     run = RunDirectory(settings.run)
     run.need_finished()
     scores = score_run(settings.run, settings.truth)
-    scores["maps"] = _map_scores(run, settings.truth, progress) if settings.maps else None
+    scores["maps"] = None
+    if settings.maps:
+        scores["maps"], changed = _map_scores(run, settings.truth, progress)
+        if changed:
+            scores["notes"].append(f"{changed} images changed since the run or are gone; no map of them was drawn.")
+    scores = with_digest(scores)
     write_scores(settings.run, scores)
     return scores
 
 
-def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> dict[str, Any]:
+def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> tuple[dict[str, Any], int]:
+    """Figures of the run's maps, drawn again, and the number of images that are not those of the run any more."""
     from mining.engine import Miner
     from mining.models import load_model
     from mining.scoring import read_truth
@@ -457,14 +474,14 @@ def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> dict[str, Any]
     miner = Miner(*load_model(run.model, settings), settings)
     protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.cutter.cut.normalise)
     seen = MapScores(read_truth(truth), run.corpus, protocol, own)
-    images, done = read_summary(run.corpus).images, 0
+    images, done, changed = read_summary(run.corpus).images, 0, 0
     for shard in range(shard_count(run.corpus)):
         rows = read_shard(run.corpus, shard).to_pylist()
-        miner.mine(rows, watch=seen.keep)
+        changed += sum(outcome.replaced for outcome in miner.mine(rows, watch=seen.keep))
         seen.score()
         done += len(rows)
         progress(done, images)
-    return map_figures(seen, protocol, own)
+    return map_figures(seen, protocol, own), changed
 
 
 def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:

@@ -1,4 +1,8 @@
-"""Parts: the boxes and the image states of one shard, in one file that is there whole or not at all."""
+"""Parts: the boxes and the image states of one shard, in one file that is there whole or not at all.
+
+A part is sealed (see mining.integrity) and says what it was made from (see `PartOrigin`), so that neither a damaged one
+nor one of another run is taken for it. It also holds the digest of the file of its curves.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +17,26 @@ import pyarrow.parquet as pq
 
 from mining.annotations.schema import ANNOTATION_SCHEMA, CURVE_SCHEMA
 from mining.errors import DamagedPartError
-from mining.files import whole_file
+from mining.files import sha256_of
+from mining.integrity import seal_holds, sealed_writer
 from mining.results import Timing
 
 _IMAGES = b"boxmine.images"
 _TIMING = b"boxmine.timing"
+_ORIGIN = b"boxmine.origin"
+_CURVES = b"boxmine.curves"
 ROWS_OF_A_GROUP = 4096
 PIECES_OF_A_GROUP = 64  # where each has a few rows
 PART_SCHEMA = pa.schema([column for column in ANNOTATION_SCHEMA if column.name != "annotation_id"])
+
+
+@dataclass(frozen=True)
+class PartOrigin:
+    """What a part was made from, each as a SHA-256 (see mining.origins)."""
+
+    model: str
+    settings: str
+    shard: str
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class ImageOutcome:
     """What became of one image: its state (see mining.corpus.schema), size in px, boxes, and why it failed.
 
     ranked: category ids and probabilities of the surest classes, best first, whatever was known of the image.
-    replaced: the file is not the one whose hash was listed.
+    replaced: the file is not the one whose hash was listed. content_hash: SHA-256 of the file that was decoded.
     """
 
     image_id: int
@@ -41,13 +57,18 @@ class ImageOutcome:
     curves: list[dict[str, Any]] = field(default_factory=list)  # rows of CURVE_SCHEMA
     ranked: list[tuple[int, float]] = field(default_factory=list)
     replaced: bool = False
+    content_hash: str | None = None
 
 
 _TOLD = [one.name for one in fields(ImageOutcome) if one.name not in ("boxes", "curves")]
 
 
 def write_part(
-    path: Path, outcomes: Sequence[ImageOutcome], curves: Path | None = None, timing: Timing | None = None
+    path: Path,
+    outcomes: Sequence[ImageOutcome],
+    curves: Path | None = None,
+    timing: Timing | None = None,
+    origin: PartOrigin | None = None,
 ) -> None:
     """Write a shard's boxes as rows and its images' outcomes as metadata. Raises StorageError.
 
@@ -55,68 +76,86 @@ def write_part(
     timing: what mining them took, to which writing is added but for the last step, in which the file gets its name.
     """
     began = time.perf_counter()
+    told: dict[bytes, Any] = {_IMAGES: [{k: getattr(outcome, k) for k in _TOLD} for outcome in outcomes]}
+    if origin is not None:
+        told[_ORIGIN] = asdict(origin)
     if curves is not None:
-        with _written([row for outcome in outcomes for row in outcome.curves], CURVE_SCHEMA, curves):
-            pass
-    images = [{k: getattr(outcome, k) for k in _TOLD} for outcome in outcomes]
-    schema = PART_SCHEMA.with_metadata({_IMAGES: orjson.dumps(images)})
-    with _written([row for outcome in outcomes for row in outcome.boxes], schema, path) as writer:
+        with sealed_writer(curves, CURVE_SCHEMA) as writer:
+            writer.write_table(_table([row for outcome in outcomes for row in outcome.curves], CURVE_SCHEMA))
+        told[_CURVES] = sha256_of(curves)
+    schema = PART_SCHEMA.with_metadata({key: orjson.dumps(value) for key, value in told.items()})
+    with sealed_writer(path, schema) as writer:
+        writer.write_table(_table([row for outcome in outcomes for row in outcome.boxes], schema))
         if timing is not None:
             timed = timing.with_writing(time.perf_counter() - began)
             writer.add_key_value_metadata({_TIMING: orjson.dumps(asdict(timed))})
 
 
-@contextmanager
-def _written(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> Iterator[pq.ParquetWriter]:
-    with (
-        whole_file(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
-        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-        yield writer
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
-def part_outcomes(path: Path) -> list[ImageOutcome] | None:
-    """The images' outcomes without their boxes, or None when there is no readable part of this version's columns."""
+def part_outcomes(path: Path, origin: PartOrigin | None = None) -> list[ImageOutcome] | None:
+    """The images' outcomes without their boxes, or None when there is no intact part of this version's columns.
+
+    origin: what the part must have been made from; None takes any.
+    """
     try:
-        schema = pq.read_schema(path)
+        schema = _read_schema(path)
+        if origin is not None and orjson.loads(schema.metadata[_ORIGIN]) != asdict(origin):
+            return None
         outcomes = [ImageOutcome(**image) for image in orjson.loads(schema.metadata[_IMAGES])]
         return outcomes if schema.equals(PART_SCHEMA) else None
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
+
+
+def _read_schema(path: Path) -> pa.Schema:
+    """Raises ValueError where the file does not fit its seal, OSError and Arrow's errors where it cannot be read."""
+    if seal_holds(path) is False:
+        raise ValueError("damaged")
+    return pq.read_schema(path)
 
 
 def part_timing(path: Path) -> Timing | None:
     """What mining the part took, or None where that is not known."""
     try:
         return Timing(**orjson.loads(pq.read_metadata(path).metadata[_TIMING]))
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
 
 
-def done_outcomes(path: Path, curves: Path | None = None) -> list[ImageOutcome] | None:
-    """What `part_outcomes` gives, None also where curves are wanted and cannot be read."""
+def done_outcomes(
+    path: Path, curves: Path | None = None, origin: PartOrigin | None = None
+) -> list[ImageOutcome] | None:
+    """What `part_outcomes` gives, None also where curves are wanted and are damaged, or those of another part."""
+    outcomes = part_outcomes(path, origin)
+    return outcomes if outcomes is not None and (curves is None or _has_curves(path, curves)) else None
+
+
+def _has_curves(part: Path, curves: Path) -> bool:
     try:
-        has_curves = curves is None or pq.read_schema(curves).equals(CURVE_SCHEMA)
-    except (OSError, pa.ArrowInvalid):
-        has_curves = False
-    return part_outcomes(path) if has_curves else None
+        digest = pq.read_schema(part).metadata.get(_CURVES)
+        fits = seal_holds(curves) is not False if digest is None else sha256_of(curves) == orjson.loads(digest)
+        return fits and pq.read_schema(curves).equals(CURVE_SCHEMA)
+    except (OSError, pa.ArrowException, ValueError):
+        return False
 
 
-def is_done(path: Path, curves: Path | None = None) -> bool:
-    """Whether the part can be read, and its curves where they are wanted."""
-    return done_outcomes(path, curves) is not None
+def is_done(path: Path, curves: Path | None = None, origin: PartOrigin | None = None) -> bool:
+    """Whether the part is intact and made from `origin`, and its curves are there where they are wanted."""
+    return done_outcomes(path, curves, origin) is not None
 
 
-def is_sound(path: Path, curves: Path | None = None) -> bool:
-    """Whether every byte of the part, and of its curves where they are wanted, is as it was written."""
+def is_sound(path: Path, curves: Path | None = None, origin: PartOrigin | None = None) -> bool:
+    """What `is_done` says, also of parts of earlier versions, whose pages alone have checksums."""
     try:
         files = [(path, PART_SCHEMA)] + ([] if curves is None else [(curves, CURVE_SCHEMA)])
         for file, schema in files:
             next(tables_of([file], schema))
     except DamagedPartError:
         return False
-    return is_done(path, curves)
+    return is_done(path, curves, origin)
 
 
 @contextmanager
@@ -128,7 +167,7 @@ def gathered(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None
     """
     pieces: list[pa.Table] = []
     rows = 0
-    with whole_file(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with sealed_writer(out, schema) as writer:
 
         def add(piece: pa.Table) -> None:
             nonlocal rows
@@ -174,6 +213,8 @@ def tables_of(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of each part; raises DamagedPartError."""
     for part in parts:
         try:
+            if seal_holds(part) is False:
+                raise ValueError("damaged")
             with pq.ParquetFile(part, page_checksum_verification=True) as file:
                 yield file.read().cast(schema)
         except (OSError, ValueError, pa.ArrowException):

@@ -5,9 +5,9 @@ from typing import Any
 
 from mining.config import RetrainSettings, RunSettings
 from mining.files import sha256_of
+from mining.integrity import digest_of
 from mining.results import Retrained
 from mining.runs import RunDirectory
-from mining.store.freshness import digest_of
 
 _FIGURE = "corloc_0.5"
 

@@ -14,12 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
-
 from mining import __version__
+from mining.cards import CARD_FILE
 from mining.config import MineSettings, recorded
 from mining.errors import RunError
 from mining.files import write_json
+from mining.integrity import RUN_FILE, check_file, open_table
 from mining.locks import is_locked, lock_folder
 from mining.ownership import (
     MARK_FILE,
@@ -32,7 +32,6 @@ from mining.ownership import (
 )
 
 FORMAT = "boxmine-run/1"
-RUN_FILE = "run.json"
 CORPUS_FILE = "corpus.parquet"
 ANNOTATIONS_FILE = "annotations.parquet"
 CURVES_FILE = "curves.parquet"
@@ -43,6 +42,9 @@ SCORES_FILE = "scores.json"
 REPORT_FILE = "report/index.html"
 LOG_FILE = "log.jsonl"
 CHARTS = ("threshold", "iou", "size", "precision")  # of a report, as SVG and PNG
+DIGESTED_FILES = (
+    CORPUS_FILE, f"model/{CARD_FILE}", ANNOTATIONS_FILE, CURVES_FILE, RANKINGS_FILE, QUARANTINE_FILE, COCO_FILE,
+)  # fmt: skip
 HOW_IT_IS_RUN = {
     "workers", "device", "retries", "runner", "runner_workers", "cpus_per_worker", "gpus_per_worker", "ray_address",
 }  # fmt: skip
@@ -52,6 +54,8 @@ _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", 
 _FOLDERS = ("parts", "model", "report", "report/charts")
 _PART = re.compile(r"(part|curves)-\d{5,}\.parquet")
 _MODEL_FILES = ("model.json", "weights.safetensors")  # what mining puts into the run's model folder
+
+PART_ORIGINS = "part_origins"  # key of run.json: its parts say what they were made from
 
 State = Literal["running", "stopped", "finished"]
 
@@ -113,6 +117,7 @@ class RunDirectory:
         record = self.read()
         if record["state"] != "finished":
             raise RunError(f"The run {self.path} is not finished; give its `boxmine mine` command again to carry on.")
+        check_file(self.model / CARD_FILE)
         return record
 
     def open(self, settings: MineSettings, identity: dict[str, Any]) -> Literal["new", "resumed", "finished"]:
@@ -128,7 +133,7 @@ class RunDirectory:
             self.update(
                 format=FORMAT, name=self.path.name, state="running", config=settings.model_dump(mode="json"),
                 inputs=identity, versions=versions(), started=now(), counts={}, seconds={}, token=token,
-                brings_model=brings_model,
+                brings_model=brings_model, **{PART_ORIGINS: True},
             )  # fmt: skip
             unmark_folder(self.path)  # the record has the token
             return "new"
@@ -146,7 +151,8 @@ class RunDirectory:
 
     def first_reasons(self, count: int = 3) -> list[str]:
         """Why the first images of the quarantine could not be used."""
-        table = pq.read_table(self.quarantine, columns=["reason"])
+        with open_table(self.quarantine) as file:
+            table = file.read(columns=["reason"])
         return [str(reason) for reason in table.slice(0, count)["reason"].to_pylist()]
 
     def discard_start(self, *, with_model: bool) -> None:

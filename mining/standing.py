@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from mining.corpus import QUARANTINED, read_summary, shard_count
+from mining.origins import Origins
 from mining.parts import done_outcomes
+from mining.repair import refuse_damage
 from mining.runs import RunDirectory
 
 _RECENT_PARTS = 20  # the rate is that of the last ones
@@ -33,7 +35,7 @@ class Standing:
 
 
 def standing(run_dir: Path) -> Standing:
-    """Look at a run. Raises RunError where there is none."""
+    """Look at a run. Raises RunError where there is none, and where a file of a finished one is damaged."""
     run = RunDirectory(run_dir)
     record = run.read()
     state = record["state"]
@@ -42,13 +44,15 @@ def standing(run_dir: Path) -> Standing:
     failed = record.get("failed")
     if not run.corpus.exists():
         return Standing(run.path, state, failed=failed)
+    if state == "finished":
+        refuse_damage(run)
     images, shards = read_summary(run.corpus).images, shard_count(run.corpus)
     if state == "finished":
         quarantined = record["counts"]["states"].get(QUARANTINED, 0)
         return Standing(run.path, state, images, images, quarantined, shards, shards)
-    curves, quarantined, sizes = run.settings().curves, 0, {}
+    curves, origins, quarantined, sizes = run.settings().curves, Origins(run), 0, {}
     for shard in range(shards):
-        outcomes = done_outcomes(*run.files_of(shard, curves=curves))
+        outcomes = done_outcomes(*run.files_of(shard, curves=curves), origins.of(shard))
         if outcomes is not None:
             sizes[shard] = len(outcomes)
             quarantined += sum(one.state == QUARANTINED for one in outcomes)

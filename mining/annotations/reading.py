@@ -13,21 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mining.corpus.schema import QUARANTINED
 from mining.corpus.walk import is_inside
 from mining.errors import RunError
+from mining.files import sha256_of
+from mining.integrity import check_file, open_table
 
 CHUNK = 20_000
-_CORPUS_COLUMNS = ["image_id", "file_name", "width", "height", "split", "state", "labels"]
+_CORPUS_COLUMNS = ["image_id", "file_name", "width", "height", "split", "content_hash", "state", "labels"]
 _BOX_COLUMNS = ["annotation_id", "image_id", "category_id", "category", "source", "score"]
 _EDGE_COLUMNS = ["x", "y", "w", "h", "width", "height"]
 
 
 class ImageRow(NamedTuple):
-    """One readable image of the corpus; sizes in pixels, EXIF orientation applied."""
+    """One readable image of the corpus; sizes in pixels, EXIF orientation applied.
+
+    content_hash: SHA-256 of the file that the boxes were drawn on, None where it is not known.
+    """
 
     image_id: int
     file_name: str
@@ -35,6 +39,7 @@ class ImageRow(NamedTuple):
     height: int
     split: str | None
     is_known_empty: bool
+    content_hash: str | None = None
 
 
 class BoxRow(NamedTuple):
@@ -82,7 +87,10 @@ class FinishedRun:
         return {number: index for index, (number, _) in enumerate(self.classes)}
 
     def source_of(self, image: ImageRow) -> Path:
-        """The image's file. Raises RunError for a name that leads out of the image root."""
+        """The image's file.
+
+        Raises RunError for a name that leads out of the image root, and for a file that changed since the run.
+        """
         parts = PurePosixPath(image.file_name)
         source = self.image_root / parts
         # the export has the same name below its own folder
@@ -91,7 +99,23 @@ class FinishedRun:
             raise RunError(
                 f"{self.corpus}: {image.file_name!r} leads out of the image root; such a file is not exported."
             )
+        _refuse_replaced(source, image.content_hash)
         return source
+
+
+def _refuse_replaced(source: Path, content_hash: str | None) -> None:
+    """Raise RunError where the file is another than the run saw; a file that is gone is for its reader to report."""
+    if content_hash is None or not source.is_file():
+        return
+    try:
+        digest = sha256_of(source)
+    except OSError:
+        return
+    if digest != content_hash:
+        raise RunError(
+            f"{source} changed since the run (its SHA-256 is another), so the run's boxes are not of this picture. "
+            "Bring the old file back, or mine again."
+        )
 
 
 def open_run(folder: Path) -> FinishedRun:
@@ -105,6 +129,7 @@ def open_run(folder: Path) -> FinishedRun:
             raise RunError(
                 f"{folder}: the run says it is finished, yet {part} is missing. Mine again into a new folder."
             )
+        check_file(folder / part)
     root = Path(str(record.get("config", {}).get("images", "")))
     if not root.is_dir():
         raise RunError(
@@ -136,11 +161,8 @@ def _json(path: Path) -> Any:
 
 def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """A table's columns, some rows at a time. Raises RunError where it cannot be read."""
-    try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=CHUNK, columns=columns)
-    except pa.ArrowInvalid as error:
-        raise RunError(f"{path} is not readable as Parquet ({error}). Mine again into a new folder.") from None
+    with open_table(path) as file:
+        yield from file.iter_batches(batch_size=CHUNK, columns=columns)
 
 
 def iter_images(corpus: Path) -> Iterator[ImageRow]:
@@ -148,9 +170,9 @@ def iter_images(corpus: Path) -> Iterator[ImageRow]:
     for batch in batches(corpus, _CORPUS_COLUMNS):
         labels = pc.list_value_length(batch["labels"]).to_pylist()
         columns = (batch[name].to_pylist() for name in _CORPUS_COLUMNS[:-1])
-        for number, file_name, width, height, split, state, known in zip(*columns, labels, strict=True):
+        for number, file_name, width, height, split, digest, state, known in zip(*columns, labels, strict=True):
             if state != QUARANTINED and width is not None and height is not None:
-                yield ImageRow(number, file_name, width, height, split, known == 0)
+                yield ImageRow(number, file_name, width, height, split, known == 0, digest)
 
 
 def iter_boxes(annotations: Path, min_score: float = 0.0) -> Iterator[BoxRow]:

@@ -33,15 +33,17 @@ def write_comparison(
     """
     check_page(page)
     runs = RunDirectory(first), RunDirectory(second)
-    painters = [Painter(run) for run in runs]
+    groups = [
+        (title, words, chosen) for verdict, title, words in _GROUPS if (chosen := _of(comparison.changes, verdict))
+    ]
+    shown = {one.file_name for *_, chosen in groups for one in chosen[:most]}
+    painters = [Painter(run, shown) for run in runs]
     content: dict[str, Any] = {
         "names": [run.read()["name"] for run in runs],
         "summary": comparison.summary,
         "settings": _differing(runs),
         "groups": [
-            (title, words, len(chosen), _tiles(chosen[:most], runs, painters, truth))
-            for verdict, title, words in _GROUPS
-            if (chosen := _of(comparison.changes, verdict))
+            (title, words, len(chosen), _tiles(chosen[:most], runs, painters, truth)) for title, words, chosen in groups
         ],
         "skipped": sorted({reason for painter in painters for reason in painter.skipped}),
         "table": table_of(page).name,

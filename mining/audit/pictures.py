@@ -2,21 +2,24 @@
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import cast
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from mining.audit.choosing import Pair
+from mining.audit.survey import batches_of
 from mining.config import MineSettings
 from mining.engine import Miner
 from mining.errors import ImageError, MapError, ModelError
-from mining.images import path_below, read_image, resized
+from mining.images import path_below, read_reduced, resized, whole_size
 from mining.models import load_model
 from mining.regions import normalised
 from mining.runs import RunDirectory
@@ -84,10 +87,14 @@ class Tile:
 
 
 class Painter:
-    """Draws the pairs of one run; what cannot be drawn is told in `skipped` and `no_maps`."""
+    """Draws the pairs of one run; what cannot be drawn is told in `skipped` and `no_maps`.
 
-    def __init__(self, run: RunDirectory) -> None:
+    names: of the images that may be drawn.
+    """
+
+    def __init__(self, run: RunDirectory, names: Collection[str]) -> None:
         self.skipped: list[str] = []
+        self._hashes = _content_hashes(run, names)
         self.no_maps = ""
         self._settings: MineSettings = run.settings().model_copy(update={"device": "auto"})
         self._miner: Miner | None = None
@@ -97,7 +104,7 @@ class Painter:
             self.no_maps = str(error)
 
     def tiles(self, pairs: Iterable[tuple[str, Pair]]) -> list[Tile]:
-        """The pictures of (kind, pair); an image that can no longer be read gives none."""
+        """The pictures of (kind, pair); an image that can no longer be read, or that was replaced, gives none."""
         tiles = []
         for kind, pair in pairs:
             try:
@@ -107,8 +114,8 @@ class Painter:
         return tiles
 
     def _tile(self, kind: str, pair: Pair) -> Tile:
-        pixels = read_image(path_below(self._settings.images, pair.file_name))
-        height, width = int(pixels.shape[1]), int(pixels.shape[2])
+        path = path_below(self._settings.images, pair.file_name)
+        pixels, (height, width) = read_reduced(path, whole_size, self._hashes.get(pair.file_name))
         small = resized(pixels, _within(height, width, PHOTO_SIDE))
         mined = [_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
         return Tile(
@@ -131,6 +138,16 @@ class Painter:
             return pair.rows[0].threshold
         threshold = cast(Miner, self._miner).cutter.threshold_of(pair.category)
         return None if isinstance(threshold, str) else threshold
+
+
+def _content_hashes(run: RunDirectory, names: Collection[str]) -> dict[str, str]:
+    """The SHA-256 of the files that these images' boxes were drawn on, as far as the run knows them."""
+    found: dict[str, str] = {}
+    wanted = pa.array(sorted(set(names)), pa.string())
+    for batch in batches_of(run.corpus, ["file_name", "content_hash"]):
+        kept = batch.filter(pc.and_(pc.is_in(batch["file_name"], value_set=wanted), batch["content_hash"].is_valid()))
+        found.update(zip(kept["file_name"].to_pylist(), kept["content_hash"].to_pylist(), strict=True))
+    return found
 
 
 def _within(height: int, width: int, side: int) -> tuple[int, int]:

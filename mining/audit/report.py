@@ -101,7 +101,7 @@ def _gallery(
     each = max(1, min(per_class, MAX_TILES // (_KINDS_A_CLASS * max(1, len(shown)))))
     used = run.read()["used"]
     pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=used["class_cut"])
-    painter = Painter(run)
+    painter = Painter(run, {pair.file_name for name in shown for _, pair in pairs[name]})
     gallery = [_of_class(name, survey, painter, pairs[name]) for name in shown]
     return {
         "gallery": gallery,

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mining.errors import RunError
+from mining.integrity import open_table
 
 FINE = 1000  # cells of the counts kept, over 0-1
 _BATCH = 20_000
@@ -57,11 +56,8 @@ def survey_of(annotations: Path) -> Survey:
 
 def batches_of(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The table in pieces. Raises RunError when it is missing or cannot be read."""
-    try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=_BATCH, columns=columns)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise RunError(f"{path} cannot be read as Parquet ({error}). Mine again into a new folder.") from None
+    with open_table(path) as file:
+        yield from file.iter_batches(batch_size=_BATCH, columns=columns)
 
 
 def cells_of(values: NDArray[np.float64]) -> Cells:

@@ -11,6 +11,7 @@ from mining.audit.survey import Cells, cells_of
 from mining.corpus import iter_shards
 from mining.errors import RunError
 from mining.files import sha256_of
+from mining.integrity import digest_fits
 from mining.runs import RunDirectory
 from mining.scoring import Truth, read_truth
 from mining.scoring.run import matched_files
@@ -28,7 +29,10 @@ def read_scores(run: RunDirectory) -> dict[str, Any] | None:
     if not run.scores.is_file():
         return None
     try:
-        return dict(json.loads(run.scores.read_text(encoding="utf-8")))
+        scores = dict(json.loads(run.scores.read_text(encoding="utf-8")))
+        if not digest_fits(scores):
+            raise ValueError("its content is not what was written")
+        return scores
     except (ValueError, TypeError) as error:
         raise RunError(f"{run.scores} is damaged ({error}); give the `boxmine score` command again.") from None
 

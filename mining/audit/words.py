@@ -5,10 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from mining.cards import read_card
 from mining.corpus.schema import QUARANTINED, STATES
+from mining.integrity import open_table
 from mining.runs import RunDirectory
 from mining.scoring import table_rows
 
@@ -91,7 +90,7 @@ def quarantined(run: RunDirectory, states: Mapping[str, int]) -> Pairs:
     """(file name, reason) of the first images that could not be used."""
     if not states.get(QUARANTINED) or not run.quarantine.is_file():
         return []
-    with pq.ParquetFile(run.quarantine) as file:
+    with open_table(run.quarantine) as file:
         batch = next(file.iter_batches(batch_size=_REASONS, columns=["file_name", "reason"]), None)
     return [] if batch is None else [(row["file_name"], row["reason"]) for row in batch.to_pylist()]
 

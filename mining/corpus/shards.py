@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +13,17 @@ import pyarrow.parquet as pq
 from mining.corpus.schema import CORPUS_SCHEMA, STATES
 from mining.corpus.summary import CorpusSummary
 from mining.errors import CorpusError
-from mining.files import whole_file
+from mining.integrity import check_file, sealed_writer
 
-Change = tuple[str, int | None, int | None]
-"""What became of an image: state, width, height (pixels; None keeps what is known)."""
+
+class Change(NamedTuple):
+    """What became of an image: state, width, height in pixels, SHA-256 of its file. None keeps what is known."""
+
+    state: str
+    width: int | None = None
+    height: int | None = None
+    content_hash: str | None = None
+
 
 _SUMMARY_KEY = "boxmine.corpus"
 
@@ -31,7 +38,7 @@ def table_of(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
 @contextmanager
 def corpus_writer(out: Path) -> Iterator[pq.ParquetWriter]:
     """A writer to a corpus table, which appears whole when the block ends well, or not at all."""
-    with whole_file(out) as temporary, pq.ParquetWriter(temporary, CORPUS_SCHEMA, compression="zstd") as writer:
+    with sealed_writer(out, CORPUS_SCHEMA) as writer:
         yield writer
 
 
@@ -47,8 +54,9 @@ def keep_summary(writer: pq.ParquetWriter, summary: CorpusSummary) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    check_file(path)
     try:
-        with pq.ParquetFile(path, metadata=_footer_of(path)) as file:
+        with pq.ParquetFile(path, metadata=_footer_of(path), page_checksum_verification=True) as file:
             if not file.schema_arrow.equals(CORPUS_SCHEMA):
                 raise CorpusError(
                     f"{path} is not a corpus table: its columns are {', '.join(file.schema_arrow.names)}."
@@ -56,7 +64,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except FileNotFoundError:
         raise CorpusError(f"{path} does not exist; a scan of the images writes it.") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{path} cannot be read as a corpus table ({error}). Delete it and scan again.") from error
 
 
@@ -113,10 +121,10 @@ def read_summary(path: Path) -> CorpusSummary:
 
 
 def update(path: Path, out: Path, changes: Iterable[Mapping[int, Change]]) -> None:
-    """Write the table anew with other states and sizes; same rows, same shards, whole or not at all.
+    """Write the table anew with other states, sizes and hashes; same rows, same shards, whole or not at all.
 
-    changes: one mapping image_id -> (state, width, height) per shard, in order; images it does not name stay as they
-    are, and a width or height of None keeps the known one. out: may be `path`.
+    changes: one mapping image_id -> Change per shard, in order; images it does not name stay as they are.
+    out: may be `path`.
     Raises ValueError for an unknown state, an image_id that is not in the shard, or another number of mappings.
     """
     summary = read_summary(path)
@@ -129,22 +137,22 @@ def update(path: Path, out: Path, changes: Iterable[Mapping[int, Change]]) -> No
 
 
 def _changed(shard: pa.Table, changes: Mapping[int, Change], index: int) -> pa.Table:
-    ids, *old = (shard[name].to_pylist() for name in ("image_id", "state", "width", "height"))
+    ids, *old = (shard[name].to_pylist() for name in ("image_id", *Change._fields))
     strangers = set(changes) - set(ids)
     if strangers:
         raise ValueError(f"image_id {min(strangers)} is not in shard {index}")
-    unknown = {state for state, _, _ in changes.values()} - set(STATES)
+    unknown = {change.state for change in changes.values()} - set(STATES)
     if unknown:
         raise ValueError(f"unknown state {min(unknown)!r}; the states are {', '.join(STATES)}")
-    was = zip(*old, strict=True)
-    rows = [_row(changes.get(identity), *known) for identity, known in zip(ids, was, strict=True)]
-    for name, values in zip(("state", "width", "height"), zip(*rows, strict=True), strict=True):
+    was = map(Change._make, zip(*old, strict=True))
+    rows = [_row(changes.get(identity), known) for identity, known in zip(ids, was, strict=True)]
+    for name, values in zip(Change._fields, zip(*rows, strict=True), strict=True):
         place = shard.schema.get_field_index(name)
         shard = shard.set_column(place, shard.schema.field(name), pa.array(values, shard.schema.field(name).type))
     return shard
 
 
-def _row(change: Change | None, state: str, width: int | None, height: int | None) -> Change:
+def _row(change: Change | None, known: Change) -> Change:
     if change is None:
-        return state, width, height
-    return change[0], width if change[1] is None else change[1], height if change[2] is None else change[2]
+        return known
+    return Change._make(old if new is None else new for new, old in zip(change, known, strict=True))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mining.errors import RunError
+from mining.integrity import check_file, open_table
 from mining.scoring.boxes import Floats, Ints
 from mining.scoring.truth import normal_name
 
@@ -101,16 +102,11 @@ def ranked_classes_of(
     image_of, category_of: positions in the truth's lists by image id and category id. None where the run has no
     rankings. Raises RunError when they cannot be read.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = run_dir / RANKINGS
     if not path.is_file():
         return None
-    try:
-        table = pq.read_table(path, columns=["image_id", "category_ids"])
-    except (pa.ArrowException, OSError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Delete it to score the run without it.") from error
+    with open_table(path) as file:
+        table = file.read(columns=["image_id", "category_ids"])
     rows = [image_of.get(one, -1) for one in table["image_id"].to_pylist()]
     listed = table["category_ids"].to_pylist()
     found = np.full((images, max(map(len, listed), default=1)), -1, np.int64)
@@ -122,15 +118,13 @@ def ranked_classes_of(
 
 def curve_thresholds(run_dir: Path) -> Floats | None:
     """(T,) at which the run's curves tell boxes; None where it has no curves. Raises RunError when they are damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = run_dir / CURVES
     if not path.is_file():
         return None
     try:
-        return np.array(pq.read_schema(path).metadata[b"thresholds"].decode().split(","), np.float64)
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        with open_table(path) as file:
+            return np.array(file.schema_arrow.metadata[b"thresholds"].decode().split(","), np.float64)
+    except (KeyError, TypeError, ValueError) as error:
         raise _no_curves(path, error) from error
 
 
@@ -140,15 +134,12 @@ def curve_blocks(run_dir: Path, image_of: Mapping[int, int], category_of: Mappin
     image_of, category_of: positions in the truth's lists by image id and category id; of others the curves are left
     out. Raises RunError when curves.parquet cannot be read.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = run_dir / CURVES
     try:
-        with pq.ParquetFile(path) as file:
+        with open_table(path) as file:
             for group in range(file.num_row_groups):
                 yield _curve_block(file.read_row_group(group), image_of, category_of)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise _no_curves(path, error) from error
 
 
@@ -207,18 +198,13 @@ def matched_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
 
 
 def _table(run_dir: Path, name: str, columns: list[str]) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = run_dir / name
     if not path.is_file():
         raise RunError(f"{run_dir} has no {name}, so there is nothing to score. Give the directory of a finished run.")
-    try:
-        missing = [c for c in columns if c not in pq.read_schema(path).names]
+    with open_table(path) as file:
+        missing = [c for c in columns if c not in file.schema_arrow.names]
         if not missing:
-            return pq.read_table(path, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        raise RunError(f"{path} cannot be read as Parquet ({error}). Mine the run again.") from error
+            return file.read(columns=columns)
     raise RunError(f"{path} has no column {', '.join(missing)}. Mine the run again with this version of boxmine.")
 
 
@@ -235,6 +221,7 @@ def _floats(column: Any) -> Floats:
 def _model_classes(path: Path) -> dict[int, str] | None:
     if not path.is_file():
         return None
+    check_file(path)
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["classes"]
         return {int(row["id"]): str(row["name"]) for row in listed}

@@ -14,6 +14,7 @@ import numpy as np
 
 from mining.errors import ScoringError
 from mining.files import sha256_of
+from mining.integrity import check_file
 from mining.scoring.boxes import Floats, Ints, TruthBoxes
 from mining.untrusted import read_json
 
@@ -103,6 +104,7 @@ def _read(path: Path) -> tuple[str, str, dict[str, Any]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    check_file(path)  # a run's annotations.json may serve as truth
     try:
         content = read_json(path, limit=None)
     except FileNotFoundError:

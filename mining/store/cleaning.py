@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mining.errors import InputError
+from mining.integrity import RUN_FILE
 from mining.locks import is_locked
 from mining.ownership import delete, foreign_entries, temporary_path
-from mining.runs import RUN_FILE
 from mining.store.places import Places, run_number
 from mining.store.publications import is_unpublished
 from mining.store.settings import LabelSettings

@@ -1,13 +1,11 @@
 """Whether an image's labels are still what mining it now would give, and why not."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from mining.config import MineOptions, recorded
+from mining.integrity import digest_of
 from mining.runs import NO_MATTER_IN_MINING
 
 # what batches and shards consist of changes a sum's last digit, not a box
@@ -20,11 +18,6 @@ def settings_that_matter(options: MineOptions) -> dict[str, Any]:
     """Those that boxes depend on."""
     dumped = options.model_dump(mode="json", include=set(MineOptions.model_fields) - _NO_MATTER)
     return {name: dumped[name] for name in sorted(dumped)}
-
-
-def digest_of(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of settings, whatever their order."""
-    return hashlib.sha256(orjson.dumps(dict(settings), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any], labels: Sequence[str] | None) -> list[str]:

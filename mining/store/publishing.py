@@ -13,11 +13,12 @@ from mining.cards import ModelCard
 from mining.corpus import read_summary
 from mining.errors import DamagedPartError, RunStoppedError
 from mining.files import write_json
+from mining.integrity import digest_of
 from mining.jobs import discard_damaged_parts, used_by
 from mining.logs import note
 from mining.runs import RunDirectory, now
 from mining.store.comparing import compared
-from mining.store.freshness import digest_of, settings_that_matter
+from mining.store.freshness import settings_that_matter
 from mining.store.gates import SURVEYED, Measured, Survey, judge
 from mining.store.ledger import Ledger
 from mining.store.places import Places, model_of

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from mining.corpus import read_shard, shard_count
 from mining.errors import DamagedPartError
 from mining.files import storage_errors
+from mining.origins import Origins
 from mining.parts import PART_SCHEMA, part_outcomes, tables_of
 from mining.runs import RunDirectory
+from mining.store.data_files import CHECKED_PARQUET
 from mining.store.ledger import Entry, Ledger
 from mining.store.schema import BOX_COLUMNS, IMAGES_OF_A_BUCKET, STORE_SCHEMA
 from mining.store.table import Version
@@ -33,14 +35,14 @@ def rows_of_run(
     """
     from mining.cards import read_card
 
-    model = read_card(run.model).weights_sha256
+    model, origins = read_card(run.model).weights_sha256, Origins(run)
     for shard in range(shard_count(run.corpus)):
         images = read_shard(run.corpus, shard)
         ids = images["image_id"].to_numpy()
         entries = ledger.entries(number, int(ids[0]), int(ids[-1]))
         if not entries:
             continue
-        outcomes = part_outcomes(run.part(shard))
+        outcomes = part_outcomes(run.part(shard), origins.of(shard))
         if outcomes is None:
             raise DamagedPartError(run.part(shard))
         (boxes,) = tables_of([run.part(shard)], PART_SCHEMA)
@@ -139,9 +141,10 @@ class Changes:
         self._written += 1
         with storage_errors(self.folder):
             ds.write_dataset(
-                batches(), self.folder, schema=STORE_SCHEMA, format="parquet", partitioning=["bucket"],
+                batches(), self.folder, schema=STORE_SCHEMA, format=CHECKED_PARQUET, partitioning=["bucket"],
                 partitioning_flavor="hive", existing_data_behavior="overwrite_or_ignore", basename_template=name,
                 min_rows_per_group=4096, max_rows_per_group=ROWS_OF_A_GROUP, max_partitions=MOST_BUCKETS,
+                file_options=CHECKED_PARQUET.make_write_options(write_page_checksum=True),
                 use_threads=False,  # which would mix up the boxes of an image
             )  # fmt: skip
 
@@ -150,7 +153,8 @@ class Changes:
         path = self.folder / f"bucket={bucket}"
         if not path.exists():
             return STORE_SCHEMA.empty_table()
-        found = ds.dataset(path, schema=pa.schema([one for one in STORE_SCHEMA if one.name != "bucket"])).to_table()
+        schema = pa.schema([one for one in STORE_SCHEMA if one.name != "bucket"])
+        found = ds.dataset(path, schema=schema, format=CHECKED_PARQUET).to_table()
         column = pa.repeat(pa.scalar(bucket, pa.int32()), len(found))
         return found.add_column(0, STORE_SCHEMA.field("bucket"), column).cast(STORE_SCHEMA).sort_by("image_id")
 
@@ -158,7 +162,9 @@ class Changes:
         """Columns of all rows."""
         if self.folder.exists():
             schema = pa.schema([one for one in STORE_SCHEMA if one.name != "bucket"])
-            yield from ds.dataset(self.folder, schema=schema, partitioning=None).to_batches(columns=columns)
+            yield from ds.dataset(self.folder, schema=schema, format=CHECKED_PARQUET, partitioning=None).to_batches(
+                columns=columns
+            )
 
 
 def new_rows(

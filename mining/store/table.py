@@ -2,6 +2,9 @@
 
 A version is written against the one it was planned from: where another one came in between, it is not written, and
 whoever planned it plans again. So two writers never publish the same image twice, nor one over the other.
+
+The record of a version lists all its data files with their SHA-256, and has a digest of its own. So a damaged data
+file is noticed when it is read, and a damaged log when the version is opened: it names other files than the record.
 """
 
 import json
@@ -10,25 +13,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import create_table_with_add_actions
 
 from mining.errors import BoxmineError, InputError, StorageError
 from mining.files import storage_errors
+from mining.integrity import with_digest
+from mining.store.data_files import PARTITION, DataFile, read_file, write_files
+from mining.store.log import FILES, KEY, as_recorded, files_of, log_damage, record_of_version, records_in
 from mining.store.schema import STORE_SCHEMA
 from mining.store.settings import is_remote
 
 FORMAT = "boxmine-labels/1"
-_KEY = "boxmine"
 _FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days"}  # the log says where each box is from
-# small row groups: those of all buckets that change are in memory until the version is written
-_WRITTEN = WriterProperties(compression="ZSTD", max_row_group_size=16_384)
 _ORDER = ("image_id", "annotation_id")
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _DATA_FILE = re.compile(rf"bucket=\d+/part-\d{{5}}-{_UUID}-c\d{{3}}\.\w+\.parquet")  # as the writer names them
@@ -50,6 +52,8 @@ class Version:
     number: int
     table: DeltaTable | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    files: tuple[DataFile, ...] = ()
+    where: str = ""
 
     @property
     def store_id(self) -> str | None:
@@ -66,28 +70,19 @@ class Version:
         """A corpus' rows by bucket, image and box, a bucket in memory at a time; corpus: None = those of all.
 
         columns, buckets: None = all. The table itself promises no order: writers run in parallel, and others may have
-        compacted it.
+        compacted it. Raises DamagedFileError, StorageError.
         """
-        if self._data is None:
-            return
         names = STORE_SCHEMA.names if columns is None else columns
+        needed = list(dict.fromkeys([*names, *_ORDER]))
         for bucket in self.buckets() if buckets is None else sorted(buckets):
-            wanted = ds.field("bucket") == bucket
-            if corpus is not None:
-                wanted &= ds.field("corpus") == corpus
-            found = self._data.to_table(columns=list(dict.fromkeys([*names, *_ORDER])), filter=wanted)
-            found = found.sort_by([(name, "ascending") for name in _ORDER]).select(names).combine_chunks()
-            yield from found.to_batches()
-
-    @cached_property
-    def _data(self) -> ds.Dataset | None:
-        return None if self.table is None else self.table.to_pyarrow_dataset()
+            pieces = [read_file(self.where, file, needed, corpus) for file in self.files if file.bucket == bucket]
+            if pieces:
+                found = pa.concat_tables(pieces).sort_by([(name, "ascending") for name in _ORDER])
+                yield from found.select(names).combine_chunks().to_batches()
 
     def buckets(self) -> list[int]:
         """Those with rows, in order."""
-        if self.table is None:
-            return []
-        return sorted({int(partition["bucket"]) for partition in self.table.partitions()})
+        return sorted({file.bucket for file in self.files})
 
 
 class LabelStore:
@@ -98,7 +93,7 @@ class LabelStore:
 
     def latest(self) -> Version:
         """The last version, number -1 where there is none. Raises StorageError, InputError for another's table."""
-        with _errors(self.where):
+        with _errors(self.where), _opening(self.where):
             try:
                 table = DeltaTable(self.where)
             except TableNotFoundError:
@@ -119,7 +114,7 @@ class LabelStore:
             raise InputError(f"{self.where} has no version as of {moment}; its first one is younger.")
         if number > latest.number:
             raise InputError(f"{self.where} has no version {number}; its last one is {latest.number}.")
-        with _errors(self.where):
+        with _errors(self.where), _opening(self.where):
             try:
                 return self._version(DeltaTable(self.where, version=number))
             except DeltaError as error:
@@ -128,14 +123,14 @@ class LabelStore:
     def _before(self, table: DeltaTable, moment: datetime) -> int | None:
         """The last version at a time, which is UTC where it does not say; None where there was none yet."""
         at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
-        with _errors(self.where):
+        with _errors(self.where), _opening(self.where):
             return next((int(one["version"]) for one in table.history() if one["timestamp"] <= at), None)
 
     def records(self) -> list[dict[str, Any]]:
         """What the versions say of themselves, last first; each has its number as `version`."""
-        with _errors(self.where):
+        with _errors(self.where), _opening(self.where):
             try:
-                return list(_records(DeltaTable(self.where).history()))
+                return records_in(self.where, DeltaTable(self.where).history())
             except TableNotFoundError:
                 raise InputError(f"{self.where} holds no labels yet.") from None
 
@@ -144,27 +139,13 @@ class LabelStore:
 
         Raises StoreMovedError where `base` is not the last version any more, StorageError.
         """
-        # no retries: what they would do is to write beside what another one wrote meanwhile
-        properties = CommitProperties(
-            custom_metadata={_KEY: json.dumps({**record, "format": FORMAT, "version": base.number + 1})},
-            max_commit_retries=0,
-        )
-        reader = pa.RecordBatchReader.from_batches(STORE_SCHEMA, rows)
         with _errors(self.where):
             try:
-                if base.table is None:
-                    write_deltalake(
-                        self.where, reader, mode="error", partition_by=["bucket"], configuration=_FOR_EVER,
-                        name="labels", commit_properties=properties, writer_properties=_WRITTEN,
-                    )  # fmt: skip
-                    return 0
-                # opened once more: `rows` may read from the base while this one writes
-                table = DeltaTable(self.where, version=base.number)
-                predicate = f"bucket IN ({', '.join(map(str, buckets))})"
-                write_deltalake(
-                    table, reader, mode="overwrite", predicate=predicate, commit_properties=properties,
-                    writer_properties=_WRITTEN,
-                )  # fmt: skip
+                written = write_files(self.where, rows)
+                kept = [file for file in base.files if file.bucket not in set(buckets)]
+                files = as_recorded([*kept, *(one.file for one in written)])
+                told = with_digest({**record, "format": FORMAT, "version": base.number + 1, FILES: files})
+                self._commit(base, buckets, [one.action for one in written], told)
                 return base.number + 1
             except CommitFailedError as error:
                 raise StoreMovedError(f"{self.where}: another job published meanwhile ({_line(error)}).") from error
@@ -172,6 +153,22 @@ class LabelStore:
                 if base.table is None and "already exists" in str(error):
                     raise StoreMovedError(f"{self.where}: another job published the first version.") from error
                 raise
+
+    def _commit(self, base: Version, buckets: list[int], actions: list[Any], record: dict[str, Any]) -> None:
+        # no retries: what they would do is to write beside what another one wrote meanwhile
+        properties = CommitProperties(custom_metadata={KEY: json.dumps(record)}, max_commit_retries=0)
+        if base.table is None:
+            create_table_with_add_actions(
+                self.where, Schema.from_arrow(STORE_SCHEMA), actions, mode="error", partition_by=[PARTITION],
+                name="labels", configuration=_FOR_EVER, commit_properties=properties,
+            )  # fmt: skip
+        else:
+            table = DeltaTable(self.where, version=base.number)
+            changed: Any = [(PARTITION, "in", [str(bucket) for bucket in buckets])]
+            table.create_write_transaction(
+                actions, "overwrite", Schema.from_arrow(STORE_SCHEMA), [PARTITION], changed,
+                commit_properties=properties,
+            )  # fmt: skip
 
     def vacuum(self, hours: int, *, dry_run: bool) -> list[str]:
         """Delete data files of ours that are older than so many hours and that no version names; gives their names."""
@@ -209,16 +206,10 @@ class LabelStore:
         for limit in _LOOK_BACK:
             # of the whole table, whatever version is open, which Delta's own numbers forget: the record has its number
             found = table.history(limit)
-            ours = next((one for one in _records(found) if one["version"] <= table.version()), None)
+            ours = record_of_version(self.where, found, table.version())
             if ours is not None:
-                return Version(int(table.version()), table, ours)
-            if limit is not None and len(found) < limit:
-                break
+                return Version(int(table.version()), table, ours, files_of(self.where, table, ours), self.where)
         raise InputError(f"{self.where} is a Delta table, but not one of labels; give another store.")
-
-
-def _records(history: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    return (json.loads(one[_KEY]) for one in history if _KEY in one)
 
 
 @contextmanager
@@ -235,6 +226,24 @@ def _errors(where: str) -> Iterator[None]:
             f"The label store {where} cannot be used: {_line(error)}. "
             "Nothing was published; give the same command again."
         ) from error
+
+
+@contextmanager
+def _opening(where: str) -> Iterator[None]:
+    """What Delta makes of a damaged log on a disk is told as that; of a remote one it may be the line that failed."""
+    try:
+        yield
+    except TableNotFoundError:
+        raise
+    except (DeltaError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        is_of_the_disk = re.search(r"os error|permission denied", str(error), re.IGNORECASE)
+        if is_remote(where) or is_of_the_disk:
+            raise
+        raise log_damage(where, _line(error)) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust, which is no Exception
+            raise
+        raise log_damage(where, _line(error)) from None
 
 
 def _line(error: BaseException) -> str:

@@ -15,9 +15,10 @@ from mining.cards import FORMAT as CARD_FORMAT
 from mining.corpus import CORPUS_SCHEMA, QUARANTINE_SCHEMA, QUARANTINED, CorpusSummary
 from mining.corpus.shards import corpus_writer, keep_summary, write_shard
 from mining.files import write_json
+from mining.integrity import DIGESTS, digests_of
 from mining.parts import gathered
+from mining.runs import DIGESTED_FILES, RunDirectory, now
 from mining.runs import FORMAT as RUN_FORMAT
-from mining.runs import RunDirectory, now
 
 
 def write_view(
@@ -73,7 +74,7 @@ def write_view(
         format=RUN_FORMAT, name=name, state="finished", config=config, inputs={}, versions={"boxmine": __version__},
         started=now(), finished=now(), used=record["used"], seconds={"mining": 0, "finishing": 0},
         counts={"images": images, "boxes": boxes, "classes": len(card["classes"]), "states": dict(states)},
-        timing=None,
+        timing=None, **{DIGESTS: digests_of(out, DIGESTED_FILES)},
     )  # fmt: skip
     return run
 

@@ -216,7 +216,7 @@ def test_a_store_that_may_not_be_written_is_said(desk: Desk, monkeypatch: pytest
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="read-only"):
-        patch.setattr("mining.store.table.write_deltalake", refused)
+        patch.setattr("mining.store.table.write_files", refused)
         desk.job(gates=GATES_OFF)
     assert desk.version() == 0
     assert desk.job(gates=GATES_OFF).version == 1

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mining.corpus import CORPUS_SCHEMA, iter_shards, read_shard, read_summary, scan, shard_count, update
-from mining.errors import CorpusError
+from mining.corpus import CORPUS_SCHEMA, Change, iter_shards, read_shard, read_summary, scan, shard_count, update
+from mining.errors import CorpusError, InputError
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_shard_that_is_not_there_is_an_index_error(corpus, index):
 def test_update_changes_states_and_sizes_and_nothing_else(corpus, tmp_path):
     before = rows(corpus)
     out = tmp_path / "done.parquet"
-    update(corpus, out, iter([{2: ("labelled", 8, 6)}, {}, {7: ("quarantined", None, None)}]))
+    update(corpus, out, iter([{2: Change("labelled", 8, 6)}, {}, {7: Change("quarantined", None, None)}]))
     expected = [dict(row) for row in before]
     expected[1].update(state="labelled", width=8, height=6)
     expected[6].update(state="quarantined")
@@ -55,8 +55,8 @@ def test_update_changes_states_and_sizes_and_nothing_else(corpus, tmp_path):
 
 
 def test_update_may_write_over_its_own_table_and_keeps_known_sizes(corpus):
-    update(corpus, corpus, [{1: ("labelled", 8, 6)}, {}, {}])
-    update(corpus, corpus, [{1: ("no_region", None, None)}, {}, {}])
+    update(corpus, corpus, [{1: Change("labelled", 8, 6)}, {}, {}])
+    update(corpus, corpus, [{1: Change("no_region", None, None)}, {}, {}])
     first = rows(corpus)[0]
     assert (first["state"], first["width"], first["height"]) == ("no_region", 8, 6)
 
@@ -66,8 +66,8 @@ def test_update_may_write_over_its_own_table_and_keeps_known_sizes(corpus):
     [
         ([{}, {}], r"has 3 shards; one mapping for each was expected"),
         ([{}, {}, {}, {}], r"has 3 shards; one mapping for each was expected"),
-        ([{4: ("labelled", 1, 1)}, {}, {}], r"image_id 4 is not in shard 0"),
-        ([{1: ("finished", 1, 1)}, {}, {}], r"unknown state 'finished'; the states are pending, labelled"),
+        ([{4: Change("labelled", 1, 1)}, {}, {}], r"image_id 4 is not in shard 0"),
+        ([{1: Change("finished", 1, 1)}, {}, {}], r"unknown state 'finished'; the states are pending, labelled"),
     ],
 )
 def test_a_wrong_update_is_refused_and_leaves_the_table_as_it_was(corpus, changes, message):
@@ -87,7 +87,7 @@ def test_a_missing_table_is_an_error(tmp_path):
 def test_a_table_cut_short_is_an_error(corpus, share):
     whole = corpus.read_bytes()
     corpus.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(CorpusError, match=r"cannot be read as a corpus table"):
+    with pytest.raises(InputError, match=r"cannot be read as a corpus table|is damaged"):
         shard_count(corpus)
 
 

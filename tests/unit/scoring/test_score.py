@@ -250,7 +250,7 @@ def test_a_table_that_is_cut_off_is_refused(world: World) -> None:
     run, truth = world.write()
     table = run / "annotations.parquet"
     table.write_bytes(table.read_bytes()[:50])
-    with pytest.raises(RunError, match=r"annotations\.parquet cannot be read as Parquet"):
+    with pytest.raises(RunError, match=r"annotations\.parquet is damaged"):
         score_run(run, truth)
 
 
@@ -346,7 +346,7 @@ def test_a_run_that_ranked_nothing_has_gt_known_alone(world: World) -> None:
 def test_damaged_rankings_are_refused_by_name(world: World) -> None:
     run, truth = world.write()
     (run / "rankings.parquet").write_bytes(b"PAR1")
-    with pytest.raises(RunError, match=r"rankings\.parquet cannot be read"):
+    with pytest.raises(RunError, match=r"rankings\.parquet is damaged"):
         score_run(run, truth)
 
 

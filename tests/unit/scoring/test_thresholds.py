@@ -253,5 +253,5 @@ def test_damaged_curves_are_refused_by_name(world: World) -> None:
     run, truth = with_curves(world).write()
     whole = (run / "curves.parquet").read_bytes()
     (run / "curves.parquet").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunError, match=r"curves\.parquet cannot be read as curves .* Delete it to score"):
+    with pytest.raises(RunError, match=r"curves\.parquet is damaged"):
         score_run(run, truth)

@@ -1,0 +1,230 @@
+"""Flip single bits of what is on the disk: each flip is reported in a sentence, or changes nothing that is read."""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from flows.mine import mine
+from mining.annotations.reading import iter_boxes, iter_images
+from mining.config import MineSettings
+from mining.corpus import iter_shards, read_summary
+from mining.engine import mine_shard
+from mining.errors import BoxmineError
+from mining.jobs import finish_mining, plan_mining
+from mining.runs import RunDirectory
+from mining.scoring.run import curve_blocks, ranked_classes_of
+from mining.standing import standing
+from mining.store.reading import VersionChoice, history, version_as_run
+from tests.faults.counting import injected
+from tests.unit.engine.painting import BOX, CLASSES, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
+from tests.unit.store.desk import Desk
+from tests.unit.store.test_nights import GATES_OFF
+
+Read = Callable[[], Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _colours_are_seen() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        list_painted(patch)
+        yield
+
+
+def flips(files: list[Path], times: int, seed: int) -> Iterator[Path]:
+    """Flip one random bit of one of the files at a time; the file is whole again before the next flip."""
+    drawn = random.Random(seed)
+    whole = {file: file.read_bytes() for file in files}
+    for number in range(times):
+        file = files[number % len(files)]
+        data = bytearray(whole[file])
+        data[drawn.randrange(len(data))] ^= 1 << drawn.randrange(8)
+        file.write_bytes(data)
+        yield file
+        file.write_bytes(whole[file])
+
+
+def silent_flips(files: list[Path], times: int, seed: int, read: Read) -> tuple[int, list[Path]]:
+    """How many flips were reported in a sentence or two, and the files of which others gave other content silently.
+
+    Anything but an error of boxmine's own is a traceback, and fails the test.
+    """
+    expected = read()
+    reported, silent = 0, []
+    for file in flips(files, times, seed):
+        try:
+            if read() != expected:
+                silent.append(file)
+        except BoxmineError as error:
+            is_short = error.exit_code in (2, 4) and str(error).count(". ") <= 2
+            reported += is_short
+            silent += [] if is_short else [file]
+    return reported, silent
+
+
+# --- tables of a finished run ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Finished, with every table."""
+    folder = tmp_path_factory.mktemp("run")
+    corpus = write_corpus(folder, {**crowd(), "broken.png": b"no image"}, None)
+    mine(MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / "run", scales=(1.0,),
+                      shard_size=4, workers=1))  # fmt: skip
+    return RunDirectory(folder / "run")
+
+
+def readers(run: RunDirectory) -> dict[str, Read]:
+    """What reads each table; gives its content as plain values."""
+    ids = {number: number for number in range(1, 16)}
+    categories = {number: number for number in CLASSES.values()}
+    return {
+        "annotations.parquet": lambda: list(iter_boxes(run.annotations)),
+        "corpus.parquet": lambda: (
+            list(iter_images(run.corpus)), [shard.to_pylist() for shard in iter_shards(run.corpus)],
+            read_summary(run.corpus),
+        ),
+        "curves.parquet": lambda: [
+            (one.image.tolist(), one.category.tolist(), one.xyxy.tolist(), one.boxes.tolist(), one.otsu.tolist())
+            for one in curve_blocks(run.path, ids, categories)
+        ],
+        "rankings.parquet": lambda: ranked_classes_of(run.path, ids, categories, 16).tolist(),  # type: ignore[union-attr]
+        "quarantine.parquet": run.first_reasons,
+        "annotations.json": lambda: standing(run.path),
+    }  # fmt: skip
+
+
+TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.parquet", "quarantine.parquet", "annotations.json")  # fmt: skip
+
+
+@pytest.mark.parametrize("times", [8, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("table", TABLES)
+def test_a_flip_in_a_table_of_a_finished_run_is_reported(run: RunDirectory, table: str, times: int) -> None:
+    read = readers(run)[table]
+    assert read()
+    reported, silent = silent_flips([run.path / table], times, seed=len(table), read=read)
+    assert not silent
+    assert reported == times
+    injected(f"a bit of {table} flipped", times)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mined(tmp_path_factory: pytest.TempPathFactory, run: RunDirectory) -> tuple[MineSettings, RunDirectory]:
+    """The same corpus with all its parts, not merged yet."""
+    settings = run.settings().model_copy(update={"out": tmp_path_factory.mktemp("mined") / "run"})
+    for shard in plan_mining(settings).shards:
+        mine_shard(settings.out, shard)
+    return settings, RunDirectory(settings.out)
+
+
+@pytest.mark.parametrize("times", [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_a_flip_in_a_part_has_its_shard_mined_again(mined: tuple[MineSettings, RunDirectory], times: int) -> None:
+    settings, run = mined
+    files = sorted(run.parts.iterdir())
+    assert len(files) == 8
+    for file in flips(files, times, seed=7):
+        assert plan_mining(settings).shards == [int(file.stem.rpartition("-")[2])]
+    assert plan_mining(settings).shards == []
+    injected("a bit of a part or of its curves flipped", times)
+
+
+@pytest.mark.parametrize("times", [4, pytest.param(40, marks=pytest.mark.slow)])
+def test_a_flip_in_a_part_is_reported_when_it_is_merged(
+    mined: tuple[MineSettings, RunDirectory], tmp_path: Path, times: int
+) -> None:
+    copy = Path(shutil.copytree(mined[1].path, tmp_path / "run"))
+    for _ in flips(sorted((copy / "parts").iterdir()), times, seed=8):
+        with pytest.raises(BoxmineError, match="is damaged"):
+            finish_mining(copy)
+    finish_mining(copy)
+    injected("a bit of a part flipped before it was merged", times)
+
+
+# --- label stores ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A store of three versions, with a checkpoint of its log."""
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    for number in range(9):
+        desk.put(f"{number}.png", scene((BOX, (255 - number, 0, 0)), ((0, 0, 20, 20), GREEN)))
+    desk.job(gates=GATES_OFF)
+    desk.put("b.png", scene((BOX, GREEN)))
+    desk.job(gates=GATES_OFF)
+    DeltaTable(desk.store).create_checkpoint()
+    desk.put("c.png", scene((BOX, RED)))
+    desk.job(gates=GATES_OFF)
+    return desk
+
+
+def content(store: Path, as_of: str | None = None) -> Any:
+    """All rows that a version gives to those who read it as a run."""
+    with version_as_run(str(store), VersionChoice(as_of)) as run:
+        tables = [pq.read_table(run / name).to_pylist() for name in ("annotations.parquet", "corpus.parquet")]
+    return tables
+
+
+@pytest.mark.parametrize("times", [9, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_flip_in_a_data_file_of_a_store_is_reported(desk: Desk, times: int) -> None:
+    (current,) = [path for path in desk.store.rglob("*.parquet") if path in _active(desk.store)]
+    reported, silent = silent_flips([current], times, seed=5, read=lambda: content(desk.store))
+    assert not silent
+    assert reported == times
+    injected("a bit of a store's data file flipped", times)
+
+
+@pytest.mark.parametrize("times", [18, pytest.param(120, marks=pytest.mark.slow)])
+def test_a_flip_in_the_log_of_a_store_is_reported_or_harmless(desk: Desk, times: int) -> None:
+    files = sorted((desk.store / "_delta_log").iterdir())
+    assert len(files) == 5, "three commits, a checkpoint and its name"
+    reported, silent = silent_flips(
+        files, times, seed=6, read=lambda: (content(desk.store), content(desk.store, "1"), history(str(desk.store)))
+    )
+    assert not silent
+    assert reported > times / 4
+    injected("a bit of a store's log flipped", times)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_data_file_of_a_store_that_is_cut_off_is_reported(desk: Desk, kept: float) -> None:
+    (current,) = _active(desk.store)
+    whole = current.read_bytes()
+    current.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(BoxmineError, match=rf"{current.name} is damaged: its SHA-256 .* backup"):
+        content(desk.store)
+    current.write_bytes(whole)
+
+
+def test_a_missing_data_file_of_a_store_is_reported(desk: Desk) -> None:
+    (current,) = _active(desk.store)
+    away = current.rename(desk.folder / "away")
+    with pytest.raises(BoxmineError, match=rf"{current.name} is damaged: the file is missing"):
+        content(desk.store)
+    away.rename(current)
+
+
+@pytest.mark.parametrize("damage", ["{", "", "not JSON", '{"add":{}}'])
+def test_a_spoilt_commit_of_a_store_is_reported(desk: Desk, damage: str) -> None:
+    commit = desk.store / "_delta_log" / f"{2:020d}.json"
+    whole = commit.read_text()
+    commit.write_text(damage)
+    with pytest.raises(BoxmineError, match=r"_delta_log.* is damaged"):
+        content(desk.store)
+    with pytest.raises(BoxmineError, match=r"_delta_log.* is damaged"):
+        desk.job(gates=GATES_OFF)
+    commit.write_text(whole)
+    assert content(desk.store)
+
+
+def _active(store: Path) -> list[Path]:
+    return [store / path for path in DeltaTable(store).get_add_actions(flatten=True)["path"].to_pylist()]
