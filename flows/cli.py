@@ -174,6 +174,7 @@ def label(
     *,
     accept: Annotated[bool, Parameter(negative=())] = False,
     new_store: Annotated[bool, Parameter(negative=())] = False,
+    restore: str | None = None,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -190,6 +191,8 @@ def label(
         Publish whatever the gates say.
     new_store
         Begin a new store where the one that earlier jobs published to is gone.
+    restore
+        Mine nothing: publish an earlier version once more, by its number or a time such as 2026-01-31T12:00.
     changes
         key=value on top of the recipe, e.g. --set gates.max_no_box=0.8.
     as_json
@@ -200,8 +203,12 @@ def label(
     from mining.store.settings import LabelSettings
 
     settings = parse(LabelSettings, _recipe_values(recipe, None, changes))
+    if accept and restore is not None:
+        raise InputError("--accept is of what is new, and --restore of an earlier version: give one of them.")
     with ProgressView():
-        summary = run_flow(flow.label, settings, accept=accept, new_store=new_store)
+        summary = run_flow(
+            flow.label, settings, checks=restore is None, accept=accept, restore=restore, new_store=new_store
+        )
     return tell_labelled(summary, as_json=as_json, strict=strict)
 
 
@@ -279,19 +286,37 @@ def demo(
 
 
 @app.command
-def report(run_dir: Path, /, *, truth: Path | None = None) -> int:
-    """Write the page to look at first: report/index.html of a finished run.
+def report(
+    source: str,
+    /,
+    *,
+    truth: Path | None = None,
+    out: Path | None = None,
+    as_of: str | None = None,
+    corpus: str | None = None,
+    images: Path | None = None,
+) -> int:
+    """Write the page to look at first: report/index.html of a finished run, or one file of a label store's version.
 
     Parameters
     ----------
-    run_dir
-        Run directory.
+    source
+        Run directory, or label store: a folder or an address such as s3://bucket/labels.
     truth
         True boxes to draw, as `boxmine score` takes them; by default those the run was scored against.
+    out
+        Of a label store: the page to write; by default CORPUS@VERSION.html in the current folder.
+    as_of
+        Of a label store: a version's number, or a time such as 2026-01-31T12:00; by default the last one.
+    corpus
+        Of a label store with several: its name.
+    images
+        Of a label store: where the images lie here, if not where they were labelled.
     """
-    from tasks.reporting import write_report
+    from tasks.reporting import report_any
 
-    err.print(f"The report is {write_report(run_dir, truth)}.")
+    chosen = {"as_of": as_of, "corpus": corpus, "images": images}
+    err.print(f"The report is {report_any(source, truth, out, chosen)}.")
     return 0
 
 
@@ -384,22 +409,24 @@ def export(
 
 @app.command
 def status(source: str, /, *, as_json: Json = False) -> int:
-    """Where a run stands, or what a label store's last versions are; without any server.
+    """Where a run stands, which runs a folder holds, or what a label store's last versions are; without any server.
 
     Parameters
     ----------
     source
-        Run directory, or label store: a folder or an address such as s3://bucket/labels.
+        Run directory, folder of run directories, or label store: a folder or an address such as s3://bucket/labels.
     as_json
         Print it as JSON on stdout.
     """
     from tasks.listing import status_of
 
-    found, rows, headings = status_of(source)
+    found, rows, headings, sentences = status_of(source)
     if as_json:
         print_json(found)
     else:
         print_table(rows, headings)
+    for sentence in sentences:
+        err.print(sentence)
     return 0
 
 

@@ -10,16 +10,24 @@ from tasks.labelling import (
     held,
     plan_labels,
     publish_labels,
+    restore_labels,
     tell,
 )
 
 
-def label(settings: LabelSettings, accept: bool = False, new_store: bool = False) -> LabelSummary:
+def label(
+    settings: LabelSettings, accept: bool = False, restore: str | None = None, new_store: bool = False
+) -> LabelSummary:
     """Finish what an earlier job left, mine what is new or changed, and publish it if the gates let it through.
 
-    new_store: begin a new store where the one that earlier jobs published to is gone.
+    restore: instead, publish the version of this number or time once more. new_store: begin a new store where the one
+    that earlier jobs published to is gone.
     """
     with held(settings):
+        if restore is not None:
+            summary = restore_labels(settings, restore)
+            tell(summary)
+            return summary
         check_store(settings, new_store)
         summary = None
         while summary is None:

@@ -27,12 +27,14 @@ def prefect_is_wanted() -> bool:
     return bool(os.environ.get("PREFECT_API_URL")) or os.environ.get("BOXMINE_PREFECT") == "1"
 
 
-def run_flow(flow: Callable[..., R], settings: Any, **options: Any) -> R:
+def run_flow(flow: Callable[..., R], settings: Any, *, checks: bool = True, **options: Any) -> R:
     """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work.
 
-    What can be refused at once is refused before Prefect or a network library is imported.
+    What can be refused at once is refused before Prefect or a network library is imported. checks: False for what
+    needs none of the images and models that the settings name.
     """
-    check_inputs(settings)
+    if checks:
+        check_inputs(settings)
     if not prefect_is_wanted():
         return flow(settings, **options)
     work = _Work(flow)

@@ -5,7 +5,7 @@ Networks are imported where they are needed: telling where a run stands, or scor
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +48,7 @@ from mining.localizer_options import options_of
 from mining.locks import lock_folder
 from mining.logs import note
 from mining.origins import Origins
+from mining.output_folders import refuse_inside_images
 from mining.ownership import temporary_path
 from mining.parts import (
     ImageOutcome,
@@ -83,6 +84,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
     """
     refuse_unknown_localizer(settings.localizer)
+    refuse_inside_images(settings.out, settings.images)
     from mining.localizers import localizer_named
 
     kind = localizer_named(settings.localizer)
@@ -175,6 +177,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     corpus: a corpus table that is moved into a new run, where the images are not to be listed.
     Raises RunError, CorpusError or ModelError, each with the remedy.
     """
+    refuse_inside_images(settings.out, settings.images)
     run = RunDirectory(settings.out)
     card, _ = _card_and_digest(settings)
     identity = _identity(settings)
@@ -274,7 +277,8 @@ def list_images(
     unknown = unknown_classes(list(summary.classes), card)
     if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
         # folders that name no class of the model are albums, not labels
-        summary, unknown = _scanned(corpus, out, NO_LABELS, shard_size, hashes_kept), []
+        remark = f"The folders ({', '.join(unknown[:3])}, ...) name no class of the model and are not taken as labels."
+        summary, unknown = _scanned(corpus, out, NO_LABELS, shard_size, hashes_kept, [remark]), []
     if unknown:
         out.unlink()
         raise ModelError(_unknown_class_sentence(unknown, card, model, corpus))
@@ -282,12 +286,17 @@ def list_images(
 
 
 def _scanned(
-    settings: CorpusSettings, out: Path, labels: Path | None, shard_size: int = 256, hashes_kept: Path | None = None
+    settings: CorpusSettings,
+    out: Path,
+    labels: Path | None,
+    shard_size: int = 256,
+    hashes_kept: Path | None = None,
+    remarks: Sequence[str] = (),
 ) -> CorpusSummary:
     listing: Path | Literal["none"] | None = "none" if labels == NO_LABELS else labels
     return scan(
         settings.images, listing, out, split=settings.split, shard_size=shard_size,
-        hashes=hashes_kept is not None, hashes_kept=hashes_kept,
+        hashes=hashes_kept is not None, hashes_kept=hashes_kept, remarks=remarks,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from mining.experiments.folder import refuse_foreign_folder
 from mining.experiments.settings import ExperimentSettings
 from mining.jobs import refuse_other_mining, refuse_other_training, refuse_unknown_thresholds
 from mining.localizer_options import options_of
+from mining.output_folders import refuse_inside_images
 from mining.own_pages import check_page
 from mining.runs import RunDirectory
 from mining.store.settings import LabelSettings
@@ -44,12 +45,14 @@ def check(settings: Settings) -> None:
 def _train(settings: TrainSettings) -> None:
     check_training(settings)
     check_corpus(settings)
+    refuse_inside_images(settings.out, settings.images)
     refuse_other_training(settings)
 
 
 @check.register
 def _mine(settings: MineSettings) -> None:
     check_corpus(settings)
+    refuse_inside_images(settings.out, settings.images)
     check_mining(settings, check_model(settings.model), settings.model)
     refuse_other_mining(settings)
 
@@ -57,6 +60,8 @@ def _mine(settings: MineSettings) -> None:
 @check.register
 def _run(settings: RunSettings) -> None:
     check_truth(settings.truth)
+    for corpus in (settings.corpus, settings.test.applied_to(settings.corpus)):
+        refuse_inside_images(settings.out, corpus.images)
     if settings.model is None:
         check(settings.train_settings())
         RunDirectory(settings.out).refuse_foreign_folder(settings.out / "model")
@@ -69,8 +74,9 @@ def _run(settings: RunSettings) -> None:
 @check.register
 def _retrain(settings: RetrainSettings) -> None:
     check_training(settings.train)
-    check_corpus(settings.corpus)
-    check_corpus(settings.test.applied_to(settings.corpus))
+    for corpus in (settings.corpus, settings.test.applied_to(settings.corpus)):
+        check_corpus(corpus)
+        refuse_inside_images(settings.runs, corpus.images, "runs:")
     check_mining(settings.mine, None, settings.train.localizer)
     check_truth(settings.truth)
 
@@ -78,6 +84,8 @@ def _retrain(settings: RetrainSettings) -> None:
 @check.register
 def _label(settings: LabelSettings) -> None:
     check_corpus(settings.corpus)
+    refuse_inside_images(settings.runs, settings.corpus.images, "runs:")
+    refuse_inside_images(settings.store, settings.corpus.images, "store:")
     check_mining(settings.mine, check_model(settings.model), settings.model)
     check_truth(settings.truth)
 
@@ -93,8 +101,9 @@ def _experiment(settings: ExperimentSettings) -> None:
         except ModelError as error:
             raise ModelError(f"Variant {variant!r}: {error}") from None
     for corpus in settings.corpora.values():
-        check_corpus(corpus.train_corpus())
-        check_corpus(corpus.test_corpus())
+        for images in (corpus.train_corpus(), corpus.test_corpus()):
+            check_corpus(images)
+            refuse_inside_images(settings.out, images.images)
         check_truth(corpus.truth)
 
 

@@ -29,7 +29,7 @@ from torchmetrics.functional.classification import (
 from mining import backbones
 from mining.cards import CHECKPOINTS, ModelCard
 from mining.config import Objective, TrainSettings
-from mining.corpus import iter_shards
+from mining.corpus import iter_shards, read_summary
 from mining.distributed import exit_code_of_lost, is_first, of_all_devices, takes_several_devices
 from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ended
 from mining.files import storage_errors, whole_file
@@ -226,10 +226,11 @@ def labelled_images(corpus: Path, settings: TrainSettings, objective: Objective)
                 labels.append(row["labels"])
     classes = sorted({name for one in labels for name in one})
     if not classes:
-        raise CorpusError(
+        needed = (
             f"No labelled image under {settings.images}: training needs class names. Give --labels (CSV, COCO JSON, "
             "VOC XML) or put the images into one folder a class."
         )
+        raise CorpusError(" ".join([needed, *read_summary(corpus).notes]))
     if len(classes) < 2 and objective == "single":
         raise CorpusError(
             f"All images are labelled {classes[0]!r}: a classifier needs a second class, or images without the first "

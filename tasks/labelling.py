@@ -55,6 +55,14 @@ def publish_labels(settings: LabelSettings, accept: bool = False, new_store: boo
     return publishing.publish_labels(settings, accept=accept, new_store=new_store)
 
 
+@step(name="restore labels")
+def restore_labels(settings: LabelSettings, version: str) -> LabelSummary:
+    """Publish an earlier version once more, by its number or a time."""
+    from mining.store import restoring
+
+    return restoring.restore_version(settings, version)
+
+
 @step(name="clean up")
 def clean_up(settings: LabelSettings, keep: int, dry_run: bool = False, needs_store: bool = True) -> Any:
     """Delete what no version is from; gives the mining.store.cleaning.Cleaned."""
@@ -75,7 +83,7 @@ def _show(summary: LabelSummary) -> None:
     from prefect.logging import get_run_logger
     from prefect.runtime import flow_run
 
-    event = {"staged": STAGED_EVENT, "published": PUBLISHED_EVENT}.get(summary.state)
+    event = {"staged": STAGED_EVENT, "published": PUBLISHED_EVENT, "restored": PUBLISHED_EVENT}.get(summary.state)
     if event is not None:
         failed = [verdict.gate for verdict in summary.gates if not verdict.passed]
         emit_event(
@@ -95,6 +103,8 @@ def _show(summary: LabelSummary) -> None:
 
 def run_title(summary: LabelSummary) -> str:
     """The name of a flow run that has ended: "label shop: 19 new, 2 gone (staged)"."""
+    if summary.restored is not None:
+        return f"label {summary.corpus}: version {summary.restored} restored"
     counts = {**summary.tally["reasons"], "gone": summary.tally["retired"], "renamed": summary.tally["moved"]}
     what = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count) or "nothing new"
     return f"label {summary.corpus}: {what}" + (" (staged)" if summary.state == "staged" else "")
@@ -128,6 +138,8 @@ def gate_rows(gates: Sequence[Verdict]) -> list[tuple[str, str, str, str, str]]:
 
 def label_sentences(summary: LabelSummary) -> list[str]:
     """What was done, in words."""
+    if summary.restored is not None:
+        return [_restored_in_words(summary)]
     said = [f"{tally_in_words(summary.tally)}."]
     if summary.deferred:
         said.append(f"{summary.deferred} images changed while they were mined; the next job takes them.")
@@ -145,6 +157,18 @@ def label_sentences(summary: LabelSummary) -> list[str]:
             f"{', '.join(summary.runs) or 'the store'}; --accept publishes them."
         )
     return said
+
+
+def _restored_in_words(summary: LabelSummary) -> str:
+    if summary.state == "unchanged":
+        return (
+            f"Nothing changed: {summary.corpus!r} is in version {summary.version} of {summary.store} what it was in "
+            f"version {summary.restored}."
+        )
+    return (
+        f"Version {summary.version} of {summary.store} is published: {summary.corpus!r} as in version "
+        f"{summary.restored}, {summary.boxes} boxes on {summary.images} images."
+    )
 
 
 def tally_in_words(tally: dict[str, Any]) -> str:

@@ -21,17 +21,57 @@ def backbone_lines() -> list[str]:
     ]
 
 
-def status_of(source: str) -> tuple[Any, Rows, tuple[str, ...]]:
-    """How a run stands, or a label store's last versions: as plain values, and as a table's rows and headings."""
+def status_of(source: str) -> tuple[Any, Rows, tuple[str, ...], list[str]]:
+    """How a run stands, a label store's last versions, or the runs in a folder.
+
+    Gives it as plain values, as a table's rows and headings, and sentences on what waits for a person.
+    """
+    from mining.runs import RunDirectory
     from mining.store.reading import history, is_store
 
     if is_store(source):
         versions = history(source)
-        return versions, [_version_row(one) for one in versions], _VERSION_HEADINGS
+        waiting = [one["waiting"] for one in versions if one["waiting"]]
+        return versions, [_version_row(one) for one in versions], _VERSION_HEADINGS, list(map(_waits, waiting))
+    if not RunDirectory(Path(source)).has_started():
+        return _runs_in(Path(source))
     from mining.standing import standing
 
     found = asdict(standing(Path(source)))
-    return found, _standing_rows(found), ("", "")
+    return found, _standing_rows(found), ("", ""), []
+
+
+def _runs_in(folder: Path) -> tuple[Any, Rows, tuple[str, ...], list[str]]:
+    from mining.run_list import runs_in
+    from mining.store.waiting import waiting_in
+
+    runs = [asdict(run) for run in runs_in(folder)]
+    waiting = [one for place in (folder, *sorted(folder.glob("[!.]*/"))) for one in waiting_in(place)]
+    for staged in waiting:
+        names = {str(path.relative_to(folder)) for path in staged.runs}
+        for run in runs:
+            if run["name"] in names:
+                run["reason"] = f"staged, not published: {', '.join(staged.failed)}"
+    return runs, list(map(_run_row, runs)), _RUN_HEADINGS, [_waits(asdict(one)) for one in waiting]
+
+
+_RUN_HEADINGS = ("run", "state", "images", "boxes", "started", "finished", "reason")
+
+
+def _run_row(run: dict[str, Any]) -> tuple[str, ...]:
+    done = "-" if run["images"] is None else f"{run['done']} of {run['images']}"
+    values = (run["name"], run["state"], done, run["boxes"], run["started"], run["finished"], run["reason"])
+    return tuple("-" if value is None else str(value) for value in values)
+
+
+def _waits(staged: dict[str, Any]) -> str:
+    runs = ", ".join(str(run) for run in staged["runs"])
+    return (
+        f"A version of {staged['corpus']!r} waits, staged at {staged['at']}: "
+        f"{', '.join(staged['failed'])} did not pass. "
+        + (f"Its new boxes are in {runs}. " if runs else "It mines nothing new. ")
+        + "`boxmine label RECIPE --accept` publishes it."
+    )
 
 
 _VERSION_HEADINGS = ("version", "at", "corpus", "images", "boxes", "CorLoc", "what")
@@ -41,7 +81,9 @@ def _version_row(one: dict[str, Any]) -> tuple[str, ...]:
     from tasks.labelling import tally_in_words
 
     corloc = "-" if one["corloc"] is None else f"{one['corloc']:.1%}"
-    what = tally_in_words(one["tally"]) + (" (accepted by a person)" if one["accepted"] else "")
+    restored = one["restored"]
+    what = f"version {restored} restored" if restored is not None else tally_in_words(one["tally"])
+    what += " (accepted by a person)" if one["accepted"] else ""
     return str(one["version"]), one["at"], one["corpus"], str(one["images"]), str(one["boxes"]), corloc, what
 
 

@@ -1,6 +1,8 @@
 """Write the page a person looks at first."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tasks.orchestration import report, step
 
@@ -18,6 +20,22 @@ def write_report(run: Path, truth: Path | None = None) -> Path:
     page = write(run, truth)
     report(_show_page, run.name, page)
     return page
+
+
+def report_any(source: str, truth: Path | None, out: Path | None, chosen: Mapping[str, Any]) -> Path:
+    """Write the report of a run directory or of a label store's version; gives its path. Raises InputError."""
+    from mining.errors import InputError
+    from mining.preflight import check_truth
+    from mining.store.reading import VersionChoice, is_store
+    from mining.store.reporting import report_of_version
+
+    if is_store(source):
+        check_truth(truth)
+        return report_of_version(source, VersionChoice(**chosen), out, truth)
+    given = [name for name, value in {"out": out, **chosen}.items() if value is not None]
+    if given:
+        raise InputError(f"--{given[0].replace('_', '-')} goes with a label store, and {source} is none.")
+    return write_report(Path(source), truth)
 
 
 def _show_page(run: str, page: Path) -> None:

@@ -10,6 +10,7 @@ from mining.annotations.reading import FinishedRun, boxes_below, open_run
 from mining.annotations.voc import export_voc
 from mining.annotations.yolo import export_yolo
 from mining.errors import InputError, did_you_mean
+from mining.output_folders import refuse_inside_images
 from mining.whole_folder import whole_folder
 
 EXPORTERS: dict[str, Exporter] = {"coco": export_coco, "yolo": export_yolo, "voc": export_voc}
@@ -73,8 +74,4 @@ def refuse_taken(out: Path) -> None:
 
 def _check_free(out: Path, run: FinishedRun) -> None:
     refuse_taken(out)
-    if out.resolve().is_relative_to(run.image_root.resolve()):
-        raise InputError(
-            f"{out} lies in {run.image_root}, where the run's images are: the next run would take the export "
-            "for more of them. Export to a folder outside."
-        )
+    refuse_inside_images(out, run.image_root)

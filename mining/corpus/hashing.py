@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mining.files import sha256_of
+from mining.image_bytes import MAX_BYTES
 
 _TABLE = """CREATE TABLE IF NOT EXISTS hashes
             (name TEXT PRIMARY KEY, size INT, modified INT, changed INT, inode INT, hash TEXT) WITHOUT ROWID"""
@@ -58,11 +59,13 @@ class Hashes:
     def _digest(self, name: str) -> tuple[_Stat | None, str | None]:
         """The hash, and what tells the file where that can be trusted next time."""
         began, before = time.time_ns(), self._stat(name)
+        if before is None or before.size > MAX_BYTES:  # not read when it is mined either; a sparse file takes hours
+            return None, None
         try:
             digest = sha256_of(Path(self._folder, name))
         except OSError:
             return None, None
-        is_settled = before is not None and max(before.modified, before.changed) < began - _SETTLED_NS
+        is_settled = max(before.modified, before.changed) < began - _SETTLED_NS
         return before if is_settled and self._stat(name) == before else None, digest
 
     def _keep(self, rows: Iterator[tuple[object, ...]]) -> None:

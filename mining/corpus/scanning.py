@@ -1,6 +1,6 @@
 """A scan: the listing, sorted and matched with the disk, written as the corpus table."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from mining.corpus.hashing import Hashes, kept_hashes
 from mining.corpus.schema import PENDING
 from mining.corpus.shards import corpus_writer, keep_summary, table_of, write_shard
 from mining.corpus.spill import Listed, Spill, spill
+from mining.corpus.splits import matching_split
 from mining.corpus.summary import CorpusSummary
 from mining.corpus.tally import Tally
 from mining.corpus.walk import ImageRoot
@@ -28,6 +29,7 @@ def scan(
     hashes: bool = False,
     hashes_kept: Path | None = None,
     check_files: bool = True,
+    remarks: Sequence[str] = (),
 ) -> CorpusSummary:
     """List the images and write them to `out` as the corpus table, in constant memory.
 
@@ -36,7 +38,7 @@ def scan(
     split: keep only the rows of it. shard_size: rows per row group, the last one may be shorter; shard i is row
     group i. hashes: read every file and fill content_hash. hashes_kept: a file that keeps them, so that next time only
     files that changed are read. check_files: False trusts a label file and looks at no
-    image file, so that `bytes` stays null and nothing counts as missing or unlisted.
+    image file, so that `bytes` stays null and nothing counts as missing or unlisted. remarks: notes to begin with.
     Rows are sorted by file_name; image_id is the COCO id where all rows have one, else 1, 2, ...; all are pending.
     Raises CorpusError for what cannot be used, StorageError when the disk refuses; `out` is there whole or not at all.
     """
@@ -47,9 +49,9 @@ def scan(
     if listing is not None:
         readers.kind_of(listing)
     with spill(out) as table:
-        source = readers.read(labels, root, table)
-        _check_rows(table, split, listing or root.given)
-        notes, unlisted = [*source.notes], 0
+        source = readers.read(labels, root, table, split)
+        split = _known_split(table, split, listing or root.given)
+        notes, unlisted = [*remarks, *source.notes], 0
         if listing is not None and check_files:
             notes += presence.match(table, root, listing, split)
             unlisted = table.unlisted()
@@ -63,16 +65,19 @@ def scan(
     return summary
 
 
-def _check_rows(table: Spill, split: str | None, listing: Path) -> None:
+def _known_split(table: Spill, split: str | None, listing: Path) -> str | None:
+    """The split as the listing spells it."""
     if table.is_empty():
         raise CorpusError(f"{listing} names no image. Fill it, or leave --labels out to take every image.")
     if split is None:
-        return
+        return None
     known = table.splits()
     if not known:
         raise CorpusError(f"{listing} names no splits; leave out --split {split}.")
-    if split not in known:
+    found = matching_split(split, known)
+    if found is None:
         raise CorpusError(f"{listing} has no split {split!r}; {did_you_mean(split, known)}")
+    return found
 
 
 def _rows(table: Spill, root: ImageRoot | None, split: str | None, tally: Tally) -> Iterator[Row]:

@@ -102,13 +102,6 @@ class Spill:
         """Whether an image file of this name exists."""
         return self._one("SELECT 1 FROM disk WHERE name = ?", name) is not None
 
-    def folders(self) -> Iterator[tuple[str, str]]:
-        """Each pair of first and second folder that images lie in, once; '' where an image lies above."""
-        halves = "SELECT substr(name, 1, instr(name, '/')) AS top, substr(name, instr(name, '/') + 1) AS rest FROM disk"
-        query = f"SELECT DISTINCT top, substr(rest, 1, instr(rest, '/')) FROM ({halves})"
-        for top, second in self._connection.execute(query):
-            yield top.rstrip("/"), second.rstrip("/")
-
     def not_on_disk(self) -> Iterator[str]:
         """The listed names that no image file has, sorted; each may be renamed before the next is asked for."""
         there = "SELECT 1 FROM disk WHERE disk.name = listed.name"

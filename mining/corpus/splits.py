@@ -1,6 +1,7 @@
 """The names that datasets give to their splits: one list, for reading folders and listings and for writing exports."""
 
 import re
+from collections.abc import Iterable
 
 TRAIN, VAL, TEST = "train", "val", "test"
 # as the Hugging Face hub groups them
@@ -21,3 +22,13 @@ def split_part(name: str | None) -> str | None:
     if plain in SPLIT_NAMES:
         return SPLIT_NAMES[plain]
     return SPLIT_NAMES.get(_DECORATION.sub("", plain, count=1))
+
+
+def matching_split(asked: str, known: Iterable[str]) -> str | None:
+    """The known split that is asked for: of this name, or else the only one that stands for the same part."""
+    names = list(known)
+    if asked in names:
+        return asked
+    part = split_part(asked)
+    same = [name for name in names if part is not None and split_part(name) == part]
+    return same[0] if len(same) == 1 else None

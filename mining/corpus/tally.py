@@ -55,6 +55,7 @@ class Tally:
             ("image", "has", "is left out") if unlisted == 1 else ("images", "have", "are left out")
         )
         return sentences(
+            (source.kind == "classes", f"{_classes_in_words(self.classes)}; --labels none ignores them."),
             (unlisted, f"{unlisted} {noun} under {root.given} {is_are} no row in {label_file} and {left_out}."),
             (
                 self.missing,
@@ -71,3 +72,9 @@ class Tally:
             ),
             (alike, f"Class names that differ in upper and lower case only: {', '.join(alike[:12])}."),
         )
+
+
+def _classes_in_words(classes: Counter[str], limit: int = 12) -> str:
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(classes.items())[:limit])
+    more = ", ..." if len(classes) > limit else ""
+    return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} from folders: {shown}{more}"

@@ -1,6 +1,7 @@
 """The files below a folder, streamed: links stay inside, cycles end, a million entries cost no memory."""
 
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +9,13 @@ from pathlib import Path
 from mining.corpus.names import is_unicode, spellings, suffix_of
 from mining.corpus.summary import counted
 from mining.errors import CorpusError
-from mining.formats import IMAGE_SUFFIXES
+from mining.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, what_to_install
 
+# of Synology and QNAP, archives of macOS, Windows and file systems: thumbnails, recycle bins, snapshots
+_LEFTOVERS = {
+    "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "__macosx", "$recycle.bin",
+    "system volume information", "lost+found",
+}  # fmt: skip
 Opened = tuple[str, "os._ScandirIterator[str]"]
 
 
@@ -17,8 +23,9 @@ Opened = tuple[str, "os._ScandirIterator[str]"]
 class Walk:
     """Iterate to get the names below `folder` (paths with '/'), in no order, of files with one of the suffixes.
 
-    Hidden files and folders are passed over. A link is followed where its target lies below the folder, a link to a
-    folder once. What was left out is counted here and said by `notes`.
+    Hidden files and folders are passed over, and what NAS systems, archives and operating systems leave behind. Files
+    of other kinds of pictures are counted by suffix. A link is followed where its target lies below the folder, a link
+    to a folder once. What was left out is counted here and said by `notes`.
     """
 
     folder: str
@@ -28,6 +35,7 @@ class Walk:
     cyclic: int = 0
     undecodable: int = 0
     unreadable: list[str] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
     _links: list[str] = field(default_factory=list)
     _links_seen: set[tuple[int, int]] = field(default_factory=set)
 
@@ -48,18 +56,24 @@ class Walk:
                 if entry is None:
                     stack.pop()
                     entries.close()
-                elif not entry.name.startswith(".") and self._is_decodable(entry.name):
+                elif not _is_leftover(entry.name) and self._is_decodable(entry.name):
                     name = prefix + entry.name
                     if entry.is_symlink():
                         if self._is_file_through_link(entry, name):
                             yield name
                     elif entry.is_dir(follow_symlinks=False):
                         stack += self._open(name + "/")
-                    elif suffix_of(entry.name) in self.suffixes and entry.is_file(follow_symlinks=False):
+                    elif entry.is_file(follow_symlinks=False) and self._is_wanted(entry.name):
                         yield name
         finally:
             for _, entries in stack:
                 entries.close()
+
+    def _is_wanted(self, name: str) -> bool:
+        suffix = suffix_of(name)
+        if suffix in UNREAD_SUFFIXES:
+            self.unread[suffix] += 1
+        return suffix in self.suffixes
 
     def _open(self, prefix: str) -> list[Opened]:
         try:
@@ -109,7 +123,19 @@ class Walk:
             (self.undecodable, "name", f"below {folder} left out, because it is not valid UTF-8; rename to include."),
             (len(self.unreadable), "folder", f"left out, because it cannot be opened: {unread}."),
         ]
-        return [f"{counted(number, what)} {rest}" for number, what, rest in left_out if number]
+        notes = [f"{counted(number, what)} {rest}" for number, what, rest in left_out if number]
+        return [*self._note_on_unread(), *notes]
+
+    def _note_on_unread(self) -> list[str]:
+        if not self.unread or self.suffixes is not IMAGE_SUFFIXES:
+            return []
+        every = ", ".join(f"{count} {suffix}{what_to_install(suffix)}" for suffix, count in self.unread.most_common())
+        files = "file" if self.unread.total() == 1 else "files"
+        return [f"{self.unread.total()} {files} below {self.folder} not read: {every}."]
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _LEFTOVERS
 
 
 def is_inside(path: str, folder: str) -> bool:

@@ -9,14 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake.fs import DeltaStorageHandler
+from deltalake._internal import (
+    DeltaFileSystemHandler,  # the public one wraps it in files of pyarrow, which cannot write
+)
+from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from mining.errors import DamagedFileError, StorageError
@@ -71,11 +73,11 @@ def _write_file(store: str, bucket: int, batches: Iterable[pa.RecordBatch]) -> W
         for table in _in_groups(batches):
             writer.write_table(table)
             count += len(table)
-    content = memory.getvalue()
+    content = memory.getvalue().to_pybytes()
     path = f"{PARTITION}={bucket}/part-{uuid.uuid4()}.parquet"
     _put(store, path, content)
     action = AddAction(
-        path, content.size, {PARTITION: str(bucket)}, int(time.time() * 1000), True, json.dumps({"numRecords": count})
+        path, len(content), {PARTITION: str(bucket)}, int(time.time() * 1000), True, json.dumps({"numRecords": count})
     )
     return Written(DataFile(bucket, path, hashlib.sha256(content).hexdigest()), action)
 
@@ -91,10 +93,11 @@ def _in_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting).select(_FILE_SCHEMA.names).cast(_FILE_SCHEMA)
 
 
-def _put(store: str, path: str, content: pa.Buffer) -> None:
+def _put(store: str, path: str, content: bytes) -> None:
     if is_remote(store):
-        with _filesystem(store).open_output_stream(path) as stream:
-            stream.write(content)
+        stream: Any = DeltaFileSystemHandler(store).open_output_stream(path)
+        stream.write(content)
+        stream.close()
         return
     target = Path(store) / path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,23 +129,19 @@ def read_file(store: str, file: DataFile, columns: Sequence[str], corpus: str | 
     return found.select(list(columns))
 
 
-def _content(store: str, path: str) -> pa.Buffer:
+def _content(store: str, path: str) -> bytes:
     try:
         if is_remote(store):
-            with _filesystem(store).open_input_file(path) as stream:
-                return stream.read_buffer()
-        return pa.py_buffer((Path(store) / path).read_bytes())
+            file: Any = DeltaFileSystemHandler(store).open_input_file(path)
+            return bytes(file.read())
+        return (Path(store) / path).read_bytes()
     except FileNotFoundError:
         raise damaged(store, path, "the file is missing") from None
-    except OSError as error:
+    except (OSError, DeltaError) as error:
         raise StorageError(
             f"{store}/{path} cannot be read: {' '.join(str(error).split())[:200].rstrip('.')}. "
             "Run the same command again when the store can be reached."
         ) from error
-
-
-def _filesystem(store: str) -> pyarrow.fs.PyFileSystem:
-    return pyarrow.fs.PyFileSystem(DeltaStorageHandler(store))
 
 
 def damaged(store: str, path: str, reason: str) -> DamagedFileError:

@@ -16,6 +16,7 @@ from mining.store.settings import Gates
 _BINS = 1000
 _SURE = 1.95  # Kolmogorov-Smirnov: chance exceeds this times sqrt((n + m) / nm) once in a thousand
 _FIRST = "first version"
+ALL_EMPTY = 5  # images: with half of all photos without a box, five in a row have chance 0.03
 SURVEYED = ["image_id", "state", "score", "area", "width", "height"]
 
 
@@ -93,27 +94,29 @@ def judge(gates: Gates, measured: Measured) -> list[Verdict]:
 def _counts(gates: Gates, measured: Measured) -> Iterator[Verdict]:
     """Compare what became of the new images with the limits: plainly, from `min_images` images on.
 
-    Of fewer images a share says little, and the version is published unless all images of the night are bad: such a
-    night has nothing to publish. The images are counted once more with the next night's.
+    Of fewer images a share says little, and the version is published with a note; the images are counted once more
+    with the next night's. But a night of unusable images alone is staged, and so is one of at least ALL_EMPTY images
+    that are all without a box: such a night has nothing to publish.
     """
     is_small = measured.images < gates.min_images
     small = f"too few images to judge: {measured.images} of at least {gates.min_images}" if is_small else None
-    for name, limit, bad_of, what in (
-        ("max_no_box", gates.max_no_box, _without_box, "without a box"),
-        ("max_quarantined", gates.max_quarantined, _unusable, "that cannot be used"),
+    for name, limit, bad_of, least, what in (
+        ("max_no_box", gates.max_no_box, _without_box, ALL_EMPTY, "without a box"),
+        ("max_quarantined", gates.max_quarantined, _unusable, 1, "that cannot be used"),
     ):
         if limit is None:
             continue
         tonight, night = bad_of(measured.new)
         count, of = (a + b for a, b in zip((tonight, night), bad_of(measured.earlier), strict=True))
-        value = _share(count, of)
-        is_all = 0 < night == tonight
-        passed = value is None or value <= limit or (is_small and not is_all)
         meaning = f"new images {what}, {count} of {of}"
-        if measured.earlier.images:
-            meaning += f", with {measured.earlier.images} images of earlier nights that were too small to judge"
-        if is_small and not passed:
-            meaning += f": all {tonight} of this night"
+        is_all = is_small and least <= night == tonight
+        if is_all:
+            count, of = tonight, night
+            meaning = f"new images {what}, {count} of {of}: all of this night"
+        elif older := measured.earlier.images:
+            meaning += f", with {older} image{'s' if older > 1 else ''} of earlier nights that were too small to judge"
+        value = _share(count, of)
+        passed = value is None or value <= limit or (is_small and not is_all)
         nothing = "no new images" if not measured.images else "no new image can be read"
         yield Verdict(name, value, limit, passed, meaning, nothing if value is None else small if passed else None)
 

@@ -20,6 +20,7 @@ from mining.config import MineSettings
 from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
 from mining.corpus.shards import corpus_writer, keep_summary, write_shard
 from mining.errors import RunError, RunStoppedError
+from mining.output_folders import refuse_inside_images
 from mining.runs import HOW_IT_IS_RUN, RunDirectory
 from mining.scoring import read_truth
 from mining.store.comparing import compared
@@ -38,6 +39,8 @@ def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
 
     Raises RunStoppedError while another one works on them.
     """
+    refuse_inside_images(settings.runs, settings.corpus.images, "runs:")
+    refuse_inside_images(settings.store, settings.corpus.images, "store:")
     places = Places(settings)
     with ExitStack() as stack:
         try:

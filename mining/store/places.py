@@ -11,6 +11,7 @@ from mining.ownership import foreign_entries, mark_folder, own_temporaries, swee
 from mining.runs import RunDirectory
 from mining.store.settings import LabelSettings
 
+LAST_JOB = "last.json"  # what the last job came to
 _KIND = "labelling job"
 _OF_EARLIER_VERSIONS = re.compile(r"hashes\.sqlite.*|listed\.parquet|model|last\.json|log\.jsonl|\.tmp-.*")
 
@@ -29,7 +30,7 @@ class Places:
         self.changes = temporary_path(self.work / "changes")
         self.view = temporary_path(self.work / "view")
         self.todo = temporary_path(self.work / "todo.parquet")
-        self.record = self.work / "last.json"
+        self.record = self.work / LAST_JOB
 
     def claim(self) -> None:
         """Mark the work folder as the job's; raises RunError where it holds other things. The caller has it locked."""

@@ -113,6 +113,7 @@ def _published(
                         "unjudged": [] if accept else _unjudged(settings, measured, before, used),
                         "gates": [asdict(verdict) for verdict in verdicts],
                         "accepted": accept,
+                        "runs": str(places.runs),
                         "at": now(),
                     },
                 },

@@ -3,15 +3,18 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from mining.annotations.export import refuse_taken
 from mining.errors import InputError, did_you_mean
-from mining.store.settings import is_remote
+from mining.output_folders import refuse_inside_images
+from mining.store.settings import address, is_remote
 from mining.store.table import LabelStore, Version
 from mining.store.view import write_view
+from mining.store.waiting import waiting_for
 from mining.whole_folder import whole_folder
 
 
@@ -48,18 +51,25 @@ def export_as_run(where: str, choice: VersionChoice, out: Path) -> None:
     Raises InputError, also where `out` is taken, and StorageError.
     """
     refuse_taken(out)
+    refuse_inside_images(out, Path(_chosen(where, choice)[2]["images"]))
     with whole_folder(Path(os.path.abspath(out))) as temporary:
         _laid_out(where, choice, temporary, out.resolve())
 
 
 def _laid_out(where: str, choice: VersionChoice, folder: Path, name: Path) -> Path:
+    version, corpus, record = _chosen(where, choice)
+    write_view(folder, version.rows(corpus), f"{corpus}@{version.number}", record, name)
+    return folder
+
+
+def _chosen(where: str, choice: VersionChoice) -> tuple[Version, str, dict[str, Any]]:
+    """The version, the corpus' name and its record there."""
     version = _found(where, choice.as_of)
     corpus = _corpus_of(where, version, choice.corpus)
     record = version.corpus(corpus)
     if choice.images is not None:
         record["images"] = str(choice.images.resolve())
-    write_view(folder, version.rows(corpus), f"{corpus}@{version.number}", record, name)
-    return folder
+    return version, corpus, record
 
 
 def _found(where: str, as_of: str | None) -> Version:
@@ -83,15 +93,25 @@ def _corpus_of(where: str, version: Version, corpus: str | None) -> str:
 
 
 def history(where: str, limit: int = 20) -> list[dict[str, Any]]:
-    """The last versions, the latest first: version, at, corpus, images, boxes, what was done, CorLoc, accepted."""
-    found = []
+    """The last versions, the latest first: version, at, corpus, images, boxes, what was done, CorLoc, accepted.
+
+    waiting: of a corpus' last version the one that is staged after it, see `mining.store.waiting`; else None.
+    """
+    found: list[dict[str, Any]] = []
     records = LabelStore(where).records()
+    waiting = {name: waiting_for(address(where), name, record) for name, record in records[0]["corpora"].items()}
     for one, before in zip(records, [*records[1:], {"corpora": {}}], strict=True):
         for name, record in one["corpora"].items():
             if record != before["corpora"].get(name):
-                found.append({"version": one["version"], "corpus": name, **record["counts"], **_kept(record)})
+                staged = waiting.pop(name, None)
+                found.append(
+                    {"version": one["version"], "corpus": name, **record["counts"], **_kept(record)}
+                    | {"waiting": None if staged is None else asdict(staged)}
+                )
     return found[:limit]
 
 
 def _kept(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in ("at", "tally", "corloc", "accepted", "gates")}
+    return {name: record[name] for name in ("at", "tally", "corloc", "accepted", "gates")} | {
+        "restored": record.get("restored")
+    }

@@ -45,10 +45,11 @@ class LabelPlan:
 class LabelSummary:
     """What a job came to.
 
-    state: published, staged (a gate did not pass; nothing was published) or unchanged. version: the store's last one
-    now, None where there is none. images, boxes: of the corpus as the job has it. tally: see `ledger.Tally`.
+    state: published, staged (a gate did not pass; nothing was published), restored or unchanged. version: the
+    store's last one now, None where there is none. images, boxes: of the corpus as the job has it. tally: see
+    `ledger.Tally`.
     deferred: images that changed while they were mined; the next job takes them. quarantined, reasons: of what the
-    job mined. runs: their names. corpus: its name in the store.
+    job mined. runs: their names. corpus: its name in the store. restored: the earlier version that was restored.
     """
 
     state: str
@@ -64,3 +65,4 @@ class LabelSummary:
     runs: list[str]
     notes: list[str] = field(default_factory=list)
     corpus: str = ""
+    restored: int | None = None

@@ -14,11 +14,11 @@ from mining.recipes import MayBePath
 class Gates(Settings):
     """What a new version must keep to be published; null switches a gate off."""
 
-    min_images: Annotated[int, Field(ge=1)] = Field(
+    min_images: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=10,
         description="From so many newly mined images on, max_no_box and max_quarantined are compared with their "
-        "limits. A version of fewer is published with a note, unless all of its new images are without a box or all "
-        "are unusable; they are counted once more with those of the next nights, until they are enough.",
+        "limits. A version of fewer is published with a note, unless all of its new images are unusable, or all of at "
+        "least five are without a box; they are counted once more with those of the next nights until they suffice.",
     )
     max_no_box: Share | None = Field(
         default=0.5,
@@ -80,9 +80,14 @@ class LabelSettings(Settings):
     @field_validator("store")
     @classmethod
     def _a_folder_as_a_path(cls, store: str) -> str:
-        return store.rstrip("/") if is_remote(store) else str(absolute(Path(os.path.expanduser(store))))
+        return address(store)
 
 
 def is_remote(store: str) -> bool:
     """Whether the store lies on object storage."""
     return "://" in store
+
+
+def address(store: str) -> str:
+    """The store's address as records name it, whatever folder it was given from."""
+    return store.rstrip("/") if is_remote(store) else str(absolute(Path(os.path.expanduser(store))))

@@ -33,7 +33,8 @@ FORMAT = "boxmine-labels/1"
 _FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days"}  # the log says where each box is from
 _ORDER = ("image_id", "annotation_id")
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_DATA_FILE = re.compile(rf"bucket=\d+/part-\d{{5}}-{_UUID}-c\d{{3}}\.\w+\.parquet")  # as the writer names them
+# as `write_files` names them, and as earlier versions did
+_DATA_FILE = re.compile(rf"bucket=\d+/part-(\d{{5}}-)?{_UUID}(-c\d{{3}}\.\w+)?\.parquet")
 _OF_A_STORE = re.compile(r"_delta_log|bucket=\d+|lost\+found")  # a first version may have been cut off
 _LOOK_BACK = (1, 16, 256, None)
 
@@ -100,15 +101,18 @@ class LabelStore:
                 return Version(-1)
             return self._version(table)
 
-    def as_of(self, moment: str) -> Version:
-        """A version by its number, or the last one before a time (ISO 8601). Raises InputError, StorageError."""
+    def as_of(self, moment: str, option: str = "--as-of") -> Version:
+        """A version by its number, or the last one before a time (ISO 8601); option: by which it was asked for.
+
+        Raises InputError, StorageError.
+        """
         latest = self.latest()
         if latest.table is None:
             raise InputError(f"{self.where} holds no labels yet.")
         try:
             wanted = int(moment) if moment.isdigit() else datetime.fromisoformat(moment)
         except ValueError:
-            raise InputError(f"--as-of {moment}: give a version's number, or a time such as 2026-01-31.") from None
+            raise InputError(f"{option} {moment}: give a version's number, or a time such as 2026-01-31.") from None
         number = wanted if isinstance(wanted, int) else self._before(latest.table, wanted)
         if number is None:
             raise InputError(f"{self.where} has no version as of {moment}; its first one is younger.")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -28,19 +28,21 @@ from mining.synthetic import generate
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "deployments" / "README.md"
+MAINTENANCE = ROOT / "deployments" / "MAINTENANCE.md"
 BLOCK = re.compile(r"(<!--[^>]*-->\n)?```bash\n(.*?)```", re.DOTALL)
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
-def commands() -> list[str]:
-    """The blocks that can be run here; the last one stops what the others started."""
-    blocks = [(note or "", text) for note, text in BLOCK.findall(README.read_text())]
+def commands(page: Path = README) -> list[str]:
+    """The blocks that can be run here; the README's last one stops what the others started."""
+    blocks = [(note or "", text) for note, text in BLOCK.findall(page.read_text())]
     return [text for note, text in blocks if "not run" not in note]
 
 
 def test_what_is_not_run_says_why() -> None:
-    notes = [note for note, _ in BLOCK.findall(README.read_text()) if note]
+    notes = [note for page in (README, MAINTENANCE) for note, _ in BLOCK.findall(page.read_text()) if note]
     assert len(commands()) >= 12
+    assert len(commands(MAINTENANCE)) >= 7
     assert all(re.match(r"<!-- (not run by the tests[^:]*: |the last block: )\w", note) for note in notes)
 
 
@@ -71,6 +73,7 @@ class Machine:
     environment: dict[str, str]
     webhook: Webhook
     shown: str
+    script: Callable[..., "subprocess.CompletedProcess[str]"]
 
     def run(self, *command: str, may_fail: bool = False) -> None:
         done = subprocess.run(
@@ -203,7 +206,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         done = script("set -e", *rest)
         logs = "".join(path.read_text()[-5000:] for path in sorted(home.glob("*.log")))
         assert done.returncode == 0, done.stdout + logs
-        yield Machine(home, {**environment, **told}, webhook, done.stdout)
+        yield Machine(home, {**environment, **told}, webhook, done.stdout, script)
     finally:
         webhook.shutdown()
         started = [int(path.read_text()) for path in home.glob("*.pid")]
@@ -291,3 +294,21 @@ def test_what_is_wrong_in_a_recipe_fails_at_once(machine: Machine) -> None:
     while len(machine.webhook.told) < 2 and time.monotonic() < deadline:
         time.sleep(0.5)
     assert "did you mean 'max_no_box'?" in machine.webhook.told[-1]["text"]
+
+
+def test_the_maintenance_page_is_true(machine: Machine) -> None:
+    before = machine.labels().version()
+    done = machine.script("set -e; set -a; . deployments/boxmine.env; set +a", *commands(MAINTENANCE))
+    assert done.returncode == 0, done.stdout + machine.logs()
+    said = " ".join(done.stdout.split())
+    assert f"Version {before + 1} of" in said
+    assert "'images' as in version 0" in said
+    assert "Nothing changed: 'images' is in version" in said, "restored twice, nothing is written"
+    assert machine.labels().version() == before + 1
+    assert len(machine.labelled()) == 30
+    assert DeltaTable(machine.home / "backup" / "labels").version() == before
+    assert "PREFECT_SERVER_EVENTS_RETENTION_PERIOD='P7D'" in said
+    assert "staged 0" in said, "the nights are read from the job's log"
+    photos = sorted(path.name for path in (machine.home / "photos" / "images").iterdir())
+    machine.boxmine("label", "deployments/recipes/label.yaml")
+    assert machine.labelled() == photos, "the next night is planned from the restored version"

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from flows.running import run_flow
 from mining.cards import read_card
-from mining.config import TrainSettings
+from mining.config import ScoreSettings, TrainSettings
 from mining.errors import ModelError, RunError
+from mining.store.results import LabelSummary, Verdict
 from tasks.orchestration import Step
 from tasks.progress import UPDATE_EVERY_SECONDS, Stage
 from tasks.training import train_localizer
@@ -76,6 +78,24 @@ def test_what_names_its_remedy_is_not_tried_again(executed: Callable[[Callable[[
     with pytest.raises(RunError, match="give another --out"):
         executed(lambda: list(failing.step().each([1], retries=2)))
     assert failing.calls == 1
+
+
+def test_a_staged_version_is_the_result_of_its_command_though_its_flow_run_ends_as_failed(
+    under_prefect: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tally = {"kept": 0, "reasons": {"new": 20}, "moved": 0, "copied": 0, "retired": 0}
+    gate = Verdict("max_no_box", 0.9, 0.5, False, "new images without a box, 18 of 20")
+    staged = LabelSummary("staged", "labels", None, 20, 2, tally, 0, 0, [], [gate], [], corpus="shop")
+    calls: list[ScoreSettings] = []
+
+    def label(settings: ScoreSettings) -> LabelSummary:
+        calls.append(settings)
+        return staged
+
+    monkeypatch.setenv("BOXMINE_PREFECT", "1")
+    assert run_flow(label, ScoreSettings(run=Path("run"), truth=Path("truth.json"))) is staged
+    assert len(calls) == 1, "it is not tried again"
+    assert "cannot be reached" not in caplog.text
 
 
 # --- progress --------------------------------------------------------------------------------------------------------

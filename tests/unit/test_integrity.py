@@ -185,6 +185,7 @@ def test_the_same_command_writes_a_damaged_table_anew(run: Path, corpus: dict[st
     flip(run / name, len(file) // 2)
     mine(MineSettings(**corpus, out=run))
     assert rows(run) == before
+    assert (run / name).read_bytes() == file
     assert standing(run).state == "finished"
 
 

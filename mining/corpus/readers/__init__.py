@@ -44,13 +44,13 @@ def _refuse_special_file(labels: Path) -> None:
         raise CorpusError(f"Cannot read {labels}: {getattr(error, 'strerror', error)}. {_ACCEPTED}.") from None
 
 
-def read(labels: Path | Literal["none"] | None, root: ImageRoot, table: Spill) -> Source:
+def read(labels: Path | Literal["none"] | None, root: ImageRoot, table: Spill, split: str | None = None) -> Source:
     """Take the listing into the table; gives what it says of the corpus as a whole.
 
-    labels: None = what the folders say; 'none' = no labels whatever they say.
+    labels: None = what the folders say; 'none' = no labels whatever they say. split: what of it will be used.
     Raises CorpusError for whatever cannot be used.
     """
     if labels is None or labels == "none":
-        return folders.read(root, table, are_classes_wanted=labels is None)
+        return folders.read(root, table, are_classes_wanted=labels is None, split=split)
     path = Path(labels)
     return _READERS[kind_of(path)](path, root, table)

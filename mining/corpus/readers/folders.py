@@ -1,44 +1,54 @@
 """An image folder as its own listing: plain, or with one folder per class."""
 
-from mining.corpus.readers.source import Source
+from collections import Counter
+
+from mining.corpus.readers.layout import DEPTH, Folder, Layout, read_layout
+from mining.corpus.readers.source import Source, class_names
 from mining.corpus.spill import Listed, Spill
+from mining.corpus.splits import matching_split
+from mining.corpus.summary import counted
 from mining.corpus.walk import ImageRoot, Walk
 from mining.errors import CorpusError
+from mining.formats import FORMATS_IN_WORDS
 
-SPLIT_FOLDERS = frozenset({"train", "val", "valid", "test"})
 
+def read(root: ImageRoot, table: Spill, *, are_classes_wanted: bool, split: str | None = None) -> Source:
+    """List every image below the root, with the class and the split that its folders name (see `read_layout`).
 
-def read(root: ImageRoot, table: Spill, *, are_classes_wanted: bool) -> Source:
-    """List every image below the root, with its folder as class where the images lie so.
-
-    Class folders are ROOT/CLASS/... or ROOT/{train,val,valid,test}/CLASS/..., at least two, with no image above them.
-    Raises CorpusError for a folder without images.
+    split: what is asked for. Raises CorpusError for a folder without images.
     """
     walk = Walk(root.real)
     table.add_disk(walk)
-    tops, seconds = _folders(table)
-    if not tops:
-        raise CorpusError(" ".join([f"{root.given} holds no image (JPEG, PNG, WebP, BMP or TIFF).", *walk.notes()]))
-    # a missing class name ('') means images that lie above the class folders
-    is_split = all(top.lower() in SPLIT_FOLDERS for top in tops)
-    classes = seconds if is_split else tops
-    has_classes = are_classes_wanted and "" not in classes and len(classes) >= 2
-    table.add_listed(_row(name, is_split, has_classes) for name in table.disk())
-    return Source("classes" if has_classes else "folder", notes=_notes(is_split, tops, has_classes) + walk.notes())
+    counts = Counter(map(_folder, table.disk()))
+    if not counts:
+        raise CorpusError(" ".join([f"{root.given} holds no image ({FORMATS_IN_WORDS}).", *walk.notes()]))
+    layout = read_layout(counts, split)
+    if split is not None and layout.split_level is not None:
+        known = {found for folder in counts if (found := layout.split_of(folder))}
+        layout = read_layout(counts, matching_split(split, known))
+    if not are_classes_wanted:
+        layout.class_level = None
+    has_classes = layout.class_level is not None
+    notes = _notes_on_unlabelled(layout, table) if has_classes else []
+    table.add_listed(row for name in table.disk() if (row := _row(name, layout)) is not None)
+    return Source("classes" if has_classes else "folder", notes=[*notes, *layout.notes, *walk.notes()])
 
 
-def _folders(table: Spill) -> tuple[set[str], set[str]]:
-    pairs = list(table.folders())
-    return {top for top, _ in pairs}, {second for _, second in pairs}
+def _notes_on_unlabelled(layout: Layout, table: Spill) -> list[str]:
+    return [
+        f"{counted(count, 'image')} without labels, because no class folder holds {'it' if count == 1 else 'them'}, "
+        f"first {next(name for name in table.disk() if _folder(name) == folder)!r}."
+        for folder, count in sorted(layout.unlabelled.items())
+    ]
 
 
-def _row(name: str, is_split: bool, has_classes: bool) -> Listed:
-    split, rest = name.split("/", 1) if is_split else (None, name)
-    return Listed(name, [rest.split("/", 1)[0].strip()] if has_classes else None, split)
+def _folder(name: str) -> Folder:
+    return tuple(name.split("/", DEPTH)[:-1])
 
 
-def _notes(is_split: bool, tops: set[str], has_classes: bool) -> list[str]:
-    notes = ["The class names are those of the folders; --labels none ignores them."] if has_classes else []
-    if is_split:
-        notes.append(f"The folders {', '.join(sorted(tops))} are taken as splits.")
-    return notes
+def _row(name: str, layout: Layout) -> Listed | None:
+    folder = _folder(name)
+    if layout.is_left_out(folder):
+        return None
+    label = layout.class_of(folder)
+    return Listed(name, None if label is None else class_names([label]), layout.split_of(folder))

@@ -162,7 +162,7 @@ def test_an_empty_folder_is_filled(small_run, tmp_path):
 
 
 def test_a_folder_among_the_images_is_refused(small_run):
-    with pytest.raises(InputError, match="Export to a folder outside"):
+    with pytest.raises(InputError, match="Give a folder outside of it"):
         export(small_run.folder, "coco", small_run.images / "export")
 
 

@@ -31,7 +31,7 @@ def test_an_image_suffix_counts_in_any_case(photos, scanned, suffix):
 
 
 def test_other_files_and_hidden_ones_are_passed_over(photos, scanned):
-    root = photos("a.jpg", ".hidden.jpg", "._a.jpg", ".cache/b.jpg", "c.gif", "d.jpg.txt", "jpg")
+    root = photos("a.jpg", ".hidden.jpg", "._a.jpg", ".cache/b.jpg", "c.mp4", "d.jpg.txt", "jpg")
     (root / "folder.jpg").mkdir()
     assert names(scanned(root)[1]) == ["a.jpg"]
 
@@ -54,13 +54,8 @@ def test_folders_of_classes_give_the_labels(photos, scanned):
     ]
 
 
-@pytest.mark.parametrize(
-    "files",
-    [("cat/1.jpg", "cat/2.jpg"), ("cat/1.jpg", "dog/1.jpg", "stray.jpg")],
-    ids=["one class only", "an image beside the class folders"],
-)
-def test_folders_that_are_no_classes_stay_unlabelled(photos, scanned, files):
-    summary, rows = scanned(photos(*files))
+def test_a_single_folder_is_no_class(photos, scanned):
+    summary, rows = scanned(photos("cat/1.jpg", "cat/2.jpg"))
     assert summary.kind == "folder"
     assert {row["labels"] for row in rows} == {None}
 
@@ -96,7 +91,7 @@ def test_split_folders_without_classes_are_splits_and_not_classes(photos, scanne
 
 
 def test_an_empty_folder_is_an_error_with_a_remedy(photos, scanned):
-    with pytest.raises(CorpusError, match=r"holds no image \(JPEG, PNG, WebP, BMP or TIFF\)"):
+    with pytest.raises(CorpusError, match=r"holds no image \(JPEG, PNG, WebP, TIFF, BMP"):
         scanned(photos())
 
 

@@ -175,7 +175,7 @@ trees = st.sets(st.lists(folder_names, max_size=3).map(lambda parts: "/".join([*
 
 @settings(deadline=None, max_examples=60)
 @given(tree=trees)
-def test_any_tree_of_folders_is_listed_in_full_and_labelled_all_or_none(tree):
+def test_any_tree_of_folders_is_listed_in_full_and_labelled_with_two_classes_or_not_at_all(tree):
     with TemporaryDirectory() as folder:
         root = Path(folder, "root")
         for name in tree:
@@ -184,5 +184,5 @@ def test_any_tree_of_folders_is_listed_in_full_and_labelled_all_or_none(tree):
         summary = scan(root, None, Path(folder, "corpus.parquet"))
         rows = pa.concat_tables(iter_shards(Path(folder, "corpus.parquet"))).to_pylist()
     assert [row["file_name"] for row in rows] == sorted(tree)
-    assert summary.labelled == (len(tree) if summary.kind == "classes" else 0)
+    assert (summary.labelled > 0) == (len(summary.classes) >= 2) == (summary.kind == "classes")
     assert all(row["labels"] is None or row["labels"][0] in row["file_name"].split("/")[:-1] for row in rows)

@@ -78,7 +78,7 @@ class Desk:
 
     def job(self, *, accept: bool = False, new_store: bool = False, **changes: Any) -> LabelSummary:
         """Label what is new."""
-        return label(self.settings(**changes), accept, new_store)
+        return label(self.settings(**changes), accept, new_store=new_store)
 
     def rows(self, version: int | None = None) -> list[dict[str, Any]]:
         """Of the store, by image and box."""

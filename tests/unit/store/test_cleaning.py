@@ -63,17 +63,19 @@ def test_what_killed_processes_left_goes_and_every_version_stays(desk: Desk) -> 
         desk.job(gates=GATES_OFF)
     before = [desk.rows(version) for version in range(3)]
     data = next(desk.store.glob("bucket=*/*.parquet"))
-    orphan, fresh = (data.with_name(f"part-00000-{uuid4()}-c000.zstd.parquet") for _ in range(2))
-    for path in (orphan, fresh):
+    orphan, fresh = (data.with_name(f"part-{uuid4()}.parquet") for _ in range(2))
+    earlier = data.with_name(f"part-00000-{uuid4()}-c000.zstd.parquet")  # as earlier versions named them
+    for path in (orphan, earlier, fresh):
         shutil.copy(data, path)
     long_ago = time.time() - 3 * 24 * 3600
-    os.utime(orphan, (long_ago, long_ago))
+    for path in (orphan, earlier):
+        os.utime(path, (long_ago, long_ago))
     run = next(desk.runs.glob("images-00001-*"))
     left = temporary_path(run / "parts" / "part-00000.parquet")
     left.write_bytes(b"half")
     os.utime(left, (long_ago, long_ago))
     found = {os.path.basename(one.path) for one in clean(desk.settings(), 3).deleted}
-    assert found == {orphan.name, left.name}
+    assert found == {orphan.name, earlier.name, left.name}
     assert not orphan.exists()
     assert fresh.exists(), "it may be of a job that is about to publish"
     assert [desk.rows(version) for version in range(3)] == before

@@ -63,9 +63,13 @@ def test_a_share_above_the_limit_of_too_few_images_passes_with_a_note() -> None:
 def test_a_small_night_of_bad_images_alone_is_not_published(count: int) -> None:
     unusable = verdicts(images(unusable=count))
     assert not unusable["max_quarantined"].passed
-    assert f"{count} of {count}: all {count} of this night" in unusable["max_quarantined"].meaning
+    assert f"{count} of {count}: all of this night" in unusable["max_quarantined"].meaning
     assert unusable["max_no_box"].note == "no new image can be read"
-    assert not verdicts(images(empty=count))["max_no_box"].passed
+
+
+@pytest.mark.parametrize(("count", "passes"), [(1, True), (4, True), (5, False), (6, False), (9, False)])
+def test_a_small_night_without_a_single_box_is_not_published_from_five_images_on(count: int, passes: bool) -> None:
+    assert verdicts(images(empty=count))["max_no_box"].passed == passes
 
 
 def test_a_limit_of_one_lets_every_night_through() -> None:
@@ -167,6 +171,17 @@ def test_small_nights_are_counted_together_until_they_can_be_judged(desk: Desk) 
     assert desk.job(accept=True).state == "published"
     add(desk, "e", good=2, shade=170)
     assert outcomes(desk.job().gates)["max_quarantined"] == "too few images to judge: 2 of at least 10", "begun anew"
+
+
+def test_a_small_night_of_bad_images_alone_is_staged_whatever_the_nights_before_it_were(desk: Desk) -> None:
+    add(desk, "a", good=4)
+    assert desk.job().state == "published"
+    for number in range(5):
+        desk.put(f"dark-{number}.png", scene((BOX, (0, 0, number))), "red")
+    job = desk.job()
+    assert (job.state, outcomes(job.gates)["max_no_box"]) == ("staged", "FAILED")
+    (gate,) = [one for one in job.gates if one.gate == "max_no_box"]
+    assert (gate.value, gate.meaning) == (1.0, "new images without a box, 5 of 5: all of this night")
 
 
 def test_what_was_mended_since_a_small_night_is_not_counted_any_more(desk: Desk) -> None:

@@ -145,17 +145,12 @@ def test_jobs_of_before_runs_recorded_it_are_known_by_their_last_summary(publish
         published.job()
 
 
-@pytest.mark.parametrize("where", ["photos", "work"])
+@pytest.mark.parametrize("where", ["store", "work"])
 def test_folders_of_other_things_are_neither_made_a_store_nor_a_work_folder(desk: Desk, where: str) -> None:
     desk.put("a.png", scene((BOX, (255, 0, 0))))
-    work = desk.runs / ".images"
-    work.mkdir(parents=True)
-    if where == "photos":
-        with pytest.raises(InputError, match=r"holds other things .*is no label store"):
-            desk.job(store=str(desk.photos))
-        assert [path.name for path in desk.photos.iterdir()] == ["a.png"]
-    else:
-        (work / "thesis.tex").write_text("ten years of work")
-        with pytest.raises(InputError, match=r"holds other things \(e\.g\. 'thesis\.tex'\)"):
-            desk.job()
-        assert [path.name for path in work.iterdir()] == ["thesis.tex"]
+    folder = desk.store if where == "store" else desk.runs / ".images"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(InputError, match=r"holds other things \(e\.g\. 'thesis\.tex'\)"):
+        desk.job()
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]

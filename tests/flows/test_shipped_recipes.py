@@ -1,0 +1,87 @@
+"""The recipes that deployments use run as they are shipped, on the photos that their comments name."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.cli import run_command
+from mining.config import RetrainSettings, RunSettings, Settings, parse
+from mining.recipes import read_recipe
+from mining.runs import RunDirectory
+from mining.store.settings import Gates, LabelSettings
+from mining.synthetic import generate
+
+RECIPES = Path(__file__).parents[2] / "deployments" / "recipes"
+OPTION = re.compile(r"^(\s*)# ( *[a-z_]+:( .*)?)$", re.MULTILINE)
+QUICK = [
+    "--set",
+    "train.epochs=1",
+    "--set",
+    "train.workers=0",
+    "--set",
+    "mine.scales=[1]",
+    "--set",
+    "train.input_size=64",
+]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the recipes in a project of their own, which is the folder one is in."""
+    shutil.copytree(RECIPES, tmp_path / "deployments" / "recipes")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def own_commands(recipe: Path) -> list[list[str]]:
+    """The commands in a recipe's comments, word by word."""
+    text = recipe.read_text().replace("\\\n#", " ")
+    return [shlex.split(line)[1:] for line in re.findall(r"^#\s+(boxmine .*)$", text, re.MULTILINE)]
+
+
+def test_the_example_runs_on_the_photos_of_the_deployments(project: Path) -> None:
+    generate(project / "photos", images=8)
+    command, _ = own_commands(project / "deployments" / "recipes" / "example.yaml")
+    assert run_command([*command, *QUICK]) == 0
+    run = RunDirectory(project / "runs" / "example")
+    assert run.need_finished()["counts"]["images"] == 8
+    assert run.report.is_file()
+
+
+@pytest.mark.slow
+def test_the_example_runs_on_the_photos_of_the_demo(project: Path) -> None:
+    generate(project / "runs" / "demo" / "corpus", images=8)
+    _, command = own_commands(project / "deployments" / "recipes" / "example.yaml")
+    assert run_command([*command, *QUICK]) == 0
+    assert RunDirectory(project / "runs" / "example").scores.is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("example", RunSettings), ("label", LabelSettings), ("retrain", RetrainSettings)]
+)
+def test_options_in_comments_are_ones(name: str, kind: type[Settings], project: Path) -> None:
+    recipe = project / "deployments" / "recipes" / f"{name}.yaml"
+    before = yaml.safe_load(recipe.read_text())
+    recipe.write_text(OPTION.sub(r"\1\2", recipe.read_text()))
+    values = read_recipe(recipe)
+    assert set(values) > set(before)
+    parse(kind, values)
+
+
+def test_the_recipe_of_the_nights_shows_the_gates_and_their_defaults() -> None:
+    shown = yaml.safe_load((RECIPES / "label.yaml").read_text())["gates"]
+    defaults = Gates().model_dump()
+    assert shown == {name: defaults[name] for name in shown}
+    assert set(shown) == set(defaults) - {"min_corloc"}
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_the_commands_in_comments_name_the_recipe_and_settings_that_there_are(path: Path) -> None:
+    for _, recipe, *options in own_commands(path):
+        assert RECIPES.parents[1] / recipe == path
+        changes = dict(option.split("=", 1) for option in options if "=" in option)
+        read_recipe(path, changes)

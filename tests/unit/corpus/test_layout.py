@@ -1,0 +1,163 @@
+"""What folders mean: classes, splits, wrappers, annotations beside the images."""
+
+import pytest
+
+from mining.errors import CorpusError
+
+
+def labels(rows):
+    """File name to class and split, '' where there is none."""
+    return {row["file_name"]: (*(row["labels"] or [""]), row["split"] or "") for row in rows}
+
+
+def said(summary, words):
+    return any(words in note for note in summary.notes)
+
+
+def tree(*folders, count=2):
+    """Some images in each of the folders."""
+    return [f"{folder}/{number}.jpg" for folder in folders for number in range(count)]
+
+
+def test_the_classes_are_printed_with_their_counts(photos, scanned):
+    summary, _ = scanned(photos(*tree("cat", count=3), *tree("dog")))
+    assert said(summary, "2 classes from folders: cat 3, dog 2; --labels none ignores them.")
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [("train", "validation"), ("Training", "TESTING"), ("train", "dev", "eval"), ("train2017", "val2017"), ("train",)],
+    ids=" ".join,
+)
+def test_folders_with_names_of_splits_are_splits(photos, scanned, splits):
+    summary, rows = scanned(photos(*tree(*(f"{split}/{name}" for split in splits for name in ("cat", "dog")))))
+    assert set(summary.classes) == {"cat", "dog"}
+    assert {row["split"] for row in rows} == set(splits)
+
+
+@pytest.mark.parametrize("splits", [("train", "validation"), ("train", "val", "unlabelled"), ("Test", "Train")])
+def test_splits_without_class_folders_are_no_classes(photos, scanned, splits):
+    summary, rows = scanned(photos(*tree(*splits)))
+    assert summary.kind == "folder"
+    assert {row["split"] for row in rows} == set(splits)
+
+
+@pytest.mark.parametrize("tops", [("fold1", "fold2"), ("seg_train", "seg_test", "seg_pred"), ("2023", "2024")])
+def test_folders_that_each_have_the_same_sub_folders_are_splits_whatever_their_names(photos, scanned, tops):
+    summary, rows = scanned(photos(*tree(*(f"{top}/{name}" for top in tops for name in ("cat", "dog")))))
+    assert set(summary.classes) == {"cat", "dog"}
+    assert {row["split"] for row in rows} == set(tops)
+    assert said(summary, "because each has the same sub-folders")
+
+
+def test_class_folders_with_other_sub_folders_stay_classes(photos, scanned):
+    summary, _ = scanned(photos(*tree("cat/indoor", "cat/outdoor", "dog/beach", "dog/indoor")))
+    assert summary.classes == {"cat": 4, "dog": 4}
+
+
+def test_splits_may_lie_within_the_class_folders(photos, scanned):
+    _, rows = scanned(photos(*tree("cat/train", "cat/test", "dog/train", "dog/test", count=1)))
+    assert labels(rows) == {
+        "cat/test/0.jpg": ("cat", "test"),
+        "cat/train/0.jpg": ("cat", "train"),
+        "dog/test/0.jpg": ("dog", "test"),
+        "dog/train/0.jpg": ("dog", "train"),
+    }
+
+
+def test_a_stray_image_above_the_class_folders_has_no_label_and_takes_none_away(photos, scanned):
+    summary, rows = scanned(photos("cover.jpg", *tree("cat", "dog")))
+    assert labels(rows)["cover.jpg"] == ("", "")
+    assert summary.classes == {"cat": 2, "dog": 2}
+    assert said(summary, "1 image is without labels, because no class folder holds it, first 'cover.jpg'.")
+
+
+def test_where_most_images_lie_above_the_folders_these_are_no_classes_and_it_is_said_why(photos, scanned):
+    summary, rows = scanned(photos("a.jpg", "b.jpg", "c.jpg", "cat/1.jpg", "dog/1.jpg"))
+    assert {row["labels"] for row in rows} == {None}
+    assert said(summary, "No labels are taken from the folders cat, dog, because more images lie above them (3)")
+
+
+@pytest.mark.parametrize("wrapper", ["dataset", "a/b/c", "images", "train"])
+def test_class_folders_are_found_below_folders_too_many(photos, scanned, wrapper):
+    summary, _ = scanned(photos(*tree(f"{wrapper}/cat", f"{wrapper}/dog")))
+    assert summary.classes == {"cat": 2, "dog": 2}
+    assert wrapper == "train" or said(summary, f"The class folders were found in {wrapper}.")
+
+
+def test_splits_below_a_folder_too_many_are_splits(photos, scanned):
+    summary, rows = scanned(photos(*tree("set/train/cat", "set/train/dog", "set/val/cat")))
+    assert summary.classes == {"cat": 4, "dog": 2}
+    assert {row["split"] for row in rows} == {"train", "val"}
+
+
+def test_a_flat_split_beside_one_of_class_folders_has_no_labels(photos, scanned):
+    summary, rows = scanned(photos(*tree("train/cat", "train/dog"), *tree("test", count=9)))
+    assert summary.classes == {"cat": 2, "dog": 2}
+    assert labels(rows)["test/0.jpg"] == ("", "test")
+    assert said(summary, "9 images are without labels, because no class folder holds them, first 'test/0.jpg'.")
+
+
+def test_only_the_split_that_is_asked_for_is_looked_at(photos, scanned):
+    summary, rows = scanned(photos(*tree("train/cat", "train/dog"), *tree("test", count=9)), split="train")
+    assert summary.images == summary.labelled == len(rows) == 4
+    assert not said(summary, "without labels")
+
+
+def test_a_split_with_a_single_class_keeps_it(photos, scanned):
+    summary, _ = scanned(photos(*tree("train/cat", "train/dog", "val/cat")), split="val")
+    assert summary.classes == {"cat": 2}
+
+
+def test_a_split_is_found_under_another_name_for_it(photos, scanned):
+    _, rows = scanned(photos(*tree("Train/cat", "Train/dog", "valid/cat")), split="val")
+    assert {row["split"] for row in rows} == {"valid"}
+    with pytest.raises(CorpusError, match=r"has no split 'test'; .*Train, valid"):
+        scanned(photos(), split="test")
+
+
+@pytest.mark.parametrize("beside", ["masks", "labels", "annotations", "Masks", "SegmentationClass"])
+def test_a_folder_beside_the_images_with_their_annotations_is_left_out(photos, scanned, beside):
+    summary, rows = scanned(photos(*tree("images", beside)))
+    assert summary.kind == "folder"
+    assert [row["file_name"] for row in rows] == tree("images")
+    assert said(summary, f"2 images are left out, because a folder {beside} beside images is taken for annotations")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("images/train", "images/val", "labels/train", "labels/val"),
+        ("train/images", "train/labels", "val/images", "val/labels"),
+    ],
+    ids=["YOLO", "Roboflow"],
+)
+def test_layouts_of_detection_sets_give_splits_and_no_classes(photos, scanned, folders):
+    summary, rows = scanned(photos(*tree(*folders)))
+    assert (summary.kind, summary.images) == ("folder", 4)
+    assert {row["split"] for row in rows} == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("images/cat", "images/dog", "masks/cat", "masks/dog"),
+        ("cat/images", "dog/images", "cat/masks", "dog/masks"),
+        ("train/images/cat", "train/images/dog", "train/masks/cat", "train/masks/dog"),
+    ],
+    ids=["above the classes", "below the classes", "in a split"],
+)
+def test_classes_are_found_beside_masks(photos, scanned, folders):
+    summary, _ = scanned(photos(*tree(*folders)))
+    assert summary.classes == {"cat": 2, "dog": 2}
+
+
+def test_masks_may_be_a_class(photos, scanned):
+    summary, _ = scanned(photos(*tree("mask", "no mask")))
+    assert summary.classes == {"mask": 2, "no mask": 2}
+
+
+def test_labels_none_keeps_the_splits(photos, scanned):
+    summary, rows = scanned(photos(*tree("train/cat", "train/dog", "val/cat")), "none")
+    assert summary.labelled == 0
+    assert {row["split"] for row in rows} == {"train", "val"}
