@@ -344,7 +344,8 @@ def compare(
     from mining.config import CompareSettings
     from tasks.comparing import comparison_rows
 
-    summary, page = run_flow(flow.compare, CompareSettings(first=first, second=second, truth=truth, out=out))
+    values = {"first": first, "second": second, "truth": truth, "out": out}
+    summary, page = run_flow(flow.compare, parse(CompareSettings, values))
     if as_json:
         print_json(summary)
     else:

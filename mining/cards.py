@@ -1,8 +1,8 @@
 """model.json: what is known of a model without loading it."""
 
-import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from mining.config import Objective
 from mining.errors import ModelError
+from mining.untrusted import read_json
 
 FORMAT = "boxmine-model/1"
 PRETRAINED = "pretrained:"
@@ -37,20 +38,27 @@ class ModelCard:
         """In the order of the logits."""
         return [str(one["name"]) for one in self.classes]
 
+    def is_like(self, other: "ModelCard") -> bool:
+        """Whether a run with the one gives the boxes of a run with the other."""
+        return replace(self, training={}) == replace(other, training={})
+
 
 def read_card(folder: Path) -> ModelCard:
     """The folder's model.json; raises ModelError when it is no model of ours."""
     path = folder / CARD_FILE
-    if not folder.exists():
+    if not os.path.lexists(folder):
         raise ModelError(f"No model folder {folder}; train one with `boxmine train`, or give pretrained:BACKBONE.")
+    hint = ""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
+        values = read_json(path)
+        found = values.pop("format")
+        if found != FORMAT:
+            hint = f" Its format is {found!r:.60}, this version of boxmine reads {FORMAT!r}."
             raise KeyError("format")
         return _checked(ModelCard(**values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
-            f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it. "
+            f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it.{hint} "
             "To use plain weights of a backbone, train with --weights FILE."
         ) from None
 
@@ -59,7 +67,8 @@ def _checked(card: ModelCard) -> ModelCard:
     """The card as it is; raises ValueError when a value is of the wrong kind."""
     TypeAdapter(ModelCard).validate_python(asdict(card))
     named = all(isinstance(one.get("id"), int) and isinstance(one.get("name"), str) for one in card.classes)
-    if not card.classes or not named or card.input_size < 1:
+    names = [one.get("name") for one in card.classes]
+    if not card.classes or not named or not 1 <= card.input_size <= 16_384 or len(set(names)) < len(names):
         raise ValueError("classes or input_size")
     return card
 

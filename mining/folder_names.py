@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 _LONGEST_BYTES = 120  # file systems take 255, and ours come with numbers, tokens and suffixes
 _POSSIBLE = re.compile(r"[\w+][\w.,+ -]*")
-_NOT_IN_A_SLUG = re.compile(r"[^\w.+-]+")
+_NOT_IN_A_SLUG = re.compile(r"[^\w.+@-]+")
 
 
 def folder_name(name: str) -> str:

@@ -30,8 +30,8 @@ class _Counted:
             raise UnidentifiedImageError("the header has no end")
 
 
-class ImageBytes(_Counted, io.BytesIO):
-    """An image file in memory, whose header was read from the disk already where it is large."""
+class SmallFile(io.BytesIO):
+    """An image file in memory; so small that nothing in it takes long to read."""
 
     is_in_memory = True
 
@@ -40,15 +40,20 @@ class ImageBytes(_Counted, io.BytesIO):
         """Bytes."""
         return self.getbuffer().nbytes
 
+    def read_whole(self) -> bytes:
+        """All bytes."""
+        return self.getvalue()
+
+
+class LargeBytes(_Counted, io.BytesIO):
+    """A large file in memory, whose header was read from the disk before."""
+
+    is_header = False
+
     def read(self, size: int | None = -1, /) -> bytes:
         """As BytesIO does."""
         self._count()
         return super().read(size)
-
-    def read_whole(self) -> bytes:
-        """All bytes; what follows is no header any more."""
-        self.is_header = False
-        return self.getvalue()
 
 
 class LargeFile(_Counted, io.BufferedReader):
@@ -75,15 +80,18 @@ class LargeFile(_Counted, io.BufferedReader):
         return bytes(whole)
 
 
-def open_image_file(path: Path) -> ImageBytes | LargeFile:
-    """Open a file to look at its header. Raises ImageError for what is no regular file, is empty or too large."""
-    size = _size_of(path)
-    return ImageBytes(path.read_bytes()) if size <= _SMALL else LargeFile(path, size)
+def open_image_file(path: Path, most: int = MAX_BYTES) -> SmallFile | LargeFile:
+    """Open a file to look at its header.
+
+    Raises ImageError for what is no regular file, is empty or has more than `most` bytes.
+    """
+    size = _size_of(path, most)
+    return SmallFile(path.read_bytes()) if size <= _SMALL else LargeFile(path, size)
 
 
 def sha256_of_image(path: Path) -> str:
     """64 hex digits. Raises OSError, ImageError for what is no regular file or too large."""
-    _size_of(path, may_be_empty=True)
+    _size_of(path, MAX_BYTES, may_be_empty=True)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
@@ -92,12 +100,12 @@ def sha256_of_image(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _size_of(path: Path, *, may_be_empty: bool = False) -> int:
+def _size_of(path: Path, most: int, *, may_be_empty: bool = False) -> int:
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device never ends
         raise ImageError(f"{path}: cannot be opened (it is not a file).")
-    if found.st_size > MAX_BYTES:
-        raise ImageError(f"{path}: more than {MAX_BYTES:,} bytes; reduce the image first.")
+    if found.st_size > most:
+        raise ImageError(f"{path}: more than {most:,} bytes; reduce the image first.")
     if not found.st_size and not may_be_empty:
         raise ImageError(f"{path}: the file is empty (0 bytes).")
     return found.st_size

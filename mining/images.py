@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as transforms
 from mining.corpus.walk import is_inside
 from mining.errors import ImageError, ImageReplacedError, RunStoppedError
 from mining.formats import FORMATS_IN_WORDS, open_image, what_to_install
-from mining.image_bytes import ImageBytes, LargeFile, open_image_file, sha256_of_image
+from mining.image_bytes import MAX_BYTES, LargeBytes, LargeFile, SmallFile, open_image_file, sha256_of_image
 from mining.memory_budget import BUDGET, bytes_to_decode, refuse_too_large
 from mining.orientation import are_sides_swapped, load_pixels, orientation_of, upright_size
 from mining.pixels import deep_colour_into, has_deep_colour, rgb_into
@@ -93,7 +93,7 @@ def decoded(
 def _decoded(
     path: Path, needed: Needed, sha256: str | None, keep_sha256: Callable[[str], None] | None, stack: ExitStack
 ) -> tuple[Tensor, tuple[int, int]]:
-    file = open_image_file(path)
+    file = open_image_file(path, MAX_BYTES)
     stack.callback(file.close)
     image, size = _opened(path, file, needed, stack)
     needed_bytes = bytes_to_decode(image, size, file.size)
@@ -107,7 +107,7 @@ def _decoded(
         if keep_sha256 is not None:
             keep_sha256(digest)
     if not file.is_in_memory:
-        image, size = _opened(path, ImageBytes(data), needed, stack)
+        image, size = _opened(path, LargeBytes(data), needed, stack)
     with _without_warnings():
         pixels = _pixels(image, data, is_reduced=image.format == "JPEG" and image.size not in (size, size[::-1]))
     # what a PNG holds behind its pixels is known only now
@@ -115,7 +115,7 @@ def _decoded(
 
 
 def _opened(
-    path: Path, file: ImageBytes | LargeFile, needed: Needed, stack: ExitStack
+    path: Path, file: SmallFile | LargeFile | LargeBytes, needed: Needed, stack: ExitStack
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The image, a JPEG set to be decoded at a smaller size where that suffices; and its whole size, (w, h) upright."""
     with _without_warnings():

@@ -35,7 +35,9 @@ MADE_FROM_PARTS = frozenset(
 _SEAL_KEY = "boxmine.seal"
 _SEAL_MARK = b"boxmine-sha256:"
 _DIGITS = 64
-_TAIL = 65_536  # the seal is written last, so it stands near the end of the footer
+# Key and value as Thrift writes them, each behind its length. Behind them in the footer stands nothing but JSON and
+# base64, which have no such control characters: the last one in the file is the seal, whatever names the images have.
+_SEAL = b"\x0c" + _SEAL_KEY.encode() + b"\x18\x4f" + _SEAL_MARK
 _CHUNK = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a file changed more recently may change again without another time
 
@@ -73,12 +75,16 @@ def seal_holds(path: Path) -> bool | None:
 
 def _place_of_seal(file: BinaryIO) -> int | None:
     """Where the digest starts. It does not rely on the footer's length, which may be what is damaged."""
-    size = file.seek(0, os.SEEK_END)
-    start = max(0, size - _TAIL)
-    file.seek(start)
-    tail = file.read()
-    found = tail.rfind(_SEAL_MARK)
-    return None if found < 0 or found + len(_SEAL_MARK) + _DIGITS > len(tail) else start + found + len(_SEAL_MARK)
+    end = size = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _CHUNK)
+        file.seek(start)
+        found = file.read(end - start).rfind(_SEAL)
+        if found >= 0:
+            place = start + found + len(_SEAL)
+            return place if place + _DIGITS <= size else None
+        end = start + len(_SEAL) - 1 if start else 0  # a seal may lie across two pieces
+    return None
 
 
 def _sha256_without_seal(file: BinaryIO, place: int) -> bytes:

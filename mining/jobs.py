@@ -62,6 +62,7 @@ from mining.parts import (
 )
 from mining.repair import reopen, reopen_if_damaged
 from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
+from mining.run_record import need_figures
 from mining.runs import CORPUS_FILE, DIGESTED_FILES, RunDirectory, now
 from mining.training_folder import (
     TRAINING_FILE,
@@ -394,6 +395,7 @@ def held(run_dir: Path) -> Iterator[None]:
 def summary_of(run: RunDirectory) -> MineSummary:
     """The summary of a finished run, from its record."""
     record = run.need_finished()
+    need_figures(record, run.path)
     counts, timing = record["counts"], record.get("timing")
     return MineSummary(
         run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"],

@@ -21,6 +21,7 @@ from mining.localizer_options import configured
 from mining.localizers import localizer_named
 from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
+from mining.untrusted import open_input
 
 _UNTRAINED = {"weights": "ImageNet-1k classifier, not trained further"}
 
@@ -84,6 +85,19 @@ def cut_of(card: ModelCard, settings: MineOptions) -> Cut:
     )
 
 
+def refuse_other_weights(path: Path, card: ModelCard) -> None:
+    """Raises ModelError where the file is not the one whose SHA-256 the card has."""
+    try:
+        open_input(path).close()
+        if card.weights_sha256 not in ("", sha256_of(path)):
+            raise ValueError("its SHA-256 is not the one in model.json; the file is damaged or of another model")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be used: {getattr(error, 'strerror', None) or error}. Copy the model folder again from "
+            "where it is whole, or train it again."
+        ) from None
+
+
 def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Localizer, ModelCard]:
     """The localizer in evaluation mode on the CPU, and its card.
 
@@ -102,8 +116,7 @@ def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Local
         ) from None
     path = folder / WEIGHTS_FILE
     try:
-        if card.weights_sha256 not in ("", sha256_of(path)):
-            raise ValueError("its SHA-256 is not the one in model.json; the file is damaged or of another model")
+        refuse_other_weights(path, card)
         localizer.load_state_dict(load_file(path))
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         raise ModelError(
@@ -157,6 +170,7 @@ def put_model(reference: str, folder: Path) -> ModelCard:
         return there if there is not None and there.backbone == backbone else _put_pretrained(backbone, folder)
     source = Path(reference)
     card = read_card(source)
+    refuse_other_weights(source / WEIGHTS_FILE, card)
     if source.resolve() != folder.resolve():
         if (folder / CARD_FILE).is_file() and read_card(folder).weights_sha256 != card.weights_sha256:
             raise ModelError(f"{folder} holds another model than {source}; give another --out.")

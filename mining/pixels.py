@@ -28,8 +28,9 @@ def rgb_into(target: Bytes, image: Image.Image) -> None:
 
 def has_deep_colour(image: Image.Image) -> bool:
     """Whether an image that is not loaded yet has several channels of 16 bits, of which Pillow keeps the upper 8."""
-    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", []))
-    return image.format in ("PNG", "TIFF") and image.mode not in INTEGERS and deep
+    if image.format not in ("PNG", "TIFF") or image.mode in INTEGERS:
+        return False
+    return any(";16" in str(tile.args) for tile in getattr(image, "tile", []))
 
 
 def deep_colour_into(target: Bytes, data: bytes) -> bool:

@@ -6,7 +6,7 @@ What is refused here would be refused later too, by the step that needs it; here
 from functools import singledispatch
 from pathlib import Path
 
-from mining.cards import PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
+from mining.cards import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.catalogue import BACKBONES, refuse_to_mine_untrained, refuse_unknown_backbone, refuse_unknown_localizer
 from mining.config import (
     NO_LABELS,
@@ -184,6 +184,12 @@ def check_model(model: str) -> ModelCard | None:
     card = read_card(Path(model))
     if not (Path(model) / WEIGHTS_FILE).is_file():
         raise ModelError(f"{Path(model) / WEIGHTS_FILE} is missing. Copy the model folder again, or train it again.")
+    try:
+        options_of(card.localizer, card.options)
+    except ModelError as error:
+        raise ModelError(
+            f"{Path(model) / CARD_FILE} asks for what this version of boxmine does not have: {error}"
+        ) from None
     return card
 
 

@@ -4,7 +4,6 @@ run.json, corpus.parquet, model/, parts/part-*.parquet, quarantine.parquet,
 annotations.parquet, curves.parquet, rankings.parquet, annotations.json, scores.json, report/index.html
 """
 
-import json
 import os
 import platform
 import re
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mining import __version__
-from mining.cards import CARD_FILE
-from mining.config import MineSettings, recorded
-from mining.errors import RunError
+from mining.cards import CARD_FILE, PRETRAINED, read_card
+from mining.config import MineSettings, parse, recorded
+from mining.errors import InputError, RunError
 from mining.files import write_json
-from mining.integrity import RUN_FILE, check_file, open_table
+from mining.integrity import check_file, open_table
 from mining.locks import is_locked, lock_folder
 from mining.ownership import (
     MARK_FILE,
@@ -30,8 +29,8 @@ from mining.ownership import (
     sweep,
     unmark_folder,
 )
+from mining.run_record import FORMAT, RUN_FILE, read_run_record
 
-FORMAT = "boxmine-run/1"
 CORPUS_FILE = "corpus.parquet"
 ANNOTATIONS_FILE = "annotations.parquet"
 CURVES_FILE = "curves.parquet"
@@ -90,19 +89,14 @@ class RunDirectory:
 
     def read(self) -> dict[str, Any]:
         """The content of run.json; raises RunError when this is no run directory."""
-        try:
-            record = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
-            if record["format"] != FORMAT:
-                raise KeyError("format")
-        except FileNotFoundError:
-            raise RunError(f"{self.path} is not a run directory: it has no {RUN_FILE}.") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.path / RUN_FILE} cannot be read as a run's record ({error!r}).") from None
-        return dict(record)
+        return read_run_record(self.path)
 
     def settings(self) -> MineSettings:
         """What the run was asked to do."""
-        return MineSettings(**self.read()["config"])
+        try:
+            return parse(MineSettings, self.read()["config"])
+        except InputError as error:
+            raise RunError(f"{self.path / RUN_FILE} holds settings that cannot be used: {error}") from None
 
     def has_started(self) -> bool:
         """True where there is a record."""
@@ -241,13 +235,22 @@ class RunDirectory:
         asked = {**settings.model_dump(mode="json"), **identity}
         found = {**record["config"], **record["inputs"]}
         its = {name: recorded(MineSettings, found, name) for name in asked}
-        differing = [name for name in asked if name not in NO_MATTER_IN_MINING and asked[name] != its[name]]
+        no_matter = NO_MATTER_IN_MINING | ({"model"} if self._has_model_of(settings, asked, its) else set())
+        differing = [name for name in asked if name not in no_matter and asked[name] != its[name]]
         if differing:
             name = differing[0]
             raise RunError(
                 f"{self.path} belongs to another run: its {name} is {_in_words(its[name])}, "
                 f"this command's is {_in_words(asked[name])}. Give another --out."
             )
+
+    def _has_model_of(self, settings: MineSettings, asked: dict[str, Any], its: dict[str, Any]) -> bool:
+        """Whether the run was begun with the same model, wherever it lay then."""
+        if not asked.get("model_sha256") or asked["model_sha256"] != its["model_sha256"]:
+            return False
+        if settings.model.startswith(PRETRAINED) or not (self.model / CARD_FILE).is_file():
+            return True
+        return read_card(self.model).is_like(read_card(Path(settings.model)))
 
 
 def _in_words(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Fit a localizer from image-level labels, with Lightning."""
 
 import csv
+import io
 import logging
 import sys
 import time
@@ -28,11 +29,13 @@ from torchmetrics.functional.classification import (
 
 from mining import backbones
 from mining.cards import CHECKPOINTS, ModelCard
+from mining.checkpoints import read_checkpoint
 from mining.config import Objective, TrainSettings
 from mining.corpus import iter_shards, read_summary
 from mining.distributed import exit_code_of_lost, is_first, of_all_devices, takes_several_devices
 from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ended
 from mining.files import storage_errors, whole_file
+from mining.loader_memory import workers_that_fit
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.memory_budget import take_turns
 from mining.models import build_localizer, save_model
@@ -53,6 +56,7 @@ from mining.training_data import (
     reasons_none_is_readable,
 )
 from mining.training_folder import HISTORY_FILE, delete_checkpoints, discard_training
+from mining.untrusted import open_input
 
 Progress = Callable[[int, int, str], None]
 CURVES_FILE = "curves.png"
@@ -210,8 +214,17 @@ def read_history(path: Path) -> list[dict[str, str]]:
     """The rows of history.csv, none when there is no such file."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            rows = list(csv.DictReader(text))
+        if not all(int(row["epoch"]) > 0 for row in rows):
+            raise ValueError("an epoch is not above 0")
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ModelError(
+            f"{path} is damaged ({error}). Delete it together with {path.parent / CHECKPOINTS} and run the same "
+            "command again to train from the start."
+        ) from None
+    return rows
 
 
 def labelled_images(corpus: Path, settings: TrainSettings, objective: Objective) -> LabelledImages:
@@ -274,8 +287,11 @@ def fit(
         unusable = reasons_none_is_readable(validation)
         validated = len(unusable) < len(validation)
         trainer, best = _trainer(settings, progress, validated=validated, kind=type(localizer))
-        batches = _loader(settings, training, card.input_size, trainer, augment=True)
-        held_back = _loader(settings, validation, card.input_size, trainer, augment=False) if validated else None
+        workers, shortage = _loader_workers(settings, card, trainer, loaders=1 + validated)
+        batches = _loader(settings, training, card.input_size, trainer, workers, augment=True)
+        held_back = (
+            _loader(settings, validation, card.input_size, trainer, workers, augment=False) if validated else None
+        )
         module = Fitting(localizer, ClassificationLoss(objective, weights), settings, card)
         module.unreadable.update(unusable)
         seconds = _run(trainer, module, batches, held_back, settings.out / CHECKPOINTS / "last.ckpt")
@@ -285,7 +301,7 @@ def fit(
         discard_training(settings.out)
         reason = next(iter(module.unreadable.values()), "")
         raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
-    return _finish(settings, module, best, card, (len(training), len(validation)), seconds, list(notes))
+    return _finish(settings, module, best, card, (len(training), len(validation)), seconds, [*notes, *shortage])
 
 
 def _card(
@@ -302,12 +318,27 @@ def _card(
     )
 
 
+def _loader_workers(
+    settings: TrainSettings, card: ModelCard, trainer: lightning.Trainer, *, loaders: int
+) -> tuple[int, list[str]]:
+    """Processes that each loader has, and a sentence where shared memory allows fewer than asked for."""
+    wanted = min(8, cores()) if settings.workers is None else settings.workers
+    images = -(-settings.batch_size // trainer.world_size)
+    batch_bytes = images * (3 * card.input_size**2 + 4 * len(card.classes))
+    return workers_that_fit(wanted, batch_bytes, loaders=loaders, processes=trainer.world_size)
+
+
 def _loader(
-    settings: TrainSettings, images: LabelledImages, size: int, trainer: lightning.Trainer, *, augment: bool
-) -> DataLoader[Any]:
+    settings: TrainSettings,
+    images: LabelledImages,
+    size: int,
+    trainer: lightning.Trainer,
+    workers: int,
+    *,
+    augment: bool,
+) -> DataLoader[Any]:  # fmt: skip
     """Of the device's share of the images, and of each step's."""
     every: Sampler[Any] = Shuffled(len(images)) if augment else SequentialSampler(images)
-    workers = min(8, cores()) if settings.workers is None else settings.workers
     variation = Variation(settings.crop_from, settings.flip, settings.colour)
     return DataLoader(
         ImageDataset(images, size, augment=augment, variation=variation),
@@ -382,6 +413,8 @@ def _run(
     last: Path,
 ) -> float:
     started = time.monotonic()
+    if last.is_file():
+        read_checkpoint(last)  # Lightning would end in one of many ways
     try:
         with storage_errors(last):
             trainer.fit(module, batches, held_back, ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -409,7 +442,7 @@ def _finish(
     notes: list[str],
 ) -> TrainingSummary:
     rows = read_history(settings.out / HISTORY_FILE)
-    kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    kept = read_checkpoint(Path(best.best_model_path))
     module.load_state_dict(kept["state_dict"])
     _refuse_diverged(module.localizer, settings)
     chosen = next((row for row in rows if int(row["epoch"]) == int(kept["epoch"]) + 1), {})

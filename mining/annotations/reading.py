@@ -1,6 +1,5 @@
 """A finished run, read back image by image in constant memory."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mining.cards import read_card
 from mining.corpus.schema import QUARANTINED
 from mining.corpus.walk import is_inside
 from mining.errors import RunError
 from mining.files import sha256_of
 from mining.integrity import check_file, open_table
+from mining.run_record import read_run_record
 
 CHUNK = 20_000
 _CORPUS_COLUMNS = ["image_id", "file_name", "width", "height", "split", "content_hash", "state", "labels"]
@@ -136,27 +137,18 @@ def open_run(folder: Path) -> FinishedRun:
             f"{folder}: its images were in {root}, which is not there now. Bring the folder back (or mount it) "
             "and export again."
         )
-    classes = tuple((int(c["id"]), str(c["name"])) for c in _json(folder / "model" / "model.json")["classes"])
+    classes = tuple((int(one["id"]), str(one["name"])) for one in read_card(folder / "model").classes)
     return FinishedRun(folder, str(record.get("name", folder.name)), root, classes)
 
 
 def _run_record(folder: Path) -> Any:
-    if not (folder / "run.json").is_file():
-        raise RunError(f"{folder} is not a run: it holds no run.json. Give the folder that boxmine mine or run wrote.")
-    record = _json(folder / "run.json")
+    record = read_run_record(folder)
     if record.get("state") != "finished":
         raise RunError(
             f"{folder}: the run is not finished (state: {record.get('state')}). "
             "Give its boxmine mine or run command again to resume it, then export."
         )
     return record
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is not readable as JSON ({error}). Mine again into a new folder.") from None
 
 
 def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:

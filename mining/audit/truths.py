@@ -1,6 +1,5 @@
 """The true boxes beside a run's boxes: which file holds them, and which belong to an image and class."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,8 @@ from mining.files import sha256_of
 from mining.integrity import digest_fits
 from mining.runs import RunDirectory
 from mining.scoring import Truth, read_truth
-from mining.scoring.run import matched_files
+from mining.scoring.run import matched_images
+from mining.untrusted import read_json
 
 
 class TrueBoxes(NamedTuple):
@@ -29,11 +29,13 @@ def read_scores(run: RunDirectory) -> dict[str, Any] | None:
     if not run.scores.is_file():
         return None
     try:
-        scores = dict(json.loads(run.scores.read_text(encoding="utf-8")))
+        scores = dict(read_json(run.scores))
+        if not isinstance(scores["truth"]["file"], str) or not isinstance(scores["truth"]["sha256"], str):
+            raise ValueError("it names no truth")
         if not digest_fits(scores):
             raise ValueError("its content is not what was written")
         return scores
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run.scores} is damaged ({error}); give the `boxmine score` command again.") from None
 
 
@@ -56,7 +58,7 @@ class TruthIndex:
 
     def __init__(self, truth: Truth, corpus: Path) -> None:
         names = [name for shard in iter_shards(corpus) for name in shard["file_name"].to_pylist()]
-        position = matched_files(truth.file_names, names).tolist()
+        position = matched_images(truth, names, corpus.parent).position.tolist()
         self.file = truth.file
         self.sha256 = truth.sha256
         self._truth = truth

@@ -8,7 +8,8 @@ Its files:
 
     scanning   the scan, from the listing to the table
     readers/   one file per kind of listing
-    names      file names as label files write them
+    formats/   COCO, VOC and CUB files, read the same way as labels and as truth
+    names      when two file names or class names are the same;  matching: which file a listed name means
     walk       the files below a folder; links stay inside
     spill      sorting and joining on disk
     presence   which listed images are there, and what to advise when none is

@@ -99,6 +99,8 @@ def _opened(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(_TABLE)
             connection.execute("SELECT count(*) FROM (SELECT * FROM hashes LIMIT 1)").fetchone()
+            if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("damaged")
             return connection
         except sqlite3.DatabaseError:
             connection.close()

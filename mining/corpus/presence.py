@@ -1,7 +1,8 @@
 """Which listed images lie on the disk, under which name; and what to advise when none does."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from mining.corpus.matching import Matching
 from mining.corpus.names import suffix_of
 from mining.corpus.spill import Spill
 from mining.corpus.walk import ImageRoot, Walk
@@ -17,10 +18,7 @@ def match(table: Spill, root: ImageRoot, labels: Path, split: str | None) -> lis
     """
     walk = Walk(root.real)
     table.add_disk(walk)
-    for name in table.not_on_disk():
-        found = root.find(name)
-        if found is not None:
-            table.rename(name, found)
+    matched = Matching(table, labels.name, labels.name, PurePath(root.real), root.find).run()
     if not table.any_present(split):
         first = table.first_listed(split)
         advice = _advice(first, table, root)
@@ -28,11 +26,11 @@ def match(table: Spill, root: ImageRoot, labels: Path, split: str | None) -> lis
             " ".join(
                 [
                     f"None of the images that {labels} names is below {root.given}, first {first!r}.",
-                    *([advice] if advice else walk.notes()),
+                    *([advice] if advice else [*matched, *walk.notes()]),
                 ]
             )
         )
-    return walk.notes()
+    return [*matched, *walk.notes()]
 
 
 def _advice(name: str, table: Spill, root: ImageRoot) -> str:

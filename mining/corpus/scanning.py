@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mining.corpus import presence, readers
+from mining.corpus.formats.sentences import two_sizes
 from mining.corpus.hashing import Hashes, kept_hashes
 from mining.corpus.schema import PENDING
 from mining.corpus.shards import corpus_writer, keep_summary, table_of, write_shard
@@ -69,6 +70,8 @@ def _known_split(table: Spill, split: str | None, listing: Path) -> str | None:
     """The split as the listing spells it."""
     if table.is_empty():
         raise CorpusError(f"{listing} names no image. Fill it, or leave --labels out to take every image.")
+    if name := table.name_of_two_sizes():
+        raise CorpusError(two_sizes(listing.name, name))
     if split is None:
         return None
     known = table.splits()
@@ -96,12 +99,15 @@ def _rows(table: Spill, root: ImageRoot | None, split: str | None, tally: Tally)
 def _merged(first: Listed, others: list[Listed], tally: Tally) -> Listed:
     rows = [first, *others]
     known = [row.labels for row in rows if row.labels is not None]
+    labels = sorted(set(chain.from_iterable(known)))
+    # 'none of them' holds only where every row says so
+    is_known = bool(labels) or (bool(known) and len(known) == len(rows))
     sized = next((row for row in rows if row.width is not None), first)
     splits = [row.split for row in rows if row.split is not None]
     tally.repeated += 1
     tally.in_two_splits += len(set(splits)) > 1
     return first._replace(
-        labels=sorted(set(chain.from_iterable(known))) if known else None,
+        labels=labels if is_known else None,
         split=splits[0] if splits else None,
         width=sized.width,
         height=sized.height,

@@ -4,13 +4,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from mining.corpus.path_ends import PathEnds
 from mining.errors import StorageError
 from mining.files import storage_errors
 from mining.ownership import temporary_path
+
+if TYPE_CHECKING:
+    from mining.corpus.formats.coco import CocoImage
 
 _INT64 = range(-(2**63), 2**63)
 # the names are primary keys, so that sorted reading needs no sorter, which would spill to another disk
@@ -20,9 +24,10 @@ PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA cache_size = -48000;
 CREATE TABLE listed (name TEXT, row INTEGER, labels TEXT, split TEXT, source_id INTEGER, width INTEGER, height INTEGER,
-                     PRIMARY KEY (name, row)) WITHOUT ROWID;
+                     own_name TEXT, PRIMARY KEY (name, row)) WITHOUT ROWID;
 CREATE TABLE disk (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE absent (name TEXT);
+CREATE TABLE absent_own (name TEXT, own_name TEXT);
 BEGIN;
 """
 _DISK_REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
@@ -31,7 +36,8 @@ _DISK_REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IO
 class Listed(NamedTuple):
     """One row of a listing: an image and what the listing says of it; several rows may name one image.
 
-    labels: None = not known, empty = known to have none. width, height: pixels.
+    labels: None = not known, empty = known to have none. width, height: pixels. own_name: another name the image may
+    have, that of its own annotation file.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Listed(NamedTuple):
     source_id: int | None = None
     width: int | None = None
     height: int | None = None
+    own_name: str | None = None
 
 
 class Relation:
@@ -47,25 +54,56 @@ class Relation:
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection, self._name = connection, name
-        connection.execute(f"CREATE TABLE {name} (id, value, PRIMARY KEY (id, value)) WITHOUT ROWID")
+        connection.execute(f"CREATE TABLE {name} (id TEXT, value TEXT, PRIMARY KEY (id, value)) WITHOUT ROWID")
 
-    def add(self, pairs: Iterable[tuple[Any, str]]) -> None:
-        """Keep the pairs; an id is a whole number or text."""
+    def add(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Keep the pairs."""
         self._connection.executemany(f"INSERT OR IGNORE INTO {self._name} VALUES (?, ?)", pairs)
 
-    def of(self, identity: int | str) -> list[str]:
+    def of(self, identity: str) -> list[str]:
         """The values of an id, sorted."""
         found = self._connection.execute(f"SELECT value FROM {self._name} WHERE id = ? ORDER BY value", (identity,))
         return [value for (value,) in found]
 
-    def ids_without(self, other: "Relation") -> int:
-        """The number of ids that the other relation does not have."""
-        query = f"SELECT count(DISTINCT id) FROM {self._name} WHERE id NOT IN (SELECT id FROM {other._name})"
-        return int(self._connection.execute(query).fetchone()[0])
 
-    def is_empty(self) -> bool:
-        """Whether there is no pair."""
-        return self._connection.execute(f"SELECT 1 FROM {self._name} LIMIT 1").fetchone() is None
+class ImageIds:
+    """The images of a COCO file by their ids, on disk; iterate for (key, name, number, width, height, is_incomplete).
+
+    is_incomplete: an annotation of the image could not be used.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        connection.execute(
+            "CREATE TABLE coco_images (place INTEGER PRIMARY KEY, key TEXT UNIQUE, name TEXT, number INTEGER, "
+            "width INTEGER, height INTEGER, is_incomplete INTEGER DEFAULT 0)"
+        )
+
+    def get(self, key: str) -> str | None:
+        """The name of an image, '' for one that was left out, None where there is no such key."""
+        found = self._connection.execute("SELECT name FROM coco_images WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def add(self, image: "CocoImage") -> str | None:
+        """Keep an image under its key. Where the key has a name, that stays, and is given back."""
+        row = (image.key, image.name, image.number, *pixels(image.width, image.height))
+        query = "INTO coco_images (key, name, number, width, height) VALUES (?, ?, ?, ?, ?)"
+        if self._connection.execute(f"INSERT OR IGNORE {query}", row).rowcount:
+            return None
+        earlier = self.get(image.key)
+        if not earlier:
+            self._connection.execute(f"INSERT OR REPLACE {query}", row)
+        return earlier or None
+
+    def mark_incomplete(self, key: str) -> None:
+        """Note that an annotation of the image could not be used."""
+        self._connection.execute("UPDATE coco_images SET is_incomplete = 1 WHERE key = ?", (key,))
+
+    def __iter__(self) -> Iterator[tuple[str, str, int | None, int | None, int | None, bool]]:
+        query = (
+            "SELECT key, name, number, width, height, is_incomplete FROM coco_images WHERE name <> '' ORDER BY place"
+        )
+        return iter(self._connection.execute(query))
 
 
 class Spill:
@@ -82,13 +120,21 @@ class Spill:
         """A new, empty relation."""
         return Relation(self._connection, name)
 
+    def image_ids(self) -> ImageIds:
+        """A new, empty list of images by their ids."""
+        return ImageIds(self._connection)
+
+    def path_ends(self) -> PathEnds:
+        """How the names of this table may be looked up by the end of their paths."""
+        return PathEnds(self._connection)
+
     def add_listed(self, rows: Iterable[Listed]) -> int:
         """Take in a listing; gives its number of rows."""
         encoded = (
             (row.name, number, None if row.labels is None else orjson.dumps(row.labels).decode(), *row[2:])
             for number, row in enumerate(rows)
         )
-        return self._connection.executemany("INSERT INTO listed VALUES (?, ?, ?, ?, ?, ?, ?)", encoded).rowcount
+        return self._connection.executemany("INSERT INTO listed VALUES (?, ?, ?, ?, ?, ?, ?, ?)", encoded).rowcount
 
     def add_disk(self, names: Iterable[str]) -> None:
         """Take in names of image files that exist."""
@@ -105,6 +151,7 @@ class Spill:
     def not_on_disk(self) -> Iterator[str]:
         """The listed names that no image file has, sorted; each may be renamed before the next is asked for."""
         there = "SELECT 1 FROM disk WHERE disk.name = listed.name"
+        self._connection.execute("DELETE FROM absent")
         self._connection.execute(
             f"INSERT INTO absent SELECT DISTINCT name FROM listed WHERE NOT EXISTS ({there}) ORDER BY name"
         )
@@ -114,6 +161,36 @@ class Spill:
         """Give a listed image the name that its file has."""
         self.add_disk([found])
         self._connection.execute("UPDATE listed SET name = ? WHERE name = ?", (found, name))
+
+    def prefer_own_names(self) -> tuple[int, str]:
+        """Give rows that share a name, of other rows too, the names of their own; how many these are, and the first."""
+        shared = "name IN (SELECT name FROM listed GROUP BY name HAVING count(*) > 1) AND own_name IS NOT NULL"
+        count, first = self._connection.execute(f"SELECT count(*), min(name) FROM listed WHERE {shared}").fetchone()
+        if count:
+            self._connection.execute(f"UPDATE listed SET name = own_name, own_name = NULL WHERE {shared}")
+        return int(count), str(first or "")
+
+    def name_of_two_sizes(self) -> str | None:
+        """A name that rows of different width or height share, so that it stands for different images."""
+        sized = "SELECT name FROM listed WHERE width IS NOT NULL GROUP BY name"
+        return self._one(f"{sized} HAVING min(width) <> max(width) OR min(height) <> max(height) LIMIT 1")
+
+    def own_names_of_absent(self) -> Iterator[tuple[str, str]]:
+        """The pairs of name and other name of those rows whose name no image file has."""
+        there = "SELECT 1 FROM disk WHERE disk.name = listed.name"
+        query = f"SELECT name, own_name FROM listed WHERE own_name IS NOT NULL AND NOT EXISTS ({there}) ORDER BY name"
+        self._connection.execute(f"INSERT INTO absent_own {query}")
+        return iter(self._connection.execute("SELECT name, own_name FROM absent_own"))
+
+    def is_listed(self, name: str) -> bool:
+        """Whether a row has this name."""
+        return self._one("SELECT 1 FROM listed WHERE name = ? LIMIT 1", name) is not None
+
+    def names_by_row(self) -> Iterator[tuple[int, str, bool]]:
+        """Each row's number and name, and whether there is such an image file; in the order of the listing."""
+        query = "SELECT row, listed.name, disk.name IS NOT NULL FROM listed LEFT JOIN disk USING (name) ORDER BY row"
+        for row, name, is_present in self._connection.execute(query):
+            yield row, name, bool(is_present)
 
     def first_listed(self, split: str | None) -> str:
         """The listed name that sorts first, of a split or of all."""
@@ -158,6 +235,17 @@ class Spill:
                    ORDER BY listed.name, row"""
         for name, labels, *rest, is_present in self._connection.execute(query, (split,)):
             yield Listed(name, None if labels is None else orjson.loads(labels), *rest), bool(is_present)
+
+
+@contextmanager
+def spill_in_memory() -> Iterator[Spill]:
+    """Empty tables in memory, for names that are there already."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.executescript(_TABLES)
+        yield Spill(connection)
+    finally:
+        connection.close()
 
 
 @contextmanager

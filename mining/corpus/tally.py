@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from mining.corpus.formats.sentences import merged_images
 from mining.corpus.readers.source import Source
 from mining.corpus.spill import Listed
 from mining.corpus.summary import CorpusSummary, counted, sentences
@@ -62,10 +63,7 @@ class Tally:
                 f"{counted(self.missing, 'image')} named by {label_file} but not to be found under {root.given}, "
                 f"first {self.first_missing!r}; listed all the same, and quarantined when mined.",
             ),
-            (
-                self.repeated,
-                f"{counted(self.repeated, 'image')} named more than once by {label_file}; the labels are merged.",
-            ),
+            *((True, one) for one in merged_images(label_file, self.repeated, "labels")),
             (
                 self.in_two_splits,
                 f"{counted(self.in_two_splits, 'image')} in more than one split; the first one is kept.",

@@ -11,7 +11,7 @@ from mining.corpus import iter_shards
 from mining.errors import ScoringError
 from mining.scoring.boxes import Floats
 from mining.scoring.region_accuracy import RegionAccuracy
-from mining.scoring.run import matched_files
+from mining.scoring.run import matched_images
 from mining.scoring.truth import Truth
 from mining.scoring.wsoleval import BoxAccuracy
 
@@ -79,7 +79,7 @@ def map_figures(seen: MapScores, protocol: BoxAccuracy, own: RegionAccuracy) -> 
 def _boxes_by_pair(truth: Truth, corpus: Path) -> dict[tuple[str, str], Floats]:
     """The countable true boxes, xyxy, by the corpus' file name and the class."""
     names = [name for shard in iter_shards(corpus) for name in shard["file_name"].to_pylist()]
-    row = matched_files(truth.file_names, names)
+    row = matched_images(truth, names, corpus.parent).position
     boxes: dict[tuple[str, str], list[Floats]] = {}
     countable = np.flatnonzero(truth.boxes.is_countable)
     for at, xyxy in zip(countable, truth.boxes.xyxy[countable], strict=True):

@@ -1,10 +1,8 @@
 """The boxes of a run directory, and how its names meet those of a truth."""
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,8 @@ from numpy.typing import NDArray
 from mining.errors import RunError
 from mining.integrity import check_file, open_table
 from mining.scoring.boxes import Floats, Ints
-from mining.scoring.truth import normal_name
+from mining.scoring.truth import Truth
+from mining.untrusted import read_json
 
 CURVES = "curves.parquet"
 RANKINGS = "rankings.parquet"
@@ -88,9 +87,9 @@ def read_run(run_dir: Path) -> RunBoxes:
 def mined_threshold(run_dir: Path) -> float | None:
     """The threshold that the run's boxes were cut at, as run.json has it; None where they have no common one."""
     try:
-        used = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["used"]
+        used = read_json(run_dir / "run.json")["used"]
         return None if used.get("class_thresholds") else float(used["threshold"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -170,29 +169,60 @@ def _lists(column: Any) -> Any:
     return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
+@dataclass(frozen=True)
+class MatchedImages:
+    """(N,) for each image of a truth its position among the known file names, -1 where there is none; and notes."""
+
+    position: Ints
+    notes: tuple[str, ...]
+
+
+def matched_images(truth: Truth, known: Sequence[str], run_dir: Path) -> MatchedImages:
+    """Match the images of a truth with the file names of a run; those whose objects are not known are left out."""
+    found = _matched(truth.file_names, truth.own_names, known, truth.file, image_root(run_dir))
+    return MatchedImages(np.where(truth.is_known, found.position, -1), found.notes)
+
+
 def matched_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
-    """(len(wanted),) for each wanted file name its position in `known`, -1 where there is none.
+    """(len(wanted),) for each wanted file name its position in `known`, -1 where there is none."""
+    return _matched(wanted, (None,) * len(wanted), known, "", None).position
 
-    The whole name decides; else the last part, where it is the only such one on both sides. Where the names wanted
-    have no endings (as in ILSVRC's XML) those of the known ones do not count.
-    """
-    from mining.corpus.names import suffix_of  # with the tables' library, which takes its time
-    from mining.formats import IMAGE_SUFFIXES
 
-    wanted, known = ([normal_name(name) for name in names] for names in (wanted, known))
-    if not any(suffix_of(name) in IMAGE_SUFFIXES for name in wanted):
-        known = [name.removesuffix(name[-len(suffix_of(name)) :]) if suffix_of(name) else name for name in known]
-    whole = {name: i for i, name in enumerate(known)}
-    last = [name.rpartition("/")[2] for name in wanted]
-    known_last = [name.rpartition("/")[2] for name in known]
-    times, known_times = Counter(last), Counter(known_last)
-    by_last = {name: i for i, name in enumerate(known_last) if known_times[name] == 1 and times[name] == 1}
-    found = [whole.get(name, by_last.get(part, -1)) for name, part in zip(wanted, last, strict=True)]
-    return np.array(found, np.int64)
+def image_root(run_dir: Path) -> PurePath | None:
+    """The folder of a run's images, as its run.json has it; None where that cannot be told."""
+    try:
+        return PurePath(read_json(run_dir / "run.json")["config"]["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _matched(
+    wanted: Sequence[str], own_names: Sequence[str | None], known: Sequence[str], file: str, root: PurePath | None
+) -> MatchedImages:
+    from mining.corpus.matching import Matching  # with the tables' library, which takes its time
+    from mining.corpus.spill import Listed, spill_in_memory
+
+    position = {name: place for place, name in enumerate(known)}
+    with spill_in_memory() as table:
+        table.add_listed(
+            Listed(name, None, own_name=own_name) for name, own_name in zip(wanted, own_names, strict=True)
+        )
+        table.add_disk(known)
+        notes = Matching(table, file, file, root).run()
+        found = [position[name] if is_present else -1 for _, name, is_present in table.names_by_row()]
+    return MatchedImages(np.array(found, np.int64), tuple(notes))
+
+
+def matched_classes(wanted: Sequence[str], known: Sequence[str]) -> Ints:
+    """(len(wanted),) for each wanted class name its position in `known`, -1 where there is none."""
+    from mining.corpus.names import class_name  # with the tables' library, which takes its time
+
+    position = {class_name(name): place for place, name in enumerate(known)}
+    return np.array([position.get(class_name(name), -1) for name in wanted], np.int64)
 
 
 def matched_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
-    """(len(wanted),) for each wanted name its position in `known`, -1 where there is none."""
+    """(len(wanted),) for each wanted name its position in `known`, -1 where there is none; names of one source."""
     position = {name: i for i, name in enumerate(known)}
     return np.array([position.get(name, -1) for name in wanted], np.int64)
 
@@ -223,9 +253,9 @@ def _model_classes(path: Path) -> dict[int, str] | None:
         return None
     check_file(path)
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["classes"]
+        listed = read_json(path)["classes"]
         return {int(row["id"]): str(row["name"]) for row in listed}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{path} lists no classes with their names ({error!r}). Copy the model into the run again."
         ) from error

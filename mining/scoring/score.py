@@ -1,6 +1,7 @@
 """Score a run directory against a truth file."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 
 from mining.errors import ScoringError, did_you_mean
 from mining.files import write_json
-from mining.scoring.boxes import Detections, Floats, Ints, overlaps
+from mining.scoring.box_dialects import WrittenBoxes, refuse_other_dialects
+from mining.scoring.boxes import Detections, Floats, Ints, TruthBoxes, overlaps
 from mining.scoring.breakdown import breakdown_scores
 from mining.scoring.charts import chart_numbers
 from mining.scoring.coco import coco_numbers, matches_of
@@ -19,14 +21,15 @@ from mining.scoring.run import (
     RunBoxes,
     curve_blocks,
     curve_thresholds,
-    matched_files,
+    matched_classes,
+    matched_images,
     matched_names,
     mined_threshold,
     ranked_classes_of,
     read_run,
 )
 from mining.scoring.thresholds import threshold_scores, threshold_verdicts
-from mining.scoring.truth import Truth, read_truth
+from mining.scoring.truth import Truth, is_outside, read_truth
 from mining.scoring.voc import voc_scores
 
 SCORES = "scores.json"
@@ -81,7 +84,12 @@ def score_run(run_dir: Path, truth: Path, *, seed: int = 0, resamples: int = 100
         "boxes": len(predicted),
         "boxes_left_out": len(run.scores) - len(predicted),
         "images": _image_counts(len(whole.file_names), len(run.file_names), scored),
-        "truth": {"file": whole.file, "sha256": whole.sha256},
+        "truth": {
+            "file": whole.file,
+            "sha256": whole.sha256,
+            "boxes": len(boxes),
+            "ignored": int(boxes.is_ignored.sum()),
+        },
         "notes": match.notes,
     }
 
@@ -131,31 +139,30 @@ def _image_counts(truth: int, corpus: int, scored: int) -> dict[str, Any]:
 
 
 def _match(whole: Truth, run: RunBoxes, run_dir: Path) -> _Match:
-    corpus_row = matched_files(whole.file_names, run.file_names)
-    images = np.flatnonzero(corpus_row >= 0)
+    matched = matched_images(whole, run.file_names, run_dir)
+    images = np.flatnonzero(matched.position >= 0)
     if not len(images):
-        raise ScoringError(_no_image_shared(whole, run, run_dir))
+        raise ScoringError(" ".join([_no_image_shared(whole, run, run_dir), *matched.notes]))
     classes, notes = _shared_classes(whole, run)
-    truth = whole.subset(images, classes)
-    corpus_row = corpus_row[images]
+    corpus_row = matched.position[images]
     corpus_sizes = run.sizes[corpus_row]
-    sizes = np.where(np.isfinite(truth.sizes), truth.sizes, corpus_sizes)
+    truth, size_notes = _sized(whole.subset(images, classes), corpus_sizes)
+    sizes = truth.sizes
     predicted, box_notes = _predicted(truth, run, corpus_row)
     first = _image_notes(len(whole.file_names), len(run.file_names), len(images))
-    size_notes = _size_notes(truth, corpus_sizes, sizes)
     image_of = {int(one): place for place, one in enumerate(run.image_ids[corpus_row])}
-    position = {name: place for place, name in enumerate(truth.classes)}
-    category_of = {one: position[name] for one, name in (run.classes or {}).items() if name in position}
-    return _Match(
-        truth, predicted, sizes, image_of, category_of, [*first, *whole.notes, *notes, *size_notes, *box_notes]
-    )
+    model_classes = run.classes or {}
+    places = matched_classes(tuple(model_classes.values()), truth.classes).tolist()
+    category_of = {one: place for one, place in zip(model_classes, places, strict=True) if place >= 0}
+    all_notes = [*first, *whole.notes, *matched.notes, *notes, *size_notes, *_ignored_note(truth.boxes), *box_notes]
+    return _Match(truth, predicted, sizes, image_of, category_of, all_notes)
 
 
 def _no_image_shared(whole: Truth, run: RunBoxes, run_dir: Path) -> str:
     theirs = f"the corpus names {run.file_names[0]!r}" if run.file_names else "the corpus is empty"
     return (
         f"No image of {whole.file} is in the corpus of {run_dir}: the truth names {whole.file_names[0]!r}, {theirs}. "
-        "Give the truth of these images; file names must agree, whole or in their last part."
+        "Give the truth of these images; file names must agree, or the path of one end in the other."
     )
 
 
@@ -165,7 +172,7 @@ def _shared_classes(whole: Truth, run: RunBoxes) -> tuple[Ints, list[str]]:
     Raises ScoringError when there are none.
     """
     names = run.box_classes if run.classes is None else tuple(run.classes.values())
-    known = matched_names(whole.classes, names) >= 0
+    known = matched_classes(whole.classes, names) >= 0
     unknown = [whole.classes[i] for i in np.flatnonzero(~known)]
     if names and not known.any():
         raise ScoringError(
@@ -176,7 +183,7 @@ def _shared_classes(whole: Truth, run: RunBoxes) -> tuple[Ints, list[str]]:
         return np.arange(len(whole.classes)), ["The run has no model/model.json: every class of the truth is scored."]
     boxes = int((~known)[whole.boxes.category].sum())
     note = f"The truth's {_classes_told(unknown)} ({boxes} boxes) is unknown to the run's model; left out."
-    return np.flatnonzero(known), [note] if unknown else []
+    return np.flatnonzero(known), [note, *_case_notes(unknown, names)] if unknown else []
 
 
 def _predicted(truth: Truth, run: RunBoxes, corpus_row: Ints) -> tuple[Detections, list[str]]:
@@ -184,7 +191,7 @@ def _predicted(truth: Truth, run: RunBoxes, corpus_row: Ints) -> tuple[Detection
     image_of_row = np.full(len(run.file_names) + 1, -1, np.int64)
     image_of_row[corpus_row] = np.arange(len(corpus_row))
     image = image_of_row[matched_names(run.box_files, run.file_names)][run.box_file]
-    category = matched_names(run.box_classes, truth.classes)[run.box_class]
+    category = matched_classes(run.box_classes, truth.classes)[run.box_class]
     is_box = np.isfinite(run.xywh).all(axis=1) & (run.xywh[:, 2:] > 0).all(axis=1) & np.isfinite(run.scores)
     no_image, no_class = image < 0, (image >= 0) & (category < 0)
     keep = ~no_image & ~no_class & is_box
@@ -207,9 +214,54 @@ def _image_notes(truth: int, corpus: int, scored: int) -> list[str]:
     return notes
 
 
+def _case_notes(unknown: list[str], names: Sequence[str]) -> list[str]:
+    """A hint on classes that the run knows in other letter case."""
+    known = {name.casefold(): name for name in names}
+    alike = [f"{one!r} (the run has {known[one.casefold()]!r})" for one in unknown if one.casefold() in known]
+    if not alike:
+        return []
+    return [f"Class names that differ in upper and lower case only: {', '.join(alike[:5])}; rename to score them."]
+
+
+def _ignored_note(boxes: TruthBoxes) -> list[str]:
+    number = int(boxes.is_ignored.sum())
+    if not number:
+        return []
+    return [
+        f"{number} of {len(boxes)} true boxes are marked difficult, ignore or crowd: neither to be found nor wrong to "
+        "find."
+    ]
+
+
+def _sized(truth: Truth, decoded: Floats) -> tuple[Truth, list[str]]:
+    """The truth with the sizes of the decoded images, (N, 2), without boxes that lie outside of these; and notes.
+
+    Raises ScoringError where its boxes are not x, y, width, height in pixels.
+    """
+    sizes = np.where(np.isfinite(decoded), decoded, truth.sizes)
+    boxes = truth.boxes
+    of_boxes = sizes[boxes.image]
+    refuse_other_dialects(truth.file, WrittenBoxes(boxes.xywh, of_boxes))
+    outside = is_outside(boxes.xywh, of_boxes)
+    notes = _size_notes(truth, decoded, sizes)
+    if outside.any():
+        first = truth.file_names[boxes.image[outside][0]]
+        notes.append(
+            f"{int(outside.sum())} of {len(boxes)} true boxes lie wholly outside of their decoded image, first in "
+            f"{first!r}; left out."
+        )
+    return replace(truth, sizes=sizes, boxes=boxes.where(~outside)), notes
+
+
 def _size_notes(truth: Truth, corpus_sizes: Floats, sizes: Floats) -> list[str]:
     notes = []
-    differs = np.flatnonzero((np.abs(truth.sizes - corpus_sizes) > 0.5).any(axis=1))
+    is_turned = (truth.sizes[:, ::-1] == corpus_sizes).all(axis=1) & (truth.sizes[:, 0] != truth.sizes[:, 1])
+    if is_turned.any():
+        notes.append(
+            f"{int(is_turned.sum())} images have width and height exchanged in the truth, first "
+            f"{truth.file_names[np.flatnonzero(is_turned)[0]]!r}: the decoded images decide which boxes lie outside."
+        )
+    differs = np.flatnonzero((np.abs(truth.sizes - corpus_sizes) > 0.5).any(axis=1) & ~is_turned)
     if len(differs):
         i = differs[0]
         theirs, ours = ("{:g} x {:g}".format(*size[i]) for size in (truth.sizes, corpus_sizes))

@@ -4,32 +4,27 @@ Annotations marked `iscrowd`, `ignore` or `difficult` become ignored boxes: neit
 """
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mining.errors import ScoringError
-from mining.files import sha256_of
-from mining.integrity import check_file
-from mining.scoring.boxes import Floats, Ints, TruthBoxes
-from mining.untrusted import read_json
+from mining.scoring.box_dialects import WrittenBoxes, is_in_first_pixel, leaving_note, refuse_other_dialects
+from mining.scoring.boxes import Bools, Floats, Ints, TruthBoxes
 
-CUB_BOXES = "bounding_boxes.txt"
-_SECTIONS = ("images", "annotations", "categories")
-_REMEDY = "Give a COCO file with the lists images, annotations and categories."
+if TYPE_CHECKING:
+    from mining.corpus.spill import Listed
+    from mining.scoring.truth_sources import Source, TrueObject
 
-_NO_OBJECT = "are not JSON objects"
-_NO_IMAGE = "name an image_id that the file does not list"
-_NO_CATEGORY = "name a category_id that the file does not list"
-_NO_BOX = "have no bbox of four numbers"
-_NO_AREA = "have a bbox without area"
-_OUTSIDE = "have a bbox that lies wholly outside their image"
-
-_Row = tuple[int, int, float, float, float, float, float, bool, bool]
+_NO_BOX = "have no box of four finite numbers"
+_NO_AREA = "have a box without area"
+_OUTSIDE = "have a box that lies wholly outside their image"
+_FIRST_PIXEL = "have a box that lies within the first pixel of their image"
+_DOUBLED = "repeat a box of the same image and class"
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,8 @@ class Truth:
     classes: class names, ascending.
     boxes: the usable boxes; `image` and `category` count into file_names and classes.
     notes: one sentence for each kind of thing that was left out.
+    own_names: of the N images, another name that the image may have: that of its own XML file.
+    is_known: (N,) whether it is known which objects the image holds; not where its annotations could not be read.
     """
 
     file: str
@@ -51,6 +48,14 @@ class Truth:
     classes: tuple[str, ...]
     boxes: TruthBoxes
     notes: tuple[str, ...] = ()
+    own_names: tuple[str | None, ...] = ()
+    is_known: Bools = field(default_factory=lambda: np.empty(0, bool))
+
+    def __post_init__(self) -> None:
+        if not self.own_names:
+            object.__setattr__(self, "own_names", (None,) * len(self.file_names))
+        if not self.is_known.size:
+            object.__setattr__(self, "is_known", np.ones(len(self.file_names), bool))
 
     def subset(self, images: Ints, classes: Ints) -> "Truth":
         """The same truth for some images and classes only, given by position, in that order."""
@@ -58,10 +63,14 @@ class Truth:
         category = _positions(len(self.classes), classes)[self.boxes.category]
         keep = (image >= 0) & (category >= 0)
         kept = replace(self.boxes.where(keep), image=image[keep], category=category[keep])
-        names, class_names = (
-            tuple(np.array(x, object)[i]) for x, i in ((self.file_names, images), (self.classes, classes))
+        names, own_names, class_names = (
+            tuple(np.array(x, object)[i])
+            for x, i in ((self.file_names, images), (self.own_names, images), (self.classes, classes))
         )
-        return replace(self, file_names=names, sizes=self.sizes[images], classes=class_names, boxes=kept)
+        return replace(
+            self, file_names=names, own_names=own_names, sizes=self.sizes[images], is_known=self.is_known[images],
+            classes=class_names, boxes=kept,
+        )  # fmt: skip
 
 
 def read_truth(path: Path) -> Truth:
@@ -70,162 +79,152 @@ def read_truth(path: Path) -> Truth:
     path: of CUB the folder, or the list of boxes in it.
     What cannot be used (annotations of unknown images or categories, without box, without area, outside their
     image) is left out and counted in `notes`.
-    Raises ScoringError when the file is missing, is not JSON, is not COCO, has doubled names, or has
-    annotations of which none can be used, and CorpusError when a list of CUB or an XML is broken.
+    Raises ScoringError when the file is missing, is not JSON, is not COCO, has ids that stand for two things, has
+    annotations of which none can be used, or boxes that are not x, y, width, height in pixels; and CorpusError when
+    a list of CUB or an XML is broken.
     """
-    file, digest, content = _read(path)
-    images, categories, annotations = (
-        _section(content, name, path) for name in ("images", "categories", "annotations")
-    )
-    names, sizes, image_of_id, notes = _read_images(images, path)
-    classes, class_of_id = _read_categories(categories, path)
-    boxes, reasons = _read_boxes(annotations, image_of_id, class_of_id, sizes)
-    if annotations and not len(boxes):
-        raise ScoringError(f"No annotation of {path} can be used: {_told(reasons)}. {_REMEDY}")
-    notes += [
-        f"{count} of {len(annotations)} annotations of the truth {why}; left out." for why, count in reasons.items()
-    ]
-    return Truth(file, digest, names, sizes, classes, boxes, tuple(notes))
+    # with the corpus' readers, which take their time
+    from mining.corpus.spill import spill_in_memory
+    from mining.scoring.truth_sources import open_source
+
+    with spill_in_memory() as table:
+        source = open_source(path, table)
+    names = sorted({image.name for image in source.images})
+    position = {name: place for place, name in enumerate(names)}
+    entries = np.array([position[image.name] for image in source.images], np.int64)
+    sizes = _sizes(source, entries, names)
+    classes = tuple(sorted(source.classes))
+    boxes, of_unusable = _boxes(source, entries, sizes, classes)
+    seen = source.left_out.seen(source.what)
+    if seen and not len(boxes):
+        raise ScoringError(f"No annotation of {path} can be used: {source.left_out.reasons(source.what)}.")
+    own_names = {image.name: image.own_name for image in source.images}
+    is_known = _known(source, boxes, entries, of_unusable, len(names))
+    leaving = leaving_note(source.file, _written(boxes.xywh, sizes[boxes.image]))
+    notes = (*source.notes(), *source.merging_notes(int((~is_known).sum())), *leaving)
+    own = tuple(own_names[name] for name in names)
+    return Truth(source.file, source.sha256, tuple(names), sizes, classes, boxes, notes, own, is_known)
 
 
-def normal_name(file_name: str) -> str:
-    """A file name with '/' between its parts and no './' in front."""
-    return file_name.replace("\\", "/").removeprefix("./")
+def _written(xywh: Floats, sizes: Floats) -> WrittenBoxes:
+    # only the decoded image tells whether the width in the file is the width; see `score`
+    return WrittenBoxes(xywh, sizes, may_be_turned=True)
 
 
-def _read(path: Path) -> tuple[str, str, dict[str, Any]]:
-    """Name and SHA-256 of the truth, and its content in COCO's terms."""
-    if path.is_dir() or path.name == CUB_BOXES:
-        from mining.scoring.truth_folders import read_folder  # with the corpus' readers, which take their time
+def _sizes(source: "Source", entries: Ints, names: Sequence[str]) -> Floats:
+    """(N, 2). Raises ScoringError where an image of one name has two sizes, and so is two images."""
+    sizes = np.full((len(names), 2), np.nan)
+    for place, size in zip(entries.tolist(), source.sizes, strict=True):
+        told = [_positive(side) for side in size]
+        if not all(map(math.isfinite, told)):
+            continue
+        if np.isfinite(sizes[place]).all() and sizes[place].tolist() != told:
+            raise ScoringError(source.two_sizes(names[place]))
+        sizes[place] = told
+    return sizes
 
-        return read_folder(path if path.is_dir() else path.parent)
-    content = _read_json(path)
-    return path.name, sha256_of(path), content
+
+def _boxes(source: "Source", entries: Ints, sizes: Floats, classes: Sequence[str]) -> tuple[TruthBoxes, list[int]]:
+    """The usable boxes, and the images (as entries of the source) of those that are not."""
+    number_of = {name: place for place, name in enumerate(classes)}
+    rows, labels, unusable = array("d"), list[Any](), list[int]()
+    for one in source.objects:
+        row = _numbers(one)
+        if row is None:
+            unusable.append(one.image)
+            source.left_out.add(source.what, _NO_BOX, source.name_of(one.label))
+            continue
+        rows.extend((one.image, number_of[one.category], *row, one.is_ignored, one.is_crowd))
+        labels.append(one.label)
+    columns = np.frombuffer(rows, np.float64).reshape(-1, 9) if rows else np.empty((0, 9))
+    entry = columns[:, 0].astype(np.int64)
+    keep = _keep(source, columns, entries[entry], sizes[entries[entry]], labels)
+    xywh = _xywh(source, columns)
+    area = np.where(columns[:, 6] >= 0, columns[:, 6], xywh[:, 2] * xywh[:, 3])
+    is_ignored, is_crowd = columns[:, 7].astype(bool), columns[:, 8].astype(bool)
+    boxes = TruthBoxes(entries[entry], columns[:, 1].astype(np.int64), xywh, area, is_ignored, is_crowd)
+    return boxes.where(keep), [*unusable, *entry[~keep].tolist()]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    check_file(path)  # a run's annotations.json may serve as truth
+def _keep(source: "Source", columns: Floats, image: Ints, sizes: Floats, labels: list[Any]) -> Bools:
+    """(n,) the boxes that can be used; the others are counted.
+
+    Raises ScoringError where the boxes are of another kind than the format's.
+    """
+    xywh, shape = _xywh(source, columns), columns[:, 2:6]
+    if source.are_corners:
+        shape = np.concatenate([shape[:, :2], shape[:, 2:] - shape[:, :2]], axis=1)
+    has_area = (xywh[:, 2:] > 0).all(axis=1)
+    refuse_other_dialects(source.file, _written(shape[has_area], sizes[has_area]))
+    reasons = {
+        _NO_AREA: ~has_area,
+        _FIRST_PIXEL: is_in_first_pixel(shape),
+        # the sizes may be each other's; which they are is known once the image is decoded
+        _OUTSIDE: is_outside(xywh, sizes) & is_outside(xywh, sizes[:, ::-1]),
+        _DOUBLED: _is_repeated(np.column_stack([image, columns[:, 1:6]]), source.images),
+    }
+    keep = np.ones(len(columns), bool)
+    for why, flags in reasons.items():
+        for place in np.flatnonzero(flags & keep):
+            source.left_out.add(source.what, why, source.name_of(labels[place]))
+        keep &= ~flags
+    return keep
+
+
+def is_outside(xywh: Floats, sizes: Floats) -> Bools:
+    """(n,) the boxes that lie wholly outside of images of these sizes, (n, 2); NaN = not known, and not outside."""
+    return np.any((xywh[:, :2] >= sizes) | (xywh[:, :2] + xywh[:, 2:] <= 0), axis=1)
+
+
+def _is_repeated(rows: Floats, images: "Sequence[Listed]") -> Bools:
+    """(n,) the boxes that stand before, of images that are listed more than once."""
+    repeated = np.zeros(len(rows), bool)
+    if len({image.name for image in images}) < len(images) and len(rows):
+        repeated[:] = True
+        repeated[np.unique(rows, axis=0, return_index=True)[1]] = False
+    return repeated
+
+
+def _xywh(source: "Source", columns: Floats) -> Floats:
+    """(n, 4) half-open boxes; VOC's corners are pixels counted from 1, the last one inside the box."""
+    numbers = columns[:, 2:6]
+    if not source.are_corners:
+        return numbers
+    return np.concatenate([numbers[:, :2] - 1, numbers[:, 2:] - numbers[:, :2] + 1], axis=1)
+
+
+def _numbers(one: "TrueObject") -> tuple[float, float, float, float, float] | None:
+    """The four numbers of a box and the object's area, NaN where it is not told; None where they are no box."""
     try:
-        content = read_json(path, limit=None)
-    except FileNotFoundError:
-        raise ScoringError(f"There is no truth file {path}. {_REMEDY}") from None
-    except OSError as error:
-        raise ScoringError(f"Cannot read {path}: {error.strerror}. {_REMEDY}") from None
-    except (ValueError, RecursionError) as error:
-        raise ScoringError(f"{path} is not readable as JSON ({error}). {_REMEDY}") from error
-    if isinstance(content, list):
-        raise ScoringError(f"{path} is a list, as COCO detections are, and no truth. {_REMEDY}")
-    missing = [name for name in _SECTIONS if not isinstance(content, dict) or name not in content]
-    if missing:
-        raise ScoringError(f"{path} is not a COCO truth: it has no {' and no '.join(missing)}. {_REMEDY}")
-    return dict(content)
+        a, b, c, d = map(float, one.numbers)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not math.isfinite(a + b + c + d + c * d):
+        return None
+    return a, b, c, d, _number(one.area)
 
 
-def _section(content: Mapping[str, Any], name: str, path: Path) -> list[Any]:
-    section = content[name]
-    if not isinstance(section, list):
-        raise ScoringError(f"{name} in {path} is not a list. {_REMEDY}")
-    if not section and name != "annotations":
-        raise ScoringError(f"{name} in {path} is empty. {_REMEDY}")
-    return section
+def _known(source: "Source", boxes: TruthBoxes, entries: Ints, unusable: list[int], images: int) -> Bools:
+    """(N,) whether it is known which objects each image holds."""
+    has_box = np.bincount(boxes.image, minlength=images) > 0
+    if source.is_unattached():
+        return has_box
+    doubtful = np.zeros(images, bool)
+    doubtful[entries[[*unusable, *source.incomplete]]] = True
+    return has_box | ~doubtful
 
 
-def _read_images(images: Sequence[Any], path: Path) -> tuple[tuple[str, ...], Floats, dict[Hashable, int], list[str]]:
-    """Names ascending, sizes (N, 2), position by id, and notes."""
-    usable = [i for i in images if isinstance(i, dict) and _is_id(i.get("id")) and isinstance(i.get("file_name"), str)]
-    if not usable:
-        raise ScoringError(f"No image in {path} has an id and a file_name. {_REMEDY}")
-    _refuse_doubles((i["id"] for i in usable), "image id", path)
-    _refuse_doubles((normal_name(i["file_name"]) for i in usable), "file name", path)
-    usable.sort(key=lambda i: normal_name(i["file_name"]))
-    names = tuple(normal_name(i["file_name"]) for i in usable)
-    sizes = np.array([[_positive(i.get("width")), _positive(i.get("height"))] for i in usable])
-    left_out = len(images) - len(usable)
-    notes = (
-        [f"{left_out} of {len(images)} images of the truth have no id or no file_name; left out."] if left_out else []
-    )
-    return names, sizes, {i["id"]: position for position, i in enumerate(usable)}, notes
-
-
-def _read_categories(categories: Sequence[Any], path: Path) -> tuple[tuple[str, ...], dict[Hashable, int]]:
-    """Class names ascending, and position by id; ids that share a name are one class."""
-    for category in categories:
-        if not (isinstance(category, dict) and _is_id(category.get("id")) and isinstance(category.get("name"), str)):
-            raise ScoringError(f"A category in {path} has no id or no name: {str(category)[:80]}. {_REMEDY}")
-    _refuse_doubles((c["id"] for c in categories), "category id", path)
-    classes = tuple(sorted({c["name"] for c in categories}))
-    position = {name: i for i, name in enumerate(classes)}
-    return classes, {c["id"]: position[c["name"]] for c in categories}
-
-
-def _read_boxes(
-    annotations: Sequence[Any], image_of_id: dict[Hashable, int], class_of_id: dict[Hashable, int], sizes: Floats
-) -> tuple[TruthBoxes, Counter[str]]:
-    """The usable boxes, and how many were left out for each reason."""
-    read = [_row(annotation, image_of_id, class_of_id) for annotation in annotations]
-    reasons = Counter(row for row in read if isinstance(row, str))
-    rows = [row for row in read if not isinstance(row, str)]
-    columns = [np.array(column) for column in zip(*rows, strict=True)] or [np.empty(0)] * 9
-    image, category, x, y, w, h, area, is_ignored, is_crowd = columns
-    boxes = TruthBoxes(
-        image, category, np.stack([x, y, w, h], axis=1), area, is_ignored.astype(bool), is_crowd.astype(bool)
-    )
-    width, height = sizes[boxes.image].T
-    empty = ~((w > 0) & (h > 0))
-    # sizes that are not told are NaN, and NaN compares as inside
-    outside = ~empty & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
-    reasons.update({_NO_AREA: int(empty.sum()), _OUTSIDE: int(outside.sum())})
-    return boxes.where(~empty & ~outside), +reasons
-
-
-def _row(annotation: Any, image_of_id: dict[Hashable, int], class_of_id: dict[Hashable, int]) -> _Row | str:
-    """image, category, x, y, w, h, area, is_ignored, is_crowd; or why the annotation cannot be used."""
-    if not isinstance(annotation, dict):
-        return _NO_OBJECT
-    image = _looked_up(image_of_id, annotation.get("image_id"))
-    category = _looked_up(class_of_id, annotation.get("category_id"))
-    if image is None or category is None:
-        return _NO_IMAGE if image is None else _NO_CATEGORY
+def _number(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     try:
-        x, y, w, h = map(float, annotation["bbox"])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return _NO_BOX
-    if not math.isfinite(x + y + w + h + w * h):
-        return _NO_BOX
-    crowd = _flag(annotation.get("iscrowd"))
-    ignored = crowd or _flag(annotation.get("ignore")) or _flag(annotation.get("difficult"))
-    return image, category, x, y, w, h, _object_area(annotation.get("area"), w * h), ignored, crowd
-
-
-def _object_area(told: Any, of_box: float) -> float:
-    is_usable = isinstance(told, int | float) and math.isfinite(told) and told >= 0
-    return float(told) if is_usable else of_box
-
-
-def _flag(value: Any) -> bool:
-    # converters write 0, false, "0" and nothing for the same thing
-    return value not in (None, 0, "", "0", "false", "False")
+        return float(value) if is_number and math.isfinite(value) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _positive(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and value > 0 else math.nan
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | float | str)
-
-
-def _looked_up(position: dict[Hashable, int], key: Any) -> int | None:
-    return position.get(key) if _is_id(key) else None
-
-
-def _refuse_doubles(values: Iterable[Hashable], what: str, path: Path) -> None:
-    value, count = Counter(values).most_common(1)[0]
-    if count > 1:
-        raise ScoringError(
-            f"{path} lists the {what} {value!r} {count} times, so its boxes cannot be told apart. "
-            "Keep one entry of each."
-        )
+    number = _number(value)
+    return number if number > 0 else math.nan
 
 
 def _positions(length: int, chosen: Ints) -> Ints:
@@ -233,7 +232,3 @@ def _positions(length: int, chosen: Ints) -> Ints:
     positions = np.full(length, -1, np.int64)
     positions[chosen] = np.arange(len(chosen))
     return positions
-
-
-def _told(reasons: Counter[str]) -> str:
-    return ", ".join(f"{count} {why}" for why, count in reasons.most_common())

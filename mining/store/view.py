@@ -17,8 +17,8 @@ from mining.corpus.shards import corpus_writer, keep_summary, write_shard
 from mining.files import write_json
 from mining.integrity import DIGESTS, digests_of
 from mining.parts import gathered
+from mining.run_record import FORMAT as RUN_FORMAT
 from mining.runs import DIGESTED_FILES, RunDirectory, now
-from mining.runs import FORMAT as RUN_FORMAT
 
 
 def write_view(

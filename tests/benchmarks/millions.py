@@ -14,6 +14,7 @@ from mining.cards import ModelCard
 from mining.corpus import CORPUS_SCHEMA, LABELLED, CorpusSummary, read_shard
 from mining.corpus.shards import corpus_writer, keep_summary, write_shard
 from mining.models import build_localizer, save_model
+from mining.origins import Origins
 from mining.parts import ImageOutcome, write_part
 from mining.runs import RunDirectory
 from mining.store import job, publishing
@@ -47,7 +48,8 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
             return
         run = RunDirectory(plan.run.out)
         shards = jobs.plan_mining(plan.run).shards
-        _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard) for shard in shards])  # noqa: B023
+        origins = Origins(run)
+        _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard, origins) for shard in shards])  # noqa: B023
         _timed(f"{night}: resume", lambda: jobs.plan_mining(plan.run))  # type: ignore[arg-type]  # noqa: B023
         _timed(f"{night}: merge", lambda: jobs.finish_mining(run.path))  # noqa: B023
         told = _timed(f"{night}: publish", lambda: publishing.publish_labels(settings))
@@ -84,7 +86,7 @@ def _write_listing(out: Path, images: int) -> None:
         keep_summary(writer, summary)
 
 
-def _stub(run: RunDirectory, shard: int) -> None:
+def _stub(run: RunDirectory, shard: int, origins: Origins) -> None:
     """A part with one or two boxes an image."""
     rows = read_shard(run.corpus, shard).select(["image_id", "file_name"]).to_pylist()
     random = np.random.default_rng(shard)
@@ -103,7 +105,7 @@ def _stub(run: RunDirectory, shard: int) -> None:
             for (x, y, w, h), its in zip(boxes[: 1 + row["image_id"] % 2], score, strict=False)
         ]  # fmt: skip
         outcomes.append(ImageOutcome(row["image_id"], row["file_name"], LABELLED, 500, 400, None, found))
-    write_part(run.part(shard), outcomes)
+    write_part(run.part(shard), outcomes, origin=origins.of(shard))
 
 
 def _timed(what: str, do: Callable[[], R]) -> R:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "deployments" / "README.md"
 MAINTENANCE = ROOT / "deployments" / "MAINTENANCE.md"
 BLOCK = re.compile(r"(<!--[^>]*-->\n)?```bash\n(.*?)```", re.DOTALL)
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(2700)]
 
 
 def commands(page: Path = README) -> list[str]:
@@ -192,7 +192,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         "COLUMNS": "200",
     }
 
-    def script(*blocks: str, seconds: int = 900) -> subprocess.CompletedProcess[str]:
+    def script(*blocks: str, seconds: int = 1800) -> subprocess.CompletedProcess[str]:
         # -m, as where a person types: else what is started with & ignores Ctrl-C, by which a worker stops itself
         text = "\n".join(["set -muxo pipefail", *map(here, blocks)])
         with (home / "readme.out").open("w") as out:  # no pipe: server and worker would hold it open

@@ -114,7 +114,19 @@ def test_a_flip_of_any_bit_breaks_a_seal_or_leaves_the_same_rows(tmp_path: Path)
         if holds is None:  # the flip is in the mark of the seal itself
             unsealed += 1
             assert pq.read_table(path).equals(table)
-    assert unsealed <= len(b"boxmine-sha256:")
+    assert unsealed <= len(b"?boxmine.seal??boxmine-sha256:")
+
+
+def test_a_seal_is_found_before_metadata_of_any_size_and_whatever_names_there_are(tmp_path: Path) -> None:
+    mark = b"\x0cboxmine.seal\x18\x4fboxmine-sha256:" + b"0" * 64
+    names = pa.table({"name": [mark.decode(), "a.jpg"]})
+    schema = names.schema.with_metadata({"images": json.dumps([mark.decode()] * 20_000)})
+    with sealed_writer(tmp_path / "table.parquet", schema) as writer:
+        writer.write_table(names.cast(schema))
+    assert pq.read_table(tmp_path / "table.parquet")["name"].to_pylist() == [mark.decode(), "a.jpg"]
+    assert seal_holds(tmp_path / "table.parquet") is True
+    flip(tmp_path / "table.parquet", 40)
+    assert seal_holds(tmp_path / "table.parquet") is False
 
 
 def test_a_table_without_a_seal_is_one_of_an_earlier_version(tmp_path: Path) -> None:

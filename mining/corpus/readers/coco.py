@@ -1,117 +1,71 @@
 """A COCO JSON as image-level labels: the boxes in it are ignored. Streamed, so that its size does not matter."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import ijson
-
-from mining.corpus.names import checked_name, is_unicode
-from mining.corpus.readers.source import Source, readable
-from mining.corpus.spill import Listed, Relation, Spill, pixels, whole_number
+from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, id_number
+from mining.corpus.formats.sentences import unknown_images
+from mining.corpus.readers.source import Source
+from mining.corpus.spill import ImageIds, Listed, Relation, Spill
 from mining.corpus.summary import sentences
 from mining.corpus.walk import ImageRoot
-from mining.errors import CorpusError
-from mining.untrusted import JSONNestingError, ShallowJSON, open_input
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LARGEST_CATEGORY_ID = 2**31 - 1  # as the tables of a run hold it
 
 
 def read(path: Path, root: ImageRoot, table: Spill) -> Source:
     """Take in the images with the categories of their annotations; sizes as the file states them.
 
-    Where the file has annotations, an image without one is known to have none of the classes.
-    Raises CorpusError for broken JSON, no images, an id that stands twice, or an annotation of no known category.
+    Where the file has annotations, an image without one is known to have none of the classes. It is unknown where
+    annotations could not be attached to an image, because one of them may have been of this image.
+    Raises CorpusError for broken JSON, no images, ids that stand for two things, or annotations none of which fits.
     """
-    categories = _categories(path)
-    labels, listed = table.relation("coco_labels"), table.relation("coco_images")
-    labels.add(_labels(path, categories))
-    is_labelled = not labels.is_empty()
-    if not table.add_listed(_images(path, labels if is_labelled else None, listed)):
-        raise CorpusError(f"{path} lists no image: {_found(path)}; expected a COCO object with a list 'images'.")
+    coco = CocoFile(path)
+    categories = coco.categories()
+    ids, labels = table.image_ids(), table.relation("coco_labels")
+    coco.read_images(ids)
+    labels.add(_labels(coco, categories, ids))
+    coco.refuse_if_unusable(categories)
+    unknown = [0]
+    table.add_listed(_listed(coco, ids, labels, unknown))
+    return Source("coco", path, _category_ids(categories), _notes(coco, table, unknown[0]))
+
+
+def _labels(coco: CocoFile, categories: dict[str, str], ids: ImageIds) -> Iterator[tuple[str, str]]:
+    for annotation in coco.annotations(categories, ids):
+        if annotation.category is None:
+            ids.mark_incomplete(annotation.image)
+        else:
+            yield annotation.image, annotation.category
+
+
+def _listed(coco: CocoFile, ids: ImageIds, labels: Relation, unknown: list[int]) -> Iterator[Listed]:
+    """The rows; counts in `unknown` the images that may have labels which could not be read."""
+    is_labelled = coco.left_out.seen(ANNOTATIONS) > 0
+    for key, name, number, width, height, is_incomplete in ids:
+        known = labels.of(key) if is_labelled else None
+        if is_labelled and not known and (coco.unattached or is_incomplete):
+            known = None
+            unknown[0] += 1
+        yield Listed(name, known, None, number, width, height)
+
+
+def _category_ids(categories: dict[str, str]) -> dict[str, int] | None:
     ids: dict[str, int] = {}
-    for identity, name in categories.items():
-        if isinstance(identity, int):
-            ids[name] = min(identity, ids.get(name, identity))
-    has_all_ids = set(ids) == set(categories.values())
-    return Source("coco", path, ids if has_all_ids else None, _notes(path, table, labels, listed, len(ids), categories))
+    for key, name in categories.items():
+        number = id_number(key)
+        if number is not None and 0 <= number <= _LARGEST_CATEGORY_ID:
+            ids[name] = min(number, ids.get(name, number))
+    return ids if set(ids) == set(categories.values()) else None
 
 
-def _notes(
-    path: Path, table: Spill, labels: Relation, listed: Relation, names: int, categories: dict[int | str, str]
-) -> list[str]:
-    strays = labels.ids_without(listed)
-    ids = "1 image id" if strays == 1 else f"{strays} image ids"
-    return sentences(
-        (labels.is_empty(), f"{path.name} has no annotations, so no label is known."),
-        (strays, f"{path.name} has annotations of {ids} that it does not list; they are left out."),
-        (not table.has_ids(), f"The image ids of {path.name} are not all whole numbers; images are numbered anew."),
-        (0 < names < len(categories), f"Categories of {path.name} that share a name are taken as one class."),
+def _notes(coco: CocoFile, table: Spill, unknown: int) -> list[str]:
+    file = coco.path.name
+    return (
+        coco.notes()
+        + unknown_images(file, unknown)
+        + sentences(
+            (not coco.left_out.seen(ANNOTATIONS), f"{file} has no annotations, so no label is known."),
+            (not table.has_ids(), f"The image ids of {file} are not all whole numbers; images are numbered anew."),
+        )
     )
-
-
-def _items(path: Path, key: str) -> Iterator[dict[str, Any]]:
-    with readable(path), open_input(path) as file:
-        if file.read(3) != _BYTE_ORDER_MARK:
-            file.seek(0)
-        try:
-            for item in ijson.items(ShallowJSON(file), f"{key}.item", use_float=True):
-                if not isinstance(item, dict):
-                    raise CorpusError(f"{path}: an entry of {key!r} is {item!r:.60}, not an object.")
-                yield item
-        except (ijson.JSONError, JSONNestingError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise CorpusError(f"{path} is not valid JSON ({reason}). Is the file complete?") from error
-
-
-def _found(path: Path) -> str:
-    with open_input(path) as file:
-        keys = [value for prefix, event, value in ijson.parse(ShallowJSON(file)) if prefix == "" and event == "map_key"]
-    return f"its keys are {', '.join(map(repr, keys[:12]))}" if keys else "it has no keys"
-
-
-def _key(identity: object) -> int | str:
-    number = whole_number(identity)
-    return str(identity) if number is None else number
-
-
-def _categories(path: Path) -> dict[int | str, str]:
-    found: dict[int | str, str] = {}
-    for category in _items(path, "categories"):
-        name = str(category.get("name") or "").strip()
-        identity = _key(category.get("id"))
-        if not name or not is_unicode(name) or "id" not in category:
-            raise CorpusError(f"{path}: a category needs an id and a name, found {category!r:.80}.")
-        if found.setdefault(identity, name) != name:
-            raise CorpusError(f"{path}: category id {identity} stands for both {found[identity]!r} and {name!r}.")
-    return found
-
-
-def _labels(path: Path, categories: dict[int | str, str]) -> Iterator[tuple[int | str, str]]:
-    for annotation in _items(path, "annotations"):
-        identity = annotation.get("category_id")
-        category = categories.get(_key(identity))
-        if category is None:
-            known = ", ".join(f"{k} {name}" for k, name in islice(categories.items(), 8)) or "empty"
-            raise CorpusError(
-                f"{path}: annotation {annotation.get('id')} has category_id {identity!r}, which is not in 'categories' "
-                f"({known})."
-            )
-        yield _key(annotation.get("image_id")), category
-
-
-def _images(path: Path, labels: Relation | None, listed: Relation) -> Iterator[Listed]:
-    for image in _items(path, "images"):
-        identity, name = image.get("id"), image.get("file_name")
-        where = f"{path.name}, image id {identity!r}"
-        if identity is None or not isinstance(name, str):
-            raise CorpusError(f"{path}: an image needs an id and a file_name, found {image!r:.120}.")
-        key = _key(identity)
-        if earlier := listed.of(key):
-            raise CorpusError(f"{where}: the id stands twice, for {earlier[0]!r} and {name!r}; ids must be unique.")
-        name = checked_name(name, where)
-        listed.add([(key, name)])
-        width, height = pixels(image.get("width"), image.get("height"))
-        names = None if labels is None else labels.of(key)
-        yield Listed(name, names, None, whole_number(identity), width, height)

@@ -6,8 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mining.corpus.formats.files import readable
 from mining.corpus.names import checked_name
-from mining.corpus.readers.source import Source, class_names, readable
+from mining.corpus.readers.source import Source, class_names
 from mining.corpus.spill import Listed, Spill
 from mining.corpus.walk import ImageRoot
 from mining.errors import CorpusError

@@ -1,65 +1,41 @@
 """A folder of VOC XML, one file an image, as image-level labels: the boxes in it are ignored."""
 
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import ParseError
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
-
-from mining.corpus.names import checked_name
-from mining.corpus.readers.source import Source, class_names, readable
+from mining.corpus.formats.voc import VocFolder, is_at
+from mining.corpus.readers.source import Source, class_names
 from mining.corpus.spill import Listed, Spill, pixels
-from mining.corpus.walk import ImageRoot, Walk
-from mining.errors import CorpusError
-from mining.untrusted import MAX_XML_BYTES, read_input
+from mining.corpus.walk import ImageRoot
 
-XML = frozenset({".xml"})
-
-
-def is_at(folder: Path) -> bool:
-    """Whether the folder, or one below it, holds an XML file."""
-    with closing(iter(Walk(str(folder.resolve()), XML))) as names:
-        return next(names, None) is not None
+__all__ = ["is_at", "read"]
 
 
 def read(path: Path, root: ImageRoot, table: Spill) -> Source:
     """Take in <filename>, <size> and the <name> of each <object>; an annotation without objects says 'none of them'.
 
-    An XML in a subfolder may name its image with or without that subfolder. Without <filename> the XML's name counts.
-    Raises CorpusError for XML that is broken, unsafe or not VOC.
+    An XML in a subfolder may name its image with or without that subfolder. Without <filename> the XML's name counts,
+    and also where several XML files have the same <filename>, or no image has it.
+    Raises CorpusError where no XML file can be used.
     """
-    walk = Walk(str(path.resolve()), XML)
-    table.add_listed(_listed(path, name, root) for name in walk)
-    return Source("voc", path, notes=walk.notes())
+    folder = VocFolder(path)
+    table.add_listed(_listed(folder))
+    return Source("voc", path, notes=[*folder.notes(), *shared_name_note(table, path.name)])
 
 
-def _listed(path: Path, xml_name: str, root: ImageRoot) -> Listed:
-    annotation = parsed(path / xml_name)
-    folder, _, stem = xml_name.removesuffix(xml_name[-4:]).rpartition("/")
-    name = checked_name((annotation.findtext("filename") or "").strip() or stem, xml_name)
-    if folder and root.find(f"{folder}/{name}"):
-        name = f"{folder}/{name}"
-    labels = class_names([found.findtext("name") or "" for found in annotation.iterfind("object")])
-    width, height = (_number(annotation.findtext(f"size/{side}")) for side in ("width", "height"))
-    return Listed(name, labels, None, None, *pixels(width, height))
+def shared_name_note(table: Spill, folder: str) -> list[str]:
+    """Give files that share a <filename> their own names; gives the sentence that says so."""
+    count, first = table.prefer_own_names()
+    if not count:
+        return []
+    return [
+        f"{count} XML files of {folder} have a <filename> that stands in several, first {first!r}: their images are "
+        "found by the names of the XML files."
+    ]
 
 
-def parsed(path: Path) -> Any:
-    """The <annotation> of a file; raises CorpusError for XML that is broken, unsafe or not VOC."""
-    try:
-        with readable(path):
-            annotation = fromstring(read_input(path, MAX_XML_BYTES))
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise CorpusError(f"{path} is not XML that can be read ({error}). Mend it or take it away.") from error
-    if annotation is None or annotation.tag != "annotation":
-        raise CorpusError(f"{path} is not VOC XML: it does not begin with <annotation>.")
-    return annotation
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
+def _listed(folder: VocFolder) -> Iterator[Listed]:
+    for one in folder.annotations():
+        names = class_names([found.category for found in one.objects])
+        labels = names if names or one.is_complete else None
+        yield Listed(one.name, labels, None, None, *pixels(one.width, one.height), one.own_name)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from mining.annotations import ANNOTATION_SCHEMA
+from mining.cards import FORMAT as MODEL_FORMAT
+from mining.cards import ModelCard
 from mining.corpus.schema import CORPUS_SCHEMA
+from mining.run_record import FORMAT as RUN_FORMAT
 
 CLASSES = [{"id": 1, "name": "dog"}, {"id": 3, "name": "cat & <mouse>"}]
 GREY, RED = (128, 128, 128), (250, 20, 20)
@@ -130,9 +133,10 @@ def write_run(folder: Path, painted: Iterable[Painted]) -> SmallRun:
     boxes = [{"annotation_id": number, **row} for number, row in enumerate(boxes, start=1)]
     pq.write_table(pa.Table.from_pylist(corpus, CORPUS_SCHEMA), run / "corpus.parquet")
     pq.write_table(pa.Table.from_pylist(boxes, ANNOTATION_SCHEMA), run / "annotations.parquet")
-    (run / "model" / "model.json").write_text(json.dumps({"localizer": "cam", "backbone": "x", "classes": CLASSES}))
+    card = ModelCard("cam", "x", "multi", CLASSES, input_size=64, normalisation={})
+    (run / "model" / "model.json").write_text(json.dumps({"format": MODEL_FORMAT, **asdict(card)}))
     record = {"state": "finished", "name": "small", "config": {"images": str(photos)}}
-    (run / "run.json").write_text(json.dumps(record))
+    (run / "run.json").write_text(json.dumps({"format": RUN_FORMAT, **record}))
     return SmallRun(run, photos, listed)
 
 

@@ -107,7 +107,7 @@ def test_a_value_out_of_its_range_is_named(options, small_run, tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(RunError, match=r"is not a run: it holds no run\.json"):
+    with pytest.raises(RunError, match=r"is not a run directory: it has no run\.json"):
         export(tmp_path, "coco", tmp_path / "out")
 
 

@@ -99,7 +99,7 @@ def test_a_report_that_others_wrote_is_refused_and_stays(mined: Mined) -> None:
     [
         ("x/../../../victim/index", "against-x-..-..-..-victim-index.html"),
         ("..", "against-run.html"),
-        (["ä" * 300], f"against-{'ä' * 59}.html"),
+        ("ä" * 300, f"against-{'ä' * 60}.html"),
     ],
 )
 def test_a_name_in_a_record_leads_nowhere_else(mined: Mined, tmp_path: Path, name: object, page: str) -> None:

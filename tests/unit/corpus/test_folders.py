@@ -103,3 +103,9 @@ def test_a_missing_folder_is_an_error(tmp_path, scanned):
 def test_a_file_in_place_of_the_folder_is_an_error(photos, scanned):
     with pytest.raises(CorpusError, match=r"a\.jpg is a file\. Give --images the folder"):
         scanned(photos("a.jpg") / "a.jpg")
+
+
+def test_class_folders_in_either_unicode_form_are_one_class(photos, scanned):
+    summary, rows = scanned(photos("Ko\u0308ter/a.jpg", "K\u00f6ter/b.jpg", "cat/c.jpg"))
+    assert summary.classes == {"K\u00f6ter": 2, "cat": 1}
+    assert all(row["bytes"] for row in rows)

@@ -238,6 +238,72 @@ def test_the_size_comes_from_the_corpus_where_the_truth_lacks_it(world: World) -
     assert score_run(*world.write(coco))["baselines"]["whole_image"] == 0.25
 
 
+def test_exchanged_sizes_are_noted_and_the_decoded_ones_decide_what_is_outside(world: World) -> None:
+    """Some tools write the stored size of a photo that is shown turned, and boxes of the photo as shown."""
+    coco = world.coco()
+    for image in coco["images"]:
+        image["width"], image["height"] = 100, 60
+    for annotation in coco["annotations"]:
+        annotation["bbox"] = [5, 65, 40, 30]
+    run, truth = world.write(coco)
+    corpus = pq.read_table(run / "corpus.parquet")
+    sizes = {"width": pa.array([60] * 3, pa.int32()), "height": pa.array([100] * 3, pa.int32())}
+    pq.write_table(
+        pa.table({**{name: corpus[name] for name in ("image_id", "file_name")}, **sizes}), run / "corpus.parquet"
+    )
+    scores = score_run(run, truth)
+    assert scores["truth"]["boxes"] == scores["corloc"]["pairs"] == 4
+    assert (
+        "3 images have width and height exchanged in the truth, first 'a.jpg': the decoded images decide which boxes lie "
+        "outside." in scores["notes"]
+    )
+
+
+def test_boxes_outside_of_the_decoded_image_are_left_out_and_counted(world: World) -> None:
+    coco = world.coco()
+    for image in coco["images"]:
+        image["width"] = image["height"] = 200
+    coco["annotations"][0]["bbox"] = [120, 10, 40, 40]
+    scores = score_run(*world.write(coco))
+    assert scores["truth"]["boxes"] == 3
+    note = "1 of 4 true boxes lie wholly outside of their decoded image, first in 'a.jpg'; left out."
+    assert note in scores["notes"]
+
+
+def test_the_number_of_ignored_boxes_is_told(world: World) -> None:
+    world.truth[0] = (*world.truth[0][:3], {"difficult": 1})
+    scores = scored(world)
+    assert (scores["truth"]["boxes"], scores["truth"]["ignored"]) == (4, 1)
+    note = "1 of 4 true boxes are marked difficult, ignore or crowd: neither to be found nor wrong to find."
+    assert note in scores["notes"]
+
+
+def test_class_names_meet_without_spaces_and_in_either_unicode_form(world: World) -> None:
+    world.model_classes, names = ["Ko\u0308ter", "dog"], {"cat": " K\u00f6ter ", "dog": "dog\u00a0"}
+    world.predicted = [(name, {"cat": "Ko\u0308ter"}.get(c, c), *rest) for name, c, *rest in world.predicted]
+    coco = world.coco()
+    for category in coco["categories"]:
+        category["name"] = names[category["name"]]
+    assert score_run(*world.write(coco))["corloc"]["value"] == 0.5
+
+
+def test_a_class_in_other_letter_case_is_not_scored_and_a_hint_says_so(world: World) -> None:
+    coco = world.coco()
+    coco["categories"][0]["name"] = "Cat"
+    scores = score_run(*world.write(coco))
+    assert scores["corloc"]["pairs"] == 2
+    hint = "Class names that differ in upper and lower case only: 'Cat' (the run has 'cat'); rename to score them."
+    assert hint in scores["notes"]
+
+
+def test_images_of_which_it_is_not_known_what_they_hold_are_not_scored(world: World) -> None:
+    coco = world.coco()
+    coco["annotations"][3]["image_id"] = 999
+    scores = score_run(*world.write(coco))
+    assert (scores["images"]["scored"], scores["corloc"]["pairs"]) == (2, 3)
+    assert any("what such an image holds is not known" in note for note in scores["notes"])
+
+
 @pytest.mark.parametrize("name", ["corpus.parquet", "annotations.parquet"])
 def test_a_run_that_lacks_a_table_is_refused(world: World, name: str) -> None:
     run, truth = world.write()

@@ -52,33 +52,38 @@ def test_only_iscrowd_makes_a_crowd(world: World) -> None:
     ("annotation", "reason"),
     [
         ({"image_id": 999}, "name an image_id that the file does not list"),
-        ({"image_id": [0]}, "name an image_id that the file does not list"),
-        ({"image_id": ...}, "name an image_id that the file does not list"),
+        ({"image_id": [0]}, "name no image_id"),
+        ({"image_id": ...}, "name no image_id"),
         ({"category_id": "cat"}, "name a category_id that the file does not list"),
-        ({"bbox": ...}, "have no bbox of four numbers"),
-        ({"bbox": None}, "have no bbox of four numbers"),
-        ({"bbox": [1, 2, 3]}, "have no bbox of four numbers"),
-        ({"bbox": [1, 2, 3, float("nan")]}, "have no bbox of four numbers"),
-        ({"bbox": [1, 2, 1e200, 1e200]}, "have no bbox of four numbers"),
-        ({"bbox": ["a", 2, 3, 4]}, "have no bbox of four numbers"),
-        ({"bbox": [1, 2, 0, 4]}, "have a bbox without area"),
-        ({"bbox": [1, 2, 3, -4]}, "have a bbox without area"),
-        ({"bbox": [100, 2, 3, 4]}, "have a bbox that lies wholly outside their image"),
-        ({"bbox": [-9, 2, 9, 4]}, "have a bbox that lies wholly outside their image"),
+        ({"bbox": ...}, "have no box of four finite numbers"),
+        ({"bbox": None}, "have no box of four finite numbers"),
+        ({"bbox": [1, 2, 3]}, "have no box of four finite numbers"),
+        ({"bbox": [1, 2, 3, float("nan")]}, "have no box of four finite numbers"),
+        ({"bbox": [1, 2, 1e200, 1e200]}, "have no box of four finite numbers"),
+        ({"bbox": ["a", 2, 3, 4]}, "have no box of four finite numbers"),
+        ({"bbox": [1, 2, 0, 4]}, "have a box without area"),
+        ({"bbox": [1, 2, 3, -4]}, "have a box without area"),
+        ({"bbox": [100, 2, 3, 4]}, "have a box that lies wholly outside their image"),
+        ({"bbox": [-9, 2, 9, 4]}, "have a box that lies wholly outside their image"),
     ],
 )
 def test_an_annotation_that_cannot_be_used_is_left_out_and_counted(
     world: World, annotation: dict[str, Any], reason: str
 ) -> None:
     truth = read_truth(changed(world, **annotation))
-    assert truth.notes == (f"1 of 4 annotations of the truth {reason}; left out.",)
+    (note,) = truth.notes
+    assert note.startswith(f"1 of 4 annotations in truth.json {reason} (annotation 0")
+    assert note.endswith("; left out.")
     assert len(truth.boxes) == 3
 
 
 def test_an_annotation_that_is_no_object_is_left_out_and_counted(world: World) -> None:
     coco = world.coco()
     coco["annotations"][2] = "cat"
-    assert "1 of 4 annotations of the truth are not JSON objects" in read_truth(world.write(coco)[1]).notes[0]
+    assert (
+        "1 of 4 annotations in truth.json are not JSON objects ('cat'); left out."
+        in read_truth(world.write(coco)[1]).notes[0]
+    )
 
 
 def test_a_box_that_leaves_the_image_partly_is_kept_as_it_is(world: World) -> None:
@@ -104,8 +109,8 @@ def test_an_image_without_a_file_name_is_left_out_and_counted(world: World) -> N
     coco = world.coco()
     del coco["images"][2]["file_name"]
     notes = read_truth(world.write(coco)[1]).notes
-    assert notes[0] == "1 of 3 images of the truth have no id or no file_name; left out."
-    assert "name an image_id" in notes[1]
+    assert notes[0].startswith("1 of 3 images in truth.json have no id or no file_name ({'id': 14")
+    assert "belong to an image that is left out" in notes[1]
 
 
 def test_two_ids_of_one_class_name_are_one_class(world: World) -> None:
@@ -131,17 +136,20 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "is not readable as JSON"),
-        (b'{"images": [', "is not readable as JSON"),
-        (b"\xff\xfe\x00\x01", "is not readable as JSON"),
-        (b"[" * 200_000, "is not readable as JSON"),
+        (b"", "is not valid JSON"),
+        (b'{"images": [', "is not valid JSON"),
+        (b"\xff\xfe\x00\x01", "is not valid JSON"),
+        (b"[" * 200_000, "is not valid JSON"),
         (b"[]", "is a list, as COCO detections are"),
-        (b"3", "is not a COCO truth: it has no images"),
+        (b"3", "is a list, as COCO detections are, or a single value"),
         (b"{}", "no images and no annotations and no categories"),
         (b'{"images": [], "categories": []}', "it has no annotations"),
         (b'{"images": {}, "annotations": [], "categories": []}', "images in .* is not a list"),
-        (b'{"images": [], "annotations": [], "categories": []}', "images in .* is empty"),
-        (b'{"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "No image in .* has"),
+        (b'{"images": [], "annotations": [], "categories": []}', "lists no image"),
+        (
+            b'{"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',
+            "lists no image: 1 of 1 images have no id or no file_name",
+        ),
     ],
 )
 def test_a_file_that_is_no_truth_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -154,13 +162,16 @@ def test_a_file_that_is_no_truth_is_refused(tmp_path: Path, content: bytes, sent
 @pytest.mark.parametrize(
     ("section", "entry", "sentence"),
     [
-        ("images", {"id": 50, "file_name": "./a.jpg"}, "lists the file name 'a.jpg' 2 times"),
-        ("images", {"id": 0, "file_name": "z.jpg"}, "lists the image id 0 2 times"),
-        ("categories", {"id": 90, "name": "cow"}, "lists the category id 90 2 times"),
-        ("categories", {"id": 7}, "A category in .* has no id or no name"),
+        (
+            "images",
+            {"id": 50, "file_name": "./a.jpg", "width": 7, "height": 7},
+            "lists the file name 'a.jpg' more than",
+        ),
+        ("images", {"id": 0, "file_name": "z.jpg"}, "image id 0: the id stands twice, for 'a.jpg' and 'z.jpg'"),
+        ("categories", {"id": 90, "name": "cow"}, "category id 90 stands for both 'cat' and 'cow'"),
     ],
 )
-def test_doubled_or_nameless_entries_are_refused(
+def test_ids_and_names_that_stand_for_two_things_are_refused(
     world: World, section: str, entry: dict[str, Any], sentence: str
 ) -> None:
     coco = world.coco()
@@ -173,7 +184,7 @@ def test_ids_of_which_none_matches_are_refused(world: World) -> None:
     coco = world.coco()
     for annotation in coco["annotations"]:
         annotation["image_id"] = f"id-{annotation['image_id']}"
-    with pytest.raises(ScoringError, match=r"No annotation of .* can be used: 4 name an image_id"):
+    with pytest.raises(ScoringError, match=r"No annotation of .* can be used: 4 of 4 annotations name an image_id"):
         read_truth(world.write(coco)[1])
 
 

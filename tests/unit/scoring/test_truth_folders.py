@@ -48,9 +48,11 @@ def test_a_line_that_is_no_box_is_left_out_and_counted(tmp_path: Path) -> None:
     truth = read_truth(folder)
     assert truth.boxes.image.tolist() == [1]
     assert sorted(truth.notes) == [
-        "1 of 4 annotations of the truth have a bbox without area; left out.",
-        "1 of 4 annotations of the truth have no bbox of four numbers; left out.",
-        "1 of 4 annotations of the truth name an image_id that the file does not list; left out.",
+        "1 of 4 lines of bounding_boxes.txt in cub have a box without area (image 3); left out.",
+        "1 of 4 lines of bounding_boxes.txt in cub have no box of four finite numbers (image 1); left out.",
+        "1 of 4 lines of bounding_boxes.txt in cub name an image that images.txt does not list (image 9); left out.",
+        "2 images have no annotation in bounding_boxes.txt that can be used, while others could not be used or attached "
+        "to an image: what such an image holds is not known.",
     ]
 
 
@@ -97,7 +99,7 @@ def test_objects_without_a_box_are_left_out_and_counted(tmp_path: Path) -> None:
     objects = "<object><name>dog</name></object>" + thing("dog", "x", 1, 5, 5) + thing("dog", 1, 1, 5, 5)
     truth = read_truth(write_xml(tmp_path / "xml", "a.xml", objects))
     assert len(truth.boxes) == 1
-    assert truth.notes == ("2 of 3 annotations of the truth have no bbox of four numbers; left out.",)
+    assert truth.notes == ("2 of 3 objects in xml have no box of four finite numbers (first: a.xml, a.xml); left out.",)
 
 
 def test_an_image_is_named_with_the_folder_of_its_xml(tmp_path: Path) -> None:

@@ -1,0 +1,206 @@
+"""COCO JSON, read the same way as labels and as truth.
+
+Ids are compared as text, so that 7, 7.0 and "7" are one id. An entry that cannot be used is left out and counted;
+what makes the whole file ambiguous is refused.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from mining.corpus.formats.json_items import JSONFile
+from mining.corpus.formats.left_out import LeftOut
+from mining.corpus.names import OutsideNameError, class_name, is_unicode, listed_name
+from mining.errors import CorpusError
+
+IMAGES, ANNOTATIONS, CATEGORIES = "images", "annotations", "categories"
+_INT64 = range(-(2**63), 2**63)
+_NO_IMAGE_ID = "name no image_id"
+_NOT_LISTED = "name an image_id that the file does not list"
+_LEFT_OUT = "belong to an image that is left out"
+_NO_CATEGORY = "name a category_id that the file does not list"
+
+
+class CocoImage(NamedTuple):
+    """One entry of `images`. key: the id as text. number: the same where it is a whole number of 64 bits.
+
+    width, height: as written, whatever they are.
+    """
+
+    key: str
+    number: int | None
+    name: str
+    width: Any
+    height: Any
+
+
+class CocoAnnotation(NamedTuple):
+    """One entry of `annotations` that belongs to a listed image.
+
+    image: the image's key. category: the class name, None where the file does not list the category. entry: all of it,
+    as written.
+    """
+
+    image: str
+    category: str | None
+    entry: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """How to name the entry in a sentence."""
+        return annotation_label(self.entry)
+
+
+class ImageNames(Protocol):
+    """The names of the images by their keys, '' for an image that was left out; kept in memory or on disk."""
+
+    def get(self, key: str, /) -> str | None:
+        """The name of an image, None where there is no such key."""
+
+    def add(self, image: CocoImage, /) -> str | None:
+        """Keep an image under its key. Where the key has a name, that stays, and is given back."""
+
+
+def annotation_label(entry: dict[str, Any]) -> str:
+    """How to name an annotation in a sentence."""
+    return f"annotation {entry.get('id')!r}"
+
+
+def id_key(identity: Any) -> str | None:
+    """An id as text; None for what is no id (null, true, NaN, a list, empty text)."""
+    if isinstance(identity, bool):
+        return None
+    if isinstance(identity, float) and math.isfinite(identity) and identity.is_integer():
+        identity = int(identity)
+    if isinstance(identity, str):
+        return identity.strip() or None
+    is_number = isinstance(identity, int) or (isinstance(identity, float) and math.isfinite(identity))
+    return str(identity) if is_number else None
+
+
+def id_number(key: str) -> int | None:
+    """The whole number that a key is, where it fits 64 bits."""
+    digits = key.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20 and str(int(key)) == key):
+        return None
+    return int(key) if int(key) in _INT64 else None
+
+
+class CocoFile:
+    """A COCO file; its lists are streamed, in this order: categories, images, annotations.
+
+    left_out: what could not be used so far. is_sharing_names: whether categories of different ids share a name.
+    unattached: the number of annotations so far that belong to no listed image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.left_out = LeftOut(path.name)
+        self.json = JSONFile(path)
+        self.is_sharing_names = False
+        self.unattached = 0
+
+    def categories(self) -> dict[str, str]:
+        """Class name by key. Raises CorpusError for a key that stands for two names."""
+        found: dict[str, str] = {}
+        for category in self._entries(CATEGORIES):
+            key = id_key(category.get("id"))
+            written = category.get("name")
+            name = class_name(written) if isinstance(written, str) else ""
+            if key is None or not name or not is_unicode(name):
+                self.left_out.add(CATEGORIES, "have no id or no name", f"{category!r:.50}")
+            elif found.setdefault(key, name) != name:
+                raise CorpusError(
+                    f"{self.path}: category id {key} stands for both {found[key]!r} and {name!r}. Ids must be unique."
+                )
+        self.is_sharing_names = len(set(found.values())) < len(found)
+        return found
+
+    def read_images(self, names: ImageNames) -> None:
+        """Add the images to `names`, each key once, those that are left out with an empty name.
+
+        Raises CorpusError for a key that stands for two names, and where there is no image.
+        """
+        is_empty = True
+        for entry in self._entries(IMAGES):
+            image = self._image(entry)
+            if image is None:
+                continue
+            earlier = names.add(image)
+            if earlier and image.name and earlier != image.name:
+                raise CorpusError(
+                    f"{self.path}: image id {image.key}: the id stands twice, for {earlier!r} and {image.name!r}; "
+                    "ids must be unique."
+                )
+            is_empty = is_empty and not image.name
+        if is_empty:
+            raise CorpusError(
+                f"{self.path} lists no image: {self.left_out.reasons(IMAGES) or self._contents()}; expected a COCO "
+                "object with a list 'images', each with an id and a file_name."
+            )
+
+    def annotations(self, categories: dict[str, str], names: ImageNames) -> Iterator[CocoAnnotation]:
+        """The annotations of listed images, those of unknown category too."""
+        for entry in self._entries(ANNOTATIONS):
+            image, category = id_key(entry.get("image_id")), id_key(entry.get("category_id"))
+            listed = None if image is None else names.get(image)
+            if image is None or not listed:
+                is_left_out = listed == ""
+                self.unattached += not is_left_out
+                self._leave_out(entry, _NO_IMAGE_ID if image is None else _LEFT_OUT if is_left_out else _NOT_LISTED)
+                continue
+            name = None if category is None else categories.get(category)
+            if name is None:
+                self._leave_out(entry, _NO_CATEGORY)
+            yield CocoAnnotation(image, name, entry)
+
+    def refuse_if_unusable(self, categories: dict[str, str]) -> None:
+        """Raise CorpusError where there are annotations, and all of them were left out."""
+        number = self.left_out.seen(ANNOTATIONS)
+        if number and self.left_out.number(ANNOTATIONS) == number:
+            known = ", ".join(f"{key} {name}" for key, name in islice(categories.items(), 8)) or "none"
+            raise CorpusError(
+                f"No annotation of {self.path} can be used: {self.left_out.reasons(ANNOTATIONS)}. "
+                f"The categories that it lists: {known}. Mend the ids in the file."
+            )
+
+    def notes(self) -> list[str]:
+        """One sentence for each kind of thing that was left out or merged."""
+        shared = f"Categories of {self.path.name} that share a name are taken as one class."
+        return [*self.left_out.notes(), *([shared] if self.is_sharing_names else [])]
+
+    def _entries(self, key: str) -> Iterator[dict[str, Any]]:
+        for item in self.json.items(key):
+            self.left_out.see(key)
+            if isinstance(item, dict):
+                yield item
+            else:
+                self.unattached += key == ANNOTATIONS
+                self.left_out.add(key, "are not JSON objects", f"{item!r:.40}")
+
+    def _leave_out(self, entry: dict[str, Any], why: str) -> None:
+        field = "category_id" if why == _NO_CATEGORY else "image_id"
+        self.left_out.add(ANNOTATIONS, why, f"{annotation_label(entry)} with {field} {entry.get(field)!r}")
+
+    def _image(self, image: dict[str, Any]) -> CocoImage | None:
+        """The image, without a name where that cannot be used; None where it has no id."""
+        key, written = id_key(image.get("id")), image.get("file_name")
+        where = f"image id {image.get('id')!r}"
+        if key is None or not isinstance(written, str):
+            self.left_out.add(IMAGES, "have no id or no file_name", f"{image!r:.60}")
+            # its annotations are known to belong to no other image
+            return None if key is None else CocoImage(key, None, "", None, None)
+        try:
+            name = listed_name(written, where)
+        except OutsideNameError as error:
+            raise OutsideNameError(f"{self.path.name}, {error}") from None
+        except CorpusError as error:
+            self.left_out.add(IMAGES, "have a file_name that cannot be used", str(error).partition(". ")[0])
+            return CocoImage(key, None, "", None, None)
+        return CocoImage(key, id_number(key), name, image.get("width"), image.get("height"))
+
+    def _contents(self) -> str:
+        keys = self.json.keys()
+        return f"its keys are {', '.join(map(repr, islice(keys, 12)))}" if keys else "it has no keys"

@@ -1,0 +1,60 @@
+"""CUB list files, read the same way as labels and as truth: a line is an id, a space and a value."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from mining.corpus.formats.files import readable
+from mining.corpus.formats.left_out import LeftOut
+from mining.corpus.names import checked_name, class_name
+from mining.errors import CorpusError
+from mining.untrusted import input_lines
+
+IMAGES, LABELS, CLASSES, SPLITS = "images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"
+BOXES = "bounding_boxes.txt"
+
+
+def is_at(folder: Path) -> bool:
+    """Whether the folder holds the list of images."""
+    return (folder / IMAGES).is_file()
+
+
+def lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each line's id and what follows it; raises CorpusError for a line that has one of them only."""
+    with readable(path), closing(input_lines(path)) as text:
+        for number, line in enumerate(text, start=1):
+            identity, _, value = line.strip().partition(" ")
+            if identity and not value.strip():
+                raise CorpusError(f"{path}, line {number}: expected an id, a space and a value, found {line!r:.80}.")
+            if identity:
+                yield identity, value.strip()
+
+
+class CubLists:
+    """The lists of a folder. left_out: what could not be used so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.left_out = LeftOut(folder.name)
+
+    def classes(self) -> dict[str, str]:
+        """Class name by class id."""
+        return {identity: class_name(name) for identity, name in lines(self.folder / CLASSES)}
+
+    def labels(self, classes: dict[str, str]) -> Iterator[tuple[str, str]]:
+        """Image id and class name; raises CorpusError where no line has a known class."""
+        what, first = f"lines of {LABELS}", ""
+        for identity, label in lines(self.folder / LABELS):
+            self.left_out.see(what)
+            if label in classes:
+                yield identity, classes[label]
+            else:
+                first = first or f"image {identity} has class {label!r}, which {CLASSES} does not list"
+                self.left_out.add(what, f"name a class that {CLASSES} does not list", f"image {identity}: {label!r}")
+        if first and self.left_out.number(what) == self.left_out.seen(what):
+            raise CorpusError(f"{self.folder / LABELS}: {first}.")
+
+    def images(self) -> Iterator[tuple[str, str]]:
+        """Image id and file name; raises CorpusError for a name that leads out of the image root."""
+        for identity, written in lines(self.folder / IMAGES):
+            yield identity, checked_name(written, f"{IMAGES}, image {identity}")

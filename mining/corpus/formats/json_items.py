@@ -1,0 +1,158 @@
+"""JSON files of others, streamed: memory does not depend on the size of the file.
+
+Everything that reads a label or truth file in JSON goes through `JSONFile`. Besides strict JSON it takes what
+programs write all the same: a byte order mark, NaN and Infinity (read as null), whole numbers of any length (read as
+text where they do not fit 64 bits).
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ijson
+
+from mining.corpus.formats.files import readable
+from mining.errors import CorpusError
+from mining.untrusted import JSONNestingError, ShallowJSON, open_input
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+# words and numbers that a parser refuses: NaN, Infinity, more digits than 64 bits hold, an exponent of three digits
+_STRANGE = re.compile(
+    rb"(?<![-+.0-9A-Za-z\\])[-+]?(?:NaN|Infinity|nan|inf|\d{19,}|\d+(?:\.\d+)?[eE]\+?\d{3,})(?![-+.0-9A-Za-z])"
+)
+_WORD_BYTES = b"-+.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz\\"
+_LONGEST_WORD = 1000
+
+
+class JSONFile:
+    """A JSON file of somebody else's."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_strict = True
+        self._is_known_shallow = False  # once it was read to its end
+
+    def items(self, key: str) -> Iterator[Any]:
+        """The entries of the list that stands under a key of the file's object; none where there is no such list.
+
+        Raises CorpusError where the file cannot be read, is not JSON or is nested too deeply.
+        """
+        given = 0
+        if self._is_strict:
+            try:
+                with _nesting_errors(self.path), self._opened() as file:
+                    for given, item in enumerate(ijson.items(file, f"{key}.item", use_float=True), start=1):  # noqa: B007
+                        yield item
+                self._is_known_shallow = True
+                return
+            except ijson.JSONError:
+                # only a file that the strict parser refuses takes the slower way, from the entry on that it got to
+                self._is_strict = False
+        with _json_errors(self.path), self._opened() as file:
+            yield from islice(ijson.items(file, f"{key}.item", use_float=True), given, None)
+
+    def keys(self) -> dict[str, str] | None:
+        """The keys of the file's object with the kind of each value: 'list', 'object', 'null' or 'value'.
+
+        None where the file holds something else than an object. Raises what `items` raises.
+        """
+        kinds = {"start_array": "list", "start_map": "object", "null": "null"}
+        found: dict[str, str] | None = None
+        key = ""
+        self._is_strict = False
+        with _json_errors(self.path), self._opened() as file:
+            for prefix, event, value in ijson.parse(file, use_float=True):
+                if found is None:
+                    if event != "start_map":
+                        return None
+                    found = {}
+                elif prefix == "" and event == "map_key":
+                    key = value
+                elif prefix and prefix == key:
+                    found.setdefault(key, kinds.get(event, "value"))
+        return found
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        with readable(self.path), open_input(self.path) as file:
+            if file.read(3) != _BYTE_ORDER_MARK:
+                file.seek(0)
+            text = file if self._is_strict else _StrictJSON(file)
+            yield text if self._is_known_shallow else ShallowJSON(text)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _json_errors(path: Path) -> Iterator[None]:
+    with _nesting_errors(path):
+        try:
+            yield
+        except ijson.JSONError as error:
+            said = error.args[0] if error.args else ""
+            said = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+            reason = " ".join(said.split())[:120]
+            raise CorpusError(f"{path} is not valid JSON ({reason}). Is the file complete?") from error
+
+
+@contextmanager
+def _nesting_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (JSONNestingError, RecursionError) as error:
+        raise CorpusError(f"{path} is not valid JSON ({error}). Is the file complete?") from error
+
+
+class _StrictJSON:
+    """A binary file of JSON whose numbers and words, outside of strings, are rewritten to what a parser takes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._is_in_string = False
+        self._kept = b""  # the end of what was read, which may go on
+
+    def read(self, size: int = -1) -> bytes:
+        """About as many bytes as asked for; b'' at the end of the file only."""
+        while True:
+            data = self._file.read(size)
+            text = self._kept + data
+            kept = len(text) - len(text.rstrip(_WORD_BYTES)) if data else 0
+            self._kept = text[len(text) - kept :] if kept < _LONGEST_WORD else _half_escape(text)
+            text = self._rewritten(text[: len(text) - len(self._kept)])
+            if text or not data:
+                return text
+
+    def _rewritten(self, text: bytes) -> bytes:
+        pieces = []
+        start = 0
+        for found in _STRANGE.finditer(text):
+            self._pass(text[start : found.start()])
+            pieces.append(text[start : found.start()])
+            pieces.append(found.group() if self._is_in_string else _finite(found.group()))
+            start = found.end()
+        self._pass(text[start:])
+        pieces.append(text[start:])
+        return b"".join(pieces)
+
+    def _pass(self, text: bytes) -> None:
+        """Follow where strings begin and end."""
+        if b"\\" in text:
+            text = _ESCAPED.sub(b"", text)
+        self._is_in_string ^= text.count(b'"') % 2 == 1
+
+
+def _half_escape(text: bytes) -> bytes:
+    return b"\\" if (len(text) - len(text.rstrip(b"\\"))) % 2 else b""
+
+
+def _finite(word: bytes) -> bytes:
+    """What stands for a number that JSON or 64 bits do not have: null, or the digits as text."""
+    if word.lstrip(b"-").isdigit():
+        return b'"' + word + b'"'
+    try:
+        return word if math.isfinite(float(word)) else b"null"
+    except ValueError:
+        return word  # no number; for the parser to refuse

@@ -1,0 +1,213 @@
+"""Every command with a damaged version of each record it reads: a sentence and exit code 2, neither a traceback nor a wait."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import run_command
+from mining.checkpoints import read_checkpoint
+from mining.corpus.hashing import kept_hashes
+from mining.errors import ModelError
+from tests.making import write_model, write_photos
+
+DONE, USAGE = 0, 2
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos, labels, a model, and a finished run of them."""
+    place = tmp_path_factory.mktemp("whole")
+    write_photos(place / "photos", ["a.jpg", "b.jpg"])
+    write_model(place / "model", ("cat", "dog"))
+    (place / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
+    assert run_command(mining(place, place / "run")) == DONE
+    return place
+
+
+@pytest.fixture
+def place(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the run and the model, to be damaged."""
+    for name in ("run", "model"):
+        shutil.copytree(whole / name, tmp_path / name)
+    (tmp_path / "photos").symlink_to(whole / "photos")
+    shutil.copy(whole / "labels.csv", tmp_path)
+    return tmp_path
+
+
+def mining(place: Path, out: Path, model: object = None) -> list[str]:
+    words = [
+        "mine",
+        "--images",
+        place / "photos",
+        "--labels",
+        place / "labels.csv",
+        "--model",
+        model or place / "model",
+    ]
+    return [str(word) for word in [*words, "--out", out, "--device", "cpu", "--scales", "1"]]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    def late(*_: object) -> None:
+        raise AssertionError("the command waits for something")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(100)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def but(**changes: Any) -> Callable[[bytes], bytes]:
+    """The JSON object with some of its values changed; None deletes."""
+
+    def changed(data: bytes) -> bytes:
+        values = {**json.loads(data), **changes}
+        return json.dumps({name: value for name, value in values.items() if value is not None}).encode()
+
+    return changed
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "bytes": lambda data: b"\xff\xfe" + data,
+    "list": lambda data: b"[]",
+    "object": lambda data: b"{}",
+    "null": lambda data: b"null",
+    "number": lambda data: b"7",
+    "nested": lambda data: b'{"a":' * 50_000,
+    "later": but(format="boxmine-run/99"),
+    "no state": but(state=None),
+    "odd state": but(state=["finished"]),
+    "odd config": but(config=[1]),
+    "odd name": but(name={"a": 1}),
+    "odd counts": but(counts={"images": "many"}),
+    "odd inputs": but(inputs="x"),
+}
+READERS = ("mine", "score", "export", "status", "report", "compare")
+
+
+def reading(command: str, place: Path) -> list[str]:
+    run = str(place / "run")
+    return {
+        "mine": mining(place, place / "run"),
+        "score": ["score", run, "--truth", str(place / "labels.csv")],
+        "export": ["export", run, "--format", "coco", "--out", str(place / "set")],
+        "status": ["status", run],
+        "report": ["report", run],
+        "compare": ["compare", run, run],
+    }[command]
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_a_damaged_record_of_a_run(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = place / "run" / "run.json"
+    data = record.read_bytes()
+    for name, damage in DAMAGES.items():
+        record.write_bytes(damage(data))
+        code = run_command(reading(command, place))
+        said = capsys.readouterr().err
+        assert (code, "run.json" in said) == (USAGE, True), (name, said)
+        assert ("boxmine-run/99" in said) == (name == "later")
+        assert len(said) < 800
+    for special in (pipe, folder):
+        special(record)
+        assert run_command(reading(command, place)) == USAGE
+        assert "run.json" in capsys.readouterr().err
+        record.rmdir() if special is folder else record.unlink()
+        record.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_a_damaged_model(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = place / "model" / name
+    data = file.read_bytes()
+    damages = {"later": but(format="boxmine-model/99"), "odd class": but(classes=[7]), "no class": but(classes=[])}
+    damages |= {"odd size": but(input_size=10**12), "odd options": but(options={"dropout": "much"})}
+    for damage in ("empty", "half", "bytes", "list", "nested", *(damages if name == "model.json" else ())):
+        file.write_bytes({**DAMAGES, **damages}[damage](data))
+        assert run_command(mining(place, place / "new")) == USAGE, damage
+        said = capsys.readouterr().err
+        assert name in said
+        assert ("boxmine-model/99" in said) == (damage == "later")
+        assert not (place / "new").exists()
+    for special in (pipe, folder):
+        special(file)
+        assert run_command(mining(place, place / "new")) == USAGE
+        file.rmdir() if special is folder else file.unlink()
+        file.write_bytes(data)
+
+
+def test_a_run_is_resumed_with_the_same_model_from_anywhere(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    assert run_command(mining(place, place / "new", model="model")) == DONE
+    monkeypatch.chdir(place.parent)
+    assert run_command(mining(place, place / "new", model=f"{place.name}/model")) == DONE
+    (place / "model").rename(place / "moved")
+    assert run_command(mining(place, place / "new", model=place / "moved")) == DONE
+    card = place / "moved" / "model.json"
+    data = card.read_bytes()
+    card.unlink()  # the run's own is a second name of the file
+    card.write_bytes(but(classes=[{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}])(data))
+    capsys.readouterr()
+    assert run_command(mining(place, place / "new", model=place / "moved")) == USAGE
+    assert "belongs to another run: its model is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half", b"not a checkpoint"])
+def test_a_damaged_checkpoint(content: bytes, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(content)
+    with pytest.raises(ModelError, match=r"last\.ckpt is damaged .* to train from the start"):
+        read_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_with_one_bit_flipped_or_of_other_content(tmp_path: Path) -> None:
+    import torch
+
+    checkpoint = tmp_path / "last.ckpt"
+    whole = {"epoch": 1, "state_dict": {"w": torch.zeros(1000)}, "optimizer_states": [], "loops": {}}
+    torch.save(whole, checkpoint)
+    assert read_checkpoint(checkpoint)["epoch"] == 1
+    data = bytearray(checkpoint.read_bytes())
+    data[len(data) // 2] ^= 1
+    checkpoint.write_bytes(data)
+    with pytest.raises(ModelError, match=r"checksum of .* does not match"):
+        read_checkpoint(checkpoint)
+    torch.save({"weights": torch.zeros(3)}, checkpoint)
+    with pytest.raises(ModelError, match="it has no epoch"):
+        read_checkpoint(checkpoint)
+
+
+def test_a_table_of_hashes_that_is_damaged_in_its_middle_is_begun_anew(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", [f"{number}.jpg" for number in range(3)])
+    kept = tmp_path / "hashes.sqlite"
+    with kept_hashes(str(photos), kept) as hashes:
+        hashes._keep((f"{number}" * 20, 1, 2, 3, 4, "a" * 64) for number in range(3000))
+        expected = hashes.of(["0.jpg", "1.jpg"])
+    data = bytearray(kept.read_bytes())
+    data[8192:12288] = bytes(4096)
+    kept.write_bytes(data)
+    with kept_hashes(str(photos), kept) as hashes:
+        assert hashes.of(["0.jpg", "1.jpg"]) == expected
