@@ -13,7 +13,16 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from cyclopts.validators import Number
 from pydantic import ValidationError
 
-from flows.telling import print_json, print_notes, print_scores, quarantine_code, tell_labelled, tell_mined, tell_speed
+from flows.telling import (
+    print_json,
+    print_notes,
+    print_scores,
+    quarantine_code,
+    tell_labelled,
+    tell_mined,
+    tell_speed,
+    trained_sentences,
+)
 from flows.terminal import ProgressView, err, print_table
 from mining import __version__
 from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, faults_in_words, parse
@@ -45,9 +54,9 @@ def train(settings: Annotated[TrainSettings, Flat], *, strict: Strict = False, a
     if as_json:
         print_json(asdict(summary))
     else:
-        value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
         print_notes(summary.notes)
-        err.print(f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.")
+        for sentence in trained_sentences(summary):
+            err.print(sentence)
         err.print(f"The model is in {summary.folder}.")
     where = f"All reasons are in {summary.folder / 'model.json'}."
     return quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where, strict=strict)
@@ -364,6 +373,7 @@ def export(
     min_score: float = 0.0,
     copy: bool = False,
     val_share: float = 0.1,
+    val_truth: Path | None = None,
     include_empty: bool = False,
     as_of: str | None = None,
     corpus: str | None = None,
@@ -386,6 +396,8 @@ def export(
         Copy the images instead of hard-linking them.
     val_share
         Share of images for validation where the corpus has no splits.
+    val_truth
+        True boxes for the validation images, as `boxmine score` takes them; without it they have mined boxes.
     include_empty
         Take images without a box as negatives too.
     as_of
@@ -398,11 +410,15 @@ def export(
     from tasks.exporting import export_labels
 
     options = {"min_score": min_score, "copy": copy, "val_share": val_share, "include_empty": include_empty}
+    options["val_truth"] = val_truth
     chosen = {"as_of": as_of, "corpus": corpus, "images": images}
     summary = export_labels(source, format, out, chosen, **options)
     if summary is None:
         err.print(f"The version is in {out}.")
         return 0
+    print_notes(summary.notes)
+    if not summary.boxes:
+        err.print("Warning: no box was exported; a detector cannot be trained on this.")
     dropped = f" ({summary.dropped_by_score} below {min_score} left out)" if summary.dropped_by_score else ""
     err.print(f"{summary.boxes} boxes on {summary.images} images{dropped} are in {summary.out}.")
     return 0

@@ -1,6 +1,7 @@
 """What a command says when it is done, and the exit code that goes with it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,17 @@ from mining.addresses import redacted
 SHOWN_REASONS = 3
 QUARANTINED = 3
 STAGED = 5
+
+
+def trained_sentences(summary: Any) -> list[str]:
+    """What a TrainingSummary says for a person."""
+    value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
+    held_back = f"{summary.validation_images} more images were held back for validation"
+    missing = f", and {summary.missing} listed images are missing" if summary.missing else ""
+    return [
+        f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.",
+        f"{held_back}{missing}.",
+    ]
 
 
 def tell_mined(summary: Any, *, as_json: bool, strict: bool = False) -> int:
@@ -76,7 +88,7 @@ def print_scores(scores: dict[str, Any]) -> None:
     print_notes(scores["notes"])
 
 
-def print_notes(notes: list[str]) -> None:
+def print_notes(notes: Sequence[str]) -> None:
     """A line each."""
     for note in notes:
         err.print(f"Note: {note}")

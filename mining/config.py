@@ -207,7 +207,17 @@ class TrainOptions(Settings):
         return self
 
 
-class TrainSettings(TrainOptions, CorpusSettings):
+class ListedCorpus(CorpusSettings):
+    """A corpus whose listed images must be there, most of them."""
+
+    min_present: Share = Field(
+        default=0.5,
+        description="Refuse a listing of which a smaller share of the images is there: mostly --images is the wrong "
+        "folder then. 0 takes those that are there.",
+    )
+
+
+class TrainSettings(TrainOptions, ListedCorpus):
     """Everything `boxmine train` needs."""
 
     out: Path = Field(description="Folder the model is written to.")
@@ -224,7 +234,7 @@ class MineOptions(Settings):
         default=None,
         description="Look at the middle scale first, and at the others only where a box is not stable: where it "
         "overlaps by less than this with the one that a threshold of 0.7 times as much gives. 0.65 takes half the "
-        "time of three scales.",
+        "time of three scales. Where labels are not known, the scale nearest to 1 is run too and names the classes.",
     )
     localizer: str | None = Field(
         default=None,
@@ -367,7 +377,7 @@ class MineOptions(Settings):
         return (value,) if isinstance(value, int | float) else value
 
 
-class MineSettings(MineOptions, CorpusSettings):
+class MineSettings(MineOptions, ListedCorpus):
     """Everything `boxmine mine` needs."""
 
     model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
@@ -416,6 +426,9 @@ class RunSettings(Settings):
     )
     train: TrainOptions = Field(default_factory=TrainOptions)
     mine: MineOptions = Field(default_factory=MineOptions)
+    min_present: Share = Field(
+        default=0.5, description="Refuse a listing of which a smaller share of the images is there."
+    )
     truth: Path | None = Field(
         default=None, description="To score against: COCO JSON with boxes, folder of VOC XML, or CUB folder."
     )
@@ -428,13 +441,15 @@ class RunSettings(Settings):
 
     def train_settings(self) -> TrainSettings:
         """The recipe's training part, as `boxmine train` would get it."""
-        return TrainSettings(**dict(self.corpus), **dict(self.train), out=self.out / "model")
+        checked = {**dict(self.corpus), "min_present": self.min_present}
+        return TrainSettings(**checked, **dict(self.train), out=self.out / "model")
 
     def mine_settings(self) -> MineSettings:
         """The recipe's mining part, as `boxmine mine` would get it."""
         model = self.model or str(self.out / "model")
         corpus = self.test.applied_to(self.corpus)
-        return MineSettings(**dict(corpus), **dict(self.mine), model=model, out=self.out)
+        checked = {**dict(corpus), "min_present": self.min_present}
+        return MineSettings(**checked, **dict(self.mine), model=model, out=self.out)
 
 
 class RetrainSettings(Settings):

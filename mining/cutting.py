@@ -1,7 +1,7 @@
 """Behind the network: an image's maps to its boxes, its curves and what became of it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,23 @@ class Seen:
     levels: dict[float, Tensor]
 
 
+@dataclass(frozen=True)
+class _MapCut:
+    """The fused map of one class, cut at its threshold.
+
+    activation: (h, w) float32, raw. index: of the class. stretch: image pixels per map pixel, across and down.
+    boxes: in map pixels, before any filter. curve: None where it was not needed.
+    """
+
+    activation: FloatMap
+    index: int
+    class_score: float
+    stretch: tuple[float, float]
+    threshold: float
+    boxes: Boxes
+    curve: Curve | None
+
+
 class Cutter:
     """Cuts boxes as the settings say."""
 
@@ -65,41 +82,48 @@ class Cutter:
 
     def outcome(self, image: Prepared, seen: Seen, watch: Watch | None = None) -> ImageOutcome:
         """What became of the image. watch: called with each map that is cut."""
+        outcome = self._outcome(image, seen, watch)
+        assert outcome is not None  # only an image whose stability is asked for may have none
+        return outcome
+
+    def outcome_if_stable(
+        self, image: Prepared, seen: Seen, least_iou: float, watch: Watch | None = None
+    ) -> ImageOutcome | None:
+        """The outcome, or None where the best box of a class moves when the threshold is lowered.
+
+        least_iou: overlap that the best box must have with the best box at LOOSER times the threshold.
+        watch: called with each map that is cut, where the image is stable.
+        """
+        return self._outcome(image, seen, watch, least_iou)
+
+    def _outcome(
+        self, image: Prepared, seen: Seen, watch: Watch | None, least_iou: float | None = None
+    ) -> ImageOutcome | None:
         row = image.row
         scores = probabilities(seen.logits[None], self.card.objective)[0]
         try:
-            state, boxes, curves = self._boxes(image, scores, seen, watch)
+            if not bool(scores.isfinite().all()):
+                raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
+            cuts = []
+            for cut in self._cuts(image, scores, seen):
+                if least_iou is not None and not self._is_stable(image, cut, least_iou):
+                    return None
+                cuts.append(cut)
         except MapError as error:
             return quarantined(row, f"{self.settings.images / row['file_name']}: {error}")
-        ranked = self._ranked(scores)
+        if watch:
+            sized_row = {**row, "width": image.width, "height": image.height}
+            for cut in cuts:
+                watch(sized_row, self._class_names[cut.index], cut.activation)
+        state, boxes, curves = self._boxes(image, cuts, list(seen.levels))
         return ImageOutcome(
-            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves, ranked,
-            content_hash=image.content_hash,
+            row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves,
+            self._ranked(scores), content_hash=image.content_hash,
         )  # fmt: skip
 
     def threshold_of(self, category: str) -> float | MapThreshold:
         """Where maps of the class are cut."""
         return self.cut.class_thresholds.get(category, self.cut.threshold)
-
-    def is_stable(self, image: Prepared, seen: Seen, least_iou: float) -> bool:
-        """Whether the best box of every class overlaps by `least_iou` or more with that of a looser threshold."""
-        size, stretch = self._map_size(image)
-        try:
-            for activation, index in zip(fused(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
-                threshold = self._threshold(image, index, activation, stretch)
-                best, looser = (
-                    self._finished(
-                        boxes_from_map(activation, threshold=at, normalise=self.cut.normalise), image, stretch
-                    )
-                    for at in (threshold, LOOSER * threshold)
-                )
-                if len(best) == len(looser) == 0:
-                    continue
-                if not (len(best) and len(looser)) or paired_iou(best.xyxy[0], looser.xyxy[0]) < least_iou:
-                    return False
-        except MapError:
-            return True  # another scale does not mend it; the outcome says what is wrong
-        return True
 
     def _ranked(self, scores: Tensor) -> list[tuple[int, float]]:
         best = scores.topk(min(RANKED, len(scores)))
@@ -112,32 +136,39 @@ class Cutter:
         height, width = max(1, round(image.height * shrink)), max(1, round(image.width * shrink))
         return (height, width), (image.width / width, image.height / height)
 
-    def _boxes(
-        self, image: Prepared, scores: Tensor, seen: Seen, watch: Watch | None
-    ) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
-        """The image's state, its boxes as rows, and its curves as rows."""
-        if not bool(scores.isfinite().all()):
-            raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
+    def _cuts(self, image: Prepared, scores: Tensor, seen: Seen) -> Iterator[_MapCut]:
+        """Each class's fused map, cut once. Raises MapError where one holds NaN or infinity."""
         if not seen.classes:
-            return NO_REGION, [], []
+            return
         size, stretch = self._map_size(image)
-        found, passed, accepted, curves = 0, 0, [], []
         for activation, index in zip(fused(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
-            if watch:
-                watch(
-                    {**image.row, "width": image.width, "height": image.height},
-                    self._class_names[index],
-                    activation,
-                )
             class_score = float(scores[index])
             threshold, boxes, curve = self._cut(image, index, activation, stretch, class_score)
-            found += len(boxes)
-            boxes = self._finished(boxes, image, stretch, class_score)
+            yield _MapCut(activation, index, class_score, stretch, threshold, boxes, curve)
+
+    def _is_stable(self, image: Prepared, cut: _MapCut, least_iou: float) -> bool:
+        """Whether the best box overlaps by `least_iou` or more with that of a looser threshold."""
+        looser_boxes = boxes_from_map(
+            cut.activation, threshold=LOOSER * cut.threshold, normalise=self.cut.normalise
+        )  # fmt: skip
+        best, looser = (self._finished(boxes, image, cut.stretch) for boxes in (cut.boxes, looser_boxes))
+        if len(best) == len(looser) == 0:
+            return True
+        return bool(len(best) and len(looser) and paired_iou(best.xyxy[0], looser.xyxy[0]) >= least_iou)
+
+    def _boxes(
+        self, image: Prepared, cuts: list[_MapCut], scales: list[float]
+    ) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+        """The image's state, its boxes as rows, and its curves as rows."""
+        found, passed, accepted, curves = 0, 0, [], []
+        for cut in cuts:
+            found += len(cut.boxes)
+            boxes = self._finished(cut.boxes, image, cut.stretch, cut.class_score)
             passed += len(boxes)
             boxes = boxes[boxes.score >= self.settings.min_score]
-            accepted += self._rows(image, index, class_score, threshold, boxes, list(seen.levels))
-            if self.settings.curves and curve:
-                curves.append(self._curve_row(image, index, curve))
+            accepted += self._rows(image, cut.index, cut.class_score, cut.threshold, boxes, scales)
+            if self.settings.curves and cut.curve:
+                curves.append(self._curve_row(image, cut.index, cut.curve))
         if accepted:
             return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
         return (LOW_SCORE if passed else FILTERED if found else NO_REGION), [], curves
@@ -169,10 +200,6 @@ class Cutter:
             activation, threshold=threshold, normalise=self.cut.normalise, passes=passes, stretch=stretch
         )
         return cut.threshold, cut.boxes, cut.curve
-
-    def _threshold(self, image: Prepared, index: int, activation: FloatMap, stretch: tuple[float, float]) -> float:
-        threshold = self.threshold_of(self._class_names[index])
-        return threshold if not isinstance(threshold, str) else self._cut(image, index, activation, stretch, 1.0)[0]
 
     def _curve_row(self, image: Prepared, index: int, curve: Curve) -> dict[str, Any]:
         return curve_row(

@@ -7,6 +7,7 @@ The order of the batches depends on the shard alone, so that a shard done again 
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -103,10 +104,8 @@ class Miner:
         self.workers = settings.workers or min(8, cores())
         self.takes_turns = resolve_device(settings.device).type == "cpu"
         self.network = Network(localizer, card, settings, self.cutter.cut, threads=self.workers, turns=self.takes_turns)
-        scales = sorted(settings.scales)
-        self._first = scales[(len(scales) - 1) // 2] if settings.adaptive else first_of(scales)
-        self._now = (self._first,) if settings.adaptive else settings.scales
-        self._later = [scale for scale in settings.scales if scale not in self._now]
+        ascending = sorted(settings.scales)
+        self._middle = ascending[(len(ascending) - 1) // 2]
         self._index = {name: index for index, name in enumerate(card.class_names)}
         self.timing: Timing | None = None  # of the last call of `mine`
 
@@ -115,12 +114,12 @@ class Miner:
     ) -> list[ImageOutcome]:
         """Rows of the corpus to their outcomes, in the same order."""
         outcomes: dict[int, ImageOutcome] = {}
-        unstable = Alike[tuple[Prepared, Seen]]()
+        unstable = Alike[tuple[Prepared, Seen]]()  # of one group the same scales are left to be run
 
         def sort_out(results: Iterator[tuple[Prepared, Seen | ImageOutcome]]) -> None:
             for image, result in results:
                 if isinstance(result, Seen):
-                    unstable.add(image.size, (image, result))
+                    unstable.add(self._group(image), (image, result))
                 else:
                     outcomes[image.place] = result
                     notify(1)
@@ -130,12 +129,12 @@ class Miner:
 
             def look_further(batches: Iterator[list[tuple[Prepared, Seen]]]) -> None:
                 for batch in batches:
-                    for some, fetched in self.network.look_further(batch, self._later):
+                    for some, fetched in self.network.look_further(batch, self._scales_left(batch[0][0])):
                         for position, (image, seen) in enumerate(some):
                             crew.later(self._cut_further, image, seen, fetched, position, watch)
 
             for batch in self._batches(rows, crew, outcomes, notify):
-                for some, fetched in self.network.look(batch, self._now):
+                for some, fetched in self.network.look(batch, self._first_scales(batch[0])):
                     for position, image in enumerate(some):
                         crew.later(self._cut, image, fetched, position, watch)
                 sort_out(crew.results(behind=2 * self.network.batch_size))
@@ -153,10 +152,10 @@ class Miner:
         Raises ImageError.
         """
         image = self._prepare(0, {**row, "labels": classes})
-        ((_, fetched),) = self.network.look([image], self._now)
+        ((_, fetched),) = self.network.look([image], self._first_scales(image))
         seen = fetched.of(0)
-        if not self._is_enough(image, seen):
-            ((_, fetched),) = self.network.look_further([(image, seen)], self._later)
+        if self._scales_left(image) and isinstance(self._cut(image, fetched, 0, None)[1], Seen):
+            ((_, fetched),) = self.network.look_further([(image, seen)], self._scales_left(image))
             seen = self._together(seen, fetched.of(0))
         largest = image.pixels[max(self.settings.scales)]
         return largest, fused(list(seen.levels.values()), (int(largest.shape[1]), int(largest.shape[2])))
@@ -177,8 +176,9 @@ class Miner:
                 outcomes[place] = quarantined(rows[place], str(error), replaced=isinstance(error, ImageReplacedError))
                 notify(1)
                 continue
-            alike.add(image.size, image)
-            yield from alike.full(self.network.images_a_pass(self._first))
+            group = self._group(image)
+            alike.add(group, image)
+            yield from alike.full(self.network.images_a_pass(first_of(self._first_scales(image))), group)
         yield from alike.rest()
 
     def _prepare(self, place: int, row: dict[str, Any]) -> Prepared:
@@ -204,8 +204,12 @@ class Miner:
     ) -> tuple[Prepared, Seen | ImageOutcome]:
         """The outcome, or what was seen where that does not suffice."""
         seen = fetched.of(position)
+        least = self.settings.adaptive
         with self.network.watch.during("regions"):
-            return image, self.cutter.outcome(image, seen, watch) if self._is_enough(image, seen) else seen
+            if least is None or not seen.classes or not self._scales_left(image):
+                return image, self.cutter.outcome(image, seen, watch)
+            middle = replace(seen, levels={self._middle: seen.levels[self._middle]})
+            return image, self.cutter.outcome_if_stable(image, middle, least, watch) or seen
 
     def _cut_further(
         self, image: Prepared, seen: Seen, fetched: Fetched, position: int, watch: Watch | None
@@ -214,9 +218,24 @@ class Miner:
         with self.network.watch.during("regions"):
             return image, self.cutter.outcome(image, seen, watch)
 
-    def _is_enough(self, image: Prepared, seen: Seen) -> bool:
-        least = self.settings.adaptive
-        return not self._later or least is None or self.cutter.is_stable(image, seen, least)
+    def _first_scales(self, image: Prepared) -> tuple[float, ...]:
+        """The scales that every such image is run at.
+
+        With an adaptive pyramid the middle one, which decides whether others are needed. Where the labels are not
+        known, also the one nearest to 1: it is the size that classifiers are trained at, and decides on the classes.
+        """
+        if not self.settings.adaptive:
+            return self.settings.scales
+        nearest = first_of(self.settings.scales)
+        is_extra = image.classes is None and nearest != self._middle
+        return (nearest, self._middle) if is_extra else (self._middle,)
+
+    def _group(self, image: Prepared) -> tuple[int, ...]:
+        """Images of one group may share a batch: they are of one size, and run at the same scales."""
+        return *image.size, len(self._first_scales(image))
+
+    def _scales_left(self, image: Prepared) -> list[float]:
+        return [scale for scale in self.settings.scales if scale not in self._first_scales(image)]
 
     def _together(self, seen: Seen, further: Seen) -> Seen:
         levels = {**seen.levels, **further.levels}
@@ -227,15 +246,17 @@ class Alike(Generic[T]):
     """Things that wait until enough of one size are there to share a batch."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[int, int], list[T]] = {}
+        self._waiting: dict[tuple[int, ...], list[T]] = {}
 
-    def add(self, size: tuple[int, int], thing: T) -> None:
+    def add(self, group: tuple[int, ...], thing: T) -> None:
         """One more."""
-        self._waiting.setdefault(size, []).append(thing)
+        self._waiting.setdefault(group, []).append(thing)
 
-    def full(self, count: int) -> Iterator[list[T]]:
-        """As many batches of exactly `count` as there are; their things wait no more."""
+    def full(self, count: int, only: tuple[int, ...] | None = None) -> Iterator[list[T]]:
+        """As many batches of exactly `count` as there are, of one group or of all; their things wait no more."""
         for size, things in self._waiting.items():
+            if only is not None and size != only:
+                continue
             while len(things) >= count:
                 batch, things = things[:count], things[count:]
                 self._waiting[size] = things

@@ -22,6 +22,7 @@ from mining.config import (
     NO_LABELS,
     CompareSettings,
     CorpusSettings,
+    ListedCorpus,
     MineOptions,
     MineSettings,
     ScoreSettings,
@@ -73,7 +74,7 @@ from mining.training_folder import (
     refuse_foreign_folder,
 )
 
-NO_MATTER_IN_TRAINING = {"out", "workers", "accelerator", "devices", "strategy"}
+NO_MATTER_IN_TRAINING = {"out", "min_present", "workers", "accelerator", "devices", "strategy"}
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -108,7 +109,9 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     elif (out / TRAINING_FILE).exists() and read_training(out) == asked:  # killed just before it was tidied up
         with lock_folder(out):
             end_training(out)
-    return TrainingSummary(folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder"})
+    return TrainingSummary(
+        folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder" and k in done}
+    )
 
 
 def _trained_in_own_folder(settings: TrainSettings, asked: dict[str, Any], progress: Any) -> TrainingSummary:
@@ -134,7 +137,7 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
         objective = "single" if summary.single_label else "multi"
     return fit(
         settings, corpus, objective=objective, category_ids=summary.category_ids, notes=summary.notes,
-        progress=progress,
+        missing=summary.missing, progress=progress,
     )  # fmt: skip
 
 
@@ -298,6 +301,7 @@ def _scanned(
     return scan(
         settings.images, listing, out, split=settings.split, shard_size=shard_size,
         hashes=hashes_kept is not None, hashes_kept=hashes_kept, remarks=remarks,
+        min_present=settings.min_present if isinstance(settings, ListedCorpus) else 0.0,
     )  # fmt: skip
 
 

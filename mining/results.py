@@ -18,6 +18,7 @@ class TrainingSummary:
 
     metric: 'accuracy' or 'mean average precision' on the held-back images, value None without any.
     unreadable: file name to reason, of the images left out. notes: sentences about the corpus.
+    missing: images that are listed and not there.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class TrainingSummary:
     seconds: float
     unreadable: dict[str, str]
     notes: list[str]
+    missing: int = 0
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ DIGESTED_FILES = (
 HOW_IT_IS_RUN = {
     "workers", "device", "retries", "runner", "runner_workers", "cpus_per_worker", "gpus_per_worker", "ray_address",
 }  # fmt: skip
-NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves"}  # settings that do not change a box
+NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves", "min_present"}  # settings that do not change a box
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 _FOLDERS = ("parts", "model", "report", "report/charts")

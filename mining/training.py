@@ -31,6 +31,7 @@ from mining import backbones
 from mining.cards import CHECKPOINTS, ModelCard
 from mining.checkpoints import read_checkpoint
 from mining.config import Objective, TrainSettings
+from mining.contrast import contrast_notes, has_contrast, refuse_no_contrast
 from mining.corpus import iter_shards, read_summary
 from mining.distributed import exit_code_of_lost, is_first, of_all_devices, takes_several_devices
 from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ended
@@ -52,6 +53,7 @@ from mining.training_data import (
     Variation,
     class_weights,
     collate,
+    copies_of,
     hold_back,
     reasons_none_is_readable,
 )
@@ -60,19 +62,26 @@ from mining.untrusted import open_input
 
 Progress = Callable[[int, int, str], None]
 CURVES_FILE = "curves.png"
+METRICS: dict[Objective, str] = {"single": "accuracy", "multi": "mean average precision"}
 
 
 class Fitting(lightning.LightningModule):
     """Lightning's view of a localizer that is trained.
 
     has_learned: (), whether any image was trained on; kept in the checkpoints.
+    counted: (C,), the classes that the figure is of.
     epochs_losses: names of the losses that the epoch has had; Lightning remembers those of earlier epochs too.
     """
 
     has_learned: Tensor
 
     def __init__(
-        self, localizer: Localizer, loss: ClassificationLoss, settings: TrainSettings, card: ModelCard
+        self,
+        localizer: Localizer,
+        loss: ClassificationLoss,
+        settings: TrainSettings,
+        card: ModelCard,
+        counted: Sequence[bool],
     ) -> None:
         super().__init__()
         self.card = card
@@ -81,6 +90,7 @@ class Fitting(lightning.LightningModule):
         self.settings = settings
         self.unreadable: dict[str, str] = {}
         self.epochs_losses: set[str] = set()
+        self.counted = torch.tensor(list(counted))
         self.register_buffer("has_learned", torch.tensor(False))
         self._validated: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -112,7 +122,7 @@ class Fitting(lightning.LightningModule):
             self._validated.update(zip(batch.places, zip(logits, batch.targets, strict=True), strict=True))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation loss, and the metric where the held-back images have a class at all."""
+        """Log the validation loss, and the metric where the held-back images can tell one."""
         # of several devices each has its share, in which an image may be filled in to make shares equal
         shown = self._validated
         if self.trainer.world_size > 1:
@@ -125,8 +135,10 @@ class Fitting(lightning.LightningModule):
             torch.stack(parts).to(self.device) for parts in zip(*(shown[place] for place in sorted(shown)), strict=True)
         )
         self.log("val_loss", self.loss(logits, targets), sync_dist=True)
-        if targets.any():
-            self.log("val_metric", classification_metric(logits, targets, self.loss.objective), sync_dist=True)
+        counted = self.counted.to(self.device)
+        metric = classification_metric(logits, targets, self.loss.objective, counted)
+        if metric is not None:
+            self.log("val_metric", metric, sync_dist=True)
 
     def on_train_end(self) -> None:
         """Put together what each device has seen."""
@@ -141,18 +153,30 @@ class Fitting(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule_for(optimizer, self.settings, steps)}
 
 
-def classification_metric(logits: Tensor, targets: Tensor, objective: Objective) -> Tensor:
-    """Share of right classes (single) or mean over present classes of average precision (multi), a scalar 0-1.
+def classification_metric(
+    logits: Tensor, targets: Tensor, objective: Objective, counted: Tensor | None = None
+) -> Tensor | None:
+    """Share of right classes (single) or mean over classes of average precision (multi), a scalar 0-1.
 
-    At least one class must be present.
+    counted: (C,) bool, classes that the figure is of; by default all. Classes that none of the images has are left
+    out, and with several classes an image those that all have: whatever the classifier says, their precision is 1.
+    Images without a class are left out of the share. None where nothing is left.
     """
+    counted = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device) if counted is None else counted
     if objective == "single":
-        return multiclass_accuracy(logits, targets.argmax(dim=1), logits.shape[1], average="micro")
+        of_counted = targets[:, counted].any(dim=1)
+        if not of_counted.any():
+            return None
+        return multiclass_accuracy(
+            logits[of_counted], targets[of_counted].argmax(dim=1), logits.shape[1], average="micro"
+        )
+    counted = counted & targets.any(dim=0) & ~targets.all(dim=0)
+    if not counted.any():
+        return None
     if logits.shape[1] == 1:
         return binary_average_precision(logits[:, 0], targets[:, 0].int())
-    present = targets.any(dim=0)
     each = multilabel_average_precision(logits, targets.int(), logits.shape[1], average=None)
-    return each[present].mean()
+    return each[counted].mean()
 
 
 class _Recorder(Callback):
@@ -264,17 +288,22 @@ def fit(
     objective: Objective,
     category_ids: Mapping[str, int],
     notes: Sequence[str] = (),
+    missing: int = 0,
     progress: Progress = lambda done, total, text: None,
 ) -> TrainingSummary:
     """Train on the corpus's labelled images and write the model folder; carries on after a kill.
 
     corpus: the corpus table. category_ids: id of each class in the annotations.
-    notes: about the corpus, kept in the record.
+    notes: about the corpus, kept in the record. missing: listed images that are not there, kept likewise.
     Raises CorpusError or ModelError; InputErrors name the remedy.
     """
     images = labelled_images(corpus, settings, objective)
     refuse_blind_backbone(settings)
-    training, validation = hold_back(images, settings.validation_share, settings.seed)
+    refuse_no_contrast(images.targets, images.classes)
+    metric = METRICS[objective]
+    notes = [*notes, *contrast_notes(images.targets, images.classes, metric)]
+    copies = copies_of(images) if settings.validation_share else {}
+    training, validation = hold_back(images, settings.validation_share, settings.seed, copies)
     with _quiet():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         card = _card(settings, images.classes, objective, category_ids)
@@ -292,7 +321,8 @@ def fit(
         held_back = (
             _loader(settings, validation, card.input_size, trainer, workers, augment=False) if validated else None
         )
-        module = Fitting(localizer, ClassificationLoss(objective, weights), settings, card)
+        counted = has_contrast(images.targets).tolist()
+        module = Fitting(localizer, ClassificationLoss(objective, weights), settings, card, counted)
         module.unreadable.update(unusable)
         seconds = _run(trainer, module, batches, held_back, settings.out / CHECKPOINTS / "last.ckpt")
     if not is_first():
@@ -301,7 +331,8 @@ def fit(
         discard_training(settings.out)
         reason = next(iter(module.unreadable.values()), "")
         raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
-    return _finish(settings, module, best, card, (len(training), len(validation)), seconds, [*notes, *shortage])
+    notes = [*notes, *shortage]
+    return _finish(settings, module, best, card, (len(training), len(validation)), seconds, notes, missing)
 
 
 def _card(
@@ -440,17 +471,18 @@ def _finish(
     sizes: tuple[int, int],
     seconds: float,
     notes: list[str],
+    missing: int,
 ) -> TrainingSummary:
     rows = read_history(settings.out / HISTORY_FILE)
     kept = read_checkpoint(Path(best.best_model_path))
     module.load_state_dict(kept["state_dict"])
     _refuse_diverged(module.localizer, settings)
     chosen = next((row for row in rows if int(row["epoch"]) == int(kept["epoch"]) + 1), {})
-    metric = "accuracy" if card.objective == "single" else "mean average precision"
+    metric = METRICS[card.objective]
     value = float(chosen["val_metric"]) if chosen.get("val_metric") else None
     summary = TrainingSummary(
         settings.out, *sizes, len(card.classes), card.objective, len(rows), int(kept["epoch"]) + 1, metric, value,
-        round(seconds, 1), dict(sorted(module.unreadable.items())), notes,
+        round(seconds, 1), dict(sorted(module.unreadable.items())), notes, missing,
     )  # fmt: skip
     draw_curves(rows, settings.out / CURVES_FILE, metric)
     record = {

@@ -1,7 +1,7 @@
 """Labelled images as batches: who is held back, how images are varied, what cannot be read."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from mining.corpus.identical import ImageFile, first_names
 from mining.errors import ImageError
 from mining.images import decoded, path_below, read_image, resized, whole_size, working_size
 
@@ -36,20 +37,51 @@ class LabelledImages:
         return LabelledImages(self.root, [self.files[i] for i in rows], self.targets[rows], self.classes)
 
 
-def hold_back(images: LabelledImages, share: float, seed: int) -> tuple[LabelledImages, LabelledImages]:
-    """Split off about `share` of the images for validation, at random; no class loses its last training image."""
-    left = images.targets.sum(axis=0)
+def copies_of(images: LabelledImages) -> dict[str, str]:
+    """File name to the first name of the same photo, for the photos that are there under several names."""
+
+    def files() -> Iterator[ImageFile]:
+        return (ImageFile(name, images.root / name) for name in images.files)
+
+    return first_names(files)
+
+
+def hold_back(
+    images: LabelledImages, share: float, seed: int, copies: Mapping[str, str] | None = None
+) -> tuple[LabelledImages, LabelledImages]:
+    """Split off about `share` of the images for validation, at random.
+
+    No class loses its last training image, nor the last one without it. copies: see `copies_of`; the copies of a photo
+    stay together, since a figure on photos that were trained on says nothing.
+    """
+    present = images.targets.sum(axis=0)
+    absent = len(images) - present
     wanted = round(share * len(images))
+    rows_of_photo = _rows_of_copied_photos(images, copies or {})
     held: list[int] = []
-    for row in np.random.default_rng(seed).permutation(len(images)):
-        own = images.targets[row] > 0
-        if len(held) < wanted and (left[own] > 1).all():
-            held.append(int(row))
-            left -= images.targets[row]
+    for row in np.random.default_rng(seed).permutation(len(images)) if wanted else ():
+        photo = (copies or {}).get(images.files[row])
+        rows = [int(row)] if photo is None else rows_of_photo.pop(photo, [])  # none: another copy came before
+        if not rows or len(held) + len(rows) > wanted:
+            continue
+        taken = images.targets[rows].sum(axis=0)
+        own, other = taken > 0, taken < len(rows)
+        if (present[own] > taken[own]).all() and ((absent - len(rows) + taken)[other] > 0).all():
+            held += rows
+            present -= taken
+            absent -= len(rows) - taken
     if not held:
         return images, images[np.array([], dtype=np.intp)]  # not a copy: the targets of a large corpus are gigabytes
     kept = np.setdiff1d(np.arange(len(images)), held)
     return images[kept], images[np.array(sorted(held), dtype=np.intp)]
+
+
+def _rows_of_copied_photos(images: LabelledImages, copies: Mapping[str, str]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(images.files) if copies else ():
+        if name in copies:
+            rows.setdefault(copies[name], []).append(row)
+    return rows
 
 
 def reasons_none_is_readable(images: LabelledImages) -> dict[str, str]:

@@ -107,7 +107,7 @@ def image_entry(image: ImageRow) -> dict[str, Any]:
 
 def annotation_entry(box: BoxRow) -> dict[str, Any]:
     """A box as COCO lists it, with its score and source."""
-    annotation_id, image_id, category_id, _, source, score, x0, y0, x1, y1 = box
+    annotation_id, image_id, category_id, _, source, score, x0, y0, x1, y1, is_ignored = box
     w, h = round(x1 - x0, 2), round(y1 - y0, 2)
     return {
         "id": annotation_id,
@@ -115,7 +115,7 @@ def annotation_entry(box: BoxRow) -> dict[str, Any]:
         "category_id": category_id,
         "bbox": [x0, y0, w, h],
         "area": round(w * h, 2),
-        "iscrowd": 0,
+        "iscrowd": int(is_ignored),
         "segmentation": _NO_POLYGONS,
         "score": score,
         "source": source,

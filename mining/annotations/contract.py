@@ -1,11 +1,11 @@
-"""What every exporter is given, which images it exports, and what it gives back."""
+"""What every exporter is given, and what it gives back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mining.annotations.reading import BoxedImage, FinishedRun, iter_boxed, iter_boxes, iter_images
+from mining.annotations.exported_set import ExportedSet
 from mining.errors import InputError
 
 
@@ -17,6 +17,7 @@ class ExportOptions:
     copy: copy the images even where they could be hard-linked.
     val_share, seed: of the split into train and val, where the corpus has none.
     include_empty: export images without a box too, known to be empty or not.
+    val_truth: file or folder of true boxes, which validation and test images get instead of mined ones.
     """
 
     min_score: float = 0.0
@@ -24,6 +25,7 @@ class ExportOptions:
     val_share: float = 0.1
     seed: int = 0
     include_empty: bool = False
+    val_truth: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_score <= 1.0:
@@ -33,22 +35,11 @@ class ExportOptions:
 
 
 class Written(NamedTuple):
-    """What an exporter wrote."""
+    """What an exporter wrote. notes: sentences for a person."""
 
     images: int
     boxes: int
+    notes: tuple[str, ...] = ()
 
 
-Exporter = Callable[[FinishedRun, Path, ExportOptions], Written]
-
-
-def exported_images(run: FinishedRun, options: ExportOptions) -> Iterator[BoxedImage]:
-    """The images that a detector may be trained on, with the boxes that score enough.
-
-    An image without a box is a negative to a trainer. Where nobody knows what it shows (no region was found, or all
-    scored too low) it would teach that an object is background, so it is left out unless include_empty. Images whose
-    labels say that none of the classes is there are true negatives and always come along. Quarantined ones never do.
-    """
-    for boxed in iter_boxed(iter_images(run.corpus), iter_boxes(run.annotations, options.min_score)):
-        if boxed.boxes or boxed.image.is_known_empty or options.include_empty:
-            yield boxed
+Exporter = Callable[[ExportedSet, Path, ExportOptions], Written]

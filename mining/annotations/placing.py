@@ -34,7 +34,7 @@ def place_image(source: Path, target: Path, *, size: tuple[int, int], copy: bool
 
     size: (width, height) in pixels that the run saw, EXIF orientation applied.
     only: formats in Pillow's names that may stay as they are, others are re-encoded to what the target's suffix says
-    (JPEG quality 95); empty = all may stay.
+    (JPEG quality 95, other formats lossless where they can be); empty = all may stay.
 
     Some readers turn an image by its EXIF orientation and some do not, and some follow an XMP orientation, so an image
     that has one is written as the run saw it, without EXIF and XMP (JPEG quality 95, other formats lossless).
@@ -121,7 +121,8 @@ def _write_as_suffix(source: Path, target: Path) -> None:
         pixels = read_image(source).permute(1, 2, 0).numpy()
     except ImageError as error:
         raise RunError(f"{error} It could be read during the run: bring it back, or mine again.") from None
-    Image.fromarray(pixels).save(target, **(_JPEG if target.suffix == ".jpg" else {}))
+    target_format = Image.registered_extensions().get(target.suffix.lower(), "PNG")
+    Image.fromarray(pixels).save(target, **_WRITERS.get(target_format, {"format": target_format}))
 
 
 def _is_cut_jpeg(image: Image.Image, source: Path) -> bool:

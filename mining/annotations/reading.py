@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mining.cards import read_card
@@ -32,6 +31,7 @@ class ImageRow(NamedTuple):
     """One readable image of the corpus; sizes in pixels, EXIF orientation applied.
 
     content_hash: SHA-256 of the file that the boxes were drawn on, None where it is not known.
+    labels: the classes that are known to be in it, None where they are not known.
     """
 
     image_id: int
@@ -41,10 +41,14 @@ class ImageRow(NamedTuple):
     split: str | None
     is_known_empty: bool
     content_hash: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class BoxRow(NamedTuple):
-    """One accepted box; edges in pixels of the oriented image, half-open, inside it, to 1/100 px."""
+    """One accepted box; edges in pixels of the oriented image, half-open, inside it, to 1/100 px.
+
+    is_ignored: a true box that is neither to be found nor wrong to find.
+    """
 
     annotation_id: int
     image_id: int
@@ -56,6 +60,7 @@ class BoxRow(NamedTuple):
     y0: float
     x1: float
     y1: float
+    is_ignored: bool = False
 
 
 class BoxedImage(NamedTuple):
@@ -160,11 +165,11 @@ def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 def iter_images(corpus: Path) -> Iterator[ImageRow]:
     """All images of a corpus table that were read: not the quarantined, nor those of unknown size."""
     for batch in batches(corpus, _CORPUS_COLUMNS):
-        labels = pc.list_value_length(batch["labels"]).to_pylist()
-        columns = (batch[name].to_pylist() for name in _CORPUS_COLUMNS[:-1])
-        for number, file_name, width, height, split, digest, state, known in zip(*columns, labels, strict=True):
+        columns = (batch[name].to_pylist() for name in _CORPUS_COLUMNS)
+        for number, file_name, width, height, split, digest, state, labels in zip(*columns, strict=True):
             if state != QUARANTINED and width is not None and height is not None:
-                yield ImageRow(number, file_name, width, height, split, known == 0, digest)
+                known = None if labels is None else tuple(labels)
+                yield ImageRow(number, file_name, width, height, split, known == (), digest, known)
 
 
 def iter_boxes(annotations: Path, min_score: float = 0.0) -> Iterator[BoxRow]:

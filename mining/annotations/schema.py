@@ -28,7 +28,8 @@ ANNOTATION_SCHEMA = pa.schema(
             "class_score",
             pa.float32(),
             "0-1",
-            "the classifier's probability of the class for the whole image at scale 1",
+            "the classifier's probability of the class for the whole image, at the scale nearest to 1; at the middle scale "
+            "for an image with labels that was mined with an adaptive pyramid",
         ),
         _field(
             "peak",
@@ -84,6 +85,6 @@ RANKING_SCHEMA = pa.schema(
     [
         _field("image_id", pa.int64(), "", "as in corpus.parquet"),
         _field("category_ids", pa.list_(pa.int32()), "", "the classes that the classifier finds likeliest, best first"),
-        _field("probabilities", pa.list_(pa.float32()), "0-1", "the classifier's, at scale 1, of each of them"),
+        _field("probabilities", pa.list_(pa.float32()), "0-1", "the classifier's of each of them, as in class_score"),
     ]
 )

@@ -7,10 +7,10 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from mining.annotations.contract import ExportOptions, Written, exported_images
+from mining.annotations.contract import ExportOptions, Written
+from mining.annotations.exported_set import ExportedSet
 from mining.annotations.placing import JPEG_FORMATS, place_image
 from mining.annotations.reading import BoxedImage, BoxRow, FinishedRun, ImageRow
-from mining.annotations.splits import find_split
 from mining.corpus.splits import TEST
 
 _YEAR = "VOC2012"
@@ -20,7 +20,7 @@ _SPLITS_A_NAME = re.compile(r"[\s#]")
 _LONGEST_STEM_BYTES = 200
 
 
-def export_voc(run: FinishedRun, out: Path, options: ExportOptions) -> Written:
+def export_voc(exported: ExportedSet, out: Path, options: ExportOptions) -> Written:
     """Write VOCdevkit/VOC2012/{Annotations,JPEGImages,ImageSets/Main}, which torchvision's VOCDetection reads.
 
     Corners are whole pixels counted from 1, the last one inside the box, as VOC has them; score is an element of its
@@ -29,25 +29,23 @@ def export_voc(run: FinishedRun, out: Path, options: ExportOptions) -> Written:
     white space and `#` become `_`, since the lists in ImageSets are often split there, and of two images that would
     share a name the later takes its suffix or a number (a__1_png.jpg); the run's own name stands in <path>.
 
-    ImageSets/Main holds train.txt, val.txt and trainval.txt (and test.txt where the corpus lists all three).
+    True boxes that are not to be counted are difficult. ImageSets/Main holds train.txt, val.txt and trainval.txt (and
+    test.txt where the corpus lists all three).
     """
     root = out / "VOCdevkit" / _YEAR
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
-    images = (boxed.image for boxed in exported_images(run, options))
-    split = find_split(images, val_share=options.val_share, seed=options.seed)
     written = Written(0, 0)
     with ExitStack() as files:
         lists = {
             part: files.enter_context((root / f"ImageSets/Main/{part}.txt").open("w", encoding="utf-8"))
-            for part in (*split.parts, _TRAINVAL)
+            for part in (*exported.split.parts, _TRAINVAL)
         }
-        for boxed in exported_images(run, options):
-            stem = _write_image(run, root, boxed, copy=options.copy)
-            part = split.part_of(boxed.image)
-            for name in (part,) if part == TEST else (part, _TRAINVAL):
+        for one in exported:
+            stem = _write_image(exported.run, root, one.boxed, copy=options.copy)
+            for name in (one.part,) if one.part == TEST else (one.part, _TRAINVAL):
                 lists[name].write(stem + "\n")
-            written = Written(written.images + 1, written.boxes + len(boxed.boxes))
+            written = Written(written.images + 1, written.boxes + len(one.boxes))
     return written
 
 
@@ -93,7 +91,7 @@ def _annotation(boxed: BoxedImage, file_name: str) -> ElementTree.Element:
 
 def _add_object(root: ElementTree.Element, box: BoxRow, image: ImageRow) -> None:
     element = ElementTree.SubElement(root, "object")
-    _texts(element, name=box.category, pose="Unspecified", truncated=0, difficult=0, score=box.score)
+    _texts(element, name=box.category, pose="Unspecified", truncated=0, difficult=int(box.is_ignored), score=box.score)
     xmin, xmax = _pixels(box.x0, box.x1, image.width)
     ymin, ymax = _pixels(box.y0, box.y1, image.height)
     _texts(ElementTree.SubElement(element, "bndbox"), xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)

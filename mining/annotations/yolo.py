@@ -5,38 +5,50 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from mining.annotations.contract import ExportOptions, Written, exported_images
+from mining.annotations.contract import ExportOptions, Written
+from mining.annotations.exported_set import ExportedSet
 from mining.annotations.placing import place_image
 from mining.annotations.reading import BoxedImage, BoxRow, FinishedRun, ImageRow
-from mining.annotations.splits import find_split
+from mining.corpus.splits import TRAIN, VAL
 from mining.errors import RunError
 
-_SUFFIXES = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+# what Ultralytics decodes, in Pillow's names: most by content, some only where the suffix says so
+_BY_CONTENT = ("JPEG", "MPO", "PNG", "BMP", "WEBP")
+_FORMATS_OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp", ".webp"), _BY_CONTENT),
+    ".mpo": ("MPO", "JPEG"),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".avif": ("AVIF",),
+    ".jp2": ("JPEG2000",),
+}
 _HEADER = "# No `path`: the folders are found beside this file, wherever it is moved to.\n"
+_NO_VAL = "# No image is held back. Ultralytics does not start without `val`, so it names the training images again.\n"
 
 
-def export_yolo(run: FinishedRun, out: Path, options: ExportOptions) -> Written:
+def export_yolo(exported: ExportedSet, out: Path, options: ExportOptions) -> Written:
     """Write images/{train,val}/, labels/{train,val}/*.txt and data.yaml.
 
     A label line is `class cx cy w h`: the class counts from 0 in the order of the model's classes, the rest are shares
     of the image's width and height. Sub-folders and names are kept but for what Ultralytics would not find: a folder
     named `images` or a name with a leading dot takes a `_`, a file whose suffix it does not know becomes a PNG, and
-    where two images would share a label file (1.jpg and 1.png) the later one becomes 1_png.png.
+    where two images would share a label file (1.jpg and 1.png) the later one becomes 1_png.png. A file whose content
+    Ultralytics does not decode under its suffix (a GIF named .jpg) is written anew as what the suffix says.
 
     Images without a box have an empty label file and are exported only when they are known to be empty, or with
-    include_empty; see `exported_images`.
+    include_empty; see `ExportedSet`. True boxes that are not to be counted are left out. Where no image is held back
+    for validation, `val` names the training images.
     """
-    images = (boxed.image for boxed in exported_images(run, options))
-    split = find_split(images, val_share=options.val_share, seed=options.seed)
-    for part in split.parts:
-        (out / "images" / part).mkdir(parents=True)
-        (out / "labels" / part).mkdir(parents=True)
+    for folder in ("images", "labels"):
+        (out / folder / TRAIN).mkdir(parents=True)
     written = Written(0, 0)
-    for boxed in exported_images(run, options):
-        _write_image(run, out, split.part_of(boxed.image), boxed, copy=options.copy)
+    for one in exported:
+        boxed = BoxedImage(one.image, tuple(box for box in one.boxes if not box.is_ignored))
+        _write_image(exported.run, out, one.part, boxed, copy=options.copy)
         written = Written(written.images + 1, written.boxes + len(boxed.boxes))
-    _write_data_yaml(out / "data.yaml", run, split.parts)
-    return written
+    _write_data_yaml(out / "data.yaml", exported)
+    notes = () if set(exported.parts) - {TRAIN} else (_NO_VAL.strip("# \n"),)
+    return written._replace(notes=notes)
 
 
 def _write_image(run: FinishedRun, out: Path, part: str, boxed: BoxedImage, *, copy: bool) -> None:
@@ -44,7 +56,7 @@ def _write_image(run: FinishedRun, out: Path, part: str, boxed: BoxedImage, *, c
     source = run.source_of(image)
     name = _free_name(out / "labels" / part, _findable(image.file_name))
     size = (image.width, image.height)
-    only = () if PurePosixPath(image.file_name).suffix.lower() in _SUFFIXES else ("PNG",)
+    only = _FORMATS_OF.get(PurePosixPath(image.file_name).suffix.lower(), ("PNG",))
     place_image(source, out / "images" / part / name, size=size, copy=copy, only=only)
     label = (out / "labels" / part / name).with_suffix(".txt")
     label.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +68,7 @@ def _findable(file_name: str) -> PurePosixPath:
     *folders, name = PurePosixPath(file_name).parts
     folders = ["images_" if folder == "images" else folder for folder in folders]
     path = PurePosixPath(*("_" + part if part.startswith(".") else part for part in (*folders, name)))
-    return path if path.suffix.lower() in _SUFFIXES else path.with_name(path.name + ".png")
+    return path if path.suffix.lower() in _FORMATS_OF else path.with_name(path.name + ".png")
 
 
 def _free_name(labels: Path, name: PurePosixPath) -> PurePosixPath:
@@ -83,6 +95,9 @@ def _line(index: int, box: BoxRow, image: ImageRow) -> str:
     return f"{index} {cx:.7f} {cy:.7f} {w:.7f} {h:.7f}\n"
 
 
-def _write_data_yaml(path: Path, run: FinishedRun, parts: tuple[str, ...]) -> None:
-    value = {part: f"images/{part}" for part in parts} | {"names": {i: name for i, (_, name) in enumerate(run.classes)}}
-    path.write_text(_HEADER + yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
+def _write_data_yaml(path: Path, exported: ExportedSet) -> None:
+    parts = {TRAIN: f"images/{TRAIN}", VAL: f"images/{TRAIN}"}
+    parts |= {part: f"images/{part}" for part in exported.parts}
+    value = parts | {"names": {i: name for i, (_, name) in enumerate(exported.run.classes)}}
+    header = _HEADER if set(exported.parts) - {TRAIN} else _HEADER + _NO_VAL
+    path.write_text(header + yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")

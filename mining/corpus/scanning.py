@@ -30,6 +30,7 @@ def scan(
     hashes: bool = False,
     hashes_kept: Path | None = None,
     check_files: bool = True,
+    min_present: float = 0.0,
     remarks: Sequence[str] = (),
 ) -> CorpusSummary:
     """List the images and write them to `out` as the corpus table, in constant memory.
@@ -39,7 +40,8 @@ def scan(
     split: keep only the rows of it. shard_size: rows per row group, the last one may be shorter; shard i is row
     group i. hashes: read every file and fill content_hash. hashes_kept: a file that keeps them, so that next time only
     files that changed are read. check_files: False trusts a label file and looks at no
-    image file, so that `bytes` stays null and nothing counts as missing or unlisted. remarks: notes to begin with.
+    image file, so that `bytes` stays null and nothing counts as missing or unlisted. min_present: raise CorpusError
+    where a smaller share of the listed images (of the split) is there. remarks: notes to begin with.
     Rows are sorted by file_name; image_id is the COCO id where all rows have one, else 1, 2, ...; all are pending.
     Raises CorpusError for what cannot be used, StorageError when the disk refuses; `out` is there whole or not at all.
     """
@@ -54,7 +56,7 @@ def scan(
         split = _known_split(table, split, listing or root.given)
         notes, unlisted = [*remarks, *source.notes], 0
         if listing is not None and check_files:
-            notes += presence.match(table, root, listing, split)
+            notes += presence.match(table, root, listing, split, min_present)
             unlisted = table.unlisted()
         tally = Tally()
         rows = _rows(table, root if listing is None or check_files else None, split, tally)

@@ -201,6 +201,26 @@ class Spill:
         query = "SELECT 1 FROM listed JOIN disk USING (name) WHERE ?1 IS NULL OR split = ?1 LIMIT 1"
         return self._one(query, split) is not None
 
+    def listed_and_present(self, split: str | None) -> tuple[int, int]:
+        """The number of listed images of the split (None = of any), and of those that have a file."""
+        query = """SELECT count(DISTINCT listed.name), count(DISTINCT disk.name)
+                   FROM listed LEFT JOIN disk USING (name) WHERE ?1 IS NULL OR split = ?1"""
+        listed, present = self._connection.execute(query, (split,)).fetchone()
+        return int(listed), int(present)
+
+    def some_listed(self, split: str | None, count: int) -> list[str]:
+        """All listed names of the split (None = of any), or `count` of them, evenly spread."""
+        listed, _ = self.listed_and_present(split)
+        step = max(1, listed / count)
+        query = "SELECT DISTINCT name FROM listed WHERE ?1 IS NULL OR split = ?1 ORDER BY name"
+        wanted = {int(number * step) for number in range(min(count, listed))}
+        found = self._connection.execute(query, (split,))
+        return [name for number, (name,) in enumerate(found) if number in wanted]
+
+    def count_on_disk(self, names: Iterable[str]) -> int:
+        """How many of the names image files have."""
+        return sum(self.holds(name) for name in names)
+
     def unlisted(self) -> int:
         """The number of image files that no row names."""
         there = "SELECT 1 FROM listed WHERE listed.name = disk.name"

@@ -22,8 +22,8 @@ class CorpusSummary:
     kind: a key of KINDS. images: rows of the table. labelled: those whose labels are known (none at all included).
     missing: named by the labels, but there is no such file. unlisted: image files that the labels do not name and that
     are left out. classes: name -> number of images, at least 1, sorted by name.
-    category_ids: name -> id, the COCO ids where the listing has them (classes without an image included), else
-    1, 2, ... in sorted order.
+    category_ids: name -> id, the COCO ids where the listing has them (classes without an image included), raised
+    where the lowest is below 1, else 1, 2, ... in sorted order.
     single_label: there are labelled images and each has exactly one class. notes: sentences for a person.
     """
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from mining.corpus.category_ids import category_ids
 from mining.corpus.formats.sentences import merged_images
 from mining.corpus.readers.source import Source
 from mining.corpus.spill import Listed
@@ -36,6 +37,7 @@ class Tally:
 
     def summary(self, source: Source, root: ImageRoot, unlisted: int, notes: list[str]) -> CorpusSummary:
         """The summary of the rows counted so far."""
+        ids, id_notes = category_ids(source.category_ids, self.classes)
         return CorpusSummary(
             kind=source.kind,
             images=self.images,
@@ -43,9 +45,9 @@ class Tally:
             missing=self.missing,
             unlisted=unlisted,
             classes=dict(sorted(self.classes.items())),
-            category_ids=source.category_ids or {name: i for i, name in enumerate(sorted(self.classes), start=1)},
+            category_ids=ids,
             single_label=0 < self.labelled == self.with_one_label,
-            notes=[*self._notes(source, root, unlisted), *notes],
+            notes=[*self._notes(source, root, unlisted), *id_notes, *notes],
         )
 
     def _notes(self, source: Source, root: ImageRoot, unlisted: int) -> list[str]:

@@ -18,6 +18,7 @@ from mining.engine import Miner
 from mining.jobs import finish_mining, plan_mining, score, train
 from mining.localizers.base import Localizer
 from mining.models import build_localizer, load_model, save_model
+from mining.origins import Origins
 from mining.parts import write_part
 from mining.runs import RunDirectory
 from mining.synthetic import generate
@@ -158,7 +159,8 @@ def counted(settings: MineSettings, truth: Path) -> Cost:
     miner = Miner(watched, card, settings)
     for shard in range(shard_count(run.corpus)):
         part, curves = run.files_of(shard, curves=True)
-        write_part(part, miner.mine(read_shard(run.corpus, shard).to_pylist()), curves, miner.timing)
+        outcomes = miner.mine(read_shard(run.corpus, shard).to_pylist())
+        write_part(part, outcomes, curves, miner.timing, Origins(run).of(shard))
     timing = finish_mining(settings.out).timing
     assert timing is not None
     scores = score(ScoreSettings(run=settings.out, truth=truth))

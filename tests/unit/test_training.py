@@ -27,7 +27,7 @@ from mining.ownership import temporary_path
 from mining.results import TrainingSummary
 from mining.runs import versions
 from mining.training import classification_metric, read_history
-from mining.training_data import ImageDataset, LabelledImages, class_weights, collate, hold_back
+from mining.training_data import ImageDataset, LabelledImages, class_weights, collate, copies_of, hold_back
 from tests.making import list_tiny_backbone
 
 SIZE = 32
@@ -92,8 +92,8 @@ def held_back_of(folder: Path, labels: Labels, **options: Any) -> list[str]:
     settings = settings_for(folder, {"images": folder}, **options)
     classes = sorted({name for own in labels.values() for name in own})
     targets = np.array([[c in labels[name] for c in classes] for name in sorted(labels)], np.float32)
-    images = LabelledImages(folder, sorted(labels), targets, classes)
-    return hold_back(images, settings.validation_share, settings.seed)[1].files
+    images = LabelledImages(folder / "images", sorted(labels), targets, classes)
+    return hold_back(images, settings.validation_share, settings.seed, copies_of(images))[1].files
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,59 @@
+"""Which classes a classifier can learn at all: those that some images have and others lack."""
+
+import numpy as np
+import numpy.typing as npt
+
+from mining.errors import CorpusError
+
+Targets = npt.NDArray[np.float32]
+NEARLY_ALL = 0.95  # share of the images from which on a class is taken to be on all of them
+_FEWEST_WITHOUT = 2  # one image may be held back for validation
+_NAMED = 8
+
+
+def has_contrast(targets: Targets) -> npt.NDArray[np.bool_]:
+    """(C,) which classes enough images lack.
+
+    targets: (n, C) of 0 and 1. A class that is on all images, on NEARLY_ALL of them, or missing on a single one though
+    several have it, gives a classifier nothing to tell it apart from: it may answer from anything in the picture.
+    """
+    count = len(targets)
+    positives = targets.sum(axis=0)
+    without = count - positives
+    return np.asarray((without >= np.minimum(_FEWEST_WITHOUT, positives)) & (positives < NEARLY_ALL * count))
+
+
+def refuse_no_contrast(targets: Targets, classes: list[str]) -> None:
+    """Raise CorpusError where no class has a contrast."""
+    if has_contrast(targets).any():
+        return
+    count = len(targets)
+    if (targets.sum(axis=0) == count).all():
+        found = f"All {count} labelled images have the same labels"
+    else:
+        found = f"Nearly all of the {count} labelled images have the same labels"
+    raise CorpusError(
+        f"{found}: {_counts(targets, classes)}. A classifier cannot learn what a class looks like from images that all "
+        "show it. Add images without it: in a CSV with an empty `labels` cell, or with the names of other classes."
+    )
+
+
+def contrast_notes(targets: Targets, classes: list[str], metric: str) -> list[str]:
+    """A sentence about the classes without a contrast, if there are any."""
+    weak = ~has_contrast(targets)
+    if not weak.any():
+        return []
+    names = [name for name, is_weak in zip(classes, weak, strict=True) if is_weak]
+    subject, their = ("This class is", "its") if len(names) == 1 else ("These classes are", "their")
+    return [
+        f"Nearly all of the {len(targets)} labelled images show {_counts(targets[:, weak], names)}. {subject} left out "
+        f"of the {metric}, and {their} boxes mean little: a classifier needs images without a class, more than "
+        f"{1 - NEARLY_ALL:.0%} of them, to learn where it is."
+    ]
+
+
+def _counts(targets: Targets, classes: list[str]) -> str:
+    positives = targets.sum(axis=0)
+    listed = [f"{name!r} (on {int(count)})" for name, count in zip(classes, positives, strict=True)]
+    more = len(listed) - _NAMED
+    return ", ".join(listed[:_NAMED]) + (f" and {more} more classes" if more > 0 else "")

@@ -1,0 +1,58 @@
+"""Which images are copies of one another: the same bytes under several names."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+_HEAD_BYTES = 16_384
+
+
+class ImageFile(NamedTuple):
+    """An image below the image root. content_hash: SHA-256 of the file where it is known already."""
+
+    name: str
+    path: Path
+    content_hash: str | None = None
+
+
+def first_names(images: Callable[[], Iterable[ImageFile]]) -> dict[str, str]:
+    """From the name of each image that has a copy to the name of the first of its copies, in the given order.
+
+    images: gives the images, in the same order at each call. Images without a copy are not in the result, nor are
+    those that cannot be read. Where hashes are not known, only files that begin alike and have one size are read as a
+    whole. Memory: 8 bytes for each image, and the names of the copies.
+    """
+    has_hashes = all(image.content_hash is not None for image in images())
+    keys = np.fromiter((_key(image, has_hashes) for image in images()), np.uint64)
+    values, counts = np.unique(keys, return_counts=True)
+    copied = np.isin(keys, values[(counts > 1) & (values != 0)])
+    if not copied.any():
+        return {}
+    names_of: dict[str, list[str]] = {}
+    for image, is_candidate in zip(images(), copied.tolist(), strict=True):
+        digest = (image.content_hash or _digest_of(image.path, None)) if is_candidate else None
+        if digest is not None:
+            names_of.setdefault(digest, []).append(image.name)
+    return {name: names[0] for names in names_of.values() if len(names) > 1 for name in names}
+
+
+def _key(image: ImageFile, has_hashes: bool) -> int:
+    """Of equal images equal; 0 for one that cannot be read."""
+    digest = image.content_hash if has_hashes else _digest_of(image.path, _HEAD_BYTES)
+    return 0 if digest is None else int(digest[:16], 16) or 1
+
+
+def _digest_of(path: Path, head: int | None) -> str | None:
+    """SHA-256 of a file, or of its size and its first bytes; None where it cannot be read."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            if head is None:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.sha256(b"%d|" % path.stat().st_size + file.read(head)).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,50 @@
+"""--images names a folder that has few of the listed images."""
+
+import pytest
+
+from mining.errors import CorpusError
+
+NAMES = [f"{number:02}.jpg" for number in range(10)]
+
+
+def rows(names):
+    return ["file_name,labels", *(f"{name},cat" for name in names)]
+
+
+def test_few_of_the_listed_images_are_refused_with_the_folder_that_has_most(photos, scanned, csv_file):
+    root = photos(*(f"train/{name}" for name in NAMES[:7]), *(f"test/{name}" for name in NAMES[7:]))
+    with pytest.raises(
+        CorpusError,
+        match=r"Only 3 of the 10 images that \S+ names are below \S+/test; 7 are missing\. "
+        r"Most, 7 of 10, are below \S+/train: give --images \S+/train\. .*--min-present 0",
+    ):
+        scanned(root / "test", csv_file(*rows(NAMES)), min_present=0.5)
+    with pytest.raises(CorpusError, match=r"Most, 7 of 10, are below \S+/train: give --images \S+/train\."):
+        scanned(root, csv_file(*rows(NAMES)), min_present=0.5)
+
+
+def test_the_folder_above_is_advised_where_the_names_count_from_there(photos, scanned, csv_file):
+    root = photos(*(f"a/{name}" for name in NAMES[:3]), *(f"a/b/{name}" for name in NAMES[3:]))
+    listing = csv_file(*rows(["a/" + name for name in NAMES[:3]] + ["a/b/" + name for name in NAMES[3:]]))
+    with pytest.raises(CorpusError, match=r"All are below \S+/photos: give --images \S+/photos\."):
+        scanned(root / "a" / "b", listing)
+
+
+def test_images_all_over_the_place_are_no_reason_to_advise_one_of_their_folders(photos, scanned, csv_file):
+    root = photos(*(f"{number % 5}/{name}" for number, name in enumerate(NAMES)))
+    with pytest.raises(CorpusError, match=r"They lie in several folders, 2 of 10 below \S+: give a folder above all"):
+        scanned(root, csv_file(*rows(NAMES)), min_present=0.5)
+
+
+@pytest.mark.parametrize("min_present", [0.0, 0.3])
+def test_a_share_that_is_enough_is_taken_and_the_missing_ones_are_counted(photos, scanned, csv_file, min_present):
+    summary, _ = scanned(photos(*NAMES[:3]), csv_file(*rows(NAMES)), min_present=min_present)
+    assert (summary.images, summary.missing) == (10, 7)
+
+
+def test_only_the_images_of_the_split_count(photos, scanned, csv_file):
+    listing = csv_file("file_name,labels,split", *(f"{name},cat,{'test' if n < 3 else 'train'}" for n, name in enumerate(NAMES)))  # fmt: skip
+    summary, _ = scanned(photos(*NAMES[:3]), listing, split="test", min_present=0.5)
+    assert (summary.images, summary.missing) == (3, 0)
+    with pytest.raises(CorpusError, match="None of the images"):
+        scanned(photos(*NAMES[:3]), listing, split="train", min_present=0.5)
