@@ -182,6 +182,7 @@ def label(
     /,
     *,
     accept: Annotated[bool, Parameter(negative=())] = False,
+    new_store: Annotated[bool, Parameter(negative=())] = False,
     restore: str | None = None,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
     strict: Strict = False,
@@ -189,7 +190,7 @@ def label(
 ) -> int:
     """Label what is new or changed since the last version of a label store, and publish the next one.
 
-    Exit code 5: a gate did not pass, nothing was published.
+    Exit code 5: nothing was published, because a gate did not pass, or the store that was published to is not there.
 
     Parameters
     ----------
@@ -197,6 +198,8 @@ def label(
         YAML file: store, runs, corpus, model, mine, truth, gates.
     accept
         Publish whatever the gates say.
+    new_store
+        Begin a new store where the one that earlier jobs published to is gone.
     restore
         Mine nothing: publish an earlier version once more, by its number or a time such as 2026-01-31T12:00.
     changes
@@ -212,7 +215,9 @@ def label(
     if accept and restore is not None:
         raise InputError("--accept is of what is new, and --restore of an earlier version: give one of them.")
     with ProgressView():
-        summary = run_flow(flow.label, settings, checks=restore is None, accept=accept, restore=restore)
+        summary = run_flow(
+            flow.label, settings, checks=restore is None, accept=accept, restore=restore, new_store=new_store
+        )
     return tell_labelled(summary, as_json=as_json, strict=strict)
 
 
@@ -245,12 +250,14 @@ def clean(
 
     settings = parse(LabelSettings, _recipe_values(recipe, None, None))
     with held(settings, sweeps=False):
-        found = clean_up(settings, keep, dry_run)
+        cleaned = clean_up(settings, keep, dry_run)
+    found = cleaned.deleted
     if as_json:
         print_json([asdict(one) for one in found])
     for one in found:
         err.print(f"{one.path} ({one.why}, {one.size / 1e6:.1f} MB)")
     size = sum(one.size for one in found) / 1e6
+    print_notes(cleaned.notes)
     err.print(f"{len(found)} {'would be' if dry_run else 'were'} deleted, {size:.1f} MB.")
     return 0
 
@@ -274,16 +281,17 @@ def demo(
     seed
         Seed of the corpus and the training.
     """
-    from tasks.demo import generate_corpus
+    from tasks.demo import demo_folder, generate_corpus
 
-    corpus = generate_corpus(out / "corpus", images=images, seed=seed)
-    values = {
-        "out": out / "run",
-        "corpus": {"images": corpus / "images", "labels": corpus / "labels.csv"},
-        "train": {"seed": seed},
-        "truth": corpus / "truth.json",
-    }
-    return _run_recipe(parse(RunSettings, values), as_json=False, strict=strict)
+    with demo_folder(out):
+        corpus = generate_corpus(out / "corpus", images=images, seed=seed)
+        values = {
+            "out": out / "run",
+            "corpus": {"images": corpus / "images", "labels": corpus / "labels.csv"},
+            "train": {"seed": seed},
+            "truth": corpus / "truth.json",
+        }
+        return _run_recipe(parse(RunSettings, values), as_json=False, strict=strict)
 
 
 @app.command

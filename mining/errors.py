@@ -13,6 +13,7 @@
     +-- MapError            -   one activation map; likewise
     +-- StorageError        4   the disk refused (full, read-only); the run can be resumed
     +-- RunStoppedError     4   stopped from outside; the run can be resumed
+    +-- StoreMissingError   5   the label store that was published to is not there
 
 A message names the file or value, what was expected, and what to do.
 """
@@ -92,6 +93,12 @@ class RunStoppedError(BoxmineError):
     """The work was stopped from outside and can be resumed."""
 
     exit_code = 4
+
+
+class StoreMissingError(BoxmineError):
+    """The label store that earlier jobs published to is not there; nothing is published elsewhere instead."""
+
+    exit_code = 5
 
 
 class ProcessLostError(RunStoppedError):

@@ -8,12 +8,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from mining.errors import InputError, StorageError
+from mining.ownership import temporary_path
 
-TEMPORARY = ".tmp-"
 _DISK_REFUSED = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -26,6 +25,7 @@ _WRONG_PLACE = {
     errno.ENOTDIR: "a folder above it is a file",
     errno.EEXIST: "a folder above it is a file",
     errno.EISDIR: "a folder of this name is there already",
+    errno.ENAMETOOLONG: "its name is too long for the file system",
 }
 
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -65,8 +65,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     The file appears under its own name complete and flushed to the disk, or not at all.
     Raises StorageError when the disk refuses, InputError where no file can be.
     """
-    # process ids are not enough: containers on a shared disk all have the same few
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{token_hex(4)}-{path.name}")
+    temporary = temporary_path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -87,14 +86,6 @@ def link_or_copy(source: Path, target: Path) -> None:
         if error.errno not in _CANNOT_LINK:
             raise
         shutil.copyfile(source, target)
-
-
-def sweep_temporary(folder: Path) -> int:
-    """Delete what killed writers left in `folder`; gives the number of files deleted."""
-    leftovers = [p for p in folder.rglob(f"{TEMPORARY}*") if p.is_file()]
-    for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
-    return len(leftovers)
 
 
 def write_json(path: Path, value: Any) -> None:

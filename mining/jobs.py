@@ -3,8 +3,6 @@
 Networks are imported where they are needed: telling where a run stands, or scoring it, does not wait for them.
 """
 
-import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -44,12 +42,15 @@ from mining.corpus import (
 )
 from mining.distributed import is_first
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
-from mining.files import TEMPORARY, sha256_of, sweep_temporary, write_json
+from mining.files import sha256_of, write_json
+from mining.folder_names import slug
 from mining.integrity import DIGESTS, digests_of, with_digest
 from mining.localizer_options import options_of
+from mining.locks import lock_folder
 from mining.logs import note
 from mining.origins import Origins
 from mining.output_folders import refuse_inside_images
+from mining.ownership import temporary_path
 from mining.parts import (
     ImageOutcome,
     done_outcomes,
@@ -64,9 +65,15 @@ from mining.repair import reopen, reopen_if_damaged
 from mining.results import MinePlan, MineSummary, Timing, TrainingSummary
 from mining.run_record import need_figures
 from mining.runs import CORPUS_FILE, DIGESTED_FILES, RunDirectory, now
+from mining.training_folder import (
+    TRAINING_FILE,
+    begin_training,
+    discard_false_start,
+    end_training,
+    read_training,
+    refuse_foreign_folder,
+)
 
-TRAINING_FILE = "training.json"
-_SCANNED = f"{TEMPORARY}scanned-{CORPUS_FILE}"
 NO_MATTER_IN_TRAINING = {"out", "min_present", "workers", "accelerator", "devices", "strategy"}
 
 
@@ -91,21 +98,33 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     if not is_first():
         return _trained(settings, progress)
     asked = settings.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
+    refuse_foreign_folder(out)
     done = _earlier_training(out, asked)
-    if done is not None:
-        return TrainingSummary(
-            folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder" and k in done}
-        )
-    with RunDirectory(out).lock():
-        sweep_temporary(out)
-        write_json(out / TRAINING_FILE, asked)
-        try:
-            summary = _trained(settings, progress)
-        except InputError:
-            _discard_false_start(out)
-            raise
-        (out / TRAINING_FILE).unlink(missing_ok=True)
-        return summary
+    if done is None:
+        with lock_folder(out):
+            refuse_foreign_folder(out)  # once more: another process may just have ended its training here
+            done = _earlier_training(out, asked)
+            if done is None:
+                return _trained_in_own_folder(settings, asked, progress)
+    elif (out / TRAINING_FILE).exists() and read_training(out) == asked:  # killed just before it was tidied up
+        with lock_folder(out):
+            end_training(out)
+    return TrainingSummary(
+        folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder" and k in done}
+    )
+
+
+def _trained_in_own_folder(settings: TrainSettings, asked: dict[str, Any], progress: Any) -> TrainingSummary:
+    out = settings.out
+    begin_training(out)
+    write_json(out / TRAINING_FILE, asked)
+    try:
+        summary = _trained(settings, progress)
+    except InputError:
+        discard_false_start(out)
+        raise
+    end_training(out)
+    return summary
 
 
 def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
@@ -122,33 +141,24 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
     )  # fmt: skip
 
 
-def _discard_false_start(out: Path) -> None:
-    """Where nothing was trained yet, leave nothing, so that the corrected command may use the same folder."""
-    if any((out / CHECKPOINTS).glob("*.ckpt")):
-        return
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    (out / TRAINING_FILE).unlink(missing_ok=True)
-
-
 def refuse_other_training(settings: TrainSettings) -> None:
     """Raises ModelError where --out holds a model or a training of other settings, as far as is known without torch."""
     options = options_of(settings.localizer, settings.options)
     asked = settings.model_copy(update={"options": options}).model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
     if settings.learning_rate is None:  # the localizer's
         del asked["learning_rate"]
+    refuse_foreign_folder(settings.out)
     _earlier_training(settings.out, asked)
 
 
 def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    if out.is_file():
-        raise ModelError(f"--out {out} is a file; give a folder.")
     if (out / CARD_FILE).exists():
         training = read_card(out).training
         found = {k: v for k, v in training.get("settings", {}).items() if k not in NO_MATTER_IN_TRAINING}
         _refuse_difference(out, found, asked, "a finished model")
         return training
     if (out / TRAINING_FILE).exists():
-        _refuse_difference(out, json.loads((out / TRAINING_FILE).read_text("utf-8")), asked, "an unfinished training")
+        _refuse_difference(out, read_training(out), asked, "an unfinished training")
     return None
 
 
@@ -179,20 +189,21 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     if stage == "finished" and reopen_if_damaged(run):
         stage = run.open(settings, identity)
     if stage != "finished" and not run.corpus.exists():
+        is_model_in_place = _is_model_of_killed_start(run, card)
         try:
             if corpus is None and card is not None:  # an unknown class is found before a network library is imported
                 corpus = _listed(settings, run, card)
             from mining.models import put_model
 
             put_model(settings.model, run.model)
+            is_model_in_place = True
             refuse_unknown_thresholds(settings, card or read_card(run.model), settings.model)
             run.update(used=used_by(settings, card or read_card(run.model)))
             if corpus is None:
                 corpus = _listed(settings, run, read_card(run.model))
             corpus.replace(run.corpus)
         except InputError:
-            (run.path / _SCANNED).unlink(missing_ok=True)
-            run.discard_start(with_model=Path(settings.model).resolve() != run.model.resolve())
+            run.discard_start(with_model=is_model_in_place)
             raise
     plan = _plan(run, finished=stage == "finished")
     if stage != "finished":
@@ -200,9 +211,19 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     return plan
 
 
+def _is_model_of_killed_start(run: RunDirectory, card: ModelCard | None) -> bool:
+    """Whether an earlier start has brought the model, or a part of it, into the run directory."""
+    if not (run.model / CARD_FILE).is_file():
+        return True
+    try:
+        return card is not None and read_card(run.model).weights_sha256 == card.weights_sha256
+    except ModelError:
+        return False
+
+
 def _listed(settings: MineSettings, run: RunDirectory, card: ModelCard) -> Path:
     """The corpus table under a temporary name: one that has its own name is one to be mined."""
-    corpus = run.path / _SCANNED
+    corpus = temporary_path(run.corpus)
     list_images(settings, settings.shard_size, card, settings.model, corpus)
     return corpus
 
@@ -235,6 +256,7 @@ def _card_and_digest(settings: MineSettings) -> tuple[ModelCard | None, str]:
 def refuse_other_mining(settings: MineSettings) -> None:
     """Raises RunError where --out holds a run of other settings or inputs; ModelError without the model."""
     run = RunDirectory(settings.out)
+    run.refuse_foreign_folder(Path(settings.model))
     if run.has_started():
         run.refuse_other_run(run.read(), settings, _identity(settings))
 
@@ -315,7 +337,7 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     missing = [part for part in parts if not part.exists()]
     if missing:
         raise RunError(f"{missing[0]} is missing; give the `boxmine mine` command of {run_dir} again.")
-    sweep_temporary(run.path)  # what workers left that were killed and replaced
+    run.sweep()  # what workers left that were killed and replaced
     states = _write_what_became_of_images(run, files)
     boxes = merge_parts(parts, run.annotations)
     if curves:
@@ -481,12 +503,14 @@ def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     """Compare two finished runs; gives the summary and the page. Raises RunError or ScoringError."""
     from mining.audit import write_comparison
     from mining.audit.truths import read_scores, scored_truth
+    from mining.own_pages import check_page
     from mining.scoring.comparison import compare_runs
 
     runs = [RunDirectory(path) for path in (settings.first, settings.second)]
     records = [run.need_finished() for run in runs]
     found = (scored_truth(read_scores(run), record["config"]) for run, record in zip(runs, records, strict=True))
     truth = settings.truth or next((one for one in found if one is not None), None)
+    page = settings.out or runs[1].report.parent / f"against-{slug(records[0]['name'])}.html"
+    check_page(page)  # before the work rather than after it
     comparison = compare_runs(settings.first, settings.second, truth)
-    page = settings.out or runs[1].report.parent / f"against-{records[0]['name']}.html"
     return comparison.summary, write_comparison(settings.first, settings.second, comparison, truth, page)

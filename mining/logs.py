@@ -14,9 +14,8 @@ from typing import Any
 import orjson
 
 from mining.addresses import redacted
-from mining.runs import now
+from mining.runs import LOG_FILE, now
 
-LOG_FILE = "log.jsonl"
 _logger = logging.getLogger("boxmine")
 
 

@@ -25,10 +25,12 @@ from mining.config import (
 from mining.corpus.readers import kind_of
 from mining.corpus.walk import ImageRoot
 from mining.errors import ModelError, ScoringError
+from mining.experiments.folder import refuse_foreign_folder
 from mining.experiments.settings import ExperimentSettings
 from mining.jobs import refuse_other_mining, refuse_other_training, refuse_unknown_thresholds
 from mining.localizer_options import options_of
 from mining.output_folders import refuse_inside_images
+from mining.own_pages import check_page
 from mining.runs import RunDirectory
 from mining.store.settings import LabelSettings
 from mining.untrusted import refuse_special_file
@@ -62,6 +64,7 @@ def _run(settings: RunSettings) -> None:
         refuse_inside_images(settings.out, corpus.images)
     if settings.model is None:
         check(settings.train_settings())
+        RunDirectory(settings.out).refuse_foreign_folder(settings.out / "model")
         check_corpus(settings.test.applied_to(settings.corpus))
         check_mining(settings.mine, None, settings.train.localizer)
     else:
@@ -89,6 +92,7 @@ def _label(settings: LabelSettings) -> None:
 
 @check.register
 def _experiment(settings: ExperimentSettings) -> None:
+    refuse_foreign_folder(settings)
     for variant in settings.variants:
         try:
             train = settings.train_options(variant, settings.seeds[0])
@@ -113,6 +117,8 @@ def _score(settings: ScoreSettings) -> None:
 def _compare(settings: CompareSettings) -> None:
     RunDirectory(settings.first).need_finished()
     RunDirectory(settings.second).need_finished()
+    if settings.out is not None:
+        check_page(settings.out)
     check_truth(settings.truth)
 
 

@@ -4,13 +4,10 @@ run.json, corpus.parquet, model/, parts/part-*.parquet, quarantine.parquet,
 annotations.parquet, curves.parquet, rankings.parquet, annotations.json, scores.json, report/index.html
 """
 
-import fcntl
 import os
 import platform
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import re
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +17,18 @@ from mining import __version__
 from mining.cards import CARD_FILE, PRETRAINED, read_card
 from mining.config import MineSettings, parse, recorded
 from mining.errors import InputError, RunError
-from mining.files import storage_errors, sweep_temporary, write_json
+from mining.files import write_json
 from mining.integrity import check_file, open_table
+from mining.locks import is_locked, lock_folder
+from mining.ownership import (
+    MARK_FILE,
+    delete_files,
+    foreign_entries,
+    mark_folder,
+    own_temporaries,
+    sweep,
+    unmark_folder,
+)
 from mining.run_record import FORMAT, RUN_FILE, read_run_record
 
 CORPUS_FILE = "corpus.parquet"
@@ -32,6 +39,8 @@ COCO_FILE = "annotations.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE = "scores.json"
 REPORT_FILE = "report/index.html"
+LOG_FILE = "log.jsonl"
+CHARTS = ("threshold", "iou", "size", "precision")  # of a report, as SVG and PNG
 DIGESTED_FILES = (
     CORPUS_FILE, f"model/{CARD_FILE}", ANNOTATIONS_FILE, CURVES_FILE, RANKINGS_FILE, QUARANTINE_FILE, COCO_FILE,
 )  # fmt: skip
@@ -41,7 +50,9 @@ HOW_IT_IS_RUN = {
 NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves", "min_present"}  # settings that do not change a box
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
-_LOCK_TRIES, _LOCK_PAUSE = 4, 0.1  # seconds: somebody may just be looking whether it is held
+_FOLDERS = ("parts", "model", "report", "report/charts")
+_PART = re.compile(r"(part|curves)-\d{5,}\.parquet")
+_MODEL_FILES = ("model.json", "weights.safetensors")  # what mining puts into the run's model folder
 
 PART_ORIGINS = "part_origins"  # key of run.json: its parts say what they were made from
 
@@ -109,20 +120,27 @@ class RunDirectory:
         identity: fingerprints of the inputs. Raises RunError when the folder holds something else.
         """
         if not self.has_started():
-            self._refuse_foreign_folder()
+            self.refuse_foreign_folder(Path(settings.model))
+            brings_model = not self.model.exists()
+            token = mark_folder(self.path, "run")
+            self.sweep()
             self.update(
                 format=FORMAT, name=self.path.name, state="running", config=settings.model_dump(mode="json"),
-                inputs=identity, versions=versions(), started=now(), counts={}, seconds={}, **{PART_ORIGINS: True},
+                inputs=identity, versions=versions(), started=now(), counts={}, seconds={}, token=token,
+                brings_model=brings_model, **{PART_ORIGINS: True},
             )  # fmt: skip
+            unmark_folder(self.path)  # the record has the token
             return "new"
         record = self.read()
         self.refuse_other_run(record, settings, identity)
         if record["state"] == "finished":
             return "finished"
-        sweep_temporary(self.path)
+        token = mark_folder(self.path, "run")  # runs of earlier versions have none yet
+        self.sweep()
         how = settings.model_dump(mode="json", include=HOW_IT_IS_RUN)  # another machine may lack the device
         config, resumed = {**record["config"], **how}, [*record.get("resumed", []), now()]
-        self.update(state="running", failed=None, config=config, resumed=resumed)
+        self.update(token=token, state="running", failed=None, config=config, resumed=resumed)
+        unmark_folder(self.path)
         return "resumed"
 
     def first_reasons(self, count: int = 3) -> list[str]:
@@ -132,52 +150,84 @@ class RunDirectory:
         return [str(reason) for reason in table.slice(0, count)["reason"].to_pylist()]
 
     def discard_start(self, *, with_model: bool) -> None:
-        """Take back a start that came to nothing, so that the corrected command may use the same folder."""
-        (self.path / RUN_FILE).unlink(missing_ok=True)
-        self.corpus.unlink(missing_ok=True)
-        if with_model:
-            shutil.rmtree(self.model, ignore_errors=True)
+        """Take back a start that came to nothing, so that the corrected command may use the same folder.
+
+        with_model: also the model, where this run has brought it into the folder.
+        """
+        if with_model and self.read().get("brings_model"):
+            delete_files(self.model, _MODEL_FILES)
+        self.sweep()
+        for name in (LOG_FILE, RUN_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        unmark_folder(self.path)
+
+    def discard(self) -> None:
+        """Delete the run, so that another one may be mined into its folder.
+
+        Raises RunError, and deletes nothing, where the folder holds files that no run has.
+        """
+        own = self._own_files()
+        foreign = next((path for path in sorted(self.path.rglob("*")) if path not in own and not path.is_dir()), None)
+        if foreign is not None:
+            raise RunError(f"{foreign} is no file of the run that is to be mined again; move it away.")
+        for folder in (self.model, self.parts, *self._report_folders(), self.path):
+            names = {path.name for path in own if path.parent == folder} - {MARK_FILE, RUN_FILE}
+            delete_files(folder, names, with_folder=folder != self.path)
+        (self.path / RUN_FILE).unlink(missing_ok=True)  # last: what is left of half a deletion is a run still
+        unmark_folder(self.path)
+
+    def _own_files(self) -> set[Path]:
+        parts = {path for path in self.parts.glob("*.parquet") if _PART.fullmatch(path.name)}
+        model = {self.model / name for name in _MODEL_FILES} if self.read().get("brings_model") else set()
+        charts, pages = self._report_folders()
+        report = {pages / "index.html", *(charts / f"{name}.{kind}" for name in CHARTS for kind in ("svg", "png"))}
+        tables = {self.corpus, self.annotations, self.curves, self.rankings, self.coco, self.quarantine, self.scores}
+        records = {self.path / name for name in (RUN_FILE, LOG_FILE, MARK_FILE)}
+        return {*parts, *model, *report, *tables, *records, *self.temporaries()}
+
+    def _report_folders(self) -> tuple[Path, Path]:
+        return self.report.parent / "charts", self.report.parent
+
+    def temporaries(self) -> list[Path]:
+        """Temporary files that carry this run's token."""
+        return own_temporaries(self.path, _FOLDERS)
+
+    def sweep_records(self) -> None:
+        """Delete records that killed processes left half written, of a run that others may be reading or scoring."""
+        for path in own_temporaries(self.path):
+            if path.name.endswith(f"-{RUN_FILE}"):
+                path.unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Delete what killed processes of this run left half written; gives the number of files."""
+        return sweep(self.path, _FOLDERS)
 
     def update(self, **values: Any) -> None:
         """Write `values` over the record, whole or not at all."""
         record = self.read() if self.has_started() else {}
         write_json(self.path / RUN_FILE, {**record, **values})
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process; raises RunError while another one works on it."""
-        with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDONLY)  # the folder itself, so that no file is added
-        try:
-            if not _locked(handle, _LOCK_TRIES):
-                raise RunError(f"Another process is working on {self.path}; wait for it, or give another --out.")
-            yield
-        finally:
-            os.close(handle)
-            with suppress(OSError):  # where nothing came of it, the folder goes too
-                self.path.rmdir()
+        return lock_folder(self.path)
 
     def is_worked_on(self) -> bool:
         """Whether a process holds it."""
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            return not _locked(handle, 1)
-        finally:
-            os.close(handle)
+        return is_locked(self.path)
 
-    def _refuse_foreign_folder(self) -> None:
-        own = {"model", RUN_FILE}
+    def refuse_foreign_folder(self, model: Path | None = None) -> None:
+        """Raise RunError where the folder holds anything but a run of ours, or the model that is mined with.
+
+        model: the folder of that model; it may be the run's own `model`.
+        """
         if self.path.is_file():
             raise RunError(f"--out {self.path} is a file; give a folder.")
-        held = (
-            sorted(p.name for p in self.path.iterdir() if not p.name.startswith(".tmp-")) if self.path.exists() else []
-        )
-        foreign = [name for name in held if name not in own]
+        is_own_model = model is not None and model.resolve() == self.model.resolve()
+        foreign = [] if self.has_started() else foreign_entries(self.path, ("model",) if is_own_model else ())
         if foreign:
             raise RunError(
                 f"--out {self.path} holds other things (e.g. {foreign[0]!r}) and is not a run directory; "
-                "give a new or an empty folder."
+                "give a new or an empty folder. Nothing in it was touched."
             )
 
     def refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
@@ -201,17 +251,6 @@ class RunDirectory:
         if settings.model.startswith(PRETRAINED) or not (self.model / CARD_FILE).is_file():
             return True
         return read_card(self.model).is_like(read_card(Path(settings.model)))
-
-
-def _locked(handle: int, tries: int) -> bool:
-    for left in reversed(range(tries)):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(_LOCK_PAUSE if left else 0)
-        else:
-            return True
-    return False
 
 
 def _in_words(value: Any) -> str:

@@ -3,7 +3,6 @@
 import csv
 import io
 import logging
-import shutil
 import sys
 import time
 import warnings
@@ -58,10 +57,10 @@ from mining.training_data import (
     hold_back,
     reasons_none_is_readable,
 )
+from mining.training_folder import HISTORY_FILE, delete_checkpoints, discard_training
 from mining.untrusted import open_input
 
 Progress = Callable[[int, int, str], None]
-HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 METRICS: dict[Objective, str] = {"single": "accuracy", "multi": "mean average precision"}
 
@@ -329,7 +328,7 @@ def fit(
     if not is_first():
         sys.exit()  # the first process has it all
     if not module.has_learned:
-        _discard(settings.out)
+        discard_training(settings.out)
         reason = next(iter(module.unreadable.values()), "")
         raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
     notes = [*notes, *shortage]
@@ -493,23 +492,17 @@ def _finish(
     }  # fmt: skip
     localizer = module.localizer
     save_model(settings.out, localizer, replace(card, normalisation=localizer.backbone.normalisation, training=record))
-    shutil.rmtree(settings.out / CHECKPOINTS, ignore_errors=True)
+    delete_checkpoints(settings.out)
     return summary
 
 
 def _refuse_diverged(localizer: Localizer, settings: TrainSettings) -> None:
     if not all(bool(value.isfinite().all()) for value in localizer.parameters()):
-        _discard(settings.out)
+        discard_training(settings.out)
         raise ModelError(
             "The training diverged: its weights hold NaN or infinity. Give a --learning-rate below "
             f"{settings.learning_rate or localizer.learning_rate:g}."
         )
-
-
-def _discard(out: Path) -> None:
-    """Leave nothing that a corrected command could take for a training to carry on."""
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    (out / HISTORY_FILE).unlink(missing_ok=True)
 
 
 def draw_curves(rows: list[dict[str, str]], path: Path, metric: str) -> None:

@@ -1,6 +1,22 @@
 """The embedded default: a generated corpus."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def demo_folder(out: Path) -> Iterator[None]:
+    """Lock the folder of a demo; refuse it as a whole where a part of it holds other things."""
+    from mining.locks import lock_folder
+    from mining.runs import RunDirectory
+    from mining.synthetic.writing import refuse_foreign_folder
+
+    with lock_folder(out):
+        refuse_foreign_folder(out / "corpus")
+        run = RunDirectory(out / "run")
+        run.refuse_foreign_folder(run.model)
+        yield
 
 
 def generate_corpus(out: Path, *, images: int, seed: int) -> Path:

@@ -1,5 +1,7 @@
 """Measure the cells of an experiment and compare them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mining.experiments import Cell, ExperimentSettings, cells
@@ -7,6 +9,15 @@ from mining.experiments.comparing import Row
 from tasks.orchestration import step
 from tasks.progress import Stage
 from tasks.training import trained
+
+
+@contextmanager
+def held(settings: ExperimentSettings) -> Iterator[None]:
+    """Keep other experiments off the folder."""
+    from mining.experiments.folder import hold_experiment
+
+    with hold_experiment(settings):
+        yield
 
 
 @step(name="plan")

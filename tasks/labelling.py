@@ -23,6 +23,14 @@ def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
         yield
 
 
+@step(name="check store")
+def check_store(settings: LabelSettings, new_store: bool = False) -> None:
+    """Stop where the store that earlier jobs published to is gone."""
+    from mining.store import job
+
+    job.check_store(settings, new_store=new_store)
+
+
 @step(name="carry on")
 def carry_on(settings: LabelSettings) -> MineSettings | None:
     """The run that an earlier job did not finish."""
@@ -40,11 +48,11 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
 
 
 @step(name="publish labels")
-def publish_labels(settings: LabelSettings, accept: bool = False) -> LabelSummary | None:
+def publish_labels(settings: LabelSettings, accept: bool = False, new_store: bool = False) -> LabelSummary | None:
     """Hold the new labels against the gates, and publish them; None where a part was damaged and is to be made anew."""
     from mining.store import publishing
 
-    return publishing.publish_labels(settings, accept=accept)
+    return publishing.publish_labels(settings, accept=accept, new_store=new_store)
 
 
 @step(name="restore labels")
@@ -56,11 +64,11 @@ def restore_labels(settings: LabelSettings, version: str) -> LabelSummary:
 
 
 @step(name="clean up")
-def clean_up(settings: LabelSettings, keep: int, dry_run: bool = False) -> list[Any]:
-    """Delete what no version is from; gives the mining.store.cleaning.Leftover."""
+def clean_up(settings: LabelSettings, keep: int, dry_run: bool = False, needs_store: bool = True) -> Any:
+    """Delete what no version is from; gives the mining.store.cleaning.Cleaned."""
     from mining.store import cleaning
 
-    return cleaning.clean(settings, keep, dry_run=dry_run)
+    return cleaning.clean(settings, keep, dry_run=dry_run, needs_store=needs_store)
 
 
 def tell(summary: LabelSummary) -> None:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from mining import catalogue
 from mining.backbones import BACKBONES, Anatomy, BackboneSpec
 from mining.cards import ModelCard
 from mining.models import build_localizer, save_model
@@ -24,6 +25,7 @@ def list_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
         return Anatomy([network], (8,), (4,), None, input_size=32)
 
     patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, anatomy, make, dict))
+    patch.setitem(catalogue.BACKBONES, "tiny", catalogue.ListedBackbone(32, "for tests"))
 
 
 def write_model(

@@ -1,9 +1,6 @@
 """A finished run turned into a dataset that other tools train on: complete, or not there."""
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +13,8 @@ from mining.annotations.val_truth import ValTruth
 from mining.annotations.voc import export_voc
 from mining.annotations.yolo import export_yolo
 from mining.errors import InputError, did_you_mean
-from mining.files import TEMPORARY, storage_errors
 from mining.output_folders import refuse_inside_images
+from mining.whole_folder import whole_folder
 
 EXPORTERS: dict[str, Exporter] = {"coco": export_coco, "yolo": export_yolo, "voc": export_voc}
 
@@ -94,39 +91,3 @@ def refuse_taken(out: Path) -> None:
 def _check_free(out: Path, run: FinishedRun) -> None:
     refuse_taken(out)
     refuse_inside_images(out, run.image_root)
-
-
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out`; rename it when the block ends well, else delete it."""
-    temporary = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}")
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_dead(out)
-        try:
-            temporary.mkdir()
-            yield temporary
-            temporary.replace(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sweep_dead(out: Path) -> None:
-    """Delete what killed exports to the same folder left beside it."""
-    for leftover in out.parent.glob(f"{TEMPORARY}*"):
-        pid, _, name = leftover.name.removeprefix(TEMPORARY).partition("-")
-        if name == out.name and pid.isdigit() and not _is_another_process(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _is_another_process(pid: int) -> bool:
-    # our own number on a leftover means that it was somebody else's before: containers start at 1 each time
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

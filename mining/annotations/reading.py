@@ -99,7 +99,9 @@ class FinishedRun:
         """
         parts = PurePosixPath(image.file_name)
         source = self.image_root / parts
-        if not is_inside(os.path.realpath(source), os.path.realpath(self.image_root)):
+        # the export has the same name below its own folder
+        leads_out = parts.is_absolute() or ".." in parts.parts
+        if leads_out or not is_inside(os.path.realpath(source), os.path.realpath(self.image_root)):
             raise RunError(
                 f"{self.corpus}: {image.file_name!r} leads out of the image root; such a file is not exported."
             )

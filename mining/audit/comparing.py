@@ -10,6 +10,7 @@ from mining.audit.report import rendered
 from mining.audit.truths import open_truth
 from mining.audit.words import told
 from mining.files import whole_file
+from mining.own_pages import COLUMNS, check_page, table_of
 from mining.runs import RunDirectory
 from mining.scoring.comparison import Comparison, PairChange
 
@@ -27,8 +28,10 @@ def write_comparison(
 ) -> Path:
     """Write the page, and beside it every pair as CSV; gives the page's path.
 
-    most: pairs shown of each kind. Raises StorageError when the disk refuses.
+    most: pairs shown of each kind. Raises InputError where something else lies there, StorageError when the disk
+    refuses.
     """
+    check_page(page)
     runs = RunDirectory(first), RunDirectory(second)
     groups = [
         (title, words, chosen) for verdict, title, words in _GROUPS if (chosen := _of(comparison.changes, verdict))
@@ -43,11 +46,11 @@ def write_comparison(
             (title, words, len(chosen), _tiles(chosen[:most], runs, painters, truth)) for title, words, chosen in groups
         ],
         "skipped": sorted({reason for painter in painters for reason in painter.skipped}),
-        "table": f"{page.stem}.csv",
+        "table": table_of(page).name,
     }
     with whole_file(page) as temporary:
         temporary.write_text(rendered("compare.html.j2", **content), encoding="utf-8")
-    _write_table(page.with_suffix(".csv"), comparison.changes)
+    _write_table(table_of(page), comparison.changes)
     return page
 
 
@@ -83,7 +86,7 @@ def _differing(runs: tuple[RunDirectory, RunDirectory]) -> list[tuple[str, str, 
 def _write_table(path: Path, changes: list[PairChange]) -> None:
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("file_name", "category", "verdict", "agreement", "first_iou", "second_iou"))
+        writer.writerow(COLUMNS)
         for one in changes:
             values = (one.agreement, one.first_iou, one.second_iou)
             told = ("" if value is None else f"{value:.6f}" for value in values)

@@ -15,6 +15,7 @@ from mining.audit.survey import Survey, survey_of
 from mining.audit.truths import TruthIndex, open_truth, read_scores, scored_truth
 from mining.cards import read_card
 from mining.files import whole_file
+from mining.own_pages import refuse_foreign_page
 from mining.runs import RunDirectory
 from mining.scoring.run import mined_threshold
 
@@ -29,10 +30,12 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
     where it is still found.
     per_class: images of each kind (best, doubtful, worst) a class, fewer where the page would exceed MAX_TILES.
     max_classes: classes shown in pictures, those with most boxes.
-    Raises RunError when the run is not finished, ScoringError when the truth cannot be used.
+    Raises RunError when the run is not finished, InputError where another page lies there, ScoringError when the truth
+    cannot be used.
     """
     run = RunDirectory(run_dir)
     record = run.need_finished()
+    refuse_foreign_page(run.report, "report")
     scores = read_scores(run)
     index = open_truth(truth or scored_truth(scores, record["config"]), run)
     page = rendered(

@@ -1,6 +1,5 @@
 """A listing on its way to the table: sorted, joined and freed of duplicates on disk, so that memory stays constant."""
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ import orjson
 
 from mining.corpus.path_ends import PathEnds
 from mining.errors import StorageError
-from mining.files import TEMPORARY, storage_errors
+from mining.files import storage_errors
+from mining.ownership import temporary_path
 
 if TYPE_CHECKING:
     from mining.corpus.formats.coco import CocoImage
@@ -274,7 +274,7 @@ def spill(out: Path) -> Iterator[Spill]:
 
     Raises StorageError when the disk refuses, InputError where `out` cannot be a file.
     """
-    path = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}.sqlite")
+    path = temporary_path(out.with_name(f"{out.name}.sqlite"))
     with storage_errors(out):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")

@@ -15,7 +15,7 @@ from mining.runs import NO_MATTER_IN_MINING
 class Cell:
     """One measurement. train, mine: the settings of its two commands; cells of one training name one model folder.
 
-    figures: the file that keeps what was measured.
+    figures: the file that keeps what was measured. experiment: the folder of all.
     """
 
     corpus: str
@@ -26,6 +26,7 @@ class Cell:
     mine: MineSettings
     truth: Path
     figures: Path
+    experiment: Path
 
     def __str__(self) -> str:
         return f"{self.corpus}, {self.variant}, seed {self.seed}, scales {in_words(self.scales)}"
@@ -68,7 +69,7 @@ def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, sc
             **dict(photos.test_corpus()), **dict(settings.mine_options(variant, scales)), model=str(model),
             out=folder / "runs" / name,
         ),
-        truth=photos.truth, figures=folder / "figures" / f"{name}.json",
+        truth=photos.truth, figures=folder / "figures" / f"{name}.json", experiment=settings.out,
     )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """Measuring a cell: the same jobs as the commands, and the maps looked at on their way."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,12 +12,14 @@ from mining.config import MineOptions, Settings, TrainOptions, TrainSettings, re
 from mining.engine import mine_shard
 from mining.errors import ModelError
 from mining.experiments.cells import Cell
+from mining.experiments.folder import clear_run
 from mining.files import write_json
 from mining.localizer_options import configured
 from mining.localizers import localizer_named
 from mining.models import card_to_mine_by
+from mining.ownership import token_of
 from mining.results import TrainingSummary
-from mining.runs import CORPUS_FILE, NO_MATTER_IN_MINING
+from mining.runs import CORPUS_FILE, NO_MATTER_IN_MINING, RunDirectory
 from mining.scoring import read_truth
 from mining.scoring.of_maps import MapScores
 from mining.scoring.score import best_iou_of_pairs, score_run
@@ -36,10 +37,12 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = jobs
     if earlier is not None:
         return earlier
     training = train(cell.train)
-    shutil.rmtree(cell.mine.out, ignore_errors=True)  # half a run has not shown all its maps
     truth = read_truth(cell.truth)
     with jobs.held(cell.mine.out):
+        token = token_of(cell.experiment)
+        clear_run(cell, token)
         plan = jobs.plan_mining(cell.mine)
+        RunDirectory(plan.run).update(experiment=token)
         accuracy = BoxAccuracy(threshold_grid(MAP_THRESHOLDS))
         seen, seconds = MapScores(truth, plan.run / CORPUS_FILE, accuracy), 0.0
         for shard in plan.shards:

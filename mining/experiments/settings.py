@@ -17,9 +17,9 @@ from mining.config import (
     faults_in_words,
 )
 from mining.errors import did_you_mean
+from mining.folder_names import FolderName
 
 Changes = dict[str, Any]
-Name = Annotated[str, Field(pattern=r"^[\w.+-][\w.,+ -]*$")]  # becomes a folder
 Pyramid = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES)]
 
 
@@ -51,8 +51,8 @@ class ExperimentSettings(Settings):
     """Variants of training and mining, measured on the same photos with the same seeds."""
 
     out: Path = Field(description="Folder of the models, the runs and the tables.")
-    corpora: dict[Name, ExperimentCorpus] = Field(description="Photos by name.", min_length=1)
-    variants: dict[Name, Variant] = Field(description="Methods by name.", min_length=1)
+    corpora: dict[FolderName, ExperimentCorpus] = Field(description="Photos by name.", min_length=1)
+    variants: dict[FolderName, Variant] = Field(description="Methods by name.", min_length=1)
     baseline: str | None = Field(default=None, description="Variant that the others are compared with.")
     seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), description="One training each.")
     pyramids: tuple[Pyramid, ...] = Field(

@@ -20,7 +20,6 @@ from mining.config import MineSettings
 from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
 from mining.corpus.shards import corpus_writer, keep_summary, write_shard
 from mining.errors import RunError, RunStoppedError
-from mining.files import TEMPORARY, sweep_temporary
 from mining.output_folders import refuse_inside_images
 from mining.runs import HOW_IT_IS_RUN, RunDirectory
 from mining.scoring import read_truth
@@ -28,6 +27,7 @@ from mining.store.comparing import compared
 from mining.store.freshness import settings_that_matter
 from mining.store.ledger import Ledger
 from mining.store.places import Places, mine_settings, model_of, run_name, run_number
+from mining.store.publications import catch_up, record_job, refuse_missing_store
 from mining.store.results import LabelPlan
 from mining.store.settings import LabelSettings
 from mining.store.table import LabelStore
@@ -50,8 +50,22 @@ def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
                 f"Another labelling job works on {settings.runs}; give the command again when it is done."
             ) from None
         if sweeps:
-            sweep_temporary(places.work)
+            places.claim()
+            places.sweep()
         yield
+
+
+def check_store(settings: LabelSettings, *, new_store: bool = False) -> None:
+    """Raise StoreMissingError where the store is gone that earlier jobs published to, InputError for a foreign folder.
+
+    new_store: a person wants a new one.
+    """
+    store = LabelStore(settings.store)
+    version = store.latest()
+    if version.table is None:
+        store.refuse_foreign_folder()
+    refuse_missing_store(settings, version, new_store=new_store)
+    catch_up(settings, version)
 
 
 def left_over(settings: LabelSettings) -> MineSettings | None:
@@ -94,10 +108,10 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
         numbers += [run_number(run, places.name) for run in version.corpus(places.name).get("published", [])]
         number = 1 + max((one for one in numbers if one is not None), default=0)
         out = places.runs / run_name(places.name, number)
-        todo = places.work / f"{TEMPORARY}todo.parquet"
-        _write_todo(places.listed, book, todo, settings.mine.shard_size)
+        _write_todo(places.listed, book, places.todo, settings.mine.shard_size)
         wanted = mine_settings(settings, out)
-        jobs.plan_mining(wanted, todo)
+        jobs.plan_mining(wanted, places.todo)
+        record_job(RunDirectory(out), settings, version)
         return LabelPlan(wanted, asdict(tally))
 
 

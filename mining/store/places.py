@@ -6,11 +6,14 @@ from pathlib import Path
 
 from mining.cards import PRETRAINED, ModelCard, read_card
 from mining.config import MineSettings
-from mining.files import TEMPORARY
+from mining.errors import RunError
+from mining.ownership import foreign_entries, mark_folder, own_temporaries, sweep, temporary_path, token_of
 from mining.runs import RunDirectory
 from mining.store.settings import LabelSettings
 
 LAST_JOB = "last.json"  # what the last job came to
+_KIND = "labelling job"
+_OF_EARLIER_VERSIONS = re.compile(r"hashes\.sqlite.*|listed\.parquet|model|last\.json|log\.jsonl|\.tmp-.*")
 
 
 class Places:
@@ -23,10 +26,31 @@ class Places:
         self.hashes = self.work / "hashes.sqlite"
         self.listed = self.work / "listed.parquet"
         self.model = self.work / "model"
-        self.ledger = self.work / f"{TEMPORARY}ledger.sqlite"
-        self.changes = self.work / f"{TEMPORARY}changes"
-        self.view = self.work / f"{TEMPORARY}view"
+        self.ledger = temporary_path(self.work / "ledger.sqlite")
+        self.changes = temporary_path(self.work / "changes")
+        self.view = temporary_path(self.work / "view")
+        self.todo = temporary_path(self.work / "todo.parquet")
         self.record = self.work / LAST_JOB
+
+    def claim(self) -> None:
+        """Mark the work folder as the job's; raises RunError where it holds other things. The caller has it locked."""
+        if token_of(self.work, _KIND) is None:
+            names = foreign_entries(self.work)
+            foreign = [name for name in names if not _OF_EARLIER_VERSIONS.fullmatch(name)]
+            if foreign:
+                raise RunError(
+                    f"{self.work} holds other things (e.g. {foreign[0]!r}); it would be the job's work folder. Give "
+                    "another `name` or another `runs` folder. Nothing in it was touched."
+                )
+        mark_folder(self.work, _KIND)
+
+    def temporaries(self) -> list[Path]:
+        """What killed jobs left half written or half deleted."""
+        return own_temporaries(self.work, ("model",))
+
+    def sweep(self) -> int:
+        """Delete it; gives how many files and folders."""
+        return sweep(self.work, ("model",))
 
     def run_directories(self) -> list[RunDirectory]:
         """The job's runs, first one first."""

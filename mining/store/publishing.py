@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mining.addresses import redacted
 from mining.cards import ModelCard
 from mining.corpus import read_summary
 from mining.errors import DamagedPartError, RunStoppedError
@@ -21,6 +22,12 @@ from mining.store.freshness import settings_that_matter
 from mining.store.gates import SURVEYED, Measured, Survey, judge
 from mining.store.ledger import Ledger
 from mining.store.places import Places, model_of
+from mining.store.publications import (
+    last_publication,
+    record_intention,
+    record_publication,
+    refuse_missing_store,
+)
 from mining.store.results import LabelSummary
 from mining.store.rows import Changes, new_rows, rows_of_run, rows_of_version
 from mining.store.schema import IMAGES_OF_A_BUCKET
@@ -31,17 +38,21 @@ from mining.store.trust import corloc_and_drop
 _TRIES = 20  # to publish, while others do
 
 
-def publish_labels(settings: LabelSettings, *, accept: bool = False) -> LabelSummary | None:
+def publish_labels(settings: LabelSettings, *, accept: bool = False, new_store: bool = False) -> LabelSummary | None:
     """Put what was mined and what changed into the store as a new version, if the gates let it through.
 
-    accept: publish in any case. None: a run's part was damaged and thrown away, and is to be mined again.
-    Raises StorageError; and RunStoppedError where other jobs publish all the time.
+    accept: publish in any case. new_store: begin a new store where the one that was published to is gone.
+    None: a run's part was damaged and thrown away, and is to be mined again.
+    Raises StorageError; StoreMissingError where the store has gone; RunStoppedError where other jobs publish all the
+    time.
     """
     card = model_of(settings)
     store = LabelStore(settings.store)
     for _ in range(_TRIES):
         try:
-            return _published(settings, store, store.latest(), card, accept=accept)
+            version = store.latest()
+            refuse_missing_store(settings, version, new_store=new_store)  # it may have gone while images were mined
+            return _published(settings, store, version, card, accept=accept)
         except StoreMovedError:
             continue
         except DamagedPartError:
@@ -107,7 +118,9 @@ def _published(
                     },
                 },
             }
+            record_intention(used, settings, version)
             number = store.publish(version, buckets, rows(buckets), record)
+            record_publication(used, settings, store.latest())
         else:
             number = version.number
     shutil.rmtree(places.changes, ignore_errors=True)
@@ -116,7 +129,8 @@ def _published(
         tally.to_mine, measured.new.states.get("quarantined", 0) + tally.absent, _reasons(used), verdicts,
         [run.path.name for run in used], read_summary(places.listed).notes, settings.name,
     )  # fmt: skip
-    write_json(places.record, {**asdict(summary), "at": now()})
+    known = {"store": redacted(settings.store), "version": number} if before or state == "published" else None
+    write_json(places.record, {**asdict(summary), "published": known or last_publication(settings), "at": now()})
     note(places.work, state, corpus=settings.name, version=summary.version, images=summary.images, boxes=summary.boxes,
          failed=[verdict.gate for verdict in verdicts if not verdict.passed], runs=summary.runs,
          gates=[verdict.line for verdict in verdicts])  # fmt: skip

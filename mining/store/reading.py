@@ -8,13 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from mining.annotations.export import refuse_taken, whole_folder
+from mining.annotations.export import refuse_taken
 from mining.errors import InputError, did_you_mean
 from mining.output_folders import refuse_inside_images
 from mining.store.settings import address, is_remote
 from mining.store.table import LabelStore, Version
 from mining.store.view import write_view
 from mining.store.waiting import waiting_for
+from mining.whole_folder import whole_folder
 
 
 def is_store(where: str) -> bool:

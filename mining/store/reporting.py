@@ -5,10 +5,10 @@ from pathlib import Path
 
 from mining.errors import InputError
 from mining.files import whole_file
+from mining.folder_names import slug
+from mining.own_pages import refuse_foreign_page
 from mining.runs import RunDirectory
 from mining.store.reading import VersionChoice, version_as_run
-
-_OURS = b'<meta name="generator" content="boxmine">'
 
 
 def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth: Path | None = None) -> Path:
@@ -23,7 +23,7 @@ def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth
     if out is not None:
         _refuse_foreign(out)
     with version_as_run(where, choice) as run:
-        page = out or Path(f"{RunDirectory(run).read()['name']}.html")
+        page = out or Path(f"{slug(RunDirectory(run).read()['name'])}.html")
         _refuse_foreign(page)
         written = write_report(run, truth)
         with whole_file(page) as temporary:
@@ -34,5 +34,4 @@ def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth
 def _refuse_foreign(page: Path) -> None:
     if page.suffix != ".html":
         raise InputError(f"--out {page}: the report is one HTML file; give a name that ends in .html.")
-    if page.exists() and not (page.is_file() and _OURS in page.read_bytes()[:2000]):
-        raise InputError(f"{page} is there already and is no report of boxmine's; give another --out.")
+    refuse_foreign_page(page, "report")

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from mining.config import CorpusSettings, MineOptions, ModelReference, Settings, Share, absolute
+from mining.folder_names import FolderName
 from mining.recipes import MayBePath
 
 
@@ -47,7 +48,7 @@ class Gates(Settings):
 class LabelSettings(Settings):
     """A labelling job: what is new since the last version is mined, looked at and published."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = Field(
+    name: Annotated[FolderName, Field(pattern=r"^[^ ,]*$")] = Field(
         default="images", description="Name of the corpus in the label store, which may hold several."
     )
     store: Annotated[str, MayBePath()] = Field(

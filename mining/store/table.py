@@ -32,6 +32,10 @@ from mining.store.settings import is_remote
 FORMAT = "boxmine-labels/1"
 _FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days"}  # the log says where each box is from
 _ORDER = ("image_id", "annotation_id")
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+# as `write_files` names them, and as earlier versions did
+_DATA_FILE = re.compile(rf"bucket=\d+/part-(\d{{5}}-)?{_UUID}(-c\d{{3}}\.\w+)?\.parquet")
+_OF_A_STORE = re.compile(r"_delta_log|bucket=\d+|lost\+found")  # a first version may have been cut off
 _LOOK_BACK = (1, 16, 256, None)
 
 
@@ -51,6 +55,11 @@ class Version:
     record: dict[str, Any] = field(default_factory=dict)
     files: tuple[DataFile, ...] = ()
     where: str = ""
+
+    @property
+    def store_id(self) -> str | None:
+        """What tells this store from others, wherever it lies; None before the first version."""
+        return None if self.table is None else str(self.table.metadata().id)
 
     def corpus(self, name: str) -> dict[str, Any]:
         """What is recorded of a corpus; empty before its first version."""
@@ -166,21 +175,36 @@ class LabelStore:
             )  # fmt: skip
 
     def vacuum(self, hours: int, *, dry_run: bool) -> list[str]:
-        """Delete data files that are older than so many hours and that no version names; gives their names."""
+        """Delete data files of ours that are older than so many hours and that no version names; gives their names."""
         with _errors(self.where):
             try:
                 table = DeltaTable(self.where)
             except TableNotFoundError:
                 return []
             every = list(range(table.version() + 1))
+            # Delta's own deletion would also take whatever else lies in the folder
+            orphans = table.vacuum(
+                hours, dry_run=True, enforce_retention_duration=False, full=True, keep_versions=every
+            )
+            found = sorted(name for name in orphans if _DATA_FILE.fullmatch(name))
+            if found and not dry_run:
+                files = table.to_pyarrow_dataset().filesystem
+                for name in found:
+                    files.delete_file(name)
+            return found
 
-            def orphans(*, dry_run: bool) -> list[str]:
-                return table.vacuum(
-                    hours, dry_run=dry_run, enforce_retention_duration=False, full=True, keep_versions=every
-                )
-
-            found = orphans(dry_run=True)
-            return orphans(dry_run=False) if found and not dry_run else found
+    def refuse_foreign_folder(self) -> None:
+        """Raise InputError where there is no store yet, and the folder for it holds other things."""
+        folder = Path(self.where)
+        if is_remote(self.where) or not folder.is_dir():
+            return
+        names = sorted(path.name for path in folder.iterdir())
+        foreign = [name for name in names if not _OF_A_STORE.fullmatch(name)]
+        if "_delta_log" not in names and foreign:
+            raise InputError(
+                f"{self.where} holds other things (e.g. {foreign[0]!r}) and is no label store; give a new or an empty "
+                "folder as `store`. Nothing in it was touched."
+            )
 
     def _version(self, table: DeltaTable) -> Version:
         for limit in _LOOK_BACK:

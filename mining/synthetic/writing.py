@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mining.errors import InputError
-from mining.files import sweep_temporary, whole_file, write_json
+from mining.files import whole_file, write_json
+from mining.locks import lock_folder
+from mining.ownership import foreign_entries, mark_folder, sweep, token_of
 from mining.synthetic.objects import CLASSES
 from mining.synthetic.scenes import DEFAULT_SIZE, MAX_OBJECTS, Scene, compose
 
 JPEG_QUALITY = 90
+_KIND = "generated corpus"
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,19 @@ def generate(
     Gives out/images/000000.jpg and so on, out/labels.csv (`file_name,labels`, joined by `|`) and
     out/truth.json (COCO; boxes are of the visible pixels, ids the same however the corpus is cut into pieces).
     size: smallest and largest side of an image in pixels.
-    Raises InputError for impossible arguments, and when out/images holds files of another call;
-    StorageError when the disk refuses.
+    Raises InputError for impossible arguments, where `out` holds anything but a generated corpus, and when out/images
+    holds files of another call; StorageError when the disk refuses.
     """
     if images < 1 or start < 0:
         raise InputError(f"{images} images from number {start} on: give at least 1 image and start at 0 or later.")
-    numbers = range(start, start + images)
-    _check_folder(out, {file_name(number) for number in numbers})
+    refuse_foreign_folder(out)
+    compose(start, seed=seed, size=size)  # refuses what is impossible before anything is written
+    with lock_folder(out):
+        return _generated(out, range(start, start + images), seed, size)
+
+
+def _generated(out: Path, numbers: range, seed: int, size: tuple[int, int]) -> SyntheticSummary:
+    _claim(out, {file_name(number) for number in numbers})
     rows: list[tuple[str, str]] = []
     truth: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for number in numbers:
@@ -59,7 +68,7 @@ def generate(
     _write_labels(out / "labels.csv", rows)
     categories = [{"id": n, "name": name} for n, name in enumerate(CLASSES, 1)]
     write_json(out / "truth.json", {**truth, "categories": categories})
-    return _summary(images, truth["annotations"])
+    return _summary(len(numbers), truth["annotations"])
 
 
 def file_name(number: int) -> str:
@@ -67,13 +76,25 @@ def file_name(number: int) -> str:
     return f"{number:06d}.jpg"
 
 
-def _check_folder(out: Path, own: set[str]) -> None:
-    """Images of another corpus beside our own would have no truth, so refuse them."""
-    folder = out / "images"
-    for path in (out, folder):
+def refuse_foreign_folder(out: Path) -> None:
+    """Raise InputError where `out` is neither new nor empty nor a corpus that was generated here."""
+    for path in (out, out / "images"):
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file: give a folder to write the generated corpus to.")
-    sweep_temporary(folder)
+    foreign = foreign_entries(out)
+    if foreign and token_of(out, _KIND) is None:
+        raise InputError(
+            f"{out} holds other things (e.g. {foreign[0]!r}) and is no generated corpus that boxmine has marked as its "
+            "own: give a new or an empty folder. Nothing in it was touched."
+        )
+
+
+def _claim(out: Path, own: set[str]) -> None:
+    """Mark the folder. Images of another corpus beside our own would have no truth, so refuse them."""
+    refuse_foreign_folder(out)
+    mark_folder(out, _KIND)
+    folder = out / "images"
+    sweep(out, ("images",))
     strangers = sorted({path.name for path in folder.iterdir()} - own) if folder.is_dir() else []
     if strangers:
         raise InputError(

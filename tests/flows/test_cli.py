@@ -12,6 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from flows.cli import run_command
+from mining.locks import lock_folder
 from mining.synthetic import generate
 
 QUICK = ["--epochs", "1", "--workers", "0", "--validation-share", "0"]
@@ -206,3 +207,48 @@ def test_help_loads_neither_torch_nor_prefect() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "'cyclopts'" in loaded
     assert not {"torch", "prefect", "pandas", "lightning"} & set(loaded.split("[")[-1].replace("'", "").split(", "))
+
+
+# --- folders in use --------------------------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("command", ["mine", "train", "run", "demo", "export"])
+def test_a_folder_with_other_things_is_refused_and_nothing_in_it_is_touched(
+    run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    out = tmp_path / "thesis"
+    for name in ("model/weights.safetensors", "checkpoints/last.ckpt", "corpus/labels.csv", "run/a.txt", ".tmp-1-b"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("ten years of work")
+    before = contents(out)
+    photos = ["--images", str(corpus / "images"), "--labels", str(corpus / "labels.csv")]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"corpus: {{images: {corpus}/images, labels: {corpus}/labels.csv}}\n")
+    commands = {
+        "mine": ["mine", *photos, "--model", "pretrained:efficientnet_lite0"], "train": ["train", *photos, *QUICK],
+        "run": ["run", str(recipe)], "demo": ["demo"], "export": ["export", str(run), "--format", "coco"],
+    }  # fmt: skip
+    assert run_command([*commands[command], "--out", str(out)]) == 2
+    assert contents(out) == before
+    assert "a new or an empty folder" in (text := said(capsys)) or "not an empty folder" in text
+
+
+@pytest.mark.parametrize("name", ["corpus", "run"])
+def test_a_second_demo_in_the_same_folder_ends_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with lock_folder(tmp_path):
+        assert run_command(["demo", "--out", str(tmp_path)]) == 2
+    assert "Another process is working on" in said(capsys)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "labels.csv").write_text("theirs")
+    assert run_command(["demo", "--out", str(tmp_path)]) == 2
+    assert contents(tmp_path) == {f"{name}/labels.csv": b"theirs"}

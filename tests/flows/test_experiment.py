@@ -14,7 +14,9 @@ from flows.cli import run_command
 from mining.config import parse
 from mining.experiments import ExperimentSettings
 from mining.localizers.cam import CAM
+from mining.locks import lock_folder
 from mining.recipes import read_recipe
+from mining.runs import RunDirectory
 from mining.synthetic import generate
 from tests.making import list_tiny_backbone
 
@@ -193,3 +195,70 @@ def test_a_variant_changes_options_of_the_localizer_one_by_one(recipe: Path) -> 
     assert settings.train_options("high", 0).options == {"dropout": 0.1, "background": "mean"}
     assert settings.mine_options("high", (1.0,)).options == {"dropout": 0.3, "background": "none"}
     assert settings.train_options("cam", 0).options == {"dropout": 0.1}
+
+
+# --- a folder in use -------------------------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(recipe: Path, out: Path, capfd: pytest.CaptureFixture[str], *options: str) -> str:
+    """What is said of an experiment that ends with code 2 and leaves the folder as it was."""
+    before = contents(out)
+    assert run_command(["experiment", str(recipe), "--out", str(out), *options]) == 2
+    assert contents(out) == before
+    return " ".join(capfd.readouterr().err.split())
+
+
+def test_a_second_experiment_does_not_touch_what_the_first_is_mining(
+    recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "made/figures/cam-1-seed0.json").unlink()
+    with lock_folder(copied):
+        assert "Another process is working on" in refused(recipe, copied, capfd)
+    run = RunDirectory(copied / "made/runs/cam-1-seed0")
+    with run.lock():
+        assert "Another process is working on" in refused(recipe, copied, capfd)
+
+
+def test_a_run_that_somebody_else_mined_there_stays(
+    recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "made/figures/cam-1-seed0.json").unlink()
+    run = RunDirectory(copied / "made/runs/cam-1-seed0")
+    run.update(experiment=None, config={**run.read()["config"], "threshold": 0.77})
+    assert "a run that this experiment did not mine" in refused(recipe, copied, capfd)
+
+
+def test_files_that_somebody_put_into_a_run_stay(recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (copied / "made/figures/cam-1-seed0.json").unlink()
+    (copied / "made/runs/cam-1-seed0/parts/notes.txt").write_text("ten years of work")
+    assert "notes.txt is no file of the run" in refused(recipe, copied, capfd)
+
+
+@pytest.mark.parametrize("name", ["table.md", "thesis.tex", "made/notes.txt"])
+def test_a_folder_of_other_things_is_no_experiments(
+    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("ten years of work")
+    assert "holds other things" in refused(recipe, tmp_path / "out", capfd)
+
+
+def test_an_experiment_of_an_earlier_version_goes_on(recipe: Path, copied: Path) -> None:
+    (copied / ".boxmine").unlink()
+    assert again(recipe, copied) == rows_in(recipe.parent / "results")
+
+
+@pytest.mark.parametrize("name", ["corpora", "variants"])
+def test_names_that_lead_out_of_the_folder_are_refused(
+    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    changed = recipe.with_name(f"leading-{name}.yaml")
+    changed.write_text(yaml.safe_dump({**values, "baseline": None, name: {"..": next(iter(values[name].values()))}}))
+    assert run_command(["experiment", str(changed), "--out", str(tmp_path / "a" / "results")]) == 2
+    assert "becomes a folder" in " ".join(capfd.readouterr().err.split())
+    assert not (tmp_path / "a").exists()

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mining.errors import InputError, StorageError
-from mining.files import TEMPORARY, sha256_of, storage_errors, sweep_temporary, whole_file, write_json
+from mining.files import sha256_of, storage_errors, whole_file, write_json
 
 
 @contextmanager
@@ -122,29 +122,6 @@ def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a folder of this name"), whole_file(tmp_path / "a.txt") as temporary:
         temporary.write_text("x")
     assert names(tmp_path) == ["a.txt"]
-
-
-def test_sweeping_deletes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
-    kept = tmp_path / "parts" / "part-00000.parquet"
-    kept.parent.mkdir()
-    kept.write_text("whole")
-    (tmp_path / f"{TEMPORARY}123-run.json").write_text("half")
-    (kept.parent / f"{TEMPORARY}9-part-00001.parquet").write_text("half")
-    assert sweep_temporary(tmp_path) == 2
-    assert names(tmp_path) == ["part-00000.parquet", "parts"]
-    assert sweep_temporary(tmp_path) == 0
-
-
-def test_a_killed_writer_leaves_only_what_a_sweep_takes(tmp_path: Path) -> None:
-    child = os.fork()
-    if child == 0:
-        with whole_file(tmp_path / "a.txt") as temporary:
-            temporary.write_text("half")
-            os._exit(9)
-    os.waitpid(child, 0)
-    assert not (tmp_path / "a.txt").exists()
-    assert sweep_temporary(tmp_path) == 1
-    assert names(tmp_path) == []
 
 
 def test_json_is_written_as_unicode_with_a_last_line_end(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mining.config import MineSettings, ScoreSettings
 from mining.engine import mine_shard
 from mining.errors import CorpusError, ModelError, RunError
 from mining.jobs import finish_mining, held, plan_mining, score
+from mining.ownership import temporary_path
 from mining.results import MinePlan, MineSummary
 from mining.runs import RunDirectory
 from mining.standing import standing
@@ -174,13 +176,16 @@ def test_a_damaged_part_is_planned_again(settings: MineSettings) -> None:
     assert (plan.shards, plan.done_images) == ([1], 3)
 
 
-def test_what_a_killed_writer_left_is_swept_away(settings: MineSettings) -> None:
+def test_what_a_killed_writer_of_the_run_left_is_swept_away_and_nothing_else(settings: MineSettings) -> None:
     plan_mining(settings)
-    left = settings.out / "parts" / ".tmp-123-part-00000.parquet"
-    left.parent.mkdir()
-    left.write_bytes(b"half")
-    plan_mining(settings)
+    left = temporary_path(settings.out / "parts" / "part-00000.parquet")
+    foreign = [settings.out / name for name in (".tmp-1-a", "parts/.tmp-123-part-00000.parquet", "notes/.tmp-b")]
+    for path in (left, *foreign):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    finished(settings, plan_mining(settings).shards)
     assert not left.exists()
+    assert all(path.read_bytes() == b"half" for path in foreign)
 
 
 def test_a_run_killed_while_its_corpus_was_scanned_scans_again(settings: MineSettings) -> None:
@@ -310,6 +315,49 @@ def test_a_folder_of_other_things_is_refused_by_one_of_them(settings: MineSettin
     with pytest.raises(RunError, match=r"holds other things \(e\.g\. 'thesis\.tex'\)"):
         plan_mining(settings)
     assert [path.name for path in settings.out.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("asked", ["pretrained:efficientnet_lite0", "another", "a copy"])
+def test_a_folder_with_a_model_that_is_not_the_one_asked_for_is_refused_and_stays(
+    settings: MineSettings, tmp_path: Path, asked: str
+) -> None:
+    trained = model_of(settings.out / "model", "cat", "dog")
+    before = contents(settings.out)
+    if asked == "another":
+        asked = str(model_of(tmp_path / "other", "cat", "dog", "emu"))
+    elif asked == "a copy":
+        asked = str(shutil.copytree(trained, tmp_path / "copy"))
+    with pytest.raises(RunError, match=r"holds other things \(e\.g\. 'model'\)"):
+        plan_mining(changed(settings, model=asked))
+    assert contents(settings.out) == before
+
+
+def test_a_start_that_fails_leaves_the_model_that_lies_in_the_folder(settings: MineSettings) -> None:
+    own = changed(settings, model=str(model_of(settings.out / "model", "cat", "emu")))
+    before = contents(settings.out)
+    with pytest.raises(ModelError, match="does not know the class 'dog'"):
+        plan_mining(own)
+    assert contents(settings.out) == before
+
+
+def test_a_start_that_fails_after_a_kill_takes_back_the_model_that_it_brought_and_no_file_of_others(
+    settings: MineSettings,
+) -> None:
+    plan_mining(settings)
+    (settings.out / "corpus.parquet").unlink()
+    (settings.out / "model" / "notes.txt").write_text("somebody's")
+    (settings.out / ".tmp-mine").write_text("somebody's")
+    settings.images.rename(settings.images.with_name("moved"))
+    with pytest.raises(CorpusError):
+        plan_mining(settings)
+    assert set(contents(settings.out)) == {"model/notes.txt", ".tmp-mine"}
+
+
+def test_a_folder_that_was_there_before_a_start_that_failed_is_there_afterwards(settings: MineSettings) -> None:
+    settings.out.mkdir()
+    with pytest.raises(ModelError), held(settings.out):
+        plan_mining(changed(settings, model="nowhere"))
+    assert settings.out.is_dir()
 
 
 def test_a_file_in_place_of_the_folder_is_refused(settings: MineSettings) -> None:

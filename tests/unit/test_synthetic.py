@@ -11,6 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from mining.errors import InputError
+from mining.ownership import MARK_FILE, temporary_path
 from mining.synthetic import CLASSES, Scene, compose, generate, render
 from mining.synthetic.objects import FIGURES
 from mining.synthetic.scenes import MIN_VISIBLE, _Placed, _put, _Stage, _truth
@@ -30,7 +31,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARK_FILE)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -231,6 +232,25 @@ def test_images_of_another_corpus_are_not_mixed_in(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 files .* such as 000002\.jpg"):
         generate(tmp_path, images=2, size=(64, 96))
     assert generate(tmp_path, images=3, size=(64, 96)).images == 3
+
+
+def test_a_folder_that_was_not_generated_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("images/000000.jpg", "labels.csv", "truth.json"):
+        (tmp_path / name).write_text("somebody's work")
+    before = digests(tmp_path)
+    with pytest.raises(InputError, match=r"holds other things \(e\.g\. 'images'\)"):
+        generate(tmp_path, images=3, size=(64, 96))
+    assert digests(tmp_path) == before
+
+
+def test_what_a_killed_process_left_goes_and_what_looks_like_it_does_not(tmp_path: Path) -> None:
+    generate(tmp_path, images=1, size=(64, 96))
+    left, foreign = temporary_path(tmp_path / "images" / "000000.jpg"), tmp_path / ".tmp-1-labels.csv"
+    for path in (left, foreign):
+        path.write_bytes(b"half")
+    generate(tmp_path, images=1, size=(64, 96))
+    assert (left.exists(), foreign.exists()) == (False, True)
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:

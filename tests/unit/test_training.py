@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ from mining import jobs, training
 from mining.backbones import build
 from mining.cards import read_card
 from mining.config import TrainSettings
-from mining.errors import CorpusError, ModelError
+from mining.errors import CorpusError, ModelError, RunError
 from mining.localizers.base import ClassificationLoss
+from mining.locks import lock_folder
 from mining.models import load_model
+from mining.ownership import temporary_path
 from mining.results import TrainingSummary
 from mining.runs import versions
 from mining.training import classification_metric, read_history
@@ -630,3 +633,76 @@ def test_a_finished_model_of_other_settings_is_not_overwritten(tmp_path: Path) -
     train(tmp_path, RED_AND_BLUE)
     with pytest.raises(ModelError, match=r"a finished model of other settings: its seed is 0, this command's is 1"):
         train(tmp_path, RED_AND_BLUE, seed=1)
+
+
+# --- a folder in use -------------------------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"somebody's")
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "deep/down/.tmp-notes", ".tmp-1-history.csv", "history.csv"])
+@pytest.mark.parametrize("labels", [RED_AND_BLUE, named(("r", 8, ("red",)))], ids=["good labels", "labels that fail"])
+def test_a_folder_of_other_things_is_refused_before_anything_in_it_is_touched(
+    tmp_path: Path, name: str, labels: Labels
+) -> None:
+    put(tmp_path / "model", name)
+    before = contents(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"holds other things .*give a new or an empty folder"):
+        train(tmp_path, labels)
+    assert contents(tmp_path / "model") == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_others_put_beside_an_unfinished_training_stays(tmp_path: Path, fails: bool) -> None:
+    settings = settings_for(tmp_path, write_corpus(tmp_path, RED_AND_BLUE))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jobs.train(settings, killed)
+    foreign = ("checkpoints/notes.txt", ".tmp-1-a", "checkpoints/.tmp-b", "deep/.tmp-c")
+    put(settings.out, *foreign)
+    left = temporary_path(settings.out / "history.csv")
+    left.write_text("half")
+    if fails:
+        shutil.rmtree(settings.images)
+        with pytest.raises(CorpusError):
+            jobs.train(settings)
+        assert set(contents(settings.out)) == set(foreign)
+    else:
+        jobs.train(settings)
+        assert set(contents(settings.out)) == {
+            *foreign,
+            "model.json",
+            "weights.safetensors",
+            "history.csv",
+            "curves.png",
+        }
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"name": "a training of others"}'])
+def test_a_record_of_others_in_the_folder_is_refused_in_a_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "training.json").write_text(content)
+    with pytest.raises(ModelError, match="cannot be read as the record of an unfinished training"):
+        train(tmp_path, RED_AND_BLUE)
+    assert (tmp_path / "model" / "training.json").read_text() == content
+
+
+def test_a_training_that_ends_while_another_waits_for_its_folder_is_not_done_twice(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, write_corpus(tmp_path, RED_AND_BLUE))
+    with lock_folder(settings.out), pytest.raises(RunError, match="Another process is working on"):
+        jobs.train(settings)
+    first = jobs.train(settings)
+    before = contents(settings.out)
+    assert jobs.train(settings) == first
+    assert contents(settings.out) == before

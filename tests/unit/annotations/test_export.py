@@ -13,6 +13,7 @@ from PIL import Image
 
 from mining.annotations import EXPORTERS, ExportSummary, export
 from mining.errors import InputError, RunError, StorageError
+from mining.whole_folder import whole_folder
 
 FORMATS = sorted(EXPORTERS)
 PIXELS = {"coco": "images", "yolo": "images/train", "voc": "VOCdevkit/VOC2012/JPEGImages"}
@@ -194,13 +195,59 @@ def test_a_full_disk_leaves_nothing_behind(format, listed_run, tmp_path, monkeyp
     assert leftovers(tmp_path) == []
 
 
-def test_what_a_killed_export_left_is_swept_by_the_next_and_a_living_ones_is_not(small_run, tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for pid in (dead.pid, os.getppid()):
-        (tmp_path / f".tmp-{pid}-out" / "images").mkdir(parents=True)
+def killed_export(run: Path, out: Path, *, at: str = "mining.annotations.coco.write_document") -> None:
+    """An export in a process that is killed when it has written the images."""
+    code = f"import os, sys, {at.rpartition('.')[0]}; {at} = lambda *a, **k: os._exit(9)\n"
+    code += f"from mining.annotations import export; from pathlib import Path; export(Path({str(run)!r}), 'coco', Path({str(out)!r}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 9
+
+
+def test_what_a_killed_export_left_is_swept_by_the_next_and_nothing_that_looks_like_it(small_run, tmp_path):
+    killed_export(small_run.folder, tmp_path / "out")
+    assert len(leftovers(tmp_path)) == 1
+    foreign = {f".tmp-{os.getpid()}-out", ".tmp-0123456789abcdef-out", ".tmp-notes"}
+    for name in foreign:
+        (tmp_path / name / "images").mkdir(parents=True)
     export(small_run.folder, "coco", tmp_path / "out")
-    assert leftovers(tmp_path) == [f".tmp-{os.getppid()}-out"]
+    assert set(leftovers(tmp_path)) == foreign
+
+
+def test_a_second_export_to_the_same_folder_ends_in_a_sentence_and_harms_nothing(small_run, tmp_path):
+    with whole_folder(tmp_path / "out") as first:
+        (first / "picture.jpg").write_text("of the first")
+        with pytest.raises(InputError, match=r"Another process is writing .*out; wait for it"):
+            export(small_run.folder, "coco", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["picture.jpg"]
+    assert leftovers(tmp_path) == []
+
+
+def test_of_two_exports_that_began_at_once_the_second_leaves_the_first_as_it_is(tmp_path):
+    with (
+        pytest.raises(InputError, match="was written by another process meanwhile"),
+        whole_folder(tmp_path / "out") as last,
+    ):
+        (last / "b").write_text("")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "a").write_text("of the first")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["/absolute/a.jpg", "../a.jpg", "../../{root}/a.jpg", "b/../a.jpg"])
+def test_a_record_that_names_files_elsewhere_writes_nothing_there(listed_run, tmp_path, name):
+    path = listed_run.folder / "corpus.parquet"
+    corpus = pq.read_table(path)
+    root = f"{listed_run.images.parent.name}/{listed_run.images.name}"
+    given = (
+        str(listed_run.images / "01.jpg") if name.startswith("/") else name.format(root=root).replace("a.jpg", "01.jpg")
+    )
+    names = [given, *corpus["file_name"].to_pylist()[1:]]
+    column = corpus.schema.get_field_index("file_name")
+    pq.write_table(corpus.set_column(column, corpus.schema.field(column), pa.array(names)), path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunError, match="leads out of the image root"):
+        export(listed_run.folder, "coco", tmp_path / "out")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("format", FORMATS)

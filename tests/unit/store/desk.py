@@ -76,9 +76,9 @@ class Desk:
         given = {"store": str(self.store), "runs": self.runs, "corpus": corpus, "model": str(self.model)}
         return LabelSettings(**{**given, "mine": options, **changes})
 
-    def job(self, *, accept: bool = False, **changes: Any) -> LabelSummary:
+    def job(self, *, accept: bool = False, new_store: bool = False, **changes: Any) -> LabelSummary:
         """Label what is new."""
-        return label(self.settings(**changes), accept)
+        return label(self.settings(**changes), accept, new_store=new_store)
 
     def rows(self, version: int | None = None) -> list[dict[str, Any]]:
         """Of the store, by image and box."""

@@ -130,7 +130,7 @@ def test_a_store_has_a_report_of_its_last_version_or_of_another(
 def test_a_report_replaces_nothing_of_somebody_elses(staged: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     foreign = staged.folder / "notes.html"
     foreign.write_text("mine")
-    for out, why in ((foreign, "no report of boxmine's"), (staged.folder / "labels.csv", "ends in .html")):
+    for out, why in ((foreign, "is not a report page of boxmine"), (staged.folder / "labels.csv", "ends in .html")):
         assert run_command(["report", str(staged.store), "--out", str(out)]) == 2
         assert why in capsys.readouterr().err
     assert foreign.read_text() == "mine"

@@ -1,0 +1,58 @@
+"""Which existing pages and tables a command may replace: those that boxmine wrote."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from mining.errors import InputError
+
+Kind = Literal["report", "comparison"]
+COLUMNS = ("file_name", "category", "verdict", "agreement", "first_iou", "second_iou")  # of a comparison's table
+_HEAD_BYTES = 4096
+# pages of earlier versions have no generator, but always the same policy and a title that ends alike
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_TITLES: dict[Kind, str] = {"report": r"<title>.*: mined boxes</title>", "comparison": r"<title>.* against .*</title>"}
+
+
+def check_page(page: Path) -> None:
+    """Raise InputError where a comparison's page is no .html, or it or its table would replace what others wrote."""
+    if page.suffix.lower() != ".html":
+        raise InputError(f"--out {page} must end in .html: it is a page, with a table of the same name beside it.")
+    refuse_foreign_page(page, "comparison")
+    refuse_foreign_table(table_of(page))
+
+
+def table_of(page: Path) -> Path:
+    """Where the table of a comparison's page goes."""
+    return page.with_suffix(".csv")
+
+
+def refuse_foreign_page(page: Path, kind: Kind) -> None:
+    """Raise InputError where `page` is there already and is no page of this kind."""
+    if _is_free(page):
+        return
+    head = _head(page)
+    is_earlier = _POLICY in head and re.search(_TITLES[kind], head)
+    if f'<meta name="generator" content="boxmine {kind}">' not in head and not is_earlier:
+        raise InputError(_taken(page, f"a {kind} page of boxmine"))
+
+
+def refuse_foreign_table(table: Path) -> None:
+    """Raise InputError where `table` is there already and is no comparison's table."""
+    if not _is_free(table) and _head(table).splitlines()[:1] != [",".join(COLUMNS)]:
+        raise InputError(_taken(table, "a table of boxmine's comparisons"))
+
+
+def _is_free(path: Path) -> bool:
+    return not path.exists() and not path.is_symlink()
+
+
+def _head(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES).decode(errors="replace")
+
+
+def _taken(path: Path, what: str) -> str:
+    return f"{path} is there already and is not {what}; it is left as it is. Move it away, or write to another place."
