@@ -89,7 +89,7 @@ def rows(run: Path) -> dict[str, tuple[str, str | None]]:
         (["train", "--images", "a", "--out", "o", "--epochs", "0"], "'epochs'"),
         (["train", "--images", "a", "--out", "o", "--localizer", "camm"], "did you mean 'cam'?"),
         (["run", "nowhere.yaml"], "Cannot read the recipe nowhere.yaml"),
-        (["status", "nowhere"], "is not a run directory"),
+        (["status", "nowhere"], "is neither a run directory, nor a label store"),
     ],
 )
 def test_a_slip_of_the_pen_is_named(
@@ -233,7 +233,7 @@ def test_a_folder_of_other_things(terminal: Terminal, model: Path, photos: Path,
 def test_a_place_below_a_file(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert "a folder above it is a file" in terminal.refused(*mining(photos, model, tmp_path / "file" / "run"))
-    assert "a folder above it is a file" in terminal.refused(*mining(photos, model, tmp_path / "file"))
+    assert "file is a file; give a folder" in terminal.refused(*mining(photos, model, tmp_path / "file"))
 
 
 def test_a_run_of_other_settings(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:

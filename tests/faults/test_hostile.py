@@ -34,7 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def mined(place: Path, labels: Path | str) -> dict[str, str]:
     """State by file name."""
     asked: dict[str, Any] = {"images": place / "photos", "labels": labels, "model": str(place / "model")}
-    mine(MineSettings(**asked, out=place / "run", scales=(1.0,), device="cpu", workers=1))
+    mine(MineSettings(**asked, out=place / "run", scales=(1.0,), device="cpu", workers=1, min_present=0.0))
     return {row["file_name"]: row["state"] for row in pq.read_table(place / "run" / "corpus.parquet").to_pylist()}
 
 
