@@ -281,7 +281,7 @@ class MineOptions(Settings):
         default="nms", description="Overlapping boxes of one class: keep the best (nms) or their weighted mean (wbf)."
     )
     merge_iou: Share = Field(default=0.5, description="Overlap from which boxes are merged.")
-    map_side: Annotated[int, Field(ge=32, le=4096)] = Field(
+    map_side: Annotated[int, Field(ge=32, le=1_000_000)] = Field(
         default=280,
         description="Maps are cut at the image's own size, or at a smaller one with as many pixels as a square of this "
         "side. More is slower and hardly changes a box; boxes are in pixels of the image all the same.",

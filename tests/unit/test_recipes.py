@@ -191,7 +191,7 @@ def test_odd_recipes_get_a_sentence(text: str, tmp_path: Path) -> None:
         (MineSettings, {"scales": [1e9]}),
         (MineSettings, {"scales": [1e-9]}),
         (MineSettings, {"shard_size": 10**20}),
-        (MineSettings, {"map_side": 10**6}),
+        (MineSettings, {"map_side": 10**7}),
         (MineSettings, {"max_classes": 10**30}),
         (MineSettings, {"device": "meta"}),
         (MineSettings, {"device": "cuda:x"}),
