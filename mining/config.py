@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from mining.errors import InputError, did_you_mean
@@ -24,7 +24,7 @@ Objective = Literal["single", "multi"]
 Normalisation = Literal["max", "minmax"]
 MapThreshold = Literal["otsu", "entropy", "stability"]  # told by each map, see mining.scoring.thresholds
 Options = dict[str, Any]
-DEVICE = r"^(auto|cpu|mps|cuda(:\d{1,3})?)$"
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 NO_LABELS = Path("none")  # the word for it, wherever a listing could be given
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 LabelsPath = Annotated[Path, MayBePath(words=(str(NO_LABELS),))]
@@ -36,6 +36,12 @@ Scale = Annotated[float, Field(ge=0.1, le=8)]
 Workers = Annotated[int, Field(ge=1, le=256)]
 MAX_SCALES = 16
 CutLevel = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _known_device(device: str) -> str:
+    if not _DEVICE.fullmatch(device):
+        raise ValueError("give auto, cpu, mps, cuda, or cuda:1 for the second GPU")
+    return device
 
 
 class Settings(BaseModel):
@@ -301,7 +307,7 @@ class MineOptions(Settings):
     workers: Workers | None = Field(
         default=None, description="Threads that decode images and cut boxes; by default one a core, up to 8."
     )
-    device: Annotated[str, Field(pattern=DEVICE)] = Field(
+    device: Annotated[str, AfterValidator(_known_device)] = Field(
         default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps."
     )
     retries: Annotated[int, Field(ge=0, le=100)] = Field(default=2, description="Further tries of a shard that failed.")
