@@ -1,13 +1,12 @@
 """No command writes among the images: it refuses before anything is made."""
 
-import io
 import os
 from pathlib import Path
 
 import pytest
 import yaml
 
-from flows import cli, terminal
+from flows import cli
 from mining.errors import InputError
 from mining.jobs import plan_mining, train
 from mining.output_folders import refuse_inside_images
@@ -59,12 +58,11 @@ def everything(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_among_the_images_is_refused_and_nothing_is_made(
-    place: Path, command: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = everything(place)
-    monkeypatch.setattr(terminal.err, "file", said := io.StringIO())
     assert cli.run_command(command.split()) == 2
-    sentence = " ".join(said.getvalue().split())
+    sentence = " ".join(capsys.readouterr().err.split())
     assert "lies in the folder of the images" in sentence
     assert "Give a folder outside of it" in sentence
     assert everything(place) == before

@@ -303,7 +303,7 @@ def test_damaged_weights_stop_a_resumed_run(corpus: dict[str, Any], tmp_path: Pa
     settings = MineSettings(**corpus, out=tmp_path / "run")
     plan_mining(settings)
     flip(tmp_path / "run" / "model" / "weights.safetensors", -1)
-    with pytest.raises(InputError, match=r"weights\.safetensors cannot be loaded .* damaged"):
+    with pytest.raises(InputError, match=r"weights\.safetensors cannot be used.* damaged"):
         mine(settings)
 
 
