@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import testing
 
 from flows.train import train
-from mining.config import TrainSettings
+from mining.config import TrainOptions, TrainSettings
 from mining.errors import CorpusError, InputError, ProcessLostError
 from mining.results import TrainingSummary
 from mining.training import read_history
@@ -107,7 +107,7 @@ def test_a_run_goes_on_once_after_a_training_on_two_devices(corpus: dict[str, Pa
     recipe = {
         "out": str(tmp_path / "run"),
         "corpus": {name: str(path) for name, path in corpus.items()},
-        "train": settings_for(corpus, tmp_path).model_dump(mode="json", exclude={"out", "images", "labels", "split"}),
+        "train": settings_for(corpus, tmp_path).model_dump(mode="json", include=set(TrainOptions.model_fields)),
         "mine": {"scales": [1.0], "device": "cpu"},
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
