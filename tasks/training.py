@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from contextlib import suppress
 from typing import Any
 
@@ -48,7 +49,8 @@ def _trained_apart(settings: TrainSettings, progress: Any) -> TrainingSummary:
         while True:
             message: Message = connection.recv()
             if isinstance(message, TrainingSummary):
-                process.wait(_ENDING_SECONDS)
+                with suppress(subprocess.TimeoutExpired):  # the model is written; a slow ending changes nothing
+                    process.wait(_ENDING_SECONDS)
                 return message
             if isinstance(message, Exception):
                 raise message

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mining.config import TrainOptions, TrainSettings
 from mining.errors import CorpusError, InputError, ProcessLostError
 from mining.results import TrainingSummary
 from mining.training import read_history
+from tasks import training
 from tests.faults.counting import injected
 from tests.making import write_photos
 from tests.shards import processes_below
@@ -153,3 +155,27 @@ def test_whoever_is_killed_nobody_is_left_and_the_same_command_carries_on(
     assert [int(row["epoch"]) for row in read_history(settings.out / "history.csv")] == list(range(1, 13))
     assert done < 12
     injected("kill -9 of a training on two devices")
+
+
+class StillEnding:
+    """A process that has said its last word and takes its time to end."""
+
+    pid = 2**30  # of nobody
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is not None:
+            raise subprocess.TimeoutExpired("trainer", timeout)
+        return 0
+
+
+def test_a_training_whose_process_ends_slowly_is_a_training(
+    corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = TrainingSummary(
+        folder=tmp_path, images=1, validation_images=0, classes=1, objective="single", epochs=1, best_epoch=1,
+        metric="accuracy", value=None, seconds=1.0, unreadable={}, notes=[],
+    )  # fmt: skip
+    ours, its = Pipe()
+    its.send(summary)
+    monkeypatch.setattr(training, "start", lambda *_: (StillEnding(), ours))
+    assert train(settings_for(corpus, tmp_path)) == summary
