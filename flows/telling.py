@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.terminal import err, print_table
-from mining.addresses import redacted
+from mining.addresses import redacted_values
 
 SHOWN_REASONS = 3
 QUARANTINED = 3
@@ -96,4 +96,4 @@ def print_notes(notes: Sequence[str]) -> None:
 
 def print_json(value: Any) -> None:
     """A machine's answer."""
-    print(redacted(json.dumps(value, indent=2, default=str, ensure_ascii=False)))
+    print(json.dumps(redacted_values(value), indent=2, default=str, ensure_ascii=False))

@@ -1,6 +1,7 @@
 """Errors keep their message on the way to another process, and never show a password."""
 
 import importlib
+import json
 import pickle
 import pkgutil
 from types import ModuleType
@@ -9,6 +10,7 @@ import pytest
 
 import mining
 import tasks
+from flows.telling import print_json
 from mining.errors import BoxmineError, DamagedPartError, InputError
 
 
@@ -51,6 +53,8 @@ def test_every_error_survives_the_way_to_another_process() -> None:
         ('{"aws_secret_access_key": "secret", "a": 1}', '{"aws_secret_access_key": "***", "a": 1}'),
         ("AWS_SECRET_ACCESS_KEY=secret", "AWS_SECRET_ACCESS_KEY=***"),
         ("PASSWORD: secret", "PASSWORD: ***"),
+        ("host=db password=secret", "host=db password=***"),
+        ("az://c/x?sig=secret&b=c&token=secret2", "az://c/x?sig=***&b=c&token=***"),
     ],
 )
 def test_a_password_in_an_address_is_never_shown(text: str, expected: str) -> None:
@@ -65,9 +69,18 @@ def test_a_password_in_an_address_is_never_shown(text: str, expected: str) -> No
         "s3://bucket/labels and me@example.org",
         "http://127.0.0.1:4200/api",
         "token: '}' at line 3",
+        "secret.png: no such file",
+        '{"password": 12, "secret": 3}',
+        "photos?key=1.jpg: no such file",
         "C:/photos/a.jpg",
         "Setting 'workers': Input should be less than or equal to 256 (got 100000).",
     ],
 )
 def test_what_is_no_password_is_shown(text: str) -> None:
     assert str(InputError(text)) == text
+
+
+def test_what_a_command_prints_as_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"classes": {"secret": 12, "password": [1, "s3://key:secret@bucket/labels"]}}
+    print_json(counts)
+    assert json.loads(capsys.readouterr().out) == {"classes": {"secret": 12, "password": [1, "s3://***@bucket/labels"]}}
