@@ -77,8 +77,12 @@ def unmark_folder(folder: Path) -> None:
 def temporary_path(path: Path) -> Path:
     """A new temporary name beside `path`, with the token of the marked folder that it lies in."""
     token = next(filter(None, map(token_of, _folders_above(path))), None) or token_hex(8)
-    name = path.name.encode(errors="surrogateescape")[-_LONGEST_NAME_BYTES:].decode(errors="ignore")
-    return path.with_name(f"{TEMPORARY}{token}-{token_hex(4)}-{name}")
+    return path.with_name(f"{TEMPORARY}{token}-{token_hex(4)}-{short_name(path)}")
+
+
+def short_name(path: Path) -> str:
+    """The end of the file's name, short enough for a token in front of it."""
+    return path.name.encode(errors="surrogateescape")[-_LONGEST_NAME_BYTES:].decode(errors="ignore")
 
 
 def own_temporaries(folder: Path, below: Collection[str] = ()) -> list[Path]:

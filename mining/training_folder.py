@@ -4,7 +4,6 @@ While a training is unfinished its folder holds `training.json` (what was asked 
 is finished they go, and `model.json` says that the folder holds a model.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from mining.cards import CARD_FILE, CHECKPOINTS
 from mining.errors import ModelError
 from mining.ownership import delete, delete_files, foreign_entries, mark_folder, own_temporaries, sweep, unmark_folder
 from mining.runs import CORPUS_FILE
+from mining.untrusted import read_json
 
 TRAINING_FILE = "training.json"
 HISTORY_FILE = "history.csv"
@@ -36,7 +36,7 @@ def read_training(out: Path) -> dict[str, Any]:
     """The settings of the unfinished training in `out`; raises ModelError where the record is not one of ours."""
     path = out / TRAINING_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if not isinstance(record, dict) or "localizer" not in record:
             raise ValueError("it has no localizer")
     except (OSError, ValueError) as error:

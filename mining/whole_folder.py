@@ -10,7 +10,7 @@ from secrets import token_hex
 from mining.errors import InputError
 from mining.files import storage_errors
 from mining.locks import is_locked, try_lock
-from mining.ownership import TEMPORARY, delete, mark_folder, token_of
+from mining.ownership import TEMPORARY, delete, mark_folder, short_name, token_of
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 def _marked_folder_beside(out: Path) -> tuple[Path, int]:
     """A new folder beside `out` whose name and mark have the same token, locked; and the lock's handle."""
     token = token_hex(8)
-    around = out.with_name(f"{TEMPORARY}{token}-{_short(out.name)}")
+    around = out.with_name(f"{TEMPORARY}{token}-{short_name(out)}")
     around.mkdir()
     handle = os.open(around, os.O_RDONLY)
     try_lock(handle)
@@ -48,7 +48,7 @@ def _marked_folder_beside(out: Path) -> tuple[Path, int]:
 
 def _refuse_company_and_sweep(out: Path) -> None:
     """Delete what killed processes left that wrote the same folder. Raises InputError where one is at work."""
-    name = re.compile(rf"{re.escape(TEMPORARY)}([0-9a-f]{{16}})-{re.escape(_short(out.name))}")
+    name = re.compile(rf"{re.escape(TEMPORARY)}([0-9a-f]{{16}})-{re.escape(short_name(out))}")
     for path in sorted(out.parent.iterdir()):
         found = name.fullmatch(path.name)
         if found is None or token_of(path) != found[1]:
@@ -67,7 +67,3 @@ def _rename(temporary: Path, out: Path) -> None:
                 f"{out} was written by another process meanwhile and is left as it is; give another --out."
             ) from None
         raise
-
-
-def _short(name: str) -> str:
-    return name.encode(errors="surrogateescape")[-120:].decode(errors="ignore")

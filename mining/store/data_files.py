@@ -73,11 +73,11 @@ def _write_file(store: str, bucket: int, batches: Iterable[pa.RecordBatch]) -> W
         for table in _in_groups(batches):
             writer.write_table(table)
             count += len(table)
-    content = memory.getvalue().to_pybytes()
+    content = memory.getvalue()
     path = f"{PARTITION}={bucket}/part-{uuid.uuid4()}.parquet"
     _put(store, path, content)
     action = AddAction(
-        path, len(content), {PARTITION: str(bucket)}, int(time.time() * 1000), True, json.dumps({"numRecords": count})
+        path, content.size, {PARTITION: str(bucket)}, int(time.time() * 1000), True, json.dumps({"numRecords": count})
     )
     return Written(DataFile(bucket, path, hashlib.sha256(content).hexdigest()), action)
 
@@ -93,10 +93,10 @@ def _in_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting).select(_FILE_SCHEMA.names).cast(_FILE_SCHEMA)
 
 
-def _put(store: str, path: str, content: bytes) -> None:
+def _put(store: str, path: str, content: pa.Buffer) -> None:
     if is_remote(store):
         stream: Any = DeltaFileSystemHandler(store).open_output_stream(path)
-        stream.write(content)
+        stream.write(content.to_pybytes())
         stream.close()
         return
     target = Path(store) / path
