@@ -52,3 +52,11 @@ def write_photos(folder: Path, names: Sequence[str]) -> Path:
     for number, name in enumerate(names):
         Image.fromarray(painted(number)).save(folder / name, "JPEG")
     return folder
+
+
+def write_example(folder: Path) -> Path:
+    """Two photos of a cat and a dog in photos/, labels.csv, and a model of these classes in model/."""
+    write_photos(folder / "photos", ["a.jpg", "b.jpg"])
+    write_model(folder / "model", ("cat", "dog"))
+    (folder / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
+    return folder

@@ -3,8 +3,7 @@
 import json
 import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,18 @@ from flows.cli import run_command
 from mining.checkpoints import read_checkpoint
 from mining.corpus.hashing import kept_hashes
 from mining.errors import ModelError
-from tests.making import write_model, write_photos
+from tests.making import write_example, write_photos
 
 DONE, USAGE = 0, 2
+
+
+pytestmark = pytest.mark.timeout(120)  # a command that waits for something is wrong
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos, labels, a model, and a finished run of them."""
-    place = tmp_path_factory.mktemp("whole")
-    write_photos(place / "photos", ["a.jpg", "b.jpg"])
-    write_model(place / "model", ("cat", "dog"))
-    (place / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
+    place = write_example(tmp_path_factory.mktemp("whole"))
     assert run_command(mining(place, place / "run")) == DONE
     return place
 
@@ -51,18 +50,6 @@ def mining(place: Path, out: Path, model: object = None) -> list[str]:
         model or place / "model",
     ]
     return [str(word) for word in [*words, "--out", out, "--device", "cpu", "--scales", "1"]]
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    def late(*_: object) -> None:
-        raise AssertionError("the command waits for something")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(100)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def but(**changes: Any) -> Callable[[bytes], bytes]:

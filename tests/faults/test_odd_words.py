@@ -2,14 +2,12 @@
 
 import json
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flows.cli import run_command
-from tests.making import write_model, write_photos
+from tests.making import write_example
 
 LONG = "x" * 300
 STORE = "s3://KEY:hunter2@bucket/labels"
@@ -82,12 +80,12 @@ COMMANDS = [
 ]
 
 
+pytestmark = pytest.mark.timeout(80)  # a command that waits for something is wrong
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    write_photos(folder / "photos", ["a.jpg", "b.jpg"])
-    write_model(folder / "model", ("cat", "dog"))
-    (folder / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
+    folder = write_example(tmp_path_factory.mktemp("place"))
     corpus = {"images": "photos", "labels": "labels.csv"}
     (folder / "run.yaml").write_text(json.dumps({"out": "new", "corpus": corpus, "model": "model"}))
     label = {"store": "store", "runs": "runs", "corpus": corpus, "model": "model"}
@@ -96,18 +94,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = f"mine --images {folder}/photos --model {folder}/model --out {folder}/run --device cpu --scales 1"
     assert run_command(words.split()) == 0
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    def late(*_: object) -> None:
-        raise AssertionError("the command waits for something")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: ascii(command)[:70])

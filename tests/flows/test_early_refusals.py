@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.making import write_model, write_photos
+from tests.making import write_example
 
 HEAVY = ("torch", "torchvision", "timm", "lightning", "prefect")
 # all commands in one process, which takes a second to start
@@ -27,10 +27,7 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    write_photos(folder / "photos", ["a.jpg", "b.jpg"])
-    write_model(folder / "model", ("cat", "dog"))
-    (folder / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
+    folder = write_example(tmp_path_factory.mktemp("place"))
     (folder / "unknown.csv").write_text("file_name,labels\na.jpg,catt\nb.jpg,dog\n")
     (folder / "other").mkdir()
     corpus = {"images": "photos", "labels": "labels.csv"}
