@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from mining.config import TrainOptions
 from mining.errors import ModelError, did_you_mean
 
 
@@ -84,3 +85,20 @@ def cannot_mine_untrained(backbone: str) -> ModelError:
         f"pretrained:{backbone} cannot mine: its ImageNet classifier is not one linear layer on averaged features. "
         f"Train it on your classes (`boxmine train --backbone {backbone}`), or take one of: {listed}."
     )
+
+
+def refuse_blind_backbone(options: TrainOptions) -> None:
+    """Raises ModelError where random features are to be kept as they are."""
+    if options.freeze and options.weights == "none":
+        raise ModelError(
+            "A frozen backbone without pretrained weights learns nothing; give --no-freeze, or leave --weights alone."
+        )
+
+
+def refuse_small_crops(options: TrainOptions, size: int) -> None:
+    """Raises ModelError where crops of `size` px do not fit into what they are cut from."""
+    if options.crop_from is not None and options.crop_from < size:
+        raise ModelError(
+            f"--crop-from {options.crop_from} is less than the {size} px that the network is shown: give {size} or "
+            "more, or a smaller --input-size."
+        )

@@ -7,7 +7,14 @@ from functools import singledispatch
 from pathlib import Path
 
 from mining.cards import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
-from mining.catalogue import BACKBONES, refuse_to_mine_untrained, refuse_unknown_backbone, refuse_unknown_localizer
+from mining.catalogue import (
+    BACKBONES,
+    refuse_blind_backbone,
+    refuse_small_crops,
+    refuse_to_mine_untrained,
+    refuse_unknown_backbone,
+    refuse_unknown_localizer,
+)
 from mining.config import (
     NO_LABELS,
     WEIGHTS_MARK,
@@ -157,23 +164,6 @@ def refuse_missing_weights(path: Path) -> None:
     """Raises ModelError where no file is at the path."""
     if not path.is_file():
         raise ModelError(f"No weights file {path}; give 'imagenet', 'none' or a file that exists.")
-
-
-def refuse_blind_backbone(options: TrainOptions) -> None:
-    """Raises ModelError where random features are to be kept as they are."""
-    if options.freeze and options.weights == "none":
-        raise ModelError(
-            "A frozen backbone without pretrained weights learns nothing; give --no-freeze, or leave --weights alone."
-        )
-
-
-def refuse_small_crops(options: TrainOptions, size: int) -> None:
-    """Raises ModelError where crops of `size` px do not fit into what they are cut from."""
-    if options.crop_from is not None and options.crop_from < size:
-        raise ModelError(
-            f"--crop-from {options.crop_from} is less than the {size} px that the network is shown: give {size} or "
-            "more, or a smaller --input-size."
-        )
 
 
 def check_model(model: str) -> ModelCard | None:

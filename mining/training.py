@@ -29,6 +29,7 @@ from torchmetrics.functional.classification import (
 
 from mining import backbones
 from mining.cards import CHECKPOINTS, ModelCard
+from mining.catalogue import refuse_blind_backbone, refuse_small_crops
 from mining.checkpoints import read_checkpoint
 from mining.config import Objective, TrainSettings
 from mining.contrast import contrast_notes, has_contrast, refuse_no_contrast
@@ -40,7 +41,6 @@ from mining.loader_memory import workers_that_fit
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.memory_budget import take_turns
 from mining.models import build_localizer, save_model
-from mining.preflight import refuse_blind_backbone, refuse_small_crops
 from mining.results import TrainingSummary
 from mining.runs import cores, now, versions
 from mining.schedules import optimizer_for, schedule_for
