@@ -26,9 +26,9 @@ from flows.telling import (
 from flows.terminal import ProgressView, err, print_table
 from mining import __version__
 from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, faults_in_words, parse
+from mining.config.recipes import read_recipe
+from mining.config.system_errors import refusal_of_system, refuse_impossible_words
 from mining.errors import BoxmineError, InputError, RunStoppedError
-from mining.recipes import read_recipe
-from mining.refusals import refusal_of_system, refuse_impossible_words
 
 app = App(
     name="boxmine",
@@ -209,7 +209,7 @@ def label(
     """
     from flows import label as flow
     from flows.running import run_flow
-    from mining.store.settings import LabelSettings
+    from mining.label_store.settings import LabelSettings
 
     settings = parse(LabelSettings, _recipe_values(recipe, None, changes))
     if accept and restore is not None:
@@ -245,7 +245,7 @@ def clean(
     as_json
         Print it as JSON on stdout.
     """
-    from mining.store.settings import LabelSettings
+    from mining.label_store.settings import LabelSettings
     from tasks.labelling import clean_up, held
 
     settings = parse(LabelSettings, _recipe_values(recipe, None, None))

@@ -1,7 +1,7 @@
 """Which method for these photos?"""
 
 from mining.experiments import ExperimentSettings
-from mining.experiments.comparing import Row
+from mining.experiments.comparison import Row
 from tasks.experimenting import compare_cells, held, measure_cell, plan_cells
 from tasks.progress import Stage
 

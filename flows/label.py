@@ -1,7 +1,7 @@
 """Label what is new: once a night, say."""
 
 from flows.mine import mine
-from mining.store.settings import LabelSettings
+from mining.label_store.settings import LabelSettings
 from tasks.labelling import (
     LabelSummary,
     carry_on,

@@ -3,7 +3,7 @@
 import time
 
 from mining.config import MineSettings
-from mining.results import MineSummary
+from mining.runs.summaries import MineSummary
 from tasks.mining import close_run, held, open_run
 from tasks.progress import Stage
 from tasks.runners import runner_named

@@ -2,7 +2,7 @@
 
 from flows.run import run
 from mining.config import RetrainSettings
-from mining.results import Retrained
+from mining.experiments.retraining import Retrained
 from tasks.comparing import compare_runs
 from tasks.retraining import judge, plan_retraining, tell
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from flows.mine import mine
 from mining.config import RunSettings, ScoreSettings
-from mining.results import MineSummary
+from mining.runs.summaries import MineSummary
 from tasks.reporting import write_report
 from tasks.scoring import score_boxes
 from tasks.training import train_localizer

@@ -11,8 +11,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mining.addresses import redacted
 from mining.config import Attempts, Recipe, Settings
+from mining.redaction import redacted
 from tasks.checking import check_inputs
 from tasks.labelling import LabelSummary, staged_state
 from tasks.orchestration import may_pass_later

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.terminal import err, print_table
-from mining.addresses import redacted_values
+from mining.redaction import redacted_values
 
 SHOWN_REASONS = 3
 QUARANTINED = 3

@@ -1,7 +1,7 @@
 """Train a localizer from image-level labels."""
 
 from mining.config import TrainSettings
-from mining.results import TrainingSummary
+from mining.training.summary import TrainingSummary
 from tasks.training import train_localizer
 
 

@@ -22,7 +22,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from mining.addresses import redacted
+from mining.redaction import redacted
 
 
 class BoxmineError(Exception):

@@ -6,15 +6,7 @@ What is refused here would be refused later too, by the step that needs it; here
 from functools import singledispatch
 from pathlib import Path
 
-from mining.cards import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
-from mining.catalogue import (
-    BACKBONES,
-    refuse_blind_backbone,
-    refuse_small_crops,
-    refuse_to_mine_untrained,
-    refuse_unknown_backbone,
-    refuse_unknown_localizer,
-)
+from mining.backbones.registry import BACKBONES, refuse_to_mine_untrained, refuse_unknown_backbone
 from mining.config import (
     NO_LABELS,
     WEIGHTS_MARK,
@@ -29,18 +21,22 @@ from mining.config import (
     TrainOptions,
     TrainSettings,
 )
+from mining.corpus.file_walker import ImageRoot
+from mining.corpus.output_folders import refuse_inside_images
 from mining.corpus.readers import kind_of
-from mining.corpus.walk import ImageRoot
 from mining.errors import ModelError, ScoringError
 from mining.experiments.folder import refuse_foreign_folder
 from mining.experiments.settings import ExperimentSettings
-from mining.jobs import refuse_other_mining, refuse_other_training, refuse_unknown_thresholds
-from mining.localizer_options import options_of
-from mining.output_folders import refuse_inside_images
-from mining.own_pages import check_page
-from mining.runs import RunDirectory
-from mining.store.settings import LabelSettings
-from mining.untrusted import refuse_special_file
+from mining.label_store.settings import LabelSettings
+from mining.localizers.options import options_of
+from mining.localizers.registry import refuse_unknown_localizer
+from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
+from mining.reporting.page_files import check_page
+from mining.runs.mining_job import refuse_other_mining, refuse_unknown_thresholds
+from mining.runs.run import RunDirectory
+from mining.storage.untrusted_files import refuse_special_file
+from mining.training.job import refuse_other_training
+from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
 
 
 @singledispatch

@@ -10,9 +10,9 @@ from tasks.orchestration import report, step
 @step(name="compare")
 def compare_runs(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     """What changed from the first run to the second, and the page that shows it."""
-    from mining import jobs
+    from mining.reporting import comparison_page
 
-    summary, page = jobs.compare(settings)
+    summary, page = comparison_page.compare(settings)
     report(_show_page, page)
     return summary, page
 
@@ -25,6 +25,6 @@ def _show_page(page: Path) -> None:
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Rows (figure, value, meaning) for a terminal."""
-    from mining.scoring.table import comparison_rows as rows
+    from mining.evaluation.score_table import comparison_rows as rows
 
     return rows(summary)

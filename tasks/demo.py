@@ -8,8 +8,8 @@ from pathlib import Path
 @contextmanager
 def demo_folder(out: Path) -> Iterator[None]:
     """Lock the folder of a demo; refuse it as a whole where a part of it holds other things."""
-    from mining.locks import lock_folder
-    from mining.runs import RunDirectory
+    from mining.runs.run import RunDirectory
+    from mining.storage.locks import lock_folder
     from mining.synthetic.writing import refuse_foreign_folder
 
     with lock_folder(out):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mining.experiments import Cell, ExperimentSettings, cells
-from mining.experiments.comparing import Row
+from mining.experiments.comparison import Row
 from tasks.orchestration import step
 from tasks.progress import Stage
 from tasks.training import trained
@@ -23,7 +23,7 @@ def held(settings: ExperimentSettings) -> Iterator[None]:
 @step(name="plan")
 def plan_cells(settings: ExperimentSettings) -> list[Cell]:
     """All there is to measure; refused as a whole where a part of it cannot be."""
-    from mining.experiments.measuring import refuse_what_cannot_be
+    from mining.experiments.measurement import refuse_what_cannot_be
 
     every = cells(settings)
     refuse_what_cannot_be(every)
@@ -33,7 +33,7 @@ def plan_cells(settings: ExperimentSettings) -> list[Cell]:
 @step(name="measure")
 def measure_cell(cell: Cell, stage: Stage | None = None) -> Path:
     """Train, mine and score one cell, unless its figures are there; gives their file."""
-    from mining.experiments.measuring import measure
+    from mining.experiments.measurement import measure
 
     measure(cell, trained)
     if stage:

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from mining.errors import InputError
+from mining.export import export
 
 
 def export_labels(source: str, format: str, out: Path, chosen: Mapping[str, Any], **options: Any) -> Any:
-    """Export a finished run or a version; gives the mining.annotations.ExportSummary, None for a version as a run.
+    """Export a finished run or a version; gives the mining.export.ExportSummary, None for a version as a run.
 
-    chosen: which version of a label store, see mining.store.reading.VersionChoice; None where nothing is chosen.
+    chosen: which version of a label store, see mining.label_store.reading.VersionChoice; None where nothing is chosen.
     """
-    from mining.annotations import export
-    from mining.store.reading import VersionChoice, export_as_run, is_store, version_as_run
+    from mining.label_store.reading import VersionChoice, export_as_run, is_store, version_as_run
 
     if not is_store(source):
         if format == "run":

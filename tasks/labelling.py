@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from mining.config import MineSettings
-from mining.store.results import LabelPlan, LabelSummary, Verdict
-from mining.store.settings import LabelSettings
+from mining.label_store.settings import LabelSettings
+from mining.label_store.summaries import LabelPlan, LabelSummary, Verdict
 from tasks.orchestration import report, step
 
 STAGED_EVENT = "boxmine.labels.staged"
@@ -17,7 +17,7 @@ PUBLISHED_EVENT = "boxmine.labels.published"
 @contextmanager
 def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
     """Keep other jobs off the same runs. sweeps: delete what a killed one left half written."""
-    from mining.store import job
+    from mining.label_store import job
 
     with job.held(settings, sweeps=sweeps):
         yield
@@ -26,7 +26,7 @@ def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
 @step(name="check store")
 def check_store(settings: LabelSettings, new_store: bool = False) -> None:
     """Stop where the store that earlier jobs published to is gone."""
-    from mining.store import job
+    from mining.label_store import job
 
     job.check_store(settings, new_store=new_store)
 
@@ -34,7 +34,7 @@ def check_store(settings: LabelSettings, new_store: bool = False) -> None:
 @step(name="carry on")
 def carry_on(settings: LabelSettings) -> MineSettings | None:
     """The run that an earlier job did not finish."""
-    from mining.store import job
+    from mining.label_store import job
 
     return job.left_over(settings)
 
@@ -42,7 +42,7 @@ def carry_on(settings: LabelSettings) -> MineSettings | None:
 @step(name="plan labels")
 def plan_labels(settings: LabelSettings) -> LabelPlan:
     """List the images and see which are new, changed, renamed or gone."""
-    from mining.store import job
+    from mining.label_store import job
 
     return job.plan_labels(settings)
 
@@ -50,25 +50,25 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
 @step(name="publish labels")
 def publish_labels(settings: LabelSettings, accept: bool = False, new_store: bool = False) -> LabelSummary | None:
     """Hold the new labels against the gates, and publish them; None where a part was damaged and is to be made anew."""
-    from mining.store import publishing
+    from mining.label_store import publish
 
-    return publishing.publish_labels(settings, accept=accept, new_store=new_store)
+    return publish.publish_labels(settings, accept=accept, new_store=new_store)
 
 
 @step(name="restore labels")
 def restore_labels(settings: LabelSettings, version: str) -> LabelSummary:
     """Publish an earlier version once more, by its number or a time."""
-    from mining.store import restoring
+    from mining.label_store import restore
 
-    return restoring.restore_version(settings, version)
+    return restore.restore_version(settings, version)
 
 
 @step(name="clean up")
 def clean_up(settings: LabelSettings, keep: int, dry_run: bool = False, needs_store: bool = True) -> Any:
-    """Delete what no version is from; gives the mining.store.cleaning.Cleaned."""
-    from mining.store import cleaning
+    """Delete what no version is from; gives the mining.label_store.cleanup.Cleaned."""
+    from mining.label_store import cleanup
 
-    return cleaning.clean(settings, keep, dry_run=dry_run, needs_store=needs_store)
+    return cleanup.clean(settings, keep, dry_run=dry_run, needs_store=needs_store)
 
 
 def tell(summary: LabelSummary) -> None:

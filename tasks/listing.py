@@ -4,14 +4,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mining.catalogue import BACKBONES, LOCALIZERS
+from mining.backbones.registry import BACKBONES
+from mining.localizers.registry import LOCALIZERS
 
 Rows = list[tuple[str, ...]]
 
 
 def localizer_lines() -> list[str]:
     """One line a localizer."""
-    return [f"{name:<12}{summary}" for name, summary in LOCALIZERS.items()]
+    return [f"{name:<12}{entry.summary} ({entry.citation})" for name, entry in LOCALIZERS.items()]
 
 
 def backbone_lines() -> list[str]:
@@ -26,8 +27,8 @@ def status_of(source: str) -> tuple[Any, Rows, tuple[str, ...], list[str]]:
 
     Gives it as plain values, as a table's rows and headings, and sentences on what waits for a person.
     """
-    from mining.runs import RunDirectory
-    from mining.store.reading import history, is_store
+    from mining.label_store.reading import history, is_store
+    from mining.runs.run import RunDirectory
 
     if is_store(source):
         versions = history(source)
@@ -35,15 +36,15 @@ def status_of(source: str) -> tuple[Any, Rows, tuple[str, ...], list[str]]:
         return versions, [_version_row(one) for one in versions], _VERSION_HEADINGS, list(map(_waits, waiting))
     if not RunDirectory(Path(source)).has_started():
         return _runs_in(Path(source))
-    from mining.standing import standing
+    from mining.runs.status import standing
 
     found = asdict(standing(Path(source)))
     return found, _standing_rows(found), ("", ""), []
 
 
 def _runs_in(folder: Path) -> tuple[Any, Rows, tuple[str, ...], list[str]]:
-    from mining.run_list import runs_in
-    from mining.store.waiting import waiting_in
+    from mining.label_store.staged import waiting_in
+    from mining.runs.listing import runs_in
 
     runs = [asdict(run) for run in runs_in(folder)]
     waiting = [one for place in (folder, *sorted(folder.glob("[!.]*/"))) for one in waiting_in(place)]

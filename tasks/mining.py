@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mining.config import MineSettings
+from mining.engine.timing import FLOOR, PLACES, Phase, Timing
 from mining.errors import DamagedPartError
-from mining.results import FLOOR, PLACES, MinePlan, MineSummary, Phase, Timing
+from mining.runs.summaries import MinePlan, MineSummary
 from tasks.orchestration import step
 
 _STAGES: dict[Phase, str] = {
@@ -23,20 +24,20 @@ _STAGES: dict[Phase, str] = {
 @step(name="open run")
 def open_run(settings: MineSettings) -> MinePlan:
     """Scan the corpus, bring the model in, and see which shards are left."""
-    from mining import jobs
+    from mining.runs import mining_job
 
-    return jobs.plan_mining(settings)
+    return mining_job.plan_mining(settings)
 
 
 @step(name="close run")
 def close_run(run: Path, seconds: float) -> MineSummary | None:
     """Merge the parts into the annotations and finish the record; None where parts were damaged and thrown away."""
-    from mining import jobs
+    from mining.runs import mining_job
 
     try:
-        return jobs.finish_mining(run, seconds)
+        return mining_job.finish_mining(run, seconds)
     except DamagedPartError:
-        if not jobs.discard_damaged_parts(run):
+        if not mining_job.discard_damaged_parts(run):
             raise
         return None
 
@@ -44,9 +45,9 @@ def close_run(run: Path, seconds: float) -> MineSummary | None:
 @contextmanager
 def held(run: Path) -> Iterator[None]:
     """Keep other processes off the run; an interruption is written into its record."""
-    from mining import jobs
+    from mining.runs import mining_job
 
-    with jobs.held(run):
+    with mining_job.held(run):
         yield
 
 

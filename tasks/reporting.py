@@ -11,11 +11,11 @@ from tasks.orchestration import report, step
 def write_report(run: Path, truth: Path | None = None) -> Path:
     """Write report/index.html of a finished run; gives its path."""
     from mining.preflight import check_truth
-    from mining.runs import RunDirectory
+    from mining.runs.run import RunDirectory
 
     RunDirectory(run).need_finished()
     check_truth(truth)
-    from mining.audit import write_report as write
+    from mining.reporting import write_report as write
 
     page = write(run, truth)
     report(_show_page, run.name, page)
@@ -25,9 +25,9 @@ def write_report(run: Path, truth: Path | None = None) -> Path:
 def report_any(source: str, truth: Path | None, out: Path | None, chosen: Mapping[str, Any]) -> Path:
     """Write the report of a run directory or of a label store's version; gives its path. Raises InputError."""
     from mining.errors import InputError
+    from mining.label_store.reading import VersionChoice, is_store
+    from mining.label_store.version_report import report_of_version
     from mining.preflight import check_truth
-    from mining.store.reading import VersionChoice, is_store
-    from mining.store.reporting import report_of_version
 
     if is_store(source):
         check_truth(truth)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mining.config import RetrainSettings, RunSettings
-from mining.results import Retrained
+from mining.experiments.retraining import Retrained
 from tasks.orchestration import report, step
 
 RETRAINED_EVENT = "boxmine.retrained"
@@ -13,7 +13,7 @@ RETRAINED_EVENT = "boxmine.retrained"
 @step(name="plan retraining")
 def plan_retraining(settings: RetrainSettings) -> RunSettings:
     """What to train and mine, and where it goes."""
-    from mining import retraining
+    from mining.experiments import retraining
 
     return retraining.plan_retraining(settings)
 
@@ -21,7 +21,7 @@ def plan_retraining(settings: RetrainSettings) -> RunSettings:
 @step(name="judge")
 def judge(settings: RetrainSettings, run: Path, summary: dict[str, Any] | None, page: Path | None) -> Retrained:
     """Whether the new run is better than the one in use."""
-    from mining import retraining
+    from mining.experiments import retraining
 
     return retraining.judged(settings, run, summary, page)
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from threading import Thread
 
 from mining.config import TrainSettings
-from mining.results import TrainingSummary
+from mining.training.summary import TrainingSummary
 from tasks.apart import that_travels
 
 Message = tuple[int, int, str] | TrainingSummary | Exception
@@ -20,8 +20,8 @@ Message = tuple[int, int, str] | TrainingSummary | Exception
 
 def main(descriptor: int, settings: TrainSettings) -> None:
     """Train, and tell."""
-    from mining.distributed import is_first
-    from mining.jobs import train
+    from mining.training.distributed import is_first
+    from mining.training.job import train
 
     if not is_first():
         train(settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mining.config import TrainSettings
 from mining.errors import InputError, ProcessLostError, how_it_ended
-from mining.results import TrainingSummary
+from mining.training.summary import TrainingSummary
 from tasks.apart import start
 from tasks.orchestration import orchestrated, step
 from tasks.progress import Stage
@@ -25,20 +25,20 @@ def train_localizer(settings: TrainSettings) -> TrainingSummary:
 
 
 def trained(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
-    """What `mining.jobs.train` does, in a process of its own where that matters.
+    """What `mining.training.job.train` does, in a process of its own where that matters.
 
     Under Prefect, because processes that feed a training, forked beside Prefect's threads, end with code 1, which the
     loader takes for a failure. On several devices, because Lightning's launcher has the command of the process that
     trains run once more for each: that must be the training and nothing else. Raises InputError under torchrun, which
     starts them all at once, before there is anything to share.
     """
-    from mining.distributed import takes_several_devices
+    from mining.training.distributed import takes_several_devices
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise InputError("A training starts a process a device itself: give the command without torchrun.")
     if orchestrated() or takes_several_devices(settings):
         return _trained_apart(settings, progress)
-    from mining.jobs import train
+    from mining.training.job import train
 
     return train(settings, progress)
 

@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mining import catalogue
-from mining.backbones import BACKBONES, Anatomy, BackboneSpec
-from mining.cards import ModelCard
-from mining.models import build_localizer, save_model
+from mining.backbones import registry
+from mining.backbones.base import BACKBONES, Anatomy, BackboneSpec
+from mining.localizers.base import Localizer
+from mining.localizers.registry import LOCALIZERS, LocalizerEntry
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, save_model
 
 
 def list_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
@@ -25,7 +27,12 @@ def list_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
         return Anatomy([network], (8,), (4,), None, input_size=32)
 
     patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, anatomy, make, dict))
-    patch.setitem(catalogue.BACKBONES, "tiny", catalogue.ListedBackbone(32, "for tests"))
+    patch.setitem(registry.BACKBONES, "tiny", registry.ListedBackbone(32, "for tests"))
+
+
+def list_localizer(patch: pytest.MonkeyPatch, kind: type[Localizer]) -> None:
+    """Put a localizer that is defined in a test module on the list."""
+    patch.setitem(LOCALIZERS, kind.name, LocalizerEntry(kind.__module__, kind.__qualname__, "for tests", "none"))
 
 
 def write_model(

@@ -17,6 +17,7 @@ Its files:
     shards     the table: read, write, update
 """
 
+from mining.corpus.images.image_formats import IMAGE_SUFFIXES
 from mining.corpus.scanning import scan
 from mining.corpus.schema import (
     CORPUS_SCHEMA,
@@ -31,7 +32,6 @@ from mining.corpus.schema import (
 )
 from mining.corpus.shards import Change, iter_shards, read_shard, read_summary, shard_count, update
 from mining.corpus.summary import KINDS, CorpusSummary
-from mining.formats import IMAGE_SUFFIXES
 
 __all__ = [
     "CORPUS_SCHEMA",

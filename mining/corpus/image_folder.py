@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from mining.corpus.spill import Spill
-from mining.corpus.walk import ImageRoot
+from mining.corpus.file_walker import ImageRoot
+from mining.corpus.sqlite_index import Spill
 from mining.errors import CorpusError
 
 _PARENTS_TRIED = 4

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from mining.corpus.names import file_key, path_ends, plain_name, suffix_of
-from mining.corpus.spill import Spill
 from mining.corpus.splits import split_part
+from mining.corpus.sqlite_index import Spill
 
 _BY_END, _BY_SUFFIX, _BY_OWN = "by end", "by suffix", "by own"
 _AMBIGUOUS, _OTHER_CASE, _OTHER_FOLDER = "ambiguous", "other case", "other folder"

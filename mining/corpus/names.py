@@ -8,8 +8,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from mining.corpus.images.image_formats import IMAGE_SUFFIXES
 from mining.errors import CorpusError
-from mining.formats import IMAGE_SUFFIXES
 
 _COMMON = [".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"]
 _SPELLED_SUFFIXES = [*_COMMON, ".JPEG", ".JPG", ".PNG", *sorted(IMAGE_SUFFIXES.difference(_COMMON))]

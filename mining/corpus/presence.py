@@ -2,11 +2,11 @@
 
 from pathlib import Path, PurePath
 
+from mining.corpus.file_walker import ImageRoot, Walk
 from mining.corpus.image_folder import advise_folder, refuse_few_present
 from mining.corpus.matching import Matching
 from mining.corpus.names import suffix_of
-from mining.corpus.spill import Spill
-from mining.corpus.walk import ImageRoot, Walk
+from mining.corpus.sqlite_index import Spill
 from mining.errors import CorpusError
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mining.corpus import presence, readers
+from mining.corpus.content_hashes import Hashes, kept_hashes
+from mining.corpus.counts import Tally
+from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.sentences import two_sizes
-from mining.corpus.hashing import Hashes, kept_hashes
 from mining.corpus.schema import PENDING
 from mining.corpus.shards import corpus_writer, keep_summary, table_of, write_shard
-from mining.corpus.spill import Listed, Spill, spill
 from mining.corpus.splits import matching_split
+from mining.corpus.sqlite_index import Listed, Spill, spill
 from mining.corpus.summary import CorpusSummary
-from mining.corpus.tally import Tally
-from mining.corpus.walk import ImageRoot
 from mining.errors import CorpusError, did_you_mean
 
 Row = tuple[Any, ...]

@@ -55,3 +55,6 @@ QUARANTINE_SCHEMA = pa.schema(
         _field("reason", pa.string(), "why it could not be used, and what to do", nullable=False),
     ]
 )
+
+
+CORPUS_FILE = "corpus.parquet"

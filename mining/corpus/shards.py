@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mining.corpus.schema import CORPUS_SCHEMA, STATES
 from mining.corpus.summary import CorpusSummary
 from mining.errors import CorpusError
-from mining.integrity import check_file, sealed_writer
+from mining.storage.integrity import check_file, sealed_writer
 
 
 class Change(NamedTuple):

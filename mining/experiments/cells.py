@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mining.config import MineSettings, TrainSettings
 from mining.experiments.settings import ExperimentSettings
-from mining.jobs import NO_MATTER_IN_TRAINING
-from mining.runs import NO_MATTER_IN_MINING
+from mining.runs.run import NO_MATTER_IN_MINING
+from mining.training.job import NO_MATTER_IN_TRAINING
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from mining.errors import RunError
 from mining.experiments.cells import Cell
 from mining.experiments.settings import ExperimentSettings
-from mining.locks import lock_folder
-from mining.ownership import foreign_entries, mark_folder, sweep, token_of
-from mining.runs import NO_MATTER_IN_MINING, RunDirectory
+from mining.runs.run import NO_MATTER_IN_MINING, RunDirectory
+from mining.storage.locks import lock_folder
+from mining.storage.ownership import foreign_entries, mark_folder, sweep, token_of
 
 _KIND = "experiment"
 _TABLES = ("table.md", "table.json")

@@ -17,7 +17,7 @@ from mining.config import (
     faults_in_words,
 )
 from mining.errors import did_you_mean
-from mining.folder_names import FolderName
+from mining.storage.names import FolderName
 
 Changes = dict[str, Any]
 Pyramid = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES)]

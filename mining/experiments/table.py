@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from mining.evaluation.bootstrap import PairedDifference
 from mining.experiments.cells import cells, in_words
-from mining.experiments.comparing import Row, compared
-from mining.experiments.measuring import measured
+from mining.experiments.comparison import Row, compared
+from mining.experiments.measurement import measured
 from mining.experiments.settings import ExperimentSettings
-from mining.files import whole_file, write_json
-from mining.scoring.paired import PairedDifference
+from mining.storage.files import whole_file, write_json
 
 HEADINGS = (
     "photos", "method", "scales", "seeds", "CorLoc", "at .3", "at .7", "MaxBoxAccV2", "over baseline", "over it at .7",

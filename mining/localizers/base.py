@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones import Backbone
+from mining.backbones.base import Backbone
 from mining.config import Normalisation, Objective
 
 C = TypeVar("C", bound=Any)  # a frozen dataclass

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mining.backbones import Backbone
-from mining.localizer_options import CAMConfig, configured
+from mining.backbones.base import Backbone
 from mining.localizers.base import ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
+from mining.localizers.options import CAMConfig, configured
 
 
 class CAM(Classifier):

@@ -7,7 +7,7 @@ localizers on it share their weights: one training serves every method that only
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Backbone
+from mining.backbones.base import Backbone
 from mining.localizers.base import ClassificationLoss, Localizer
 
 

@@ -19,12 +19,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Backbone
-from mining.depthwise import DepthwiseByForward
+from mining.backbones.base import Backbone
+from mining.backbones.fast_depthwise import DepthwiseByForward
 from mining.errors import ModelError
-from mining.localizer_options import GradCAMConfig, GradCAMppConfig, configured
 from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
+from mining.localizers.options import GradCAMConfig, GradCAMppConfig, configured
 
 # --- the methods, as functions of activation and gradient ------------------------------------------------------------
 # An activation is (B, D, h, w); a gradient is, too, or (B, D, 1, 1) where it is the same in every cell.

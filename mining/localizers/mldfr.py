@@ -10,7 +10,7 @@ attention and batch_norm.
           -> ... pool 4 -> attention 3x3 -> ... -> 1x1 class convolution = class maps -> global average = logits
 
 What is done to the network is in mldfr_network.py; MsCAM (section III-C), the sum of the maps of scales 1, 1.5 and
-2, in mining/pyramid.py; eq. 9 and the boxes in mining/regions.py, with the paper's threshold of 0.2.
+2, in mining/engine/pyramid.py; eq. 9 and the boxes in mining/regions/extraction.py, with the paper's threshold of 0.2.
 
 Where the text leaves something open or the released code does otherwise:
 
@@ -42,12 +42,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones import Backbone
+from mining.backbones.base import Backbone
 from mining.config import Normalisation
 from mining.errors import ModelError
-from mining.localizer_options import MLDFRConfig, configured
 from mining.localizers.cam import CAM
 from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
+from mining.localizers.options import MLDFRConfig, configured
 
 
 class MLDFR(CAM):

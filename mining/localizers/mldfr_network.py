@@ -15,7 +15,7 @@ resolution is a down-sampling, and attention follows the 2nd, 3rd and 4th of the
                      the first block of the stage, which has its stride)
 
 Other networks, of timm, are one piece: attention goes behind the stage at which timm says that the features are 1/4,
-1/8 and 1/16 of the image, and the last down-sampling stays as mining/backbones.py leaves it.
+1/8 and 1/16 of the image, and the last down-sampling stays as mining/backbones/base.py leaves it.
 
 Where the text leaves something open:
 
@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models.resnet import Bottleneck
 
-from mining.backbones import Backbone, dilate
+from mining.backbones.base import Backbone, dilate
 from mining.errors import ModelError
 
 _PROBE_PX = 96  # InceptionV3 takes no image much smaller

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mining.backbones import Backbone
+from mining.backbones.base import Backbone
 from mining.errors import ModelError
-from mining.localizer_options import MSRDConfig
 from mining.localizers.gradient import GradientLocalizer, Stage, gradcampp_alphas, weighted_sum
+from mining.localizers.options import MSRDConfig
 
 
 class MSRD(GradientLocalizer):

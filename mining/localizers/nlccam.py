@@ -34,11 +34,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones import Backbone
+from mining.backbones.base import Backbone
 from mining.errors import ModelError
-from mining.localizer_options import CCAMConfig, NLCCAMConfig, configured
 from mining.localizers.base import ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
+from mining.localizers.options import CCAMConfig, NLCCAMConfig, configured
 
 VGGNET_GAP_CHANNELS = 1024
 

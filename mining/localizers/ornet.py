@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones import Backbone
+from mining.backbones.base import Backbone
 from mining.errors import ModelError
-from mining.localizer_options import ORNetConfig, configured
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
@@ -32,6 +31,7 @@ from mining.localizers.base import (
     chosen_classes,
 )
 from mining.localizers.cam import CAM
+from mining.localizers.options import ORNetConfig, configured
 
 SHALLOW_STRIDE = 4
 WIDEST = 64

@@ -47,9 +47,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones import Backbone
+from mining.backbones.base import Backbone
 from mining.config import Normalisation
-from mining.localizer_options import SPGConfig, configured
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
@@ -57,6 +56,7 @@ from mining.localizers.base import (
     Localizer,
     chosen_classes,
 )
+from mining.localizers.options import SPGConfig, configured
 
 BACKGROUND, OBJECT, IGNORED = 0, 1, 255
 _MIN_RANGE = 1e-6  # of a map's largest value: interpolation alone spreads a constant map by a tenth of it

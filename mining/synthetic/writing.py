@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mining.errors import InputError
-from mining.files import whole_file, write_json
-from mining.locks import lock_folder
-from mining.ownership import foreign_entries, mark_folder, sweep, token_of
+from mining.storage.files import whole_file, write_json
+from mining.storage.locks import lock_folder
+from mining.storage.ownership import foreign_entries, mark_folder, sweep, token_of
 from mining.synthetic.objects import CLASSES
 from mining.synthetic.scenes import DEFAULT_SIZE, MAX_OBJECTS, Scene, compose
 

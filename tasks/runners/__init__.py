@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from mining.config import MineSettings
 from mining.errors import InputError
-from mining.results import MinePlan
+from mining.runs.summaries import MinePlan
 from tasks.progress import Stage
 
 Runner = Callable[[MinePlan, MineSettings, Stage], None]

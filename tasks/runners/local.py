@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mining.config import MineSettings
-from mining.results import MinePlan
+from mining.runs.summaries import MinePlan
 from tasks.orchestration import PAUSE_SECONDS, step
 from tasks.progress import Stage
 
@@ -11,7 +11,7 @@ from tasks.progress import Stage
 @step(name="mine shard", retry_delay_seconds=PAUSE_SECONDS)
 def mine_shard(shard: int, run: Path, stage: Stage | None = None) -> int:
     """Mine one shard into its part file; gives the number of images."""
-    from mining.engine import mine_shard as mine
+    from mining.runs.shard_mining import mine_shard as mine
 
     return len(mine(run, shard, stage.advance if stage else lambda count: None))
 

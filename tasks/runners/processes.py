@@ -8,9 +8,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from mining.config import MineSettings
+from mining.config.execution import cores
 from mining.errors import ProcessLostError, how_it_ended
-from mining.results import MinePlan
-from mining.runs import cores
+from mining.runs.summaries import MinePlan
 from tasks.apart import start
 from tasks.progress import Stage
 from tasks.runners.worker import Message
@@ -81,7 +81,7 @@ class Worker:
 
 
 def _crew(plan: MinePlan, settings: MineSettings) -> list[Worker]:
-    from mining.models import gpus_for
+    from mining.models.checkpoint import gpus_for
 
     gpus: list[str | None] = list(gpus_for(settings.device)) or [None]
     count = min(settings.runner_workers or len(gpus), len(plan.shards))

@@ -21,9 +21,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from mining.config import MineSettings
+from mining.config.execution import cores
 from mining.errors import InputError, ProcessLostError, RunError
-from mining.results import MinePlan
-from mining.runs import RunDirectory, cores
+from mining.runs.run import RunDirectory
+from mining.runs.summaries import MinePlan
 from tasks.orchestration import PAUSE_SECONDS, orchestrated, step, tried
 from tasks.progress import Stage
 
@@ -41,7 +42,7 @@ def mine_shard(shard: int, run: Path, device: str, threads: int) -> int:
     device: as in the settings, cuda for the GPU that Ray has given. Raises RunError where the node does not see the
     files.
     """
-    from mining.engine import mine_shard as mine
+    from mining.runs.shard_mining import mine_shard as mine
 
     refuse_a_blind_node(run, ray.util.get_node_ip_address())
     return len(mine(run, shard, device=_given_gpu() if device == "cuda" else device, threads=threads))

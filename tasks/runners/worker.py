@@ -16,7 +16,7 @@ Message = int | None | Exception
 
 def main(connection: Connection, run: Path, threads: int, retries: int) -> None:
     """Mine until the connection ends."""
-    from mining.engine import mine_shard
+    from mining.runs.shard_mining import mine_shard
 
     def tell(message: Message) -> None:
         try:

@@ -24,11 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
-from mining.regions import boxes_from_map
-from mining.scoring import Detections, TruthBoxes, coco_scores
-from mining.scoring.accuracy import AccuracyAtThresholds
-from mining.scoring.region_accuracy import RegionAccuracy
-from mining.scoring.wsoleval import (
+from mining.evaluation import Detections, TruthBoxes, coco_scores
+from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds
+from mining.evaluation.protocols.region_accuracy import RegionAccuracy
+from mining.evaluation.protocols.wsoleval import (
     SIDE_PX,
     BoxAccuracy,
     Contours,
@@ -38,7 +37,8 @@ from mining.scoring.wsoleval import (
     resized_boxes,
     threshold_grid,
 )
-from tests.unit.scoring.pycocotools_reference import reference_scores
+from mining.regions.extraction import boxes_from_map
+from tests.unit.evaluation.pycocotools_reference import reference_scores
 
 ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"
 
@@ -153,8 +153,8 @@ WRITE = """
 import sys, time
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
-from mining.annotations import write_coco_json
-from mining.annotations.schema import ANNOTATION_SCHEMA
+from mining.export import write_coco_json
+from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.corpus.schema import CORPUS_SCHEMA
 folder, at_once = Path(sys.argv[1]), 10000
 fixed = {"width": 640, "height": 480, "category": "dog", "threshold": 0.25, "scales": [1.0, 1.5, 2.0],
@@ -187,8 +187,8 @@ SCORE = """
 import json, sys, time
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
-from mining.annotations.schema import CURVE_SCHEMA, CURVE_THRESHOLDS
-from mining.scoring import score_run
+from mining.runs.schema import CURVE_SCHEMA, CURVE_THRESHOLDS
+from mining.evaluation import score_run
 run, images, boxes, classes = Path(sys.argv[1]), 200000, 1000000, 20
 random = np.random.default_rng(0)
 names = [f"{i // 1000:03d}/{i:07d}.jpg" for i in range(images)]

@@ -51,11 +51,11 @@ def make_ready_to_mine(taken: Taken) -> None:
     # imported here: other commands do without networks
     import pytest
 
-    from mining import engine
+    from mining.runs import shard_mining
     from tests.making import list_tiny_backbone
 
     list_tiny_backbone(pytest.MonkeyPatch())
-    mine_shard, started = engine.mine_shard, time.perf_counter()
+    mine_shard, started = shard_mining.mine_shard, time.perf_counter()
 
     def watched(run: Path, shard: int, notify: Callable[[int], None]) -> Any:
         def tell(count: int) -> None:
@@ -68,7 +68,7 @@ def make_ready_to_mine(taken: Taken) -> None:
         taken.shards.append((begin, time.perf_counter() - started))
         return outcomes
 
-    engine.mine_shard = watched  # type: ignore[assignment]
+    shard_mining.mine_shard = watched  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-from mining.backbones import Backbone, build
-from mining.localizers import LOCALIZERS, Localizer
-from mining.localizers.base import ClassificationLoss
+from mining.backbones.base import Backbone, build
+from mining.localizers.base import ClassificationLoss, Localizer
 from mining.localizers.gradient import GradientLocalizer
+from mining.localizers.registry import LOCALIZERS, localizer_named
 
 README = Path(__file__).parents[2] / "mining" / "localizers" / "README.md"
 BEGIN, END = "<!-- counted by make costs -->", "<!-- end of what is counted -->"
@@ -121,7 +121,7 @@ def first_layer(stage: nn.Module) -> nn.Module:
 def drawn(name: str, backbone: str, **options: Any) -> Localizer:
     """The localizer on the meta device."""
     with torch.device("meta"):
-        return LOCALIZERS[name](build(backbone)[0], CLASSES, **options)
+        return localizer_named(name)(build(backbone)[0], CLASSES, **options)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Mining:
 
 
 def costs_of_mining(name: str, backbone: str, **options: Any) -> Mining:
-    """The calls are those of mining/pyramid.py: `localize` at scale 1, `maps` at the others."""
+    """The calls are those of mining/engine/pyramid.py: `localize` at scale 1, `maps` at the others."""
     localizer = drawn(name, backbone, **options).eval()
     first, twice = (seen_by(localizer, localizer.localize, 1.0, classes) for classes in (1, 2))
     further = [seen_by(localizer, localizer.maps, scale) for scale in SCALES[1:]]
@@ -171,7 +171,7 @@ def costs_of_training(name: str, backbone: str, *, frozen: bool) -> list[float]:
     images = torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8, device="meta")
     targets = torch.zeros(2, CLASSES, device="meta")
     taken = []
-    for epoch in range(2 if in_stages(LOCALIZERS[name]) else 1):
+    for epoch in range(2 if in_stages(localizer_named(name)) else 1):
         localizer.train()
         localizer.start_epoch(epoch, 2)
         with counting() as seen:
@@ -205,7 +205,7 @@ def methods_table() -> str:
     """What a localizer says of itself."""
     rows = [
         [f"`{name}`", own_training(kind), gradients_of(kind), *maps_of(kind), cut_of(kind)]
-        for name, kind in LOCALIZERS.items()
+        for name, kind in ((name, localizer_named(name)) for name in LOCALIZERS)
     ]
     columns = ["localizer", "training of its own", "backward when mining", "maps", "several objects", "maps are cut at"]
     return f"### Methods\n\n{markdown(columns, rows)}"
@@ -244,7 +244,7 @@ def maps_of(kind: type[Localizer]) -> tuple[str, str]:
 
 
 def cut_of(kind: type[Localizer]) -> str:
-    """The threshold, and of what it is a share (mining/regions.py)."""
+    """The threshold, and of what it is a share (mining/regions/extraction.py)."""
     return f"{kind.threshold:g} of the {'maximum' if kind.normalise == 'max' else 'range'}"
 
 
@@ -286,8 +286,9 @@ def training_table() -> str:
     """A step, on each backbone; methods on the same weights share a row."""
     columns = ["localizer", *(f"{title}, {how}" for title in BACKBONES.values() for how in ("frozen", "whole"))]
     rows = []
-    for name, kind in LOCALIZERS.items():
-        alike = [other for other, one in LOCALIZERS.items() if one.weights_of == kind.weights_of is not None] or [name]
+    kinds = {name: localizer_named(name) for name in LOCALIZERS}
+    for name, kind in kinds.items():
+        alike = [other for other, one in kinds.items() if one.weights_of == kind.weights_of is not None] or [name]
         if name == alike[0]:
             steps = [
                 " then ".join(map(number, costs_of_training(name, backbone, frozen=frozen)))

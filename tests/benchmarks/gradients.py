@@ -11,12 +11,12 @@ from importlib.util import find_spec
 import torch
 from measuring import Figure, device_in_words, in_turns
 
-from mining.backbones import build
-from mining.inference import ready
-from mining.localizers import LOCALIZERS
+from mining.backbones.base import build
+from mining.engine.forward import BATCH_ON_CPU
 from mining.localizers.base import Localizer
 from mining.localizers.gradient import GradientLocalizer
-from mining.network import BATCH_ON_CPU
+from mining.localizers.registry import localizer_named
+from mining.models.fuse_batchnorm import ready
 
 CPU = torch.device("cpu")
 BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package
@@ -78,7 +78,7 @@ def made_ready(method: str, backbone: str) -> Localizer:
     """The localizer as it mines, with a random head."""
     torch.manual_seed(0)
     network = build(backbone, weights="imagenet" if backbone in BUNDLED else "none")[0]
-    return ready(LOCALIZERS[method](network, CLASSES), CPU)
+    return ready(localizer_named(method)(network, CLASSES), CPU)
 
 
 def forward_of(localizer: Localizer) -> Callable[[], object]:

@@ -20,8 +20,8 @@ from measuring import ROOT, ROUNDS, device_in_words
 from mining_speed import Watched, forward, synthetic_run
 
 from mining.corpus import read_shard
-from mining.engine import Miner
-from mining.models import load_model
+from mining.engine.miner import Miner
+from mining.models.checkpoint import load_model
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 CORPORA = (1_000, 5_000, 10_000, 20_000, 50_000)

@@ -13,8 +13,9 @@ import pytest
 from boxmine_apart import Taken
 from measuring import ROOT, Figure, device_in_words
 
-from mining.cards import ModelCard
-from mining.models import build_localizer, resolve_device, save_model
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, save_model
+from mining.models.device import resolve_device
 from mining.synthetic import generate
 from tests.making import list_tiny_backbone, write_model
 from tests.serving import prefect_server

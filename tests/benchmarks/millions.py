@@ -9,16 +9,17 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from mining import jobs
-from mining.cards import ModelCard
 from mining.corpus import CORPUS_SCHEMA, LABELLED, CorpusSummary, read_shard
 from mining.corpus.shards import corpus_writer, keep_summary, write_shard
-from mining.models import build_localizer, save_model
-from mining.origins import Origins
-from mining.parts import ImageOutcome, write_part
-from mining.runs import RunDirectory
-from mining.store import job, publishing
-from mining.store.settings import LabelSettings
+from mining.engine.outcome import ImageOutcome
+from mining.label_store import job, publish
+from mining.label_store.settings import LabelSettings
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, save_model
+from mining.runs import mining_job
+from mining.runs.part_origins import Origins
+from mining.runs.run import RunDirectory
+from mining.runs.shard_files import write_part
 
 R = TypeVar("R")
 SHARD = 256
@@ -41,18 +42,18 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
     for night, listed in (("first night", images), ("second night, 1 % new", images + images // 100)):
         table = folder / f"{listed}.parquet"
         _write_listing(table, listed)
-        jobs.list_images = _given(table)  # type: ignore[assignment]  # instead of files: `plan_1m` measures those
+        mining_job.list_images = _given(table)  # type: ignore[assignment]  # instead of files: `plan_1m` measures those
         plan = _timed(f"{night}: plan", lambda: job.plan_labels(settings))
         assert plan.run is not None
         if plan_only:
             return
         run = RunDirectory(plan.run.out)
-        shards = jobs.plan_mining(plan.run).shards
+        shards = mining_job.plan_mining(plan.run).shards
         origins = Origins(run)
         _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard, origins) for shard in shards])  # noqa: B023
-        _timed(f"{night}: resume", lambda: jobs.plan_mining(plan.run))  # type: ignore[arg-type]  # noqa: B023
-        _timed(f"{night}: merge", lambda: jobs.finish_mining(run.path))  # noqa: B023
-        told = _timed(f"{night}: publish", lambda: publishing.publish_labels(settings))
+        _timed(f"{night}: resume", lambda: mining_job.plan_mining(plan.run))  # type: ignore[arg-type]  # noqa: B023
+        _timed(f"{night}: merge", lambda: mining_job.finish_mining(run.path))  # noqa: B023
+        told = _timed(f"{night}: publish", lambda: publish.publish_labels(settings))
         assert told is not None
         size = sum(path.stat().st_size for path in (folder / "labels").rglob("*") if path.is_file()) / 1e6
         parts = sum(path.stat().st_size for path in run.parts.iterdir()) / 1e6

@@ -11,17 +11,19 @@ import torch
 from gradients import BUNDLED, ROUNDS
 from measuring import ROOT, Figure, device_in_words, in_turns
 
-from mining.cards import ModelCard
 from mining.config import MineSettings, ScoreSettings, TrainSettings
 from mining.corpus import read_shard, shard_count
-from mining.engine import Miner
-from mining.jobs import finish_mining, plan_mining, score, train
+from mining.engine.miner import Miner
+from mining.evaluation.job import score
 from mining.localizers.base import Localizer
-from mining.models import build_localizer, load_model, save_model
-from mining.origins import Origins
-from mining.parts import write_part
-from mining.runs import RunDirectory
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, load_model, save_model
+from mining.runs.mining_job import finish_mining, plan_mining
+from mining.runs.part_origins import Origins
+from mining.runs.run import RunDirectory
+from mining.runs.shard_files import write_part
 from mining.synthetic import generate
+from mining.training.job import train
 
 DATA = Path(os.environ.get("BOXMINE_DATA", ROOT.parent / "shared" / "data"))
 IMAGES = 32

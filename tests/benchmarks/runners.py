@@ -20,7 +20,7 @@ from measuring import ROOT
 
 from flows.mine import mine
 from mining.config import MineSettings
-from mining.results import MinePlan
+from mining.runs.summaries import MinePlan
 from tasks.progress import Stage
 from tasks.runners import runner_named
 from tests.shards import asked, rows, write_corpus

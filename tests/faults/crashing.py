@@ -16,7 +16,7 @@ import pytest
 
 # one process imports everything once; those that do the work are forked from it
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.faults.crashing", "mining.engine", "mining.jobs", "mining.training", "mining.store.publishing", "mining.store.job", "flows.label", "flows.mine", "tests.unit.engine.painting"])  # fmt: skip
+_processes.set_forkserver_preload(["tests.faults.crashing", "mining.engine.miner", "mining.runs.mining_job", "mining.training.fit", "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "tests.unit.engine.painting"])  # fmt: skip
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "sqlite3.connect"}
 _ENTERED = ("publish", "write_part", "write_json", "merge_parts", "write_coco_json", "update", "save_model", "compare")
 
@@ -103,7 +103,7 @@ def _count(notify: Callable[[int], None]) -> None:
 def label_once(settings: str) -> None:
     """A labelling job with the localizers of tests/unit/engine/painting.py."""
     from flows.label import label
-    from mining.store.settings import LabelSettings
+    from mining.label_store.settings import LabelSettings
     from tests.unit.engine.painting import list_painted
 
     with pytest.MonkeyPatch.context() as patch:

@@ -17,19 +17,19 @@ from deltalake import DeltaTable
 
 from flows.label import label
 from flows.mine import mine
-from mining import jobs
 from mining.config import MineSettings
-from mining.engine import mine_shard
 from mining.errors import StorageError
-from mining.files import sha256_of
-from mining.runs import RunDirectory
-from mining.store import publishing
-from mining.store.table import LabelStore
+from mining.label_store import publish
+from mining.label_store.delta_table import LabelStore
+from mining.runs import mining_job
+from mining.runs.run import RunDirectory
+from mining.runs.shard_mining import mine_shard
+from mining.storage.files import sha256_of
 from tests.faults.counting import injected
 from tests.faults.crashing import label_once
 from tests.unit.engine.painting import BOX, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
-from tests.unit.store.desk import Desk, told
-from tests.unit.store.test_nights import GATES_OFF, Nights
+from tests.unit.label_store.desk import Desk, told
+from tests.unit.label_store.test_nights import GATES_OFF, Nights
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_part_that_was_damaged_is_found_by_its_checksum_and_made_anew(
     asked = {**corpus, "model": str(painted_model(tmp_path / "model")), "scales": (1.0,), "shard_size": 4}
     whole, spoilt = (MineSettings(**asked, out=tmp_path / name) for name in ("whole", "spoilt"))
     mine(whole)
-    for shard in jobs.plan_mining(spoilt).shards:
+    for shard in mining_job.plan_mining(spoilt).shards:
         mine_shard(spoilt.out, shard)
     run = RunDirectory(spoilt.out)
     flip_a_byte(run.part(1))
@@ -75,7 +75,7 @@ def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeyp
     nights = Nights(desk, seed=3)
     for _ in range(9):
         nights.add()
-    publish = publishing.publish_labels
+    real_publish = publish.publish_labels
     spoilt: list[Path] = []
 
     def after_the_disk_spoilt_a_part(settings: Any, **options: Any) -> Any:
@@ -83,9 +83,9 @@ def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeyp
             (run,) = desk.runs.glob("images-*")
             spoilt.append(RunDirectory(run).part(1))
             flip_a_byte(spoilt[0])
-        return publish(settings, **options)
+        return real_publish(settings, **options)
 
-    monkeypatch.setattr(publishing, "publish_labels", after_the_disk_spoilt_a_part)
+    monkeypatch.setattr(publish, "publish_labels", after_the_disk_spoilt_a_part)
     job = desk.job(gates=GATES_OFF)
     assert (job.state, len(spoilt)) == ("published", 1)
     monkeypatch.undo()
@@ -216,7 +216,7 @@ def test_a_store_that_may_not_be_written_is_said(desk: Desk, monkeypatch: pytest
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="read-only"):
-        patch.setattr("mining.store.table.write_files", refused)
+        patch.setattr("mining.label_store.delta_table.write_files", refused)
         desk.job(gates=GATES_OFF)
     assert desk.version() == 0
     assert desk.job(gates=GATES_OFF).version == 1
@@ -251,7 +251,7 @@ def test_an_image_that_changes_while_it_is_mined_gets_no_box_of_another_picture(
         return mine_shard(run, shard, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr("mining.engine.mine_shard", meddled)
+        patch.setattr("mining.runs.shard_mining.mine_shard", meddled)
         assert desk.job(gates=GATES_OFF).deferred == 1
     assert "3.png" not in desk.by_name()
     if how != "replaced":

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from flows.cli import run_command
-from mining.checkpoints import read_checkpoint
-from mining.corpus.hashing import kept_hashes
+from mining.corpus.content_hashes import kept_hashes
 from mining.errors import ModelError
+from mining.training.checkpoints import read_checkpoint
 from tests.making import write_example, write_photos
 
 DONE, USAGE = 0, 2

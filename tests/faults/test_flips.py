@@ -11,20 +11,20 @@ import pytest
 from deltalake import DeltaTable
 
 from flows.mine import mine
-from mining.annotations.reading import iter_boxes, iter_images
 from mining.config import MineSettings
 from mining.corpus import iter_shards, read_summary
-from mining.engine import mine_shard
 from mining.errors import BoxmineError
-from mining.jobs import finish_mining, plan_mining
-from mining.runs import RunDirectory
-from mining.scoring.run import curve_blocks, ranked_classes_of
-from mining.standing import standing
-from mining.store.reading import VersionChoice, history, version_as_run
+from mining.evaluation.run_reading import curve_blocks, ranked_classes_of
+from mining.label_store.reading import VersionChoice, history, version_as_run
+from mining.runs.mining_job import finish_mining, plan_mining
+from mining.runs.reading import iter_boxes, iter_images
+from mining.runs.run import RunDirectory
+from mining.runs.shard_mining import mine_shard
+from mining.runs.status import standing
 from tests.faults.counting import injected
 from tests.unit.engine.painting import BOX, CLASSES, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
-from tests.unit.store.desk import Desk
-from tests.unit.store.test_nights import GATES_OFF
+from tests.unit.label_store.desk import Desk
+from tests.unit.label_store.test_nights import GATES_OFF
 
 Read = Callable[[], Any]
 

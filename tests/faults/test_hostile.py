@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from flows.mine import mine
-from mining import images
-from mining.annotations import export
 from mining.config import MineSettings
+from mining.corpus.images import decoding
+from mining.corpus.images.decoding import path_below, read_image
 from mining.errors import CorpusError, ImageError, RunError
-from mining.images import path_below, read_image
+from mining.export import export
 from tests.unit.engine.painting import BOX, RED, list_painted, painted_model, scene
 
 
@@ -94,7 +94,7 @@ def test_a_pipe_is_not_waited_for(place: Path) -> None:
 
 
 def test_a_file_too_large_for_an_image_is_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_BYTES", 100)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 100)
     with pytest.raises(ImageError, match="more than 100 bytes"):
         read_image(place / "photos" / "good.png")
 

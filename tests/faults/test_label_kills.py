@@ -9,8 +9,8 @@ from deltalake import DeltaTable
 from tests.faults.counting import injected
 from tests.faults.crashing import at_random, label_once, moments, work
 from tests.unit.engine.painting import list_painted
-from tests.unit.store.desk import Desk, told
-from tests.unit.store.test_nights import GATES_OFF, Nights
+from tests.unit.label_store.desk import Desk, told
+from tests.unit.label_store.test_nights import GATES_OFF, Nights
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from mining.cards import CARD_FILE, WEIGHTS_FILE
 from mining.config import MineSettings, TrainSettings
-from mining.runs import RunDirectory
+from mining.models.card import CARD_FILE, WEIGHTS_FILE
+from mining.runs.run import RunDirectory
 from tests.faults.counting import injected
 from tests.faults.crashing import at_random, mine_once, moments, train_once, work
 from tests.making import write_photos

@@ -10,13 +10,13 @@ from deltalake import DeltaTable
 
 from flows.label import label
 from mining.errors import StorageError
-from mining.store.reading import VersionChoice, history, version_as_run
-from mining.store.settings import LabelSettings
+from mining.label_store.reading import VersionChoice, history, version_as_run
+from mining.label_store.settings import LabelSettings
 from tests.faults.counting import injected
 from tests.faults.unreliable import BUCKET, FAULTS, SECRET, Line, object_store
 from tests.unit.engine.painting import list_painted
-from tests.unit.store.desk import Desk, told
-from tests.unit.store.test_nights import GATES_OFF, Nights
+from tests.unit.label_store.desk import Desk, told
+from tests.unit.label_store.test_nights import GATES_OFF, Nights
 
 STORE = f"s3://{BUCKET}/nightly"
 

@@ -53,7 +53,7 @@ import os, signal, sys, time
 from prefect import tags
 from flows.running import as_prefect_flow
 from mining.errors import InputError
-from mining.store.results import LabelSummary, Verdict
+from mining.label_store.summaries import LabelSummary, Verdict
 from tasks.labelling import tell
 
 gates = [Verdict("max_no_box", 0.9, 0.5, False, "new images without a box, 18 of 20")]

@@ -12,7 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from flows.cli import run_command
-from mining.locks import lock_folder
+from mining.storage.locks import lock_folder
 from mining.synthetic import generate
 
 QUICK = ["--epochs", "1", "--workers", "0", "--validation-share", "0"]

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from mining.config import RetrainSettings, RunSettings, Settings, parse
-from mining.recipes import read_recipe
-from mining.store.settings import LabelSettings
+from mining.config.recipes import read_recipe
+from mining.label_store.settings import LabelSettings
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "deployments"

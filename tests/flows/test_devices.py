@@ -17,8 +17,8 @@ from torch import testing
 from flows.train import train
 from mining.config import TrainOptions, TrainSettings
 from mining.errors import CorpusError, InputError, ProcessLostError
-from mining.results import TrainingSummary
-from mining.training import read_history
+from mining.training.fit import read_history
+from mining.training.summary import TrainingSummary
 from tasks import training
 from tests.faults.counting import injected
 from tests.making import write_photos

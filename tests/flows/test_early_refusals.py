@@ -103,7 +103,7 @@ def test_a_wrong_input_is_refused_before_anything_heavy_is_imported(
 
 
 def test_names_that_timm_builds_by_rule_are_known() -> None:
-    from mining.catalogue import refuse_unknown_backbone
+    from mining.backbones.registry import refuse_unknown_backbone
 
     for name in ("resnet18", "resnet50.a1_in1k", "vit_base_patch16_224", "tf_efficientnet_b0_ns"):
         refuse_unknown_backbone(name)

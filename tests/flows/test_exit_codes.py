@@ -34,7 +34,7 @@ def test_a_mined_run_with_an_unusable_image_is_done_unless_strict(
 
 @pytest.mark.parametrize(("strict", "code"), [(False, DONE), (True, QUARANTINED)])
 def test_a_label_job_too(strict: bool, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    from mining.store.results import LabelSummary
+    from mining.label_store.summaries import LabelSummary
 
     fields: dict[str, Any] = dict.fromkeys(LabelSummary.__dataclass_fields__, 0)
     tally = {"kept": 1, "reasons": {}, "moved": 0, "copied": 0, "retired": 0}

@@ -12,11 +12,11 @@ import yaml
 
 from flows.cli import run_command
 from mining.config import parse
+from mining.config.recipes import read_recipe
 from mining.experiments import ExperimentSettings
 from mining.localizers.cam import CAM
-from mining.locks import lock_folder
-from mining.recipes import read_recipe
-from mining.runs import RunDirectory
+from mining.runs.run import RunDirectory
+from mining.storage.locks import lock_folder
 from mining.synthetic import generate
 from tests.making import list_tiny_backbone
 

@@ -6,8 +6,8 @@ import pytest
 
 from flows.cli import run_command
 from flows.telling import trained_sentences
-from mining.results import TrainingSummary
-from tests.unit.annotations.conftest import Painted, write_run
+from mining.training.summary import TrainingSummary
+from tests.unit.export.conftest import Painted, write_run
 
 BOX = (1, 10, 10, 20, 20, 0.9)
 

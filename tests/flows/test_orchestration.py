@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from flows.running import run_flow
-from mining.cards import read_card
 from mining.config import ScoreSettings, TrainSettings
 from mining.errors import ModelError, RunError
-from mining.store.results import LabelSummary, Verdict
+from mining.label_store.summaries import LabelSummary, Verdict
+from mining.models.card import read_card
 from tasks.orchestration import Step
 from tasks.progress import UPDATE_EVERY_SECONDS, Stage
 from tasks.training import train_localizer

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from flows import cli
+from mining.corpus.output_folders import refuse_inside_images
 from mining.errors import InputError
-from mining.jobs import plan_mining, train
-from mining.output_folders import refuse_inside_images
+from mining.runs.mining_job import plan_mining
+from mining.training.job import train
 from tests.making import write_model, write_photos
 from tests.shards import asked
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from flows.cli import run_command
 from mining.config import RunSettings, parse
-from mining.recipes import read_recipe
+from mining.config.recipes import read_recipe
 
 FOLDER = Path(__file__).parents[2] / "deployments/recipes/papers"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}

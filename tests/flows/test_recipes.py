@@ -7,10 +7,10 @@ import pytest
 
 from flows.cli import run_command
 from mining.config import RunSettings, parse
+from mining.config.recipes import read_recipe
 from mining.experiments import ExperimentSettings, cells
-from mining.experiments.measuring import refuse_what_cannot_be
-from mining.localizers import LOCALIZERS
-from mining.recipes import read_recipe
+from mining.experiments.measurement import refuse_what_cannot_be
+from mining.localizers.registry import LOCALIZERS
 from mining.synthetic import generate
 
 RECIPES = Path(__file__).parents[2] / "deployments" / "recipes"

@@ -16,9 +16,9 @@ import torch
 
 from flows.cli import run_command
 from flows.mine import mine
-from mining import engine
 from mining.errors import InputError, ModelError, RunError, RunStoppedError
-from mining.runs import RunDirectory
+from mining.runs import shard_mining
+from mining.runs.run import RunDirectory
 from tests.shards import SHARDS, asked, command, processes_below, rows, write_corpus, write_mined_corpus
 
 
@@ -36,7 +36,7 @@ def test_two_processes_give_the_rows_of_one(
 ) -> None:
     told: list[int] = []
     at_progress(told.append)
-    monkeypatch.delattr(engine, "mine_shard")  # this process does not mine
+    monkeypatch.delattr(shard_mining, "mine_shard")  # this process does not mine
     mine(asked(corpus, tmp_path / "run", runner="processes", runner_workers=2))
     assert rows(tmp_path / "run") == rows(corpus / "local")
     assert told == list(range(2 * SHARDS + 1))

@@ -10,9 +10,9 @@ import yaml
 
 from flows.cli import run_command
 from mining.config import RetrainSettings, RunSettings, Settings, parse
-from mining.recipes import read_recipe
-from mining.runs import RunDirectory
-from mining.store.settings import Gates, LabelSettings
+from mining.config.recipes import read_recipe
+from mining.label_store.settings import Gates, LabelSettings
+from mining.runs.run import RunDirectory
 from mining.synthetic import generate
 
 RECIPES = Path(__file__).parents[2] / "deployments" / "recipes"

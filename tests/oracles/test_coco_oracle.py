@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mining.scoring import Detections, Truth, TruthBoxes, coco_scores, read_truth
-from mining.scoring.coco import (
+from mining.evaluation import Detections, Truth, TruthBoxes, coco_scores, read_truth
+from mining.evaluation.metrics.coco import (
     AREAS,
     IOU_THRESHOLDS,
     NUMBERS,
@@ -23,8 +23,8 @@ from mining.scoring.coco import (
     precision_of,
     recall_of,
 )
-from mining.scoring.one_added import sides_one_longer
-from mining.scoring.voc import Curve, Verdicts, curves_of, verdicts, voc_scores
+from mining.evaluation.metrics.voc import Curve, Verdicts, curves_of, verdicts, voc_scores
+from mining.evaluation.protocols.plus_one import sides_one_longer
 
 
 @pytest.fixture(scope="module")

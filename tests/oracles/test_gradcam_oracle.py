@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Anatomy, Backbone
+from mining.backbones.base import Anatomy, Backbone
 from mining.localizers.gradient import (
     GradCAM,
     GradCAMpp,

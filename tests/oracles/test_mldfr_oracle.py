@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mining.boxes import Boxes, merge_nms
-from mining.localizers.mldfr import MLDFR
-from mining.pyramid import fused
-from mining.regions import boxes_from_map, normalised
-from mining.scoring import Detections, TruthBoxes
-from mining.scoring.mldfr import (
+from mining.boxes.boxes import Boxes, merge_nms
+from mining.engine.pyramid import fused
+from mining.evaluation import Detections, TruthBoxes
+from mining.evaluation.protocols.mldfr import (
     boxes_of_map,
     cut_at_its_mean,
     labelled_once,
@@ -24,7 +22,9 @@ from mining.scoring.mldfr import (
     mldfr_scores,
     top_classes,
 )
-from mining.scoring.wsoleval import iou_with_one_added
+from mining.evaluation.protocols.wsoleval import iou_with_one_added
+from mining.localizers.mldfr import MLDFR
+from mining.regions.extraction import boxes_from_map, normalised
 
 Peer = dict[str, np.ndarray]
 

@@ -12,7 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Anatomy, Backbone
+from mining.backbones.base import Anatomy, Backbone
+from mining.evaluation.protocols.nlccam import (
+    SIDE_PX,
+    box_of_largest_component,
+    box_of_map,
+    boxes_on_image,
+    boxes_on_map,
+)
+from mining.evaluation.protocols.wsoleval import iou_with_one_added
 from mining.localizers.nlccam import (
     CCAM,
     CCAMConfig,
@@ -23,8 +31,6 @@ from mining.localizers.nlccam import (
     top_bottom_weights,
     weights_by_rank,
 )
-from mining.scoring.nlccam import SIDE_PX, box_of_largest_component, box_of_map, boxes_on_image, boxes_on_map
-from mining.scoring.wsoleval import iou_with_one_added
 
 Arrays = Mapping[str, np.ndarray]
 FOREGROUND = 100  # of the released code's script

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones import Anatomy, Backbone
+from mining.backbones.base import Anatomy, Backbone
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.spg import (
     BACKGROUND,

@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mining.regions import RegionsAtThresholds, regions_at_thresholds
-from mining.scoring.accuracy import AccuracyAtThresholds
-from mining.scoring.region_accuracy import RegionAccuracy
-from mining.scoring.wsoleval import (
+from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds
+from mining.evaluation.protocols.region_accuracy import RegionAccuracy
+from mining.evaluation.protocols.wsoleval import (
     BoxAccuracy,
     BoxesAtThresholds,
     Contours,
@@ -24,6 +23,7 @@ from mining.scoring.wsoleval import (
     resized_boxes,
     threshold_grid,
 )
+from mining.regions.extraction import RegionsAtThresholds, regions_at_thresholds
 
 Peer = dict[str, np.ndarray]
 PEERS_NAMES: dict[str, Contours] = {"single": "largest", "multi": "all"}

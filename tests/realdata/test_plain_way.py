@@ -18,11 +18,11 @@ from torchvision.ops import nms
 from torchvision.transforms.v2 import functional as transforms
 
 from flows.cli import run_command
-from mining.images import scaled, working_size
+from mining.boxes.iou import iou_matrix
+from mining.corpus.images.decoding import scaled, working_size
 from mining.localizers.base import probabilities
-from mining.models import load_model
-from mining.overlap import iou_matrix
-from tests.unit.regions_reference import reference_boxes
+from mining.models.checkpoint import load_model
+from tests.unit.regions.reference import reference_boxes
 
 PHOTOS = 30
 SCALES = (1.0, 1.5, 2.0)

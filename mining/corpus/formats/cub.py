@@ -8,7 +8,7 @@ from mining.corpus.formats.files import readable
 from mining.corpus.formats.left_out import LeftOut
 from mining.corpus.names import checked_name, class_name
 from mining.errors import CorpusError
-from mining.untrusted import input_lines
+from mining.storage.untrusted_files import input_lines
 
 IMAGES, LABELS, CLASSES, SPLITS = "images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"
 BOXES = "bounding_boxes.txt"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mining.errors import CorpusError
-from mining.untrusted import LongLineError
+from mining.storage.untrusted_files import LongLineError
 
 
 @contextmanager

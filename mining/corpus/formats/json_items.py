@@ -17,7 +17,7 @@ import ijson
 
 from mining.corpus.formats.files import readable
 from mining.errors import CorpusError
-from mining.untrusted import JSONNestingError, ShallowJSON, open_input
+from mining.storage.untrusted_files import JSONNestingError, ShallowJSON, open_input
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)

@@ -9,13 +9,13 @@ from xml.etree.ElementTree import ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from mining.corpus.file_walker import Walk
 from mining.corpus.formats.files import readable
 from mining.corpus.formats.flags import is_set
 from mining.corpus.formats.left_out import LeftOut
 from mining.corpus.names import OutsideNameError, class_name, file_key, listed_name, without_suffix
-from mining.corpus.walk import Walk
 from mining.errors import CorpusError
-from mining.untrusted import MAX_XML_BYTES, read_input
+from mining.storage.untrusted_files import MAX_XML_BYTES, read_input
 
 XML = frozenset({".xml"})
 FILES, OBJECTS = "XML files", "objects"

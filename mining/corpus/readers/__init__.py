@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
+from mining.corpus.file_walker import ImageRoot
 from mining.corpus.readers import coco, csv_list, cub, folders, voc
 from mining.corpus.readers.source import Source
-from mining.corpus.spill import Spill
-from mining.corpus.walk import ImageRoot
+from mining.corpus.sqlite_index import Spill
 from mining.errors import CorpusError
-from mining.untrusted import refuse_special_file
+from mining.storage.untrusted_files import refuse_special_file
 
 _ACCEPTED = (
     "--labels takes a CSV (file_name,labels), a COCO JSON, a folder of VOC XML, a folder of CUB list files, or 'none'"

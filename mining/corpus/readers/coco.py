@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, id_number
 from mining.corpus.formats.sentences import unknown_images
 from mining.corpus.readers.source import Source
-from mining.corpus.spill import ImageIds, Listed, Relation, Spill
+from mining.corpus.sqlite_index import ImageIds, Listed, Relation, Spill
 from mining.corpus.summary import sentences
-from mining.corpus.walk import ImageRoot
 
 _LARGEST_CATEGORY_ID = 2**31 - 1  # as the tables of a run hold it
 

@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.files import readable
 from mining.corpus.names import checked_name
 from mining.corpus.readers.source import Source, class_names
-from mining.corpus.spill import Listed, Spill
-from mining.corpus.walk import ImageRoot
+from mining.corpus.sqlite_index import Listed, Spill
 from mining.errors import CorpusError
-from mining.untrusted import input_lines
+from mining.storage.untrusted_files import input_lines
 
 if TYPE_CHECKING:
     from _csv import Reader

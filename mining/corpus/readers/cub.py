@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.cub import IMAGES, SPLITS, CubLists, is_at, lines
 from mining.corpus.readers.source import Source
-from mining.corpus.spill import Listed, Relation, Spill
-from mining.corpus.walk import ImageRoot
+from mining.corpus.sqlite_index import Listed, Relation, Spill
 from mining.errors import CorpusError
 
 __all__ = ["is_at", "read"]

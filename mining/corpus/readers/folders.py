@@ -2,14 +2,14 @@
 
 from collections import Counter
 
+from mining.corpus.file_walker import ImageRoot, Walk
+from mining.corpus.images.image_formats import FORMATS_IN_WORDS
 from mining.corpus.readers.layout import DEPTH, Folder, Layout, read_layout
 from mining.corpus.readers.source import Source, class_names
-from mining.corpus.spill import Listed, Spill
 from mining.corpus.splits import matching_split
+from mining.corpus.sqlite_index import Listed, Spill
 from mining.corpus.summary import counted
-from mining.corpus.walk import ImageRoot, Walk
 from mining.errors import CorpusError
-from mining.formats import FORMATS_IN_WORDS
 
 
 def read(root: ImageRoot, table: Spill, *, are_classes_wanted: bool, split: str | None = None) -> Source:

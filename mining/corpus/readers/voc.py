@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.voc import VocFolder, is_at
 from mining.corpus.readers.source import Source, class_names
-from mining.corpus.spill import Listed, Spill, pixels
-from mining.corpus.walk import ImageRoot
+from mining.corpus.sqlite_index import Listed, Spill, pixels
 
 __all__ = ["is_at", "read"]
 

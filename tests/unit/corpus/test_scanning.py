@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mining.corpus import CorpusSummary, iter_shards, read_summary, scan
-from mining.corpus.spill import Listed, spill
+from mining.corpus.sqlite_index import Listed, spill
 from mining.errors import CorpusError, InputError, StorageError
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mining.engine import mine_shard
+from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import (
     Found,
     Labels,

@@ -14,15 +14,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones import BACKBONES, Anatomy, Backbone, BackboneSpec
-from mining.cards import ModelCard
+from mining.backbones.base import BACKBONES, Anatomy, Backbone, BackboneSpec
 from mining.config import MineSettings
-from mining.jobs import plan_mining
-from mining.localizers import LOCALIZERS
+from mining.engine.outcome import ImageOutcome
 from mining.localizers.base import ClassChoice, ClassificationLoss, Localization, Localizer, chosen_classes
-from mining.models import build_localizer, save_model
-from mining.parts import ImageOutcome, part_outcomes
-from mining.runs import RunDirectory
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, save_model
+from mining.runs.mining_job import plan_mining
+from mining.runs.run import RunDirectory
+from mining.runs.shard_files import part_outcomes
+from tests.making import list_localizer
 
 SHORT_SIDE = 64
 CLASSES = {"red": 7, "green": 3, "blue": 5}
@@ -101,7 +102,7 @@ class Overflowing(Painted):
 def list_painted(patch: pytest.MonkeyPatch) -> None:
     """Put the localizers above on the list, and a backbone that gives the pixels as they are."""
     for kind in (Painted, Coarse, OneColourAScale, Overflowing):
-        patch.setitem(LOCALIZERS, kind.name, kind)
+        list_localizer(patch, kind)
     pixels = Anatomy([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     spec = BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict)
     patch.setitem(BACKBONES, "pixels", spec)

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import pytest
 from torch import Tensor
 
-from mining.localizers import LOCALIZERS
-from mining.pyramid import fused
+from mining.engine.pyramid import fused
+from tests.making import list_localizer
 from tests.unit.engine.painting import BOX, RED, SHORT_SIDE, Found, Painted, black, crowd, scene, told
 
 
@@ -25,7 +25,7 @@ class SureAtOne(Painted):
 
 @pytest.fixture
 def sure(monkeypatch: pytest.MonkeyPatch) -> type[SureAtOne]:
-    monkeypatch.setitem(LOCALIZERS, SureAtOne.name, SureAtOne)
+    list_localizer(monkeypatch, SureAtOne)
     monkeypatch.setattr(SureAtOne, "sides", [])
     return SureAtOne
 
@@ -93,7 +93,7 @@ def test_a_stable_image_is_fused_once_and_has_the_rows_of_the_middle_scale_alone
         calls.append(len(levels))
         return fused(levels, size)
 
-    monkeypatch.setattr("mining.cutting.fused", counted)
+    monkeypatch.setattr("mining.engine.box_extraction.fused", counted)
     labels = dict.fromkeys(crowd(), ("red", "green", "blue"))
     adaptive = mined(crowd(), labels, scales=PYRAMID, adaptive=0.01)
     assert calls == [1] * len(labels)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mining.cards import read_card
+from mining.models.card import read_card
 from tests.unit.engine.painting import BOX, GREEN, RED, SHORT_SIDE, Found, black, painted_model, scene
 
 # --- where the boxes are -----------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from torch import Tensor, nn
 
-from mining.backbones import Anatomy, Backbone
-from mining.cards import read_card
+from mining.backbones.base import Anatomy, Backbone
 from mining.corpus import read_shard
-from mining.engine import Miner, mine_shard
+from mining.engine.miner import Miner
 from mining.localizers.base import ClassChoice, Localization
-from mining.parts import part_outcomes, part_timing
+from mining.models.card import read_card
+from mining.runs.shard_files import part_outcomes, part_timing
+from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import (
     ALL,
     BOX,

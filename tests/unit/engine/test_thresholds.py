@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mining.annotations.schema import CURVE_THRESHOLDS
-from mining.engine import mine_shard
+from mining.config.mine import CURVE_THRESHOLDS
 from mining.errors import ModelError
-from mining.jobs import plan_mining
-from mining.scoring.thresholds import nearest_positions, stable_positions
+from mining.regions.map_thresholds import nearest_positions, stable_positions
+from mining.runs.mining_job import plan_mining
+from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import Found, black, blob, found_in, opened, painted_model
 
 # --- curves ------------------------------------------------------------------------------------------------------------

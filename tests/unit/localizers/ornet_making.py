@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Anatomy, Backbone, build
+from mining.backbones.base import Anatomy, Backbone, build
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.ornet import ORNet
 

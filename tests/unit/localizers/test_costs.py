@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mining.backbones import build
-from mining.localizers import LOCALIZERS
-from mining.pyramid import localize_pyramid
+from mining.backbones.base import build
+from mining.engine.pyramid import localize_pyramid
+from mining.localizers.registry import LOCALIZERS, localizer_named
 from tests.benchmarks.costs import (
     BACKBONES,
     BEGIN,
@@ -61,9 +61,9 @@ def test_parameters_are_seen_where_they_are_used() -> None:
     assert seen.parameters == {id(used.weight): 12}
 
 
-@pytest.mark.parametrize("name", [name for name, kind in LOCALIZERS.items() if not kind.needs_gradients])
+@pytest.mark.parametrize("name", [name for name in LOCALIZERS if not localizer_named(name).needs_gradients])
 def test_with_numbers_as_many_multiplications_are_counted_as_without(name: str) -> None:
-    localizer = LOCALIZERS[name](build("efficientnet_lite0")[0], 20).eval()
+    localizer = localizer_named(name)(build("efficientnet_lite0")[0], 20).eval()
     images, labels = torch.zeros(1, 3, 64, 96, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.int64)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         localizer.localize(images, labels)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mining.backbones import BACKBONES
-from mining.cards import ModelCard
-from mining.inference import ready
-from mining.localizers import LOCALIZERS
+from mining.backbones.base import BACKBONES
 from mining.localizers.base import ClassificationLoss, Localizer
-from mining.models import build_localizer, load_model, save_model
+from mining.localizers.registry import LOCALIZERS
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, load_model, save_model
+from mining.models.fuse_batchnorm import ready
 
 QUICK = ("efficientnet_lite0", "mobilenet_v2")
 CLASSES = 4

@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Anatomy, Backbone, build
-from mining.cards import ModelCard
+from mining.backbones.base import Anatomy, Backbone, build
 from mining.config import MineOptions
 from mining.errors import ModelError
-from mining.inference import ready
 from mining.localizers.base import NO_CLASS, ClassificationLoss
 from mining.localizers.cam import CAM
 from mining.localizers.gradient import (
@@ -30,7 +28,9 @@ from mining.localizers.gradient import (
     weighted_sum,
 )
 from mining.localizers.msrd import MSRD
-from mining.models import load_model, save_model
+from mining.models.card import ModelCard
+from mining.models.checkpoint import load_model, save_model
+from mining.models.fuse_batchnorm import ready
 
 CLASSES = 4
 KINDS = (GradCAM, GradCAMpp, LayerCAM, MSRD)

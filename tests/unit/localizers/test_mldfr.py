@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mining.backbones import BACKBONES, build
-from mining.cards import ModelCard
+from mining.backbones.base import BACKBONES, build
 from mining.errors import ModelError
-from mining.inference import ready
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.mldfr import MLDFR, ChannelAttention, SelfAttention, SpatialAttention
-from mining.models import load_model, save_model
+from mining.models.card import ModelCard
+from mining.models.checkpoint import load_model, save_model
+from mining.models.fuse_batchnorm import ready
 
 CLASSES = 4
 

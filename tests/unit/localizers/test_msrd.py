@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Anatomy, Backbone, build
+from mining.backbones.base import Anatomy, Backbone, build
 from mining.errors import ModelError
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.msrd import MSRD, MSRDConfig, fused_layers, layers_read, mean_of_local_maxima

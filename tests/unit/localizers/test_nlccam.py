@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mining.backbones import Anatomy, Backbone, build
-from mining.cards import ModelCard
+from mining.backbones.base import Anatomy, Backbone, build
 from mining.config import MineOptions
 from mining.errors import ModelError
-from mining.inference import ready
 from mining.localizers.base import NO_CLASS, ClassificationLoss, Localizer
 from mining.localizers.cam import CAM
 from mining.localizers.nlccam import (
@@ -28,7 +26,9 @@ from mining.localizers.nlccam import (
     top_bottom_weights,
     weights_by_rank,
 )
-from mining.models import build_localizer, load_model, save_model
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, load_model, save_model
+from mining.models.fuse_batchnorm import ready
 
 CLASSES = 6
 POLYNOMIAL = {"function": "polynomial"}

@@ -12,20 +12,20 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mining import jobs
-from mining.backbones import BACKBONES, BackboneSpec, build
-from mining.cards import ModelCard
+from mining.backbones.base import BACKBONES, BackboneSpec, build
 from mining.config import TrainSettings
+from mining.engine.pyramid import localize_pyramid
 from mining.errors import ModelError
-from mining.inference import ready
 from mining.localizers.base import NO_CLASS
 from mining.localizers.ornet import (
     ORNet,
     ORNetConfig,
 )
-from mining.models import build_localizer, load_model, save_model
-from mining.pyramid import localize_pyramid
-from mining.training import read_history
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, load_model, save_model
+from mining.models.fuse_batchnorm import ready
+from mining.training import job as training_job
+from mining.training.fit import read_history
 from tests.making import painted
 from tests.unit.localizers.ornet_making import (
     CLASSES,
@@ -310,7 +310,7 @@ def trained(folder: Path, *, stop_at: int | None = None) -> Path:
         options={"stage_one": 0.5, "width": 4}, batch_size=4, workers=0, accelerator="cpu", validation_share=0,
         out=folder / "model",
     )  # fmt: skip
-    return jobs.train(settings, progress).folder
+    return training_job.train(settings, progress).folder
 
 
 @pytest.mark.parametrize("stop_at", [4, 6, 7])

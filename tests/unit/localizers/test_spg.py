@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import Anatomy, Backbone, build
-from mining.cards import ModelCard
+from mining.backbones.base import Anatomy, Backbone, build
 from mining.errors import ModelError
-from mining.inference import ready
 from mining.localizers.base import NO_CLASS, ClassificationLoss
 from mining.localizers.spg import (
     BACKGROUND,
@@ -25,7 +23,9 @@ from mining.localizers.spg import (
     guided_stages,
     min_max,
 )
-from mining.models import build_localizer, load_model, save_model
+from mining.models.card import ModelCard
+from mining.models.checkpoint import build_localizer, load_model, save_model
+from mining.models.fuse_batchnorm import ready
 
 CLASSES = 5
 SMALL = {"width": 24, "guidance_width": 16}

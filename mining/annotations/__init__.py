@@ -1,7 +1,0 @@
-"""The master table of boxes, and the formats it is handed on in."""
-
-from mining.annotations.coco_json import write_coco_json
-from mining.annotations.export import EXPORTERS, ExportSummary, export
-from mining.annotations.schema import ANNOTATION_SCHEMA
-
-__all__ = ["ANNOTATION_SCHEMA", "EXPORTERS", "ExportSummary", "export", "write_coco_json"]

@@ -1,0 +1,1 @@
+"""Backbones: networks split into stages, with or without pretrained weights."""

@@ -1,0 +1,1 @@
+"""Boxes as arrays: filters, merging and overlap."""

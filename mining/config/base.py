@@ -1,0 +1,93 @@
+"""The base of all settings, and messages for values that are refused."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from mining.config.checks import refuse_impossible, shown
+from mining.config.recipes import MayBePath, anchored
+from mining.errors import InputError, did_you_mean
+
+S = TypeVar("S", bound="Settings")
+Objective = Literal["single", "multi"]
+Options = dict[str, Any]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown names are refused, values do not change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_count_from_the_recipe(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        marks = {name: path_mark(field) for name, field in cls.model_fields.items()}
+        return {name: anchored(value, mark) if (mark := marks.get(name)) else value for name, value in values.items()}
+
+    @field_validator("*")
+    @classmethod
+    def _is_possible(cls, value: Any) -> Any:
+        refuse_impossible(value)
+        return value
+
+
+def path_mark(field: FieldInfo) -> MayBePath | None:
+    """How to tell whether a text given for the field is a path; None where it never is one."""
+    for part in (field.annotation, *get_args(field.annotation), *field.metadata):
+        marks = [part, *get_args(part)]
+        if found := next((mark for mark in marks if isinstance(mark, MayBePath)), None):
+            return found
+    return MayBePath() if Path in (field.annotation, *get_args(field.annotation)) else None
+
+
+def absolute(path: Path) -> Path:
+    """The path without links, so that the same command resumes from any working directory."""
+    return Path(os.path.realpath(path))
+
+
+def parse(kind: type[S], values: dict[str, Any]) -> S:
+    """Validate `values`; raises InputError with one sentence a fault."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise InputError(faults_in_words(kind, error)) from None
+
+
+def faults_in_words(kind: type[Settings], error: ValidationError) -> str:
+    """One sentence a fault, with the value given and, for unknown names, the nearest known one."""
+    return " ".join(_sentence(kind, fault) for fault in error.errors())
+
+
+def _sentence(kind: type[Settings], fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"]) or kind.__name__
+    if fault["type"] == "extra_forbidden":
+        return f"Unknown setting {place!r}: {did_you_mean(str(fault['loc'][-1]), _names_at(kind, fault['loc'][:-1]))}"
+    reason = re.sub(r"^Value error, ", "", fault["msg"])
+    if not fault["loc"]:  # of several settings together
+        return f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
+    given = "" if fault["type"] == "missing" else f" (got {shown(fault['input'])})"
+    return f"Setting {place!r}: {reason}{given}."
+
+
+def _names_at(kind: type[Settings], path: tuple[str | int, ...]) -> list[str]:
+    for part in path:
+        inner = kind.model_fields[str(part)].annotation
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            kind = inner
+    return list(kind.model_fields)
+
+
+def recorded(kind: type[Settings], record: Mapping[str, Any], name: str) -> Any:
+    """A setting of a record; where the record is of before there was such a setting, what the default now is."""
+    if name in record or name not in kind.model_fields:
+        return record.get(name)
+    return kind.model_fields[name].get_default(call_default_factory=True)

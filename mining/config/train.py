@@ -1,0 +1,126 @@
+"""Settings of training."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mining.config.base import Options, Seed, Settings, absolute
+from mining.config.corpus import ListedCorpus
+from mining.config.recipes import MayBePath
+
+WEIGHTS_MARK = MayBePath(words=("imagenet", "none"))
+
+
+WeightsReference = Annotated[str, WEIGHTS_MARK]
+
+
+class TrainOptions(Settings):
+    """How a localizer is trained from image-level labels."""
+
+    localizer: str = Field(default="cam", description="Method: see `boxmine localizers`.")
+    options: Options = Field(
+        default_factory=dict, description="The localizer's own options, e.g. --options.background none."
+    )
+    backbone: str = Field(default="efficientnet_lite0", description="Network: see `boxmine backbones`.")
+    weights: WeightsReference = Field(
+        default="imagenet",
+        description="'imagenet' (pretrained), 'none' (from scratch), or a file of the backbone's weights.",
+    )
+    freeze: bool = Field(
+        default=True, description="Train the head only; quick on small machines and good on small sets."
+    )
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(default=12, description="Passes over the training images.")
+    seed: Seed = Field(default=0, description="Seed of everything random.")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        default=16, description="Images per step, of all devices together."
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        default=None,
+        description="Of what is new; a backbone that is trained too gets a tenth. By default the localizer's: 0.003 "
+        "for a head alone, less for those with new layers in front of it.",
+    )
+    backbone_rate: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        default=None, description="Learning rate of a backbone that is trained too, instead of that tenth."
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(
+        default="adamw", description="adamw (which is Adam at a weight decay of 0), or sgd with momentum."
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="SGD's momentum.")
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=1e-4, description="The optimizer's weight decay."
+    )
+    schedule: Literal["cosine", "constant", "step", "plateau"] = Field(
+        default="cosine",
+        description="The learning rate falls to 0 along a cosine, stays, is divided by 10 every `schedule_epochs`, or "
+        "whenever the training loss has not improved for so many.",
+    )
+    schedule_epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=3, description="Of the schedules step and plateau."
+    )
+    restart: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Share of the epochs after which the schedule begins again; by default it does not."
+    )
+    restart_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Share of the learning rate that it begins again with."
+    )
+    input_size: Annotated[int, Field(ge=32, le=4096)] | None = Field(
+        default=None, description="Side of the squares the network is shown, px; by default the backbone's."
+    )
+    crop_from: Annotated[int, Field(ge=32, le=8192)] | None = Field(
+        default=None,
+        description="Squeeze images to squares of this side and crop the input from them (224 from 256, say), instead "
+        "of crops of 80-100 % of the area.",
+    )
+    flip: bool = Field(default=True, description="Mirror every other training image.")
+    colour: bool = Field(default=True, description="Vary brightness, contrast, saturation and hue in training.")
+    objective: Literal["auto", "single", "multi"] = Field(
+        default="auto", description="One class an image (cross-entropy) or several (binary); auto looks at the labels."
+    )
+    balance: bool = Field(default=True, description="Weigh rare classes up, by the square root of their rarity.")
+    validation_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.1, description="Share of the labelled images held back to stop early; 0 trains on all."
+    )
+    patience: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=5, description="Epochs without a better validation loss before training stops."
+    )
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
+        default=None, description="Processes that decode and augment; by default one a core, up to 8."
+    )
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
+        default="auto", description="Lightning's switch: what it is trained on."
+    )
+    devices: str = Field(
+        default="auto",
+        description="Lightning's switch: auto (every GPU), how many, or which (0,2 or 3,); each has a process and its "
+        "share of a step.",
+    )
+    strategy: str = Field(default="auto", description="Lightning's switch: auto, ddp, ...")
+    precision: str = Field(default="auto", description="auto (16-mixed on GPU, 32 elsewhere) or any of Lightning's.")
+
+    @field_validator("weights")
+    @classmethod
+    def _file_that_every_directory_finds(cls, weights: str) -> str:
+        return str(absolute(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _a_number_or_names(cls, devices: Any) -> str:
+        if not re.fullmatch(
+            r"auto|-1|[1-9]\d?|\d{1,2},|\d{1,2}(,\d{1,2}){1,63}", str(devices)
+        ):  # a recipe may have a number
+            raise ValueError("give auto, a number of devices (2, at most 99), or those to use (0,2 or 3,)")
+        return str(devices)
+
+    @model_validator(mode="after")
+    def _plateaus_do_not_restart(self) -> Self:
+        if self.restart is not None and self.schedule == "plateau":
+            raise ValueError("`restart` goes with the schedules cosine, constant and step, not with plateau")
+        return self
+
+
+class TrainSettings(TrainOptions, ListedCorpus):
+    """Everything `boxmine train` needs."""
+
+    out: Path = Field(description="Folder the model is written to.")

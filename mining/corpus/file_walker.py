@@ -1,0 +1,180 @@
+"""The files below a folder, streamed: links stay inside, cycles end, a million entries cost no memory."""
+
+import os
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mining.corpus.images.image_formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, what_to_install
+from mining.corpus.names import is_unicode, spellings, suffix_of
+from mining.corpus.summary import counted
+from mining.errors import CorpusError
+
+# of Synology and QNAP, archives of macOS, Windows and file systems: thumbnails, recycle bins, snapshots
+_LEFTOVERS = {
+    "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "__macosx", "$recycle.bin",
+    "system volume information", "lost+found",
+}  # fmt: skip
+Opened = tuple[str, "os._ScandirIterator[str]"]
+
+
+@dataclass
+class Walk:
+    """Iterate to get the names below `folder` (paths with '/'), in no order, of files with one of the suffixes.
+
+    Hidden files and folders are passed over, and what NAS systems, archives and operating systems leave behind. Files
+    of other kinds of pictures are counted by suffix. A link is followed where its target lies below the folder, a link
+    to a folder once. What was left out is counted here and said by `notes`.
+    """
+
+    folder: str
+    suffixes: frozenset[str] = IMAGE_SUFFIXES
+    outside: int = 0
+    broken: int = 0
+    cyclic: int = 0
+    undecodable: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    _links: list[str] = field(default_factory=list)
+    _links_seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def __iter__(self) -> Generator[str, None, None]:
+        yield from self._below("")
+        # links to folders come after the real folders: which name a photo gets does not depend on the disk's order
+        while self._links:
+            self._links.sort(reverse=True)
+            yield from self._below(self._links.pop() + "/")
+
+    def _below(self, prefix: str) -> Iterator[str]:
+        # one open folder a level, not a list of folders still to come: those may be a million
+        stack = self._open(prefix)
+        try:
+            while stack:
+                prefix, entries = stack[-1]
+                entry = next(entries, None)
+                if entry is None:
+                    stack.pop()
+                    entries.close()
+                elif not _is_leftover(entry.name) and self._is_decodable(entry.name):
+                    name = prefix + entry.name
+                    if entry.is_symlink():
+                        if self._is_file_through_link(entry, name):
+                            yield name
+                    elif entry.is_dir(follow_symlinks=False):
+                        stack += self._open(name + "/")
+                    elif entry.is_file(follow_symlinks=False) and self._is_wanted(entry.name):
+                        yield name
+        finally:
+            for _, entries in stack:
+                entries.close()
+
+    def _is_wanted(self, name: str) -> bool:
+        suffix = suffix_of(name)
+        if suffix in UNREAD_SUFFIXES:
+            self.unread[suffix] += 1
+        return suffix in self.suffixes
+
+    def _open(self, prefix: str) -> list[Opened]:
+        try:
+            return [(prefix, os.scandir(f"{self.folder}/{prefix}"))]
+        except OSError:
+            self.unreadable.append(prefix.rstrip("/") or self.folder)
+            return []
+
+    def _is_decodable(self, name: str) -> bool:
+        if is_unicode(name):
+            return True
+        self.undecodable += 1
+        return False
+
+    def _is_file_through_link(self, entry: os.DirEntry[str], name: str) -> bool:
+        target = os.path.realpath(entry.path)
+        is_folder, looks_right = os.path.isdir(target), suffix_of(name) in self.suffixes
+        if not (is_folder or looks_right):
+            return False
+        if not os.path.exists(target):
+            self.broken += 1
+        elif not is_inside(target, self.folder):
+            self.outside += 1
+        elif is_folder:
+            self._keep_link(entry, name, target)
+        else:
+            return os.path.isfile(target)
+        return False
+
+    def _keep_link(self, entry: os.DirEntry[str], name: str, target: str) -> None:
+        stat = entry.stat(follow_symlinks=False)
+        identity = (stat.st_dev, stat.st_ino)
+        if is_inside(os.path.realpath(os.path.dirname(entry.path)), target):
+            self.cyclic += 1
+        elif identity not in self._links_seen:
+            self._links_seen.add(identity)
+            self._links.append(name)
+
+    def notes(self) -> list[str]:
+        """What was left out, one sentence each."""
+        folder = self.folder
+        unread = ", ".join(sorted(self.unreadable)[:3])
+        left_out = [
+            (self.outside, "link", f"below {folder} not followed, because the target lies outside of it."),
+            (self.broken, "link", f"below {folder} left out, because the target does not exist."),
+            (self.cyclic, "link", f"below {folder} not followed, because the target is a folder above the link."),
+            (self.undecodable, "name", f"below {folder} left out, because it is not valid UTF-8; rename to include."),
+            (len(self.unreadable), "folder", f"left out, because it cannot be opened: {unread}."),
+        ]
+        notes = [f"{counted(number, what)} {rest}" for number, what, rest in left_out if number]
+        return [*self._note_on_unread(), *notes]
+
+    def _note_on_unread(self) -> list[str]:
+        if not self.unread or self.suffixes is not IMAGE_SUFFIXES:
+            return []
+        every = ", ".join(f"{count} {suffix}{what_to_install(suffix)}" for suffix, count in self.unread.most_common())
+        files = "file" if self.unread.total() == 1 else "files"
+        return [f"{self.unread.total()} {files} below {self.folder} not read: {every}."]
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _LEFTOVERS
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a real path is the folder or lies below it; both without links."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+class ImageRoot:
+    """The folder that image names are relative to.
+
+    given: as the user wrote it; real: the same without links, ends in no '/'.
+    Raises CorpusError where it is not a folder that can be read.
+    """
+
+    def __init__(self, given: Path) -> None:
+        self.given = given
+        self.real = os.path.realpath(given)
+        try:
+            os.scandir(self.real).close()
+        except FileNotFoundError:
+            raise CorpusError(f"{given} does not exist. Give --images the folder that holds the images.") from None
+        except NotADirectoryError:
+            raise CorpusError(f"{given} is a file. Give --images the folder that holds the images.") from None
+        except OSError as error:
+            raise CorpusError(
+                f"{given} cannot be opened ({error.strerror}). Allow reading it, or give another folder."
+            ) from error
+
+    def find(self, name: str) -> str | None:
+        """The name as the disk spells it, or None where no file below the root has it."""
+        return next((spelled for spelled in spellings(name) if self._holds(spelled)), None)
+
+    def _holds(self, name: str) -> bool:
+        path = f"{self.real}/{name}"
+        return os.path.isfile(path) and is_inside(os.path.realpath(path), self.real)
+
+    def size_of(self, name: str) -> int | None:
+        """Bytes of the file, None where it cannot be told."""
+        try:
+            return os.stat(f"{self.real}/{name}").st_size
+        except OSError:
+            return None

@@ -1,0 +1,1 @@
+"""Metrics of boxes, on arrays."""

@@ -1,0 +1,1 @@
+"""Evaluation protocols of papers and of their released code, reproduced exactly, each by its name."""

@@ -1,0 +1,113 @@
+"""Measuring a cell: the same jobs as the commands, and the maps looked at on their way."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mining.backbones.base import spec_of
+from mining.config import MineOptions, Settings, TrainOptions, TrainSettings, recorded
+from mining.corpus.schema import CORPUS_FILE
+from mining.errors import ModelError
+from mining.evaluation import read_truth
+from mining.evaluation.map_scores import MapScores
+from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
+from mining.evaluation.score_run import best_iou_of_pairs, score_run
+from mining.experiments.cells import Cell
+from mining.experiments.folder import clear_run
+from mining.localizers.options import configured
+from mining.localizers.registry import localizer_named
+from mining.models.card import ModelCard
+from mining.models.checkpoint import card_to_mine_by
+from mining.runs import mining_job
+from mining.runs.run import NO_MATTER_IN_MINING, RunDirectory
+from mining.runs.shard_mining import mine_shard
+from mining.storage.files import write_json
+from mining.storage.ownership import token_of
+from mining.training import job as training_job
+from mining.training.summary import TrainingSummary
+
+MAP_THRESHOLDS = 0.01  # step of the thresholds behind MaxBoxAccV2
+
+
+def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = training_job.train) -> dict[str, Any]:
+    """The cell's figures, measured unless they are there for the same settings; shares in [0, 1].
+
+    Raises what training, mining and scoring raise.
+    """
+    earlier = measured(cell)
+    if earlier is not None:
+        return earlier
+    training = train(cell.train)
+    truth = read_truth(cell.truth)
+    with mining_job.held(cell.mine.out):
+        token = token_of(cell.experiment)
+        clear_run(cell, token)
+        plan = mining_job.plan_mining(cell.mine)
+        RunDirectory(plan.run).update(experiment=token)
+        accuracy = BoxAccuracy(threshold_grid(MAP_THRESHOLDS))
+        seen, seconds = MapScores(truth, plan.run / CORPUS_FILE, accuracy), 0.0
+        for shard in plan.shards:
+            started = time.perf_counter()
+            mine_shard(plan.run, shard, watch=seen.keep)
+            seconds += time.perf_counter() - started
+            seen.score()
+        summary = mining_job.finish_mining(plan.run, seconds)
+    scores = score_run(cell.mine.out, cell.truth, resamples=0)
+    corloc = scores["corloc"]
+    figures = {
+        "cell": _identity(cell),
+        "corloc": corloc["value"], "corloc_0.3": corloc["at_0.3"], "corloc_0.7": corloc["at_0.7"],
+        "instance_recall": corloc["instance_recall"], "boxes_per_pair": corloc["boxes_per_pair"],
+        "false_positives_per_image": scores["false_positives_per_image"], "ap50": scores["coco"]["AP50"],
+        "max_box_acc_v2": accuracy.max_box_acc_v2(),
+        "train_seconds": training.seconds, "epochs": training.epochs, "held_back": training.value,
+        "mine_seconds": seconds, "images": summary.images,
+        "pairs": best_iou_of_pairs(cell.mine.out, cell.truth),
+    }  # fmt: skip
+    cell.figures.parent.mkdir(parents=True, exist_ok=True)
+    write_json(cell.figures, figures)
+    return figures
+
+
+def refuse_what_cannot_be(every: Sequence[Cell]) -> None:
+    """Raises ModelError where a cell names a backbone, a localizer or an option that there is not."""
+    for cell in every:
+        try:
+            spec_of(cell.train.backbone)
+            configured(localizer_named(cell.train.localizer).Config, cell.train.options)
+            card = ModelCard(cell.train.localizer, cell.train.backbone, "single", [], 0, {}, cell.train.options)
+            card_to_mine_by(card, cell.mine)
+        except ModelError as error:
+            raise ModelError(f"Variant {cell.variant!r}: {error}") from None
+
+
+def measured(cell: Cell) -> dict[str, Any] | None:
+    """What was measured of the cell, None where nothing was with these settings."""
+    if not cell.figures.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
+        return found if _with_new_settings(found["cell"]) == _identity(cell) else None
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged: measured anew
+        return None
+
+
+def _with_new_settings(cell: dict[str, Any]) -> dict[str, Any]:
+    """What a record says that its figures depend on, with settings that there were not yet."""
+    parts: dict[str, tuple[type[Settings], set[str]]] = {
+        "train": (TrainOptions, training_job.NO_MATTER_IN_TRAINING),
+        "mine": (MineOptions, NO_MATTER_IN_MINING),
+    }
+    return cell | {
+        part: cell[part] | {name: recorded(kind, cell[part], name) for name in kind.model_fields.keys() - no_matter}
+        for part, (kind, no_matter) in parts.items()
+    }
+
+
+def _identity(cell: Cell) -> dict[str, Any]:
+    """What the figures depend on, with what the settings leave to the localizer."""
+    trained = localizer_named(cell.train.localizer)
+    mined = localizer_named(cell.mine.localizer or cell.train.localizer)
+    defaults = {"learning_rate": trained.learning_rate, "threshold": mined.threshold, "normalise": mined.normalise}
+    return {**cell.identity(), "defaults": defaults}

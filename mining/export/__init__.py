@@ -1,0 +1,7 @@
+"""The master table of boxes, and the formats it is handed on in."""
+
+from mining.export.job import EXPORTERS, ExportSummary, export
+from mining.runs.coco_json import write_coco_json
+from mining.runs.schema import ANNOTATION_SCHEMA
+
+__all__ = ["ANNOTATION_SCHEMA", "EXPORTERS", "ExportSummary", "export", "write_coco_json"]

@@ -1,0 +1,108 @@
+"""Pascal VOC: one XML an image, in the folders of the challenge's year 2012."""
+
+import hashlib
+import re
+from contextlib import ExitStack
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+
+from mining.corpus.splits import TEST
+from mining.export.base import ExportOptions, Written
+from mining.export.exported_set import ExportedSet
+from mining.export.image_files import JPEG_FORMATS, place_image
+from mining.runs.reading import BoxedImage, BoxRow, FinishedRun, ImageRow
+
+_YEAR = "VOC2012"
+_TRAINVAL = "trainval"
+_NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SPLITS_A_NAME = re.compile(r"[\s#]")
+_LONGEST_STEM_BYTES = 200
+
+
+def export_voc(exported: ExportedSet, out: Path, options: ExportOptions) -> Written:
+    """Write VOCdevkit/VOC2012/{Annotations,JPEGImages,ImageSets/Main}, which torchvision's VOCDetection reads.
+
+    Corners are whole pixels counted from 1, the last one inside the box, as VOC has them; score is an element of its
+    own, which VOC's readers pass over. All images are .jpg files in one folder, since readers ask for `name + .jpg`:
+    JPEGs are linked, others re-encoded with quality 95. A sub-folder becomes part of the name (a/1.png -> a__1.jpg),
+    white space and `#` become `_`, since the lists in ImageSets are often split there, and of two images that would
+    share a name the later takes its suffix or a number (a__1_png.jpg); the run's own name stands in <path>.
+
+    True boxes that are not to be counted are difficult. ImageSets/Main holds train.txt, val.txt and trainval.txt (and
+    test.txt where the corpus lists all three).
+    """
+    root = out / "VOCdevkit" / _YEAR
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    written = Written(0, 0)
+    with ExitStack() as files:
+        lists = {
+            part: files.enter_context((root / f"ImageSets/Main/{part}.txt").open("w", encoding="utf-8"))
+            for part in (*exported.split.parts, _TRAINVAL)
+        }
+        for one in exported:
+            stem = _write_image(exported.run, root, one.boxed, copy=options.copy)
+            for name in (one.part,) if one.part == TEST else (one.part, _TRAINVAL):
+                lists[name].write(stem + "\n")
+            written = Written(written.images + 1, written.boxes + len(one.boxes))
+    return written
+
+
+def _write_image(run: FinishedRun, root: Path, boxed: BoxedImage, *, copy: bool) -> str:
+    image = boxed.image
+    stem = _free_stem(root / "Annotations", image.file_name)
+    target = root / "JPEGImages" / f"{stem}.jpg"
+    place_image(run.source_of(image), target, size=(image.width, image.height), copy=copy, only=JPEG_FORMATS)
+    tree = ElementTree.ElementTree(_annotation(boxed, target.name))
+    ElementTree.indent(tree)
+    tree.write(root / "Annotations" / f"{stem}.xml", encoding="utf-8")
+    return stem
+
+
+def _free_stem(annotations: Path, file_name: str) -> str:
+    """A flat name that no image before has taken; the files on disk are the memory."""
+    path = PurePosixPath(file_name)
+    stem = _flat("__".join(path.with_suffix("").parts))
+    with_suffix = f"{stem}_{_flat(path.suffix.lstrip('.').lower())}"
+    stems = chain([stem, with_suffix], (f"{with_suffix}_{number}" for number in count(2)))
+    return next(stem for stem in stems if not (annotations / f"{stem}.xml").exists())
+
+
+def _flat(name: str) -> str:
+    name = _SPLITS_A_NAME.sub("_", _NOT_IN_XML.sub("_", name))
+    if len(name.encode()) <= _LONGEST_STEM_BYTES:
+        return name
+    digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+    return name.encode()[: _LONGEST_STEM_BYTES - 17].decode(errors="ignore") + "_" + digest
+
+
+def _annotation(boxed: BoxedImage, file_name: str) -> ElementTree.Element:
+    image = boxed.image
+    root = ElementTree.Element("annotation")
+    _texts(root, folder=_YEAR, filename=file_name, path=image.file_name)
+    _texts(ElementTree.SubElement(root, "source"), database="boxmine", annotation="pseudo", image="corpus")
+    _texts(ElementTree.SubElement(root, "size"), width=image.width, height=image.height, depth=3)
+    _texts(root, segmented=0)
+    for box in boxed.boxes:
+        _add_object(root, box, image)
+    return root
+
+
+def _add_object(root: ElementTree.Element, box: BoxRow, image: ImageRow) -> None:
+    element = ElementTree.SubElement(root, "object")
+    _texts(element, name=box.category, pose="Unspecified", truncated=0, difficult=int(box.is_ignored), score=box.score)
+    xmin, xmax = _pixels(box.x0, box.x1, image.width)
+    ymin, ymax = _pixels(box.y0, box.y1, image.height)
+    _texts(ElementTree.SubElement(element, "bndbox"), xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+
+
+def _pixels(low: float, high: float, limit: int) -> tuple[int, int]:
+    """Half-open edges as the first and last pixel, counted from 1, in the image and never empty."""
+    first = min(round(low) + 1, limit)
+    return first, max(min(round(high), limit), first)
+
+
+def _texts(parent: ElementTree.Element, **values: str | float) -> None:
+    for tag, value in values.items():
+        ElementTree.SubElement(parent, tag).text = _NOT_IN_XML.sub("_", str(value))

@@ -1,0 +1,86 @@
+"""A version of the label store laid out as a finished run, so that whatever reads runs reads labels."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mining import __version__
+from mining.corpus import CORPUS_SCHEMA, QUARANTINE_SCHEMA, QUARANTINED, CorpusSummary
+from mining.corpus.shards import corpus_writer, keep_summary, write_shard
+from mining.models.card import CARD_FILE
+from mining.models.card import FORMAT as CARD_FORMAT
+from mining.runs.record import FORMAT as RUN_FORMAT
+from mining.runs.run import DIGESTED_FILES, RunDirectory
+from mining.runs.schema import ANNOTATION_SCHEMA
+from mining.runs.shard_files import gathered
+from mining.storage.files import write_json
+from mining.storage.integrity import DIGESTS, digests_of
+from mining.storage.provenance import now
+
+
+def write_view(
+    out: Path, rows: Iterable[pa.RecordBatch], name: str, record: Mapping[str, Any], final: Path | None = None
+) -> RunDirectory:
+    """Write rows of one corpus, sorted by image, as the run directory `out`.
+
+    name: of the run. record: what the version's record says of the corpus. final: where the folder goes when it is
+    complete. Of the model there is the card alone.
+    Raises StorageError.
+    """
+    run = RunDirectory(out)
+    labelled, images, boxes, states, classes = 0, 0, 0, Counter[str](), Counter[str]()
+    with (
+        corpus_writer(run.corpus) as corpus,
+        gathered(run.annotations, ANNOTATION_SCHEMA) as annotations,
+        gathered(run.quarantine, QUARANTINE_SCHEMA) as quarantine,
+    ):
+        last = -1
+        for batch in rows:
+            if not len(batch):
+                continue
+            table = pa.Table.from_batches([batch])
+            ids = table["image_id"].to_numpy()
+            first = table.take(pa.array(np.flatnonzero(np.diff(ids, prepend=last))))
+            last = int(ids[-1])
+            found = table.filter(table["annotation_id"].is_valid())
+            annotations(found.select(ANNOTATION_SCHEMA.names).cast(ANNOTATION_SCHEMA))
+            if len(first):
+                write_shard(corpus, _columns(first, CORPUS_SCHEMA))
+                quarantined = first.filter(pa.compute.equal(first["state"], QUARANTINED))
+                quarantine(_columns(quarantined, QUARANTINE_SCHEMA))
+            images, boxes = images + len(first), boxes + len(found)
+            states.update(first["state"].to_pylist())
+            for labels in first["labels"].to_pylist():
+                labelled += labels is not None
+                classes.update(labels or ())
+        card = record["model"]
+        ids_of = {one["name"]: one["id"] for one in card["classes"]}
+        summary = CorpusSummary(
+            "csv", images, labelled, 0, 0, dict(sorted(classes.items())), {c: ids_of.get(c, 0) for c in classes},
+            False, [],
+        )  # fmt: skip
+        keep_summary(corpus, summary)
+    write_json(run.model / CARD_FILE, {"format": CARD_FORMAT, **card})
+    config = {
+        **record["settings_now"],
+        "images": record["images"],
+        "model": str((final or out) / "model"),
+        "out": str(final or out),
+    }
+    run.update(
+        format=RUN_FORMAT, name=name, state="finished", config=config, inputs={}, versions={"boxmine": __version__},
+        started=now(), finished=now(), used=record["used"], seconds={"mining": 0, "finishing": 0},
+        counts={"images": images, "boxes": boxes, "classes": len(card["classes"]), "states": dict(states)},
+        timing=None, **{DIGESTS: digests_of(out, DIGESTED_FILES)},
+    )  # fmt: skip
+    return run
+
+
+def _columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema`; those that the store does not have are null."""
+    columns = [table[one.name] if one.name in table.column_names else pa.nulls(len(table), one.type) for one in schema]
+    return pa.table(columns, names=schema.names).cast(schema)

@@ -1,0 +1,37 @@
+"""The report page of a version of a label store: one file."""
+
+import shutil
+from pathlib import Path
+
+from mining.errors import InputError
+from mining.label_store.reading import VersionChoice, version_as_run
+from mining.reporting.page_files import refuse_foreign_page
+from mining.runs.run import RunDirectory
+from mining.storage.files import whole_file
+from mining.storage.names import slug
+
+
+def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth: Path | None = None) -> Path:
+    """Write the report page of a version; gives its path.
+
+    out: by default CORPUS@VERSION.html in the current folder.
+    Raises InputError where `out` is not an .html file, or is a file that is no report of boxmine's; ScoringError for
+    the truth, StorageError.
+    """
+    from mining.reporting import write_report
+
+    if out is not None:
+        _refuse_foreign(out)
+    with version_as_run(where, choice) as run:
+        page = out or Path(f"{slug(RunDirectory(run).read()['name'])}.html")
+        _refuse_foreign(page)
+        written = write_report(run, truth)
+        with whole_file(page) as temporary:
+            shutil.copyfile(written, temporary)
+    return page
+
+
+def _refuse_foreign(page: Path) -> None:
+    if page.suffix != ".html":
+        raise InputError(f"--out {page}: the report is one HTML file; give a name that ends in .html.")
+    refuse_foreign_page(page, "report")

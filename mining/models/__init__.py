@@ -1,0 +1,1 @@
+"""Model folders: weights as safetensors beside model.json."""

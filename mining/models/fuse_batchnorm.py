@@ -1,0 +1,59 @@
+"""A trained localizer made ready to run fast: the same function of its input, in fewer operations."""
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mining.backbones.base import Backbone
+from mining.localizers.base import Localizer
+
+_TOLERANCE = 1e-3
+
+
+def ready(localizer: Localizer, device: torch.device) -> Localizer:
+    """The localizer on `device` in evaluation mode, batch norms folded, channels last."""
+    localizer = localizer.eval()
+    for part in localizer.modules():
+        if isinstance(part, Backbone):  # a localizer may have more than one
+            part.stages = _folded(part.stages)
+    return localizer.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _folded(stages: nn.ModuleList) -> nn.ModuleList:
+    """The stages with each batch norm folded into the convolution in front of it.
+
+    Which convolution stands in front is read from the order of the modules, and the result is compared with the
+    original on noise: stages that are put together otherwise stay as they are.
+    """
+    folded = copy.deepcopy(stages)
+    if not _fold_children(folded):
+        return stages
+    noise = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        plain, quick = _through(stages, noise), _through(folded, noise)
+    scale = float(plain.abs().max())
+    return folded if float((plain - quick).abs().max()) <= _TOLERANCE * scale else stages
+
+
+def _fold_children(module: nn.Module) -> int:
+    count = 0
+    before: tuple[str, nn.Module] | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and before is not None and isinstance(before[1], nn.Conv2d):
+            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
+            # timm's batch norms carry the activation that follows them
+            setattr(module, name, cast(nn.Module, getattr(child, "act", nn.Identity())))
+            count += 1
+        else:
+            count += _fold_children(child)
+        before = name, child
+    return count
+
+
+def _through(stages: nn.ModuleList, images: Tensor) -> Tensor:
+    for stage in stages:
+        images = stage(images)
+    return images

@@ -1,0 +1,1 @@
+"""From activation maps to regions and boxes."""

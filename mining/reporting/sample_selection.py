@@ -1,0 +1,167 @@
+"""Which images a person should look at: of each class the best, the doubtful and the worst.
+
+A pair is an image and a class. Only the few pairs at the top of each ranking are held in memory.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mining.boxes.iou import iou_matrix
+from mining.reporting.ground_truth_index import TrueBoxes, TruthIndex
+from mining.reporting.statistics import batches_of
+
+BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
+RIGHT = 0.5
+_COLUMNS = ["image_id", "file_name", "category", "x", "y", "w", "h", "score", "class_score", "threshold", "source"]
+
+
+class Row(NamedTuple):
+    """One mined box, as in annotations.parquet."""
+
+    image_id: int
+    file_name: str
+    category: str
+    x: float
+    y: float
+    w: float
+    h: float
+    score: float
+    class_score: float
+    threshold: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and a class, with what was mined and what is true.
+
+    rows: the mined boxes, best score first; empty for a pair that was missed.
+    truth: None where no truth tells of the image. iou: of the best-scored box with the nearest countable true box.
+    """
+
+    file_name: str
+    category: str
+    rows: tuple[Row, ...]
+    truth: TrueBoxes | None
+    iou: float | None
+
+
+class Ranking:
+    """The `size` pairs with the highest keys; of equal keys the earlier pair."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._heap: list[tuple[float, int, Pair]] = []
+        self._offered = 0
+
+    def offer(self, key: float, pair: Pair) -> None:
+        """Keep the pair if it belongs among the highest."""
+        self._offered -= 1
+        push = heapq.heappush if len(self._heap) < self._size else heapq.heappushpop
+        push(self._heap, (key, self._offered, pair))
+
+    def pairs(self) -> list[Pair]:
+        """Highest key first."""
+        return [pair for *_, pair in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
+
+
+def chosen_pairs(
+    annotations: Path, classes: list[str], truth: TruthIndex | None, *, per_class: int, class_cut: float
+) -> dict[str, list[tuple[str, Pair]]]:
+    """For each class up to 3 * per_class (kind, pair), in the order best, doubtful, worst, missed; no pair twice.
+
+    class_cut: probability from which the classifier's own classes were mined; near it the class is in doubt.
+    """
+    rankings = {name: {kind: Ranking(3 * per_class) for kind in KINDS[:3]} for name in classes}
+    for pair in _pairs(annotations, classes, truth):
+        for kind, key in _keys(pair, truth is not None, class_cut):
+            rankings[pair.category][kind].offer(key, pair)
+    return {name: _picked(rankings[name], _missed(name, truth, per_class), per_class) for name in classes}
+
+
+def pairs_named(annotations: Path, keys: list[tuple[str, str]], truth: TruthIndex | None) -> list[Pair]:
+    """The pairs of these file names and classes, in their order; one without a mined box has no rows."""
+    wanted = set(keys)
+    classes = sorted({category for _, category in keys})
+    pairs = ((pair.file_name, pair.category, pair) for pair in _pairs(annotations, classes, truth))
+    found = {(name, one): pair for name, one, pair in pairs if (name, one) in wanted}
+    return [
+        found.get((name, one)) or Pair(name, one, (), truth.boxes(name, one) if truth else None, None)
+        for name, one in keys
+    ]
+
+
+def _pairs(annotations: Path, classes: list[str], truth: TruthIndex | None) -> Iterator[Pair]:
+    for _, of_image in groupby(_rows(annotations, classes), key=attrgetter("image_id")):
+        by_class: dict[str, list[Row]] = {}
+        for row in of_image:
+            by_class.setdefault(row.category, []).append(row)
+        for name, rows in by_class.items():
+            rows.sort(key=lambda row: -row.score)
+            true = truth.boxes(rows[0].file_name, name) if truth else None
+            yield Pair(rows[0].file_name, name, tuple(rows), true, _iou(rows[0], true))
+
+
+def _rows(annotations: Path, classes: list[str]) -> Iterator[Row]:
+    wanted = pa.array(classes, pa.string())
+    for batch in batches_of(annotations, _COLUMNS):
+        kept = batch.filter(pc.is_in(batch["category"], value_set=wanted))
+        yield from map(Row, *(kept[name].to_pylist() for name in _COLUMNS))
+
+
+def _iou(row: Row, truth: TrueBoxes | None) -> float | None:
+    """None also where the class has only boxes that do not count."""
+    if truth is None or (len(truth.xyxy) and truth.is_ignored.all()):
+        return None
+    countable = truth.xyxy[~truth.is_ignored]
+    if not len(countable):
+        return 0.0
+    return float(iou_matrix(np.array([row.x, row.y, row.x + row.w, row.y + row.h]), countable).max())
+
+
+def _keys(pair: Pair, has_truth: bool, class_cut: float) -> Iterable[tuple[str, float]]:
+    """The rankings a pair takes part in, with its key in each."""
+    score = pair.rows[0].score
+    if not has_truth:
+        return (BEST, score), (DOUBTFUL, _doubt(pair.rows, class_cut)), (WORST, -score)
+    if pair.iou is None:
+        return ()
+    side = (BEST, pair.iou) if pair.iou >= RIGHT else (WORST, score - pair.iou)
+    return side, (DOUBTFUL, -abs(pair.iou - RIGHT))
+
+
+def _doubt(rows: tuple[Row, ...], class_cut: float) -> float:
+    """Above 0: a second box rivals the first; below: the nearer to 0, the nearer the class is to the cut."""
+    if len(rows) > 1:
+        return rows[1].score / max(rows[0].score, 1e-9)
+    return -abs(rows[0].class_score - class_cut) - (rows[0].source != "prediction")
+
+
+def _missed(category: str, truth: TruthIndex | None, limit: int) -> list[Pair]:
+    if truth is None:
+        return []
+    names = truth.not_asked(category, limit)
+    return [Pair(name, category, (), truth.boxes(name, category), None) for name in names]
+
+
+def _picked(rankings: dict[str, Ranking], missed: list[Pair], per_class: int) -> list[tuple[str, Pair]]:
+    queues = {kind: ranking.pairs() for kind, ranking in rankings.items()}
+    wrong = per_class - min(len(missed), per_class // 2 if queues[WORST] else per_class)
+    picked: list[tuple[str, Pair]] = [(MISSED, pair) for pair in missed[: per_class - wrong]]
+    taken: set[str] = set()
+    for turn in range(per_class):  # in turn, so that a class of few images still shows both ends
+        for kind in (BEST, WORST, DOUBTFUL):
+            pair = next((pair for pair in queues[kind] if pair.file_name not in taken), None)
+            if pair is not None and not (kind == WORST and turn >= wrong):
+                taken.add(pair.file_name)
+                picked.append((kind, pair))
+    return sorted(picked, key=lambda one: KINDS.index(one[0]))

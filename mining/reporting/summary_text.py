@@ -1,0 +1,154 @@
+"""What the page says of a run in words and figures."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mining.corpus.schema import QUARANTINED, STATES
+from mining.evaluation import table_rows
+from mining.models.card import read_card
+from mining.runs.run import RunDirectory
+from mining.storage.integrity import open_table
+
+Pairs = list[tuple[str, str]]
+_REASONS = 20
+
+
+def described(run: RunDirectory, record: Mapping[str, Any]) -> str:
+    """What was run, in sentences."""
+    config, used, card = record["config"], record["used"], read_card(run.model)
+    labels = config.get("labels")
+    known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
+    split = f", split {config['split']}" if config.get("split") else ""
+    return (
+        f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {used['localizer']} on {card.backbone}, "
+        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}; "
+        f"boxes cut {_cut_in_words(used)}. {_when(record)}"
+    )
+
+
+def _cut_in_words(used: Mapping[str, Any]) -> str:
+    threshold, of_class = used["threshold"], used.get("class_thresholds")
+    if of_class:
+        return f"at a threshold a class, {min(of_class.values()):g} to {max(of_class.values()):g} of a map's range"
+    if isinstance(threshold, str):
+        return f"where each map's own threshold lies ({threshold})"
+    return f"where a map reaches {threshold:g} of its range"
+
+
+def _place(folder: Path) -> str:
+    return "/".join(folder.parts[-2:]).removeprefix("//")
+
+
+def _scales(scales: list[float]) -> str:
+    return f"scale{'s' if len(scales) > 1 else ''} {', '.join(f'{scale:g}' for scale in scales)}"
+
+
+def _when(record: Mapping[str, Any]) -> str:
+    started = datetime.fromisoformat(record["started"])
+    seconds = sum(record["seconds"].values())
+    return f"Started {started.day} {started:%B %Y at %H:%M} UTC; took {duration(seconds)}."
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words of a reader: '9.5 s', '1 min 42 s', '3 h 5 min'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def details(run: RunDirectory, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
+    """Groups of (name, value): settings, inputs, training, versions."""
+    card = read_card(run.model)
+    trained = {name: value for name, value in card.training.items() if isinstance(value, str | int | float)}
+    groups = {
+        "Settings": record["config"],
+        "Fingerprints of the inputs": record["inputs"],
+        "Training of the model": {"objective": card.objective, "input size, px": card.input_size, **trained},
+        "Versions": record["versions"],
+    }
+    return [(title, [(name, told(value)) for name, value in values.items()]) for title, values in groups.items()]
+
+
+def told(value: Any) -> str:
+    """A setting's value as a person writes it."""
+    if value is None:
+        return "not set"
+    if isinstance(value, list):
+        return ", ".join(told(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def state_rows(states: Mapping[str, int]) -> list[tuple[str, int, str]]:
+    """(state, number of images, meaning), the states that occur."""
+    return [(name.replace("_", " "), states[name], meaning) for name, meaning in STATES.items() if states.get(name)]
+
+
+def quarantined(run: RunDirectory, states: Mapping[str, int]) -> Pairs:
+    """(file name, reason) of the first images that could not be used."""
+    if not states.get(QUARANTINED) or not run.quarantine.is_file():
+        return []
+    with open_table(run.quarantine) as file:
+        batch = next(file.iter_batches(batch_size=_REASONS, columns=["file_name", "reason"]), None)
+    return [] if batch is None else [(row["file_name"], row["reason"]) for row in batch.to_pylist()]
+
+
+_BREAKDOWNS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    (
+        "by_size",
+        "By size of the object: small to 32 x 32 px, medium to 96 x 96 px",
+        {"objects": "Objects", "AP": "AP", "AR": "AR", "instance_recall": "Found"},
+    ),
+    (
+        "by_instances",
+        "By the number of true boxes of the class in the image",
+        {"pairs": "Pairs", "objects": "Objects", "boxes": "Boxes", "corloc": "CorLoc", "AP50": "AP50",
+         "instance_recall": "Found"},
+    ),
+)  # fmt: skip
+
+
+def scored(scores: dict[str, Any] | None, per_class: Mapping[str, int]) -> dict[str, Any] | None:
+    """What the page shows of scores.json; shares in percent."""
+    if scores is None:
+        return None
+    return {
+        "rows": table_rows(scores),
+        **{name: scores[name] for name in ("corloc", "truth", "images", "notes")},
+        "per_class": _class_rows(scores, per_class),
+        "tables": _tables(scores.get("breakdown")),
+    }
+
+
+def _tables(breakdown: dict[str, Any] | None) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """Title, column names and rows of what breaks the scores down; shares in percent."""
+    if breakdown is None:
+        return []
+    tables = []
+    for key, title, columns in _BREAKDOWNS:
+        rows = [(name, [_cell(row[column]) for column in columns]) for name, row in breakdown[key].items()]
+        tables.append((title, list(columns.values()), rows))
+    return tables
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %"
+
+
+def _class_rows(scores: dict[str, Any], per_class: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One row a class, lowest CorLoc first."""
+    precise = scores["coco"].get("per_class_AP50") or {}
+    rows = [
+        {"name": name, "value": _percent(one["value"]), "pairs": one["pairs"],
+         "ap50": _percent(precise.get(name)), "boxes": per_class.get(name, 0)}
+        for name, one in scores["corloc"]["per_class"].items()
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: (row["value"] is None, row["value"], row["name"]))
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

@@ -1,0 +1,203 @@
+"""A pair as a picture: photo, activation map and boxes, each a layer of its own that the page can hide."""
+
+import base64
+import io
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mining.config import MineSettings
+from mining.corpus.images.decoding import path_below, read_reduced, resized, whole_size
+from mining.engine.miner import Miner
+from mining.errors import ImageError, MapError, ModelError
+from mining.models.checkpoint import load_model
+from mining.regions.extraction import normalised
+from mining.reporting.sample_selection import Pair
+from mining.reporting.statistics import batches_of
+from mining.runs.run import RunDirectory
+
+PHOTO_SIDE = 320
+JPEG_QUALITY = 80
+_HEAT_SIDE = 96  # the page draws it larger, smoothly
+_CONTOUR_SIDE = 160
+_LEVELS = 32
+# value, red, green, blue, opacity: apart from the colours of the boxes for every kind of colour vision
+_HEAT = np.array([[0, 90, 40, 200, 0], [0.25, 150, 40, 190, 50], [0.6, 220, 38, 127, 120], [1, 255, 170, 190, 180]])
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box on a picture, in percent of its width and height. label: its score, '' for a true box."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    label: str = ""
+    is_ignored: bool = False
+
+
+@dataclass(frozen=True)
+class Heat:
+    """An activation map. uri: PNG; outline: SVG path around what reaches the threshold, in `width` x `height`.
+
+    The path is empty where a map without a box had a threshold of its own.
+    """
+
+    uri: str
+    outline: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Everything the page shows of a pair."""
+
+    kind: str
+    pair: Pair
+    photo: str
+    width: int
+    height: int
+    heat: Heat | None
+    mined: list[Mark]
+    true: list[Mark]
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        boxes = f"{len(self.mined)} mined {'box' if len(self.mined) == 1 else 'boxes'} of {self.pair.category}"
+        true = "" if self.pair.truth is None else f" and {len(self.true)} true"
+        return f"Photo {self.pair.file_name} with {boxes}{true}"
+
+    @property
+    def verdict(self) -> str:
+        """Class, score and IoU in words."""
+        score = f"score {self.pair.rows[0].score:.2f}" if self.pair.rows else "no box"
+        iou = "" if self.pair.iou is None else f", IoU {self.pair.iou:.2f}"
+        return f"{self.pair.category}, {score}{iou}"
+
+
+class Painter:
+    """Draws the pairs of one run; what cannot be drawn is told in `skipped` and `no_maps`.
+
+    names: of the images that may be drawn.
+    """
+
+    def __init__(self, run: RunDirectory, names: Collection[str]) -> None:
+        self.skipped: list[str] = []
+        self._hashes = _content_hashes(run, names)
+        self.no_maps = ""
+        self._settings: MineSettings = run.settings().model_copy(update={"device": "auto"})
+        self._miner: Miner | None = None
+        try:
+            self._miner = Miner(*load_model(run.model, self._settings), self._settings)
+        except ModelError as error:
+            self.no_maps = str(error)
+
+    def tiles(self, pairs: Iterable[tuple[str, Pair]]) -> list[Tile]:
+        """The pictures of (kind, pair); an image that can no longer be read, or that was replaced, gives none."""
+        tiles = []
+        for kind, pair in pairs:
+            try:
+                tiles.append(self._tile(kind, pair))
+            except ImageError as error:
+                self.skipped.append(str(error))
+        return tiles
+
+    def _tile(self, kind: str, pair: Pair) -> Tile:
+        path = path_below(self._settings.images, pair.file_name)
+        pixels, (height, width) = read_reduced(path, whole_size, self._hashes.get(pair.file_name))
+        small = resized(pixels, _within(height, width, PHOTO_SIDE))
+        mined = [_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
+        return Tile(
+            kind, pair, _photo(small), int(small.shape[2]), int(small.shape[1]), self._heat(pair), mined,
+            _true_marks(pair, width, height),
+        )  # fmt: skip
+
+    def _heat(self, pair: Pair) -> Heat | None:
+        if self._miner is None or pair.category not in self._miner.card.class_names:
+            return None
+        _, maps = self._miner.fused_maps({"image_id": 0, "file_name": pair.file_name}, [pair.category])
+        try:
+            level = normalised(maps[0].numpy(), self._miner.cutter.cut.normalise)
+        except MapError:
+            return None
+        return None if level is None else _heat(level, self._threshold(pair))
+
+    def _threshold(self, pair: Pair) -> float | None:
+        if pair.rows:
+            return pair.rows[0].threshold
+        threshold = cast(Miner, self._miner).cutter.threshold_of(pair.category)
+        return None if isinstance(threshold, str) else threshold
+
+
+def _content_hashes(run: RunDirectory, names: Collection[str]) -> dict[str, str]:
+    """The SHA-256 of the files that these images' boxes were drawn on, as far as the run knows them."""
+    found: dict[str, str] = {}
+    wanted = pa.array(sorted(set(names)), pa.string())
+    for batch in batches_of(run.corpus, ["file_name", "content_hash"]):
+        kept = batch.filter(pc.and_(pc.is_in(batch["file_name"], value_set=wanted), batch["content_hash"].is_valid()))
+        found.update(zip(kept["file_name"].to_pylist(), kept["content_hash"].to_pylist(), strict=True))
+    return found
+
+
+def _within(height: int, width: int, side: int) -> tuple[int, int]:
+    shrink = min(1.0, side / max(height, width))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
+def _mark(xyxy: Iterable[float], width: int, height: int, label: str = "", *, is_ignored: bool = False) -> Mark:
+    limits = (width, height, width, height)
+    x0, y0, x1, y1 = (100 * min(max(edge / limit, 0.0), 1.0) for edge, limit in zip(xyxy, limits, strict=True))
+    return Mark(round(x0, 2), round(y0, 2), round(x1 - x0, 2), round(y1 - y0, 2), label, is_ignored)
+
+
+def _true_marks(pair: Pair, width: int, height: int) -> list[Mark]:
+    if pair.truth is None:
+        return []
+    boxes = zip(pair.truth.xyxy.tolist(), pair.truth.is_ignored.tolist(), strict=True)
+    return [_mark(xyxy, width, height, is_ignored=ignored) for xyxy, ignored in boxes]
+
+
+def _photo(pixels: Tensor) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return _data_uri("image/jpeg", file)
+
+
+def _heat(level: NDArray[np.float32], threshold: float | None) -> Heat:
+    """level: (H, W) normalised map."""
+    small = _shrunk(level, _HEAT_SIDE)
+    picture = Image.fromarray((np.clip(small, 0, 1) * (_LEVELS - 1)).round().astype(np.uint8), "L").convert("P")
+    values = np.linspace(0, 1, _LEVELS)
+    channels = [np.interp(values, _HEAT[:, 0], _HEAT[:, channel]).round().astype(np.uint8) for channel in range(1, 5)]
+    picture.putpalette(np.stack(channels[:3], axis=1).tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True, bits=8, transparency=channels[3].tobytes())
+    outlined = _shrunk(level, _CONTOUR_SIDE)
+    outline = "" if threshold is None else _outline(outlined >= threshold)
+    return Heat(_data_uri("image/png", file), outline, outlined.shape[1], outlined.shape[0])
+
+
+def _shrunk(level: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    height, width = _within(level.shape[0], level.shape[1], side)
+    return np.asarray(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _outline(reaches: NDArray[np.bool_]) -> str:
+    contours, _ = cv2.findContours(reaches.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    smooth = (cv2.approxPolyDP(contour, 0.6, True)[:, 0] + 0.5 for contour in contours)
+    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in contour.tolist()) + "Z" for contour in smooth)
+
+
+def _data_uri(kind: str, file: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

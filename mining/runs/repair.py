@@ -1,0 +1,35 @@
+"""Find the damaged files of a run, and have those written anew that its parts still give."""
+
+from mining.errors import DamagedFileError
+from mining.runs.event_log import note
+from mining.runs.run import RunDirectory
+from mining.storage.integrity import DIGESTS, MADE_FROM_PARTS, PARTS, damage_in_words, damaged_files
+
+
+def reopen_if_damaged(run: RunDirectory) -> bool:
+    """Reopen a finished run whose tables are damaged, so that they are merged again from its parts; gives whether.
+
+    Raises DamagedFileError for a file that no part can give back.
+    """
+    damaged = damaged_files(run.path)
+    if not damaged:
+        return False
+    lost = [path for path in damaged if path.name not in MADE_FROM_PARTS or not (run.path / PARTS).is_dir()]
+    if lost:
+        raise DamagedFileError(damage_in_words(lost[0]))
+    names = ", ".join(path.name for path in damaged)
+    note(run.path, "damaged tables are written anew", tables=names)
+    reopen(run, f"{names} was damaged")
+    return True
+
+
+def reopen(run: RunDirectory, why: str) -> None:
+    """Make a finished run unfinished; its tables get new digests when it is finished again."""
+    run.update(state="stopped", failed=why, **{DIGESTS: {}})
+
+
+def refuse_damage(run: RunDirectory) -> None:
+    """Raise DamagedFileError where a file of a finished run is damaged or gone."""
+    damaged = damaged_files(run.path)
+    if damaged:
+        raise DamagedFileError(damage_in_words(damaged[0]))

@@ -1,0 +1,90 @@
+"""The master table, one row a box, and the tables beside it; units and meaning in the field metadata."""
+
+import pyarrow as pa
+
+from mining.config.mine import CURVE_THRESHOLDS
+
+
+def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
+    return pa.field(name, kind, nullable=False, metadata={"unit": unit, "meaning": meaning})
+
+
+ANNOTATION_SCHEMA = pa.schema(
+    [
+        _field(
+            "annotation_id", pa.int64(), "", "1, 2, ... in the order of the corpus, best score first within an image"
+        ),
+        _field("image_id", pa.int64(), "", "as in corpus.parquet"),
+        _field("file_name", pa.string(), "", "path below the image root, '/' between its parts"),
+        _field("width", pa.int32(), "px", "of the image, EXIF orientation applied"),
+        _field("height", pa.int32(), "px", "of the image, EXIF orientation applied"),
+        _field("category_id", pa.int32(), "", "as in the model's classes"),
+        _field("category", pa.string(), "", "class name"),
+        _field("x", pa.float32(), "px", "left edge of the box in the oriented image"),
+        _field("y", pa.float32(), "px", "top edge of the box in the oriented image"),
+        _field("w", pa.float32(), "px", "width of the box"),
+        _field("h", pa.float32(), "px", "height of the box"),
+        _field("area", pa.float32(), "px^2", "w * h"),
+        _field("score", pa.float32(), "0-1", "class_score * peak: what boxes are ranked and cut by; not a probability"),
+        _field(
+            "class_score",
+            pa.float32(),
+            "0-1",
+            "the classifier's probability of the class for the whole image, at the scale nearest to 1; at the middle scale "
+            "for an image with labels that was mined with an adaptive pyramid",
+        ),
+        _field(
+            "peak",
+            pa.float32(),
+            "0-1",
+            "highest normalised activation inside the region; 1 for the map's strongest region",
+        ),
+        _field("mean_activation", pa.float32(), "0-1", "mean normalised activation over the region's pixels"),
+        _field("threshold", pa.float32(), "0-1", "share of the normalised map at which the region was cut"),
+        _field(
+            "scales",
+            pa.list_(pa.float32()),
+            "",
+            "at which the image was looked at, as multiples of the model's input size",
+        ),
+        _field("localizer", pa.string(), "", "name of the method that drew the map"),
+        _field("model_sha256", pa.string(), "", "SHA-256 of the model's weights file"),
+        _field("merged_from", pa.int32(), "", "number of boxes that were merged into this one; 1 = not merged"),
+        _field(
+            "source", pa.string(), "", "label = the class was given for the image; prediction = the classifier named it"
+        ),
+    ]
+)
+
+
+CURVE_SCHEMA = pa.schema(
+    [
+        _field("image_id", pa.int64(), "", "as in corpus.parquet"),
+        _field("category_id", pa.int32(), "", "as in the model's classes"),
+        _field("width", pa.int32(), "px", "of the image, EXIF orientation applied"),
+        _field("height", pa.int32(), "px", "of the image, EXIF orientation applied"),
+        _field("map_width", pa.uint16(), "px", "of the map; it is stretched over the image"),
+        _field("map_height", pa.uint16(), "px", "of the map; it is stretched over the image"),
+        _field("otsu", pa.float32(), "0-1", "threshold after Otsu; 0 for a map that says nothing"),
+        _field("entropy", pa.float32(), "0-1", "threshold after Kapur; 0 for a map that says nothing"),
+        _field(
+            "xyxy", pa.list_(pa.uint16(), 4 * len(CURVE_THRESHOLDS)), "map px",
+            f"left, top, right, bottom of the best-scored box at each of the thresholds {CURVE_THRESHOLDS[0]}, "
+            f"{CURVE_THRESHOLDS[1]}, ... {CURVE_THRESHOLDS[-1]}; right and bottom are beyond the box; "
+            "0, 0, 0, 0 where there is none",
+        ),
+        _field(
+            "boxes", pa.list_(pa.uint8(), len(CURVE_THRESHOLDS)), "",
+            "at each threshold, boxes before merging; 255 for more",
+        ),
+    ],
+    metadata={"thresholds": ",".join(map(str, CURVE_THRESHOLDS))},
+)  # fmt: skip
+
+RANKING_SCHEMA = pa.schema(
+    [
+        _field("image_id", pa.int64(), "", "as in corpus.parquet"),
+        _field("category_ids", pa.list_(pa.int32()), "", "the classes that the classifier finds likeliest, best first"),
+        _field("probabilities", pa.list_(pa.float32()), "0-1", "the classifier's of each of them, as in class_score"),
+    ]
+)

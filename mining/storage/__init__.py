@@ -1,0 +1,1 @@
+"""Files on disk: atomic writes, locks, checksums, ownership, and bounded reading of files of others."""

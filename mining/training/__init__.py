@@ -1,0 +1,1 @@
+"""Training a localizer from image-level labels."""

@@ -1,0 +1,125 @@
+"""The training job: list the images, train, resume what was interrupted."""
+
+from pathlib import Path
+from typing import Any
+
+from mining.config import (
+    TrainSettings,
+    recorded,
+)
+from mining.corpus import (
+    read_summary,
+)
+from mining.corpus.listing import list_corpus
+from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.schema import CORPUS_FILE
+from mining.errors import InputError, ModelError
+from mining.localizers.options import options_of
+from mining.localizers.registry import refuse_unknown_localizer
+from mining.models.card import CARD_FILE, CHECKPOINTS, read_card
+from mining.storage.files import write_json
+from mining.storage.locks import lock_folder
+from mining.training.distributed import is_first
+from mining.training.folder import (
+    TRAINING_FILE,
+    begin_training,
+    discard_false_start,
+    end_training,
+    read_training,
+    refuse_foreign_folder,
+)
+from mining.training.summary import TrainingSummary
+
+NO_MATTER_IN_TRAINING = {"out", "min_present", "workers", "accelerator", "devices", "strategy"}
+
+
+def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
+    """Scan the corpus and fit the localizer; an unfinished training of the same settings is carried on.
+
+    Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
+    """
+    refuse_unknown_localizer(settings.localizer)
+    refuse_inside_images(settings.out, settings.images)
+    from mining.localizers.registry import localizer_named
+
+    kind = localizer_named(settings.localizer)
+    options = options_of(settings.localizer, settings.options)  # "0.5" of a command line is a recipe's 0.5
+    settings = settings.model_copy(update={"options": options})
+    if settings.learning_rate is None:  # put into the record: another default is another training
+        settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
+    out = settings.out
+    if not is_first():
+        return _trained(settings, progress)
+    asked = settings.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
+    refuse_foreign_folder(out)
+    done = _earlier_training(out, asked)
+    if done is None:
+        with lock_folder(out):
+            refuse_foreign_folder(out)  # once more: another process may just have ended its training here
+            done = _earlier_training(out, asked)
+            if done is None:
+                return _trained_in_own_folder(settings, asked, progress)
+    elif (out / TRAINING_FILE).exists() and read_training(out) == asked:  # killed just before it was tidied up
+        with lock_folder(out):
+            end_training(out)
+    return TrainingSummary(
+        folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder" and k in done}
+    )
+
+
+def _trained_in_own_folder(settings: TrainSettings, asked: dict[str, Any], progress: Any) -> TrainingSummary:
+    out = settings.out
+    begin_training(out)
+    write_json(out / TRAINING_FILE, asked)
+    try:
+        summary = _trained(settings, progress)
+    except InputError:
+        discard_false_start(out)
+        raise
+    end_training(out)
+    return summary
+
+
+def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
+    from mining.training.fit import fit
+
+    corpus = settings.out / CHECKPOINTS / CORPUS_FILE
+    summary = list_corpus(settings, corpus, settings.labels) if is_first() else read_summary(corpus)
+    objective = settings.objective
+    if objective == "auto":
+        objective = "single" if summary.single_label else "multi"
+    return fit(
+        settings, corpus, objective=objective, category_ids=summary.category_ids, notes=summary.notes,
+        missing=summary.missing, progress=progress,
+    )  # fmt: skip
+
+
+def refuse_other_training(settings: TrainSettings) -> None:
+    """Raises ModelError where --out holds a model or a training of other settings, as far as is known without torch."""
+    options = options_of(settings.localizer, settings.options)
+    asked = settings.model_copy(update={"options": options}).model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
+    if settings.learning_rate is None:  # the localizer's
+        del asked["learning_rate"]
+    refuse_foreign_folder(settings.out)
+    _earlier_training(settings.out, asked)
+
+
+def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    if (out / CARD_FILE).exists():
+        training = read_card(out).training
+        found = {k: v for k, v in training.get("settings", {}).items() if k not in NO_MATTER_IN_TRAINING}
+        _refuse_difference(out, found, asked, "a finished model")
+        return training
+    if (out / TRAINING_FILE).exists():
+        _refuse_difference(out, read_training(out), asked, "an unfinished training")
+    return None
+
+
+def _refuse_difference(out: Path, found: dict[str, Any], asked: dict[str, Any], what: str) -> None:
+    for name in asked:
+        its = recorded(TrainSettings, found, name)
+        if its != asked[name]:
+            raise ModelError(
+                f"{out} holds {what} of other settings: its {name} is {its!r}, "
+                f"this command's is {asked[name]!r}. Give another --out, or delete the folder."
+            )

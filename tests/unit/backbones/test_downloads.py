@@ -1,0 +1,57 @@
+"""Weights that cannot be downloaded: one sentence, soon, and nothing else on the terminal."""
+
+import socket
+import time
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torchvision
+from huggingface_hub import constants
+
+from mining.backbones import base
+from mining.backbones.downloads import can_connect
+from mining.errors import ModelError
+
+
+def test_weights_of_timm_without_a_network_are_one_sentence_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    started = time.monotonic()
+    with pytest.raises(ModelError, match=r"weights of resnet18 could not be downloaded .*--weights FILE"):
+        base.build("resnet18", weights="imagenet")
+    assert time.monotonic() - started < 15
+    assert capfd.readouterr() == ("", "")
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_weights_of_torchvision_without_a_network_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    timeouts = []
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        print("Downloading")
+        timeouts.append(socket.getdefaulttimeout())
+        raise urllib.error.URLError("no such host")
+
+    monkeypatch.setattr(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.__class__, "get_state_dict", unreachable)
+    with pytest.raises(ModelError, match=r"weights of resnet50 could not be downloaded .*no such host"):
+        base.build("resnet50", weights="imagenet")
+    assert timeouts[0] is not None
+    assert socket.getdefaulttimeout() is None
+    assert capfd.readouterr().out == "", "stdout is for answers"
+
+
+def test_a_host_behind_a_proxy_is_asked_for_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert can_connect("nowhere.invalid", 443)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    assert not can_connect("nowhere.invalid", 443)

@@ -1,0 +1,329 @@
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from mining.config import (
+    NO_LABELS,
+    CorpusChanges,
+    CorpusSettings,
+    MineOptions,
+    MineSettings,
+    RunSettings,
+    TrainOptions,
+    TrainSettings,
+    parse,
+    recorded,
+)
+from mining.config.recipes import read_recipe
+from mining.errors import InputError
+
+MINE = {"images": "photos", "model": "pretrained:efficientnet_lite0", "out": "run"}
+RECIPE = """\
+out: runs/first
+corpus:
+  images: photos
+  labels: /lists/train.csv
+train:
+  epochs: 3
+mine:
+  scales: [1, 2]
+truth: truth.json
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def faults(kind: type, **values: object) -> str:
+    with pytest.raises(InputError) as caught:
+        parse(kind, values)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [TrainOptions, MineOptions])
+def test_the_defaults_pass_their_own_validation(kind: type) -> None:
+    settings = kind()
+    assert kind.model_validate(settings.model_dump()) == settings
+    assert kind.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize("kind", [CorpusSettings, CorpusChanges, TrainSettings, MineSettings, RunSettings])
+def test_every_setting_says_what_it_is(kind: type) -> None:
+    groups = {"corpus", "train", "mine"}
+    assert [name for name, field in kind.model_fields.items() if not field.description and name not in groups] == []
+
+
+def test_settings_do_not_change_once_made() -> None:
+    settings = MineOptions()
+    with pytest.raises(ValidationError):
+        settings.threshold = 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "scales"),
+    [("1, 1.5,2", (1.0, 1.5, 2.0)), ("1", (1.0,)), ("1,", (1.0,)), (2, (2.0,)), ([1, 0.5], (1.0, 0.5))],
+)
+def test_scales_are_read_from_text_a_number_or_a_list(given: object, scales: tuple[float, ...]) -> None:
+    assert parse(MineSettings, {**MINE, "scales": given}).scales == scales
+
+
+@pytest.mark.parametrize("given", ["", "1,x", "0", "-1", "9", "nan", "inf", []])
+def test_impossible_scales_are_refused_by_name(given: object) -> None:
+    assert "scales" in faults(MineSettings, **MINE, scales=given)
+
+
+def test_an_unknown_setting_is_named_with_the_nearest_known_one() -> None:
+    sentence = faults(MineSettings, **MINE, treshold=0.3)
+    assert "Unknown setting 'treshold'" in sentence
+    assert "did you mean 'threshold'?" in sentence
+
+
+def test_an_unknown_setting_inside_a_group_is_compared_with_that_group() -> None:
+    sentence = faults(RunSettings, out="run", corpus={"images": "photos"}, train={"epoch": 3})
+    assert "Unknown setting 'train.epoch'" in sentence
+    assert "did you mean 'epochs'?" in sentence
+    assert "max_aspect" not in sentence
+
+
+def test_a_value_out_of_range_is_shown_with_its_name() -> None:
+    sentence = faults(MineSettings, **MINE, threshold=1.5)
+    assert "'threshold'" in sentence
+    assert "1.5" in sentence
+
+
+@pytest.mark.parametrize("given", ["otsy", "", 0, 1, "1.0", [0.5], "nan"])
+def test_a_threshold_is_a_share_or_one_of_the_words(given: object) -> None:
+    sentence = faults(MineSettings, **MINE, threshold=given)
+    assert sentence.startswith("Setting 'threshold': Input should be greater than 0 and less than 1, or one of otsu, ")
+    assert sentence.endswith(f"(got {given!r}).")
+
+
+@pytest.mark.parametrize(("given", "read"), [("otsu", "otsu"), ("0.4", 0.4), (0.4, 0.4), (None, None)])
+def test_thresholds_are_read(given: object, read: object) -> None:
+    assert parse(MineSettings, {**MINE, "threshold": given}).threshold == read
+
+
+CHOSEN = {"chosen": {"threshold": 0.36}, "per_class": {"thresholds": {"cat": 0.3, "dog": 0.5}}}
+
+
+def scored(folder: Path, thresholds: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scores.json").write_text(json.dumps({"thresholds": thresholds}))
+    return folder
+
+
+def test_thresholds_of_a_scored_run_become_numbers_once_and_for_all(tmp_path: Path) -> None:
+    run = scored(tmp_path / "run", CHOSEN)
+    settings = parse(MineSettings, {**MINE, "thresholds_from": str(run)})
+    assert (settings.threshold, settings.class_thresholds) == (0.36, {"cat": 0.3, "dog": 0.5})
+    scored(tmp_path / "run", {**CHOSEN, "chosen": {"threshold": 0.9}})
+    assert MineSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_a_threshold_that_is_given_holds_for_the_classes_that_the_scored_run_lacks(tmp_path: Path) -> None:
+    run = scored(tmp_path / "run", CHOSEN)
+    settings = parse(MineSettings, {**MINE, "thresholds_from": run, "threshold": 0.2})
+    assert (settings.threshold, settings.class_thresholds) == (0.2, {"cat": 0.3, "dog": 0.5})
+
+
+@pytest.mark.parametrize("thresholds", [None, {}, {"chosen": {"threshold": 0.3}}, 5])
+def test_a_run_without_chosen_thresholds_is_refused_with_the_remedy(tmp_path: Path, thresholds: object) -> None:
+    run = scored(tmp_path / "run", thresholds)
+    assert "has no scores.json with chosen thresholds; mine it with curves" in faults(
+        MineSettings, **MINE, thresholds_from=run
+    )
+    assert "boxmine score" in faults(MineSettings, **MINE, thresholds_from=tmp_path / "nowhere")
+
+
+def test_a_recipe_names_the_scored_run_from_its_own_folder(recipe: Path) -> None:
+    scored(recipe.parent / "earlier", CHOSEN)
+    recipe.write_text("out: run\ncorpus:\n  images: photos\nmine:\n  thresholds_from: earlier\n")
+    settings = parse(RunSettings, read_recipe(recipe))
+    assert settings.mine.class_thresholds == {"cat": 0.3, "dog": 0.5}
+
+
+def test_a_record_of_before_a_setting_has_its_default() -> None:
+    assert recorded(MineOptions, {}, "merge") == "nms"
+    assert recorded(MineOptions, {"merge": "wbf"}, "merge") == "wbf"
+    assert recorded(MineOptions, {}, "class_thresholds") == {}
+    assert recorded(MineOptions, {"model_sha256": "a"}, "model_sha256") == "a"
+
+
+def test_a_missing_setting_is_named() -> None:
+    assert "'model'" in faults(MineSettings, images="photos", out="run")
+
+
+def test_each_fault_gets_its_own_sentence() -> None:
+    sentence = faults(MineSettings, **MINE, threshold=2, merge="soft", workers=0)
+    assert all(f"Setting '{name}'" in sentence for name in ("threshold", "merge", "workers"))
+
+
+def test_infinite_numbers_are_refused() -> None:
+    assert "max_aspect" in faults(MineSettings, **MINE, max_aspect=float("inf"))
+
+
+def test_a_recipe_becomes_the_settings_of_its_two_jobs(recipe: Path) -> None:
+    settings = parse(RunSettings, read_recipe(recipe))
+    folder = recipe.parent
+    train, mine = settings.train_settings(), settings.mine_settings()
+    assert (train.images, train.epochs, train.out) == (folder / "photos", 3, folder / "runs/first/model")
+    assert (mine.images, mine.scales, mine.out) == (folder / "photos", (1.0, 2.0), folder / "runs/first")
+    assert mine.model == str(train.out)
+
+
+def test_relative_paths_of_a_recipe_are_taken_from_its_folder(recipe: Path) -> None:
+    settings = parse(RunSettings, read_recipe(recipe))
+    assert settings.out == recipe.parent / "runs/first"
+    assert settings.truth == recipe.parent / "truth.json"
+    assert settings.corpus.labels == Path("/lists/train.csv")
+
+
+def test_a_weights_file_of_a_recipe_is_taken_from_its_folder_too(recipe: Path) -> None:
+    recipe.write_text("out: run\ncorpus: {images: photos}\ntrain:\n  weights: weights/vgg16.pth\n")
+    assert parse(RunSettings, read_recipe(recipe)).train.weights == str(recipe.parent / "weights/vgg16.pth")
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_the_words_for_weights_are_no_paths(recipe: Path, weights: str) -> None:
+    recipe.write_text(f"out: run\ncorpus: {{images: photos}}\ntrain:\n  weights: {weights}\n")
+    assert parse(RunSettings, read_recipe(recipe)).train.weights == weights
+
+
+def test_what_only_looks_like_a_path_is_left_alone(recipe: Path) -> None:
+    recipe.write_text("out: run\nmodel: pretrained:resnet50\ncorpus:\n  images: photos\n  labels: none\n")
+    settings = parse(RunSettings, read_recipe(recipe))
+    assert settings.model == "pretrained:resnet50"
+    assert settings.corpus.labels == NO_LABELS
+
+
+def test_a_home_folder_is_expanded(recipe: Path) -> None:
+    recipe.write_text("out: ~/runs/first\ncorpus: {images: photos}\n")
+    assert parse(RunSettings, read_recipe(recipe)).out == Path.home() / "runs/first"
+
+
+def test_a_changed_key_goes_over_the_recipe_and_is_read_as_yaml(recipe: Path) -> None:
+    values = read_recipe(
+        recipe, {"train.epochs": "7", "mine.scales": "[1]", "corpus.split": "train", "train.freeze": "no"}
+    )
+    settings = parse(RunSettings, values)
+    assert settings.train.epochs == 7
+    assert settings.train.freeze is False
+    assert settings.mine.scales == (1.0,)
+    assert settings.corpus.split == "train"
+
+
+def test_a_changed_key_makes_its_group_where_there_is_none(recipe: Path) -> None:
+    recipe.write_text("out: run\ncorpus:\n  images: photos\n")
+    assert parse(RunSettings, read_recipe(recipe, {"mine.threshold": "0.4"})).mine.threshold == 0.4
+
+
+def test_a_changed_path_is_taken_from_where_the_person_stands(recipe: Path) -> None:
+    assert parse(RunSettings, read_recipe(recipe, {"out": "here"})).out == Path("here")
+
+
+def test_a_change_below_a_plain_value_is_refused(recipe: Path) -> None:
+    with pytest.raises(InputError, match=r"--set out\.folder: 'out' holds a value"):
+        read_recipe(recipe, {"out.folder": "x"})
+
+
+def test_a_change_that_is_no_yaml_is_refused_by_its_key(recipe: Path) -> None:
+    with pytest.raises(InputError, match=r"--set mine\.scales"):
+        read_recipe(recipe, {"mine.scales": "[1, 2"})
+
+
+def test_an_unknown_changed_key_names_the_nearest(recipe: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'max_aspect'"):
+        parse(RunSettings, read_recipe(recipe, {"mine.max_aspct": "3"}))
+
+
+@pytest.mark.parametrize("text", ["out: [1, 2", "a: b: c", "\t- x", "!!python/object/apply:os.getcwd []"])
+def test_a_recipe_that_is_no_yaml_is_refused_by_its_name(recipe: Path, text: str) -> None:
+    recipe.write_text(text)
+    with pytest.raises(InputError, match=r"recipe\.yaml is not YAML") as caught:
+        read_recipe(recipe)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_of_bytes_that_are_no_text_is_refused(recipe: Path) -> None:
+    recipe.write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(InputError, match="is not YAML"):
+        read_recipe(recipe)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_recipe_without_settings_is_refused(recipe: Path, text: str) -> None:
+    recipe.write_text(text)
+    with pytest.raises(InputError, match="must hold settings"):
+        read_recipe(recipe)
+
+
+def test_a_missing_recipe_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.yaml: No such file"):
+        read_recipe(tmp_path / "nothing.yaml")
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a folder"):
+        read_recipe(tmp_path)
+
+
+def test_a_recipe_has_a_model_or_a_training_not_both() -> None:
+    sentence = faults(RunSettings, out="run", corpus={"images": "photos"}, model="pretrained:resnet50", train={})
+    assert "either `model` or `train`" in sentence
+
+
+def test_a_recipe_with_a_model_mines_with_it(recipe: Path) -> None:
+    recipe.write_text("out: run\nmodel: models/first\ncorpus:\n  images: photos\n")
+    settings = parse(RunSettings, read_recipe(recipe))
+    assert settings.mine_settings().model == str(recipe.parent / "models/first")
+
+
+# --- trained on one part, mined on another ---------------------------------------------------------------------------
+
+
+def jobs_of(recipe: Path, text: str, **changes: str) -> tuple[TrainSettings, MineSettings]:
+    recipe.write_text("out: run\ncorpus: {images: photos, labels: lists, split: train}\n" + text)
+    settings = parse(RunSettings, read_recipe(recipe, {key.replace("_", "."): value for key, value in changes.items()}))
+    return settings.train_settings(), settings.mine_settings()
+
+
+def test_without_more_ado_what_is_trained_on_is_mined(recipe: Path) -> None:
+    train, mine = jobs_of(recipe, "")
+    assert (train.images, train.labels, train.split) == (mine.images, mine.labels, mine.split)
+
+
+def test_another_split_of_the_same_corpus_can_be_mined(recipe: Path) -> None:
+    train, mine = jobs_of(recipe, "test: {split: test}\n")
+    assert (train.split, mine.split) == ("train", "test")
+    assert (
+        (mine.images, mine.labels)
+        == (train.images, train.labels)
+        == (recipe.parent / "photos", recipe.parent / "lists")
+    )
+
+
+def test_what_is_changed_of_the_corpus_holds_for_both(recipe: Path) -> None:
+    train, mine = jobs_of(recipe, "test: {split: test}\n", corpus_images="elsewhere")
+    assert train.images == mine.images == Path.cwd() / "elsewhere"
+
+
+def test_other_images_with_other_labels_can_be_mined(recipe: Path) -> None:
+    train, mine = jobs_of(recipe, "test: {images: val, labels: xml, split: null}\n")
+    assert (train.images, train.split) == (recipe.parent / "photos", "train")
+    assert (mine.images, mine.labels, mine.split) == (recipe.parent / "val", recipe.parent / "xml", None)
+
+
+def test_images_can_be_mined_without_the_labels_of_the_others(recipe: Path) -> None:
+    assert jobs_of(recipe, "test: {images: val, labels: none, split: null}\n")[1].labels == Path("none")
+    assert jobs_of(recipe, "test: {images: val, labels: null, split: null}\n")[1].labels is None
+
+
+def test_an_unknown_setting_of_what_is_mined_is_compared_with_its_group(recipe: Path) -> None:
+    with pytest.raises(InputError, match=r"Unknown setting 'test\.spilt': .*'split'"):
+        jobs_of(recipe, "test: {spilt: test}\n")

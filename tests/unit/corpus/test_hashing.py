@@ -1,9 +1,0 @@
-"""Content hashes of image files."""
-
-from mining.corpus.hashing import Hashes
-
-
-def test_a_file_too_large_to_be_mined_is_not_hashed(tmp_path):
-    with (tmp_path / "sparse.jpg").open("wb") as file:
-        file.truncate(10**13)
-    assert Hashes(str(tmp_path)).of(["sparse.jpg"]) == [None]

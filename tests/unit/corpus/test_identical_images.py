@@ -1,0 +1,35 @@
+"""Photos that are there under several names."""
+
+import hashlib
+
+from mining.corpus.identical_images import ImageFile, first_names
+
+
+def copies(folder, contents, hashes=None):
+    for name, content in contents.items():
+        if content is not None:
+            (folder / name).write_bytes(content)
+    return first_names(lambda: [ImageFile(name, folder / name, (hashes or {}).get(name)) for name in contents])
+
+
+LONG = b"x" * 50_000
+
+
+def test_equal_bytes_under_other_names_are_copies_of_the_first(tmp_path):
+    found = copies(tmp_path, {"a": LONG + b"1", "b": LONG + b"2", "c": LONG + b"1", "d": LONG + b"1", "e": b"1"})
+    assert found == {"a": "a", "c": "a", "d": "a"}
+
+
+def test_files_that_are_missing_empty_folders_or_unreadable_are_no_copies(tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert copies(tmp_path, {"a": b"1", "gone": None, "also gone": None, "folder": None}) == {}
+
+
+def test_known_hashes_are_believed_and_no_file_is_read(tmp_path):
+    hashes = {name: hashlib.sha256(name[:1].encode()).hexdigest() for name in ("a1", "a2", "b1")}
+    assert copies(tmp_path, dict.fromkeys(hashes), hashes) == {"a1": "a1", "a2": "a1"}
+
+
+def test_known_and_unknown_hashes_meet(tmp_path):
+    known = {"a": hashlib.sha256(b"same").hexdigest()}
+    assert copies(tmp_path, {"a": b"same", "b": b"same", "c": b"other"}, known) == {"a": "a", "b": "a"}

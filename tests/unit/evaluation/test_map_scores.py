@@ -1,0 +1,69 @@
+"""Maps of a run against a truth, and what is said where there are none."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mining.corpus.schema import CORPUS_SCHEMA
+from mining.errors import ScoringError
+from mining.evaluation import read_truth
+from mining.evaluation.map_scores import MapScores, map_figures
+from mining.evaluation.protocols.region_accuracy import RegionAccuracy
+from mining.evaluation.protocols.wsoleval import BoxAccuracy
+from tests.unit.evaluation.conftest import SIZE, World
+
+
+@pytest.fixture
+def seen(world: World) -> MapScores:
+    """Of the known world, whose four pairs are wanted."""
+    run, truth = world.write()
+    rows = [
+        {"image_id": i, "file_name": name, "width": SIZE, "height": SIZE, "state": "pending"}
+        for i, name in enumerate(world.images)
+    ]
+    pq.write_table(CORPUS_SCHEMA.empty_table().from_pylist(rows, schema=CORPUS_SCHEMA), run / "corpus.parquet")
+    return MapScores(read_truth(truth), run / "corpus.parquet", BoxAccuracy(), RegionAccuracy())
+
+
+def hill(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    """A map of half the image's size that is high on a box, in pixels of the image."""
+    activation = np.zeros((SIZE // 2, SIZE // 2), np.float32)
+    activation[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] = 1
+    return activation
+
+
+def shown(seen: MapScores, name: str, category: str, activation: np.ndarray) -> None:
+    seen.keep({"file_name": name, "width": SIZE, "height": SIZE}, category, activation)
+
+
+def figures(seen: MapScores) -> dict:
+    seen.score()
+    return map_figures(seen, *seen.counters)
+
+
+def test_maps_of_the_true_boxes_and_of_others_are_counted(seen: MapScores) -> None:
+    shown(seen, "a.jpg", "cat", hill(10, 10, 50, 50))
+    shown(seen, "a.jpg", "dog", hill(0, 0, 20, 20))
+    shown(seen, "c.jpg", "dog", hill(10, 10, 90, 90))
+    found = figures(seen)
+    assert (found["pairs"], found["pairs_without_map"]) == (3, 1)
+    assert found["MaxBoxAcc"] == found["own"]["MaxBoxAcc"] == found["own"]["MaxBoxAcc_peak"] == pytest.approx(2 / 3)
+    assert found["MaxBoxAccV2"] == pytest.approx(2 / 3)
+
+
+def test_maps_of_what_the_truth_lacks_are_left_out(seen: MapScores) -> None:
+    shown(seen, "a.jpg", "cat", hill(10, 10, 50, 50))
+    shown(seen, "a.jpg", "horse", hill(10, 10, 50, 50))
+    shown(seen, "z.jpg", "cat", hill(10, 10, 50, 50))
+    assert figures(seen)["pairs"] == 1
+
+
+def test_a_map_is_counted_once(seen: MapScores) -> None:
+    shown(seen, "a.jpg", "cat", hill(10, 10, 50, 50))
+    seen.score()
+    assert figures(seen)["pairs"] == 1
+
+
+def test_without_any_map_it_is_said_so(seen: MapScores) -> None:
+    with pytest.raises(ScoringError, match="drew no map of an image and class"):
+        figures(seen)

@@ -1,0 +1,435 @@
+"""Night after night: what is new is mined, what changed is mined again, and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from mining.errors import InputError, RunStoppedError
+from mining.label_store import job, publish
+from mining.label_store.delta_table import LabelStore, Version
+from mining.label_store.schema import STORE_SCHEMA
+from tests.unit.engine.painting import ALL, BLUE, BOX, GREEN, MANY, RED, black, scene
+from tests.unit.label_store.desk import Desk, told
+from tests.unit.label_store.test_nights import GATES_OFF
+
+
+def red(strength: int = 255) -> np.ndarray:
+    """A scene with one red box, another picture for each strength."""
+    return scene((BOX, (strength, 0, 0)))
+
+
+@pytest.fixture
+def labelled(desk: Desk) -> Desk:
+    """Five photos, labelled once; one has two things, one has none."""
+    for number in range(3):
+        desk.put(f"{number}.png", red(255 - number))
+    desk.put("many.png", MANY)
+    desk.put("none.png", black())
+    assert desk.job().state == "published"
+    return desk
+
+
+def test_the_first_job_puts_a_row_a_box_into_the_store_and_one_for_an_image_without(labelled: Desk) -> None:
+    rows = labelled.by_name()
+    assert {name: len(own) for name, own in rows.items()} == {
+        "0.png": 1,
+        "1.png": 1,
+        "2.png": 1,
+        "many.png": 2,
+        "none.png": 1,
+    }
+    assert rows["none.png"][0]["state"] == "no_region"
+    assert rows["none.png"][0]["category"] is None
+    one = rows["0.png"][0]
+    assert (one["category"], one["x"], one["y"], one["w"], one["h"]) == ("red", 32, 16, 48, 32)
+    assert one["run"].startswith("images-00001-")
+    assert len(one["content_hash"]) == len(one["settings_sha256"]) == len(one["model_sha256"]) == 64
+    assert sorted(row["annotation_id"] for row in labelled.rows() if row["annotation_id"]) == [1, 2, 3, 4, 5]
+    schema = DeltaTable(labelled.store).to_pyarrow_dataset().schema
+    assert [(one.name, one.metadata) for one in schema] == [(one.name, one.metadata) for one in STORE_SCHEMA]
+
+
+def test_rows_are_what_mining_everything_gives(labelled: Desk, tmp_path: Path) -> None:
+    expected = labelled.from_scratch(tmp_path / "whole")
+    assert {name: [told(row) for row in own] for name, own in labelled.by_name().items()} == expected
+
+
+def test_where_nothing_changed_nothing_is_mined_and_no_version_written(labelled: Desk) -> None:
+    before = sorted(labelled.runs.iterdir())
+    again = labelled.job()
+    assert (again.state, again.version, again.runs, again.tally["kept"]) == ("unchanged", 0, [], 5)
+    assert sorted(path for path in labelled.runs.iterdir()) == before
+    assert labelled.version() == 0
+
+
+def test_only_new_images_are_mined(labelled: Desk) -> None:
+    old = labelled.rows()
+    labelled.put("new.png", red(200))
+    job = labelled.job()
+    assert (job.state, job.version, job.images, job.boxes) == ("published", 1, 6, 6)
+    assert job.tally["reasons"] == {"new": 1}
+    assert labelled.mined(job.runs[0]) == ["new.png"]
+    assert [row for row in labelled.rows() if row["file_name"] != "new.png"] == old
+    assert labelled.by_name()["new.png"][0]["image_id"] == 6
+
+
+def test_a_renamed_image_keeps_its_numbers_and_is_not_mined(labelled: Desk) -> None:
+    old = labelled.by_name()["many.png"]
+    labelled.rename("many.png", "below/several.png".replace("below/", ""))
+    job = labelled.job()
+    assert (job.runs, job.tally["moved"], job.tally["retired"]) == ([], 1, 0)
+    assert labelled.by_name()["several.png"] == [{**row, "file_name": "several.png"} for row in old]
+    assert "many.png" not in labelled.by_name()
+
+
+def test_a_copy_is_not_mined_and_has_numbers_of_its_own(labelled: Desk) -> None:
+    labelled.put("copy.png", MANY)
+    job = labelled.job()
+    assert (job.runs, job.tally["copied"], job.tally["reasons"]) == ([], 1, {"new": 1})
+    copy, original = (labelled.by_name()[name] for name in ("copy.png", "many.png"))
+    assert [told(row) for row in copy] == [told(row) for row in original]
+    assert {row["annotation_id"] for row in copy}.isdisjoint(row["annotation_id"] for row in original)
+    assert copy[0]["image_id"] == 6
+
+
+def test_new_images_of_one_content_are_mined_once(labelled: Desk) -> None:
+    for name in ("c.png", "a.png", "b.png"):
+        labelled.put(name, red(199))
+    job = labelled.job()
+    assert labelled.mined(job.runs[0]) == ["a.png"]
+    assert [labelled.by_name()[name][0]["image_id"] for name in ("a.png", "b.png", "c.png")] == [6, 7, 8]
+    assert len({row["annotation_id"] for row in labelled.rows() if row["annotation_id"]}) == 8
+
+
+def test_a_changed_image_is_mined_again_and_loses_its_old_boxes(labelled: Desk) -> None:
+    labelled.put("1.png", scene(((0, 0, 20, 20), GREEN)))
+    job = labelled.job()
+    assert (job.tally["reasons"], labelled.mined(job.runs[0])) == ({"another content": 1}, ["1.png"])
+    (row,) = labelled.by_name()["1.png"]
+    assert (row["image_id"], row["category"], row["w"]) == (2, "green", 20)
+
+
+def test_images_that_swap_their_names_swap_their_boxes_and_are_not_mined(labelled: Desk) -> None:
+    old = labelled.by_name()
+    for name, new in (("many.png", "x.png"), ("0.png", "many.png"), ("x.png", "0.png")):
+        labelled.rename(name, new)
+    job = labelled.job()
+    assert job.runs == []
+    assert [told(row) for row in labelled.by_name()["0.png"]] == [told(row) for row in old["many.png"]]
+    assert [told(row) for row in labelled.by_name()["many.png"]] == [told(row) for row in old["0.png"]]
+
+
+def test_the_boxes_of_a_deleted_image_retire_and_stay_in_the_history(labelled: Desk) -> None:
+    labelled.remove("many.png")
+    job = labelled.job()
+    assert (job.tally["retired"], job.images, job.boxes, job.runs) == (1, 4, 3, [])
+    assert "many.png" not in labelled.by_name()
+    assert len(labelled.by_name(version=0)["many.png"]) == 2
+
+
+def test_numbers_are_not_given_twice(labelled: Desk) -> None:
+    labelled.remove("none.png")
+    labelled.remove("many.png")
+    labelled.job(gates={"max_retired": None})
+    labelled.put("new.png", MANY)
+    labelled.job()
+    assert {row["image_id"] for row in labelled.by_name()["new.png"]} == {6}
+    assert {row["annotation_id"] for row in labelled.by_name()["new.png"]} == {6, 7}
+
+
+def test_other_labels_are_a_reason_to_mine_again(desk: Desk) -> None:
+    desk.put("a.png", MANY, "red")
+    desk.put("b.png", MANY, "red", "green")
+    desk.put("c.png", red())
+    first = desk.job()
+    assert len(desk.mined(first.runs[0])) == 3, "one content, asked three things"
+    desk.labels = {**(desk.labels or {}), "b.png": ("green",)}
+    second = desk.job()
+    assert (second.tally["reasons"], desk.mined(second.runs[0])) == ({"other labels": 1}, ["b.png"])
+    assert [row["category"] for row in desk.by_name()["b.png"]] == ["green"]
+    assert desk.by_name()["c.png"][0]["state"] == "no_region"
+
+
+def test_another_model_relabels_all_but_images_known_to_hold_nothing(desk: Desk) -> None:
+    desk.put("a.png", red(), "red")
+    desk.put("b.png", red(250), "red")
+    desk.put(
+        "none.png",
+        black(),
+    )
+    desk.job()
+    desk.train(white=300)
+    job = desk.job(gates={"max_score_drift": None})
+    assert job.tally["reasons"] == {"another model": 2}
+    assert desk.mined(job.runs[0]) == ["a.png", "b.png"]
+    digests = {name: own[0]["model_sha256"] for name, own in desk.by_name().items()}
+    assert digests["a.png"] == digests["b.png"] != digests["none.png"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "mined", "reason"),
+    [
+        ({"min_score": 0.1}, ["a.png", "b.png", "c.png"], "another min_score"),
+        ({"scales": (1.0, 2.0)}, ["a.png", "b.png", "c.png"], "another scales"),
+        ({"class_thresholds": {"green": 0.5}}, ["b.png"], "another class_thresholds"),
+        ({"min_score": 0.1, "max_area": 0.9}, ["a.png", "b.png", "c.png"], "another max_area, min_score"),
+        ({"class_cut": 0.9, "max_classes": 1}, [], None),
+        ({"batch_size": 1, "shard_size": 2, "workers": 2, "curves": True, "retries": 0}, [], None),
+    ],
+)  # fmt: skip
+def test_other_settings_relabel_what_depends_on_them(
+    desk: Desk, changed: dict[str, Any], mined: list[str], reason: str | None
+) -> None:
+    desk.put("a.png", MANY, "red")
+    desk.put("b.png", MANY, "red", "green")
+    desk.put("c.png", MANY, "blue")
+    desk.job()
+    job = desk.job(mine=changed, gates={})
+    assert [name for run in job.runs for name in desk.mined(run)] == mined
+    assert job.tally["reasons"] == ({reason: len(mined)} if reason else {})
+
+
+def test_what_the_classifier_names_depends_on_where_it_is_cut(labelled: Desk) -> None:
+    job = labelled.job(mine={"class_cut": 0.9})
+    assert job.tally["reasons"] == {"another class_cut": 5}
+
+
+def test_what_cannot_be_read_is_in_the_store_with_its_reason_and_is_not_tried_again(labelled: Desk) -> None:
+    labelled.put("broken.png", b"no image")
+    job = labelled.job(gates={"max_quarantined": None})
+    assert (job.quarantined, job.state) == (1, "published")
+    (row,) = labelled.by_name()["broken.png"]
+    assert row["state"] == "quarantined"
+    assert "broken.png" in row["reason"]
+    assert labelled.job().state == "unchanged"
+    labelled.put("broken.png", red(180))
+    assert labelled.job().tally["reasons"] == {"another content": 1}
+    assert labelled.by_name()["broken.png"][0]["category"] == "red"
+
+
+def test_a_listed_file_that_is_missing_is_said_once_and_mined_when_it_is_there(desk: Desk) -> None:
+    desk.put("a.png", red(), "red")
+    desk.put("later.png", red(209), "red")
+    (desk.photos / "later.png").rename(desk.folder / "later.png")
+    assert desk.job(gates={"max_quarantined": None}).quarantined == 1
+    assert desk.by_name()["later.png"][0]["state"] == "quarantined"
+    assert desk.by_name()["later.png"][0]["content_hash"] is None
+    assert desk.job().state == "unchanged"
+    (desk.folder / "later.png").rename(desk.photos / "later.png")
+    assert desk.job().tally["reasons"] == {"another content": 1}
+    assert desk.by_name()["later.png"][0]["category"] == "red"
+
+
+def test_an_image_replaced_while_it_was_mined_waits_for_the_next_job(
+    labelled: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled.put("new.png", red(200))
+    labelled.put("1.png", red(201))
+    plan = job.plan_labels
+
+    def replaced_after_it_was_listed(settings: Any) -> Any:
+        planned = plan(settings)
+        labelled.put("1.png", scene(((0, 0, 20, 20), BLUE)))
+        return planned
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "plan_labels", replaced_after_it_was_listed)
+        first = labelled.job(gates={"max_quarantined": None})
+    assert first.deferred == 1
+    assert "1.png" not in labelled.by_name(), "its boxes are of another picture"
+    assert labelled.by_name()["new.png"][0]["category"] == "red"
+    second = labelled.job()
+    assert (second.deferred, second.tally["reasons"]) == (0, {"new": 1})
+    assert labelled.by_name()["1.png"][0]["category"] == "blue"
+
+
+def test_a_version_that_fails_a_gate_is_staged_and_not_seen_until_it_is_accepted(labelled: Desk) -> None:
+    for number in range(12):
+        labelled.put(f"dark-{number}.png", scene((BOX, (0, 0, number))))
+    first = labelled.job()
+    assert (first.state, first.version, labelled.version()) == ("staged", 0, 0)
+    assert [gate.gate for gate in first.gates if not gate.passed] == ["max_no_box"]
+    labelled.put("one-more.png", scene((BOX, (0, 9, 9))))
+    second = labelled.job()
+    assert second.state == "staged"
+    assert second.tally["ready"] == 12, "what was mined for the first is not mined again"
+    assert labelled.mined(second.runs[0]) == ["one-more.png"]
+    third = labelled.job(accept=True)
+    assert (third.state, third.version, third.images) == ("published", 1, 18)
+    assert third.tally["reasons"] == {"new": 13}
+    assert labelled.job().state == "unchanged"
+
+
+def test_a_folder_that_is_suddenly_half_empty_is_not_believed(labelled: Desk) -> None:
+    for name in ("0.png", "1.png", "2.png"):
+        labelled.remove(name)
+    job = labelled.job()
+    assert (job.state, [gate.gate for gate in job.gates if not gate.passed]) == ("staged", ["max_retired"])
+    assert len(labelled.by_name()) == 5
+
+
+def test_what_was_mined_by_a_job_that_died_is_published_by_the_next(
+    labelled: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled.put("new.png", red(177))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(publish, "publish_labels", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt()))
+        labelled.job()
+    runs = sorted(path.name for path in labelled.runs.glob("images-*"))
+    second = labelled.job()
+    assert (second.state, second.tally["ready"]) == ("published", 1)
+    assert sorted(path.name for path in labelled.runs.glob("images-*")) == runs
+
+
+def test_a_run_that_was_stopped_is_carried_on(labelled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mining.engine import miner
+    from mining.runs import shard_mining
+
+    for number in range(9):
+        labelled.put(f"new-{number}.png", red(190 - number))
+    mine = shard_mining.mine_shard
+    done: list[int] = []
+
+    def stopped(run: Path, shard: int, *rest: Any) -> Any:
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(shard)
+        return mine(run, shard, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(miner, "mine_shard", stopped)
+        labelled.job()
+    labelled.put("last.png", red(133))
+    second = labelled.job()
+    assert second.state == "published"
+    assert sorted(len(labelled.mined(run)) for run in second.runs) == [1, 9]
+    assert len(labelled.by_name()) == 15
+
+
+@pytest.fixture
+def other(desk: Desk, tmp_path: Path) -> Desk:
+    """Somebody else's photo, for the same store."""
+    (tmp_path / "other").mkdir()
+    other = Desk(tmp_path / "other")
+    other.store = desk.store
+    other.put("0.png", scene((BOX, GREEN)))
+    return other
+
+
+def test_a_store_may_hold_several_corpora(labelled: Desk, other: Desk) -> None:
+    job = other.job(name="green")
+    assert (job.state, job.version, job.tally["retired"]) == ("published", 1, 0)
+    rows = labelled.rows()
+    assert len(rows) == 7
+    assert [row["image_id"] for row in rows if row["corpus"] == "green"] == [6]
+    assert labelled.job().state == "unchanged"
+    labelled.put("new.png", red(160))
+    labelled.job()
+    assert [row["file_name"] for row in labelled.rows() if row["corpus"] == "green"] == ["0.png"]
+
+
+def test_other_photos_do_not_take_the_place_of_those_with_the_same_name(labelled: Desk, other: Desk) -> None:
+    before = labelled.rows()
+    with pytest.raises(InputError, match=r"none of those images is in .*other.*another `name`"):
+        other.job(gates=GATES_OFF)
+    assert labelled.rows() == before
+    assert not list(other.runs.glob("images-*")), "said before anything is mined"
+
+
+def test_photos_that_moved_to_another_folder_keep_their_boxes(labelled: Desk) -> None:
+    labelled.photos = labelled.photos.rename(labelled.folder / "moved")
+    labelled.put("new.png", red(160))
+    labelled.remove("0.png")
+    job = labelled.job()
+    assert (job.state, job.tally["kept"], job.tally["reasons"]) == ("published", 4, {"new": 1})
+    labelled.put("0.png", red())
+    labelled.photos = labelled.photos.rename(labelled.folder / "again")
+    labelled.train(white=300)
+    assert labelled.job().tally["reasons"] == {"another model": 5, "new": 1}
+
+
+@pytest.fixture
+def bases(other: Desk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has the other one publish while the first is about to; the versions that were published against."""
+    publish = LabelStore.publish
+    bases: list[int] = []
+
+    def overtaken(self: LabelStore, base: Version, *rest: Any) -> int:
+        bases.append(base.number)
+        if len(bases) == 1:
+            other.job(name="green")
+        return publish(self, base, *rest)
+
+    monkeypatch.setattr(LabelStore, "publish", overtaken)
+    return bases
+
+
+def test_two_jobs_that_planned_from_one_version_publish_one_after_the_other(labelled: Desk, bases: list[int]) -> None:
+    labelled.put("new.png", red(160))
+    job = labelled.job()
+    assert (job.state, job.version, bases) == ("published", 2, [0, 0, 1])
+    ids = [row["image_id"] for row in labelled.rows()]
+    assert sorted(set(ids)) == [1, 2, 3, 4, 5, 6, 7]
+    numbers = [row["annotation_id"] for row in labelled.rows() if row["annotation_id"]]
+    assert sorted(numbers) == list(range(1, 8))
+
+
+def test_two_jobs_that_both_make_the_store_publish_one_after_the_other(desk: Desk, bases: list[int]) -> None:
+    desk.put("0.png", red())
+    assert desk.job().version == 1
+    assert bases == [-1, -1, 0]
+    assert sorted((row["corpus"], row["image_id"]) for row in desk.rows()) == [("green", 1), ("images", 2)]
+
+
+def test_a_second_job_on_the_same_runs_is_turned_away(labelled: Desk) -> None:
+    with job.held(labelled.settings()), pytest.raises(RunStoppedError, match="Another labelling job"):
+        labelled.job()
+
+
+def test_a_table_of_somebody_else_is_left_alone(desk: Desk) -> None:
+    import pyarrow as pa
+
+    write_deltalake(desk.store, pa.table({"a": [1]}))
+    desk.put("a.png", red())
+    with pytest.raises(InputError, match="not one of labels"):
+        desk.job()
+    assert DeltaTable(desk.store).to_pyarrow_table().to_pylist() == [{"a": 1}]
+
+
+def test_the_store_may_be_compacted_by_others(labelled: Desk) -> None:
+    table = DeltaTable(labelled.store)
+    table.optimize.compact()
+    table.optimize.z_order(["image_id"])
+    labelled.put("new.png", red(160))
+    assert labelled.job().state == "published"
+    assert len(labelled.by_name()) == 6
+    assert sorted(row["image_id"] for row in labelled.by_name()["new.png"]) == [6]
+
+
+def test_corloc_is_held_against_the_last_version_where_there_is_truth(labelled: Desk) -> None:
+    import orjson
+
+    truth = {
+        "images": [{"id": 1, "file_name": "0.png", "width": 96, "height": 64}, {"id": 2, "file_name": "1.png", "width": 96, "height": 64}],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 7, "bbox": [32, 16, 48, 32], "area": 1536, "iscrowd": 0} for n in (1, 2)
+        ],
+        "categories": [{"id": 7, "name": "red"}],
+    }  # fmt: skip
+    path = labelled.folder / "truth.json"
+    path.write_bytes(orjson.dumps(truth))
+    labelled.put("new.png", red(160))
+    assert labelled.job(truth=path, gates={"min_corloc": 0.9}).state == "published"
+    labelled.put("0.png", scene(((0, 0, 20, 20), RED)))
+    job = labelled.job(truth=path)
+    assert job.state == "staged"
+    assert {gate.gate: gate.value for gate in job.gates if not gate.passed} == {"max_corloc_drop": 0.5}
+
+
+def test_all_classes_are_mined_where_all_are_asked_for(desk: Desk) -> None:
+    desk.put("a.png", MANY, *ALL)
+    desk.job()
+    assert [row["category"] for row in desk.by_name()["a.png"]] == ["red", "green", "blue"]

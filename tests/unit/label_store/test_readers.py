@@ -1,0 +1,66 @@
+"""The store is read by what people have: pandas, Polars, DuckDB, and whatever else reads Delta."""
+
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from mining.errors import InputError
+from mining.label_store.reading import VersionChoice, export_as_run
+from mining.runs.run import RunDirectory
+from tests.unit.engine.painting import MANY, black
+from tests.unit.label_store.desk import Desk
+
+
+@pytest.fixture
+def store(desk: Desk) -> str:
+    """Two boxes on one image, none on another; and a version before the second image came."""
+    desk.put("many.png", MANY)
+    desk.job()
+    desk.put("none.png", black())
+    desk.job()
+    return str(desk.store)
+
+
+def test_pandas(store: str) -> None:
+    table = DeltaTable(store).to_pandas()
+    assert table.groupby("file_name")["category"].count().to_dict() == {"many.png": 2, "none.png": 0}
+    assert len(DeltaTable(store, version=0).to_pandas()) == 2
+
+
+def test_polars(store: str) -> None:
+    polars = pytest.importorskip("polars")
+    boxes = polars.read_delta(store).drop_nulls("category")
+    assert sorted(boxes["category"].to_list()) == ["green", "red"]
+    assert len(polars.read_delta(store, version=0)) == 2
+
+
+def test_duckdb(store: str) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    labels = DeltaTable(store).to_pyarrow_dataset()  # noqa: F841  the query names it
+    found = duckdb.sql("SELECT file_name, count(category) FROM labels GROUP BY 1 ORDER BY 1").fetchall()
+    assert found == [("many.png", 2), ("none.png", 0)]
+
+
+def test_any_reader_of_the_protocol(store: str) -> None:
+    """Nothing but the first protocol's features is asked of a reader; Spark has read those since 2019."""
+    protocol = DeltaTable(store).protocol()
+    assert protocol.min_reader_version == 1
+    assert not protocol.reader_features
+
+
+def test_a_version_becomes_a_run_directory_whole_or_not_at_all(store: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_as_run(store, VersionChoice(as_of="0"), out)
+    run = RunDirectory(out)
+    assert run.need_finished()["counts"]["boxes"] == 2
+    assert run.settings().out == out
+    assert Path(run.settings().model) == out / "model"
+    assert not list(tmp_path.glob(".tmp-*"))
+    (tmp_path / "file").write_text("")
+    for taken in (out, tmp_path / "file"):
+        with pytest.raises(InputError, match="is there already and not an empty folder"):
+            export_as_run(store, VersionChoice(), taken)
+    with pytest.raises(InputError, match="no version 9"):
+        export_as_run(store, VersionChoice(as_of="9"), tmp_path / "nine")
+    assert not (tmp_path / "nine").exists()

@@ -1,0 +1,162 @@
+"""The box at every threshold against mining at each of them, and thresholds told by a map against a search for them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mining.boxes.boxes import Boxes, plausible
+from mining.config.mine import CURVE_THRESHOLDS
+from mining.errors import MapError
+from mining.regions.extraction import boxes_from_map, normalised
+from mining.regions.map_thresholds import entropy_threshold, otsu_threshold, shares_of_greys
+from mining.regions.threshold_curves import Curve, curve_row, cut_with_curve
+from mining.runs.schema import CURVE_SCHEMA
+
+
+def hills(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
+    coarse = np.random.default_rng(seed).normal(size=(6, 8)).astype(np.float32)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def curve_of(activation: np.ndarray, **how: Any) -> Curve:
+    return cut_with_curve(activation, threshold=0.3, **how).curve
+
+
+def everything(boxes: Boxes) -> np.ndarray:
+    return np.ones(len(boxes), bool)
+
+
+# --- the box at every threshold --------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 1000), normalise=st.sampled_from(["max", "minmax"]), least=st.sampled_from([0.0, 0.02, 0.2]))
+@settings(max_examples=40, deadline=None)
+def test_a_curve_has_the_best_box_that_mining_at_each_threshold_gives(seed: int, normalise: Any, least: float) -> None:
+    activation = hills(seed)
+
+    def passes(boxes: Boxes) -> np.ndarray:
+        return plausible(boxes, width=60, height=40, min_area=least, max_borders=2)
+
+    curve = curve_of(activation, normalise=normalise, passes=passes)
+    assert curve.map_size == (60, 40)
+    for threshold, box, count in zip(CURVE_THRESHOLDS, curve.xyxy, curve.boxes, strict=True):
+        mined = boxes_from_map(activation, threshold=threshold, normalise=normalise)
+        mined = mined[passes(mined)]
+        assert len(mined) == count
+        assert box.tolist() == (mined.xyxy[0].tolist() if len(mined) else [0, 0, 0, 0])
+
+
+@given(
+    seed=st.integers(0, 1000), threshold=st.sampled_from([0.02, 0.3, 0.98]) | st.floats(0.001, 0.999, exclude_max=True)
+)
+@settings(max_examples=60, deadline=None)
+def test_the_boxes_of_the_one_pass_are_those_of_the_one_threshold(seed: int, threshold: float) -> None:
+    """On the grid and off it, and the curve does not depend on it."""
+    activation = hills(seed)
+    cut = cut_with_curve(activation, threshold=threshold, normalise="max", passes=everything)
+    mined = boxes_from_map(activation, threshold=threshold)
+    assert (cut.threshold, cut.boxes.xyxy.tolist(), cut.boxes.peak.tolist()) == (
+        threshold, mined.xyxy.tolist(), mined.peak.tolist(),
+    )  # fmt: skip
+    assert cut.boxes.mean_activation.tolist() == mined.mean_activation.tolist()
+    curve = curve_of(activation, normalise="max", passes=everything)
+    assert (cut.curve.xyxy == curve.xyxy).all()
+    assert (cut.curve.boxes == curve.boxes).all()
+
+
+@pytest.mark.parametrize("activation", [np.zeros((20, 30), np.float32), np.full((20, 30), -1, np.float32)])
+def test_a_map_that_says_nothing_has_an_empty_curve(activation: np.ndarray) -> None:
+    curve = curve_of(activation, normalise="max", passes=everything)
+    assert not curve.xyxy.any()
+    assert not curve.boxes.any()
+    assert (curve.otsu, curve.entropy) == (0, 0)
+
+
+def test_a_map_with_a_hole_in_its_numbers_is_refused() -> None:
+    with pytest.raises(MapError, match="NaN or infinity"):
+        curve_of(np.full((4, 4), np.nan, np.float32), normalise="max", passes=everything)
+
+
+def test_a_row_fits_the_table() -> None:
+    row = curve_row(
+        curve_of(hills(1), normalise="max", passes=everything), image_id=7, category_id=3, width=120, height=80
+    )
+    assert list(row) == CURVE_SCHEMA.names
+    assert len(row["xyxy"]) == 4 * len(CURVE_THRESHOLDS)
+    assert CURVE_SCHEMA.metadata[b"thresholds"].decode().split(",")[:2] == ["0.02", "0.04"]
+
+
+def test_many_regions_are_told_as_255() -> None:
+    dots = np.zeros((120, 120), np.float32)
+    dots[2::6, 2::6] = dots[3::6, 2::6] = dots[2::6, 3::6] = dots[3::6, 3::6] = 1
+    curve = curve_of(dots, normalise="max", passes=everything)
+    assert set(curve.boxes.tolist()) == {400}
+    row = curve_row(curve, image_id=1, category_id=1, width=120, height=120)
+    assert set(row["boxes"]) == {255}
+
+
+# --- thresholds that a map tells -------------------------------------------------------------------------------------
+
+
+def greys_of(activation: np.ndarray) -> np.ndarray:
+    level = normalised(activation, "max")
+    assert level is not None
+    return (level * 255).astype(np.uint8).ravel().astype(np.float64)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_otsu_has_the_largest_variance_between_the_sides(seed: int) -> None:
+    greys = greys_of(hills(seed))
+
+    def variance(first: int) -> float:
+        over = greys >= first
+        share = over.mean()
+        return share * (1 - share) * (greys[over].mean() - greys[~over].mean()) ** 2 if 0 < share < 1 else 0.0
+
+    found = round(255 * otsu_threshold(shares_of_greys(normalised(hills(seed), "max"))))
+    assert variance(found) == pytest.approx(max(variance(first) for first in range(1, 256)))
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_otsu_is_that_of_opencv(seed: int) -> None:
+    level = normalised(hills(seed), "max")
+    below, _ = cv2.threshold((level * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    assert otsu_threshold(shares_of_greys(level)) == pytest.approx((below + 1) / 255)
+
+
+@pytest.mark.parametrize("told", [otsu_threshold, entropy_threshold])
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_one_grey_level_tells_no_threshold(told: Callable[[np.ndarray], float], value: float) -> None:
+    assert told(shares_of_greys(np.full((3, 5), value, np.float32))) == 0
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_the_entropies_of_the_sides_add_up_to_most(seed: int) -> None:
+    greys = greys_of(hills(seed))
+
+    def entropy(side: np.ndarray) -> float:
+        share = np.unique(side, return_counts=True)[1] / len(side)
+        return float(-(share * np.log(share)).sum())
+
+    def both(first: int) -> float:
+        over = greys >= first
+        return entropy(greys[over]) + entropy(greys[~over]) if 0 < over.mean() < 1 else -np.inf
+
+    found = round(255 * entropy_threshold(shares_of_greys(normalised(hills(seed), "max"))))
+    assert both(found) == pytest.approx(max(both(first) for first in range(1, 256)))
+
+
+def test_two_levels_are_parted_between_them() -> None:
+    level = np.full((10, 10), 0.2, np.float32)
+    level[3:6, 3:6] = 1
+    for told in (otsu_threshold(shares_of_greys(level)), entropy_threshold(shares_of_greys(level))):
+        assert 0.2 < told <= 1
+        assert (level >= told).sum() == 9

@@ -1,0 +1,265 @@
+"""The page of a run: complete, self-contained, escaped, and honest about what it does not know."""
+
+import base64
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mining.config import CompareSettings, ScoreSettings
+from mining.errors import RunError, ScoringError
+from mining.evaluation import job as evaluation_job
+from mining.evaluation.job import score
+from mining.reporting import comparison_page, write_report
+from mining.reporting import report_page as report_module
+from tests.unit.reporting.conftest import CLASSES, NASTY, Mined, Page, mine
+
+
+def test_nothing_is_fetched_and_nothing_is_run(mined: Mined):
+    write_report(mined.run, mined.truth)
+    page = mined.page()
+    assert not re.search(r"https?:|//[a-z]|url\(", re.sub(r"data:[^\"]+", "", page.html))
+    assert page.of("script") == page.of("link") == page.of("iframe") == []
+    assert all(str(image["src"]).startswith("data:image/") for image in page.of("img"))
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+def test_names_that_hold_html_are_text(mined: Mined):
+    write_report(mined.run, mined.truth)
+    page = mined.page()
+    assert NASTY in page.text
+    assert CLASSES[0] in page.text
+    assert "<script" not in page.html
+    assert "<b>mouse" not in page.html
+
+
+@pytest.mark.parametrize(
+    ("options", "cut", "line"),
+    [
+        ({"threshold": 0.3}, "boxes cut where a map reaches 0.3 of its range.", "threshold 0.3"),
+        ({"threshold": "otsu"}, "boxes cut where each map's own threshold lies (otsu).", "threshold"),
+        (
+            {"class_thresholds": {"dog": 0.4, CLASSES[0]: 0.2}},
+            "boxes cut at a threshold a class, 0.2 to 0.4 of a map's range.",
+            "threshold",
+        ),
+    ],
+)
+def test_the_page_says_where_maps_were_cut(
+    mined: Mined, model: Path, tmp_path: Path, options: dict[str, Any], cut: str, line: str
+):
+    run = mine(tmp_path, model, "other", **options)
+    evaluation_job.score(ScoreSettings(run=run, truth=mined.truth))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert cut in page.text
+    assert f"white line: {line}\n" in page.text
+    assert all(str(one["d"]).startswith("M") for one in page.of("path")), "what reaches the threshold is outlined"
+
+
+def test_without_truth_the_page_says_that_it_cannot_tell(mined: Mined):
+    assert write_report(mined.run) == mined.run / "report" / "index.html"
+    page = mined.page()
+    assert "not scored against true boxes" in page.text
+    assert "not probabilities" in page.text
+    assert page.of("i", "mined")
+    assert not page.of("i", "true")
+    assert "IoU 0" not in page.text
+
+
+def test_photos_and_maps_are_pictures_of_the_size_told(mined: Mined):
+    write_report(mined.run)
+    photos = [image for image in mined.page().of("img") if "heat" not in (image.get("class") or "")]
+    decoded = [Image.open(io.BytesIO(base64.b64decode(str(one["src"]).partition(",")[2]))) for one in photos]
+    assert {one.format for one in decoded} == {"JPEG"}
+    assert {one.size for one in decoded} == {(128, 96)}
+    assert all(str(one["alt"]).startswith("Photo ") for one in photos)
+    assert len(mined.page().of("img", "heat")) == len(photos)
+
+
+def test_true_boxes_are_drawn_where_they_are(mined: Mined):
+    write_report(mined.run, mined.truth)
+    true = mined.page().of("i", "true")
+    assert true
+    assert {one["style"] for one in true} == {"left:23.44%;top:20.83%;width:46.88%;height:52.08%"}
+
+
+def test_a_scored_run_shows_its_scores_and_finds_the_truth_again(mined: Mined):
+    score(ScoreSettings(run=mined.run, truth=mined.truth))
+    write_report(mined.run)
+    page = mined.page()
+    assert "All figures come from the truth truth.json" in page.text
+    assert "Guess: the whole image" in page.text
+    assert page.of("i", "true")
+
+
+def test_a_scored_run_has_its_charts_on_the_page_and_beside_it(mined: Mined):
+    score(ScoreSettings(run=mined.run, truth=mined.truth))
+    write_report(mined.run)
+    plots = mined.page().of("img", "plot")
+    assert [str(one["alt"]).split()[0] for one in plots] == ["CorLoc", "How", "Which", "What"]
+    folder = mined.run / "report" / "charts"
+    names = {"threshold", "iou", "size", "precision"}
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+    for name in names:
+        assert Image.open(folder / f"{name}.png").size == (672, 408)
+        drawn = (folder / f"{name}.svg").read_bytes()
+        assert any(base64.b64encode(drawn).decode() in str(one["src"]) for one in plots)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    write_report(mined.run)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before, "the same scores, the same files"
+    assert "By the number of true boxes" in mined.page().text
+
+
+def test_scores_of_an_earlier_version_have_a_page_without_charts(mined: Mined):
+    score(ScoreSettings(run=mined.run, truth=mined.truth))
+    scores = json.loads((mined.run / "scores.json").read_text())
+    for name in ("charts", "thresholds", "localization", "voc", "breakdown", "sha256"):
+        del scores[name]
+    (mined.run / "scores.json").write_text(json.dumps(scores))
+    write_report(mined.run)
+    assert not mined.page().of("img", "plot")
+    assert "CorLoc at IoU 0.7" in mined.page().text
+
+
+def test_a_truth_that_has_changed_since_is_not_drawn(mined: Mined):
+    score(ScoreSettings(run=mined.run, truth=mined.truth))
+    mined.truth.write_text(mined.truth.read_text() + "\n")
+    write_report(mined.run)
+    assert not mined.page().of("i", "true")
+
+
+def test_a_truth_of_other_images_ranks_nothing(mined: Mined, tmp_path: Path):
+    content = json.loads(mined.truth.read_text())
+    for image in content["images"]:
+        image["file_name"] = f"other/{image['id']}.jpg"
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    write_report(mined.run, tmp_path / "other.json")
+    assert "none of this run's images" in mined.page().text
+    assert mined.page().of("figure", "tile")
+
+
+def test_the_quarantine_is_told_with_its_reasons(mined: Mined):
+    write_report(mined.run)
+    assert "Why 1 image could not be used" in mined.page().text
+    assert "not an image in a known format" in mined.page().text
+
+
+def test_a_run_without_boxes_has_a_page(mined: Mined, model: Path):
+    run = mine(mined.images.parent, model, "empty", min_score=1.0)
+    write_report(run)
+    text = Mined(run, mined.images, mined.truth).page().text
+    assert "The run has no box." in text
+    assert "regions were found, and all scored below the cut" in text
+
+
+def test_a_run_without_boxes_shows_what_the_truth_has(mined: Mined, model: Path):
+    run = mine(mined.images.parent, model, "empty", min_score=1.0)
+    score(ScoreSettings(run=run, truth=mined.truth))
+    write_report(run)
+    page = Mined(run, mined.images, mined.truth).page()
+    assert "missed" in page.text
+    assert page.of("i", "true")
+    assert not page.of("i", "mined")
+
+
+def test_an_image_that_went_away_is_left_out_and_named(mined: Mined):
+    (mined.images / "b.jpg").unlink()
+    write_report(mined.run)
+    assert "1 picture could not be drawn" in mined.page().text
+    assert "b.jpg: cannot be opened any more" in mined.page().text
+
+
+def test_without_the_weights_the_photos_are_still_shown(mined: Mined):
+    (mined.run / "model" / "weights.safetensors").unlink()
+    write_report(mined.run)
+    assert "Without activation maps:" in mined.page().text
+    assert mined.page().of("i", "mined")
+    assert not mined.page().of("img", "heat")
+
+
+def test_few_classes_are_shown_when_few_are_asked_for(mined: Mined):
+    write_report(mined.run, per_class=1, max_classes=1)
+    page = mined.page()
+    assert "the 1 with most boxes, of 2" in page.text
+    assert len(page.of("section")) == 1
+    assert 1 <= len(page.of("figure", "tile")) <= 3
+
+
+def test_pictures_stay_below_the_most_a_page_holds(mined: Mined, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report_module, "MAX_TILES", 3)
+    write_report(mined.run)
+    assert len(mined.page().of("figure", "tile")) <= 3
+
+
+def test_an_unfinished_run_is_refused_and_has_no_page(mined: Mined):
+    record = json.loads((mined.run / "run.json").read_text())
+    (mined.run / "run.json").write_text(json.dumps({**record, "state": "stopped"}))
+    with pytest.raises(RunError, match="not finished"):
+        write_report(mined.run)
+    assert not (mined.run / "report").exists()
+
+
+def test_damaged_scores_are_refused_with_the_remedy(mined: Mined):
+    (mined.run / "scores.json").write_text("{")
+    with pytest.raises(RunError, match="boxmine score"):
+        write_report(mined.run)
+
+
+def test_a_truth_that_is_not_there_is_refused(mined: Mined, tmp_path: Path):
+    with pytest.raises(ScoringError, match="no truth file"):
+        write_report(mined.run, tmp_path / "nowhere.json")
+
+
+# --- two runs side by side -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(mined: Mined, model: Path) -> Path:
+    """Another run of the same images, its maps cut elsewhere."""
+    return mine(mined.images.parent, model, "other", threshold=0.9)
+
+
+def compared(first: Path, second: Path, **options: Any) -> tuple[Page, Path]:
+    _, path = comparison_page.compare(CompareSettings(first=first, second=second, **options))
+    return Page(path.read_text(encoding="utf-8")), path
+
+
+def test_two_runs_stand_side_by_side(mined: Mined, other: Path):
+    page, path = compared(mined.run, other, truth=mined.truth)
+    assert path == other / "report" / f"against-{mined.run.name}.html"
+    assert "CorLoc differs" in page.text or "No clear difference" in page.text
+    assert "threshold" in page.text
+    assert NASTY not in page.html
+    assert "<script" not in page.html
+    assert all(str(image["src"]).startswith("data:image/") for image in page.of("img"))
+    kinds = re.findall(r'<span class="kind">(\w+)</span>', page.html)
+    assert set(kinds) <= {"first", "second"}
+    assert kinds.count("first") == kinds.count("second")
+    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["verdict"] for row in rows} <= {"better", "worse", "right", "wrong"}
+    assert rows
+
+
+def test_without_a_truth_the_page_says_that_it_only_tells_what_changed(mined: Mined, other: Path, tmp_path: Path):
+    page, path = compared(mined.run, other, out=tmp_path / "page.html")
+    assert path == tmp_path / "page.html"
+    assert "not what got better" in page.text
+    assert page.of("figure", "tile")
+
+
+def test_the_truth_that_a_run_was_scored_against_is_found(mined: Mined, other: Path):
+    score(ScoreSettings(run=mined.run, truth=mined.truth))
+    assert "from the truth truth.json" in compared(mined.run, other)[0].text
+
+
+def test_an_unfinished_run_is_not_compared(mined: Mined, other: Path):
+    record = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**record, "state": "stopped"}))
+    with pytest.raises(RunError, match="is not finished"):
+        compared(mined.run, other)

@@ -1,0 +1,80 @@
+"""Names that become folders."""
+
+from typing import Any
+
+import pytest
+
+from mining.config import parse
+from mining.errors import InputError
+from mining.experiments import ExperimentSettings
+from mining.label_store.settings import LabelSettings
+from mining.storage.names import folder_name, slug
+
+LEADING_OUT = (
+    ".",
+    "..",
+    "",
+    "a/b",
+    "/a",
+    "a\\b",
+    "../a",
+    ".hidden",
+    "-a",
+    " a",
+    "a ",
+    "a\n",
+    "a\0b",
+    "x" * 121,
+    "ä" * 61,
+)
+
+
+def label(name: str) -> LabelSettings:
+    return parse(LabelSettings, {"name": name, "store": "s", "runs": "r", "corpus": {"images": "i"}, "model": "m"})
+
+
+def experiment(**changes: Any) -> ExperimentSettings:
+    corpus = {"images": "i", "truth": "t"}
+    return parse(ExperimentSettings, {"out": "o", "corpora": {"a": corpus}, "variants": {"cam": {}}, **changes})
+
+
+@pytest.mark.parametrize("name", LEADING_OUT)
+def test_names_that_lead_out_of_a_folder_or_hide_or_are_too_long_are_refused_in_a_sentence(name: str) -> None:
+    with pytest.raises(ValueError, match="becomes a folder"):
+        folder_name(name)
+    for refuse in (
+        lambda: label(name),
+        lambda: experiment(corpora={name: {"images": "i", "truth": "t"}}),
+        lambda: experiment(variants={name: {}}),
+    ):
+        with pytest.raises(InputError, match="becomes a folder"):
+            refuse()
+
+
+@pytest.mark.parametrize("name", ["images", "shop-2", "1.5", "läden", "cam, as published", "+", "a" * 120])
+def test_other_names_are_taken(name: str) -> None:
+    assert folder_name(name) == name
+    assert list(experiment(variants={name: {}}).variants) == [name]
+
+
+def test_a_label_recipes_name_has_no_space() -> None:
+    with pytest.raises(InputError, match="name"):
+        label("two words")
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("a/../b", "a-..-b"),
+        ("..", "run"),
+        (None, "None"),
+        ("äb", "äb"),
+        ("/etc/passwd", "etc-passwd"),
+        ("", "run"),
+        ("a\0b\nc", "a-b-c"),
+        (["x"], "x"),
+    ],
+)
+def test_a_slug_is_one_name(name: object, made: str) -> None:
+    assert slug(name) == made
+    assert "/" not in slug(name)
