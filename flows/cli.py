@@ -13,21 +13,21 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from cyclopts.validators import Number
 from pydantic import ValidationError
 
-from flows.telling import (
+from flows.output import (
     print_json,
+    print_label_summary,
+    print_mine_summary,
     print_notes,
     print_scores,
+    print_timing,
     quarantine_code,
-    tell_labelled,
-    tell_mined,
-    tell_speed,
-    trained_sentences,
+    training_sentences,
 )
 from flows.terminal import ProgressView, err, print_table
 from mining import __version__
-from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, faults_in_words, parse
+from mining.config import MineSettings, RunSettings, ScoreSettings, TrainSettings, format_validation_errors, parse
 from mining.config.recipes import read_recipe
-from mining.config.system_errors import refusal_of_system, refuse_impossible_words
+from mining.config.system_errors import check_arguments, describe_os_error
 from mining.errors import BoxmineError, InputError, RunStoppedError
 
 app = App(
@@ -55,7 +55,7 @@ def train(settings: Annotated[TrainSettings, Flat], *, strict: Strict = False, a
         print_json(asdict(summary))
     else:
         print_notes(summary.notes)
-        for sentence in trained_sentences(summary):
+        for sentence in training_sentences(summary):
             err.print(sentence)
         err.print(f"The model is in {summary.folder}.")
     where = f"All reasons are in {summary.folder / 'model.json'}."
@@ -78,9 +78,9 @@ def mine(
 
     with ProgressView():
         summary = run_flow(flow.mine, settings)
-    code = tell_mined(summary, as_json=as_json, strict=strict)
+    code = print_mine_summary(summary, as_json=as_json, strict=strict)
     if explain_speed and not as_json:
-        tell_speed(summary.timing)
+        print_timing(summary.timing)
     return code
 
 
@@ -218,7 +218,7 @@ def label(
         summary = run_flow(
             flow.label, settings, checks=restore is None, accept=accept, restore=restore, new_store=new_store
         )
-    return tell_labelled(summary, as_json=as_json, strict=strict)
+    return print_label_summary(summary, as_json=as_json, strict=strict)
 
 
 @app.command
@@ -246,10 +246,10 @@ def clean(
         Print it as JSON on stdout.
     """
     from mining.label_store.settings import LabelSettings
-    from tasks.labelling import clean_up, held
+    from tasks.labelling import clean_up, lock_job
 
     settings = parse(LabelSettings, _recipe_values(recipe, None, None))
-    with held(settings, sweeps=False):
+    with lock_job(settings, sweeps=False):
         cleaned = clean_up(settings, keep, dry_run)
     found = cleaned.deleted
     if as_json:
@@ -475,7 +475,7 @@ def main() -> None:
 def run_command(tokens: list[str]) -> int:
     """Run one command line; gives its exit code, errors told in one sentence on stderr."""
     try:
-        refuse_impossible_words(tokens)
+        check_arguments(tokens)
         return app(_spread_lists(tokens), exit_on_error=False, print_error=False, result_action="return_value") or 0
     except CycloptsError as error:
         err.print(f"boxmine: {_usage_fault(error)} See `boxmine --help`.")
@@ -487,7 +487,7 @@ def run_command(tokens: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        refusal = refusal_of_system(error)
+        refusal = describe_os_error(error)
         err.print(f"boxmine: {refusal}")
         return refusal.exit_code
     except KeyboardInterrupt:
@@ -498,7 +498,7 @@ def run_command(tokens: list[str]) -> int:
 def _usage_fault(error: CycloptsError) -> str:
     if isinstance(error.__cause__, ValidationError) and not isinstance(error, MissingArgumentError):
         kind = TrainSettings if "train" in (error.command_chain or ()) else MineSettings
-        return faults_in_words(kind, error.__cause__)
+        return format_validation_errors(kind, error.__cause__)
     return " ".join(str(error).split())
 
 
@@ -538,7 +538,7 @@ def _run_recipe(settings: RunSettings, *, as_json: bool, strict: bool) -> int:
 
     with ProgressView():
         summary, scores = run_flow(flow.run, settings)
-    code = tell_mined(summary, as_json=False, strict=strict)
+    code = print_mine_summary(summary, as_json=False, strict=strict)
     if as_json:
         print_json({**asdict(summary), "scores": scores})
     elif scores is not None:

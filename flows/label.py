@@ -4,14 +4,14 @@ from flows.mine import mine
 from mining.label_store.settings import LabelSettings
 from tasks.labelling import (
     LabelSummary,
-    carry_on,
     check_store,
     clean_up,
-    held,
+    find_unfinished_run,
+    lock_job,
     plan_labels,
     publish_labels,
+    publish_summary,
     restore_labels,
-    tell,
 )
 
 
@@ -23,22 +23,22 @@ def label(
     restore: instead, publish the version of this number or time once more. new_store: begin a new store where the one
     that earlier jobs published to is gone.
     """
-    with held(settings):
+    with lock_job(settings):
         if restore is not None:
             summary = restore_labels(settings, restore)
-            tell(summary)
+            publish_summary(summary)
             return summary
         check_store(settings, new_store)
         summary = None
         while summary is None:
-            left = carry_on(settings)
+            left = find_unfinished_run(settings)
             if left is not None:
                 mine(left)
             plan = plan_labels(settings)
             if plan.run is not None:
                 mine(plan.run)
             summary = publish_labels(settings, accept, new_store)
-        tell(summary)
+        publish_summary(summary)
         if settings.keep_runs is not None:
             clean_up(settings, settings.keep_runs, needs_store=False)
     return summary

@@ -15,7 +15,7 @@ from mining.config import Attempts, Recipe, Settings
 from mining.redaction import redacted
 from tasks.checking import check_inputs
 from tasks.labelling import LabelSummary, staged_state
-from tasks.orchestration import may_pass_later
+from tasks.orchestration import is_transient_later
 
 R = TypeVar("R")
 STARTUP_SECONDS = "120"  # small machines need more than Prefect's own limits
@@ -46,7 +46,7 @@ def run_flow(flow: Callable[..., R], settings: Any, *, checks: bool = True, **op
         if work.results and _is_staged(work.results[0]):  # Prefect raises what ends in a failed state
             return work.results[0]
         _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redacted(str(error)))
-        _forget_what_waits_for_the_server()
+        _drop_pending_events()
     return work.results[0] if work.results else flow(settings, **options)
 
 
@@ -77,7 +77,7 @@ def _is_of_prefect(error: BaseException) -> bool:
     return isinstance(error, httpx.HTTPError | PrefectException)
 
 
-def _forget_what_waits_for_the_server() -> None:
+def _drop_pending_events() -> None:
     """Drop events and logs that were not sent: each is tried for 7 s, and the process ends after the last one."""
     with suppress(ImportError, AttributeError):  # Prefect has no public way: at worst the process ends later
         from prefect._internal.concurrency.services import QueueService
@@ -152,7 +152,7 @@ def _tried(work: Callable[[], R], attempts: Attempts) -> R:
         try:
             return work()
         except Exception as error:
-            if not may_pass_later(error):
+            if not is_transient_later(error):
                 raise
             wait = attempts.wait_seconds * 2**attempt
             _log.warning("Try %d of %d failed, the next one in %g s: %s", attempt + 1, attempts.tries, wait, error)

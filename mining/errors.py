@@ -124,6 +124,6 @@ def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 12) -> str:
     return (f"did you mean {near[0]!r}? " if near else "") + f"Choose from: {shown}."
 
 
-def how_it_ended(code: int) -> str:
+def describe_exit_code(code: int) -> str:
     """The exit code of a process in words."""
     return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"

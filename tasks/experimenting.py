@@ -8,11 +8,11 @@ from mining.experiments import Cell, ExperimentSettings, cells
 from mining.experiments.comparison import Row
 from tasks.orchestration import step
 from tasks.progress import Stage
-from tasks.training import trained
+from tasks.training import train_in_suitable_process
 
 
 @contextmanager
-def held(settings: ExperimentSettings) -> Iterator[None]:
+def lock_experiment(settings: ExperimentSettings) -> Iterator[None]:
     """Keep other experiments off the folder."""
     from mining.experiments.folder import hold_experiment
 
@@ -23,10 +23,10 @@ def held(settings: ExperimentSettings) -> Iterator[None]:
 @step(name="plan")
 def plan_cells(settings: ExperimentSettings) -> list[Cell]:
     """All there is to measure; refused as a whole where a part of it cannot be."""
-    from mining.experiments.measurement import refuse_what_cannot_be
+    from mining.experiments.measurement import validate_cells
 
     every = cells(settings)
-    refuse_what_cannot_be(every)
+    validate_cells(every)
     return every
 
 
@@ -35,7 +35,7 @@ def measure_cell(cell: Cell, stage: Stage | None = None) -> Path:
     """Train, mine and score one cell, unless its figures are there; gives their file."""
     from mining.experiments.measurement import measure
 
-    measure(cell, trained)
+    measure(cell, train_in_suitable_process)
     if stage:
         stage.advance(1, str(cell))
     return cell.figures

@@ -6,7 +6,7 @@ from typing import Any
 
 from mining.config import MineSettings
 from mining.label_store.settings import LabelSettings
-from mining.label_store.summaries import LabelPlan, LabelSummary, Verdict
+from mining.label_store.summaries import GateResult, LabelPlan, LabelSummary
 from tasks.orchestration import report, step
 
 STAGED_EVENT = "boxmine.labels.staged"
@@ -15,11 +15,11 @@ PUBLISHED_EVENT = "boxmine.labels.published"
 
 
 @contextmanager
-def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
+def lock_job(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
     """Keep other jobs off the same runs. sweeps: delete what a killed one left half written."""
     from mining.label_store import job
 
-    with job.held(settings, sweeps=sweeps):
+    with job.lock_job(settings, sweeps=sweeps):
         yield
 
 
@@ -32,11 +32,11 @@ def check_store(settings: LabelSettings, new_store: bool = False) -> None:
 
 
 @step(name="carry on")
-def carry_on(settings: LabelSettings) -> MineSettings | None:
+def find_unfinished_run(settings: LabelSettings) -> MineSettings | None:
     """The run that an earlier job did not finish."""
     from mining.label_store import job
 
-    return job.left_over(settings)
+    return job.find_unfinished_run(settings)
 
 
 @step(name="plan labels")
@@ -71,7 +71,7 @@ def clean_up(settings: LabelSettings, keep: int, dry_run: bool = False, needs_st
     return cleanup.clean(settings, keep, dry_run=dry_run, needs_store=needs_store)
 
 
-def tell(summary: LabelSummary) -> None:
+def publish_summary(summary: LabelSummary) -> None:
     """Say on Prefect's page what came of it: an event, which an automation may wait for, a table, the run's name."""
     report(_show, summary)
 
@@ -122,7 +122,7 @@ def staged_state(summary: LabelSummary) -> Any:
     return Failed(name="Staged", message=label_sentences(summary)[-1])
 
 
-def gate_rows(gates: Sequence[Verdict]) -> list[tuple[str, str, str, str, str]]:
+def gate_rows(gates: Sequence[GateResult]) -> list[tuple[str, str, str, str, str]]:
     """Rows (gate, value, limit, verdict, meaning) of the gates that are on."""
     return [
         (

@@ -36,18 +36,18 @@ def status_of(source: str) -> tuple[Any, Rows, tuple[str, ...], list[str]]:
         return versions, [_version_row(one) for one in versions], _VERSION_HEADINGS, list(map(_waits, waiting))
     if not RunDirectory(Path(source)).has_started():
         return _runs_in(Path(source))
-    from mining.runs.status import standing
+    from mining.runs.status import read_status
 
-    found = asdict(standing(Path(source)))
+    found = asdict(read_status(Path(source)))
     return found, _standing_rows(found), ("", ""), []
 
 
 def _runs_in(folder: Path) -> tuple[Any, Rows, tuple[str, ...], list[str]]:
-    from mining.label_store.staged import waiting_in
+    from mining.label_store.staged import staged_versions_in
     from mining.runs.listing import runs_in
 
     runs = [asdict(run) for run in runs_in(folder)]
-    waiting = [one for place in (folder, *sorted(folder.glob("[!.]*/"))) for one in waiting_in(place)]
+    waiting = [one for place in (folder, *sorted(folder.glob("[!.]*/"))) for one in staged_versions_in(place)]
     for staged in waiting:
         names = {str(path.relative_to(folder)) for path in staged.runs}
         for run in runs:

@@ -43,11 +43,11 @@ def close_run(run: Path, seconds: float) -> MineSummary | None:
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
+def lock_run(run: Path) -> Iterator[None]:
     """Keep other processes off the run; an interruption is written into its record."""
     from mining.runs import mining_job
 
-    with mining_job.held(run):
+    with mining_job.lock_run(run):
         yield
 
 

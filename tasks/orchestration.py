@@ -75,38 +75,38 @@ class Step(Generic[P, R]):
             yield from (task(item, *args) for item in items)
         else:
             pause = self.options.get("retry_delay_seconds", 0)
-            yield from (tried(self.function, item, *args, tries=retries + 1, pause=pause) for item in items)
+            yield from (retry(self.function, item, *args, tries=retries + 1, pause=pause) for item in items)
 
     def retried_task(self, retries: int) -> Any:
         """The Prefect task, with so many further tries after an error that may pass."""
         return self.task.with_options(retries=retries, retry_condition_fn=_failed_for_now)
 
 
-def tried(function: Callable[..., R], *args: Any, tries: int, pause: float) -> R:
+def retry(function: Callable[..., R], *args: Any, tries: int, pause: float) -> R:
     """Call the function until it succeeds, at most so many times; seconds of pause before each further try."""
     for left in reversed(range(tries)):
         try:
             return function(*args)
         except Exception as error:
-            if not left or not may_pass(error):
+            if not left or not is_transient(error):
                 raise
             time.sleep(pause)
     raise AssertionError("at least one try")
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: not for what boxmine raises on purpose, which names its remedy."""
     return not isinstance(error, BoxmineError)
 
 
-def may_pass_later(error: BaseException) -> bool:
+def is_transient_later(error: BaseException) -> bool:
     """Whether trying again some time later may help: for a disk that was full, too, or a process that was killed."""
-    return may_pass(error) or isinstance(error, StorageError | ProcessLostError)
+    return is_transient(error) or isinstance(error, StorageError | ProcessLostError)
 
 
 def _failed_for_now(_task: object, _run: object, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
-    return not isinstance(error, BaseException) or may_pass(error)
+    return not isinstance(error, BaseException) or is_transient(error)
 
 
 def step(**options: Any) -> Callable[[Callable[P, R]], Step[P, R]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mining.config import RetrainSettings, RunSettings
-from mining.experiments.retraining import Retrained
+from mining.experiments.retraining import RetrainResult
 from tasks.orchestration import report, step
 
 RETRAINED_EVENT = "boxmine.retrained"
@@ -19,19 +19,21 @@ def plan_retraining(settings: RetrainSettings) -> RunSettings:
 
 
 @step(name="judge")
-def judge(settings: RetrainSettings, run: Path, summary: dict[str, Any] | None, page: Path | None) -> Retrained:
+def evaluate_retraining(
+    settings: RetrainSettings, run: Path, summary: dict[str, Any] | None, page: Path | None
+) -> RetrainResult:
     """Whether the new run is better than the one in use."""
     from mining.experiments import retraining
 
-    return retraining.judged(settings, run, summary, page)
+    return retraining.evaluate_retraining(settings, run, summary, page)
 
 
-def tell(found: Retrained) -> None:
+def publish_summary(found: RetrainResult) -> None:
     """Say on Prefect's page what came of it: an event, which an automation may wait for, and a sentence."""
     report(_show, found)
 
 
-def _show(found: Retrained) -> None:
+def _show(found: RetrainResult) -> None:
     from prefect.artifacts import create_markdown_artifact
     from prefect.events import emit_event
 

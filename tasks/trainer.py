@@ -13,17 +13,17 @@ from threading import Thread
 
 from mining.config import TrainSettings
 from mining.training.summary import TrainingSummary
-from tasks.apart import that_travels
+from tasks.subprocess_worker import make_picklable
 
 Message = tuple[int, int, str] | TrainingSummary | Exception
 
 
 def main(descriptor: int, settings: TrainSettings) -> None:
     """Train, and tell."""
-    from mining.training.distributed import is_first
+    from mining.training.distributed import is_rank_zero
     from mining.training.job import train
 
-    if not is_first():
+    if not is_rank_zero():
         train(settings)
         return
     connection = Connection(descriptor)
@@ -32,7 +32,7 @@ def main(descriptor: int, settings: TrainSettings) -> None:
     try:
         last = train(settings, progress=lambda done, total, text: connection.send((done, total, text)))
     except Exception as error:
-        last = that_travels(error)
+        last = make_picklable(error)
     connection.send(last)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from mining.backbones import registry
-from mining.backbones.base import BACKBONES, Anatomy, BackboneSpec
+from mining.backbones.base import BACKBONES, BackboneSpec, StageSpec
 from mining.localizers.base import Localizer
 from mining.localizers.registry import LOCALIZERS, LocalizerEntry
 from mining.models.card import ModelCard
@@ -23,8 +23,8 @@ def list_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
     def make() -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
 
-    def anatomy(network: nn.Module) -> Anatomy:
-        return Anatomy([network], (8,), (4,), None, input_size=32)
+    def anatomy(network: nn.Module) -> StageSpec:
+        return StageSpec([network], (8,), (4,), None, input_size=32)
 
     patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, anatomy, make, dict))
     patch.setitem(registry.BACKBONES, "tiny", registry.ListedBackbone(32, "for tests"))

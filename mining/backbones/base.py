@@ -28,7 +28,7 @@ HALVES = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class StageSpec:
     """A network taken apart.
 
     stages: run one after the other; strides and channels: of what each gives, px of input per cell.
@@ -54,7 +54,7 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, anatomy: Anatomy) -> None:
+    def __init__(self, name: str, anatomy: StageSpec) -> None:
         super().__init__()
         self.name = name
         self.stages = nn.ModuleList(anatomy.stages)
@@ -90,7 +90,7 @@ class BackboneSpec:
 
     name: str
     input_size: int
-    dissect: Callable[[nn.Module], Anatomy]
+    dissect: Callable[[nn.Module], StageSpec]
     make: Callable[[], nn.Module]
     imagenet: Callable[[], dict[str, Tensor]]
 
@@ -163,14 +163,14 @@ def dilate(module: nn.Module, rate: int = 2) -> None:
             part.padding = tuple(rate * (k // 2) for k in part.kernel_size)
 
 
-def _vgg16(network: nn.Module) -> Anatomy:
+def _vgg16(network: nn.Module) -> StageSpec:
     layers = cast(Any, network).features
     cuts = (0, 4, 9, 16, 23, 30)  # before each max-pool; the fifth is left out
     stages = [layers[start:end] for start, end in pairwise(cuts)]
-    return Anatomy(stages, (64, 128, 256, 512, 512), (1, 2, 4, 8, 16), classifier=None)
+    return StageSpec(stages, (64, 128, 256, 512, 512), (1, 2, 4, 8, 16), classifier=None)
 
 
-def _googlenet(network: nn.Module) -> Anatomy:
+def _googlenet(network: nn.Module) -> StageSpec:
     net = cast(Any, network)
     dilate(net.inception5a)
     dilate(net.inception5b)
@@ -182,7 +182,7 @@ def _googlenet(network: nn.Module) -> Anatomy:
         ),
         nn.Sequential(net.inception5a, net.inception5b),
     ]
-    return Anatomy(stages, (192, 480, 832, 1024), (4, 8, 16, 16), net.fc, HALVES, HALVES)
+    return StageSpec(stages, (192, 480, 832, 1024), (4, 8, 16, 16), net.fc, HALVES, HALVES)
 
 
 class _UnstridedReduction(nn.Module):
@@ -203,7 +203,7 @@ class _UnstridedReduction(nn.Module):
         return torch.cat([small, wide, pooled], dim=1)
 
 
-def _inception_v3(network: nn.Module) -> Anatomy:
+def _inception_v3(network: nn.Module) -> StageSpec:
     net = cast(Any, network)
     dilate(net.Mixed_7b)
     dilate(net.Mixed_7c)
@@ -214,16 +214,16 @@ def _inception_v3(network: nn.Module) -> Anatomy:
         nn.Sequential(net.Mixed_6a, net.Mixed_6b, net.Mixed_6c, net.Mixed_6d, net.Mixed_6e),
         nn.Sequential(_UnstridedReduction(net.Mixed_7a), net.Mixed_7b, net.Mixed_7c),
     ]
-    return Anatomy(stages, (64, 192, 288, 768, 2048), (2, 4, 8, 16, 16), net.fc, HALVES, HALVES, 299)
+    return StageSpec(stages, (64, 192, 288, 768, 2048), (2, 4, 8, 16, 16), net.fc, HALVES, HALVES, 299)
 
 
-def _resnet50(network: nn.Module) -> Anatomy:
+def _resnet50(network: nn.Module) -> StageSpec:
     net = cast(Any, network)
     stages = [nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool), net.layer1, net.layer2, net.layer3, net.layer4]
-    return Anatomy(stages, (64, 256, 512, 1024, 2048), (4, 4, 8, 16, 16), net.fc)
+    return StageSpec(stages, (64, 256, 512, 1024, 2048), (4, 4, 8, 16, 16), net.fc)
 
 
-def _densenet161(network: nn.Module) -> Anatomy:
+def _densenet161(network: nn.Module) -> StageSpec:
     layers = cast(Any, network).features
     layers.transition3.pool = nn.Identity()
     dilate(layers.denseblock4)
@@ -233,19 +233,19 @@ def _densenet161(network: nn.Module) -> Anatomy:
         nn.Sequential(layers.transition2, layers.denseblock3),
         nn.Sequential(layers.transition3, layers.denseblock4, layers.norm5, nn.ReLU()),
     ]
-    return Anatomy(stages, (384, 768, 2112, 2208), (4, 8, 16, 16), cast(Any, network).classifier)
+    return StageSpec(stages, (384, 768, 2112, 2208), (4, 8, 16, 16), cast(Any, network).classifier)
 
 
-def _mobilenet_v2(network: nn.Module) -> Anatomy:
+def _mobilenet_v2(network: nn.Module) -> StageSpec:
     layers = cast(Any, network).features
     layers[14].conv[1][0].stride = (1, 1)
     dilate(layers[15:18])
     cuts = (0, 2, 4, 7, 14, 19)
     stages = [layers[start:end] for start, end in pairwise(cuts)]
-    return Anatomy(stages, (16, 24, 32, 96, 1280), (2, 4, 8, 16, 16), cast(Any, network).classifier[1])
+    return StageSpec(stages, (16, 24, 32, 96, 1280), (2, 4, 8, 16, 16), cast(Any, network).classifier[1])
 
 
-def _efficientnet_lite(network: nn.Module) -> Anatomy:
+def _efficientnet_lite(network: nn.Module) -> StageSpec:
     net = cast(Any, network)
     stages = [
         nn.Sequential(net.conv_stem, net.bn1, net.blocks[0]),
@@ -255,7 +255,7 @@ def _efficientnet_lite(network: nn.Module) -> Anatomy:
         nn.Sequential(net.blocks[5], net.blocks[6], net.conv_head, net.bn2),
     ]
     channels = [*(info["num_chs"] for info in net.feature_info[:4]), net.num_features]
-    return Anatomy(stages, channels, (2, 4, 8, 16, 16), net.classifier, **_timm_inputs(net))
+    return StageSpec(stages, channels, (2, 4, 8, 16, 16), net.classifier, **_timm_inputs(net))
 
 
 class _TimmFeatures(nn.Module):
@@ -279,12 +279,12 @@ class _TimmFeatures(nn.Module):
         return images if size == (height, width) else functional.interpolate(images, size, mode="bilinear")
 
 
-def _timm_any(network: nn.Module) -> Anatomy:
+def _timm_any(network: nn.Module) -> StageSpec:
     net = cast(Any, network)
     if not hasattr(net, "forward_intermediates"):
         raise ModelError(f"timm's {type(network).__name__} gives no feature maps; choose another backbone.")
     info = net.feature_info[-1]
-    return Anatomy([_TimmFeatures(network)], (info["num_chs"],), (info["reduction"],), None, **_timm_inputs(net))
+    return StageSpec([_TimmFeatures(network)], (info["num_chs"],), (info["reduction"],), None, **_timm_inputs(net))
 
 
 def _timm_inputs(network: Any) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def _timm_inputs(network: Any) -> dict[str, Any]:
 # --- the list --------------------------------------------------------------------------------------------------------
 
 
-def _torchvision_spec(name: str, dissect: Callable[[nn.Module], Anatomy], **options: Any) -> BackboneSpec:
+def _torchvision_spec(name: str, dissect: Callable[[nn.Module], StageSpec], **options: Any) -> BackboneSpec:
     def make() -> nn.Module:
         return torchvision.models.get_model(name, weights=None, **options)
 

@@ -56,7 +56,7 @@ class Boxes:
         return self[np.lexsort(keys)]
 
 
-def plausible(
+def filter_mask(
     boxes: Boxes,
     *,
     width: float,

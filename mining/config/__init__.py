@@ -9,13 +9,13 @@ from mining.config.base import (
     Seed,
     Settings,
     Share,
-    absolute,
-    faults_in_words,
+    format_validation_errors,
     parse,
     path_mark,
-    recorded,
+    resolve_path,
+    setting_or_default,
 )
-from mining.config.corpus import NO_LABELS, CorpusChanges, CorpusSettings, LabelsPath, ListedCorpus
+from mining.config.corpus import NO_LABELS, CorpusOverrides, CorpusSettings, LabelsPath, ListedCorpus
 from mining.config.mine import (
     MAX_SCALES,
     CutLevel,
@@ -36,7 +36,7 @@ __all__ = [
     "WEIGHTS_MARK",
     "Attempts",
     "CompareSettings",
-    "CorpusChanges",
+    "CorpusOverrides",
     "CorpusSettings",
     "CutLevel",
     "LabelsPath",
@@ -60,9 +60,9 @@ __all__ = [
     "TrainSettings",
     "WeightsReference",
     "Workers",
-    "absolute",
-    "faults_in_words",
+    "format_validation_errors",
     "parse",
     "path_mark",
-    "recorded",
+    "resolve_path",
+    "setting_or_default",
 ]

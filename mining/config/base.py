@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from mining.config.checks import refuse_impossible, shown
-from mining.config.recipes import MayBePath, anchored
+from mining.config.checks import check_storable, format_value
+from mining.config.recipes import MayBePath, resolve_setting
 from mining.errors import InputError, did_you_mean
 
 S = TypeVar("S", bound="Settings")
@@ -27,16 +27,18 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _paths_count_from_the_recipe(cls, values: Any) -> Any:
+    def _resolve_recipe_paths(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
         marks = {name: path_mark(field) for name, field in cls.model_fields.items()}
-        return {name: anchored(value, mark) if (mark := marks.get(name)) else value for name, value in values.items()}
+        return {
+            name: resolve_setting(value, mark) if (mark := marks.get(name)) else value for name, value in values.items()
+        }
 
     @field_validator("*")
     @classmethod
-    def _is_possible(cls, value: Any) -> Any:
-        refuse_impossible(value)
+    def _check_storable(cls, value: Any) -> Any:
+        check_storable(value)
         return value
 
 
@@ -49,7 +51,7 @@ def path_mark(field: FieldInfo) -> MayBePath | None:
     return MayBePath() if Path in (field.annotation, *get_args(field.annotation)) else None
 
 
-def absolute(path: Path) -> Path:
+def resolve_path(path: Path) -> Path:
     """The path without links, so that the same command resumes from any working directory."""
     return Path(os.path.realpath(path))
 
@@ -59,10 +61,10 @@ def parse(kind: type[S], values: dict[str, Any]) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise InputError(faults_in_words(kind, error)) from None
+        raise InputError(format_validation_errors(kind, error)) from None
 
 
-def faults_in_words(kind: type[Settings], error: ValidationError) -> str:
+def format_validation_errors(kind: type[Settings], error: ValidationError) -> str:
     """One sentence a fault, with the value given and, for unknown names, the nearest known one."""
     return " ".join(_sentence(kind, fault) for fault in error.errors())
 
@@ -74,7 +76,7 @@ def _sentence(kind: type[Settings], fault: Any) -> str:
     reason = re.sub(r"^Value error, ", "", fault["msg"])
     if not fault["loc"]:  # of several settings together
         return f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
-    given = "" if fault["type"] == "missing" else f" (got {shown(fault['input'])})"
+    given = "" if fault["type"] == "missing" else f" (got {format_value(fault['input'])})"
     return f"Setting {place!r}: {reason}{given}."
 
 
@@ -86,7 +88,7 @@ def _names_at(kind: type[Settings], path: tuple[str | int, ...]) -> list[str]:
     return list(kind.model_fields)
 
 
-def recorded(kind: type[Settings], record: Mapping[str, Any], name: str) -> Any:
+def setting_or_default(kind: type[Settings], record: Mapping[str, Any], name: str) -> Any:
     """A setting of a record; where the record is of before there was such a setting, what the default now is."""
     if name in record or name not in kind.model_fields:
         return record.get(name)

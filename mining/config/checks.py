@@ -14,12 +14,12 @@ _short.maxstring = _short.maxother = 200
 _short.maxlevel = 3
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value for a message: short, without passwords."""
     return redacted(_short.repr(value) if not isinstance(value, str) else _short.repr(str(value)))
 
 
-def refuse_impossible(value: Any) -> None:
+def check_storable(value: Any) -> None:
     """Raises ValueError for a text or path that no file system or record takes, or that holds a password."""
     if not isinstance(value, str | Path):
         return
@@ -55,7 +55,7 @@ def _refuse_undecodable(text: str) -> None:
         ) from None
 
 
-def refuse_reversed(settings: Any, least: str, most: str) -> None:
+def check_range(settings: Any, least: str, most: str) -> None:
     """Raises ValueError where both settings are given and the lower limit is above the upper one."""
     low, high = getattr(settings, least), getattr(settings, most)
     if low is not None and high is not None and low > high:

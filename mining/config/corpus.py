@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from mining.config.base import Settings, Share, absolute
+from mining.config.base import Settings, Share, resolve_path
 from mining.config.recipes import MayBePath
 
 NO_LABELS = Path("none")  # the word for it, wherever a listing could be given
@@ -28,11 +28,11 @@ class CorpusSettings(Settings):
 
     @field_validator("images", "labels")
     @classmethod
-    def _the_same_wherever_it_is_carried_on(cls, path: Path | None) -> Path | None:
-        return path if path is None or path == NO_LABELS else absolute(path)
+    def _resolve_paths(cls, path: Path | None) -> Path | None:
+        return path if path is None or path == NO_LABELS else resolve_path(path)
 
 
-class CorpusChanges(Settings):
+class CorpusOverrides(Settings):
     """Another corpus, by what is told of it that differs; null where it has none of what the first one has."""
 
     images: Path | None = Field(default=None, description="Folder that holds the images.")

@@ -3,6 +3,6 @@
 import os
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

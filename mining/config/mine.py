@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from mining.config.base import Options, Settings, Share, absolute
-from mining.config.checks import refuse_reversed
+from mining.config.base import Options, Settings, Share, resolve_path
+from mining.config.checks import check_range
 from mining.config.corpus import ListedCorpus
-from mining.config.recipes import MayBePath, anchored
+from mining.config.recipes import MayBePath, resolve_setting
 from mining.storage.integrity import digest_fits
 from mining.storage.untrusted_files import read_json
 
@@ -39,7 +39,7 @@ MAX_SCALES = 16
 CutLevel = Annotated[float, Field(gt=0, lt=1)]
 
 
-def _known_device(device: str) -> str:
+def _check_device(device: str) -> str:
     if not _DEVICE.fullmatch(device):
         raise ValueError("give auto, cpu, mps, cuda, or cuda:1 for the second GPU")
     return device
@@ -123,7 +123,7 @@ class MineOptions(Settings):
     workers: Workers | None = Field(
         default=None, description="Threads that decode images and cut boxes; by default one a core, up to 8."
     )
-    device: Annotated[str, AfterValidator(_known_device)] = Field(
+    device: Annotated[str, AfterValidator(_check_device)] = Field(
         default="auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps."
     )
     retries: Annotated[int, Field(ge=0, le=100)] = Field(default=2, description="Further tries of a shard that failed.")
@@ -155,12 +155,12 @@ class MineOptions(Settings):
     )
 
     @model_validator(mode="after")
-    def _least_is_not_above_most(self) -> Self:
-        refuse_reversed(self, "min_area", "max_area")
+    def _check_area_range(self) -> Self:
+        check_range(self, "min_area", "max_area")
         return self
 
     @model_validator(mode="after")
-    def _runners_deal_out_the_gpus(self) -> Self:
+    def _check_device_for_runner(self) -> Self:
         if self.runner != "local" and ":" in self.device:
             raise ValueError(
                 f"the runner {self.runner} gives each worker its GPU: `device` is then auto, cuda or cpu, "
@@ -174,17 +174,17 @@ class MineOptions(Settings):
         # into numbers at once: a record says what a run was cut at, whatever becomes of the other run
         if not isinstance(values, dict) or not values.get("thresholds_from") or values.get("class_thresholds"):
             return values
-        given = anchored(values["thresholds_from"], MayBePath())
+        given = resolve_setting(values["thresholds_from"], MayBePath())
         if not isinstance(given, str | Path):
             return values
-        run = absolute(Path(os.path.expanduser(given)))
+        run = resolve_path(Path(os.path.expanduser(given)))
         common, of_class = _chosen_thresholds(run)
         threshold = common if values.get("threshold") is None else values["threshold"]
         return {**values, "thresholds_from": run, "threshold": threshold, "class_thresholds": of_class}
 
     @field_validator("threshold", mode="wrap")
     @classmethod
-    def _a_share_or_a_word(cls, value: Any, check: Callable[[Any], Any]) -> Any:
+    def _check_threshold(cls, value: Any, check: Callable[[Any], Any]) -> Any:
         try:
             return check(value)
         except ValidationError:
@@ -207,8 +207,8 @@ class MineSettings(MineOptions, ListedCorpus):
 
     @field_validator("model")
     @classmethod
-    def _folder_that_every_directory_finds(cls, model: str) -> str:
-        return model if model.startswith("pretrained:") else str(absolute(Path(model)))
+    def _resolve_model(cls, model: str) -> str:
+        return model if model.startswith("pretrained:") else str(resolve_path(Path(model)))
 
 
 def _chosen_thresholds(run: Path) -> tuple[float, dict[str, float]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from mining.config.base import S, Settings, Share, parse
-from mining.config.corpus import CorpusChanges, CorpusSettings
+from mining.config.corpus import CorpusOverrides, CorpusSettings
 from mining.config.mine import MineOptions, MineSettings, ModelReference
 from mining.config.recipes import read_recipe
 from mining.config.train import TrainOptions, TrainSettings
@@ -41,8 +41,8 @@ class RunSettings(Settings):
 
     out: Path = Field(description="Run directory.")
     corpus: CorpusSettings
-    test: CorpusChanges = Field(
-        default_factory=CorpusChanges,
+    test: CorpusOverrides = Field(
+        default_factory=CorpusOverrides,
         description="What to mine and score, where that is not what was trained on: `split: test`, or other images.",
     )
     model: ModelReference | None = Field(
@@ -58,7 +58,7 @@ class RunSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _training_needs_labels(self) -> Self:
+    def _check_model_or_train(self) -> Self:
         if self.model is not None and "train" in self.model_fields_set:
             raise ValueError("a recipe has either `model` or `train`, not both")
         return self
@@ -84,8 +84,8 @@ class RetrainSettings(Settings):
         default=None, description="Run directory in use, to compare with; there may be none yet."
     )
     corpus: CorpusSettings
-    test: CorpusChanges = Field(
-        default_factory=CorpusChanges, description="What to mine and compare, where that is not what was trained on."
+    test: CorpusOverrides = Field(
+        default_factory=CorpusOverrides, description="What to mine and compare, where that is not what was trained on."
     )
     train: TrainOptions = Field(default_factory=TrainOptions)
     mine: MineOptions = Field(default_factory=MineOptions)

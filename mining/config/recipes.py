@@ -1,7 +1,7 @@
 """Recipes: settings in a YAML file. Relative paths in it count from its folder, those of changes from this process's.
 
 Which texts are paths is not known here: a text of a recipe remembers its folder, and the settings, which have types,
-ask it for the path (see `anchored`).
+ask it for the path (see `resolve_setting`).
 """
 
 import os
@@ -44,7 +44,7 @@ class MayBePath:
         return text not in self.words and "://" not in text and not (self.prefix and text.startswith(self.prefix))
 
 
-def anchored(text: Any, mark: MayBePath) -> Any:
+def resolve_setting(text: Any, mark: MayBePath) -> Any:
     """A recipe's text that is a relative path, as path from the recipe's folder; everything else as it is."""
     if not isinstance(text, RecipeText) or not mark.is_path(text):
         return text

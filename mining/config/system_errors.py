@@ -3,11 +3,11 @@
 import os
 from collections.abc import Sequence
 
-from mining.config.checks import refuse_impossible
+from mining.config.checks import check_storable
 from mining.errors import BoxmineError, InputError
 
 
-def refusal_of_system(error: OSError) -> BoxmineError:
+def describe_os_error(error: OSError) -> BoxmineError:
     """The error that a person sees where the system refused a file or folder.
 
     Raises the error itself where it names no file, for then nobody could do anything about it.
@@ -21,12 +21,12 @@ def refusal_of_system(error: OSError) -> BoxmineError:
     )
 
 
-def refuse_impossible_words(words: Sequence[str]) -> None:
+def check_arguments(words: Sequence[str]) -> None:
     """Raises InputError for a word of a command line that no record takes, or that holds a password."""
     for word in words:
         try:
-            refuse_impossible(word)
-            refuse_impossible(word.partition("=")[2])
+            check_storable(word)
+            check_storable(word.partition("=")[2])
         except ValueError as error:
             shown = os.fsencode(word).decode("utf-8", "backslashreplace")
             raise InputError(f"{shown!r:.300} cannot be used: {error}.") from None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mining.config.base import Options, Seed, Settings, absolute
+from mining.config.base import Options, Seed, Settings, resolve_path
 from mining.config.corpus import ListedCorpus
 from mining.config.recipes import MayBePath
 
@@ -101,12 +101,12 @@ class TrainOptions(Settings):
 
     @field_validator("weights")
     @classmethod
-    def _file_that_every_directory_finds(cls, weights: str) -> str:
-        return str(absolute(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+    def _resolve_weights(cls, weights: str) -> str:
+        return str(resolve_path(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
 
     @field_validator("devices", mode="before")
     @classmethod
-    def _a_number_or_names(cls, devices: Any) -> str:
+    def _check_devices(cls, devices: Any) -> str:
         if not re.fullmatch(
             r"auto|-1|[1-9]\d?|\d{1,2},|\d{1,2}(,\d{1,2}){1,63}", str(devices)
         ):  # a recipe may have a number
@@ -114,7 +114,7 @@ class TrainOptions(Settings):
         return str(devices)
 
     @model_validator(mode="after")
-    def _plateaus_do_not_restart(self) -> Self:
+    def _check_restart(self) -> Self:
         if self.restart is not None and self.schedule == "plateau":
             raise ValueError("`restart` goes with the schedules cosine, constant and step, not with plateau")
         return self

@@ -12,7 +12,7 @@ from mining.corpus.summary import CorpusSummary, counted, sentences
 
 
 @dataclass
-class Tally:
+class CorpusCounts:
     """What is counted; all numbers are images."""
 
     images: int = 0

@@ -20,7 +20,7 @@ Opened = tuple[str, "os._ScandirIterator[str]"]
 
 
 @dataclass
-class Walk:
+class FileWalker:
     """Iterate to get the names below `folder` (paths with '/'), in no order, of files with one of the suffixes.
 
     Hidden files and folders are passed over, and what NAS systems, archives and operating systems leave behind. Files

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mining.corpus.file_walker import ImageRoot
-from mining.corpus.sqlite_index import Spill
+from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError
 
 _PARENTS_TRIED = 4
@@ -14,7 +14,9 @@ _NAMES_TRIED = 200
 _FOLDERS_BESIDE_TRIED = 20
 
 
-def refuse_few_present(table: Spill, root: ImageRoot, labels: Path, split: str | None, min_present: float) -> None:
+def refuse_few_present(
+    table: CorpusIndex, root: ImageRoot, labels: Path, split: str | None, min_present: float
+) -> None:
     """Raise CorpusError where a share below `min_present` of the listed images (of the split) has a file."""
     listed, present = table.listed_and_present(split)
     if present >= min_present * listed:
@@ -32,7 +34,7 @@ def refuse_few_present(table: Spill, root: ImageRoot, labels: Path, split: str |
     )
 
 
-def advise_folder(table: Spill, root: ImageRoot, split: str | None) -> str:
+def advise_folder(table: CorpusIndex, root: ImageRoot, split: str | None) -> str:
     """The sentence that names the folder below which most listed images are; '' where no folder has more than --images.
 
     Only some of the names are looked up where there are many.
@@ -65,7 +67,7 @@ def _counts_around(names: Iterable[str], root: ImageRoot) -> Counter[Path]:
     return Counter(folder for name in names for folder in folders if (folder / name).is_file())
 
 
-def _counts_below(names: Iterable[str], table: Spill, root: ImageRoot) -> Counter[Path]:
+def _counts_below(names: Iterable[str], table: CorpusIndex, root: ImageRoot) -> Counter[Path]:
     """How many of the names each folder below the root has, letter case aside."""
     wanted = {name.lower() for name in names}
     depths = sorted({name.count("/") + 1 for name in wanted})

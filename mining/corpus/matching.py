@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from mining.corpus.names import file_key, path_ends, plain_name, suffix_of
 from mining.corpus.splits import split_part
-from mining.corpus.sqlite_index import Spill
+from mining.corpus.sqlite_index import CorpusIndex
 
 _BY_END, _BY_SUFFIX, _BY_OWN = "by end", "by suffix", "by own"
 _AMBIGUOUS, _OTHER_CASE, _OTHER_FOLDER = "ambiguous", "other case", "other folder"
@@ -50,7 +50,7 @@ class Matching:
     that the table of files does not have.
     """
 
-    table: Spill
+    table: CorpusIndex
     listing: str
     file: str
     root: PurePath | None = None

@@ -2,20 +2,20 @@
 
 from pathlib import Path, PurePath
 
-from mining.corpus.file_walker import ImageRoot, Walk
+from mining.corpus.file_walker import FileWalker, ImageRoot
 from mining.corpus.image_folder import advise_folder, refuse_few_present
 from mining.corpus.matching import Matching
 from mining.corpus.names import suffix_of
-from mining.corpus.sqlite_index import Spill
+from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError
 
 
-def match(table: Spill, root: ImageRoot, labels: Path, split: str | None, min_present: float = 0.0) -> list[str]:
+def match(table: CorpusIndex, root: ImageRoot, labels: Path, split: str | None, min_present: float = 0.0) -> list[str]:
     """Give every listed image the name its file has on the disk; gives the notes on what was left out.
 
     Raises CorpusError where no listed image of the split (None = of any) has a file, or a share below `min_present`.
     """
-    walk = Walk(root.real)
+    walk = FileWalker(root.real)
     table.add_disk(walk)
     matched = Matching(table, labels.name, labels.name, PurePath(root.real), root.find).run()
     if not table.any_present(split):
@@ -33,7 +33,7 @@ def match(table: Spill, root: ImageRoot, labels: Path, split: str | None, min_pr
     return [*matched, *walk.notes()]
 
 
-def _advice(name: str, table: Spill, root: ImageRoot) -> str:
+def _advice(name: str, table: CorpusIndex, root: ImageRoot) -> str:
     base = name.rpartition("/")[2]
     stem = name.removesuffix(name[-len(suffix_of(name)) :]) if suffix_of(name) else name
     if near := table.like_stem(stem):

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from mining.corpus import presence, readers
 from mining.corpus.content_hashes import Hashes, kept_hashes
-from mining.corpus.counts import Tally
+from mining.corpus.counts import CorpusCounts
 from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.sentences import two_sizes
 from mining.corpus.schema import PENDING
-from mining.corpus.shards import corpus_writer, keep_summary, table_of, write_shard
+from mining.corpus.shards import corpus_writer, table_of, write_shard, write_summary
 from mining.corpus.splits import matching_split
-from mining.corpus.sqlite_index import Listed, Spill, spill
+from mining.corpus.sqlite_index import CorpusIndex, Listed, open_index
 from mining.corpus.summary import CorpusSummary
 from mining.errors import CorpusError, did_you_mean
 
@@ -51,24 +51,24 @@ def scan(
     listing = None if labels is None or labels == "none" else Path(labels)
     if listing is not None:
         readers.kind_of(listing)
-    with spill(out) as table:
+    with open_index(out) as table:
         source = readers.read(labels, root, table, split)
         split = _known_split(table, split, listing or root.given)
         notes, unlisted = [*remarks, *source.notes], 0
         if listing is not None and check_files:
             notes += presence.match(table, root, listing, split, min_present)
             unlisted = table.unlisted()
-        tally = Tally()
+        tally = CorpusCounts()
         rows = _rows(table, root if listing is None or check_files else None, split, tally)
         with corpus_writer(out) as writer, kept_hashes(root.real, hashes_kept) as known:
             for batch in _batches(rows, shard_size):
                 write_shard(writer, table_of(_hashed(batch, known) if hashes else batch))
             summary = tally.summary(source, root, unlisted, notes)
-            keep_summary(writer, summary)
+            write_summary(writer, summary)
     return summary
 
 
-def _known_split(table: Spill, split: str | None, listing: Path) -> str | None:
+def _known_split(table: CorpusIndex, split: str | None, listing: Path) -> str | None:
     """The split as the listing spells it."""
     if table.is_empty():
         raise CorpusError(f"{listing} names no image. Fill it, or leave --labels out to take every image.")
@@ -85,7 +85,7 @@ def _known_split(table: Spill, split: str | None, listing: Path) -> str | None:
     return found
 
 
-def _rows(table: Spill, root: ImageRoot | None, split: str | None, tally: Tally) -> Iterator[Row]:
+def _rows(table: CorpusIndex, root: ImageRoot | None, split: str | None, tally: CorpusCounts) -> Iterator[Row]:
     """The rows of the corpus table, duplicates merged; root: None = do not look at the files."""
     keeps_ids = table.has_ids()
     by_name = groupby(table.rows(split), key=lambda found: found[0].name)
@@ -98,7 +98,7 @@ def _rows(table: Spill, root: ImageRoot | None, split: str | None, tally: Tally)
         yield (identity, name, image.width, image.height, image.labels, image.split, size, None, PENDING)
 
 
-def _merged(first: Listed, others: list[Listed], tally: Tally) -> Listed:
+def _merged(first: Listed, others: list[Listed], tally: CorpusCounts) -> Listed:
     rows = [first, *others]
     known = [row.labels for row in rows if row.labels is not None]
     labels = sorted(set(chain.from_iterable(known)))

@@ -47,7 +47,7 @@ def write_shard(writer: pq.ParquetWriter, shard: pa.Table) -> None:
     writer.write_table(shard, row_group_size=shard.num_rows)
 
 
-def keep_summary(writer: pq.ParquetWriter, summary: CorpusSummary) -> None:
+def write_summary(writer: pq.ParquetWriter, summary: CorpusSummary) -> None:
     """Keep the summary in the table's file, for `read_summary`."""
     writer.add_key_value_metadata({_SUMMARY_KEY: summary.to_json()})
 
@@ -133,7 +133,7 @@ def update(path: Path, out: Path, changes: Iterable[Mapping[int, Change]]) -> No
             if shard is None or change is None:
                 raise ValueError(f"{path} has {shard_count(path)} shards; one mapping for each was expected")
             write_shard(writer, _changed(shard, change, index))
-        keep_summary(writer, summary)
+        write_summary(writer, summary)
 
 
 def _changed(shard: pa.Table, changes: Mapping[int, Change], index: int) -> pa.Table:

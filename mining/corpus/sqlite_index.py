@@ -106,7 +106,7 @@ class ImageIds:
         return iter(self._connection.execute(query))
 
 
-class Spill:
+class CorpusIndex:
     """The tables of one scan: what is listed, and what lies on the disk."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -258,18 +258,18 @@ class Spill:
 
 
 @contextmanager
-def spill_in_memory() -> Iterator[Spill]:
+def open_index_in_memory() -> Iterator[CorpusIndex]:
     """Empty tables in memory, for names that are there already."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.executescript(_TABLES)
-        yield Spill(connection)
+        yield CorpusIndex(connection)
     finally:
         connection.close()
 
 
 @contextmanager
-def spill(out: Path) -> Iterator[Spill]:
+def open_index(out: Path) -> Iterator[CorpusIndex]:
     """Empty tables in a file beside `out`, which is deleted at the end.
 
     Raises StorageError when the disk refuses, InputError where `out` cannot be a file.
@@ -281,7 +281,7 @@ def spill(out: Path) -> Iterator[Spill]:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.executescript(_TABLES)
-        yield Spill(connection)
+        yield CorpusIndex(connection)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in _DISK_REFUSED:
             raise

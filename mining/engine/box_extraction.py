@@ -10,27 +10,27 @@ import numpy.typing as npt
 from torch import Tensor
 
 from mining.arrays import FloatMap
-from mining.boxes.boxes import MERGERS, Boxes, plausible
+from mining.boxes.boxes import MERGERS, Boxes, filter_mask
 from mining.boxes.iou import paired_iou
 from mining.config import MapThreshold, MineSettings
 from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
 from mining.engine.outcome import ImageOutcome
-from mining.engine.pyramid import fused
+from mining.engine.pyramid import fuse_scales
 from mining.errors import MapError
 from mining.localizers.base import probabilities
 from mining.models.card import ModelCard
-from mining.models.checkpoint import cut_of
+from mining.models.checkpoint import extraction_params
 from mining.regions.extraction import boxes_from_map
-from mining.regions.threshold_curves import Curve, curve_row, cut_with_curve
+from mining.regions.threshold_curves import Curve, curve_row, extract_with_curve
 
 RANKED = 5  # classes kept an image, whatever is mined of it
 LOOSER = 0.7  # share of the threshold at which a box that is stable has nearly the same place
 # gets a row of the corpus with the image's true width and height, a class, and its fused map (h, w) float32, raw
-Watch = Callable[[dict[str, Any], str, FloatMap], None]
+MapCallback = Callable[[dict[str, Any], str, FloatMap], None]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedImage:
     """One image ready for the network, and what it takes to place boxes in it."""
 
     place: int  # in the shard
@@ -44,7 +44,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ForwardOutput:
     """One image as the network saw it, on the CPU.
 
     logits: (C,). classes: the K that were mapped. levels: by scale, (K, h, w) raw maps.
@@ -72,23 +72,23 @@ class _MapCut:
     curve: Curve | None
 
 
-class Cutter:
+class BoxExtractor:
     """Cuts boxes as the settings say."""
 
     def __init__(self, card: ModelCard, settings: MineSettings) -> None:
         self.card = card
-        self.cut = cut_of(card, settings)
+        self.params = extraction_params(card, settings)
         self.settings = settings
         self._class_names = card.class_names
 
-    def outcome(self, image: Prepared, seen: Seen, watch: Watch | None = None) -> ImageOutcome:
+    def outcome(self, image: PreparedImage, seen: ForwardOutput, watch: MapCallback | None = None) -> ImageOutcome:
         """What became of the image. watch: called with each map that is cut."""
         outcome = self._outcome(image, seen, watch)
         assert outcome is not None  # only an image whose stability is asked for may have none
         return outcome
 
     def outcome_if_stable(
-        self, image: Prepared, seen: Seen, least_iou: float, watch: Watch | None = None
+        self, image: PreparedImage, seen: ForwardOutput, least_iou: float, watch: MapCallback | None = None
     ) -> ImageOutcome | None:
         """The outcome, or None where the best box of a class moves when the threshold is lowered.
 
@@ -98,7 +98,7 @@ class Cutter:
         return self._outcome(image, seen, watch, least_iou)
 
     def _outcome(
-        self, image: Prepared, seen: Seen, watch: Watch | None, least_iou: float | None = None
+        self, image: PreparedImage, seen: ForwardOutput, watch: MapCallback | None, least_iou: float | None = None
     ) -> ImageOutcome | None:
         row = image.row
         scores = probabilities(seen.logits[None], self.card.objective)[0]
@@ -124,33 +124,33 @@ class Cutter:
 
     def threshold_of(self, category: str) -> float | MapThreshold:
         """Where maps of the class are cut."""
-        return self.cut.class_thresholds.get(category, self.cut.threshold)
+        return self.params.class_thresholds.get(category, self.params.threshold)
 
     def _ranked(self, scores: Tensor) -> list[tuple[int, float]]:
         best = scores.topk(min(RANKED, len(scores)))
         ids = [self.card.classes[index]["id"] for index in best.indices.tolist()]
         return [(one, round(value, 6)) for one, value in zip(ids, best.values.tolist(), strict=True)]
 
-    def _map_size(self, image: Prepared) -> tuple[tuple[int, int], tuple[float, float]]:
+    def _map_size(self, image: PreparedImage) -> tuple[tuple[int, int], tuple[float, float]]:
         """(h, w) at which maps are fused and cut, and image pixels a map pixel, across and down."""
         shrink = min(1.0, self.settings.map_side / math.sqrt(image.height * image.width))
         height, width = max(1, round(image.height * shrink)), max(1, round(image.width * shrink))
         return (height, width), (image.width / width, image.height / height)
 
-    def _cuts(self, image: Prepared, scores: Tensor, seen: Seen) -> Iterator[_MapCut]:
+    def _cuts(self, image: PreparedImage, scores: Tensor, seen: ForwardOutput) -> Iterator[_MapCut]:
         """Each class's fused map, cut once. Raises MapError where one holds NaN or infinity."""
         if not seen.classes:
             return
         size, stretch = self._map_size(image)
-        for activation, index in zip(fused(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
+        for activation, index in zip(fuse_scales(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
             class_score = float(scores[index])
             threshold, boxes, curve = self._cut(image, index, activation, stretch, class_score)
             yield _MapCut(activation, index, class_score, stretch, threshold, boxes, curve)
 
-    def _is_stable(self, image: Prepared, cut: _MapCut, least_iou: float) -> bool:
+    def _is_stable(self, image: PreparedImage, cut: _MapCut, least_iou: float) -> bool:
         """Whether the best box overlaps by `least_iou` or more with that of a looser threshold."""
         looser_boxes = boxes_from_map(
-            cut.activation, threshold=LOOSER * cut.threshold, normalise=self.cut.normalise
+            cut.activation, threshold=LOOSER * cut.threshold, normalise=self.params.normalise
         )  # fmt: skip
         best, looser = (self._finished(boxes, image, cut.stretch) for boxes in (cut.boxes, looser_boxes))
         if len(best) == len(looser) == 0:
@@ -158,7 +158,7 @@ class Cutter:
         return bool(len(best) and len(looser) and paired_iou(best.xyxy[0], looser.xyxy[0]) >= least_iou)
 
     def _boxes(
-        self, image: Prepared, cuts: list[_MapCut], scales: list[float]
+        self, image: PreparedImage, cuts: list[_MapCut], scales: list[float]
     ) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
         """The image's state, its boxes as rows, and its curves as rows."""
         found, passed, accepted, curves = 0, 0, [], []
@@ -174,19 +174,21 @@ class Cutter:
             return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
         return (LOW_SCORE if passed else FILTERED if found else NO_REGION), [], curves
 
-    def _finished(self, boxes: Boxes, image: Prepared, stretch: tuple[float, float], class_score: float = 1.0) -> Boxes:
+    def _finished(
+        self, boxes: Boxes, image: PreparedImage, stretch: tuple[float, float], class_score: float = 1.0
+    ) -> Boxes:
         """In image pixels, filtered and merged, best first."""
         boxes = _stretched(boxes, stretch, class_score)
         return MERGERS[self.settings.merge](boxes[self._plausible(boxes, image)], self.settings.merge_iou)
 
-    def _plausible(self, boxes: Boxes, image: Prepared) -> npt.NDArray[np.bool_]:
-        return plausible(
+    def _plausible(self, boxes: Boxes, image: PreparedImage) -> npt.NDArray[np.bool_]:
+        return filter_mask(
             boxes, width=image.width, height=image.height, min_area=self.settings.min_area,
             max_area=self.settings.max_area, max_aspect=self.settings.max_aspect, max_borders=self.settings.max_borders,
         )  # fmt: skip
 
     def _cut(
-        self, image: Prepared, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
+        self, image: PreparedImage, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
     ) -> tuple[float, Boxes, Curve | None]:
         """Where the map is cut, its boxes in map pixels, and its curve where it was needed."""
 
@@ -196,20 +198,20 @@ class Cutter:
 
         threshold = self.threshold_of(self._class_names[index])
         if not (self.settings.curves or isinstance(threshold, str)):
-            return threshold, boxes_from_map(activation, threshold=threshold, normalise=self.cut.normalise), None
-        cut = cut_with_curve(
-            activation, threshold=threshold, normalise=self.cut.normalise, passes=passes, stretch=stretch
+            return threshold, boxes_from_map(activation, threshold=threshold, normalise=self.params.normalise), None
+        cut = extract_with_curve(
+            activation, threshold=threshold, normalise=self.params.normalise, passes=passes, stretch=stretch
         )
         return cut.threshold, cut.boxes, cut.curve
 
-    def _curve_row(self, image: Prepared, index: int, curve: Curve) -> dict[str, Any]:
+    def _curve_row(self, image: PreparedImage, index: int, curve: Curve) -> dict[str, Any]:
         return curve_row(
             curve, image_id=image.row["image_id"], category_id=self.card.classes[index]["id"],
             width=image.width, height=image.height,
         )  # fmt: skip
 
     def _rows(
-        self, image: Prepared, index: int, class_score: float, threshold: float, boxes: Boxes, scales: list[float]
+        self, image: PreparedImage, index: int, class_score: float, threshold: float, boxes: Boxes, scales: list[float]
     ) -> list[dict[str, Any]]:
         common = {
             "image_id": image.row["image_id"], "file_name": image.row["file_name"],

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from mining.config import MineSettings
-from mining.engine.box_extraction import Prepared, Seen
+from mining.engine.box_extraction import ForwardOutput, PreparedImage
 from mining.engine.profiling import Stopwatch
-from mining.engine.pyramid import first_of, levels_at, localize_pyramid
+from mining.engine.pyramid import levels_at, localize_pyramid, nearest_to_one
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
 from mining.models.card import ModelCard
-from mining.models.checkpoint import Cut
+from mining.models.checkpoint import ExtractionParams
 from mining.models.device import resolve_device
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 
 T = TypeVar("T")
 # Measured with EfficientNet-Lite0 on 2 cores (tests/benchmarks/README.md): 4 images a pass mine quickest. In a process
@@ -30,7 +30,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedBatch:
     """A batch's maps on their way to the CPU.
 
     logits: (B, C). classes: (B, K), NO_CLASS as padding. levels: by scale, (B, K, h, w).
@@ -42,16 +42,16 @@ class Fetched:
     levels: dict[float, Tensor]
     arrived: torch.cuda.Event | None = None
 
-    def of(self, position: int) -> Seen:
+    def of(self, position: int) -> ForwardOutput:
         """Of one image of the batch; waits until it is there."""
         if self.arrived is not None:
             self.arrived.synchronize()
         classes = [index for index in self.classes[position].tolist() if index != NO_CLASS]
         levels = {scale: level[position, : len(classes)] for scale, level in self.levels.items()}
-        return Seen(self.logits[position], classes, levels)
+        return ForwardOutput(self.logits[position], classes, levels)
 
 
-class Network:
+class BatchedForward:
     """A localizer on its device, and how many images it is given at a time.
 
     batch_size: images a pass at scale 1; at other scales as many as have about as many pixels. By default what suits
@@ -59,10 +59,17 @@ class Network:
     """
 
     def __init__(
-        self, localizer: Localizer, card: ModelCard, settings: MineSettings, cut: Cut, *, threads: int, turns: bool
+        self,
+        localizer: Localizer,
+        card: ModelCard,
+        settings: MineSettings,
+        cut: ExtractionParams,
+        *,
+        threads: int,
+        turns: bool,
     ) -> None:
         self.device = resolve_device(settings.device)
-        self.localizer = ready(localizer, self.device)
+        self.localizer = prepare_for_inference(localizer, self.device)
         self.card = card
         self.settings = settings
         self.cut = cut
@@ -75,28 +82,32 @@ class Network:
         """How many images go through at that scale."""
         return max(1, round(self.batch_size / scale**2))
 
-    def look(self, batch: Sequence[Prepared], scales: Sequence[float]) -> Iterator[tuple[Sequence[Prepared], Fetched]]:
+    def run(
+        self, batch: Sequence[PreparedImage], scales: Sequence[float]
+    ) -> Iterator[tuple[Sequence[PreparedImage], FetchedBatch]]:
         """Logits and maps at some scales, of images of one size; in pieces where memory asks for them.
 
         Raises ModelError when there is not memory enough for one image.
         """
         if not self._fits:
             one = batch[:1]
-            self.batch_size = batch_that_fits(*self._memory_of(lambda: self._seen(one, [first_of(scales)])))
+            self.batch_size = batch_that_fits(*self._memory_of(lambda: self._seen(one, [nearest_to_one(scales)])))
             self._fits = True
-        at_once = self.images_a_pass(first_of(scales))
+        at_once = self.images_a_pass(nearest_to_one(scales))
         for start in range(0, len(batch), at_once):
             yield from self._in_pieces(lambda some: self._seen(some, scales), batch[start : start + at_once])
 
-    def look_further(
-        self, batch: Sequence[tuple[Prepared, Seen]], scales: Sequence[float]
-    ) -> Iterator[tuple[Sequence[tuple[Prepared, Seen]], Fetched]]:
+    def run_additional_scales(
+        self, batch: Sequence[tuple[PreparedImage, ForwardOutput]], scales: Sequence[float]
+    ) -> Iterator[tuple[Sequence[tuple[PreparedImage, ForwardOutput]], FetchedBatch]]:
         """Maps at further scales of what was seen at others, of the same classes; otherwise like `look`."""
         at_once = self.batch_size
         for start in range(0, len(batch), at_once):
-            yield from self._in_pieces(lambda some: self._seen_further(some, scales), batch[start : start + at_once])
+            yield from self._in_pieces(
+                lambda some: self._additional_outputs(some, scales), batch[start : start + at_once]
+            )
 
-    def _seen(self, batch: Sequence[Prepared], scales: Sequence[float]) -> Fetched:
+    def _seen(self, batch: Sequence[PreparedImage], scales: Sequence[float]) -> FetchedBatch:
         asked = [image.classes for image in batch]
 
         def choose(logits: Tensor) -> Tensor:
@@ -108,7 +119,9 @@ class Network:
             maps = localize_pyramid(self.localizer, images, classes=choose)
             return self._fetched(maps.logits, maps.classes, maps.levels)
 
-    def _seen_further(self, batch: Sequence[tuple[Prepared, Seen]], scales: Sequence[float]) -> Fetched:
+    def _additional_outputs(
+        self, batch: Sequence[tuple[PreparedImage, ForwardOutput]], scales: Sequence[float]
+    ) -> FetchedBatch:
         images = self._on_device([image for image, _ in batch], scales)
         classes = pad_classes([seen.classes for _, seen in batch])
         height, width = batch[0][0].size
@@ -117,8 +130,8 @@ class Network:
             return self._fetched(torch.stack([seen.logits for _, seen in batch]), classes, levels)
 
     def _in_pieces(
-        self, work: Callable[[Sequence[T]], Fetched], batch: Sequence[T]
-    ) -> Iterator[tuple[Sequence[T], Fetched]]:
+        self, work: Callable[[Sequence[T]], FetchedBatch], batch: Sequence[T]
+    ) -> Iterator[tuple[Sequence[T], FetchedBatch]]:
         pending, size = [batch], self.batch_size
         while pending:
             some = pending.pop(0)
@@ -144,7 +157,7 @@ class Network:
             pending[:0] = [some[:half], some[half:]]
             self.batch_size = min(self.batch_size, max(1, size * half // len(batch)))
 
-    def _memory_of(self, work: Callable[[], Fetched]) -> tuple[int, int]:
+    def _memory_of(self, work: Callable[[], FetchedBatch]) -> tuple[int, int]:
         """Bytes that the work takes on the CUDA device at most, and bytes that are free."""
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -153,7 +166,7 @@ class Network:
         torch.cuda.synchronize(self.device)
         return torch.cuda.max_memory_allocated(self.device) - before, torch.cuda.mem_get_info(self.device)[0]
 
-    def _on_device(self, batch: Sequence[Prepared], scales: Sequence[float]) -> dict[float, Tensor]:
+    def _on_device(self, batch: Sequence[PreparedImage], scales: Sequence[float]) -> dict[float, Tensor]:
         with self.watch.on_device("copy"):
             images = {scale: torch.stack([image.pixels[scale] for image in batch]) for scale in scales}
             if self.device.type == "cuda":
@@ -173,10 +186,10 @@ class Network:
             for values, indices in zip(best.values, best.indices, strict=True)
         ]
 
-    def _fetched(self, logits: Tensor, classes: Tensor, levels: dict[float, Tensor]) -> Fetched:
+    def _fetched(self, logits: Tensor, classes: Tensor, levels: dict[float, Tensor]) -> FetchedBatch:
         if self.device.type != "cuda":
-            return Fetched(logits.cpu(), classes.cpu(), {scale: level.cpu() for scale, level in levels.items()})
-        fetched = Fetched(
+            return FetchedBatch(logits.cpu(), classes.cpu(), {scale: level.cpu() for scale, level in levels.items()})
+        fetched = FetchedBatch(
             _pinned(logits), _pinned(classes), {scale: _pinned(level) for scale, level in levels.items()},
             torch.cuda.Event(),  # type: ignore[no-untyped-call]
         )  # fmt: skip

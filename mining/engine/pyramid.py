@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mining.corpus.images.decoding import resized, scaled
+from mining.corpus.images.decoding import resize_image, scale_size
 from mining.localizers.base import ClassChoice, Localizer
 
 Pictures = Mapping[float, Tensor]
@@ -27,7 +27,7 @@ class PyramidMaps:
     levels: dict[float, Tensor]
 
 
-def first_of(scales: Iterable[float]) -> float:
+def nearest_to_one(scales: Iterable[float]) -> float:
     """The scale that is looked at first: the nearest to 1, of two the smaller."""
     return min(scales, key=lambda scale: (abs(scale - 1.0), scale))
 
@@ -38,7 +38,7 @@ def pictures_of(image: Tensor, size: tuple[int, int], scales: Iterable[float]) -
     From the image, not from one another: softened twice, photos of a size like the largest scale's gave boxes of which
     less than half had an IoU of 0.98 with those of the photo softened once.
     """
-    return {scale: resized(image, scaled(size, scale)) for scale in scales}
+    return {scale: resize_image(image, scale_size(size, scale)) for scale in scales}
 
 
 def localize_pyramid(localizer: Localizer, images: Pictures, *, classes: ClassChoice) -> PyramidMaps:
@@ -47,7 +47,7 @@ def localize_pyramid(localizer: Localizer, images: Pictures, *, classes: ClassCh
     images: by scale, (B, 3, h, w) uint8. The scale nearest to 1 goes first: it gives the logits, and its choice of
     classes holds for the others.
     """
-    first = first_of(images)
+    first = nearest_to_one(images)
     seen = localizer.localize(images[first], classes)
     others = {scale: images[scale] for scale in images if scale != first} if seen.classes.shape[1] else {}
     levels = levels_at(localizer, others, seen.classes, at_once=images[first][:, 0].numel())
@@ -76,7 +76,7 @@ def _maps_in_pieces(localizer: Localizer, images: Tensor, classes: Tensor, lengt
     return torch.cat([localizer.maps(some, wanted) for some, wanted in pieces])
 
 
-def fused(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+def fuse_scales(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """Sum of the scales' maps, each brought to `size`: A_final = sum_s resize(A_s) (mLDFR, before eq. 9).
 
     levels: (K, h, w) float32 on the CPU each. size: (H, W) px. Gives (K, H, W) float32. Bilinear, cell centres aligned.

@@ -19,20 +19,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Crew(Generic[R]):
+class InferenceThreadPool(Generic[R]):
     """Threads, each of which computes with one core.
 
-    takes_turns: they rest while `each` is not asked for the next item, but for items computed in advance.
+    alternate_with_forward: they rest while `each` is not asked for the next item, but for items computed in advance.
     """
 
-    def __init__(self, threads: int, *, takes_turns: bool) -> None:
-        self.takes_turns = takes_turns
+    def __init__(self, threads: int, *, alternate_with_forward: bool) -> None:
+        self.alternate_with_forward = alternate_with_forward
         self._behind: deque[Future[R]] = deque()
         self._resting: deque[tuple[Callable[..., R], tuple[Any, ...]]] = deque()
         self._stop = threading.Event()
         self._pool = _pool(threads, self._stop)
 
-    def __enter__(self) -> "Crew[R]":
+    def __enter__(self) -> "InferenceThreadPool[R]":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -43,7 +43,7 @@ class Crew(Generic[R]):
     def each(self, work: Callable[[int, Any], T], items: Sequence[Any], *, ahead: int) -> Iterator[Future[T]]:
         """The finished `work` on each (place, item), in their order; at most about `ahead` of them in advance."""
         numbered = enumerate(items)
-        if self.takes_turns:
+        if self.alternate_with_forward:
             while some := list(islice(numbered, ahead)):
                 futures = [self._pool.submit(work, *one) for one in some]
                 self._wake()
@@ -60,7 +60,7 @@ class Crew(Generic[R]):
 
     def later(self, work: Callable[..., R], *args: Any) -> None:
         """Have it done; `results` gives what came of it."""
-        if self.takes_turns:
+        if self.alternate_with_forward:
             self._resting.append((work, args))
         else:
             self._behind.append(self._pool.submit(work, *args))

@@ -46,7 +46,7 @@ def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> tuple[dict[str
 
     settings = run.settings().model_copy(update={"curves": False})
     miner = Miner(*load_model(run.model, settings), settings)
-    protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.cutter.cut.normalise)
+    protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.extractor.params.normalise)
     seen = MapScores(read_truth(truth), run.corpus, protocol, own)
     images, done, changed = read_summary(run.corpus).images, 0, 0
     for shard in range(shard_count(run.corpus)):

@@ -200,10 +200,10 @@ def _matched(
     wanted: Sequence[str], own_names: Sequence[str | None], known: Sequence[str], file: str, root: PurePath | None
 ) -> MatchedImages:
     from mining.corpus.matching import Matching  # with the tables' library, which takes its time
-    from mining.corpus.sqlite_index import Listed, spill_in_memory
+    from mining.corpus.sqlite_index import Listed, open_index_in_memory
 
     position = {name: place for place, name in enumerate(known)}
-    with spill_in_memory() as table:
+    with open_index_in_memory() as table:
         table.add_listed(
             Listed(name, None, own_name=own_name) for name, own_name in zip(wanted, own_names, strict=True)
         )

@@ -10,7 +10,7 @@ import numpy as np
 from mining.arrays import Floats, Ints
 from mining.errors import ScoringError, did_you_mean
 from mining.evaluation.boxes import Detections, TruthBoxes, overlaps
-from mining.evaluation.ground_truth.box_formats import WrittenBoxes, refuse_other_dialects
+from mining.evaluation.ground_truth.box_formats import WrittenBoxes, check_box_format
 from mining.evaluation.ground_truth.reading import Truth, is_outside, read_truth
 from mining.evaluation.metrics.breakdown import breakdown_scores
 from mining.evaluation.metrics.chart_data import chart_numbers
@@ -25,7 +25,7 @@ from mining.evaluation.metrics.corloc import (
     pairs_of,
 )
 from mining.evaluation.metrics.localization import localization_scores
-from mining.evaluation.metrics.thresholds import threshold_scores, threshold_verdicts
+from mining.evaluation.metrics.thresholds import threshold_hits, threshold_scores
 from mining.evaluation.metrics.voc import voc_scores
 from mining.evaluation.run_reading import (
     RunBoxes,
@@ -110,7 +110,7 @@ def _threshold_scores(
         match.notes.append("The run has no curves.parquet, so nothing can be said on other thresholds.")
         return None
     truth = match.truth
-    verdicts = threshold_verdicts(truth.boxes, grid, curve_blocks(run_dir, match.image_of, match.category_of))
+    verdicts = threshold_hits(truth.boxes, grid, curve_blocks(run_dir, match.image_of, match.category_of))
     mined = pairs.best_iou >= IOU_THRESHOLD
     return threshold_scores(
         verdicts, mined, truth.classes, mined_at=mined_threshold(run_dir), seed=seed, resamples=resamples
@@ -249,7 +249,7 @@ def _sized(truth: Truth, decoded: Floats) -> tuple[Truth, list[str]]:
     sizes = np.where(np.isfinite(decoded), decoded, truth.sizes)
     boxes = truth.boxes
     of_boxes = sizes[boxes.image]
-    refuse_other_dialects(truth.file, WrittenBoxes(boxes.xywh, of_boxes))
+    check_box_format(truth.file, WrittenBoxes(boxes.xywh, of_boxes))
     outside = is_outside(boxes.xywh, of_boxes)
     notes = _size_notes(truth, decoded, sizes)
     if outside.any():

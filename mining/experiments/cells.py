@@ -8,7 +8,7 @@ from pathlib import Path
 from mining.config import MineSettings, TrainSettings
 from mining.experiments.settings import ExperimentSettings
 from mining.runs.run import NO_MATTER_IN_MINING
-from mining.training.job import NO_MATTER_IN_TRAINING
+from mining.training.job import EXECUTION_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cell:
     def identity(self) -> dict[str, object]:
         """What the recipe says that the figures depend on."""
         return {
-            "train": self.train.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING),
+            "train": self.train.model_dump(mode="json", exclude=EXECUTION_SETTINGS),
             "mine": self.mine.model_dump(mode="json", exclude=NO_MATTER_IN_MINING | {"model"}),
             "truth": str(self.truth),
         }
@@ -59,7 +59,7 @@ def in_words(scales: tuple[float, ...]) -> str:
 def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, scales: tuple[float, ...]) -> Cell:
     photos, folder = settings.corpora[corpus], settings.out / corpus
     options = settings.train_options(variant, seed)
-    weights = _digest(options.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING))
+    weights = _digest(options.model_dump(mode="json", exclude=EXECUTION_SETTINGS))
     model = folder / "models" / f"{options.localizer}-{seed}-{weights}"
     name = f"{variant}-{in_words(scales).replace(', ', '-')}-seed{seed}"
     return Cell(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mining.backbones.base import spec_of
-from mining.config import MineOptions, Settings, TrainOptions, TrainSettings, recorded
+from mining.config import MineOptions, Settings, TrainOptions, TrainSettings, setting_or_default
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import ModelError
 from mining.evaluation import read_truth
@@ -15,10 +15,10 @@ from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
 from mining.evaluation.score_run import best_iou_of_pairs, score_run
 from mining.experiments.cells import Cell
 from mining.experiments.folder import clear_run
-from mining.localizers.options import configured
+from mining.localizers.options import build_config
 from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
-from mining.models.checkpoint import card_to_mine_by
+from mining.models.checkpoint import apply_overrides
 from mining.runs import mining_job
 from mining.runs.run import NO_MATTER_IN_MINING, RunDirectory
 from mining.runs.shard_mining import mine_shard
@@ -40,7 +40,7 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
         return earlier
     training = train(cell.train)
     truth = read_truth(cell.truth)
-    with mining_job.held(cell.mine.out):
+    with mining_job.lock_run(cell.mine.out):
         token = token_of(cell.experiment)
         clear_run(cell, token)
         plan = mining_job.plan_mining(cell.mine)
@@ -70,14 +70,14 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
     return figures
 
 
-def refuse_what_cannot_be(every: Sequence[Cell]) -> None:
+def validate_cells(every: Sequence[Cell]) -> None:
     """Raises ModelError where a cell names a backbone, a localizer or an option that there is not."""
     for cell in every:
         try:
             spec_of(cell.train.backbone)
-            configured(localizer_named(cell.train.localizer).Config, cell.train.options)
+            build_config(localizer_named(cell.train.localizer).Config, cell.train.options)
             card = ModelCard(cell.train.localizer, cell.train.backbone, "single", [], 0, {}, cell.train.options)
-            card_to_mine_by(card, cell.mine)
+            apply_overrides(card, cell.mine)
         except ModelError as error:
             raise ModelError(f"Variant {cell.variant!r}: {error}") from None
 
@@ -96,11 +96,12 @@ def measured(cell: Cell) -> dict[str, Any] | None:
 def _with_new_settings(cell: dict[str, Any]) -> dict[str, Any]:
     """What a record says that its figures depend on, with settings that there were not yet."""
     parts: dict[str, tuple[type[Settings], set[str]]] = {
-        "train": (TrainOptions, training_job.NO_MATTER_IN_TRAINING),
+        "train": (TrainOptions, training_job.EXECUTION_SETTINGS),
         "mine": (MineOptions, NO_MATTER_IN_MINING),
     }
     return cell | {
-        part: cell[part] | {name: recorded(kind, cell[part], name) for name in kind.model_fields.keys() - no_matter}
+        part: cell[part]
+        | {name: setting_or_default(kind, cell[part], name) for name in kind.model_fields.keys() - no_matter}
         for part, (kind, no_matter) in parts.items()
     }
 

@@ -13,7 +13,7 @@ _FIGURE = "corloc_0.5"
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainResult:
     """What a retraining came to. model: folder of the new model. run: what it mined.
 
     page: the comparison with the run in use, None where there is none. is_better: than that run; None where a person
@@ -46,16 +46,18 @@ def _is_finished(path: Path) -> bool:
     return run.has_started() and run.is_finished()
 
 
-def judged(settings: RetrainSettings, run: Path, summary: dict[str, Any] | None, page: Path | None) -> Retrained:
+def evaluate_retraining(
+    settings: RetrainSettings, run: Path, summary: dict[str, Any] | None, page: Path | None
+) -> RetrainResult:
     """Whether the new run is better than the one in use.
 
     summary, page: of their comparison (see `mining.evaluation.run_comparison`), None where there is none.
     """
     if summary is None:
         which = "run in use" if settings.current is None else f"run {settings.current}"
-        return Retrained(run / "model", run, page, None, f"There is no {which} to compare with; a person decides.")
+        return RetrainResult(run / "model", run, page, None, f"There is no {which} to compare with; a person decides.")
     better, reason = _verdict(summary)
-    return Retrained(run / "model", run, page, better, reason)
+    return RetrainResult(run / "model", run, page, better, reason)
 
 
 def _verdict(summary: dict[str, Any]) -> tuple[bool | None, str]:

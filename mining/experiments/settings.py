@@ -7,14 +7,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from mining.config import (
     MAX_SCALES,
-    CorpusChanges,
+    CorpusOverrides,
     CorpusSettings,
     MineOptions,
     Scale,
     Seed,
     Settings,
     TrainOptions,
-    faults_in_words,
+    format_validation_errors,
 )
 from mining.errors import did_you_mean
 from mining.storage.names import FolderName
@@ -26,14 +26,14 @@ Pyramid = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES
 class ExperimentCorpus(CorpusSettings):
     """Photos to train on, and what of them or of others is mined and scored."""
 
-    test: CorpusChanges = Field(
-        default_factory=CorpusChanges, description="What is mined and scored, where that is not what is trained on."
+    test: CorpusOverrides = Field(
+        default_factory=CorpusOverrides, description="What is mined and scored, where that is not what is trained on."
     )
     truth: Path = Field(description="Boxes of what is mined, to score against.")
 
     def train_corpus(self) -> CorpusSettings:
         """What is trained on."""
-        return CorpusChanges().applied_to(self)
+        return CorpusOverrides().applied_to(self)
 
     def test_corpus(self) -> CorpusSettings:
         """What is mined and scored."""
@@ -62,7 +62,7 @@ class ExperimentSettings(Settings):
     mine: Changes = Field(default_factory=dict, description="Options of `boxmine mine`, for all variants.")
 
     @model_validator(mode="after")
-    def _variants_are_possible(self) -> Self:
+    def _check_variants(self) -> Self:
         if self.baseline is not None and self.baseline not in self.variants:
             raise ValueError(f"unknown baseline {self.baseline!r}: {did_you_mean(self.baseline, list(self.variants))}")
         changes: list[ExperimentSettings | Variant] = [self, *self.variants.values()]
@@ -76,7 +76,7 @@ class ExperimentSettings(Settings):
                 self.mine_options(name, (1.0,))
             except ValidationError as error:
                 kind = TrainOptions if error.title == TrainOptions.__name__ else MineOptions
-                raise ValueError(f"variant {name!r}: {faults_in_words(kind, error)}") from None
+                raise ValueError(f"variant {name!r}: {format_validation_errors(kind, error)}") from None
         return self
 
     def train_options(self, variant: str, seed: int) -> TrainOptions:

@@ -8,8 +8,8 @@ from typing import Any
 from mining.corpus import iter_shards
 from mining.errors import CorpusError
 from mining.label_store.delta_table import Version
-from mining.label_store.diff import Held, Ledger, ledger, unread
-from mining.label_store.layout import Places
+from mining.label_store.diff import PreviousImage, SnapshotDiff, ledger, unread
+from mining.label_store.layout import JobLayout
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import differences, settings_that_matter, staleness
 from mining.models.card import ModelCard, read_card
@@ -21,19 +21,21 @@ _HELD_COLUMNS = ["file_name", "image_id", "content_hash", "labels", "split", "mo
 
 
 @contextmanager
-def compared(settings: LabelSettings, version: Version, card: ModelCard) -> Iterator[tuple[Ledger, list[RunDirectory]]]:
+def compared(
+    settings: LabelSettings, version: Version, card: ModelCard
+) -> Iterator[tuple[SnapshotDiff, list[RunDirectory]]]:
     """The ledger of the listing against the version and the runs that nobody published, which come with it.
 
     Raises CorpusError where the version's images of that name are others altogether.
     """
-    places = Places(settings)
+    places = JobLayout(settings)
     record = version.corpus(settings.name)
     now_settings = settings_that_matter(settings.mine)
     stale = staleness(card.weights_sha256, now_settings, record.get("settings", {}))
     with ledger(places.ledger, stale) as book:
-        book.hold(_held(version, settings.name))
+        book.add_previous(_held(version, settings.name))
         for shard in iter_shards(places.listed):
-            book.look_at(zip(*(shard[name].to_pylist() for name in _LISTED_COLUMNS), strict=True))
+            book.add_current(zip(*(shard[name].to_pylist() for name in _LISTED_COLUMNS), strict=True))
         runs = [
             run
             for run in reversed(places.run_directories())
@@ -42,7 +44,7 @@ def compared(settings: LabelSettings, version: Version, card: ModelCard) -> Iter
             and read_card(run.model).weights_sha256 == card.weights_sha256
         ]
         for number, run in enumerate(runs):
-            book.offer(number, _offered(run, now_settings))
+            book.add_pending_run(number, _offered(run, now_settings))
         book.compare()
         if (
             record.get("images", str(settings.corpus.images)) != str(settings.corpus.images)
@@ -55,13 +57,13 @@ def compared(settings: LabelSettings, version: Version, card: ModelCard) -> Iter
         yield book, runs
 
 
-def _held(version: Version, corpus: str) -> Iterator[Held]:
+def _held(version: Version, corpus: str) -> Iterator[PreviousImage]:
     last = None
     for batch in version.rows(corpus, _HELD_COLUMNS):
         for row in zip(*(batch[name].to_pylist() for name in _HELD_COLUMNS), strict=True):
             if row[1] != last:
                 last = row[1]
-                yield Held(*row)
+                yield PreviousImage(*row)
 
 
 def _offered(run: RunDirectory, wanted: dict[str, Any]) -> Iterator[tuple[str, list[str] | None, int]]:

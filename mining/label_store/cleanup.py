@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mining.errors import InputError
 from mining.label_store.delta_table import LabelStore
-from mining.label_store.layout import Places, run_number
+from mining.label_store.layout import JobLayout, run_number
 from mining.label_store.publications import is_unpublished
 from mining.label_store.settings import LabelSettings
 from mining.storage.integrity import RUN_FILE
@@ -45,7 +45,7 @@ def clean(settings: LabelSettings, keep: int, *, dry_run: bool = False, needs_st
     Raises InputError where the store has no version of this corpus: which runs were published cannot be known then.
     needs_store: False deletes nothing instead.
     """
-    places = Places(settings)
+    places = JobLayout(settings)
     store = LabelStore(settings.store)
     version = store.latest()
     if not version.corpus(settings.name):
@@ -78,7 +78,7 @@ def _notes(left: int) -> list[str]:
     ]
 
 
-def _temporary(places: Places) -> Iterator[Path]:
+def _temporary(places: JobLayout) -> Iterator[Path]:
     yield from places.temporaries()
     for run in places.run_directories():
         if not run.path.is_symlink() and not run.is_worked_on():
@@ -101,7 +101,7 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _delete(path: Path, places: Places) -> None:
+def _delete(path: Path, places: JobLayout) -> None:
     """Delete a run as a whole: it is moved to the job's folder first, where the next command finds what is left of it.
 
     A run that is half deleted is none.

@@ -39,7 +39,7 @@ _OF_A_STORE = re.compile(r"_delta_log|bucket=\d+|lost\+found")  # a first versio
 _LOOK_BACK = (1, 16, 256, None)
 
 
-class StoreMovedError(BoxmineError):
+class ConcurrentPublishError(BoxmineError):
     """Another version was published since the one that was planned from; plan again."""
 
 
@@ -152,10 +152,12 @@ class LabelStore:
                 self._commit(base, buckets, [one.action for one in written], told)
                 return base.number + 1
             except CommitFailedError as error:
-                raise StoreMovedError(f"{self.where}: another job published meanwhile ({_line(error)}).") from error
+                raise ConcurrentPublishError(
+                    f"{self.where}: another job published meanwhile ({_line(error)})."
+                ) from error
             except DeltaError as error:
                 if base.table is None and "already exists" in str(error):
-                    raise StoreMovedError(f"{self.where}: another job published the first version.") from error
+                    raise ConcurrentPublishError(f"{self.where}: another job published the first version.") from error
                 raise
 
     def _commit(self, base: Version, buckets: list[int], actions: list[Any], record: dict[str, Any]) -> None:

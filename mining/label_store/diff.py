@@ -32,7 +32,7 @@ _STORE = -1  # the run that stands for the last version itself
 _UNKNOWN = "?"  # labels of an image of which none are known: SQL's NULL is equal to nothing
 
 
-class Held(NamedTuple):
+class PreviousImage(NamedTuple):
     """An image of the last version. labels: None = not known."""
 
     name: str
@@ -81,7 +81,7 @@ class Tally:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
-class Ledger:
+class SnapshotDiff:
     """The tables of one comparison."""
 
     def __init__(self, connection: sqlite3.Connection, stale: Stale) -> None:
@@ -90,17 +90,17 @@ class Ledger:
         self.tally = Tally()
         self._holds = False
 
-    def hold(self, images: Iterable[Held]) -> None:
+    def add_previous(self, images: Iterable[PreviousImage]) -> None:
         """Take in the images of the last version."""
         rows = ((*one[:3], _text(one.labels), *one[4:]) for one in images)
         self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?, ?, ?, ?, 1)", rows)
 
-    def look_at(self, images: Iterable[tuple[str, str | None, Sequence[str] | None, str | None]]) -> None:
+    def add_current(self, images: Iterable[tuple[str, str | None, Sequence[str] | None, str | None]]) -> None:
         """Take in the images that are there: name, hash, labels, split."""
         rows = ((name, digest, _text(labels), split) for name, digest, labels, split in images)
         self.tally.listed += self._db.executemany("INSERT INTO listed VALUES (?, ?, ?, ?)", rows).rowcount
 
-    def offer(self, run: int, images: Iterable[tuple[str, Sequence[str] | None, int]]) -> None:
+    def add_pending_run(self, run: int, images: Iterable[tuple[str, Sequence[str] | None, int]]) -> None:
         """Take in what a run has: hash, labels and its image's id. The first one of several counts."""
         rows = ((digest, _text(labels), run, image_id) for digest, labels, image_id in images)
         self._db.executemany("INSERT OR IGNORE INTO ready VALUES (?, ?, ?, ?)", rows)
@@ -226,7 +226,7 @@ class Ledger:
 
 
 @contextmanager
-def ledger(path: Path, stale: Stale) -> Iterator[Ledger]:
+def ledger(path: Path, stale: Stale) -> Iterator[SnapshotDiff]:
     """Empty tables in the file `path`, which is deleted at the end. stale: see `freshness.staleness`."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ def ledger(path: Path, stale: Stale) -> Iterator[Ledger]:
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
             connection.executescript(_TABLES)
             connection.execute("BEGIN")
-            yield Ledger(connection, stale)
+            yield SnapshotDiff(connection, stale)
     finally:
         path.unlink(missing_ok=True)
 

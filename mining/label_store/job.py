@@ -17,13 +17,13 @@ import pyarrow as pa
 from mining.config import MineSettings
 from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
 from mining.corpus.output_folders import refuse_inside_images
-from mining.corpus.shards import corpus_writer, keep_summary, write_shard
+from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.errors import RunError, RunStoppedError
 from mining.evaluation import read_truth
 from mining.label_store.changes import compared
 from mining.label_store.delta_table import LabelStore
-from mining.label_store.diff import Ledger
-from mining.label_store.layout import Places, mine_settings, model_of, run_name, run_number
+from mining.label_store.diff import SnapshotDiff
+from mining.label_store.layout import JobLayout, mine_settings, model_of, run_name, run_number
 from mining.label_store.publications import catch_up, record_job, refuse_missing_store
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
@@ -34,14 +34,14 @@ from mining.runs.run import HOW_IT_IS_RUN, RunDirectory
 
 
 @contextmanager
-def held(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
+def lock_job(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
     """Keep other jobs off the same runs. sweeps: delete what a killed one left half written.
 
     Raises RunStoppedError while another one works on them.
     """
     refuse_inside_images(settings.runs, settings.corpus.images, "runs:")
     refuse_inside_images(settings.store, settings.corpus.images, "store:")
-    places = Places(settings)
+    places = JobLayout(settings)
     with ExitStack() as stack:
         try:
             stack.enter_context(RunDirectory(places.work).lock())
@@ -68,10 +68,10 @@ def check_store(settings: LabelSettings, *, new_store: bool = False) -> None:
     catch_up(settings, version)
 
 
-def left_over(settings: LabelSettings) -> MineSettings | None:
+def find_unfinished_run(settings: LabelSettings) -> MineSettings | None:
     """The settings of a run of an earlier job that was stopped, where it is still what is wanted."""
     card = model_of(settings)
-    for run in reversed(Places(settings).run_directories()):
+    for run in reversed(JobLayout(settings).run_directories()):
         if run.is_finished() or not run.corpus.exists():
             continue
         its = run.settings()
@@ -94,7 +94,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
 
     Raises CorpusError, ModelError, ScoringError, StorageError.
     """
-    places = Places(settings)
+    places = JobLayout(settings)
     card = model_of(settings)
     if settings.truth is not None:
         read_truth(settings.truth)  # said before the images are mined, not after
@@ -117,7 +117,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
         return LabelPlan(wanted, asdict(tally))
 
 
-def _write_todo(listed: Path, book: Ledger, out: Path, shard_size: int) -> None:
+def _write_todo(listed: Path, book: SnapshotDiff, out: Path, shard_size: int) -> None:
     """The rows of the listing that are to be mined, as a corpus table of its own."""
     wanted = book.to_mine()
     following = next(wanted, None)
@@ -145,4 +145,4 @@ def _write_todo(listed: Path, book: Ledger, out: Path, shard_size: int) -> None:
                 waiting = write([*waiting, shard.take(pa.array(rows))], all_of_them=False)
         write(waiting, all_of_them=True)
         summary = read_summary(listed)
-        keep_summary(writer, type(summary)(**{**asdict(summary), "images": count, "notes": []}))
+        write_summary(writer, type(summary)(**{**asdict(summary), "images": count, "notes": []}))

@@ -16,7 +16,7 @@ _KIND = "labelling job"
 _OF_EARLIER_VERSIONS = re.compile(r"hashes\.sqlite.*|listed\.parquet|model|last\.json|log\.jsonl|\.tmp-.*")
 
 
-class Places:
+class JobLayout:
     """Where a job keeps its things."""
 
     def __init__(self, settings: LabelSettings) -> None:
@@ -73,13 +73,13 @@ def model_of(settings: LabelSettings) -> ModelCard:
     """The model's card. Raises ModelError."""
     if not settings.model.startswith(PRETRAINED):
         return read_card(Path(settings.model))
-    from mining.models.checkpoint import put_model
+    from mining.models.checkpoint import install_model
 
-    return put_model(settings.model, Places(settings).model)
+    return install_model(settings.model, JobLayout(settings).model)
 
 
 def mine_settings(settings: LabelSettings, out: Path) -> MineSettings:
     """How a run of the job is mined. out: its run directory."""
-    folder = Places(settings).model if settings.model.startswith(PRETRAINED) else Path(settings.model)
+    folder = JobLayout(settings).model if settings.model.startswith(PRETRAINED) else Path(settings.model)
     # the listing is the table that the run is given: what becomes of the label file later does not matter to it
     return MineSettings(images=settings.corpus.images, **dict(settings.mine), model=str(folder.resolve()), out=out)

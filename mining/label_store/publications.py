@@ -10,7 +10,7 @@ from typing import Any
 
 from mining.errors import StoreMissingError
 from mining.label_store.delta_table import Version
-from mining.label_store.layout import Places
+from mining.label_store.layout import JobLayout
 from mining.label_store.settings import LabelSettings
 from mining.redaction import redacted
 from mining.runs.run import RunDirectory
@@ -46,7 +46,7 @@ def record_publication(runs: Sequence[RunDirectory], settings: LabelSettings, ve
 def catch_up(settings: LabelSettings, version: Version) -> None:
     """Record the publications of jobs that were killed before they could, and those of earlier versions of boxmine."""
     names = set(version.corpus(settings.name).get("published", []))
-    runs = [run for run in Places(settings).run_directories() if run.path.name in names]
+    runs = [run for run in JobLayout(settings).run_directories() if run.path.name in names]
     record_publication([run for run in runs if not _is_recorded(run.read(), version)], settings, version)
 
 
@@ -86,7 +86,7 @@ def refuse_missing_store(settings: LabelSettings, version: Version, *, new_store
 
 def last_publication(settings: LabelSettings) -> dict[str, Any] | None:
     """Store and version of the last publication that the job's folder or its runs know of."""
-    places = Places(settings)
+    places = JobLayout(settings)
     try:
         last = json.loads(places.record.read_text(encoding="utf-8"))
         if last.get("published") is not None:

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from mining.corpus import read_summary
 from mining.errors import DamagedPartError, RunStoppedError
 from mining.label_store.changes import compared
-from mining.label_store.delta_table import LabelStore, StoreMovedError, Version
-from mining.label_store.diff import Ledger
-from mining.label_store.layout import Places, model_of
+from mining.label_store.delta_table import ConcurrentPublishError, LabelStore, Version
+from mining.label_store.diff import SnapshotDiff
+from mining.label_store.layout import JobLayout, model_of
 from mining.label_store.publications import last_publication, record_intention, record_publication, refuse_missing_store
-from mining.label_store.quality_gates import SURVEYED, Measured, Survey, judge
+from mining.label_store.quality_gates import SURVEYED, Measured, VersionStatistics, evaluate_gates
 from mining.label_store.schema import IMAGES_OF_A_BUCKET
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
@@ -24,8 +24,8 @@ from mining.label_store.version_corloc import corloc_and_drop
 from mining.label_store.version_rows import Changes, new_rows, rows_of_run, rows_of_version
 from mining.models.card import ModelCard
 from mining.redaction import redacted
-from mining.runs.event_log import note
-from mining.runs.mining_job import discard_damaged_parts, used_by
+from mining.runs.event_log import log_event
+from mining.runs.mining_job import discard_damaged_parts, effective_settings
 from mining.runs.run import RunDirectory
 from mining.storage.files import write_json
 from mining.storage.integrity import digest_of
@@ -49,10 +49,10 @@ def publish_labels(settings: LabelSettings, *, accept: bool = False, new_store: 
             version = store.latest()
             refuse_missing_store(settings, version, new_store=new_store)  # it may have gone while images were mined
             return _published(settings, store, version, card, accept=accept)
-        except StoreMovedError:
+        except ConcurrentPublishError:
             continue
         except DamagedPartError:
-            finished = [run.path for run in Places(settings).run_directories() if run.is_finished()]
+            finished = [run.path for run in JobLayout(settings).run_directories() if run.is_finished()]
             if not sum(map(discard_damaged_parts, finished)):
                 raise
             return None
@@ -62,7 +62,7 @@ def publish_labels(settings: LabelSettings, *, accept: bool = False, new_store: 
 def _published(
     settings: LabelSettings, store: LabelStore, version: Version, card: ModelCard, *, accept: bool
 ) -> LabelSummary:
-    places = Places(settings)
+    places = JobLayout(settings)
     shutil.rmtree(places.changes, ignore_errors=True)
     before = version.corpus(settings.name)
     with compared(settings, version, card) as (book, runs):
@@ -89,7 +89,7 @@ def _published(
 
         corloc, drop = _corloc_and_drop(settings, card, version, buckets, rows) if buckets else (None, None)
         measured = replace(measured, has_truth=settings.truth is not None, corloc=corloc, drop=drop)
-        verdicts = judge(settings.gates, measured) if buckets else []
+        verdicts = evaluate_gates(settings.gates, measured) if buckets else []
         is_good = accept or all(verdict.passed for verdict in verdicts)
         state = "unchanged" if not buckets else "published" if is_good else "staged"
         if state == "published":
@@ -127,9 +127,11 @@ def _published(
     )  # fmt: skip
     known = {"store": redacted(settings.store), "version": number} if before or state == "published" else None
     write_json(places.record, {**asdict(summary), "published": known or last_publication(settings), "at": now()})
-    note(places.work, state, corpus=settings.name, version=summary.version, images=summary.images, boxes=summary.boxes,
-         failed=[verdict.gate for verdict in verdicts if not verdict.passed], runs=summary.runs,
-         gates=[verdict.line for verdict in verdicts])  # fmt: skip
+    log_event(
+        places.work, state, corpus=settings.name, version=summary.version, images=summary.images, boxes=summary.boxes,
+        failed=[verdict.gate for verdict in verdicts if not verdict.passed], runs=summary.runs,
+        gates=[verdict.line for verdict in verdicts],
+    )  # fmt: skip
     return summary
 
 
@@ -148,10 +150,10 @@ def _settings_of(settings: LabelSettings, runs: list[RunDirectory]) -> dict[str,
 
 
 def _measured(
-    version: Version, changes: Changes, book: Ledger, corpus: str, used: list[RunDirectory], first_new_id: int
+    version: Version, changes: Changes, book: SnapshotDiff, corpus: str, used: list[RunDirectory], first_new_id: int
 ) -> Measured:
     """What these runs mined, beside what the last version has; images with an id below `first_new_id` are known."""
-    new, before, earlier = Survey(), Survey(), Survey()
+    new, before, earlier = VersionStatistics(), VersionStatistics(), VersionStatistics()
     runs = pa.array([run.path.name for run in used], pa.string())
     unjudged = pa.array(version.corpus(corpus).get("unjudged", []), pa.string())
     for batch in changes.batches([*SURVEYED, "run", "content_hash"]):
@@ -167,12 +169,12 @@ def _measured(
     return Measured(new, before, book.tally, earlier)
 
 
-def _dropped(book: Ledger, bucket: int) -> list[int]:
+def _dropped(book: SnapshotDiff, bucket: int) -> list[int]:
     first = bucket * IMAGES_OF_A_BUCKET
     return sorted(book.dropped(first, first + IMAGES_OF_A_BUCKET - 1))
 
 
-def _boxes_dropped(version: Version, book: Ledger, corpus: str, bucket: int) -> int:
+def _boxes_dropped(version: Version, book: SnapshotDiff, corpus: str, bucket: int) -> int:
     dropped = pa.array(_dropped(book, bucket), pa.int64())
     count = 0
     for batch in version.rows(corpus, ["image_id", "annotation_id"], [bucket]):
@@ -193,7 +195,7 @@ def _corloc_and_drop(
             found = rows([one]) if one in buckets else version.rows(settings.name, buckets=[one])
             yield from (batch.filter(pc.equal(batch["corpus"], settings.name)) for batch in found)
 
-    record, folder = _record_of(settings, card), Places(settings).view
+    record, folder = _record_of(settings, card), JobLayout(settings).view
     return corloc_and_drop(version.rows(settings.name), after(), record, settings.truth, folder)
 
 
@@ -202,7 +204,7 @@ def _record_of(settings: LabelSettings, card: ModelCard) -> dict[str, Any]:
     return {
         "images": str(settings.corpus.images),
         "settings_now": settings_that_matter(settings.mine),
-        "used": used_by(settings.mine, card),
+        "used": effective_settings(settings.mine, card),
         "model": asdict(card),
     }
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mining.corpus.schema import LABELLED, QUARANTINED
 from mining.label_store.diff import Tally
 from mining.label_store.settings import Gates
-from mining.label_store.summaries import Verdict
+from mining.label_store.summaries import GateResult
 
 _BINS = 1000
 _SURE = 1.95  # Kolmogorov-Smirnov: chance exceeds this times sqrt((n + m) / nm) once in a thousand
@@ -21,7 +21,7 @@ SURVEYED = ["image_id", "state", "score", "area", "width", "height"]
 
 
 @dataclass
-class Survey:
+class VersionStatistics:
     """How the boxes of many images are distributed.
 
     states: images by state. scores, sizes: (BINS,) boxes by score, and by the square root of their share of the image.
@@ -67,10 +67,10 @@ class Measured:
     lies below the last one's on the pairs of both; None where the truth has no such image.
     """
 
-    new: Survey
-    before: Survey
+    new: VersionStatistics
+    before: VersionStatistics
     tally: Tally
-    earlier: Survey = field(default_factory=Survey)
+    earlier: VersionStatistics = field(default_factory=VersionStatistics)
     has_truth: bool = False
     corloc: float | None = None
     drop: float | None = None
@@ -81,7 +81,7 @@ class Measured:
         return self.new.images + self.earlier.images
 
 
-def judge(gates: Gates, measured: Measured) -> list[Verdict]:
+def evaluate_gates(gates: Gates, measured: Measured) -> list[GateResult]:
     """Evaluate each gate that is on; one that had nothing to measure passes, and its note says why."""
     return [
         *_counts(gates, measured),
@@ -91,7 +91,7 @@ def judge(gates: Gates, measured: Measured) -> list[Verdict]:
     ]
 
 
-def _counts(gates: Gates, measured: Measured) -> Iterator[Verdict]:
+def _counts(gates: Gates, measured: Measured) -> Iterator[GateResult]:
     """Compare what became of the new images with the limits: plainly, from `min_images` images on.
 
     Of fewer images a share says little, and the version is published with a note; the images are counted once more
@@ -118,19 +118,19 @@ def _counts(gates: Gates, measured: Measured) -> Iterator[Verdict]:
         value = _share(count, of)
         passed = value is None or value <= limit or (is_small and not is_all)
         nothing = "no new images" if not measured.images else "no new image can be read"
-        yield Verdict(name, value, limit, passed, meaning, nothing if value is None else small if passed else None)
+        yield GateResult(name, value, limit, passed, meaning, nothing if value is None else small if passed else None)
 
 
-def _unusable(survey: Survey) -> tuple[int, int]:
+def _unusable(survey: VersionStatistics) -> tuple[int, int]:
     return survey.states.get(QUARANTINED, 0), survey.images
 
 
-def _without_box(survey: Survey) -> tuple[int, int]:
+def _without_box(survey: VersionStatistics) -> tuple[int, int]:
     readable = survey.images - survey.states.get(QUARANTINED, 0)
     return readable - survey.states.get(LABELLED, 0), readable
 
 
-def _retired(gates: Gates, measured: Measured) -> Iterator[Verdict]:
+def _retired(gates: Gates, measured: Measured) -> Iterator[GateResult]:
     """A known image is gone where it is not listed any more, and where it is listed but its file is missing."""
     if gates.max_retired is None:
         return
@@ -141,10 +141,10 @@ def _retired(gates: Gates, measured: Measured) -> Iterator[Verdict]:
     if tally.absent:
         meaning += f"; {tally.absent} of them listed, but missing or unreadable"
     passed = value is None or value <= gates.max_retired
-    yield Verdict("max_retired", value, gates.max_retired, passed, meaning, _FIRST if value is None else None)
+    yield GateResult("max_retired", value, gates.max_retired, passed, meaning, _FIRST if value is None else None)
 
 
-def _drifts(gates: Gates, measured: Measured) -> Iterator[Verdict]:
+def _drifts(gates: Gates, measured: Measured) -> Iterator[GateResult]:
     """The limit of a drift is what is allowed and what chance alone may add with so few boxes."""
     new, before = measured.new, measured.before
     for name, allowed, mine, its, what in (
@@ -163,21 +163,21 @@ def _drifts(gates: Gates, measured: Measured) -> Iterator[Verdict]:
             meaning += f"; limit: {allowed:.3f} and {chance:.3f} that may be chance with {new.boxes} new boxes"
             if limit >= 1:
                 note = f"too few boxes to judge: {min(new.boxes, before.boxes)}"
-        yield Verdict(name, drift, limit, drift is None or drift <= limit, meaning, note)
+        yield GateResult(name, drift, limit, drift is None or drift <= limit, meaning, note)
 
 
-def _corlocs(gates: Gates, measured: Measured) -> Iterator[Verdict]:
+def _corlocs(gates: Gates, measured: Measured) -> Iterator[GateResult]:
     if not measured.has_truth:
         return
     value, drop = measured.corloc, measured.drop
     if gates.max_corloc_drop is not None:
         nothing = _FIRST if not measured.before.images else "the truth has no image of both versions"
-        yield Verdict(
+        yield GateResult(
             "max_corloc_drop", drop, gates.max_corloc_drop, drop is None or drop <= gates.max_corloc_drop,
             "CorLoc below the last version's, on the pairs of both", nothing if drop is None else None,
         )  # fmt: skip
     if gates.min_corloc is not None:
-        yield Verdict(
+        yield GateResult(
             "min_corloc", value, gates.min_corloc, value is None or value >= gates.min_corloc,
             "CorLoc of the new version", "the truth has no image of this version" if value is None else None,
         )  # fmt: skip

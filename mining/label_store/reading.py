@@ -14,7 +14,7 @@ from mining.export.job import refuse_taken
 from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.run_view import write_view
 from mining.label_store.settings import address, is_remote
-from mining.label_store.staged import waiting_for
+from mining.label_store.staged import staged_version_of
 from mining.storage.folders import whole_folder
 
 
@@ -99,7 +99,7 @@ def history(where: str, limit: int = 20) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     records = LabelStore(where).records()
-    waiting = {name: waiting_for(address(where), name, record) for name, record in records[0]["corpora"].items()}
+    waiting = {name: staged_version_of(address(where), name, record) for name, record in records[0]["corpora"].items()}
     for one, before in zip(records, [*records[1:], {"corpora": {}}], strict=True):
         for name, record in one["corpora"].items():
             if record != before["corpora"].get(name):

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mining.errors import InputError, RunStoppedError
-from mining.label_store.delta_table import LabelStore, StoreMovedError, Version
+from mining.label_store.delta_table import ConcurrentPublishError, LabelStore, Version
 from mining.label_store.diff import Tally
-from mining.label_store.layout import Places
+from mining.label_store.layout import JobLayout
 from mining.label_store.schema import STORE_SCHEMA
 from mining.label_store.settings import LabelSettings
 from mining.label_store.summaries import LabelSummary
-from mining.runs.event_log import note
+from mining.runs.event_log import log_event
 from mining.storage.provenance import now
 
 _TRIES = 20  # to publish, while others do
@@ -40,7 +40,7 @@ def restore_version(settings: LabelSettings, moment: str) -> LabelSummary:
     for _ in range(_TRIES):
         try:
             return _restored(settings, store, store.latest(), wanted)
-        except StoreMovedError:
+        except ConcurrentPublishError:
             continue
     raise RunStoppedError(f"{settings.store} changes all the time; run the same command again later.")
 
@@ -62,7 +62,7 @@ def _restored(settings: LabelSettings, store: LabelStore, latest: Version, wante
         state, settings.store, number, counts["images"], counts["boxes"], tally, 0, 0, [], [], [],
         corpus=settings.name, restored=wanted.number,
     )  # fmt: skip
-    note(Places(settings).work, state, corpus=settings.name, version=number, restored=wanted.number,
+    log_event(JobLayout(settings).work, state, corpus=settings.name, version=number, restored=wanted.number,
          images=summary.images, boxes=summary.boxes)  # fmt: skip
     return summary
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from mining import __version__
 from mining.corpus import CORPUS_SCHEMA, QUARANTINE_SCHEMA, QUARANTINED, CorpusSummary
-from mining.corpus.shards import corpus_writer, keep_summary, write_shard
+from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.models.card import CARD_FILE
 from mining.models.card import FORMAT as CARD_FORMAT
 from mining.runs.record import FORMAT as RUN_FORMAT
 from mining.runs.run import DIGESTED_FILES, RunDirectory
 from mining.runs.schema import ANNOTATION_SCHEMA
-from mining.runs.shard_files import gathered
+from mining.runs.shard_files import table_writer
 from mining.storage.files import write_json
 from mining.storage.integrity import DIGESTS, digests_of
 from mining.storage.provenance import now
@@ -35,8 +35,8 @@ def write_view(
     labelled, images, boxes, states, classes = 0, 0, 0, Counter[str](), Counter[str]()
     with (
         corpus_writer(run.corpus) as corpus,
-        gathered(run.annotations, ANNOTATION_SCHEMA) as annotations,
-        gathered(run.quarantine, QUARANTINE_SCHEMA) as quarantine,
+        table_writer(run.annotations, ANNOTATION_SCHEMA) as annotations,
+        table_writer(run.quarantine, QUARANTINE_SCHEMA) as quarantine,
     ):
         last = -1
         for batch in rows:
@@ -63,7 +63,7 @@ def write_view(
             "csv", images, labelled, 0, 0, dict(sorted(classes.items())), {c: ids_of.get(c, 0) for c in classes},
             False, [],
         )  # fmt: skip
-        keep_summary(corpus, summary)
+        write_summary(corpus, summary)
     write_json(run.model / CARD_FILE, {"format": CARD_FORMAT, **card})
     config = {
         **record["settings_now"],

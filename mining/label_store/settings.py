@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mining.config import CorpusSettings, MineOptions, ModelReference, Settings, Share, absolute
+from mining.config import CorpusSettings, MineOptions, ModelReference, Settings, Share, resolve_path
 from mining.config.recipes import MayBePath
 from mining.storage.names import FolderName
 
@@ -67,19 +67,19 @@ class LabelSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _a_least_corloc_needs_truth(self) -> Self:
+    def _check_min_corloc(self) -> Self:
         if self.gates.min_corloc is not None and self.truth is None:
             raise ValueError("the gate min_corloc needs `truth`, a file of true boxes: without one it is never judged")
         return self
 
     @field_validator("runs")
     @classmethod
-    def _the_same_wherever_it_is_carried_on(cls, path: Path) -> Path:
-        return absolute(path)
+    def _resolve_paths(cls, path: Path) -> Path:
+        return resolve_path(path)
 
     @field_validator("store")
     @classmethod
-    def _a_folder_as_a_path(cls, store: str) -> str:
+    def _resolve_store(cls, store: str) -> str:
         return address(store)
 
 
@@ -90,4 +90,4 @@ def is_remote(store: str) -> bool:
 
 def address(store: str) -> str:
     """The store's address as records name it, whatever folder it was given from."""
-    return store.rstrip("/") if is_remote(store) else str(absolute(Path(os.path.expanduser(store))))
+    return store.rstrip("/") if is_remote(store) else str(resolve_path(Path(os.path.expanduser(store))))

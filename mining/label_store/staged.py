@@ -10,7 +10,7 @@ from mining.label_store.layout import LAST_JOB
 
 
 @dataclass(frozen=True)
-class Waiting:
+class StagedVersion:
     """A version that is staged and waits for a person.
 
     at: when it was staged. failed: one line per gate that did not pass. images, boxes: of the version. runs: the run
@@ -26,26 +26,26 @@ class Waiting:
     runs: list[Path]
 
 
-def waiting_in(runs: Path) -> list[Waiting]:
+def staged_versions_in(runs: Path) -> list[StagedVersion]:
     """The staged versions of the jobs that keep their runs in this folder, by corpus; none where it cannot be read."""
     found = (_staged(path) for path in sorted(runs.glob(f".*/{LAST_JOB}")))
     return [one for one in found if one is not None]
 
 
-def waiting_for(store: str, corpus: str, record: dict[str, Any]) -> Waiting | None:
+def staged_version_of(store: str, corpus: str, record: dict[str, Any]) -> StagedVersion | None:
     """The staged version that would follow the last one of a corpus, as far as this machine sees the job's folder.
 
     record: what the store's last version says of the corpus.
     """
     if "runs" not in record:  # of an earlier boxmine
         return None
-    for one in waiting_in(Path(record["runs"])):
+    for one in staged_versions_in(Path(record["runs"])):
         if (one.store, one.corpus) == (store, corpus) and one.at >= record["at"]:
             return one
     return None
 
 
-def _staged(path: Path) -> Waiting | None:
+def _staged(path: Path) -> StagedVersion | None:
     try:
         last = orjson.loads(path.read_bytes())
         if last["state"] != "staged":
@@ -56,7 +56,7 @@ def _staged(path: Path) -> Waiting | None:
             if not gate["passed"]
         ]
         folders = [path.parents[1] / name for name in last["runs"]]
-        return Waiting(
+        return StagedVersion(
             path.parent.name.removeprefix("."), last["store"], last["at"], failed, last["images"], last["boxes"],
             [folder for folder in folders if folder.is_dir()],
         )  # fmt: skip

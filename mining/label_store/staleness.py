@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from mining.config import MineOptions, recorded
+from mining.config import MineOptions, setting_or_default
 from mining.runs.run import NO_MATTER_IN_MINING
 from mining.storage.integrity import digest_of
 
@@ -23,7 +23,9 @@ def settings_that_matter(options: MineOptions) -> dict[str, Any]:
 def differences(was: Mapping[str, Any], now: Mapping[str, Any], labels: Sequence[str] | None) -> list[str]:
     """The settings that differ and that boxes of an image with these labels depend on. labels: None = not known."""
     names = [name for name in now if _matters(name, labels)]
-    return [name for name in names if _seen(recorded(MineOptions, was, name), labels) != _seen(now[name], labels)]
+    return [
+        name for name in names if _seen(setting_or_default(MineOptions, was, name), labels) != _seen(now[name], labels)
+    ]
 
 
 def _matters(name: str, labels: Sequence[str] | None) -> bool:

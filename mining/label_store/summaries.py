@@ -7,7 +7,7 @@ from mining.config import MineSettings
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """The result of one gate.
 
     value: None where there was nothing to measure. limit: what the value was compared with. note: why the gate passes
@@ -61,7 +61,7 @@ class LabelSummary:
     deferred: int
     quarantined: int
     reasons: list[str]
-    gates: list[Verdict]
+    gates: list[GateResult]
     runs: list[str]
     notes: list[str] = field(default_factory=list)
     corpus: str = ""

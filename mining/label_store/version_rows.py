@@ -13,9 +13,9 @@ from mining.corpus import read_shard, shard_count
 from mining.errors import DamagedPartError
 from mining.label_store.data_files import CHECKED_PARQUET
 from mining.label_store.delta_table import Version
-from mining.label_store.diff import Entry, Ledger
+from mining.label_store.diff import Entry, SnapshotDiff
 from mining.label_store.schema import BOX_COLUMNS, IMAGES_OF_A_BUCKET, STORE_SCHEMA
-from mining.runs.part_origins import Origins
+from mining.runs.part_origins import PartOrigins
 from mining.runs.run import RunDirectory
 from mining.runs.shard_files import PART_SCHEMA, part_outcomes, tables_of
 from mining.storage.files import storage_errors
@@ -26,7 +26,7 @@ _OF_THE_ENTRY = ("bucket", "image_id", "file_name", "content_hash", "labels", "s
 
 
 def rows_of_run(
-    run: RunDirectory, number: int, ledger: Ledger, corpus: str, settings_sha256: str
+    run: RunDirectory, number: int, ledger: SnapshotDiff, corpus: str, settings_sha256: str
 ) -> Iterator[pa.Table]:
     """The rows that the ledger takes from a finished run, shard by shard, in STORE_SCHEMA.
 
@@ -34,7 +34,7 @@ def rows_of_run(
     """
     from mining.models.card import read_card
 
-    model, origins = read_card(run.model).weights_sha256, Origins(run)
+    model, origins = read_card(run.model).weights_sha256, PartOrigins(run)
     for shard in range(shard_count(run.corpus)):
         images = read_shard(run.corpus, shard)
         ids = images["image_id"].to_numpy()
@@ -60,7 +60,7 @@ def rows_of_run(
         yield _table(columns | {name: _repeated(value, len(image)) for name, value in constants.items()})
 
 
-def rows_of_version(version: Version, ledger: Ledger, corpus: str) -> Iterator[pa.Table]:
+def rows_of_version(version: Version, ledger: SnapshotDiff, corpus: str) -> Iterator[pa.Table]:
     """The rows that the ledger takes from the last version: of images that are renamed or copied."""
     for bucket in version.buckets():
         first = bucket * IMAGES_OF_A_BUCKET
@@ -167,7 +167,12 @@ class Changes:
 
 
 def new_rows(
-    version: Version, ledger: Ledger, changes: Changes, corpus: str, buckets: Sequence[int], next_annotation_id: int
+    version: Version,
+    ledger: SnapshotDiff,
+    changes: Changes,
+    corpus: str,
+    buckets: Sequence[int],
+    next_annotation_id: int,
 ) -> Iterator[pa.RecordBatch]:
     """All rows of the buckets as the next version has them: those that stay, and the changes, sorted by image."""
     for bucket in buckets:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mining.backbones.base import Backbone
 from mining.localizers.base import ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
-from mining.localizers.options import CAMConfig, configured
+from mining.localizers.options import CAMConfig, build_config
 
 
 class CAM(Classifier):
@@ -24,7 +24,7 @@ class CAM(Classifier):
     weights_of: ClassVar[str | None] = "classifier"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
-        config = configured(CAMConfig, options)
+        config = build_config(CAMConfig, options)
         super().__init__(backbone, classes, dropout=config.dropout)
         self.config = config
 

@@ -24,7 +24,7 @@ from mining.backbones.fast_depthwise import DepthwiseByForward
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
-from mining.localizers.options import GradCAMConfig, GradCAMppConfig, configured
+from mining.localizers.options import GradCAMConfig, GradCAMppConfig, build_config
 
 # --- the methods, as functions of activation and gradient ------------------------------------------------------------
 # An activation is (B, D, h, w); a gradient is, too, or (B, D, 1, 1) where it is the same in every cell.
@@ -97,7 +97,7 @@ class GradientLocalizer(Classifier):
     config: Any
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
-        config = configured(self.Config, options)
+        config = build_config(self.Config, options)
         super().__init__(backbone, classes, dropout=config.dropout)
         self.config = config
 

@@ -47,7 +47,7 @@ from mining.config import Normalisation
 from mining.errors import ModelError
 from mining.localizers.cam import CAM
 from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
-from mining.localizers.options import MLDFRConfig, configured
+from mining.localizers.options import MLDFRConfig, build_config
 
 
 class MLDFR(CAM):
@@ -63,7 +63,7 @@ class MLDFR(CAM):
     config: MLDFRConfig
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
-        config: MLDFRConfig = configured(MLDFRConfig, options)
+        config: MLDFRConfig = build_config(MLDFRConfig, options)
         if len(config.after) != len(config.kernels):
             raise ModelError(
                 f"Options 'after' and 'kernels' of the localizer: {len(config.after)} places for "

@@ -38,7 +38,7 @@ from mining.backbones.base import Backbone
 from mining.errors import ModelError
 from mining.localizers.base import ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
-from mining.localizers.options import CCAMConfig, NLCCAMConfig, configured
+from mining.localizers.options import CCAMConfig, NLCCAMConfig, build_config
 
 VGGNET_GAP_CHANNELS = 1024
 
@@ -192,7 +192,7 @@ class CCAM(CombinationalClassifier):
     weights_of: ClassVar[str | None] = "classifier"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
-        super().__init__(backbone, classes, configured(CCAMConfig, options))
+        super().__init__(backbone, classes, build_config(CCAMConfig, options))
 
 
 class NLCCAM(CombinationalClassifier):
@@ -204,7 +204,7 @@ class NLCCAM(CombinationalClassifier):
     config: NLCCAMConfig
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
-        config = configured(NLCCAMConfig, options)
+        config = build_config(NLCCAMConfig, options)
         last = backbone.channels[-1]
         added = _added_channels(config, backbone)
         super().__init__(backbone, classes, config, bias=config.bias, channels=added or last)

@@ -18,7 +18,7 @@ C = TypeVar("C", bound=Any)  # a frozen dataclass
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
-def configured(kind: type[C], options: Mapping[str, Any]) -> C:
+def build_config(kind: type[C], options: Mapping[str, Any]) -> C:
     """A frozen config made from a person's options, each checked against the type of its field.
 
     Raises ModelError with the nearest name for one that is unknown, and with the value for one of the wrong kind.
@@ -339,5 +339,5 @@ OPTIONS: dict[str, type[Any]] = {
 def options_of(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options as given, each of the type of its field. Raises ModelError, also for an unknown localizer."""
     refuse_unknown_localizer(localizer)
-    config = configured(OPTIONS[localizer], options)
+    config = build_config(OPTIONS[localizer], options)
     return {name: getattr(config, name) for name in options}

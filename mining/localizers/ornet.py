@@ -31,7 +31,7 @@ from mining.localizers.base import (
     chosen_classes,
 )
 from mining.localizers.cam import CAM
-from mining.localizers.options import ORNetConfig, configured
+from mining.localizers.options import ORNetConfig, build_config
 
 SHALLOW_STRIDE = 4
 WIDEST = 64
@@ -59,7 +59,7 @@ class ORNet(Localizer):
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__()
-        config = configured(ORNetConfig, options)
+        config = build_config(ORNetConfig, options)
         _refuse_contradictions(config, backbone)
         self.config = config
         self.backbone = backbone

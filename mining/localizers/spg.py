@@ -56,7 +56,7 @@ from mining.localizers.base import (
     Localizer,
     chosen_classes,
 )
-from mining.localizers.options import SPGConfig, configured
+from mining.localizers.options import SPGConfig, build_config
 
 BACKGROUND, OBJECT, IGNORED = 0, 1, 255
 _MIN_RANGE = 1e-6  # of a map's largest value: interpolation alone spreads a constant map by a tenth of it
@@ -75,7 +75,7 @@ class SPG(Localizer):
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__()
-        config: SPGConfig = configured(SPGConfig, options)
+        config: SPGConfig = build_config(SPGConfig, options)
         self.config = config
         self.places = guided_stages(backbone.strides)
         if not config.third_block:

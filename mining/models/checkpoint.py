@@ -17,7 +17,7 @@ from mining.config import MapThreshold, MineOptions, Normalisation
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
-from mining.localizers.options import configured
+from mining.localizers.options import build_config
 from mining.localizers.registry import localizer_named
 from mining.models.card import CARD_FILE, FORMAT, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.storage.files import link_or_copy, sha256_of, whole_file, write_json
@@ -45,7 +45,7 @@ def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard
 
 
 @dataclass(frozen=True)
-class Cut:
+class ExtractionParams:
     """Where maps are cut and classes taken: what a person asked for, or the best known of the localizer and model."""
 
     threshold: float | MapThreshold
@@ -54,7 +54,7 @@ class Cut:
     class_cut: float
 
 
-def card_to_mine_by(card: ModelCard, settings: MineOptions) -> ModelCard:
+def apply_overrides(card: ModelCard, settings: MineOptions) -> ModelCard:
     """The card with the method and options that the settings ask for instead of its own.
 
     Raises ModelError where the method is unknown or does not stand on the same weights.
@@ -62,10 +62,10 @@ def card_to_mine_by(card: ModelCard, settings: MineOptions) -> ModelCard:
     trained = localizer_named(card.localizer)
     if settings.localizer is None or settings.localizer == card.localizer:
         options = {**card.options, **settings.options}
-        configured(trained.Config, options)
+        build_config(trained.Config, options)
         return replace(card, options=options)
     asked = localizer_named(settings.localizer)
-    configured(asked.Config, settings.options)
+    build_config(asked.Config, settings.options)
     if asked.weights_of is None or asked.weights_of != trained.weights_of:
         raise ModelError(
             f"The model was trained for {card.localizer}, whose weights are not those of {settings.localizer}; "
@@ -74,10 +74,10 @@ def card_to_mine_by(card: ModelCard, settings: MineOptions) -> ModelCard:
     return replace(card, localizer=settings.localizer, options=settings.options)
 
 
-def cut_of(card: ModelCard, settings: MineOptions) -> Cut:
-    """Where the maps of the card's localizer are cut. card: that of `card_to_mine_by`."""
+def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParams:
+    """Where the maps of the card's localizer are cut. card: that of `apply_overrides`."""
     kind = localizer_named(card.localizer)
-    return Cut(
+    return ExtractionParams(
         kind.threshold if settings.threshold is None else settings.threshold,
         settings.class_thresholds,
         kind.normalise if settings.normalise is None else settings.normalise,
@@ -106,7 +106,7 @@ def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Local
     """
     card = read_card(folder)
     if settings is not None:
-        card = card_to_mine_by(card, settings)
+        card = apply_overrides(card, settings)
     try:
         localizer, _ = build_localizer(card)
     except (ModelError, TypeError) as error:
@@ -160,14 +160,14 @@ def imagenet_names() -> list[str]:
     ]
 
 
-def put_model(reference: str, folder: Path) -> ModelCard:
+def install_model(reference: str, folder: Path) -> ModelCard:
     """Bring the model that `reference` names (a folder or pretrained:BACKBONE) into `folder`, and give its card."""
     if reference.startswith(PRETRAINED):
         backbone = reference.removeprefix(PRETRAINED)
         there = read_card(folder) if (folder / CARD_FILE).is_file() else None
         if there is not None and there.training != _UNTRAINED:
             raise ModelError(f"{folder} holds a trained model, not {reference}; give another --out.")
-        return there if there is not None and there.backbone == backbone else _put_pretrained(backbone, folder)
+        return there if there is not None and there.backbone == backbone else _install_pretrained(backbone, folder)
     source = Path(reference)
     card = read_card(source)
     refuse_other_weights(source / WEIGHTS_FILE, card)
@@ -180,7 +180,7 @@ def put_model(reference: str, folder: Path) -> ModelCard:
     return card
 
 
-def _put_pretrained(backbone: str, folder: Path) -> ModelCard:
+def _install_pretrained(backbone: str, folder: Path) -> ModelCard:
     return save_model(folder, *pretrained_model(backbone))
 
 

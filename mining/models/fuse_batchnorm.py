@@ -13,7 +13,7 @@ from mining.localizers.base import Localizer
 _TOLERANCE = 1e-3
 
 
-def ready(localizer: Localizer, device: torch.device) -> Localizer:
+def prepare_for_inference(localizer: Localizer, device: torch.device) -> Localizer:
     """The localizer on `device` in evaluation mode, batch norms folded, channels last."""
     localizer = localizer.eval()
     for part in localizer.modules():

@@ -47,7 +47,7 @@ class _Workspace(threading.local):
 _workspace = _Workspace()
 
 
-def swept(level: NDArray[np.float32], thresholds: NDArray[np.float32], min_area_px: int) -> NDArray[Any]:
+def extract_components(level: NDArray[np.float32], thresholds: NDArray[np.float32], min_area_px: int) -> NDArray[Any]:
     """(n,) REGION, what the regions of a map became threshold by threshold, the highest first.
 
     level: (H, W) float32 >= 0. thresholds: (T,) ascending. lowest, highest: positions of the thresholds over which a
@@ -64,7 +64,7 @@ def swept(level: NDArray[np.float32], thresholds: NDArray[np.float32], min_area_
         _workspace.room(name, 1 + count, kind)
         for name, kind in (("regions", REGION), ("changed", np.uint32), ("states", REGION))
     )
-    return np.array(_swept(runs, ends, height, width, min_area_px, region_of, *rooms))
+    return np.array(_extract_components(runs, ends, height, width, min_area_px, region_of, *rooms))
 
 
 @jit
@@ -140,7 +140,7 @@ def _thresholds_up_to_cells(thresholds: Any) -> Any:
 
 
 @jit
-def _swept(
+def _extract_components(
     runs: Any, ends: Any, height: int, width: int, min_area_px: int, region_of: Any, regions: Any, changed: Any,
     states: Any,
 ) -> Any:  # fmt: skip

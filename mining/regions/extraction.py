@@ -11,7 +11,7 @@ from mining.arrays import FloatMap, Floats, Ints
 from mining.boxes.boxes import Boxes
 from mining.boxes.iou import area, iou_matrix
 from mining.errors import MapError
-from mining.regions.components import highest_over_ranges, swept
+from mining.regions.components import extract_components, highest_over_ranges
 
 Regions = Literal["largest", "peak", "all"]
 _MIN_RANGE = 1e-6
@@ -19,7 +19,7 @@ _NO_REGION = -1
 _SIDES = ("x0", "y0", "x1", "y1")
 
 
-def normalised(activation: FloatMap, how: Literal["max", "minmax"]) -> FloatMap | None:
+def normalise_map(activation: FloatMap, how: Literal["max", "minmax"]) -> FloatMap | None:
     """The map brought to 0-1, or None for a map that says nothing (constant; nowhere positive).
 
     activation: (H, W) float32, any range.
@@ -52,10 +52,10 @@ def boxes_from_map(
     Regions are 8-connected. Compiled at the first call, which takes seconds once; runs without Python's lock.
     Raises MapError when the map holds NaN.
     """
-    level = normalised(activation, normalise)
+    level = normalise_map(activation, normalise)
     if level is None:
         return Boxes.empty()
-    found = swept(level, np.array([threshold], np.float32), min_area_px)
+    found = extract_components(level, np.array([threshold], np.float32), min_area_px)
     xyxy = np.column_stack([found[side] for side in _SIDES]).astype(np.float32)
     peak, mean = found["peak"], (found["total"] / found["area_px"]).astype(np.float32)
     return Boxes(xyxy, peak, peak, mean, np.ones(len(found), np.int32)).best_first()
@@ -140,14 +140,14 @@ def regions_at_thresholds(
     """
     grid = checked_thresholds(thresholds).astype(np.float32)
     with np.errstate(over="ignore"):  # infinity is refused next
-        level = normalised(checked_map(activation).astype(np.float32), normalise)
+        level = normalise_map(checked_map(activation).astype(np.float32), normalise)
     return regions_of_level(level, grid, min_area_px=min_area_px)
 
 
 def regions_of_level(level: FloatMap | None, grid: NDArray[np.float32], *, min_area_px: int = 4) -> RegionsAtThresholds:
     """`regions_at_thresholds` of a map that is normalised. grid: (T,) ascending in [0, 1)."""
     level = np.empty((0, 0), np.float32) if level is None else level
-    found = swept(level, grid, min_area_px)
+    found = extract_components(level, grid, min_area_px)
     xyxy = np.column_stack([found[side] for side in _SIDES]).astype(np.int64)
     mean = (found["total"] / found["area_px"]).astype(np.float32)
     ranges = found["lowest"].astype(np.int64), found["highest"].astype(np.int64)

@@ -43,7 +43,7 @@ _NEARLY = 1e-12
 
 
 @jit
-def shares_of_greys(level: Any) -> Any:
+def grey_level_shares(level: Any) -> Any:
     """(256,) float64, the share of a normalised map (H, W) at each grey level, cut off rather than rounded."""
     counts = np.zeros(_GREYS, np.int64)
     for value in level.ravel():

@@ -20,12 +20,12 @@ from mining.arrays import FloatMap
 from mining.boxes.boxes import Boxes
 from mining.config import MapThreshold
 from mining.config.mine import CURVE_THRESHOLDS
-from mining.regions.extraction import normalised, regions_of_level
+from mining.regions.extraction import normalise_map, regions_of_level
 from mining.regions.map_thresholds import (
     entropy_threshold,
+    grey_level_shares,
     nearest_positions,
     otsu_threshold,
-    shares_of_greys,
     stable_positions,
 )
 
@@ -48,7 +48,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class CurvedCut:
+class BoxesWithCurve:
     """A map cut at one threshold, and its curve. boxes: in map pixels, scored by their peaks, before any filter."""
 
     threshold: float
@@ -56,14 +56,14 @@ class CurvedCut:
     curve: Curve
 
 
-def cut_with_curve(
+def extract_with_curve(
     activation: FloatMap,
     *,
     threshold: float | MapThreshold,
     normalise: Literal["max", "minmax"],
     passes: Callable[[Boxes], NDArray[np.bool_]],
     stretch: tuple[float, float] = (1.0, 1.0),
-) -> CurvedCut:
+) -> BoxesWithCurve:
     """Cut a map as `boxes_from_map` does, and tell the best-scored box at each of CURVE_THRESHOLDS, in one pass.
 
     activation: (H, W) float32. threshold: in (0, 1), or how the map tells its own: the nearest of CURVE_THRESHOLDS,
@@ -73,7 +73,7 @@ def cut_with_curve(
     Raises MapError when the map holds NaN or infinity.
     """
     grid, at_grid = _grid_with(None if isinstance(threshold, str) else threshold)
-    level = normalised(activation, normalise)
+    level = normalise_map(activation, normalise)
     found = regions_of_level(level, grid)
     peak = found.peak
     boxes = Boxes(found.xyxy.astype(np.float32), peak, peak, found.mean_activation, np.ones(len(peak), np.int32))
@@ -83,13 +83,13 @@ def cut_with_curve(
     height, width = activation.shape
     told = 0.0, 0.0
     if level is not None:
-        greys = shares_of_greys(level)
+        greys = grey_level_shares(level)
         told = otsu_threshold(greys), entropy_threshold(greys)
     curve = Curve((width, height), best, found.counts(passing)[at_grid], *told)
     if isinstance(threshold, str):
-        threshold = _told_by(curve, threshold, stretch)
+        threshold = _threshold_of_map(curve, threshold, stretch)
     position = int(np.searchsorted(grid, np.float32(threshold)))
-    return CurvedCut(threshold, found.boxes_at(position), curve)
+    return BoxesWithCurve(threshold, found.boxes_at(position), curve)
 
 
 @lru_cache(maxsize=1024)
@@ -99,7 +99,7 @@ def _grid_with(threshold: float | None) -> tuple[NDArray[np.float32], NDArray[np
     return grid, np.searchsorted(grid, _GRID)
 
 
-def _told_by(curve: Curve, how: MapThreshold, stretch: tuple[float, float]) -> float:
+def _threshold_of_map(curve: Curve, how: MapThreshold, stretch: tuple[float, float]) -> float:
     if how == "stability":
         xyxy = (curve.xyxy * np.array([*stretch, *stretch])).astype(np.float32)
         position = int(stable_positions(xyxy[None])[0])

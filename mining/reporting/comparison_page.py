@@ -8,11 +8,11 @@ from mining.config import (
     CompareSettings,
 )
 from mining.evaluation.run_comparison import Comparison, PairChange
-from mining.reporting.ground_truth_index import open_truth
+from mining.reporting.ground_truth_index import open_ground_truth
 from mining.reporting.page_files import COLUMNS, check_page, table_of
 from mining.reporting.report_page import rendered
 from mining.reporting.sample_selection import Pair, pairs_named
-from mining.reporting.summary_text import told
+from mining.reporting.summary_text import format_setting
 from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import RunDirectory
 from mining.storage.files import whole_file
@@ -68,7 +68,7 @@ def _tiles(
 ) -> list[tuple[PairChange, list[Tile]]]:
     """Each change with its pictures, of the first run and of the second; none where the image cannot be read."""
     keys = [(one.file_name, one.category) for one in chosen]
-    sides: list[list[Pair]] = [pairs_named(run.annotations, keys, open_truth(truth, run)) for run in runs]
+    sides: list[list[Pair]] = [pairs_named(run.annotations, keys, open_ground_truth(truth, run)) for run in runs]
     shown = []
     for place, change in enumerate(chosen):
         tiles = [
@@ -84,7 +84,7 @@ def _differing(runs: tuple[RunDirectory, RunDirectory]) -> list[tuple[str, str, 
     """(setting, in the first run, in the second) of what is not the same in both."""
     first, second = ({**record["config"], **record["used"], **record["inputs"]} for record in (r.read() for r in runs))
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
-    return [(name, told(first.get(name)), told(second.get(name))) for name in names]
+    return [(name, format_setting(first.get(name)), format_setting(second.get(name))) for name in names]
 
 
 def _write_table(path: Path, changes: list[PairChange]) -> None:
@@ -93,8 +93,8 @@ def _write_table(path: Path, changes: list[PairChange]) -> None:
         writer.writerow(COLUMNS)
         for one in changes:
             values = (one.agreement, one.first_iou, one.second_iou)
-            told = ("" if value is None else f"{value:.6f}" for value in values)
-            writer.writerow((one.file_name, one.category, one.verdict, *told))
+            format_setting = ("" if value is None else f"{value:.6f}" for value in values)
+            writer.writerow((one.file_name, one.category, one.verdict, *format_setting))
 
 
 def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:

@@ -53,7 +53,7 @@ def scored_truth(scores: dict[str, Any] | None, config: dict[str, Any]) -> Path 
     return next(found, None)
 
 
-class TruthIndex:
+class GroundTruthIndex:
     """The true boxes of a run's images, by file name and class; remembers which pairs were asked for."""
 
     def __init__(self, truth: Truth, corpus: Path) -> None:
@@ -84,7 +84,7 @@ class TruthIndex:
         rows = self._order[first:end]
         return TrueBoxes(self._truth.boxes.xyxy[rows], self._truth.boxes.is_ignored[rows])
 
-    def not_asked(self, category: str, limit: int) -> list[str]:
+    def unqueried_images(self, category: str, limit: int) -> list[str]:
         """Images with countable true boxes of the class that were never asked for, largest object first."""
         rows = self._order[~self._asked]
         boxes = self._truth.boxes
@@ -106,6 +106,6 @@ class TruthIndex:
         return cells_of(np.sqrt(share))
 
 
-def open_truth(path: Path | None, run: RunDirectory) -> TruthIndex | None:
+def open_ground_truth(path: Path | None, run: RunDirectory) -> GroundTruthIndex | None:
     """The truth of a file; None without one. Raises ScoringError when the file cannot be used."""
-    return None if path is None else TruthIndex(read_truth(path), run.corpus)
+    return None if path is None else GroundTruthIndex(read_truth(path), run.corpus)

@@ -10,11 +10,11 @@ from mining.evaluation.run_reading import mined_threshold
 from mining.models.card import read_card
 from mining.reporting import summary_text
 from mining.reporting.charts import baseline_bars, class_bars, histogram
-from mining.reporting.ground_truth_index import TruthIndex, open_truth, read_scores, scored_truth
+from mining.reporting.ground_truth_index import GroundTruthIndex, open_ground_truth, read_scores, scored_truth
 from mining.reporting.page_files import refuse_foreign_page
 from mining.reporting.plots import draw_plots
-from mining.reporting.sample_selection import Pair, chosen_pairs
-from mining.reporting.statistics import Survey, survey_of
+from mining.reporting.sample_selection import Pair, select_pairs
+from mining.reporting.statistics import RunStatistics, run_statistics
 from mining.reporting.thumbnails import Painter
 from mining.runs.run import RunDirectory
 from mining.storage.files import whole_file
@@ -37,7 +37,7 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
     record = run.need_finished()
     refuse_foreign_page(run.report, "report")
     scores = read_scores(run)
-    index = open_truth(truth or scored_truth(scores, record["config"]), run)
+    index = open_ground_truth(truth or scored_truth(scores, record["config"]), run)
     page = rendered(
         "page.html.j2",
         plots=_plots(run, scores),
@@ -52,12 +52,12 @@ def _content(
     run: RunDirectory,
     record: dict[str, Any],
     scores: dict[str, Any] | None,
-    truth: TruthIndex | None,
+    truth: GroundTruthIndex | None,
     *,
     per_class: int,
     max_classes: int,
 ) -> dict[str, Any]:
-    survey = survey_of(run.annotations)
+    survey = run_statistics(run.annotations)
     states = record["counts"]["states"]
     return {
         "name": record["name"],
@@ -92,7 +92,7 @@ def _base64(path: Path) -> str:
 
 
 def _gallery(
-    run: RunDirectory, survey: Survey, truth: TruthIndex | None, *, per_class: int, max_classes: int
+    run: RunDirectory, survey: RunStatistics, truth: GroundTruthIndex | None, *, per_class: int, max_classes: int
 ) -> dict[str, Any]:
     usable = truth if truth is not None and len(truth) else None
     shown = _classes_shown(run, survey, usable)
@@ -100,7 +100,7 @@ def _gallery(
     shown = shown[: max(1, min(max_classes, MAX_TILES // _KINDS_A_CLASS))]
     each = max(1, min(per_class, MAX_TILES // (_KINDS_A_CLASS * max(1, len(shown)))))
     used = run.read()["used"]
-    pairs = chosen_pairs(run.annotations, shown, usable, per_class=each, class_cut=used["class_cut"])
+    pairs = select_pairs(run.annotations, shown, usable, per_class=each, class_cut=used["class_cut"])
     painter = Painter(run, {pair.file_name for name in shown for _, pair in pairs[name]})
     gallery = [_of_class(name, survey, painter, pairs[name]) for name in shown]
     return {
@@ -115,7 +115,7 @@ def _gallery(
     }
 
 
-def _classes_shown(run: RunDirectory, survey: Survey, truth: TruthIndex | None) -> list[str]:
+def _classes_shown(run: RunDirectory, survey: RunStatistics, truth: GroundTruthIndex | None) -> list[str]:
     """Most boxes first, then the model's classes that the truth has and the run never boxed."""
     boxed = [name for name, _ in survey.classes()]
     if truth is None:
@@ -124,7 +124,7 @@ def _classes_shown(run: RunDirectory, survey: Survey, truth: TruthIndex | None) 
     return boxed + [name for name in truth.classes() if name in known]
 
 
-def _of_class(name: str, survey: Survey, painter: Painter, pairs: list[tuple[str, Pair]]) -> dict[str, Any]:
+def _of_class(name: str, survey: RunStatistics, painter: Painter, pairs: list[tuple[str, Pair]]) -> dict[str, Any]:
     return {"name": name, "boxes": survey.per_class[name], "tiles": painter.tiles(pairs)}
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mining.boxes.iou import iou_matrix
-from mining.reporting.ground_truth_index import TrueBoxes, TruthIndex
+from mining.reporting.ground_truth_index import GroundTruthIndex, TrueBoxes
 from mining.reporting.statistics import batches_of
 
 BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
@@ -74,8 +74,8 @@ class Ranking:
         return [pair for *_, pair in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
 
 
-def chosen_pairs(
-    annotations: Path, classes: list[str], truth: TruthIndex | None, *, per_class: int, class_cut: float
+def select_pairs(
+    annotations: Path, classes: list[str], truth: GroundTruthIndex | None, *, per_class: int, class_cut: float
 ) -> dict[str, list[tuple[str, Pair]]]:
     """For each class up to 3 * per_class (kind, pair), in the order best, doubtful, worst, missed; no pair twice.
 
@@ -88,7 +88,7 @@ def chosen_pairs(
     return {name: _picked(rankings[name], _missed(name, truth, per_class), per_class) for name in classes}
 
 
-def pairs_named(annotations: Path, keys: list[tuple[str, str]], truth: TruthIndex | None) -> list[Pair]:
+def pairs_named(annotations: Path, keys: list[tuple[str, str]], truth: GroundTruthIndex | None) -> list[Pair]:
     """The pairs of these file names and classes, in their order; one without a mined box has no rows."""
     wanted = set(keys)
     classes = sorted({category for _, category in keys})
@@ -100,7 +100,7 @@ def pairs_named(annotations: Path, keys: list[tuple[str, str]], truth: TruthInde
     ]
 
 
-def _pairs(annotations: Path, classes: list[str], truth: TruthIndex | None) -> Iterator[Pair]:
+def _pairs(annotations: Path, classes: list[str], truth: GroundTruthIndex | None) -> Iterator[Pair]:
     for _, of_image in groupby(_rows(annotations, classes), key=attrgetter("image_id")):
         by_class: dict[str, list[Row]] = {}
         for row in of_image:
@@ -146,10 +146,10 @@ def _doubt(rows: tuple[Row, ...], class_cut: float) -> float:
     return -abs(rows[0].class_score - class_cut) - (rows[0].source != "prediction")
 
 
-def _missed(category: str, truth: TruthIndex | None, limit: int) -> list[Pair]:
+def _missed(category: str, truth: GroundTruthIndex | None, limit: int) -> list[Pair]:
     if truth is None:
         return []
-    names = truth.not_asked(category, limit)
+    names = truth.unqueried_images(category, limit)
     return [Pair(name, category, (), truth.boxes(name, category), None) for name in names]
 
 

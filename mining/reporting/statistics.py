@@ -24,7 +24,7 @@ def _no_cells() -> Cells:
 
 
 @dataclass
-class Survey:
+class RunStatistics:
     """Counts over all boxes.
 
     per_class: boxes by class name. scores, sizes: (FINE,) boxes by score, and by size,
@@ -41,9 +41,9 @@ class Survey:
         return sorted(self.per_class.items(), key=lambda one: (-one[1], one[0]))
 
 
-def survey_of(annotations: Path) -> Survey:
+def run_statistics(annotations: Path) -> RunStatistics:
     """Count the boxes of annotations.parquet. Raises RunError when it cannot be read."""
-    survey = Survey()
+    survey = RunStatistics()
     for batch in batches_of(annotations, ["category", "score", "area", "width", "height"]):
         score, area, width, height = (_numbers(batch[name]) for name in ("score", "area", "width", "height"))
         survey.boxes += len(batch)

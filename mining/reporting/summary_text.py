@@ -69,15 +69,17 @@ def details(run: RunDirectory, record: Mapping[str, Any]) -> list[tuple[str, Pai
         "Training of the model": {"objective": card.objective, "input size, px": card.input_size, **trained},
         "Versions": record["versions"],
     }
-    return [(title, [(name, told(value)) for name, value in values.items()]) for title, values in groups.items()]
+    return [
+        (title, [(name, format_setting(value)) for name, value in values.items()]) for title, values in groups.items()
+    ]
 
 
-def told(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A setting's value as a person writes it."""
     if value is None:
         return "not set"
     if isinstance(value, list):
-        return ", ".join(told(one) for one in value)
+        return ", ".join(format_setting(one) for one in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from mining.config import MineSettings
-from mining.corpus.images.decoding import path_below, read_reduced, resized, whole_size
+from mining.corpus.images.decoding import path_below, read_reduced, resize_image, whole_size
 from mining.engine.miner import Miner
 from mining.errors import ImageError, MapError, ModelError
 from mining.models.checkpoint import load_model
-from mining.regions.extraction import normalised
+from mining.regions.extraction import normalise_map
 from mining.reporting.sample_selection import Pair
 from mining.reporting.statistics import batches_of
 from mining.runs.run import RunDirectory
@@ -116,7 +116,7 @@ class Painter:
     def _tile(self, kind: str, pair: Pair) -> Tile:
         path = path_below(self._settings.images, pair.file_name)
         pixels, (height, width) = read_reduced(path, whole_size, self._hashes.get(pair.file_name))
-        small = resized(pixels, _within(height, width, PHOTO_SIDE))
+        small = resize_image(pixels, _within(height, width, PHOTO_SIDE))
         mined = [_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
         return Tile(
             kind, pair, _photo(small), int(small.shape[2]), int(small.shape[1]), self._heat(pair), mined,
@@ -128,7 +128,7 @@ class Painter:
             return None
         _, maps = self._miner.fused_maps({"image_id": 0, "file_name": pair.file_name}, [pair.category])
         try:
-            level = normalised(maps[0].numpy(), self._miner.cutter.cut.normalise)
+            level = normalise_map(maps[0].numpy(), self._miner.extractor.params.normalise)
         except MapError:
             return None
         return None if level is None else _heat(level, self._threshold(pair))
@@ -136,7 +136,7 @@ class Painter:
     def _threshold(self, pair: Pair) -> float | None:
         if pair.rows:
             return pair.rows[0].threshold
-        threshold = cast(Miner, self._miner).cutter.threshold_of(pair.category)
+        threshold = cast(Miner, self._miner).extractor.threshold_of(pair.category)
         return None if isinstance(threshold, str) else threshold
 
 

@@ -20,7 +20,7 @@ from mining.storage.provenance import now
 _logger = logging.getLogger("boxmine")
 
 
-def note(folder: Path, event: str, **values: Any) -> None:
+def log_event(folder: Path, event: str, **values: Any) -> None:
     """Append a line to the log of the run `folder`. event: what happened, in a word or two; values: plain ones.
 
     A disk that takes no line does not stop the work.

@@ -7,7 +7,7 @@ from typing import Any
 
 from mining.errors import BoxmineError, RunError
 from mining.runs.run import RunDirectory
-from mining.runs.status import standing
+from mining.runs.status import read_status
 from mining.storage.integrity import RUN_FILE
 
 
@@ -15,7 +15,7 @@ from mining.storage.integrity import RUN_FILE
 class ListedRun:
     """A run in a list.
 
-    name: relative to the folder. state: as `standing` has it, or damaged. images: in all; done: of them. boxes: None
+    name: relative to the folder. state: as `read_status` has it, or damaged. images: in all; done: of them. boxes: None
     until the run is finished. started, finished: when. reason: why it ended as it did, where there is more to say.
     """
 
@@ -55,7 +55,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 def _listed(path: Path, name: str) -> ListedRun:
     try:
         record = RunDirectory(path).read()
-        found = standing(path)
+        found = read_status(path)
     except (BoxmineError, OSError, ValueError, KeyError, TypeError) as error:
         return ListedRun(name, "damaged", reason=" ".join(str(error).split()) or type(error).__name__)
     return ListedRun(

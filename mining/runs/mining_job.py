@@ -36,13 +36,21 @@ from mining.errors import DamagedPartError, InputError, ModelError, RunError, St
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card, unknown_classes
 from mining.redaction import redacted
 from mining.runs.coco_json import write_coco_json
-from mining.runs.event_log import note
-from mining.runs.part_origins import Origins
+from mining.runs.event_log import log_event
+from mining.runs.part_origins import PartOrigins
 from mining.runs.record import need_figures
 from mining.runs.repair import reopen, reopen_if_damaged
 from mining.runs.run import DIGESTED_FILES, RunDirectory
 from mining.runs.schema import RANKING_SCHEMA
-from mining.runs.shard_files import done_outcomes, gathered, is_done, is_sound, merge_curves, merge_parts, part_timing
+from mining.runs.shard_files import (
+    done_outcomes,
+    is_done,
+    is_sound,
+    merge_curves,
+    merge_parts,
+    part_timing,
+    table_writer,
+)
 from mining.runs.summaries import MinePlan, MineSummary
 from mining.storage.files import sha256_of
 from mining.storage.integrity import DIGESTS, digests_of
@@ -73,12 +81,12 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
         try:
             if corpus is None and card is not None:  # an unknown class is found before a network library is imported
                 corpus = _listed(settings, run, card)
-            from mining.models.checkpoint import put_model
+            from mining.models.checkpoint import install_model
 
-            put_model(settings.model, run.model)
+            install_model(settings.model, run.model)
             is_model_in_place = True
             refuse_unknown_thresholds(settings, card or read_card(run.model), settings.model)
-            run.update(used=used_by(settings, card or read_card(run.model)))
+            run.update(used=effective_settings(settings, card or read_card(run.model)))
             if corpus is None:
                 corpus = _listed(settings, run, read_card(run.model))
             corpus.replace(run.corpus)
@@ -87,7 +95,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
             raise
     plan = _plan(run, finished=stage == "finished")
     if stage != "finished":
-        note(run.path, "opened" if stage == "new" else "resumed", images=plan.images, shards_left=len(plan.shards))
+        log_event(run.path, "opened" if stage == "new" else "resumed", images=plan.images, shards_left=len(plan.shards))
     return plan
 
 
@@ -118,12 +126,12 @@ def refuse_unknown_thresholds(settings: MineOptions, card: ModelCard, model: str
         )
 
 
-def used_by(settings: MineOptions, card: ModelCard) -> dict[str, Any]:
+def effective_settings(settings: MineOptions, card: ModelCard) -> dict[str, Any]:
     """What the settings leave to the model, as it comes out."""
-    from mining.models.checkpoint import card_to_mine_by, cut_of
+    from mining.models.checkpoint import apply_overrides, extraction_params
 
-    card = card_to_mine_by(card, settings)
-    return {"localizer": card.localizer, "options": card.options, **asdict(cut_of(card, settings))}
+    card = apply_overrides(card, settings)
+    return {"localizer": card.localizer, "options": card.options, **asdict(extraction_params(card, settings))}
 
 
 def _card_and_digest(settings: MineSettings) -> tuple[ModelCard | None, str]:
@@ -182,7 +190,7 @@ def _plan(run: RunDirectory, *, finished: bool) -> MinePlan:
         return MinePlan(run.path, images, images, [], True)
     settings = run.settings()
     size, total = settings.shard_size, shard_count(run.corpus)
-    origins = Origins(run)
+    origins = PartOrigins(run)
     done = {shard for shard in range(total) if is_done(*run.files_of(shard, curves=settings.curves), origins.of(shard))}
     done_images = sum(min(size, images - shard * size) for shard in done)
     return MinePlan(run.path, images, done_images, [s for s in range(total) if s not in done], False)
@@ -218,7 +226,9 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
         seconds={"mining": round(seconds, 2), "finishing": round(time.monotonic() - started, 2)},
         timing=None if timing is None else asdict(timing), **{DIGESTS: digests_of(run.path, DIGESTED_FILES)},
     )  # fmt: skip
-    note(run.path, "finished", images=sum(states.values()), boxes=boxes, seconds=round(time.monotonic() - started, 2))
+    log_event(
+        run.path, "finished", images=sum(states.values()), boxes=boxes, seconds=round(time.monotonic() - started, 2)
+    )
     return summary_of(run)
 
 
@@ -228,7 +238,7 @@ def discard_damaged_parts(run_dir: Path) -> int:
     A run that is finished is not any more.
     """
     run = RunDirectory(run_dir)
-    settings, origins, damaged = run.settings(), Origins(run), 0
+    settings, origins, damaged = run.settings(), PartOrigins(run), 0
     for shard in range(shard_count(run.corpus)):
         files = run.files_of(shard, curves=settings.curves)
         if files[0].exists() and not is_sound(*files, origins.of(shard)):
@@ -236,13 +246,13 @@ def discard_damaged_parts(run_dir: Path) -> int:
             for file in filter(None, files):
                 file.unlink(missing_ok=True)
     if damaged:
-        note(run.path, "damaged parts thrown away", parts=damaged)
+        log_event(run.path, "damaged parts thrown away", parts=damaged)
         reopen(run, f"{damaged} damaged parts were thrown away")
     return damaged
 
 
 @contextmanager
-def held(run_dir: Path) -> Iterator[None]:
+def lock_run(run_dir: Path) -> Iterator[None]:
     """Keep other processes off the run directory while it is worked on.
 
     An exception is noted in the run's record as a stop. Raises RunError when another process works on it.
@@ -254,7 +264,7 @@ def held(run_dir: Path) -> Iterator[None]:
         except BaseException as error:
             if run.has_started() and not run.is_finished():
                 failed = redacted(" ".join(str(error).split())) or type(error).__name__
-                note(run.path, "stopped", why=failed)
+                log_event(run.path, "stopped", why=failed)
                 with suppress(StorageError):  # a full disk takes no note either
                     run.update(state="stopped", stopped=now(), failed=failed if isinstance(error, Exception) else None)
             raise
@@ -277,8 +287,11 @@ def _write_what_became_of_images(run: RunDirectory, files: list[tuple[Path, Path
     Raises DamagedPartError for a part that is damaged, or that was not made from this run's shard, model and settings.
     """
     states: Counter[str] = Counter()
-    origins = Origins(run)
-    with gathered(run.quarantine, QUARANTINE_SCHEMA) as quarantine, gathered(run.rankings, RANKING_SCHEMA) as rankings:
+    origins = PartOrigins(run)
+    with (
+        table_writer(run.quarantine, QUARANTINE_SCHEMA) as quarantine,
+        table_writer(run.rankings, RANKING_SCHEMA) as rankings,
+    ):
 
         def changes() -> Iterator[dict[int, Change]]:
             for shard, (part, curves) in enumerate(files):

@@ -14,7 +14,7 @@ _NOT_IN_BOXES = HOW_IT_IS_RUN | {"out", "curves", "model"}  # the model counts b
 _ASKED = ["image_id", "file_name", "labels"]
 
 
-class Origins:
+class PartOrigins:
     """The origins that the parts of a run must have."""
 
     def __init__(self, run: RunDirectory) -> None:

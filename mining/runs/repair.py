@@ -1,7 +1,7 @@
 """Find the damaged files of a run, and have those written anew that its parts still give."""
 
 from mining.errors import DamagedFileError
-from mining.runs.event_log import note
+from mining.runs.event_log import log_event
 from mining.runs.run import RunDirectory
 from mining.storage.integrity import DIGESTS, MADE_FROM_PARTS, PARTS, damage_in_words, damaged_files
 
@@ -18,7 +18,7 @@ def reopen_if_damaged(run: RunDirectory) -> bool:
     if lost:
         raise DamagedFileError(damage_in_words(lost[0]))
     names = ", ".join(path.name for path in damaged)
-    note(run.path, "damaged tables are written anew", tables=names)
+    log_event(run.path, "damaged tables are written anew", tables=names)
     reopen(run, f"{names} was damaged")
     return True
 

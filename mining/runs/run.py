@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from mining.config import MineSettings, parse, recorded
+from mining.config import MineSettings, parse, setting_or_default
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
 from mining.models.card import CARD_FILE, PRETRAINED, read_card
@@ -229,7 +229,7 @@ class RunDirectory:
         """Raises RunError where the record is of a run of other settings or inputs."""
         asked = {**settings.model_dump(mode="json"), **identity}
         found = {**record["config"], **record["inputs"]}
-        its = {name: recorded(MineSettings, found, name) for name in asked}
+        its = {name: setting_or_default(MineSettings, found, name) for name in asked}
         no_matter = NO_MATTER_IN_MINING | ({"model"} if self._has_model_of(settings, asked, its) else set())
         differing = [name for name in asked if name not in no_matter and asked[name] != its[name]]
         if differing:

@@ -139,7 +139,7 @@ def is_sound(path: Path, curves: Path | None = None, origin: PartOrigin | None =
 
 
 @contextmanager
-def gathered(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+def table_writer(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     """Give a function that adds a piece to the table `out`, which appears when the block ends well, or not at all.
 
     Small pieces share a row group: what a Parquet writer keeps in memory, and every reader reads first, grows with the
@@ -174,7 +174,7 @@ def merge_parts(parts: Sequence[Path], out: Path) -> int:
     Raises DamagedPartError, and StorageError.
     """
     written = 0
-    with gathered(out, ANNOTATION_SCHEMA) as add:
+    with table_writer(out, ANNOTATION_SCHEMA) as add:
         for table in tables_of(parts, PART_SCHEMA):
             ids = pa.array(range(written + 1, written + 1 + len(table)), pa.int64())
             add(table.add_column(0, ANNOTATION_SCHEMA.field(0), ids).cast(ANNOTATION_SCHEMA))
@@ -184,7 +184,7 @@ def merge_parts(parts: Sequence[Path], out: Path) -> int:
 
 def merge_curves(parts: Sequence[Path], out: Path) -> None:
     """Write the curves of all shards as one table. Raises what `merge_parts` raises."""
-    with gathered(out, CURVE_SCHEMA) as add:
+    with table_writer(out, CURVE_SCHEMA) as add:
         for table in tables_of(parts, CURVE_SCHEMA):
             add(table)
 

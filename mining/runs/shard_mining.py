@@ -9,13 +9,13 @@ import torch
 
 from mining.config import MineSettings
 from mining.corpus import QUARANTINED, read_shard
-from mining.engine.box_extraction import Watch
-from mining.engine.miner import Miner, Notify
+from mining.engine.box_extraction import MapCallback
+from mining.engine.miner import Miner, ProgressCallback
 from mining.engine.outcome import ImageOutcome
 from mining.models.card import read_card
 from mining.models.checkpoint import load_model
-from mining.runs.event_log import note
-from mining.runs.part_origins import Origins
+from mining.runs.event_log import log_event
+from mining.runs.part_origins import PartOrigins
 from mining.runs.run import RunDirectory
 from mining.runs.shard_files import done_outcomes, write_part
 
@@ -23,8 +23,8 @@ from mining.runs.shard_files import done_outcomes, write_part
 def mine_shard(
     run_dir: Path,
     shard: int,
-    notify: Notify = lambda count: None,
-    watch: Watch | None = None,
+    notify: ProgressCallback = lambda count: None,
+    watch: MapCallback | None = None,
     *,
     device: str | None = None,
     threads: int | None = None,
@@ -43,7 +43,7 @@ def mine_shard(
     settings = settings.model_copy(update=here)
     part, curves = run.files_of(shard, curves=settings.curves)
     rows = read_shard(run.corpus, shard).to_pylist()
-    origin = Origins(run).of_rows(rows)
+    origin = PartOrigins(run).of_rows(rows)
     if (done := done_outcomes(part, curves, origin)) is not None:
         notify(len(done))
         return done
@@ -51,7 +51,7 @@ def mine_shard(
     with _computing_with(settings.cpus_per_worker):
         outcomes = miner.mine(rows, notify, watch)
     write_part(part, outcomes, curves, miner.timing, origin)
-    note(
+    log_event(
         run.path, "shard mined", shard=shard, images=len(outcomes), boxes=sum(len(one.boxes) for one in outcomes),
         quarantined=sum(one.state == QUARANTINED for one in outcomes),
         seconds=None if miner.timing is None else round(miner.timing.seconds, 3),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from mining.corpus import QUARANTINED, read_summary, shard_count
-from mining.runs.part_origins import Origins
+from mining.runs.part_origins import PartOrigins
 from mining.runs.repair import refuse_damage
 from mining.runs.run import RunDirectory
 from mining.runs.shard_files import done_outcomes
@@ -14,7 +14,7 @@ _RECENT_PARTS = 20  # the rate is that of the last ones
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """Where a run stands.
 
     state: running (a process works on it), killed (it says so, but none does), stopped or finished. images: in all;
@@ -34,7 +34,7 @@ class Standing:
     seconds_left: float | None = None
 
 
-def standing(run_dir: Path) -> Standing:
+def read_status(run_dir: Path) -> RunStatus:
     """Look at a run. Raises RunError where there is none, and where a file of a finished one is damaged."""
     run = RunDirectory(run_dir)
     record = run.read()
@@ -43,14 +43,14 @@ def standing(run_dir: Path) -> Standing:
         state = "killed"
     failed = record.get("failed")
     if not run.corpus.exists():
-        return Standing(run.path, state, failed=failed)
+        return RunStatus(run.path, state, failed=failed)
     if state == "finished":
         refuse_damage(run)
     images, shards = read_summary(run.corpus).images, shard_count(run.corpus)
     if state == "finished":
         quarantined = record["counts"]["states"].get(QUARANTINED, 0)
-        return Standing(run.path, state, images, images, quarantined, shards, shards)
-    curves, origins, quarantined, sizes = run.settings().curves, Origins(run), 0, {}
+        return RunStatus(run.path, state, images, images, quarantined, shards, shards)
+    curves, origins, quarantined, sizes = run.settings().curves, PartOrigins(run), 0, {}
     for shard in range(shards):
         outcomes = done_outcomes(*run.files_of(shard, curves=curves), origins.of(shard))
         if outcomes is not None:
@@ -58,7 +58,7 @@ def standing(run_dir: Path) -> Standing:
             quarantined += sum(one.state == QUARANTINED for one in outcomes)
     rate = _rate(run, sizes) if state == "running" else None
     left = images - sum(sizes.values())
-    return Standing(
+    return RunStatus(
         run.path, state, images, sum(sizes.values()), quarantined, shards, len(sizes), failed, rate,
         left / rate if rate else None,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mining.corpus.identical_images import ImageFile, first_names
-from mining.corpus.images.decoding import decoded, path_below, read_image, resized, whole_size, working_size
+from mining.corpus.images.decoding import decode_image, path_below, read_image, resize_image, whole_size, working_size
 from mining.errors import ImageError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -46,7 +46,7 @@ def copies_of(images: LabelledImages) -> dict[str, str]:
     return first_names(files)
 
 
-def hold_back(
+def train_val_split(
     images: LabelledImages, share: float, seed: int, copies: Mapping[str, str] | None = None
 ) -> tuple[LabelledImages, LabelledImages]:
     """Split off about `share` of the images for validation, at random.
@@ -111,7 +111,7 @@ def class_weights(targets: npt.NDArray[np.float32], objective: Literal["single",
 
 
 @dataclass(frozen=True)
-class Variation:
+class AugmentationConfig:
     """How training images are varied.
 
     crop_from: px, side of the square that crops are taken from; None crops 80-100 % of the area.
@@ -123,7 +123,7 @@ class Variation:
     colour: bool = True
 
 
-def augmentation(size: int, variation: Variation) -> A.Compose:
+def augmentation(size: int, variation: AugmentationConfig) -> A.Compose:
     """Random crop to `size` px, flip, colour.
 
     The crop is one of area 0.8-1 and aspect 0.75-1.33 (mLDFR section IV-B), resized, or one of `size` px as it is.
@@ -186,7 +186,9 @@ class ImageDataset(Dataset[dict[str, Any]]):
     An image that cannot be read is an item with its reason and no pixels: collate leaves it out.
     """
 
-    def __init__(self, images: LabelledImages, size: int, *, augment: bool, variation: Variation = Variation()) -> None:
+    def __init__(
+        self, images: LabelledImages, size: int, *, augment: bool, variation: AugmentationConfig = AugmentationConfig()
+    ) -> None:
         self.images = images
         self.size = size
         self.crop_from = variation.crop_from
@@ -198,7 +200,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = key if isinstance(key, tuple) else (key, 0)
         try:
-            with decoded(path_below(self.images.root, self.images.files[index]), whole_size) as (pixels, _):
+            with decode_image(path_below(self.images.root, self.images.files[index]), whole_size) as (pixels, _):
                 varied = self._varied(pixels, seed)
         except ImageError as error:
             return {"file": self.images.files[index], "reason": str(error)}
@@ -206,7 +208,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
     def _varied(self, pixels: Tensor, seed: int) -> Tensor:
         if self.augment is None:
-            return resized(pixels, (self.size, self.size))
+            return resize_image(pixels, (self.size, self.size))
         pixels = self._to_crop_from(pixels)
         self.augment.set_random_seed(seed)
         varied = self.augment(image=pixels.permute(1, 2, 0).numpy())["image"]
@@ -214,11 +216,11 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
     def _to_crop_from(self, pixels: Tensor) -> Tensor:
         if self.crop_from is not None:
-            return resized(pixels, (self.crop_from, self.crop_from))
+            return resize_image(pixels, (self.crop_from, self.crop_from))
         height, width = pixels.shape[1:]
         roomy = working_size(height, width, short_side=round(1.25 * self.size))
         # reduced first: cropping a large photo costs more than this
-        return resized(pixels, roomy) if roomy[0] < height else pixels
+        return resize_image(pixels, roomy) if roomy[0] < height else pixels
 
 
 @dataclass

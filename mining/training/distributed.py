@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 T = TypeVar("T")
-_DYING_SECONDS = 5.0  # from the end of a process's connections to its own
+EXIT_TIMEOUT_S = 5.0  # from the end of a process's connections to its own
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """False in the processes that Lightning starts for further devices; the first one reads, writes and tells."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def takes_several_devices(settings: TrainSettings) -> bool:
+def is_distributed(settings: TrainSettings) -> bool:
     """Whether the training will have more than one process."""
     if settings.devices not in ("auto", "-1"):
         number, *others = settings.devices.split(",")  # Lightning takes "2" for a number, "0,1" for their names
@@ -31,7 +31,7 @@ def takes_several_devices(settings: TrainSettings) -> bool:
     return torch.cuda.device_count() > 1
 
 
-def of_all_devices(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """The value of each process that trains, by rank; must be called by all of them."""
     import torch.distributed as processes
 
@@ -44,7 +44,7 @@ def of_all_devices(value: T) -> list[T]:
 
 def exit_code_of_lost(processes: "Sequence[Popen[Any]]") -> int | None:
     """The exit code of a further device's process that failed or was killed; None where all are well."""
-    ends = time.monotonic() + _DYING_SECONDS
+    ends = time.monotonic() + EXIT_TIMEOUT_S
     while processes and time.monotonic() < ends:
         for process in processes:
             if process.poll():

@@ -29,10 +29,10 @@ from torchmetrics.functional.classification import (
 
 from mining.backbones import base
 from mining.config import Objective, TrainSettings
-from mining.config.execution import cores
+from mining.config.execution import available_cores
 from mining.corpus import iter_shards, read_summary
 from mining.corpus.images.memory_budget import take_turns
-from mining.errors import CorpusError, ModelError, ProcessLostError, how_it_ended
+from mining.errors import CorpusError, ModelError, ProcessLostError, describe_exit_code
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.models.card import CHECKPOINTS, ModelCard
 from mining.models.checkpoint import build_localizer, save_model
@@ -41,19 +41,19 @@ from mining.storage.provenance import now, versions
 from mining.storage.untrusted_files import open_input
 from mining.training.checkpoints import read_checkpoint
 from mining.training.data import (
+    AugmentationConfig,
     Batch,
     ImageDataset,
     LabelledImages,
     Share,
     Shuffled,
-    Variation,
     class_weights,
     collate,
     copies_of,
-    hold_back,
     reasons_none_is_readable,
+    train_val_split,
 )
-from mining.training.distributed import exit_code_of_lost, is_first, of_all_devices, takes_several_devices
+from mining.training.distributed import all_gather, exit_code_of_lost, is_distributed, is_rank_zero
 from mining.training.folder import HISTORY_FILE, delete_checkpoints, discard_training
 from mining.training.label_contrast import contrast_notes, has_contrast, refuse_no_contrast
 from mining.training.loader_memory import workers_that_fit
@@ -66,7 +66,7 @@ CURVES_FILE = "curves.png"
 METRICS: dict[Objective, str] = {"single": "accuracy", "multi": "mean average precision"}
 
 
-class Fitting(lightning.LightningModule):
+class LocalizerModule(lightning.LightningModule):
     """Lightning's view of a localizer that is trained.
 
     has_learned: (), whether any image was trained on; kept in the checkpoints.
@@ -128,7 +128,7 @@ class Fitting(lightning.LightningModule):
         shown = self._validated
         if self.trainer.world_size > 1:
             own = {place: (logits.cpu(), targets.cpu()) for place, (logits, targets) in shown.items()}
-            shown = {place: pair for share in of_all_devices(own) for place, pair in share.items()}
+            shown = {place: pair for share in all_gather(own) for place, pair in share.items()}
         self._validated = {}
         if not shown:
             return
@@ -143,7 +143,7 @@ class Fitting(lightning.LightningModule):
 
     def on_train_end(self) -> None:
         """Put together what each device has seen."""
-        for unreadable, has_learned in of_all_devices((self.unreadable, bool(self.has_learned))):
+        for unreadable, has_learned in all_gather((self.unreadable, bool(self.has_learned))):
             self.unreadable.update(unreadable)
             self.has_learned.logical_or_(torch.tensor(has_learned, device=self.device))
 
@@ -200,7 +200,7 @@ class _Recorder(Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         torch.manual_seed(self.seed + trainer.current_epoch)
-        if isinstance(module, Fitting):
+        if isinstance(module, LocalizerModule):
             module.localizer.start_epoch(trainer.current_epoch, module.settings.epochs)
             module.epochs_losses.clear()
 
@@ -215,7 +215,7 @@ class _Recorder(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
-            seen = module.epochs_losses if isinstance(module, Fitting) else set()
+            seen = module.epochs_losses if isinstance(module, LocalizerModule) else set()
             figures = {
                 name: round(float(value), 6)
                 for name, value in trainer.callback_metrics.items()
@@ -304,7 +304,7 @@ def fit(
     metric = METRICS[objective]
     notes = [*notes, *contrast_notes(images.targets, images.classes, metric)]
     copies = copies_of(images) if settings.validation_share else {}
-    training, validation = hold_back(images, settings.validation_share, settings.seed, copies)
+    training, validation = train_val_split(images, settings.validation_share, settings.seed, copies)
     with _quiet():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         card = _card(settings, images.classes, objective, category_ids)
@@ -323,10 +323,10 @@ def fit(
             _loader(settings, validation, card.input_size, trainer, workers, augment=False) if validated else None
         )
         counted = has_contrast(images.targets).tolist()
-        module = Fitting(localizer, ClassificationLoss(objective, weights), settings, card, counted)
+        module = LocalizerModule(localizer, ClassificationLoss(objective, weights), settings, card, counted)
         module.unreadable.update(unusable)
         seconds = _run(trainer, module, batches, held_back, settings.out / CHECKPOINTS / "last.ckpt")
-    if not is_first():
+    if not is_rank_zero():
         sys.exit()  # the first process has it all
     if not module.has_learned:
         discard_training(settings.out)
@@ -354,7 +354,7 @@ def _loader_workers(
     settings: TrainSettings, card: ModelCard, trainer: lightning.Trainer, *, loaders: int
 ) -> tuple[int, list[str]]:
     """Processes that each loader has, and a sentence where shared memory allows fewer than asked for."""
-    wanted = min(8, cores()) if settings.workers is None else settings.workers
+    wanted = min(8, available_cores()) if settings.workers is None else settings.workers
     images = -(-settings.batch_size // trainer.world_size)
     batch_bytes = images * (3 * card.input_size**2 + 4 * len(card.classes))
     return workers_that_fit(wanted, batch_bytes, loaders=loaders, processes=trainer.world_size)
@@ -371,7 +371,7 @@ def _loader(
 ) -> DataLoader[Any]:  # fmt: skip
     """Of the device's share of the images, and of each step's."""
     every: Sampler[Any] = Shuffled(len(images)) if augment else SequentialSampler(images)
-    variation = Variation(settings.crop_from, settings.flip, settings.colour)
+    variation = AugmentationConfig(settings.crop_from, settings.flip, settings.colour)
     return DataLoader(
         ImageDataset(images, size, augment=augment, variation=variation),
         batch_size=-(-settings.batch_size // trainer.world_size),
@@ -399,7 +399,7 @@ def _trainer(
     if precision == "auto":
         precision = "16-mixed" if torch.cuda.is_available() and settings.accelerator in ("auto", "gpu") else "32-true"
     strategy = settings.strategy
-    if strategy == "auto" and kind.trains_in_stages and takes_several_devices(settings):
+    if strategy == "auto" and kind.trains_in_stages and is_distributed(settings):
         strategy = "ddp_find_unused_parameters_true"
     with _refused_in_words():
         trainer = lightning.Trainer(
@@ -439,7 +439,7 @@ def _checkpoint(settings: TrainSettings, name: str, *, monitor: str | None) -> M
 
 def _run(
     trainer: lightning.Trainer,
-    module: Fitting,
+    module: LocalizerModule,
     batches: DataLoader[Any],
     held_back: DataLoader[Any] | None,
     last: Path,
@@ -459,14 +459,14 @@ def _run(
         if code is None:
             raise
         raise ProcessLostError(
-            f"The process of a further device {how_it_ended(code)}. The same command carries on."
+            f"The process of a further device {describe_exit_code(code)}. The same command carries on."
         ) from error
     return time.monotonic() - started
 
 
 def _finish(
     settings: TrainSettings,
-    module: Fitting,
+    module: LocalizerModule,
     best: ModelCheckpoint,
     card: ModelCard,
     sizes: tuple[int, int],

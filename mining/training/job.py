@@ -5,7 +5,7 @@ from typing import Any
 
 from mining.config import (
     TrainSettings,
-    recorded,
+    setting_or_default,
 )
 from mining.corpus import (
     read_summary,
@@ -19,7 +19,7 @@ from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, CHECKPOINTS, read_card
 from mining.storage.files import write_json
 from mining.storage.locks import lock_folder
-from mining.training.distributed import is_first
+from mining.training.distributed import is_rank_zero
 from mining.training.folder import (
     TRAINING_FILE,
     begin_training,
@@ -30,7 +30,7 @@ from mining.training.folder import (
 )
 from mining.training.summary import TrainingSummary
 
-NO_MATTER_IN_TRAINING = {"out", "min_present", "workers", "accelerator", "devices", "strategy"}
+EXECUTION_SETTINGS = {"out", "min_present", "workers", "accelerator", "devices", "strategy"}
 
 
 def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
@@ -48,9 +48,9 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     if settings.learning_rate is None:  # put into the record: another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
     out = settings.out
-    if not is_first():
+    if not is_rank_zero():
         return _trained(settings, progress)
-    asked = settings.model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
+    asked = settings.model_dump(mode="json", exclude=EXECUTION_SETTINGS)
     refuse_foreign_folder(out)
     done = _earlier_training(out, asked)
     if done is None:
@@ -84,7 +84,7 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
     from mining.training.fit import fit
 
     corpus = settings.out / CHECKPOINTS / CORPUS_FILE
-    summary = list_corpus(settings, corpus, settings.labels) if is_first() else read_summary(corpus)
+    summary = list_corpus(settings, corpus, settings.labels) if is_rank_zero() else read_summary(corpus)
     objective = settings.objective
     if objective == "auto":
         objective = "single" if summary.single_label else "multi"
@@ -97,7 +97,7 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
 def refuse_other_training(settings: TrainSettings) -> None:
     """Raises ModelError where --out holds a model or a training of other settings, as far as is known without torch."""
     options = options_of(settings.localizer, settings.options)
-    asked = settings.model_copy(update={"options": options}).model_dump(mode="json", exclude=NO_MATTER_IN_TRAINING)
+    asked = settings.model_copy(update={"options": options}).model_dump(mode="json", exclude=EXECUTION_SETTINGS)
     if settings.learning_rate is None:  # the localizer's
         del asked["learning_rate"]
     refuse_foreign_folder(settings.out)
@@ -107,7 +107,7 @@ def refuse_other_training(settings: TrainSettings) -> None:
 def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     if (out / CARD_FILE).exists():
         training = read_card(out).training
-        found = {k: v for k, v in training.get("settings", {}).items() if k not in NO_MATTER_IN_TRAINING}
+        found = {k: v for k, v in training.get("settings", {}).items() if k not in EXECUTION_SETTINGS}
         _refuse_difference(out, found, asked, "a finished model")
         return training
     if (out / TRAINING_FILE).exists():
@@ -117,7 +117,7 @@ def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None
 
 def _refuse_difference(out: Path, found: dict[str, Any], asked: dict[str, Any], what: str) -> None:
     for name in asked:
-        its = recorded(TrainSettings, found, name)
+        its = setting_or_default(TrainSettings, found, name)
         if its != asked[name]:
             raise ModelError(
                 f"{out} holds {what} of other settings: its {name} is {its!r}, "

@@ -8,14 +8,14 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from mining.config import MineSettings
-from mining.config.execution import cores
-from mining.errors import ProcessLostError, how_it_ended
+from mining.config.execution import available_cores
+from mining.errors import ProcessLostError, describe_exit_code
 from mining.runs.summaries import MinePlan
-from tasks.apart import start
 from tasks.progress import Stage
 from tasks.runners.worker import Message
+from tasks.subprocess_worker import start_worker
 
-_DYING_SECONDS = 10.0  # from the end of a process's connection to its own
+EXIT_TIMEOUT_S = 10.0  # from the end of a process's connection to its own
 
 
 def mine_in_processes(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
@@ -26,11 +26,11 @@ def mine_in_processes(plan: MinePlan, settings: MineSettings, stage: Stage) -> N
     """
     if not plan.shards:
         return
-    crew = _crew(plan, settings)
+    workers = _start_workers(plan, settings)
     try:
-        _share_out(plan.shards, crew, stage, settings.retries)
+        _share_out(plan.shards, workers, stage, settings.retries)
     finally:
-        for worker in crew:
+        for worker in workers:
             worker.end()
 
 
@@ -53,7 +53,7 @@ class Worker:
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        self._process, self.connection = start(
+        self._process, self.connection = start_worker(
             "tasks.runners.worker", str(run), str(threads), str(retries), **environment
         )
 
@@ -80,27 +80,27 @@ class Worker:
         return self._process.wait()
 
 
-def _crew(plan: MinePlan, settings: MineSettings) -> list[Worker]:
+def _start_workers(plan: MinePlan, settings: MineSettings) -> list[Worker]:
     from mining.models.checkpoint import gpus_for
 
     gpus: list[str | None] = list(gpus_for(settings.device)) or [None]
     count = min(settings.runner_workers or len(gpus), len(plan.shards))
-    threads = settings.cpus_per_worker or max(1, cores() // count)
+    threads = settings.cpus_per_worker or max(1, available_cores() // count)
     return [Worker(plan.run, threads, settings.retries, gpus[number % len(gpus)]) for number in range(count)]
 
 
-def _share_out(shards: list[int], crew: list[Worker], stage: Stage, retries: int) -> None:
+def _share_out(shards: list[int], workers: list[Worker], stage: Stage, retries: int) -> None:
     left, deaths = deque(shards), Counter[int]()
-    for worker in crew:
+    for worker in workers:
         worker.begin(left.popleft())
-    while busy := {worker.connection: (worker, worker.shard) for worker in crew if worker.shard is not None}:
+    while busy := {worker.connection: (worker, worker.shard) for worker in workers if worker.shard is not None}:
         for connection in wait(list(busy)):
             worker, shard = busy[connection]  # type: ignore[index]
             try:
                 message = worker.hear()
             except EOFError:
                 deaths[shard] += 1
-                _refuse_a_deadly_shard(shard, worker.end(_DYING_SECONDS), deaths[shard], retries)
+                _check_deaths_of_shard(shard, worker.end(EXIT_TIMEOUT_S), deaths[shard], retries)
                 stage.advance(-worker.told)
                 worker.start()
                 worker.begin(shard)
@@ -116,10 +116,10 @@ def _share_out(shards: list[int], crew: list[Worker], stage: Stage, retries: int
                 worker.shard = None
 
 
-def _refuse_a_deadly_shard(shard: int, code: int, deaths: int, retries: int) -> None:
+def _check_deaths_of_shard(shard: int, code: int, deaths: int, retries: int) -> None:
     if deaths <= retries:
         return
     raise ProcessLostError(
-        f"The process that mined shard {shard} {how_it_ended(code)}, {deaths} times in all. Where memory is short, "
-        "give fewer --runner-workers or a smaller --batch-size. The same command carries on."
+        f"The process that mined shard {shard} {describe_exit_code(code)}, {deaths} times in all. Where memory is "
+        "short, give fewer --runner-workers or a smaller --batch-size. Run the same command again to resume."
     )

@@ -21,11 +21,11 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from mining.config import MineSettings
-from mining.config.execution import cores
+from mining.config.execution import available_cores
 from mining.errors import InputError, ProcessLostError, RunError
 from mining.runs.run import RunDirectory
 from mining.runs.summaries import MinePlan
-from tasks.orchestration import PAUSE_SECONDS, orchestrated, step, tried
+from tasks.orchestration import PAUSE_SECONDS, orchestrated, retry, step
 from tasks.progress import Stage
 
 _MOST_CPUS = 8  # beside a GPU, by default: as many threads as the engine takes
@@ -44,7 +44,7 @@ def mine_shard(shard: int, run: Path, device: str, threads: int) -> int:
     """
     from mining.runs.shard_mining import mine_shard as mine
 
-    refuse_a_blind_node(run, ray.util.get_node_ip_address())
+    check_node_sees_files(run, ray.util.get_node_ip_address())
     return len(mine(run, shard, device=_given_gpu() if device == "cuda" else device, threads=threads))
 
 
@@ -67,7 +67,7 @@ def mine_on_ray(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
 # --- on the cluster's nodes ------------------------------------------------------------------------------------------
 
 
-def refuse_a_blind_node(run: Path, node: str) -> None:
+def check_node_sees_files(run: Path, node: str) -> None:
     """Raise RunError where this machine sees the run directory or the images not, or empty."""
     directory = RunDirectory(run)
     missing = run if not directory.has_started() else None
@@ -103,7 +103,7 @@ def gpu_number(given: str, visible: str | None) -> int:
 
 
 def _mine_shard_tried(shard: int, run: Path, device: str, threads: int, retries: int) -> int:
-    return tried(mine_shard.function, shard, run, device, threads, tries=retries + 1, pause=PAUSE_SECONDS)
+    return retry(mine_shard.function, shard, run, device, threads, tries=retries + 1, pause=PAUSE_SECONDS)
 
 
 # --- on the driver ---------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def _connected(settings: MineSettings) -> Iterator[None]:
         yield
         return
     wanted = (settings.runner_workers or 1) * (settings.cpus_per_worker or 1)
-    size = {"num_cpus": max(cores(), wanted), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    size = {"num_cpus": max(available_cores(), wanted), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     with _own_signals():
         if settings.ray_address is None:
             ray.init("local", log_to_driver=False, logging_level="ERROR", **size)

@@ -8,8 +8,8 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tasks.apart import that_travels
-from tasks.orchestration import PAUSE_SECONDS, tried
+from tasks.orchestration import PAUSE_SECONDS, retry
+from tasks.subprocess_worker import make_picklable
 
 Message = int | None | Exception
 
@@ -33,9 +33,9 @@ def main(connection: Connection, run: Path, threads: int, retries: int) -> None:
         except (EOFError, ConnectionError):
             return
         try:
-            tried(mine, shard, tries=retries + 1, pause=PAUSE_SECONDS)
+            retry(mine, shard, tries=retries + 1, pause=PAUSE_SECONDS)
         except Exception as error:
-            tell(that_travels(error))
+            tell(make_picklable(error))
         else:
             tell(None)
 

@@ -16,7 +16,7 @@ from mining.engine.forward import BATCH_ON_CPU
 from mining.localizers.base import Localizer
 from mining.localizers.gradient import GradientLocalizer
 from mining.localizers.registry import localizer_named
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 
 CPU = torch.device("cpu")
 BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package
@@ -78,7 +78,7 @@ def made_ready(method: str, backbone: str) -> Localizer:
     """The localizer as it mines, with a random head."""
     torch.manual_seed(0)
     network = build(backbone, weights="imagenet" if backbone in BUNDLED else "none")[0]
-    return ready(localizer_named(method)(network, CLASSES), CPU)
+    return prepare_for_inference(localizer_named(method)(network, CLASSES), CPU)
 
 
 def forward_of(localizer: Localizer) -> Callable[[], object]:

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from mining.corpus import CORPUS_SCHEMA, LABELLED, CorpusSummary, read_shard
-from mining.corpus.shards import corpus_writer, keep_summary, write_shard
+from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.engine.outcome import ImageOutcome
 from mining.label_store import job, publish
 from mining.label_store.settings import LabelSettings
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
 from mining.runs import mining_job
-from mining.runs.part_origins import Origins
+from mining.runs.part_origins import PartOrigins
 from mining.runs.run import RunDirectory
 from mining.runs.shard_files import write_part
 
@@ -49,7 +49,7 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
             return
         run = RunDirectory(plan.run.out)
         shards = mining_job.plan_mining(plan.run).shards
-        origins = Origins(run)
+        origins = PartOrigins(run)
         _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard, origins) for shard in shards])  # noqa: B023
         _timed(f"{night}: resume", lambda: mining_job.plan_mining(plan.run))  # type: ignore[arg-type]  # noqa: B023
         _timed(f"{night}: merge", lambda: mining_job.finish_mining(run.path))  # noqa: B023
@@ -84,10 +84,10 @@ def _write_listing(out: Path, images: int) -> None:
             values["content_hash"] = [f"{number * 2_654_435_761 % 2**64:064x}" for number in numbers]
             columns = [pa.array(values[one.name], one.type) for one in CORPUS_SCHEMA]
             write_shard(writer, pa.Table.from_arrays(columns, schema=CORPUS_SCHEMA))
-        keep_summary(writer, summary)
+        write_summary(writer, summary)
 
 
-def _stub(run: RunDirectory, shard: int, origins: Origins) -> None:
+def _stub(run: RunDirectory, shard: int, origins: PartOrigins) -> None:
     """A part with one or two boxes an image."""
     rows = read_shard(run.corpus, shard).select(["image_id", "file_name"]).to_pylist()
     random = np.random.default_rng(shard)

@@ -19,7 +19,7 @@ from mining.localizers.base import Localizer
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.runs.mining_job import finish_mining, plan_mining
-from mining.runs.part_origins import Origins
+from mining.runs.part_origins import PartOrigins
 from mining.runs.run import RunDirectory
 from mining.runs.shard_files import write_part
 from mining.synthetic import generate
@@ -162,7 +162,7 @@ def counted(settings: MineSettings, truth: Path) -> Cost:
     for shard in range(shard_count(run.corpus)):
         part, curves = run.files_of(shard, curves=True)
         outcomes = miner.mine(read_shard(run.corpus, shard).to_pylist())
-        write_part(part, outcomes, curves, miner.timing, Origins(run).of(shard))
+        write_part(part, outcomes, curves, miner.timing, PartOrigins(run).of(shard))
     timing = finish_mining(settings.out).timing
     assert timing is not None
     scores = score(ScoreSettings(run=settings.out, truth=truth))

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from flows.cli import run_command
-from mining.engine import miner
 from mining.models.checkpoint import load_model, save_model
+from mining.runs import shard_mining
 from tests.making import write_model, write_photos
 
 DONE, USAGE, QUARANTINED, STOPPED = 0, 2, 3, 4
@@ -271,14 +271,14 @@ def test_a_disk_that_takes_no_more_in_the_middle(
     terminal: Terminal, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = mining(photos, model, tmp_path / "run", "--shard-size", "2")
-    write_part, written = miner.write_part, []
+    write_part, written = shard_mining.write_part, []
 
     def then_full(path: Path, *rest: object) -> None:
         written.append(path.name)
         with files_no_larger_than(512) if len(written) == 2 else nullcontext():
             write_part(path, *rest)
 
-    monkeypatch.setattr(miner, "write_part", then_full)
+    monkeypatch.setattr(shard_mining, "write_part", then_full)
     assert terminal(*command) == STOPPED
     assert "curves-00001.parquet: the file would be too large" in terminal.said
     assert terminal("status", tmp_path / "run") == DONE

@@ -20,7 +20,7 @@ from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.reading import iter_boxes, iter_images
 from mining.runs.run import RunDirectory
 from mining.runs.shard_mining import mine_shard
-from mining.runs.status import standing
+from mining.runs.status import read_status
 from tests.faults.counting import injected
 from tests.unit.engine.painting import BOX, CLASSES, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
 from tests.unit.label_store.desk import Desk
@@ -96,7 +96,7 @@ def readers(run: RunDirectory) -> dict[str, Read]:
         ],
         "rankings.parquet": lambda: ranked_classes_of(run.path, ids, categories, 16).tolist(),  # type: ignore[union-attr]
         "quarantine.parquet": run.first_reasons,
-        "annotations.json": lambda: standing(run.path),
+        "annotations.json": lambda: read_status(run.path),
     }  # fmt: skip
 
 

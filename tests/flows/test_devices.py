@@ -177,5 +177,5 @@ def test_a_training_whose_process_ends_slowly_is_a_training(
     )  # fmt: skip
     ours, its = Pipe()
     its.send(summary)
-    monkeypatch.setattr(training, "start", lambda *_: (StillEnding(), ours))
+    monkeypatch.setattr(training, "start_worker", lambda *_: (StillEnding(), ours))
     assert train(settings_for(corpus, tmp_path)) == summary

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows import telling
+from flows import output
 from flows.cli import app, run_command
 from tests.making import write_model, write_photos
 
@@ -47,9 +47,9 @@ def test_a_label_job_too(strict: bool, code: int, capsys: pytest.CaptureFixture[
         "tally": tally,
     }
     fields |= {"quarantined": 1, "runs": []}
-    assert telling.tell_labelled(LabelSummary(**fields), as_json=False, strict=strict) == code
+    assert output.print_label_summary(LabelSummary(**fields), as_json=False, strict=strict) == code
     staged = LabelSummary(**{**fields, "state": "staged"})
-    assert telling.tell_labelled(staged, as_json=False, strict=strict) == STAGED
+    assert output.print_label_summary(staged, as_json=False, strict=strict) == STAGED
     assert "x.jpg: empty" in capsys.readouterr().err
 
 

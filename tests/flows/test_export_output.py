@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import run_command
-from flows.telling import trained_sentences
+from flows.output import training_sentences
 from mining.training.summary import TrainingSummary
 from tests.unit.export.conftest import Painted, write_run
 
@@ -39,7 +39,7 @@ def test_an_export_says_what_its_validation_boxes_are(tmp_path: Path, capsys: py
 
 def test_a_training_says_how_many_images_were_held_back_and_are_missing() -> None:
     summary = TrainingSummary(Path("m"), 60, 7, 2, "single", 3, 2, "accuracy", 0.9, 1.0, {}, [], missing=13)
-    assert trained_sentences(summary) == [
+    assert training_sentences(summary) == [
         "Trained 3 epochs on 60 images, 2 classes, accuracy 0.900 on held-back images.",
         "7 more images were held back for validation, and 13 listed images are missing.",
     ]

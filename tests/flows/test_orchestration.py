@@ -10,7 +10,7 @@ import pytest
 from flows.running import run_flow
 from mining.config import ScoreSettings, TrainSettings
 from mining.errors import ModelError, RunError
-from mining.label_store.summaries import LabelSummary, Verdict
+from mining.label_store.summaries import GateResult, LabelSummary
 from mining.models.card import read_card
 from tasks.orchestration import Step
 from tasks.progress import UPDATE_EVERY_SECONDS, Stage
@@ -84,7 +84,7 @@ def test_a_staged_version_is_the_result_of_its_command_though_its_flow_run_ends_
     under_prefect: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tally = {"kept": 0, "reasons": {"new": 20}, "moved": 0, "copied": 0, "retired": 0}
-    gate = Verdict("max_no_box", 0.9, 0.5, False, "new images without a box, 18 of 20")
+    gate = GateResult("max_no_box", 0.9, 0.5, False, "new images without a box, 18 of 20")
     staged = LabelSummary("staged", "labels", None, 20, 2, tally, 0, 0, [], [gate], [], corpus="shop")
     calls: list[ScoreSettings] = []
 

@@ -172,17 +172,17 @@ def task_runs(environment: dict[str, str], name: str) -> Counter[str]:
 
 
 def test_a_node_without_the_files_is_named(corpus: Path, tmp_path: Path) -> None:
-    from tasks.runners.ray_cluster import refuse_a_blind_node
+    from tasks.runners.ray_cluster import check_node_sees_files
 
     photos = write_corpus(tmp_path / "mounted")
     mine(asked(photos, tmp_path / "run"))
-    refuse_a_blind_node(tmp_path / "run", "10.0.0.7")
+    check_node_sees_files(tmp_path / "run", "10.0.0.7")
     with pytest.raises(RunError, match=rf"10\.0\.0\.7 does not see {tmp_path}/other"):
-        refuse_a_blind_node(tmp_path / "other", "10.0.0.7")
+        check_node_sees_files(tmp_path / "other", "10.0.0.7")
     (photos / "images").rename(photos / "unmounted")
     (photos / "images").mkdir()
     with pytest.raises(RunError, match=rf"10\.0\.0\.7 does not see {photos}/images"):
-        refuse_a_blind_node(tmp_path / "run", "10.0.0.7")
+        check_node_sees_files(tmp_path / "run", "10.0.0.7")
 
 
 @pytest.mark.parametrize(("given", "visible", "number"), [("1", None, 1), ("5", "3,5", 1), ("GPU-b", "GPU-a,GPU-b", 1)])

@@ -23,8 +23,8 @@ from mining.evaluation.metrics.coco import (
     precision_of,
     recall_of,
 )
-from mining.evaluation.metrics.voc import Curve, Verdicts, curves_of, verdicts, voc_scores
-from mining.evaluation.protocols.plus_one import sides_one_longer
+from mining.evaluation.metrics.voc import Curve, RankedMatches, curves_of, rank_matches, voc_scores
+from mining.evaluation.protocols.plus_one import extend_by_one_pixel
 
 
 @pytest.fixture(scope="module")
@@ -112,21 +112,21 @@ def test_the_overlap_of_each_two_boxes_is_the_peers(folder: Path) -> None:
 
 def of_equal_scores_the_right_first(boxes: TruthBoxes, predicted: Detections, sign: int) -> Detections:
     """With sign -1, last."""
-    right = verdicts(boxes, predicted, rule="above").is_right
+    right = rank_matches(boxes, predicted, rule="above").is_right
     return replace(predicted, scores=predicted.scores + sign * 1e-9 * right)
 
 
-def with_crowds_found_any_number_of_times(boxes: TruthBoxes, found: Verdicts) -> Verdicts:
+def with_crowds_found_any_number_of_times(boxes: TruthBoxes, found: RankedMatches) -> RankedMatches:
     """The peer's rule where crowds are objects: the first prediction on one is right, the others do not count."""
     on_crowd = (found.iou > 0.5) & np.append(boxes.is_crowd, False)[found.true_box]
     return replace(found, is_ignored=on_crowd & ~found.is_right)
 
 
 def curves_by_the_peers_rules(truth: Truth, predicted: Detections, sign: int, *, crowds: bool) -> dict[str, Curve]:
-    boxes = sides_one_longer(truth.boxes)
+    boxes = extend_by_one_pixel(truth.boxes)
     objects = TruthBoxes(boxes.image, boxes.category, boxes.xywh) if crowds else boxes.where(~boxes.is_crowd)
-    settled = of_equal_scores_the_right_first(objects, sides_one_longer(predicted), sign)
-    found = verdicts(objects, settled, rule="above")
+    settled = of_equal_scores_the_right_first(objects, extend_by_one_pixel(predicted), sign)
+    found = rank_matches(objects, settled, rule="above")
     if crowds:
         found = with_crowds_found_any_number_of_times(boxes, found)
     return {truth.classes[one]: curve for one, curve in curves_of(objects, settled, found).items()}
@@ -150,8 +150,8 @@ def test_vocs_average_precision_of_each_class_is_the_peers(
 
 
 def test_vocs_means_are_those_of_its_classes(truth: Truth, detections: Detections, peer: dict) -> None:
-    boxes = sides_one_longer(truth.boxes.where(~truth.boxes.is_crowd))
-    found = voc_scores(boxes, sides_one_longer(detections), truth.classes, rule="above")
+    boxes = extend_by_one_pixel(truth.boxes.where(~truth.boxes.is_crowd))
+    found = voc_scores(boxes, extend_by_one_pixel(detections), truth.classes, rule="above")
     expected = peer["voc_mAP50_crowd_rows_removed"]
     assert found["AP_11_point"] == pytest.approx(expected["voc07_11pt_mAP"], abs=0.001)
     assert found["AP_all_point"] == pytest.approx(expected["voc_allpoint_mAP"], abs=0.001)

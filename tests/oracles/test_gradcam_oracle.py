@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Anatomy, Backbone
+from mining.backbones.base import Backbone, StageSpec
 from mining.localizers.gradient import (
     GradCAM,
     GradCAMpp,
@@ -52,7 +52,7 @@ def on_the_peers_network(arrays: Arrays, kind: type[GradientLocalizer], **option
     network = nn.ModuleDict({"features": features, "fc": head}).double()
     state = {n.removeprefix("state."): torch.from_numpy(v) for n, v in arrays.items() if n.startswith("state.")}
     network.load_state_dict(state)
-    anatomy = Anatomy([features[:5], features[5:7], features[7:]], (16, 32, 32), (2, 4, 4), head)
+    anatomy = StageSpec([features[:5], features[5:7], features[7:]], (16, 32, 32), (2, 4, 4), head)
     localizer = kind(Backbone("oracle", anatomy), head.out_features, **options).double().eval()
     localizer.backbone.mean.fill_(0)
     localizer.backbone.std.fill_(1)  # the oracle's input is normalised already

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mining.boxes.boxes import Boxes, merge_nms
-from mining.engine.pyramid import fused
+from mining.engine.pyramid import fuse_scales
 from mining.evaluation import Detections, TruthBoxes
 from mining.evaluation.protocols.mldfr import (
     boxes_of_map,
@@ -24,7 +24,7 @@ from mining.evaluation.protocols.mldfr import (
 )
 from mining.evaluation.protocols.wsoleval import iou_with_one_added
 from mining.localizers.mldfr import MLDFR
-from mining.regions.extraction import boxes_from_map, normalised
+from mining.regions.extraction import boxes_from_map, normalise_map
 
 Peer = dict[str, np.ndarray]
 
@@ -79,7 +79,7 @@ def half_open(boxes: np.ndarray) -> np.ndarray:
 
 
 def our_mask(activation: np.ndarray, threshold: float) -> np.ndarray:
-    level = normalised(activation, "minmax")
+    level = normalise_map(activation, "minmax")
     return np.zeros(activation.shape, bool) if level is None else level >= threshold
 
 
@@ -182,14 +182,14 @@ def test_fused_maps_are_the_peers_before_and_after_its_cut(pyramids: Peer) -> No
     for image in images:
         levels, size = levels_of(pyramids, image, pyramids["labels"][image])
         expected = pyramids[f"fused_img{image:02}"]
-        np.testing.assert_allclose(cut_at_its_mean(fused(levels, size)[0].numpy()), expected, atol=1e-5)
+        np.testing.assert_allclose(cut_at_its_mean(fuse_scales(levels, size)[0].numpy()), expected, atol=1e-5)
         kept = expected != 0
-        np.testing.assert_allclose(fused(levels, size)[0].numpy()[kept], expected[kept], atol=1e-5)
+        np.testing.assert_allclose(fuse_scales(levels, size)[0].numpy()[kept], expected[kept], atol=1e-5)
 
 
 def boxes_of(pyramids: Peer, image: int, categories: np.ndarray) -> np.ndarray:
     """(K, 7) image, class, corners, score: one box a class, of the whole mask."""
-    maps = [fused(*levels_of(pyramids, image, one))[0].numpy() for one in categories]
+    maps = [fuse_scales(*levels_of(pyramids, image, one))[0].numpy() for one in categories]
     boxes = np.concatenate([boxes_of_map(cut_at_its_mean(one), 0.2) for one in maps])
     return np.column_stack([np.full(len(boxes), image), categories, boxes])
 
@@ -217,13 +217,13 @@ def test_where_the_mean_is_negative_the_peers_cut_turns_the_map_over_and_ours_do
     turned = 0
     for image, label in enumerate(pyramids["labels"]):
         levels, size = levels_of(pyramids, image, label)
-        plain = fused(levels, size)[0].numpy()
+        plain = fuse_scales(levels, size)[0].numpy()
         cut = cut_at_its_mean(plain)
         if plain.max() < 0:
             turned += 1
             assert float(plain[cut == 0].max()) < float(plain[cut != 0].min()), "what was low"
             assert float(cut[cut == 0].min()) > float(cut[cut != 0].max()), "is high"
-        level = normalised(plain, MLDFR.normalise)
+        level = normalise_map(plain, MLDFR.normalise)
         assert level is not None
         assert np.unravel_index(level.argmax(), level.shape) == np.unravel_index(int(plain.argmax()), plain.shape)
     assert turned > 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Anatomy, Backbone
+from mining.backbones.base import Backbone, StageSpec
 from mining.evaluation.protocols.nlccam import (
     SIDE_PX,
     box_of_largest_component,
@@ -247,7 +247,7 @@ def test_the_localizer_draws_the_peers_maps(combination: Arrays, function: str, 
     for classes, name, _, key in functions(combination, "_map"):
         if name == function:
             weight, feature = combination[f"K{classes}_weight"], combination[f"K{classes}_feature"]
-            backbone = Backbone("stored", Anatomy([Stored(feature)], (feature.shape[1],), (16,), None))
+            backbone = Backbone("stored", StageSpec([Stored(feature)], (feature.shape[1],), (16,), None))
             localizer = CCAM(backbone, classes, **options).eval()
             with torch.no_grad():
                 localizer.classifier.weight.copy_(torch.from_numpy(weight)[:, :, None, None])

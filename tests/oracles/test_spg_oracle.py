@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones.base import Anatomy, Backbone
+from mining.backbones.base import Backbone, StageSpec
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.spg import (
     BACKGROUND,
@@ -123,7 +123,7 @@ def test_the_fallback_of_one_image_does_not_leak_into_the_next_as_the_peers_does
 
 
 def spg_with(**options: object) -> SPG:
-    pixels = Anatomy([nn.Identity()], (3,), (1,), None)
+    pixels = StageSpec([nn.Identity()], (3,), (1,), None)
     return SPG(Backbone("pixels", pixels), 2, width=1, guidance_width=1, **options)
 
 

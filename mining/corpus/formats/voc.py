@@ -9,7 +9,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from mining.corpus.file_walker import Walk
+from mining.corpus.file_walker import FileWalker
 from mining.corpus.formats.files import readable
 from mining.corpus.formats.flags import is_set
 from mining.corpus.formats.left_out import LeftOut
@@ -53,7 +53,7 @@ class VocFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.left_out = LeftOut(path.name)
-        self._walk = Walk(str(path.resolve()), XML)
+        self._walk = FileWalker(str(path.resolve()), XML)
 
     def annotations(self, *, in_order: bool = False) -> Iterator[VocAnnotation]:
         """The files that can be used. in_order: sorted by name, which takes memory.
@@ -101,7 +101,7 @@ class VocFolder:
 
 def is_at(folder: Path) -> bool:
     """Whether the folder, or one below it, holds an XML file."""
-    with closing(iter(Walk(str(folder.resolve()), XML))) as names:
+    with closing(iter(FileWalker(str(folder.resolve()), XML))) as names:
         return next(names, None) is not None
 
 

@@ -68,18 +68,18 @@ def read_image(path: Path) -> Tensor:
 
 
 def whole_size(height: int, width: int) -> tuple[int, int]:
-    """For `decoded`: every pixel is needed."""
+    """For `decode_image`: every pixel is needed."""
     return height, width
 
 
 def read_reduced(path: Path, needed: Needed, sha256: str | None = None) -> tuple[Tensor, tuple[int, int]]:
-    """What `decoded` gives, for whoever decodes one image at a time."""
-    with decoded(path, needed, sha256) as found:
+    """What `decode_image` gives, for whoever decodes one image at a time."""
+    with decode_image(path, needed, sha256) as found:
         return found
 
 
 @contextmanager
-def decoded(
+def decode_image(
     path: Path, needed: Needed, sha256: str | None = None, keep_sha256: Callable[[str], None] | None = None
 ) -> Iterator[tuple[Tensor, tuple[int, int]]]:
     """The image as `read_image` gives it, or a JPEG at a half, a quarter or an eighth of its size.
@@ -231,12 +231,12 @@ def working_size(height: int, width: int, *, short_side: int, step: int = 16) ->
     return (short, long) if height <= width else (long, short)
 
 
-def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+def scale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """A working size at another scale of the pyramid, at least 32 px a side."""
     return max(32, round(size[0] * scale)), max(32, round(size[1] * scale))
 
 
-def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(..., 3, H, W) uint8 to (..., 3, *size) uint8: bilinear, antialiased."""
     if tuple(image.shape[-2:]) == size:
         return image

@@ -6,7 +6,7 @@ from typing import Literal
 from mining.corpus.file_walker import ImageRoot
 from mining.corpus.readers import coco, csv_list, cub, folders, voc
 from mining.corpus.readers.source import Source
-from mining.corpus.sqlite_index import Spill
+from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError
 from mining.storage.untrusted_files import refuse_special_file
 
@@ -44,7 +44,9 @@ def _refuse_special_file(labels: Path) -> None:
         raise CorpusError(f"Cannot read {labels}: {getattr(error, 'strerror', error)}. {_ACCEPTED}.") from None
 
 
-def read(labels: Path | Literal["none"] | None, root: ImageRoot, table: Spill, split: str | None = None) -> Source:
+def read(
+    labels: Path | Literal["none"] | None, root: ImageRoot, table: CorpusIndex, split: str | None = None
+) -> Source:
     """Take the listing into the table; gives what it says of the corpus as a whole.
 
     labels: None = what the folders say; 'none' = no labels whatever they say. split: what of it will be used.

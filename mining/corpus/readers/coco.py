@@ -7,13 +7,13 @@ from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, id_number
 from mining.corpus.formats.sentences import unknown_images
 from mining.corpus.readers.source import Source
-from mining.corpus.sqlite_index import ImageIds, Listed, Relation, Spill
+from mining.corpus.sqlite_index import CorpusIndex, ImageIds, Listed, Relation
 from mining.corpus.summary import sentences
 
 _LARGEST_CATEGORY_ID = 2**31 - 1  # as the tables of a run hold it
 
 
-def read(path: Path, root: ImageRoot, table: Spill) -> Source:
+def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
     """Take in the images with the categories of their annotations; sizes as the file states them.
 
     Where the file has annotations, an image without one is known to have none of the classes. It is unknown where
@@ -59,7 +59,7 @@ def _category_ids(categories: dict[str, str]) -> dict[str, int] | None:
     return ids if set(ids) == set(categories.values()) else None
 
 
-def _notes(coco: CocoFile, table: Spill, unknown: int) -> list[str]:
+def _notes(coco: CocoFile, table: CorpusIndex, unknown: int) -> list[str]:
     file = coco.path.name
     return (
         coco.notes()

@@ -10,7 +10,7 @@ from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.files import readable
 from mining.corpus.names import checked_name
 from mining.corpus.readers.source import Source, class_names
-from mining.corpus.sqlite_index import Listed, Spill
+from mining.corpus.sqlite_index import CorpusIndex, Listed
 from mining.errors import CorpusError
 from mining.storage.untrusted_files import input_lines
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _KNOWN = ("file_name", "labels", "split")
 
 
-def read(path: Path, root: ImageRoot, table: Spill) -> Source:
+def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
     """Take in the rows. Without a column `labels` nothing is known of any image; an empty cell says 'none of them'.
 
     Raises CorpusError for a header without file_name, with a stranger in place of labels, and for a broken row.

@@ -6,14 +6,14 @@ from pathlib import Path
 from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.cub import IMAGES, SPLITS, CubLists, is_at, lines
 from mining.corpus.readers.source import Source
-from mining.corpus.sqlite_index import Listed, Relation, Spill
+from mining.corpus.sqlite_index import CorpusIndex, Listed, Relation
 from mining.errors import CorpusError
 
 __all__ = ["is_at", "read"]
 _SPLIT_OF = {"1": "train", "0": "test"}
 
 
-def read(path: Path, root: ImageRoot, table: Spill) -> Source:
+def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
     """Take in the images with their class and split; names are below ROOT/images where they lie there, else ROOT.
 
     Raises CorpusError for a list that is missing, a line that is not 'id value', or lines none of whose classes is

@@ -2,22 +2,22 @@
 
 from collections import Counter
 
-from mining.corpus.file_walker import ImageRoot, Walk
+from mining.corpus.file_walker import FileWalker, ImageRoot
 from mining.corpus.images.image_formats import FORMATS_IN_WORDS
 from mining.corpus.readers.layout import DEPTH, Folder, Layout, read_layout
 from mining.corpus.readers.source import Source, class_names
 from mining.corpus.splits import matching_split
-from mining.corpus.sqlite_index import Listed, Spill
+from mining.corpus.sqlite_index import CorpusIndex, Listed
 from mining.corpus.summary import counted
 from mining.errors import CorpusError
 
 
-def read(root: ImageRoot, table: Spill, *, are_classes_wanted: bool, split: str | None = None) -> Source:
+def read(root: ImageRoot, table: CorpusIndex, *, are_classes_wanted: bool, split: str | None = None) -> Source:
     """List every image below the root, with the class and the split that its folders name (see `read_layout`).
 
     split: what is asked for. Raises CorpusError for a folder without images.
     """
-    walk = Walk(root.real)
+    walk = FileWalker(root.real)
     table.add_disk(walk)
     counts = Counter(map(_folder, table.disk()))
     if not counts:
@@ -34,7 +34,7 @@ def read(root: ImageRoot, table: Spill, *, are_classes_wanted: bool, split: str 
     return Source("classes" if has_classes else "folder", notes=[*notes, *layout.notes, *walk.notes()])
 
 
-def _notes_on_unlabelled(layout: Layout, table: Spill) -> list[str]:
+def _notes_on_unlabelled(layout: Layout, table: CorpusIndex) -> list[str]:
     return [
         f"{counted(count, 'image')} without labels, because no class folder holds {'it' if count == 1 else 'them'}, "
         f"first {next(name for name in table.disk() if _folder(name) == folder)!r}."

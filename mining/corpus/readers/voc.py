@@ -6,12 +6,12 @@ from pathlib import Path
 from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.voc import VocFolder, is_at
 from mining.corpus.readers.source import Source, class_names
-from mining.corpus.sqlite_index import Listed, Spill, pixels
+from mining.corpus.sqlite_index import CorpusIndex, Listed, pixels
 
 __all__ = ["is_at", "read"]
 
 
-def read(path: Path, root: ImageRoot, table: Spill) -> Source:
+def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
     """Take in <filename>, <size> and the <name> of each <object>; an annotation without objects says 'none of them'.
 
     An XML in a subfolder may name its image with or without that subfolder. Without <filename> the XML's name counts,
@@ -23,7 +23,7 @@ def read(path: Path, root: ImageRoot, table: Spill) -> Source:
     return Source("voc", path, notes=[*folder.notes(), *shared_name_note(table, path.name)])
 
 
-def shared_name_note(table: Spill, folder: str) -> list[str]:
+def shared_name_note(table: CorpusIndex, folder: str) -> list[str]:
     """Give files that share a <filename> their own names; gives the sentence that says so."""
     count, first = table.prefer_own_names()
     if not count:

@@ -64,7 +64,7 @@ class WrittenBoxes:
         return is_ordered & np.any([(self.xywh[:, 2:] <= size * 1.02 + 1).all(axis=1) for size in self._turns], axis=0)
 
 
-def refuse_other_dialects(file: str, boxes: WrittenBoxes) -> None:
+def check_box_format(file: str, boxes: WrittenBoxes) -> None:
     """Raise ScoringError where the boxes are clearly not x, y, width, height in pixels."""
     total = len(boxes.xywh)
     kinds = ((_is_relative, _RELATIVE), (_is_percent, _PERCENT), (_is_corners, _CORNERS))

@@ -17,9 +17,9 @@ from mining.errors import ScoringError
 from mining.evaluation.boxes import TruthBoxes
 from mining.evaluation.ground_truth.box_formats import (
     WrittenBoxes,
+    check_box_format,
     is_in_first_pixel,
     leaving_note,
-    refuse_other_dialects,
 )
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def read_truth(path: Path) -> Truth:
     a list of CUB or an XML is broken.
     """
     # with the corpus' readers, which take their time
-    from mining.corpus.sqlite_index import spill_in_memory
+    from mining.corpus.sqlite_index import open_index_in_memory
     from mining.evaluation.ground_truth.sources import open_source
 
-    with spill_in_memory() as table:
+    with open_index_in_memory() as table:
         source = open_source(path, table)
     names = sorted({image.name for image in source.images})
     position = {name: place for place, name in enumerate(names)}
@@ -161,7 +161,7 @@ def _keep(source: "Source", columns: Floats, image: Ints, sizes: Floats, labels:
     if source.are_corners:
         shape = np.concatenate([shape[:, :2], shape[:, 2:] - shape[:, :2]], axis=1)
     has_area = (xywh[:, 2:] > 0).all(axis=1)
-    refuse_other_dialects(source.file, _written(shape[has_area], sizes[has_area]))
+    check_box_format(source.file, _written(shape[has_area], sizes[has_area]))
     reasons = {
         _NO_AREA: ~has_area,
         _FIRST_PIXEL: is_in_first_pixel(shape),

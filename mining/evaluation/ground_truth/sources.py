@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mining.corpus.file_walker import Walk
+from mining.corpus.file_walker import FileWalker
 from mining.corpus.formats import cub, voc
 from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, CocoImage
 from mining.corpus.formats.flags import is_set
@@ -18,7 +18,7 @@ from mining.corpus.formats.left_out import LeftOut
 from mining.corpus.formats.sentences import merged_images, two_sizes, unknown_images
 from mining.corpus.names import class_name
 from mining.corpus.readers.voc import shared_name_note
-from mining.corpus.sqlite_index import Listed, Spill
+from mining.corpus.sqlite_index import CorpusIndex, Listed
 from mining.errors import CorpusError, ScoringError
 from mining.storage.files import sha256_of
 from mining.storage.integrity import check_file
@@ -80,7 +80,7 @@ class Source:
         return two_sizes(self.file, name)
 
 
-def open_source(path: Path, table: Spill) -> Source:
+def open_source(path: Path, table: CorpusIndex) -> Source:
     """Open a truth; the objects are still to be read. table: empty tables in memory.
 
     Raises ScoringError for what is no truth, and CorpusError for a list or an XML that is broken.
@@ -205,7 +205,7 @@ def _cub(folder: Path) -> Source:
     )  # fmt: skip
 
 
-def _voc(path: Path, table: Spill) -> Source:
+def _voc(path: Path, table: CorpusIndex) -> Source:
     folder = voc.VocFolder(path)
     found = list(folder.annotations(in_order=True))
     table.add_listed(Listed(one.name, None, own_name=one.own_name) for one in found)
@@ -232,6 +232,6 @@ def _voc(path: Path, table: Spill) -> Source:
 def _digest(folder: Path) -> str:
     """SHA-256 over the names and contents of the XML files."""
     whole = hashlib.sha256()
-    for name in sorted(Walk(str(folder.resolve()), voc.XML)):
+    for name in sorted(FileWalker(str(folder.resolve()), voc.XML)):
         whole.update(f"{name} {sha256_of(folder / name)}\n".encode())
     return whole.hexdigest()

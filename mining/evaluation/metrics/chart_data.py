@@ -8,7 +8,7 @@ from mining.arrays import Bools, Floats
 from mining.evaluation.boxes import Detections, Overlaps, TruthBoxes
 from mining.evaluation.metrics.corloc import IOU_THRESHOLD, Pairs
 from mining.evaluation.metrics.rules import mean_of
-from mining.evaluation.metrics.voc import curves_of, verdicts
+from mining.evaluation.metrics.voc import curves_of, rank_matches
 
 IOU_STEP = 0.05
 SIZE_STEP = 0.1
@@ -57,7 +57,7 @@ def _found_by_size(truth: TruthBoxes, found: Overlaps, sizes: Floats) -> dict[st
 
 
 def _mean_precision(truth: TruthBoxes, predicted: Detections) -> list[float] | None:
-    curves = curves_of(truth, predicted, verdicts(truth, predicted)).values()
+    curves = curves_of(truth, predicted, rank_matches(truth, predicted)).values()
     if not curves:
         return None
     at_recalls = [

@@ -25,8 +25,8 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 # px^2, both ends included
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-MOST_AN_IMAGE = 100
-_RECALLED = (("all", 1), ("all", 10), *((area, MOST_AN_IMAGE) for area in AREAS))
+MAX_DETECTIONS = 100
+_RECALLED = (("all", 1), ("all", 10), *((area, MAX_DETECTIONS) for area in AREAS))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def matches_of(truth: TruthBoxes, predicted: Detections) -> Matches:
     code = pair_codes(predicted.category, predicted.image, images)
     order = np.lexsort((-predicted.scores, code))
     rank = _rank(code[order])
-    order, rank = order[rank < MOST_AN_IMAGE], rank[rank < MOST_AN_IMAGE]
+    order, rank = order[rank < MAX_DETECTIONS], rank[rank < MAX_DETECTIONS]
     true_code = pair_codes(truth.category, truth.image, images)
     true_order = np.argsort(true_code, kind="stable")
     xywh, true_xywh = predicted.xywh[order], truth.xywh[true_order]
@@ -182,7 +182,7 @@ def overlap_of(box: Any, true_box: Any, is_crowd: Any) -> Any:
 # --- accumulation ----------------------------------------------------------------------------------------------------
 
 
-def precision_of(matches: Matches, category: int, area: str, most: int = MOST_AN_IMAGE) -> Floats:
+def precision_of(matches: Matches, category: int, area: str, most: int = MAX_DETECTIONS) -> Floats:
     """(T, R) the best precision at each recall, of at most so many boxes an image; -1 where there is no object."""
     table = np.full((len(IOU_THRESHOLDS), len(RECALLS)), -1.0)
     for t, (right, wrong, objects) in enumerate(_counts(matches, category, area, most)):

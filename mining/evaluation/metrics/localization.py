@@ -29,7 +29,7 @@ from mining.arrays import Bools, Floats, Ints
 from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, Overlaps, TruthBoxes, overlaps
 from mining.evaluation.metrics.corloc import IOU_THRESHOLD, bootstrap_means, false_positives, pairs_of
-from mining.evaluation.metrics.rules import IouRule, mean_of, reaches
+from mining.evaluation.metrics.rules import IouRule, is_hit, mean_of
 
 DEFINITION = (
     "ILSVRC's classification with localization: of each image with a countable true box (not difficult, ignore or "
@@ -85,7 +85,7 @@ def right_shares(
     """
     pairs = pairs_of(truth, predicted, found)
     is_ranked = _ranked_of_each_image(ranked, pairs.image)[pairs.image] == pairs.category[:, None]
-    right = reaches(pairs.best_iou, iou_threshold, rule)
+    right = is_hit(pairs.best_iou, iou_threshold, rule)
     in_top = {top: is_ranked[:, :top].any(axis=1) for top in TOPS}
     image, row = np.unique(pairs.image, return_inverse=True)
     of_pair = {

@@ -11,7 +11,7 @@ IouRule = Literal["at_least", "above"]
 _COMPARE = {"at_least": np.greater_equal, "above": np.greater}
 
 
-def reaches(iou: Floats, threshold: float, rule: IouRule) -> Bools:
+def is_hit(iou: Floats, threshold: float, rule: IouRule) -> Bools:
     """Whether overlaps, any shape, are hits.
 
     rule: "at_least", IoU >= threshold, as evaluation code mostly has it; "above", IoU > threshold, as papers mostly

@@ -43,7 +43,7 @@ _NO_BOX = -1
 
 
 @dataclass(frozen=True)
-class ThresholdVerdicts:
+class ThresholdHits:
     """What each pair of the truth says to each threshold, P pairs, T thresholds.
 
     thresholds: (T,) ascending. image, category: (P,) int, ascending by image, then by class.
@@ -60,7 +60,7 @@ class ThresholdVerdicts:
     by_map: dict[str, Ints]
 
 
-def threshold_verdicts(truth: TruthBoxes, thresholds: Floats, blocks: Iterable[CurveBlock]) -> ThresholdVerdicts:
+def threshold_hits(truth: TruthBoxes, thresholds: Floats, blocks: Iterable[CurveBlock]) -> ThresholdHits:
     """Compare the boxes of all thresholds (T,) with the truth; a pair without a curve is missed at each."""
     pairs = _TruthPairs(truth)
     total = len(pairs.codes)
@@ -80,7 +80,7 @@ def threshold_verdicts(truth: TruthBoxes, thresholds: Floats, blocks: Iterable[C
         by_map["otsu"][place] = nearest_positions(block.otsu[rows], thresholds)
         by_map["entropy"][place] = nearest_positions(block.entropy[rows], thresholds)
     image, category = np.divmod(pairs.codes, pairs.classes)
-    return ThresholdVerdicts(thresholds, image, category, hit, near, boxes, by_map)
+    return ThresholdHits(thresholds, image, category, hit, near, boxes, by_map)
 
 
 class _TruthPairs:
@@ -112,7 +112,7 @@ class _TruthPairs:
 
 
 def threshold_scores(
-    verdicts: ThresholdVerdicts,
+    verdicts: ThresholdHits,
     mined: Bools,
     classes: Sequence[str],
     *,
@@ -163,7 +163,7 @@ def _figures(image: Ints, right: dict[str, Bools], *, seed: int, resamples: int)
     }
 
 
-def _curve(verdicts: ThresholdVerdicts) -> dict[str, list[float]]:
+def _curve(verdicts: ThresholdHits) -> dict[str, list[float]]:
     return {
         "threshold": verdicts.thresholds.tolist(),
         "corloc": verdicts.hit.mean(axis=0).tolist(),
@@ -203,7 +203,7 @@ def class_positions(hit: Bools, category: Ints) -> dict[int, int]:
     return found
 
 
-def _cross_validated(verdicts: ThresholdVerdicts, fold: Ints) -> tuple[Ints, Ints]:
+def _cross_validated(verdicts: ThresholdHits, fold: Ints) -> tuple[Ints, Ints]:
     """(P,) the positions at which each pair is cut by what the other folds say: in common, and by class.
 
     A class that the other folds lack takes the common one. -1 where there is no other fold.

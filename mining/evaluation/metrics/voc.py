@@ -30,7 +30,7 @@ from mining.arrays import Bools, Floats, Ints, jit
 from mining.boxes.iou import area, intersection, ratio
 from mining.evaluation.boxes import Detections, TruthBoxes, comparisons
 from mining.evaluation.metrics.corloc import IOU_THRESHOLD, drawn_counts
-from mining.evaluation.metrics.rules import IouRule, mean_of, reaches
+from mining.evaluation.metrics.rules import IouRule, is_hit, mean_of
 
 DEFINITION = (
     "PASCAL VOC's average precision by its evaluation code: by falling score, a prediction belongs to the true box of "
@@ -44,7 +44,7 @@ ELEVEN_RECALLS = np.arange(11) * 0.1
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class RankedMatches:
     """What becomes of each of n predictions.
 
     true_box: (n,) int, row of the true box of the same image and class that it overlaps most, -1 where none.
@@ -108,7 +108,7 @@ def voc_scores(
     seed, resamples: of the bootstrap over images behind AP_all_point_ci95; None without resamples.
     None where the truth has no countable box. Raises ValueError for a threshold or rule that is none.
     """
-    found = verdicts(truth, predicted, iou_threshold=iou_threshold, rule=rule)
+    found = rank_matches(truth, predicted, iou_threshold=iou_threshold, rule=rule)
     curves = curves_of(truth, predicted, found)
     per_class = {classes[category]: _class_row(curve) for category, curve in curves.items()}
     return {
@@ -122,25 +122,25 @@ def voc_scores(
     }
 
 
-def verdicts(
+def rank_matches(
     truth: TruthBoxes, predicted: Detections, *, iou_threshold: float = IOU_THRESHOLD, rule: IouRule = "at_least"
-) -> Verdicts:
+) -> RankedMatches:
     """Which predictions are right; of equal scores the first row goes first.
 
     Ignored true boxes of every kind are what VOC calls difficult.
     """
     true_box, iou = _most_overlapped(truth, predicted)
-    belongs = reaches(iou, iou_threshold, rule)
+    belongs = is_hit(iou, iou_threshold, rule)
     is_ignored = belongs & np.append(truth.is_ignored, False)[true_box]  # -1 has the last
     counts = np.flatnonzero(belongs & ~is_ignored)
     surest_first = counts[np.argsort(-predicted.scores[counts], kind="stable")]
     first_of_its_box = np.unique(true_box[surest_first], return_index=True)[1]
     is_right = np.zeros(len(predicted), bool)
     is_right[surest_first[first_of_its_box]] = True
-    return Verdicts(true_box, iou, is_right, is_ignored)
+    return RankedMatches(true_box, iou, is_right, is_ignored)
 
 
-def curves_of(truth: TruthBoxes, predicted: Detections, found: Verdicts) -> dict[int, Curve]:
+def curves_of(truth: TruthBoxes, predicted: Detections, found: RankedMatches) -> dict[int, Curve]:
     """The curve of each class with an object to find, by class number, ascending."""
     counts = np.flatnonzero(~found.is_ignored)
     order = counts[np.lexsort((-predicted.scores[counts], predicted.category[counts]))]
@@ -153,7 +153,7 @@ def curves_of(truth: TruthBoxes, predicted: Detections, found: Verdicts) -> dict
 
 
 def _bootstrap_ci95(
-    truth: TruthBoxes, predicted: Detections, found: Verdicts, *, seed: int, resamples: int
+    truth: TruthBoxes, predicted: Detections, found: RankedMatches, *, seed: int, resamples: int
 ) -> list[float] | None:
     """95 % percentile interval of AP_all_point, images drawn with replacement; those of a class none drawn is left out.
 

@@ -1,6 +1,6 @@
 """mLDFR's figures as its released code gives them (wangbo2016/wsol-mLDFR-2020), where it differs from the paper and us.
 
-From the map of a class, summed over scales at the size of the image (mining.engine.pyramid.fused), to a box:
+From the map of a class, summed over scales at the size of the image (mining.engine.pyramid.fuse_scales), to a box:
 
 1. The map is set to 0 where it is below its mean. Where the mean is negative, what is cut ends above what is kept.
 2. It is brought to 0-1 (eq. 9), values below the threshold become 0, and the mask is what reaches the mean of the
@@ -34,9 +34,9 @@ from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, TruthBoxes
 from mining.evaluation.metrics.corloc import IOU_THRESHOLD, pairs_of
 from mining.evaluation.metrics.localization import localization_scores, ranked_classes
-from mining.evaluation.metrics.rules import reaches
+from mining.evaluation.metrics.rules import is_hit
 from mining.evaluation.protocols.maps import components, finite_map
-from mining.evaluation.protocols.plus_one import sides_one_longer
+from mining.evaluation.protocols.plus_one import extend_by_one_pixel
 
 DEFINITION = (
     "mLDFR's released code: sides of boxes count with 1 added, IoU at least iou_threshold. corloc: mean over classes "
@@ -119,9 +119,9 @@ def macro_corloc(
     Raises ScoringError when `labelled` lacks an image or class of the truth.
     """
     is_label = np.asarray(labelled, bool)
-    found = pairs_of(sides_one_longer(truth), sides_one_longer(predicted))
+    found = pairs_of(extend_by_one_pixel(truth), extend_by_one_pixel(predicted))
     _refuse_fewer(is_label, "Labels", found.image, found.category)
-    hit = reaches(found.any_iou, iou_threshold, "at_least") & is_label[found.image, found.category]
+    hit = is_hit(found.any_iou, iou_threshold, "at_least") & is_label[found.image, found.category]
     hits = np.bincount(found.category[hit], minlength=is_label.shape[1])
     images = is_label.sum(axis=0)
     return float((hits / images).mean()) if images.size and images.all() else None
@@ -138,7 +138,7 @@ def mldfr_scores(
     Raises ScoringError when an image has true boxes of two classes, or `scores` lacks an image or class of the truth.
     """
     is_label = _labels_by_class(truth, scores)
-    boxes, found = sides_one_longer(truth), sides_one_longer(predicted)
+    boxes, found = extend_by_one_pixel(truth), extend_by_one_pixel(predicted)
     figures = localization_scores(boxes, found, top_classes(scores), iou_threshold=iou_threshold)
     corloc = macro_corloc(truth, predicted, is_label, iou_threshold=iou_threshold)
     known = {"accuracy": corloc, "error": None if corloc is None else 1 - corloc}

@@ -30,7 +30,7 @@ from mining.evaluation.boxes import Detections, TruthBoxes
 from mining.evaluation.metrics.corloc import IOU_THRESHOLD
 from mining.evaluation.metrics.localization import localization_scores
 from mining.evaluation.protocols.maps import components, finite_map
-from mining.evaluation.protocols.plus_one import sides_one_longer
+from mining.evaluation.protocols.plus_one import extend_by_one_pixel
 
 DEFINITION = (
     "NL-CCAM's released code: sides of boxes count with 1 added, IoU at least iou_threshold. gt_known_loc: share of "
@@ -83,7 +83,7 @@ def nlccam_scores(
     Raises what `localization_scores` raises.
     """
     figures = localization_scores(
-        sides_one_longer(truth), sides_one_longer(predicted), ranked, iou_threshold=iou_threshold
+        extend_by_one_pixel(truth), extend_by_one_pixel(predicted), ranked, iou_threshold=iou_threshold
     )
     return {**figures, "definition": DEFINITION}
 

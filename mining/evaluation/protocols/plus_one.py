@@ -10,6 +10,6 @@ from mining.evaluation.boxes import Detections, TruthBoxes
 Rows = TypeVar("Rows", TruthBoxes, Detections)
 
 
-def sides_one_longer(boxes: Rows) -> Rows:
+def extend_by_one_pixel(boxes: Rows) -> Rows:
     """The same boxes, each side one pixel longer, so that their half-open overlaps are those with 1 added."""
     return replace(boxes, xywh=boxes.xywh + np.array([0, 0, 1, 1]))

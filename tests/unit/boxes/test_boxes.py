@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from torchvision.ops import nms
 
-from mining.boxes.boxes import MERGERS, Boxes, merge_nms, merge_wbf, plausible
+from mining.boxes.boxes import MERGERS, Boxes, filter_mask, merge_nms, merge_wbf
 from mining.boxes.iou import iou_matrix
 
 FIELDS = ("xyxy", "score", "peak", "mean_activation", "merged_from")
@@ -115,7 +115,7 @@ PLAUSIBLE = [(10, 10, 30, 30), (0, 0, 100, 50), (40, 40, 42, 42), (10, 20, 90, 2
 
 def kept(**rules: float) -> list[tuple[float, ...]]:
     all_of_them = boxes(PLAUSIBLE, [0.9] * 4)
-    found = all_of_them[plausible(all_of_them, width=100, height=50, **rules)]
+    found = all_of_them[filter_mask(all_of_them, width=100, height=50, **rules)]
     return [tuple(row) for row in found.xyxy.tolist()]
 
 
@@ -143,18 +143,18 @@ def test_long_thin_boxes_go() -> None:
 ])  # fmt: skip
 def test_boxes_that_touch_more_borders_than_allowed_go(box: tuple[int, ...], borders: int) -> None:
     one = boxes([box], [0.9])
-    assert plausible(one, width=100, height=50, max_borders=borders).tolist() == [True]
+    assert filter_mask(one, width=100, height=50, max_borders=borders).tolist() == [True]
     if borders:
-        assert plausible(one, width=100, height=50, max_borders=borders - 1).tolist() == [False]
+        assert filter_mask(one, width=100, height=50, max_borders=borders - 1).tolist() == [False]
 
 
 def test_a_box_without_area_is_no_division_by_zero() -> None:
     flat = boxes([(10, 10, 10, 20)], [0.9])
-    assert plausible(flat, width=100, height=50, max_aspect=12).tolist() == [False]
+    assert filter_mask(flat, width=100, height=50, max_aspect=12).tolist() == [False]
 
 
 def test_filtering_no_box_gives_no_box() -> None:
-    assert plausible(Boxes.empty(), width=100, height=50, min_area=0.1, max_aspect=3, max_borders=3).tolist() == []
+    assert filter_mask(Boxes.empty(), width=100, height=50, min_area=0.1, max_aspect=3, max_borders=3).tolist() == []
 
 
 # --- the merge -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from mining.config import (
     NO_LABELS,
-    CorpusChanges,
+    CorpusOverrides,
     CorpusSettings,
     MineOptions,
     MineSettings,
@@ -14,7 +14,7 @@ from mining.config import (
     TrainOptions,
     TrainSettings,
     parse,
-    recorded,
+    setting_or_default,
 )
 from mining.config.recipes import read_recipe
 from mining.errors import InputError
@@ -53,7 +53,7 @@ def test_the_defaults_pass_their_own_validation(kind: type) -> None:
     assert kind.model_validate_json(settings.model_dump_json()) == settings
 
 
-@pytest.mark.parametrize("kind", [CorpusSettings, CorpusChanges, TrainSettings, MineSettings, RunSettings])
+@pytest.mark.parametrize("kind", [CorpusSettings, CorpusOverrides, TrainSettings, MineSettings, RunSettings])
 def test_every_setting_says_what_it_is(kind: type) -> None:
     groups = {"corpus", "train", "mine"}
     assert [name for name, field in kind.model_fields.items() if not field.description and name not in groups] == []
@@ -149,10 +149,10 @@ def test_a_recipe_names_the_scored_run_from_its_own_folder(recipe: Path) -> None
 
 
 def test_a_record_of_before_a_setting_has_its_default() -> None:
-    assert recorded(MineOptions, {}, "merge") == "nms"
-    assert recorded(MineOptions, {"merge": "wbf"}, "merge") == "wbf"
-    assert recorded(MineOptions, {}, "class_thresholds") == {}
-    assert recorded(MineOptions, {"model_sha256": "a"}, "model_sha256") == "a"
+    assert setting_or_default(MineOptions, {}, "merge") == "nms"
+    assert setting_or_default(MineOptions, {"merge": "wbf"}, "merge") == "wbf"
+    assert setting_or_default(MineOptions, {}, "class_thresholds") == {}
+    assert setting_or_default(MineOptions, {"model_sha256": "a"}, "model_sha256") == "a"
 
 
 def test_a_missing_setting_is_named() -> None:

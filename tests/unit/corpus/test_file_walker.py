@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from mining.corpus.file_walker import ImageRoot, Walk
+from mining.corpus.file_walker import FileWalker, ImageRoot
 from mining.errors import CorpusError
 
 
 def walked(root: Path) -> tuple[list[str], list[str]]:
-    walk = Walk(str(root.resolve()))
+    walk = FileWalker(str(root.resolve()))
     return sorted(walk), walk.notes()
 
 
@@ -42,7 +42,7 @@ def test_a_folder_beside_the_root_whose_name_begins_alike_is_outside(photos, tmp
     root = photos("a.jpg")
     (tmp_path / "photos2").mkdir()
     (root / "more").symlink_to(tmp_path / "photos2")
-    walk = Walk(str(root))
+    walk = FileWalker(str(root))
     assert (list(walk), walk.outside) == (["a.jpg"], 1)
 
 
@@ -50,14 +50,14 @@ def test_a_broken_link_is_counted(photos):
     root = photos("a.jpg")
     (root / "gone.jpg").symlink_to("nothing.jpg")
     (root / "self.jpg").symlink_to("self.jpg")
-    walk = Walk(str(root))
+    walk = FileWalker(str(root))
     assert (list(walk), walk.broken) == (["a.jpg"], 2)
 
 
 def test_a_link_to_a_folder_above_ends(photos):
     root = photos("a.jpg", "deep/b.jpg")
     (root / "deep" / "up").symlink_to("..")
-    walk = Walk(str(root))
+    walk = FileWalker(str(root))
     assert (sorted(walk), walk.cyclic) == (["a.jpg", "deep/b.jpg"], 1)
 
 

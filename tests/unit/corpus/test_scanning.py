@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mining.corpus import CorpusSummary, iter_shards, read_summary, scan
-from mining.corpus.sqlite_index import Listed, spill
+from mining.corpus.sqlite_index import Listed, open_index
 from mining.errors import CorpusError, InputError, StorageError
 
 
@@ -106,7 +106,7 @@ def test_a_place_that_may_not_be_written_is_a_storage_error(without_rights):
 
 def test_a_full_disk_while_sorting_is_a_storage_error_and_leaves_nothing(tmp_path):
     def fill():
-        with spill(tmp_path / "corpus.parquet") as table:
+        with open_index(tmp_path / "corpus.parquet") as table:
             table._connection.execute("PRAGMA max_page_count = 20")
             table.add_listed(Listed(f"{i:06d}.jpg", None) for i in range(10_000))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones.base import BACKBONES, Anatomy, Backbone, BackboneSpec
+from mining.backbones.base import BACKBONES, Backbone, BackboneSpec, StageSpec
 from mining.config import MineSettings
 from mining.engine.outcome import ImageOutcome
 from mining.localizers.base import ClassChoice, ClassificationLoss, Localization, Localizer, chosen_classes
@@ -103,7 +103,7 @@ def list_painted(patch: pytest.MonkeyPatch) -> None:
     """Put the localizers above on the list, and a backbone that gives the pixels as they are."""
     for kind in (Painted, Coarse, OneColourAScale, Overflowing):
         list_localizer(patch, kind)
-    pixels = Anatomy([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    pixels = StageSpec([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     spec = BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict)
     patch.setitem(BACKBONES, "pixels", spec)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 from torch import Tensor
 
-from mining.engine.pyramid import fused
+from mining.engine.pyramid import fuse_scales
 from tests.making import list_localizer
 from tests.unit.engine.painting import BOX, RED, SHORT_SIDE, Found, Painted, black, crowd, scene, told
 
@@ -91,9 +91,9 @@ def test_a_stable_image_is_fused_once_and_has_the_rows_of_the_middle_scale_alone
 
     def counted(levels: Any, size: tuple[int, int]) -> Tensor:
         calls.append(len(levels))
-        return fused(levels, size)
+        return fuse_scales(levels, size)
 
-    monkeypatch.setattr("mining.engine.box_extraction.fused", counted)
+    monkeypatch.setattr("mining.engine.box_extraction.fuse_scales", counted)
     labels = dict.fromkeys(crowd(), ("red", "green", "blue"))
     adaptive = mined(crowd(), labels, scales=PYRAMID, adaptive=0.01)
     assert calls == [1] * len(labels)

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones.base import Anatomy, Backbone
-from mining.corpus.images.decoding import resized, scaled
-from mining.engine.pyramid import fused, localize_pyramid, pictures_of
+from mining.backbones.base import Backbone, StageSpec
+from mining.corpus.images.decoding import resize_image, scale_size
+from mining.engine.pyramid import fuse_scales, localize_pyramid, pictures_of
 from mining.localizers.cam import CAM
 
 SIZE = (48, 64)
@@ -17,7 +17,7 @@ SIZE = (48, 64)
 def localizer() -> CAM:
     torch.manual_seed(0)
     stages = [nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.ReLU()), nn.Conv2d(8, 6, 3, 2, 1)]
-    localizer = CAM(Backbone("small", Anatomy(stages, (8, 6), (4, 8), classifier=None)), classes=5)
+    localizer = CAM(Backbone("small", StageSpec(stages, (8, 6), (4, 8), classifier=None)), classes=5)
     nn.init.normal_(localizer.classifier.weight)
     return localizer.eval()
 
@@ -32,7 +32,7 @@ def best(logits: Tensor) -> Tensor:
 
 
 def at_scales(images: Tensor, scales: Sequence[float]) -> dict[float, Tensor]:
-    return {scale: resized(images, scaled(SIZE, scale)) for scale in scales}
+    return {scale: resize_image(images, scale_size(SIZE, scale)) for scale in scales}
 
 
 def pyramid(localizer: CAM, images: Tensor, scales: Sequence[float], classes: object = best):
@@ -44,30 +44,30 @@ def test_fusing_is_the_sum_of_the_scales_maps_brought_to_one_size() -> None:
     generator = torch.manual_seed(0)
     levels = [torch.randn(3, *size, generator=generator) for size in ((6, 8), (9, 12), (12, 16))]
     expected = sum(functional.interpolate(level[None], (30, 41), mode="bilinear")[0] for level in levels)
-    found = fused(levels, (30, 41))
+    found = fuse_scales(levels, (30, 41))
     assert found.shape == (3, 30, 41)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_fusing_constant_maps_adds_their_values() -> None:
     levels = [torch.full((2, 3, 4), 0.5), torch.full((2, 6, 8), 2.0)]
-    assert torch.allclose(fused(levels, (50, 70)), torch.full((2, 50, 70), 2.5))
+    assert torch.allclose(fuse_scales(levels, (50, 70)), torch.full((2, 50, 70), 2.5))
 
 
 def test_fusing_one_map_at_its_own_size_changes_nothing() -> None:
     level = torch.randn(2, 7, 9, generator=torch.manual_seed(0))
-    assert torch.equal(fused([level], (7, 9)), level)
+    assert torch.equal(fuse_scales([level], (7, 9)), level)
 
 
 def test_fusing_leaves_the_scales_maps_as_they_were() -> None:
     level = torch.ones(1, 4, 4)
-    fused([level, level], (4, 4))
+    fuse_scales([level, level], (4, 4))
     assert torch.equal(level, torch.ones(1, 4, 4))
 
 
 def test_fusing_keeps_a_mirrored_map_mirrored() -> None:
     level = torch.randn(1, 6, 8, generator=torch.manual_seed(0))
-    assert torch.allclose(fused([level.flip(2)], (30, 40)), fused([level], (30, 40)).flip(2), atol=1e-6)
+    assert torch.allclose(fuse_scales([level.flip(2)], (30, 40)), fuse_scales([level], (30, 40)).flip(2), atol=1e-6)
 
 
 def test_each_scales_picture_is_made_from_the_image_itself(images: Tensor) -> None:
@@ -75,7 +75,7 @@ def test_each_scales_picture_is_made_from_the_image_itself(images: Tensor) -> No
     assert {scale: tuple(one.shape) for scale, one in found.items()} == {
         0.5: (3, 32, 32), 2.0: (3, 96, 128), 1.0: (3, 48, 64)
     }  # fmt: skip
-    assert torch.equal(found[1.0], resized(images[0], SIZE))
+    assert torch.equal(found[1.0], resize_image(images[0], SIZE))
 
 
 def test_there_is_one_map_a_scale_in_the_order_asked_for(localizer: CAM, images: Tensor) -> None:
@@ -89,7 +89,7 @@ def test_each_scales_map_is_what_the_localizer_gives_at_that_size(localizer: CAM
     found = pyramid(localizer, images, (1.0, 1.5))
     for scale, level in found.levels.items():
         with torch.inference_mode():
-            alone = localizer.localize(resized(images, scaled(SIZE, scale)), found.classes)
+            alone = localizer.localize(resize_image(images, scale_size(SIZE, scale)), found.classes)
         assert torch.allclose(alone.maps, level, atol=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_logits_and_classes_come_from_the_scale_nearest_to_one(
 ) -> None:
     found = pyramid(localizer, images, scales)
     with torch.inference_mode():
-        logits = localizer(resized(images, scaled(SIZE, nearest)))
+        logits = localizer(resize_image(images, scale_size(SIZE, nearest)))
     assert torch.allclose(found.logits, logits, atol=1e-5)
     assert torch.equal(found.classes, best(logits))
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from torch import Tensor, nn
 
-from mining.backbones.base import Anatomy, Backbone
+from mining.backbones.base import Backbone, StageSpec
 from mining.corpus import read_shard
 from mining.engine.miner import Miner
 from mining.localizers.base import ClassChoice, Localization
@@ -145,7 +145,7 @@ class SleepyMaps(Painted):
 def test_the_layers_of_the_network_are_told_apart_from_what_is_made_of_them(tmp_path: Path, stage: str) -> None:
     run = opened(tmp_path, {"a.png": scene((BOX, RED))}, {"a.png": ("red",)})
     layer, kind = (Sleepy(), Painted) if stage == "network" else (nn.Identity(), SleepyMaps)
-    anatomy = Anatomy([layer], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    anatomy = StageSpec([layer], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     miner = Miner(kind(Backbone("pixels", anatomy), 3), read_card(run.model), run.settings())
     miner.mine(read_shard(run.corpus, 0).to_pylist())
     assert miner.timing is not None

@@ -7,27 +7,27 @@ from typing import Any
 import pytest
 import torch
 
-from mining.engine.worker_threads import Crew
+from mining.engine.worker_threads import InferenceThreadPool
 
-BOTH = pytest.mark.parametrize("takes_turns", [True, False])
+BOTH = pytest.mark.parametrize("alternate_with_forward", [True, False])
 
 
 @BOTH
 @pytest.mark.parametrize("ahead", [1, 3, 100])
-def test_items_come_back_in_their_order(takes_turns: bool, ahead: int) -> None:
+def test_items_come_back_in_their_order(alternate_with_forward: bool, ahead: int) -> None:
     def slowest_first(place: int, item: str) -> tuple[int, str]:
         time.sleep(0.02 if place % 3 == 0 else 0)
         return place, item
 
-    with Crew[None](2, takes_turns=takes_turns) as crew:
+    with InferenceThreadPool[None](2, alternate_with_forward=alternate_with_forward) as crew:
         found = [one.result() for one in crew.each(slowest_first, "abcdefgh", ahead=ahead)]
     assert found == list(enumerate("abcdefgh"))
 
 
 @BOTH
-def test_what_is_left_for_later_is_done_once_and_in_order(takes_turns: bool) -> None:
+def test_what_is_left_for_later_is_done_once_and_in_order(alternate_with_forward: bool) -> None:
     done: list[int] = []
-    with Crew[int](2, takes_turns=takes_turns) as crew:
+    with InferenceThreadPool[int](2, alternate_with_forward=alternate_with_forward) as crew:
         for one in crew.each(lambda place, item: item, range(20), ahead=4):
             crew.later(lambda number: number * number, one.result())
             done += crew.results(behind=5)
@@ -43,7 +43,7 @@ def test_while_its_turn_is_over_nothing_runs() -> None:
         time.sleep(0.01)
         running.append("ends")
 
-    with Crew[None](2, takes_turns=True) as crew:
+    with InferenceThreadPool[None](2, alternate_with_forward=True) as crew:
         for _ in crew.each(work, range(6), ahead=2):
             crew.later(work)
             before = list(running)
@@ -56,17 +56,17 @@ def test_while_its_turn_is_over_nothing_runs() -> None:
 
 def test_beside_a_gpu_they_work_meanwhile() -> None:
     begun = threading.Event()
-    with Crew[None](1, takes_turns=False) as crew:
+    with InferenceThreadPool[None](1, alternate_with_forward=False) as crew:
         crew.later(begun.set)
         assert begun.wait(5)
 
 
 @BOTH
-def test_what_goes_wrong_is_told_where_the_result_is_asked_for(takes_turns: bool) -> None:
+def test_what_goes_wrong_is_told_where_the_result_is_asked_for(alternate_with_forward: bool) -> None:
     def fail(*_: Any) -> None:
         raise ValueError("on purpose")
 
-    with Crew[None](2, takes_turns=takes_turns) as crew:
+    with InferenceThreadPool[None](2, alternate_with_forward=alternate_with_forward) as crew:
         (one,) = crew.each(fail, [1], ahead=1)
         assert isinstance(one.exception(), ValueError)
         crew.later(fail)
@@ -75,7 +75,7 @@ def test_what_goes_wrong_is_told_where_the_result_is_asked_for(takes_turns: bool
 
 
 @BOTH
-def test_an_interruption_leaves_what_was_not_begun(takes_turns: bool) -> None:
+def test_an_interruption_leaves_what_was_not_begun(alternate_with_forward: bool) -> None:
     done: list[int] = []
 
     def slow(number: int) -> None:
@@ -83,7 +83,7 @@ def test_an_interruption_leaves_what_was_not_begun(takes_turns: bool) -> None:
         done.append(number)
 
     def interrupted() -> None:
-        with Crew[None](1, takes_turns=takes_turns) as crew:
+        with InferenceThreadPool[None](1, alternate_with_forward=alternate_with_forward) as crew:
             for number in range(200):
                 crew.later(slow, number)
             raise KeyboardInterrupt
@@ -97,7 +97,7 @@ def test_an_interruption_leaves_what_was_not_begun(takes_turns: bool) -> None:
 
 def test_torch_keeps_its_cores_outside_the_crew() -> None:
     before = torch.get_num_threads()
-    with Crew[int](2, takes_turns=True) as crew:
+    with InferenceThreadPool[int](2, alternate_with_forward=True) as crew:
         inside = [one.result() for one in crew.each(lambda *_: torch.get_num_threads(), range(4), ahead=4)]
         assert inside == [1] * 4
         assert torch.get_num_threads() == before

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mining.evaluation import Detections, TruthBoxes, coco_scores
 from mining.evaluation.boxes import overlaps
-from mining.evaluation.metrics import corloc
 from mining.evaluation.metrics.breakdown import breakdown_scores
+from mining.evaluation.metrics.corloc import corloc
 from mining.evaluation.metrics.localization import localization_scores
 from mining.evaluation.metrics.voc import voc_scores
 from mining.evaluation.protocols.mldfr import macro_corloc, mldfr_scores

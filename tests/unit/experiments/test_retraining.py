@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mining.config import RetrainSettings
-from mining.experiments.retraining import judged, plan_retraining
+from mining.experiments.retraining import evaluate_retraining, plan_retraining
 from mining.runs.run import FORMAT
 from mining.storage.files import write_json
 
@@ -63,14 +63,14 @@ def compared(difference: float, ci95: list[float]) -> dict[str, Any]:
 def test_truth_decides_where_the_difference_is_clear(
     settings: RetrainSettings, difference: float, ci95: list[float], better: bool | None, words: str
 ) -> None:
-    found = judged(settings, settings.runs / "new", compared(difference, ci95), None)
+    found = evaluate_retraining(settings, settings.runs / "new", compared(difference, ci95), None)
     assert found.is_better is better
     assert words in found.reason
 
 
 def test_without_truth_or_run_in_use_a_person_decides(settings: RetrainSettings) -> None:
     untold = {**compared(0.1, [0.02, 0.2]), "truth": None}
-    found = judged(settings, settings.runs / "new", untold, None)
+    found = evaluate_retraining(settings, settings.runs / "new", untold, None)
     assert (found.is_better, "3 of 4 pairs" in found.reason) == (None, True)
-    alone = judged(settings, settings.runs / "new", None, None)
+    alone = evaluate_retraining(settings, settings.runs / "new", None, None)
     assert (alone.is_better, alone.reason.endswith("a person decides.")) == (None, True)

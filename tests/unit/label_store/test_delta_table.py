@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from mining.errors import InputError
-from mining.label_store.delta_table import LabelStore, StoreMovedError
+from mining.label_store.delta_table import ConcurrentPublishError, LabelStore
 from mining.label_store.schema import STORE_SCHEMA
 
 
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> LabelStore:
 def test_a_version_planned_from_an_older_one_is_not_written_even_where_other_files_changed(store: LabelStore) -> None:
     base = store.latest()
     assert store.publish(base, [0], iter([rows(0, "c.png")]), {"corpora": {}}) == 1
-    with pytest.raises(StoreMovedError):
+    with pytest.raises(ConcurrentPublishError):
         store.publish(base, [1], iter([rows(1, "d.png")]), {"corpora": {}})
     assert names(store) == ["c.png", "b.png"]
 
@@ -42,7 +42,7 @@ def test_a_first_version_is_written_once(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "labels"))
     nothing = store.latest()
     store.publish(nothing, [0], iter([rows(0, "a.png")]), {"corpora": {}})
-    with pytest.raises(StoreMovedError):
+    with pytest.raises(ConcurrentPublishError):
         store.publish(nothing, [0], iter([rows(0, "b.png")]), {"corpora": {}})
     assert names(store) == ["a.png"]
 

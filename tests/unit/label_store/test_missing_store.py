@@ -9,7 +9,7 @@ import pytest
 from flows.cli import run_command
 from mining.errors import InputError, StoreMissingError
 from mining.label_store import publish
-from mining.label_store.job import held, plan_labels
+from mining.label_store.job import lock_job, plan_labels
 from mining.label_store.publish import publish_labels
 from mining.runs.run import RunDirectory
 from tests.unit.engine.painting import BOX, scene
@@ -87,7 +87,7 @@ def test_a_new_store_is_begun_where_a_person_asks_for_it_and_nothing_is_mined_ag
 def test_a_store_that_goes_while_images_are_mined_is_noticed_before_anything_is_published(published: Desk) -> None:
     published.put("b.png", scene((BOX, (0, 255, 0))))
     settings = published.settings(gates=GATES_OFF)
-    with held(settings):
+    with lock_job(settings):
         plan_labels(settings)
         shutil.rmtree(published.store)
         with pytest.raises(StoreMissingError):

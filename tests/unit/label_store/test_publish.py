@@ -285,7 +285,6 @@ def test_what_was_mined_by_a_job_that_died_is_published_by_the_next(
 
 
 def test_a_run_that_was_stopped_is_carried_on(labelled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mining.engine import miner
     from mining.runs import shard_mining
 
     for number in range(9):
@@ -300,7 +299,7 @@ def test_a_run_that_was_stopped_is_carried_on(labelled: Desk, monkeypatch: pytes
         return mine(run, shard, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(miner, "mine_shard", stopped)
+        patch.setattr(shard_mining, "mine_shard", stopped)
         labelled.job()
     labelled.put("last.png", red(133))
     second = labelled.job()
@@ -385,7 +384,7 @@ def test_two_jobs_that_both_make_the_store_publish_one_after_the_other(desk: Des
 
 
 def test_a_second_job_on_the_same_runs_is_turned_away(labelled: Desk) -> None:
-    with job.held(labelled.settings()), pytest.raises(RunStoppedError, match="Another labelling job"):
+    with job.lock_job(labelled.settings()), pytest.raises(RunStoppedError, match="Another labelling job"):
         labelled.job()
 
 

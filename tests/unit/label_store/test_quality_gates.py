@@ -9,26 +9,26 @@ from mining.config import parse
 from mining.corpus.schema import LABELLED, QUARANTINED
 from mining.errors import InputError
 from mining.label_store.diff import Tally
-from mining.label_store.quality_gates import Measured, Survey, judge
+from mining.label_store.quality_gates import Measured, VersionStatistics, evaluate_gates
 from mining.label_store.settings import Gates, LabelSettings
-from mining.label_store.summaries import Verdict
+from mining.label_store.summaries import GateResult
 from tasks.labelling import gate_rows
 from tests.unit.engine.painting import BOX, scene
 from tests.unit.label_store.desk import Desk
 from tests.unit.label_store.test_publish import red
 
 
-def images(boxed: int = 0, empty: int = 0, unusable: int = 0, boxes_at: int = 500) -> Survey:
+def images(boxed: int = 0, empty: int = 0, unusable: int = 0, boxes_at: int = 500) -> VersionStatistics:
     """So many images with a box, without one and unusable; all boxes have the same score and size."""
-    found = Survey({LABELLED: boxed, "no_region": empty, QUARANTINED: unusable})
+    found = VersionStatistics({LABELLED: boxed, "no_region": empty, QUARANTINED: unusable})
     found.scores[boxes_at] = found.sizes[boxes_at] = boxed
     return found
 
 
 def verdicts(
-    new: Survey, before: Survey | None = None, tally: Tally | None = None, **gates: float
-) -> dict[str, Verdict]:
-    found = judge(Gates(**gates), Measured(new, before or images(boxed=100), tally or Tally()))  # type: ignore[arg-type]
+    new: VersionStatistics, before: VersionStatistics | None = None, tally: Tally | None = None, **gates: float
+) -> dict[str, GateResult]:
+    found = evaluate_gates(Gates(**gates), Measured(new, before or images(boxed=100), tally or Tally()))  # type: ignore[arg-type]
     return {one.gate: one for one in found}
 
 
@@ -46,7 +46,9 @@ def verdicts(
         ("max_no_box", images(boxed=3, empty=5, unusable=2), False),
     ],
 )
-def test_counts_of_enough_images_are_compared_plainly_with_the_limit(gate: str, new: Survey, passes: bool) -> None:
+def test_counts_of_enough_images_are_compared_plainly_with_the_limit(
+    gate: str, new: VersionStatistics, passes: bool
+) -> None:
     verdict = verdicts(new)[gate]
     assert (verdict.passed, verdict.note) == (passes, None)
     assert verdict.value is not None
@@ -102,7 +104,9 @@ def test_every_row_shows_a_value_above_its_limit_where_it_failed_and_nowhere_els
 
 
 def test_of_a_first_version_only_the_counts_are_judged() -> None:
-    found = judge(Gates(min_corloc=0.5), Measured(images(boxed=10), Survey(), Tally(), has_truth=True, corloc=0.4))
+    found = evaluate_gates(
+        Gates(min_corloc=0.5), Measured(images(boxed=10), VersionStatistics(), Tally(), has_truth=True, corloc=0.4)
+    )
     assert {one.gate: one.outcome for one in found} == {
         "max_no_box": "passed", "max_quarantined": "passed", "max_retired": "first version",
         "max_score_drift": "first version", "max_size_drift": "first version", "max_corloc_drop": "first version",
@@ -141,7 +145,7 @@ def add(desk: Desk, night: str, good: int = 0, broken: int = 0, shade: int = 255
         desk.put(f"{night}-broken-{number}.png", f"{night} {number}".encode(), "red")
 
 
-def outcomes(gates: list[Verdict]) -> dict[str, str]:
+def outcomes(gates: list[GateResult]) -> dict[str, str]:
     return {one.gate: one.outcome for one in gates}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Anatomy, Backbone, build
+from mining.backbones.base import Backbone, StageSpec, build
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.ornet import ORNet
 
@@ -30,8 +30,8 @@ def small_network() -> nn.Sequential:
     return nn.Sequential(block(3, 8, 4), block(8, 12, 2))
 
 
-def taken_apart(network: nn.Module) -> Anatomy:
-    return Anatomy(list(network.children()), (8, 12), (4, 8), None, input_size=32)
+def taken_apart(network: nn.Module) -> StageSpec:
+    return StageSpec(list(network.children()), (8, 12), (4, 8), None, input_size=32)
 
 
 def small(**options: Any) -> ORNet:

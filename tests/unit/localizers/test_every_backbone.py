@@ -12,7 +12,7 @@ from mining.localizers.base import ClassificationLoss, Localizer
 from mining.localizers.registry import LOCALIZERS
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 
 QUICK = ("efficientnet_lite0", "mobilenet_v2")
 CLASSES = 4
@@ -59,7 +59,7 @@ def test_a_model_read_back_and_made_ready_sees_the_same(localizer: str, backbone
     with torch.no_grad():
         first = model.eval().localize(images, wanted)
         second = again.localize(images, wanted)
-        quick = ready(copy.deepcopy(again), torch.device("cpu")).localize(images, wanted)
+        quick = prepare_for_inference(copy.deepcopy(again), torch.device("cpu")).localize(images, wanted)
     assert torch.equal(first.maps, second.maps)
     assert torch.equal(first.logits, second.logits)
     assert torch.allclose(first.maps, quick.maps, atol=1e-3 * float(first.maps.abs().max()) + 1e-9)

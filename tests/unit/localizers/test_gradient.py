@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Anatomy, Backbone, build
+from mining.backbones.base import Backbone, StageSpec, build
 from mining.config import MineOptions
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassificationLoss
@@ -30,7 +30,7 @@ from mining.localizers.gradient import (
 from mining.localizers.msrd import MSRD
 from mining.models.card import ModelCard
 from mining.models.checkpoint import load_model, save_model
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 
 CLASSES = 4
 KINDS = (GradCAM, GradCAMpp, LayerCAM, MSRD)
@@ -49,7 +49,7 @@ def small(kind: type[GradientLocalizer], *, smooth: bool = False, classes: int =
         nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(4, 5, 3, padding=1), act()),
         nn.Sequential(nn.Conv2d(5, 6, 3, padding=1), act()),
     ]
-    anatomy = Anatomy(stages, (4, 5, 6), (1, 2, 2), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    anatomy = StageSpec(stages, (4, 5, 6), (1, 2, 2), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     localizer = kind(Backbone("small", anatomy), classes, **options).double().eval()
     nn.init.normal_(localizer.classifier.weight)
     nn.init.normal_(localizer.classifier.bias)
@@ -319,7 +319,7 @@ def test_maps_are_those_of_autograd_through_everything(
 def test_maps_of_a_ready_network_are_those_of_autograd_through_everything(
     kind: type[GradientLocalizer], options: dict[str, Any], backbone: str
 ) -> None:
-    localizer = ready(lite(kind, backbone=backbone, background="mean", **options), torch.device("cpu"))
+    localizer = prepare_for_inference(lite(kind, backbone=backbone, background="mean", **options), torch.device("cpu"))
     classes = torch.tensor([[0, 3], [2, 1]])
     expected = plainly_mapped(localizer, pictures(), classes)
     seen = localizer.localize(pictures(), classes)
@@ -503,7 +503,7 @@ def test_made_ready_it_sees_the_same(kind: type[GradientLocalizer]) -> None:
     localizer = lite(kind)
     classes = torch.tensor([[0, 3], [2, 1]])
     before = localizer.localize(pictures(), classes)
-    quick = ready(copy.deepcopy(localizer), torch.device("cpu"))
+    quick = prepare_for_inference(copy.deepcopy(localizer), torch.device("cpu"))
     assert not any(isinstance(part, nn.BatchNorm2d) for part in quick.modules())
     after = quick.localize(pictures().to(memory_format=torch.channels_last), classes)
     assert torch.allclose(before.maps, after.maps, atol=1e-2 * float(before.maps.abs().max()))

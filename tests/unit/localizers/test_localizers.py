@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mining.backbones import registry
-from mining.backbones.base import BACKBONES, Anatomy, Backbone, build
+from mining.backbones.base import BACKBONES, Backbone, StageSpec, build
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassificationLoss, Localizer, pad_classes, probabilities
 from mining.localizers.cam import CAM
@@ -299,7 +299,7 @@ def test_a_localizer_comes_back_to_evaluation_mode_whole() -> None:
 
 def head_of(weight: list[list[float]]) -> CAM:
     """CAM whose features are the pixels as they are, and whose head has these weights and no bias."""
-    pixels = Anatomy([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    pixels = StageSpec([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     localizer = CAM(Backbone("pixels", pixels), len(weight), dropout=0.0)
     localizer.classifier.weight.copy_(torch.tensor(weight)[:, :, None, None])
     return localizer

@@ -16,7 +16,7 @@ from mining.localizers.base import ClassificationLoss
 from mining.localizers.mldfr import MLDFR, ChannelAttention, SelfAttention, SpatialAttention
 from mining.models.card import ModelCard
 from mining.models.checkpoint import load_model, save_model
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 
 CLASSES = 4
 
@@ -449,7 +449,7 @@ def test_a_model_is_read_back_to_the_bit_and_made_ready(options: dict[str, objec
     first, second = (one.localize(pictures(), of_every_class()) for one in (model, again))
     assert torch.equal(first.maps, second.maps)
     assert torch.equal(first.logits, second.logits)
-    quick = ready(again, torch.device("cpu"))
+    quick = prepare_for_inference(again, torch.device("cpu"))
     assert batch_norms(quick.backbone) == 0
     maps = quick.localize(pictures(), of_every_class()).maps
     assert torch.allclose(maps, first.maps, atol=1e-3 * float(first.maps.abs().max()))
@@ -458,7 +458,7 @@ def test_a_model_is_read_back_to_the_bit_and_made_ready(options: dict[str, objec
 def test_the_rebuilt_vgg16_is_folded_too() -> None:
     model = mldfr("vgg16")
     before = model.localize(pictures(1), torch.tensor([[1]])).maps
-    quick = ready(model, torch.device("cpu"))
+    quick = prepare_for_inference(model, torch.device("cpu"))
     assert batch_norms(quick) == 0
     maps = quick.localize(pictures(1), torch.tensor([[1]])).maps
     assert torch.allclose(maps, before, atol=1e-3 * float(before.abs().max()))

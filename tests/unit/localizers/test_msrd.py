@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Anatomy, Backbone, build
+from mining.backbones.base import Backbone, StageSpec, build
 from mining.errors import ModelError
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.msrd import MSRD, MSRDConfig, fused_layers, layers_read, mean_of_local_maxima
@@ -27,7 +27,7 @@ def small(*, linear: bool = False, **options: Any) -> MSRD:
         nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(4, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 5, 1), act()),
         nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(5, 6, 3, padding=1), act()),
     ]
-    anatomy = Anatomy(stages, (4, 5, 6), (1, 2, 4), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    anatomy = StageSpec(stages, (4, 5, 6), (1, 2, 4), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     localizer = MSRD(Backbone("small", anatomy), CLASSES, **options).double().eval()
     nn.init.normal_(localizer.classifier.weight, std=3)
     return localizer
@@ -224,7 +224,7 @@ def test_conv3_to_conv5_of_a_backbone(backbone: str, by_stride: list[int], by_st
 
 
 def test_a_network_without_conv4_cannot_be_asked_for_it_alone() -> None:
-    anatomy = Anatomy([nn.Identity()], (3,), (1,), None)
+    anatomy = StageSpec([nn.Identity()], (3,), (1,), None)
     with pytest.raises(ModelError, match="pixels has no conv4, only conv5"):
         MSRD(Backbone("pixels", anatomy), CLASSES, layers="conv4")
     assert MSRD(Backbone("pixels", anatomy), CLASSES).stages_read() == [0]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mining.backbones.base import Anatomy, Backbone, build
+from mining.backbones.base import Backbone, StageSpec, build
 from mining.config import MineOptions
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassificationLoss, Localizer
@@ -28,7 +28,7 @@ from mining.localizers.nlccam import (
 )
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 
 CLASSES = 6
 POLYNOMIAL = {"function": "polynomial"}
@@ -65,7 +65,7 @@ def small_vgg() -> Backbone:
         return nn.Sequential(*opening, nn.Conv2d(width, channels, 3, padding=1), nn.ReLU())
 
     stages = [stage(3, 8), stage(8, 16, nn.MaxPool2d(2)), stage(16, 16, nn.MaxPool2d(2))]
-    return Backbone("vgg_small", Anatomy(stages, (8, 16, 16), (1, 2, 4), None))
+    return Backbone("vgg_small", StageSpec(stages, (8, 16, 16), (1, 2, 4), None))
 
 
 @pytest.fixture(autouse=True)
@@ -343,7 +343,7 @@ def test_blocks_stand_after_every_stage_but_the_first() -> None:
 
 
 def test_a_backbone_of_one_stage_has_its_block_at_the_end() -> None:
-    pixels = Backbone("pixels", Anatomy([nn.Conv2d(3, 8, 3)], (8,), (1,), None))
+    pixels = Backbone("pixels", StageSpec([nn.Conv2d(3, 8, 3)], (8,), (1,), None))
     assert list(NLCCAM(pixels, CLASSES).blocks) == ["1"]
 
 
@@ -434,7 +434,9 @@ def test_images_are_seen_alike_alone_and_in_company() -> None:
 def test_made_ready_to_run_fast_it_sees_the_same() -> None:
     localizer = nlccam()
     before = localizer.localize(pictures(), torch.tensor([[0], [1]]))
-    after = ready(copy.deepcopy(localizer), torch.device("cpu")).localize(pictures(), torch.tensor([[0], [1]]))
+    after = prepare_for_inference(copy.deepcopy(localizer), torch.device("cpu")).localize(
+        pictures(), torch.tensor([[0], [1]])
+    )
     scale = float(before.maps.abs().max())
     assert scale > 0.1
     assert torch.allclose(after.maps, before.maps, rtol=0, atol=1e-3 * scale)

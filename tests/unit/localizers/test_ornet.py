@@ -23,7 +23,7 @@ from mining.localizers.ornet import (
 )
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.training import job as training_job
 from mining.training.fit import read_history
 from tests.making import painted
@@ -284,7 +284,7 @@ def test_a_model_read_back_is_the_same_to_the_bit(tmp_path: Path) -> None:
 
 def test_made_ready_it_sees_the_same() -> None:
     localizer = small()
-    quick = ready(copy.deepcopy(localizer), torch.device("cpu"))
+    quick = prepare_for_inference(copy.deepcopy(localizer), torch.device("cpu"))
     for network in (quick.backbone, quick.evaluator.backbone):
         assert not any(isinstance(part, nn.BatchNorm2d) for part in network.modules()), "folded"
     with torch.inference_mode():

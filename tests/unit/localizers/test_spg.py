@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Anatomy, Backbone, build
+from mining.backbones.base import Backbone, StageSpec, build
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassificationLoss
 from mining.localizers.spg import (
@@ -25,7 +25,7 @@ from mining.localizers.spg import (
 )
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 
 CLASSES = 5
 SMALL = {"width": 24, "guidance_width": 16}
@@ -49,7 +49,7 @@ def on_pixels(classes: int = 2, **options: object) -> SPG:
     """SPG whose backbone averages blocks of 4 px, in two stages: A1 sees 8 times its input, A2 half of that."""
     torch.manual_seed(4)
     stages = [nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 3, 1)), nn.AvgPool2d(2)]
-    anatomy = Anatomy(stages, (3, 3), (2, 4), None)
+    anatomy = StageSpec(stages, (3, 3), (2, 4), None)
     return SPG(Backbone("pixels", anatomy), classes, **{"width": 6, "guidance_width": 5, **options})
 
 
@@ -258,7 +258,7 @@ def test_made_ready_it_sees_the_same() -> None:
             part.running_mean.normal_(std=0.1)
     classes = torch.tensor([[0, 4], [1, NO_CLASS]])
     before = localizer.localize(pictures(), classes)
-    after = ready(localizer, torch.device("cpu")).localize(pictures(), classes)
+    after = prepare_for_inference(localizer, torch.device("cpu")).localize(pictures(), classes)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in localizer.backbone.modules()), "they were folded"
     assert torch.allclose(before.logits, after.logits, rtol=1e-3, atol=1e-3)
     assert torch.allclose(before.maps, after.maps, rtol=1e-3, atol=1e-3)

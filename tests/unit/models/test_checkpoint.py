@@ -13,7 +13,7 @@ from mining.backbones.base import build
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.models.card import ModelCard, read_card, unknown_classes
-from mining.models.checkpoint import build_localizer, load_model, pretrained_model, put_model, save_model
+from mining.models.checkpoint import build_localizer, install_model, load_model, pretrained_model, save_model
 from mining.models.device import resolve_device
 from tests.making import list_tiny_backbone
 
@@ -260,7 +260,7 @@ def test_pretrained_efficientnet_names_a_thousand_classes() -> None:
 
 def test_an_unknown_backbone_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"'efficientnet-lite0': did you mean 'efficientnet_lite0'"):
-        put_model("pretrained:efficientnet-lite0", tmp_path / "model")
+        install_model("pretrained:efficientnet-lite0", tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -283,17 +283,17 @@ def test_a_classifier_that_cannot_draw_maps_is_refused_before_any_download(
 
 def test_a_model_is_copied_whole_and_again_without_change(tmp_path: Path) -> None:
     _, written = saved(tmp_path / "model")
-    assert put_model(str(tmp_path / "model"), tmp_path / "run" / "model") == written
+    assert install_model(str(tmp_path / "model"), tmp_path / "run" / "model") == written
     once = contents(tmp_path / "run" / "model")
     assert once == contents(tmp_path / "model")
-    assert put_model(str(tmp_path / "model"), tmp_path / "run" / "model") == written
+    assert install_model(str(tmp_path / "model"), tmp_path / "run" / "model") == written
     assert contents(tmp_path / "run" / "model") == once
 
 
 def test_a_model_that_lies_there_already_stays_as_it_is(tmp_path: Path) -> None:
     _, written = saved(tmp_path / "model")
     before = times(tmp_path / "model")
-    assert put_model(f"{tmp_path}/model/../model", tmp_path / "model") == written
+    assert install_model(f"{tmp_path}/model/../model", tmp_path / "model") == written
     assert times(tmp_path / "model") == before
 
 
@@ -313,33 +313,33 @@ def test_a_copy_that_is_stopped_halfway_is_no_model_and_is_completed_the_next_ti
     with monkeypatch.context() as patched:
         patched.setattr("mining.models.checkpoint.link_or_copy", copy_one)
         with pytest.raises(KeyboardInterrupt):
-            put_model(str(tmp_path / "model"), tmp_path / "copy")
+            install_model(str(tmp_path / "model"), tmp_path / "copy")
     with pytest.raises(ModelError):
         read_card(tmp_path / "copy")
-    put_model(str(tmp_path / "model"), tmp_path / "copy")
+    install_model(str(tmp_path / "model"), tmp_path / "copy")
     assert contents(tmp_path / "copy") == contents(tmp_path / "model")
 
 
 def test_another_model_is_not_written_over(tmp_path: Path) -> None:
     saved(tmp_path / "first", seed=0)
     saved(tmp_path / "second", seed=1)
-    put_model(str(tmp_path / "first"), tmp_path / "run")
+    install_model(str(tmp_path / "first"), tmp_path / "run")
     with pytest.raises(ModelError, match=r"run holds another model than .*second; give another --out"):
-        put_model(str(tmp_path / "second"), tmp_path / "run")
+        install_model(str(tmp_path / "second"), tmp_path / "run")
     assert contents(tmp_path / "run") == contents(tmp_path / "first")
 
 
 def test_a_pretrained_model_is_written_once(tmp_path: Path) -> None:
-    first = put_model("pretrained:efficientnet_lite0", tmp_path)
+    first = install_model("pretrained:efficientnet_lite0", tmp_path)
     before = times(tmp_path)
-    assert put_model("pretrained:efficientnet_lite0", tmp_path) == first
+    assert install_model("pretrained:efficientnet_lite0", tmp_path) == first
     assert times(tmp_path) == before
     assert load_model(tmp_path)[1] == first
 
 
 def test_a_pretrained_model_takes_the_place_of_another_pretrained_one(tmp_path: Path) -> None:
-    put_model("pretrained:efficientnet_lite1", tmp_path)
-    card = put_model("pretrained:efficientnet_lite0", tmp_path)
+    install_model("pretrained:efficientnet_lite1", tmp_path)
+    card = install_model("pretrained:efficientnet_lite0", tmp_path)
     assert card.backbone == "efficientnet_lite0"
     assert load_model(tmp_path)[1] == card
 
@@ -350,7 +350,7 @@ def test_a_trained_model_is_not_taken_for_a_pretrained_one_nor_overwritten(tmp_p
     with pytest.raises(
         ModelError, match="holds a trained model, not pretrained:efficientnet_lite0; give another --out"
     ):
-        put_model("pretrained:efficientnet_lite0", tmp_path)
+        install_model("pretrained:efficientnet_lite0", tmp_path)
     assert contents(tmp_path) == before
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import BACKBONES, Anatomy, Backbone, build
+from mining.backbones.base import BACKBONES, Backbone, StageSpec, build
 from mining.localizers.cam import CAM
-from mining.models.fuse_batchnorm import ready
+from mining.models.fuse_batchnorm import prepare_for_inference
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def seen(model: CAM) -> tuple[Tensor, Tensor]:
 def test_every_backbone_sees_the_same_as_before(name: str) -> None:
     model = settled(CAM(build(name)[0], 4))
     before = seen(model)
-    quick = ready(copy.deepcopy(model), CPU)
+    quick = prepare_for_inference(copy.deepcopy(model), CPU)
     for old, new in zip(before, seen(quick), strict=True):
         assert torch.allclose(old, new, atol=1e-4 * float(old.abs().max()))
     # DenseNet's norms stand in front of convolutions, except one a layer
@@ -63,9 +63,9 @@ class Crossed(nn.Module):
 
 
 def test_a_network_run_in_another_order_than_written_is_left_alone() -> None:
-    model = settled(CAM(Backbone("crossed", Anatomy([Crossed()], (3,), (1,), None)), 4))
+    model = settled(CAM(Backbone("crossed", StageSpec([Crossed()], (3,), (1,), None)), 4))
     before = seen(model)
-    quick = ready(copy.deepcopy(model), CPU)
+    quick = prepare_for_inference(copy.deepcopy(model), CPU)
     assert batch_norms(quick) == 2
     for old, new in zip(before, seen(quick), strict=True):
         assert torch.allclose(old, new, atol=1e-4)

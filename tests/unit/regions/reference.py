@@ -7,14 +7,14 @@ import numpy as np
 
 from mining.arrays import FloatMap
 from mining.boxes.boxes import Boxes
-from mining.regions.extraction import normalised
+from mining.regions.extraction import normalise_map
 
 
 def reference_boxes(
     activation: FloatMap, *, threshold: float, normalise: Literal["max", "minmax"] = "max", min_area_px: int = 4
 ) -> Boxes:
     """What `boxes_from_map` is to give, to the bit."""
-    level = normalised(activation, normalise)
+    level = normalise_map(activation, normalise)
     if level is None:
         return Boxes.empty()
     count, labels, stats, _ = cv2.connectedComponentsWithStats((level >= threshold).astype(np.uint8), connectivity=8)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mining.boxes.boxes import Boxes
 from mining.errors import MapError
-from mining.regions.extraction import boxes_from_map, normalised
+from mining.regions.extraction import boxes_from_map, normalise_map
 
 
 def blank(height: int = 20, width: int = 30) -> np.ndarray:
@@ -183,6 +183,6 @@ def test_a_mirrored_map_gives_mirrored_boxes(seed: int) -> None:
 
 @pytest.mark.parametrize(("how", "lowest"), [("max", 0.0), ("minmax", 0.0)])
 def test_normalised_maps_run_from_nought_to_one(how: str, lowest: float) -> None:
-    level = normalised(steps() * 7, how)
+    level = normalise_map(steps() * 7, how)
     assert level.dtype == np.float32
     assert (level.min(), level.max()) == (lowest, 1.0)

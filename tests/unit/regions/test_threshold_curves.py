@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mining.boxes.boxes import Boxes, plausible
+from mining.boxes.boxes import Boxes, filter_mask
 from mining.config.mine import CURVE_THRESHOLDS
 from mining.errors import MapError
-from mining.regions.extraction import boxes_from_map, normalised
-from mining.regions.map_thresholds import entropy_threshold, otsu_threshold, shares_of_greys
-from mining.regions.threshold_curves import Curve, curve_row, cut_with_curve
+from mining.regions.extraction import boxes_from_map, normalise_map
+from mining.regions.map_thresholds import entropy_threshold, grey_level_shares, otsu_threshold
+from mining.regions.threshold_curves import Curve, curve_row, extract_with_curve
 from mining.runs.schema import CURVE_SCHEMA
 
 
@@ -24,7 +24,7 @@ def hills(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
 
 
 def curve_of(activation: np.ndarray, **how: Any) -> Curve:
-    return cut_with_curve(activation, threshold=0.3, **how).curve
+    return extract_with_curve(activation, threshold=0.3, **how).curve
 
 
 def everything(boxes: Boxes) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_a_curve_has_the_best_box_that_mining_at_each_threshold_gives(seed: int,
     activation = hills(seed)
 
     def passes(boxes: Boxes) -> np.ndarray:
-        return plausible(boxes, width=60, height=40, min_area=least, max_borders=2)
+        return filter_mask(boxes, width=60, height=40, min_area=least, max_borders=2)
 
     curve = curve_of(activation, normalise=normalise, passes=passes)
     assert curve.map_size == (60, 40)
@@ -58,7 +58,7 @@ def test_a_curve_has_the_best_box_that_mining_at_each_threshold_gives(seed: int,
 def test_the_boxes_of_the_one_pass_are_those_of_the_one_threshold(seed: int, threshold: float) -> None:
     """On the grid and off it, and the curve does not depend on it."""
     activation = hills(seed)
-    cut = cut_with_curve(activation, threshold=threshold, normalise="max", passes=everything)
+    cut = extract_with_curve(activation, threshold=threshold, normalise="max", passes=everything)
     mined = boxes_from_map(activation, threshold=threshold)
     assert (cut.threshold, cut.boxes.xyxy.tolist(), cut.boxes.peak.tolist()) == (
         threshold, mined.xyxy.tolist(), mined.peak.tolist(),
@@ -104,7 +104,7 @@ def test_many_regions_are_told_as_255() -> None:
 
 
 def greys_of(activation: np.ndarray) -> np.ndarray:
-    level = normalised(activation, "max")
+    level = normalise_map(activation, "max")
     assert level is not None
     return (level * 255).astype(np.uint8).ravel().astype(np.float64)
 
@@ -119,22 +119,22 @@ def test_otsu_has_the_largest_variance_between_the_sides(seed: int) -> None:
         share = over.mean()
         return share * (1 - share) * (greys[over].mean() - greys[~over].mean()) ** 2 if 0 < share < 1 else 0.0
 
-    found = round(255 * otsu_threshold(shares_of_greys(normalised(hills(seed), "max"))))
+    found = round(255 * otsu_threshold(grey_level_shares(normalise_map(hills(seed), "max"))))
     assert variance(found) == pytest.approx(max(variance(first) for first in range(1, 256)))
 
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
 def test_otsu_is_that_of_opencv(seed: int) -> None:
-    level = normalised(hills(seed), "max")
+    level = normalise_map(hills(seed), "max")
     below, _ = cv2.threshold((level * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
-    assert otsu_threshold(shares_of_greys(level)) == pytest.approx((below + 1) / 255)
+    assert otsu_threshold(grey_level_shares(level)) == pytest.approx((below + 1) / 255)
 
 
 @pytest.mark.parametrize("told", [otsu_threshold, entropy_threshold])
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
 def test_one_grey_level_tells_no_threshold(told: Callable[[np.ndarray], float], value: float) -> None:
-    assert told(shares_of_greys(np.full((3, 5), value, np.float32))) == 0
+    assert told(grey_level_shares(np.full((3, 5), value, np.float32))) == 0
 
 
 @given(seed=st.integers(0, 1000))
@@ -150,13 +150,13 @@ def test_the_entropies_of_the_sides_add_up_to_most(seed: int) -> None:
         over = greys >= first
         return entropy(greys[over]) + entropy(greys[~over]) if 0 < over.mean() < 1 else -np.inf
 
-    found = round(255 * entropy_threshold(shares_of_greys(normalised(hills(seed), "max"))))
+    found = round(255 * entropy_threshold(grey_level_shares(normalise_map(hills(seed), "max"))))
     assert both(found) == pytest.approx(max(both(first) for first in range(1, 256)))
 
 
 def test_two_levels_are_parted_between_them() -> None:
     level = np.full((10, 10), 0.2, np.float32)
     level[3:6, 3:6] = 1
-    for told in (otsu_threshold(shares_of_greys(level)), entropy_threshold(shares_of_greys(level))):
+    for told in (otsu_threshold(grey_level_shares(level)), entropy_threshold(grey_level_shares(level))):
         assert 0.2 < told <= 1
         assert (level >= told).sum() == 9

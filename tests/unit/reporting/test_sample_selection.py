@@ -9,8 +9,8 @@ import pytest
 
 from mining.corpus.schema import CORPUS_SCHEMA
 from mining.evaluation import Truth, TruthBoxes
-from mining.reporting.ground_truth_index import TruthIndex
-from mining.reporting.sample_selection import BEST, DOUBTFUL, MISSED, WORST, Pair, Ranking, chosen_pairs
+from mining.reporting.ground_truth_index import GroundTruthIndex
+from mining.reporting.sample_selection import BEST, DOUBTFUL, MISSED, WORST, Pair, Ranking, select_pairs
 
 
 def write_boxes(path: Path, boxes: list[tuple[str, float, float]], source: str = "label") -> Path:
@@ -25,7 +25,7 @@ def write_boxes(path: Path, boxes: list[tuple[str, float, float]], source: str =
     return path
 
 
-def truth_of(folder: Path, names: list[str], *, ignored: tuple[str, ...] = ()) -> TruthIndex:
+def truth_of(folder: Path, names: list[str], *, ignored: tuple[str, ...] = ()) -> GroundTruthIndex:
     """One true box of 100 x 100 px of a cat in each image."""
     rows = [
         {"image_id": i, "file_name": name, "width": 200, "height": 100, "labels": None, "split": None, "bytes": 1,
@@ -39,7 +39,7 @@ def truth_of(folder: Path, names: list[str], *, ignored: tuple[str, ...] = ()) -
         is_ignored=np.array([name in ignored for name in names]),
     )  # fmt: skip
     truth = Truth("t.json", "0" * 64, tuple(names), np.full((count, 2), 200.0), ("cat",), boxes)
-    return TruthIndex(truth, folder / "corpus.parquet")
+    return GroundTruthIndex(truth, folder / "corpus.parquet")
 
 
 def kinds(chosen: dict[str, list[tuple[str, Pair]]]) -> list[tuple[str, str]]:
@@ -50,7 +50,7 @@ def test_by_overlap_where_there_is_a_truth(tmp_path: Path):
     boxes = [("tight", 100, 0.6), ("half", 52, 0.7), ("sure", 10, 0.9), ("unsure", 10, 0.2), ("good", 80, 0.8)]
     table = write_boxes(tmp_path / "a.parquet", boxes)
     truth = truth_of(tmp_path, [name for name, *_ in boxes])
-    chosen = chosen_pairs(table, ["cat"], truth, per_class=1, class_cut=0.3)
+    chosen = select_pairs(table, ["cat"], truth, per_class=1, class_cut=0.3)
     assert kinds(chosen) == [(BEST, "tight"), (DOUBTFUL, "half"), (WORST, "sure")]
     assert [pair.iou for _, pair in chosen["cat"]] == pytest.approx([1.0, 0.52, 0.1])
 
@@ -58,20 +58,20 @@ def test_by_overlap_where_there_is_a_truth(tmp_path: Path):
 def test_what_the_run_missed_takes_a_place_among_the_worst(tmp_path: Path):
     table = write_boxes(tmp_path / "a.parquet", [("tight", 100, 0.6), ("sure", 10, 0.9), ("unsure", 10, 0.2)])
     truth = truth_of(tmp_path, ["tight", "sure", "unsure", "empty", "not counted"], ignored=("not counted",))
-    chosen = chosen_pairs(table, ["cat"], truth, per_class=2, class_cut=0.3)
+    chosen = select_pairs(table, ["cat"], truth, per_class=2, class_cut=0.3)
     assert kinds(chosen) == [(BEST, "tight"), (DOUBTFUL, "unsure"), (WORST, "sure"), (MISSED, "empty")]
 
 
 def test_a_pair_whose_truth_does_not_count_is_not_judged(tmp_path: Path):
     table = write_boxes(tmp_path / "a.parquet", [("not counted", 10, 0.9), ("right", 90, 0.5)])
     truth = truth_of(tmp_path, ["not counted", "right"], ignored=("not counted",))
-    assert kinds(chosen_pairs(table, ["cat"], truth, per_class=2, class_cut=0.3)) == [(BEST, "right")]
+    assert kinds(select_pairs(table, ["cat"], truth, per_class=2, class_cut=0.3)) == [(BEST, "right")]
 
 
 def test_by_score_and_rivals_without_truth(tmp_path: Path):
     boxes = [("high", 50, 0.9), ("rival", 50, 0.6), ("rival", 20, 0.58), ("low", 50, 0.1), ("plain", 50, 0.5)]
     table = write_boxes(tmp_path / "a.parquet", boxes)
-    chosen = chosen_pairs(table, ["cat"], None, per_class=1, class_cut=0.3)
+    chosen = select_pairs(table, ["cat"], None, per_class=1, class_cut=0.3)
     assert kinds(chosen) == [(BEST, "high"), (DOUBTFUL, "rival"), (WORST, "low")]
     assert len(chosen["cat"][1][1].rows) == 2
 
@@ -79,12 +79,12 @@ def test_by_score_and_rivals_without_truth(tmp_path: Path):
 def test_a_class_predicted_near_the_cut_is_doubtful(tmp_path: Path):
     boxes = [("high", 50, 0.9), ("near", 50, 0.34), ("low", 50, 0.05)]
     table = write_boxes(tmp_path / "a.parquet", boxes, source="prediction")
-    assert (DOUBTFUL, "near") in kinds(chosen_pairs(table, ["cat"], None, per_class=1, class_cut=0.3))
+    assert (DOUBTFUL, "near") in kinds(select_pairs(table, ["cat"], None, per_class=1, class_cut=0.3))
 
 
 def test_no_image_twice(tmp_path: Path):
     table = write_boxes(tmp_path / "a.parquet", [("only", 50, 0.9), ("other", 50, 0.8)])
-    assert kinds(chosen_pairs(table, ["cat"], None, per_class=3, class_cut=0.3)) == [(BEST, "only"), (WORST, "other")]
+    assert kinds(select_pairs(table, ["cat"], None, per_class=3, class_cut=0.3)) == [(BEST, "only"), (WORST, "other")]
 
 
 def test_a_ranking_keeps_the_highest_and_of_equals_the_first():

@@ -9,7 +9,7 @@ import pytest
 
 from mining.errors import RunError
 from mining.reporting.charts import BARS, histogram
-from mining.reporting.statistics import FINE, cells_of, quantile, survey_of
+from mining.reporting.statistics import FINE, cells_of, quantile, run_statistics
 
 
 def test_boxes_are_counted_by_class_score_and_size(tmp_path: Path):
@@ -18,7 +18,7 @@ def test_boxes_are_counted_by_class_score_and_size(tmp_path: Path):
         "width": [100, 100, 100], "height": [100, 100, 100],
     }  # fmt: skip
     pq.write_table(pa.table(table), tmp_path / "a.parquet", row_group_size=1)
-    survey = survey_of(tmp_path / "a.parquet")
+    survey = run_statistics(tmp_path / "a.parquet")
     assert survey.boxes == 3
     assert survey.classes() == [("cat", 2), ("dog", 1)]
     assert np.flatnonzero(survey.scores).tolist() == [0, 500, FINE - 1]
@@ -27,7 +27,7 @@ def test_boxes_are_counted_by_class_score_and_size(tmp_path: Path):
 
 def test_a_missing_table_is_told(tmp_path: Path):
     with pytest.raises(RunError, match="Mine again"):
-        survey_of(tmp_path / "a.parquet")
+        run_statistics(tmp_path / "a.parquet")
 
 
 def test_the_median_is_near_the_true_one():

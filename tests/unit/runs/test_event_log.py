@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mining.config import MineSettings
-from mining.runs.event_log import LOG_FILE, note
-from mining.runs.mining_job import finish_mining, held, plan_mining
+from mining.runs.event_log import LOG_FILE, log_event
+from mining.runs.mining_job import finish_mining, lock_run, plan_mining
 from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
 
@@ -22,11 +22,11 @@ def test_a_run_logs_what_happens_with_run_and_shard(tmp_path: Path, monkeypatch:
     corpus = write_corpus(tmp_path, {**crowd(), "broken.png": b"?"}, None)
     model = painted_model(tmp_path / "model")
     settings = MineSettings(**corpus, model=str(model), out=tmp_path / "run", scales=(1.0,), shard_size=8, workers=1)
-    with pytest.raises(RuntimeError), held(settings.out):
+    with pytest.raises(RuntimeError), lock_run(settings.out):
         plan_mining(settings)
         mine_shard(settings.out, 1)
         raise RuntimeError("the sky fell")
-    with held(settings.out):
+    with lock_run(settings.out):
         for shard in plan_mining(settings).shards:
             mine_shard(settings.out, shard)
         finish_mining(settings.out)
@@ -42,6 +42,6 @@ def test_a_run_logs_what_happens_with_run_and_shard(tmp_path: Path, monkeypatch:
 
 def test_the_logger_says_it_too_and_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="boxmine"):
-        note(tmp_path / "gone", "shard mined", shard=3, seconds=None)
+        log_event(tmp_path / "gone", "shard mined", shard=3, seconds=None)
     assert caplog.messages == ["gone: shard mined shard=3"]
     assert not (tmp_path / "gone").exists()

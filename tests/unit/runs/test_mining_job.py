@@ -16,11 +16,11 @@ from mining.errors import CorpusError, ModelError, RunError
 from mining.evaluation.job import score
 from mining.models.card import read_card
 from mining.runs import mining_job
-from mining.runs.mining_job import finish_mining, held, plan_mining
+from mining.runs.mining_job import finish_mining, lock_run, plan_mining
 from mining.runs.run import RunDirectory
 from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.runs.shard_mining import mine_shard
-from mining.runs.status import standing
+from mining.runs.status import read_status
 from mining.runs.summaries import MinePlan, MineSummary
 from mining.storage.ownership import temporary_path
 from tests.making import list_tiny_backbone, write_model, write_photos
@@ -356,7 +356,7 @@ def test_a_start_that_fails_after_a_kill_takes_back_the_model_that_it_brought_an
 
 def test_a_folder_that_was_there_before_a_start_that_failed_is_there_afterwards(settings: MineSettings) -> None:
     settings.out.mkdir()
-    with pytest.raises(ModelError), held(settings.out):
+    with pytest.raises(ModelError), lock_run(settings.out):
         plan_mining(changed(settings, model="nowhere"))
     assert settings.out.is_dir()
 
@@ -436,12 +436,12 @@ def test_a_run_with_a_missing_part_cannot_be_finished(settings: MineSettings) ->
 
 def told(run: Path) -> tuple[str, int, int, int]:
     """State, images, images done, shards done."""
-    found = standing(run)
+    found = read_status(run)
     return found.state, found.images, found.done, found.shards_done
 
 
 def test_the_status_follows_the_run(settings: MineSettings) -> None:
-    with held(settings.out):
+    with lock_run(settings.out):
         plan_mining(settings)
         assert told(settings.out) == ("running", 5, 0, 0)
         mine_shard(settings.out, 0)
@@ -460,26 +460,26 @@ def test_a_run_that_nobody_works_on_is_not_running(settings: MineSettings) -> No
 
 
 def test_the_rate_is_that_of_the_last_parts(settings: MineSettings) -> None:
-    with held(settings.out):
+    with lock_run(settings.out):
         run = RunDirectory(settings.out)
         for shard in plan_mining(settings).shards:
             mine_shard(settings.out, shard)
             os.utime(run.part(shard), (1000 + 10 * shard, 1000 + 10 * shard))
-        assert standing(settings.out).rate == pytest.approx(3 / 20), "3 images after the first part, in 20 s"
+        assert read_status(settings.out).rate == pytest.approx(3 / 20), "3 images after the first part, in 20 s"
         run.part(2).unlink()
-        found = standing(settings.out)
+        found = read_status(settings.out)
         assert (found.rate, found.seconds_left) == (pytest.approx(2 / 10), pytest.approx(5))
         os.utime(run.part(1), (900, 900))  # the clock was set back, before the first part was written
         os.utime(run.part(0), (900, 900))
-        assert standing(settings.out).rate is None
-    assert standing(settings.out).rate is None, "nobody works on it"
+        assert read_status(settings.out).rate is None
+    assert read_status(settings.out).rate is None, "nobody works on it"
 
 
 def test_asking_for_the_status_changes_nothing(settings: MineSettings) -> None:
     plan_mining(settings)
     mine_shard(settings.out, 0)
     before = contents(settings.out)
-    standing(settings.out)
+    read_status(settings.out)
     assert contents(settings.out) == before
 
 
@@ -491,38 +491,38 @@ def test_a_run_that_is_being_scanned_has_a_status(settings: MineSettings) -> Non
 
 def test_a_folder_that_is_no_run_has_no_status(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run directory: it has no run\.json"):
-        standing(tmp_path)
+        read_status(tmp_path)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
 def test_an_interruption_is_noted_and_the_same_command_carries_on(
     settings: MineSettings, stop: type[BaseException]
 ) -> None:
-    with pytest.raises(stop), held(settings.out):
+    with pytest.raises(stop), lock_run(settings.out):
         plan_mining(settings)
         mine_shard(settings.out, 0)
         raise stop
     assert told(settings.out) == ("stopped", 5, 2, 1)
-    assert standing(settings.out).failed == ("RuntimeError" if stop is RuntimeError else None)
-    with held(settings.out):
+    assert read_status(settings.out).failed == ("RuntimeError" if stop is RuntimeError else None)
+    with lock_run(settings.out):
         finished(settings, plan_mining(settings).shards)
-    assert standing(settings.out).state == "finished"
+    assert read_status(settings.out).state == "finished"
 
 
 def test_what_goes_wrong_with_a_finished_run_does_not_unfinish_it(settings: MineSettings) -> None:
     finished(settings)
-    with pytest.raises(RuntimeError), held(settings.out):
+    with pytest.raises(RuntimeError), lock_run(settings.out):
         raise RuntimeError
-    assert standing(settings.out).state == "finished"
+    assert read_status(settings.out).state == "finished"
 
 
 def test_two_cannot_work_on_one_run(settings: MineSettings) -> None:
-    with held(settings.out):
+    with lock_run(settings.out):
         plan_mining(settings)
-        with pytest.raises(RunError, match="Another process is working on"), held(settings.out):
+        with pytest.raises(RunError, match="Another process is working on"), lock_run(settings.out):
             raise AssertionError("let in")
-    with held(settings.out):
-        assert standing(settings.out).state == "running", "the one that was turned away stopped nothing"
+    with lock_run(settings.out):
+        assert read_status(settings.out).state == "running", "the one that was turned away stopped nothing"
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------

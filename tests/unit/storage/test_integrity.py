@@ -20,7 +20,7 @@ from mining.reporting import write_report
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.run import DIGESTED_FILES, RunDirectory
 from mining.runs.shard_mining import mine_shard
-from mining.runs.status import standing
+from mining.runs.status import read_status
 from mining.storage.integrity import digest_fits, seal_holds, sealed_writer, with_digest
 from tests.unit.engine.painting import CLASSES, crowd, list_painted, painted_model, write_corpus
 
@@ -153,7 +153,7 @@ READERS: dict[str, Callable[[Path, Path], object]] = {
     "score": score_run,
     "report": lambda run, truth: write_report(run, truth),
     "export": lambda run, truth: export(run, "coco", run.parent / "exported"),
-    "status": lambda run, truth: standing(run),
+    "status": lambda run, truth: read_status(run),
 }
 READ_BY = {
     "annotations.parquet": ("score", "report", "export", "status"),
@@ -198,7 +198,7 @@ def test_the_same_command_writes_a_damaged_table_anew(run: Path, corpus: dict[st
     mine(MineSettings(**corpus, out=run))
     assert rows(run) == before
     assert (run / name).read_bytes() == file
-    assert standing(run).state == "finished"
+    assert read_status(run).state == "finished"
 
 
 def test_a_damaged_list_of_images_cannot_be_written_anew(run: Path, corpus: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from mining.config import TrainSettings
 from mining.training.data import Share, Shuffled
-from mining.training.distributed import of_all_devices, takes_several_devices
+from mining.training.distributed import all_gather, is_distributed
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_whether_there_will_be_several_processes(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     settings = TrainSettings(images=Path("photos"), out=Path("out"), accelerator=accelerator, devices=devices)
-    assert takes_several_devices(settings) is several
+    assert is_distributed(settings) is several
 
 
 def drawn(count: int, batch: int, devices: int) -> list[list[list[tuple[int, int]]]]:
@@ -55,4 +55,4 @@ def test_where_images_do_not_share_out_some_are_seen_twice_and_none_is_left_out(
 
 
 def test_one_process_has_its_own_values() -> None:
-    assert of_all_devices({"a": 1}) == [{"a": 1}]
+    assert all_gather({"a": 1}) == [{"a": 1}]

@@ -24,9 +24,10 @@ from mining.models.checkpoint import load_model
 from mining.storage.locks import lock_folder
 from mining.storage.ownership import temporary_path
 from mining.storage.provenance import versions
+from mining.training import fit as fit_module
 from mining.training import job as training_job
-from mining.training.data import ImageDataset, LabelledImages, class_weights, collate, copies_of, hold_back
-from mining.training.fit import classification_metric, fit, read_history
+from mining.training.data import ImageDataset, LabelledImages, class_weights, collate, copies_of, train_val_split
+from mining.training.fit import classification_metric, read_history
 from mining.training.summary import TrainingSummary
 from tests.making import list_tiny_backbone
 
@@ -93,7 +94,7 @@ def held_back_of(folder: Path, labels: Labels, **options: Any) -> list[str]:
     classes = sorted({name for own in labels.values() for name in own})
     targets = np.array([[c in labels[name] for c in classes] for name in sorted(labels)], np.float32)
     images = LabelledImages(folder / "images", sorted(labels), targets, classes)
-    return hold_back(images, settings.validation_share, settings.seed, copies_of(images))[1].files
+    return train_val_split(images, settings.validation_share, settings.seed, copies_of(images))[1].files
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -419,25 +420,25 @@ def labelled(*rows: tuple[int, ...]) -> LabelledImages:
 
 def test_the_share_held_back_is_disjoint_and_follows_the_seed() -> None:
     images = labelled(*[(1, 0), (0, 1)] * 20)
-    kept, held = hold_back(images, 0.25, seed=1)
+    kept, held = train_val_split(images, 0.25, seed=1)
     assert (len(kept), len(held)) == (30, 10)
     assert sorted(kept.files + held.files) == sorted(images.files)
-    assert hold_back(images, 0.25, seed=1)[1].files == held.files
-    assert hold_back(images, 0.25, seed=2)[1].files != held.files
+    assert train_val_split(images, 0.25, seed=1)[1].files == held.files
+    assert train_val_split(images, 0.25, seed=2)[1].files != held.files
     assert all(row.tolist() == images.targets[int(name[:-4])].tolist() for name, row in zip(held.files, held.targets, strict=True))  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_class_loses_its_last_image(seed: int) -> None:
     images = labelled(*[(1, 0, 0)] * 6, (0, 1, 0), (1, 0, 1), (0, 0, 1))
-    kept, held = hold_back(images, 0.5, seed)
+    kept, held = train_val_split(images, 0.5, seed)
     assert kept.targets.any(axis=0).all()
     assert 0 < len(held) <= 4
 
 
 def test_nothing_is_held_back_where_nothing_is_asked_for_or_can_be_spared() -> None:
-    assert len(hold_back(labelled(*[(1, 0)] * 9), 0.0, 0)[1]) == 0
-    assert len(hold_back(labelled((1, 0), (0, 1)), 0.5, 0)[1]) == 0
+    assert len(train_val_split(labelled(*[(1, 0)] * 9), 0.0, 0)[1]) == 0
+    assert len(train_val_split(labelled((1, 0), (0, 1)), 0.5, 0)[1]) == 0
 
 
 def test_without_held_back_images_all_are_trained_on_to_the_last_epoch(tmp_path: Path) -> None:
@@ -476,7 +477,7 @@ def test_rare_classes_weigh_more_in_the_training_unless_told_otherwise(
             used.append(weights)
             super().__init__(objective, weights)
 
-    monkeypatch.setattr(fit, "ClassificationLoss", Noted)
+    monkeypatch.setattr(fit_module, "ClassificationLoss", Noted)
     labels = named(("r", 12, ("red",)), ("b", 4, ("blue",)))
     options = {"objective": objective, "validation_share": 0, "epochs": 1}
     balanced, plain = (train(tmp_path / str(b), labels, balance=b, **options) for b in (True, False))
@@ -582,7 +583,7 @@ def test_a_training_stopped_after_its_last_epoch_keeps_the_best_one(
         power_cut()
 
     with monkeypatch.context() as patched:
-        patched.setattr(fit, "draw_curves", no_curves)
+        patched.setattr(fit_module, "draw_curves", no_curves)
         with pytest.raises(OSError, match="the lights went out"):
             train(tmp_path, RED_AND_BLUE, epochs=3)
     steps: list[int] = []

@@ -20,7 +20,7 @@ from mining.localizers.registry import localizer_named
 from mining.models.card import read_card
 from mining.models.checkpoint import load_model
 from mining.training import job as training_job
-from mining.training.data import ImageDataset, LabelledImages, Variation
+from mining.training.data import AugmentationConfig, ImageDataset, LabelledImages
 from mining.training.optim import optimizer_for, rate_share, schedule_for
 from tests.making import list_tiny_backbone
 
@@ -180,7 +180,7 @@ def coloured(side: int) -> np.ndarray:
     return np.stack([np.tile(steps, (side, 1)), np.tile(steps[:, None], (1, side)), np.full((side, side), 9)], axis=2)
 
 
-def crops(folder: Path, pixels: np.ndarray, size: int, variation: Variation, count: int = 12) -> list[Tensor]:
+def crops(folder: Path, pixels: np.ndarray, size: int, variation: AugmentationConfig, count: int = 12) -> list[Tensor]:
     Image.fromarray(pixels.astype(np.uint8)).save(folder / "one.png")
     images = LabelledImages(folder, ["one.png"], np.ones((1, 1), np.float32), ["a"])
     dataset = ImageDataset(images, size, augment=True, variation=variation)
@@ -191,7 +191,7 @@ def test_crops_are_windows_of_the_squeezed_image(tmp_path: Path) -> None:
     """32 px from 40: where a window lies is read from its corner, the rest must follow."""
     whole = torch.from_numpy(coloured(40).astype(np.uint8)).permute(2, 0, 1)
     found = set()
-    for crop in crops(tmp_path, coloured(40), 32, Variation(crop_from=40, flip=False, colour=False)):
+    for crop in crops(tmp_path, coloured(40), 32, AugmentationConfig(crop_from=40, flip=False, colour=False)):
         x = int((whole[0, 0] == crop[0, 0, 0]).nonzero()[0])
         y = int((whole[1, :, 0] == crop[1, 0, 0]).nonzero()[0])
         assert torch.equal(crop, whole[:, y : y + 32, x : x + 32])
@@ -202,7 +202,7 @@ def test_crops_are_windows_of_the_squeezed_image(tmp_path: Path) -> None:
 def test_an_oblong_image_is_squeezed_before_it_is_cropped(tmp_path: Path) -> None:
     """Of a wide image 32 of 40 columns show four fifths of its width."""
     wide = np.asarray(Image.fromarray(coloured(100).astype(np.uint8)).resize((300, 50)))
-    for crop in crops(tmp_path, wide, 32, Variation(crop_from=40, flip=False, colour=False)):
+    for crop in crops(tmp_path, wide, 32, AugmentationConfig(crop_from=40, flip=False, colour=False)):
         red, green = (int(crop[channel].max()) - int(crop[channel].min()) for channel in (0, 1))
         assert (red, green) == (pytest.approx(0.8 * 255, abs=8), pytest.approx(0.8 * 255, abs=8))
 
@@ -213,7 +213,9 @@ def test_images_are_mirrored_unless_told_otherwise(tmp_path: Path, crop_from: in
         return bool(crop[0, :, -1].float().mean() > crop[0, :, 0].float().mean())
 
     told = {
-        flip: {rises(crop) for crop in crops(tmp_path, coloured(40), 32, Variation(crop_from, flip, colour=False))}
+        flip: {
+            rises(crop) for crop in crops(tmp_path, coloured(40), 32, AugmentationConfig(crop_from, flip, colour=False))
+        }
         for flip in (True, False)
     }
     assert told == {True: {True, False}, False: {True}}
@@ -223,7 +225,10 @@ def test_images_are_mirrored_unless_told_otherwise(tmp_path: Path, crop_from: in
 def test_colours_vary_unless_told_otherwise(tmp_path: Path, crop_from: int | None) -> None:
     grey = np.full((40, 40, 3), 120)
     shown = {
-        colour: {crop.float().mean().item() for crop in crops(tmp_path, grey, 32, Variation(crop_from, colour=colour))}
+        colour: {
+            crop.float().mean().item()
+            for crop in crops(tmp_path, grey, 32, AugmentationConfig(crop_from, colour=colour))
+        }
         for colour in (True, False)
     }
     assert len(shown[True]) > 3

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mining.corpus.images.decoding import MAX_PIXELS, MAX_RATIO, read_image, read_reduced, resized, scaled, working_size
+from mining.corpus.images.decoding import (
+    MAX_PIXELS,
+    MAX_RATIO,
+    read_image,
+    read_reduced,
+    resize_image,
+    scale_size,
+    working_size,
+)
 from mining.errors import ImageError
 
 ORIENTATION = 0x0112
@@ -323,7 +331,7 @@ def test_a_large_jpeg_is_reduced_as_it_is_decoded(tmp_path: Path, orientation: i
     reduced, size = read_reduced(path, lambda height, width: (height // 4, width // 4))
     assert size == tuple(whole.shape[1:]) == ((448, 320) if orientation > 4 else (320, 448))
     assert tuple(reduced.shape[1:]) == (size[0] // 4, size[1] // 4)
-    assert difference(reduced.numpy(), resized(whole, (size[0] // 4, size[1] // 4)).numpy()) <= 6
+    assert difference(reduced.numpy(), resize_image(whole, (size[0] // 4, size[1] // 4)).numpy()) <= 6
 
 
 @pytest.mark.parametrize(
@@ -385,18 +393,18 @@ def test_the_working_size_depends_on_the_aspect_alone(side: int, times: int, sho
     ("size", "scale", "expected"), [((224, 304), 1.5, (336, 456)), ((224, 224), 0.1, (32, 32)), ((64, 32), 1, (64, 32))]
 )
 def test_scaled_sizes_stay_large_enough(size: tuple[int, int], scale: float, expected: tuple[int, int]) -> None:
-    assert scaled(size, scale) == expected
+    assert scale_size(size, scale) == expected
 
 
 def test_resizing_to_the_same_size_changes_nothing() -> None:
     image = torch.arange(3 * 4 * 5, dtype=torch.uint8).view(3, 4, 5)
-    assert torch.equal(resized(image, (4, 5)), image)
+    assert torch.equal(resize_image(image, (4, 5)), image)
 
 
 @pytest.mark.parametrize("size", [(7, 9), (80, 112), (3, 200)])
 def test_resizing_keeps_a_constant_image_constant(size: tuple[int, int]) -> None:
     image = torch.full((2, 3, 40, 56), 77, dtype=torch.uint8)
-    found = resized(image, size)
+    found = resize_image(image, size)
     assert found.shape == (2, 3, *size)
     assert (found == 77).all()
 
@@ -404,4 +412,4 @@ def test_resizing_keeps_a_constant_image_constant(size: tuple[int, int]) -> None
 def test_reducing_averages_what_it_covers() -> None:
     stripes: Tensor = torch.zeros(3, 64, 64, dtype=torch.uint8)
     stripes[:, :, ::2] = 200
-    assert (resized(stripes, (8, 8)).int() - 100).abs().max() <= 4
+    assert (resize_image(stripes, (8, 8)).int() - 100).abs().max() <= 4

@@ -54,7 +54,7 @@ def test_heic_files_are_read_or_it_is_said_what_to_install(photos, scanned, monk
     monkeypatch.setattr(image_formats, "HAS_HEIF", False)
     monkeypatch.setattr(file_walker, "UNREAD_SUFFIXES", frozenset({".heic"}))
     monkeypatch.setattr(file_walker, "IMAGE_SUFFIXES", jpeg := frozenset({".jpg"}))
-    found = file_walker.Walk(str(root), suffixes=jpeg)
+    found = file_walker.FileWalker(str(root), suffixes=jpeg)
     assert list(found) == ["a.jpg"]
     assert found.notes() == [f"1 file below {root} not read: 1 .heic (install boxmine[heif])."]
 

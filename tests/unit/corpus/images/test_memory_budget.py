@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from mining.corpus.images import decoding
-from mining.corpus.images.decoding import decoded, read_image, whole_size
+from mining.corpus.images.decoding import decode_image, read_image, whole_size
 from mining.corpus.images.file_bytes import open_image_file
 from mining.corpus.images.memory_budget import BUDGET, MemoryBudget, bytes_to_decode
-from mining.engine.worker_threads import Crew
+from mining.engine.worker_threads import InferenceThreadPool
 from mining.errors import ImageError, ImageReplacedError, RunStoppedError
 
 MEGABYTE = 1_000_000
@@ -32,7 +32,7 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBudget]:
     return small
 
 
-def begun(crew: Crew[Any]) -> Future[Any]:
+def begun(crew: InferenceThreadPool[Any]) -> Future[Any]:
     """What its thread is at work on."""
     (work,) = crew._behind
     while not work.running():
@@ -80,7 +80,7 @@ def test_images_wait_for_one_another_so_that_all_threads_keep_the_budget(tmp_pat
 
     def work(path: Path) -> None:
         nonlocal at_work, most
-        with decoded(path, whole_size):
+        with decode_image(path, whole_size):
             with lock:
                 at_work += 1
                 most = max(most, at_work)
@@ -114,7 +114,11 @@ def test_processes_take_turns_with_large_images() -> None:
 
 
 def test_who_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> None:
-    with pytest.raises(KeyboardInterrupt), Crew[None](1, takes_turns=False) as crew, budget.reserve(budget.limit):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        InferenceThreadPool[None](1, alternate_with_forward=False) as crew,
+        budget.reserve(budget.limit),
+    ):
 
         def wait() -> None:
             with budget.reserve(1):
@@ -173,7 +177,7 @@ def test_reading_a_large_file_ends_when_the_run_is_stopped(tmp_path: Path) -> No
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
     path = sparse(tmp_path / "a.jpg", file.getvalue(), 700 * MEGABYTE)
-    with pytest.raises(KeyboardInterrupt), Crew[object](1, takes_turns=False) as crew:
+    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as crew:
         crew.later(read_image, path)
         reading = begun(crew)
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mining.errors import ScoringError
 from mining.evaluation import read_truth, score_run
-from mining.evaluation.ground_truth.box_formats import WrittenBoxes, refuse_other_dialects
+from mining.evaluation.ground_truth.box_formats import WrittenBoxes, check_box_format
 from tests.unit.evaluation.conftest import World
 from tests.unit.evaluation.ground_truth.test_folders import thing, write_xml
 
@@ -44,7 +44,7 @@ DIALECTS = {
 
 def refusal(xywh: Floats, sizes: Floats, *, may_be_turned: bool = False) -> str:
     try:
-        refuse_other_dialects("truth.json", WrittenBoxes(xywh, sizes, may_be_turned))
+        check_box_format("truth.json", WrittenBoxes(xywh, sizes, may_be_turned))
     except ScoringError as error:
         return str(error)
     return ""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pycocotools.cocoeval import Params
 
 from mining.evaluation import Detections, TruthBoxes, coco_scores
-from mining.evaluation.metrics.coco import AREAS, IOU_THRESHOLDS, MOST_AN_IMAGE, NUMBERS, RECALLS
+from mining.evaluation.metrics.coco import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, NUMBERS, RECALLS
 from tests.unit.evaluation.pycocotools_reference import reference_scores
 
 BOX, FAR = (0, 0, 40, 40), (200, 200, 40, 40)
@@ -118,4 +118,4 @@ def test_thresholds_recalls_and_areas_are_those_of_pycocotools() -> None:
     assert IOU_THRESHOLDS.tolist() == params.iouThrs.tolist()
     assert RECALLS.tolist() == params.recThrs.tolist()
     assert [list(area) for area in AREAS.values()] == params.areaRng
-    assert max(params.maxDets) == MOST_AN_IMAGE
+    assert max(params.maxDets) == MAX_DETECTIONS

@@ -7,8 +7,14 @@ import pytest
 
 from mining.evaluation import TruthBoxes
 from mining.evaluation.boxes import overlaps
-from mining.evaluation.metrics import corloc
-from mining.evaluation.metrics.corloc import baseline_scores, bootstrap_ci95, corloc_scores, false_positives, pairs_of
+from mining.evaluation.metrics.corloc import (
+    baseline_scores,
+    bootstrap_ci95,
+    corloc,
+    corloc_scores,
+    false_positives,
+    pairs_of,
+)
 from tests.unit.evaluation.by_hand import predicted_of, truth_of
 
 BOX = (0, 0, 10, 10)

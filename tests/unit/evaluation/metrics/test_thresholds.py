@@ -16,8 +16,8 @@ from mining.evaluation.metrics.thresholds import (
     best_position,
     class_positions,
     folds_of,
+    threshold_hits,
     threshold_scores,
-    threshold_verdicts,
 )
 from mining.evaluation.run_reading import CurveBlock
 from mining.regions.map_thresholds import nearest_positions, stable_positions
@@ -55,7 +55,7 @@ def random_world(seed: int, pairs: int = 12) -> tuple[TruthBoxes, CurveBlock]:
 @settings(max_examples=40, deadline=None)
 def test_the_curve_computed_at_once_is_corloc_level_by_level(seed: int) -> None:
     truth, curves = random_world(seed)
-    found = threshold_verdicts(truth, GRID, [curves])
+    found = threshold_hits(truth, GRID, [curves])
     for position in range(len(GRID)):
         xyxy = curves.xyxy[:, position].astype(np.float64)
         some = xyxy.any(axis=1)
@@ -75,7 +75,7 @@ def test_neither_order_nor_blocks_matter(seed: int, parts: int, order: list[int]
     truth, curves = random_world(seed)
     shuffled = [CurveBlock(*(getattr(curves, name)[rows] for name in curves.__dataclass_fields__))
                 for rows in np.array_split(np.array(order), parts)]  # fmt: skip
-    first, again = threshold_verdicts(truth, GRID, [curves]), threshold_verdicts(truth, GRID, shuffled)
+    first, again = threshold_hits(truth, GRID, [curves]), threshold_hits(truth, GRID, shuffled)
     assert first.hit.tolist() == again.hit.tolist()
     assert first.boxes == pytest.approx(again.boxes)
     assert {k: v.tolist() for k, v in first.by_map.items()} == {k: v.tolist() for k, v in again.by_map.items()}
@@ -84,7 +84,7 @@ def test_neither_order_nor_blocks_matter(seed: int, parts: int, order: list[int]
 def test_a_pair_without_a_curve_is_missed_and_a_curve_without_a_pair_left_out() -> None:
     truth = TruthBoxes([0, 1], [0, 0], [[0, 0, 10, 10], [0, 0, 10, 10]])
     here = [[0, 0, 10, 10]] * 4
-    found = threshold_verdicts(truth, GRID, [block([0, 0, 5], [0, 1, 0], [here, here, here])])
+    found = threshold_hits(truth, GRID, [block([0, 0, 5], [0, 1, 0], [here, here, here])])
     assert found.hit.tolist() == [[True] * 4, [False] * 4]
     assert found.boxes.tolist() == [0.5] * 4
     assert found.by_map["otsu"].tolist() == [1, -1]
@@ -119,12 +119,12 @@ def test_few_pairs_of_a_class_say_little_against_all() -> None:
 
 
 def scores_of(hit: np.ndarray, image: np.ndarray, category: np.ndarray | None = None, **options: Any) -> dict[str, Any]:
-    from mining.evaluation.metrics.thresholds import ThresholdVerdicts
+    from mining.evaluation.metrics.thresholds import ThresholdHits
 
     pairs = len(hit)
     category = np.zeros(pairs, int) if category is None else category
     none = {name: np.full(pairs, -1) for name in ("stability", "otsu", "entropy")}
-    verdicts = ThresholdVerdicts(GRID, image, category, hit, {}, np.ones(len(GRID)), none)
+    verdicts = ThresholdHits(GRID, image, category, hit, {}, np.ones(len(GRID)), none)
     given_scores = threshold_scores(
         verdicts, options.pop("mined", hit[:, 0]), ["a", "b"], mined_at=0.2, seed=options.pop("seed", 0), resamples=50
     )
@@ -168,7 +168,7 @@ def test_the_oracle_is_never_beaten_by_what_is_chosen_in_common(seed: int) -> No
 
 
 def test_without_a_pair_there_is_nothing_to_say() -> None:
-    verdicts = threshold_verdicts(TruthBoxes([], [], np.empty((0, 4))), GRID, [])
+    verdicts = threshold_hits(TruthBoxes([], [], np.empty((0, 4))), GRID, [])
     assert threshold_scores(verdicts, np.zeros(0, bool), [], mined_at=None, seed=0, resamples=10) is None
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mining.boxes.iou import iou_matrix
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.metrics.voc import Curve, verdicts, voc_scores
+from mining.evaluation.metrics.voc import Curve, rank_matches, voc_scores
 from tests.unit.evaluation.by_hand import predicted_of, truth_of
 
 BOX, FAR, FARTHER = (0, 0, 10, 10), (50, 50, 10, 10), (80, 80, 10, 10)
@@ -24,51 +24,51 @@ def curve(*right: int, objects: int) -> Curve:
 
 def test_a_box_is_found_once_and_by_the_surest() -> None:
     truth = truth_of((0, 0, BOX))
-    found = verdicts(truth, predicted_of(((0, 0, BOX), 0.4), ((0, 0, (0, 0, 10, 9)), 0.9), ((0, 0, BOX), 0.8)))
+    found = rank_matches(truth, predicted_of(((0, 0, BOX), 0.4), ((0, 0, (0, 0, 10, 9)), 0.9), ((0, 0, BOX), 0.8)))
     assert found.is_right.tolist() == [False, True, False]
     assert not found.is_ignored.any()
 
 
 def test_of_equal_scores_the_first_finds_the_box() -> None:
-    found = verdicts(truth_of((0, 0, BOX)), predicted_of(((0, 0, BOX), 0.5), ((0, 0, BOX), 0.5)))
+    found = rank_matches(truth_of((0, 0, BOX)), predicted_of(((0, 0, BOX), 0.5), ((0, 0, BOX), 0.5)))
     assert found.is_right.tolist() == [True, False]
 
 
 def test_the_next_best_box_is_not_tried_when_the_best_is_taken() -> None:
     truth = truth_of((0, 0, (0, 0, 10, 10)), (0, 0, (0, 2, 10, 10)))
     both_on_the_first = predicted_of(((0, 0, (0, 0, 10, 10)), 0.9), ((0, 0, (0, 0.5, 10, 10)), 0.8))
-    found = verdicts(truth, both_on_the_first)
+    found = rank_matches(truth, both_on_the_first)
     assert found.true_box.tolist() == [0, 0]
     assert found.is_right.tolist() == [True, False]
 
 
 def test_of_boxes_overlapped_alike_the_first_is_meant() -> None:
     truth = truth_of((0, 0, (0, 0, 10, 10)), (0, 0, (0, 0, 10, 10)))
-    assert verdicts(truth, predicted_of(((0, 0, BOX), 0.9))).true_box.tolist() == [0]
+    assert rank_matches(truth, predicted_of(((0, 0, BOX), 0.9))).true_box.tolist() == [0]
 
 
 def test_a_difficult_box_is_neither_right_nor_wrong_to_find_any_number_of_times() -> None:
     truth = truth_of((0, 0, BOX), (0, 0, FAR), ignored=(1,))
-    found = verdicts(truth, predicted_of(((0, 0, FAR), 0.9), ((0, 0, FAR), 0.8), ((0, 0, BOX), 0.7)))
+    found = rank_matches(truth, predicted_of(((0, 0, FAR), 0.9), ((0, 0, FAR), 0.8), ((0, 0, BOX), 0.7)))
     assert found.is_ignored.tolist() == [True, True, False]
     assert found.is_right.tolist() == [False, False, True]
 
 
 def test_what_overlaps_a_difficult_box_more_is_not_the_countable_ones() -> None:
     truth = truth_of((0, 0, (0, 0, 10, 10)), (0, 0, (0, 1, 10, 10)), ignored=(1,))
-    found = verdicts(truth, predicted_of(((0, 0, (0, 1, 10, 10)), 0.9)))
+    found = rank_matches(truth, predicted_of(((0, 0, (0, 1, 10, 10)), 0.9)))
     assert (found.is_right.tolist(), found.is_ignored.tolist()) == ([False], [True])
 
 
 def test_a_box_of_another_class_or_image_is_not_found() -> None:
-    found = verdicts(truth_of((0, 0, BOX)), predicted_of(((0, 1, BOX), 0.9), ((1, 0, BOX), 0.9)))
+    found = rank_matches(truth_of((0, 0, BOX)), predicted_of(((0, 1, BOX), 0.9), ((1, 0, BOX), 0.9)))
     assert found.true_box.tolist() == [-1, -1]
     assert not found.is_right.any()
 
 
 @pytest.mark.parametrize(("rule", "is_right"), [("at_least", True), ("above", False)])
 def test_an_iou_of_just_the_threshold_is_right_as_the_rule_says(rule: str, is_right: bool) -> None:
-    found = verdicts(truth_of((0, 0, BOX)), predicted_of(((0, 0, (0, 0, 10, 5)), 0.9)), rule=rule)
+    found = rank_matches(truth_of((0, 0, BOX)), predicted_of(((0, 0, (0, 0, 10, 5)), 0.9)), rule=rule)
     assert found.is_right.tolist() == [is_right]
 
 
@@ -112,7 +112,7 @@ def test_all_at_once_is_one_by_one(seed: int) -> None:
 
     truth = TruthBoxes(*columns(40), is_ignored=rng.random(40) < 0.3)
     predicted = Detections(*columns(60), rng.integers(0, 9, 60))
-    found = verdicts(truth, predicted, iou_threshold=0.4)
+    found = rank_matches(truth, predicted, iou_threshold=0.4)
     told = np.select([found.is_right, found.is_ignored], ["right", "ignored"], "wrong")
     assert told.tolist() == verdicts_one_by_one(truth, predicted, 0.4)
     assert set(told) == {"right", "ignored", "wrong"}
@@ -209,9 +209,9 @@ def test_comparing_in_blocks_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         for i, c, b in zip(rng.integers(0, 6, 80), rng.integers(0, 2, 80), rng.integers(1, 9, (80, 4)), strict=True)
     ]
     truth, predicted = truth_of(*rows[:40]), predicted_of(*((row, 0.5) for row in rows[40:]))
-    whole = verdicts(truth, predicted)
+    whole = rank_matches(truth, predicted)
     monkeypatch.setattr("mining.evaluation.boxes._COMPARISONS_AT_ONCE", 7)
-    in_blocks = verdicts(truth, predicted)
+    in_blocks = rank_matches(truth, predicted)
     assert whole.is_right.any()
     for name in ("true_box", "iou", "is_right"):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))

@@ -5,7 +5,7 @@ import pytest
 
 from mining.errors import MapError, ScoringError
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.metrics import corloc
+from mining.evaluation.metrics.corloc import corloc
 from mining.evaluation.protocols.mldfr import (
     boxes_of_map,
     cut_at_its_mean,

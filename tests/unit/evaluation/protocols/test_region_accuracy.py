@@ -15,7 +15,7 @@ from mining.boxes.iou import iou_matrix
 from mining.errors import MapError, ScoringError
 from mining.evaluation.protocols.region_accuracy import RegionAccuracy
 from mining.evaluation.protocols.wsoleval import threshold_grid
-from mining.regions.extraction import RegionsAtThresholds, boxes_from_map, normalised, regions_at_thresholds
+from mining.regions.extraction import RegionsAtThresholds, boxes_from_map, normalise_map, regions_at_thresholds
 from tests.unit.regions.reference import reference_boxes
 
 SIZE = (40, 40)
@@ -53,7 +53,7 @@ def assert_as_level_by_level(activation: np.ndarray, thresholds: np.ndarray, **h
     found = regions_at_thresholds(activation, thresholds, **how)
     truth = np.array([[0.0, 0.0, 3.0, 2.0], [1.5, 1.0, 6.0, 7.0]])
     best_iou = found.best_iou(truth)
-    level = normalised(activation, how.get("normalise", "max"))
+    level = normalise_map(activation, how.get("normalise", "max"))
     for i, threshold in enumerate(thresholds.tolist()):
         expected = reference_boxes(activation, threshold=threshold, **how)
         assert_same_boxes(found.boxes_at(i), expected)
@@ -95,7 +95,7 @@ def test_any_small_map_is_as_level_by_level(
 )
 @settings(max_examples=100, deadline=None)
 def test_any_small_map_of_floats_is_cut_at_its_own_values_too(activation: np.ndarray) -> None:
-    level = normalised(activation, "minmax")
+    level = normalise_map(activation, "minmax")
     own = np.zeros(1) if level is None else np.unique(level[level < 1]).astype(np.float64)
     assert_as_level_by_level(activation, own, normalise="minmax", min_area_px=1)
 

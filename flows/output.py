@@ -13,7 +13,7 @@ QUARANTINED = 3
 STAGED = 5
 
 
-def trained_sentences(summary: Any) -> list[str]:
+def training_sentences(summary: Any) -> list[str]:
     """What a TrainingSummary says for a person."""
     value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
     held_back = f"{summary.validation_images} more images were held back for validation"
@@ -24,7 +24,7 @@ def trained_sentences(summary: Any) -> list[str]:
     ]
 
 
-def tell_mined(summary: Any, *, as_json: bool, strict: bool = False) -> int:
+def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> int:
     """A MineSummary; gives the exit code. strict: see `quarantine_code`."""
     if as_json:
         print_json(asdict(summary))
@@ -37,7 +37,7 @@ def tell_mined(summary: Any, *, as_json: bool, strict: bool = False) -> int:
     )
 
 
-def tell_labelled(summary: Any, *, as_json: bool, strict: bool = False) -> int:
+def print_label_summary(summary: Any, *, as_json: bool, strict: bool = False) -> int:
     """A LabelSummary; gives the exit code. strict: see `quarantine_code`."""
     from tasks.labelling import GATE_HEADINGS, gate_rows, label_sentences
 
@@ -55,7 +55,7 @@ def tell_labelled(summary: Any, *, as_json: bool, strict: bool = False) -> int:
     return quarantine_code(summary.quarantined, summary.reasons, where, strict=strict)
 
 
-def tell_speed(timing: Any) -> None:
+def print_timing(timing: Any) -> None:
     """Where the time of a run went."""
     from tasks.mining import speed_in_words, speed_rows
 

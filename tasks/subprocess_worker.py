@@ -10,7 +10,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 
-def start(module: str, *arguments: str, **environment: str) -> tuple["subprocess.Popen[bytes]", Connection]:
+def start_worker(module: str, *arguments: str, **environment: str) -> tuple["subprocess.Popen[bytes]", Connection]:
     """Start `python -m module CONNECTION ARGUMENTS`, which finds what this process finds; gives our end, too.
 
     CONNECTION: the number of a file descriptor. environment: variables that it has besides this process's own. It has
@@ -30,7 +30,7 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **more, "PYTHONPATH": roots, "PYTHONSAFEPATH": "1"}
 
 
-def that_travels(error: Exception) -> Exception:
+def make_picklable(error: Exception) -> Exception:
     """The error with where it came from, or its words where it cannot be sent."""
     error.add_note(f"In worker process {os.getpid()}:\n{traceback.format_exc()}")
     try:
