@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows import cli
+from flows.cli import application
 
 
 @dataclass
@@ -76,7 +76,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "mine":
         make_ready_to_mine(taken)
     taken.imports, started, computed = memory("VmRSS"), time.perf_counter(), time.process_time()
-    code = cli.run_command(sys.argv[1:])
+    code = application.run_command(sys.argv[1:])
     taken.seconds, taken.computing = time.perf_counter() - started, time.process_time() - computed
     taken.peak = memory("VmHWM")
     print(json.dumps(asdict(taken)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("BOXMINE_DATA", ROOT.parent / "shared" / "data"))

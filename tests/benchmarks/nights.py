@@ -21,7 +21,7 @@ DATA = ROOT.parent / "shared" / "data" / "voc-mini"
 
 def boxmine(*arguments: object) -> str:
     """One command; gives what it prints on stdout."""
-    command = [sys.executable, "-c", "from flows.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from flows.cli.application import main; main()", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode not in (0, 5):
         raise RuntimeError(done.stderr)

@@ -15,7 +15,7 @@ def boxmine(
     *arguments: object, environment: dict[str, str] | None = None, **options: object
 ) -> "subprocess.Popen[str]":
     """Start a boxmine command; in an environment of its own it may report to a Prefect server."""
-    command = [sys.executable, "-c", "from flows.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from flows.cli.application import main; main()", *map(str, arguments)]
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
     return subprocess.Popen(
         command, env=environment or alone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options

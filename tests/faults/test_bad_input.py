@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.models.checkpoint import load_model, save_model
 from mining.runs import shard_mining
 from tests.making import write_model, write_photos

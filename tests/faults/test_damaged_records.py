@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.corpus.content_hashes import kept_hashes
 from mining.errors import ModelError
 from mining.training.checkpoints import read_checkpoint

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from tests.making import write_example
 
 LONG = "x" * 300

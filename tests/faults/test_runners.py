@@ -161,7 +161,7 @@ def test_a_run_stopped_on_ray_leaves_no_process_and_is_carried_on(
 ) -> None:
     run = tmp_path / "run"
     with subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli import main; main()", *command(corpus, run, "--runner", "ray")],
+        [sys.executable, "-c", "from flows.cli.application import main; main()", *command(corpus, run, "--runner", "ray")],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         while not (run / "parts").is_dir() and process.poll() is None:

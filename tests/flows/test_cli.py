@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pycocotools.coco import COCO
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.storage.locks import lock_folder
 from mining.synthetic import generate
 
@@ -203,7 +203,9 @@ def test_lists_are_one_line_each(command: str, capsys: pytest.CaptureFixture[str
 
 
 def test_help_loads_neither_torch_nor_prefect() -> None:
-    code = "import sys; from flows.cli import run_command; run_command(['--help']); print(sorted(sys.modules))"
+    code = (
+        "import sys; from flows.cli.application import run_command; run_command(['--help']); print(sorted(sys.modules))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "'cyclopts'" in loaded
     assert not {"torch", "prefect", "pandas", "lightning"} & set(loaded.split("[")[-1].replace("'", "").split(", "))

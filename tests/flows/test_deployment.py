@@ -85,7 +85,7 @@ class Machine:
         self.run(sys.executable, "-m", "prefect", "--no-prompt", *arguments, may_fail=may_fail)
 
     def boxmine(self, *arguments: str) -> None:
-        self.run(sys.executable, "-c", "from flows.cli import main; main()", *arguments)
+        self.run(sys.executable, "-c", "from flows.cli.application import main; main()", *arguments)
 
     @contextmanager
     def another_worker(self) -> Iterator[None]:
@@ -177,7 +177,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     programs = home / "bin"
     programs.mkdir()
     # `python` and `boxmine` are those of these tests, wherever their environment is
-    for program, start in {"python": "", "boxmine": " -c 'from flows.cli import main; main()'"}.items():
+    for program, start in {"python": "", "boxmine": " -c 'from flows.cli.application import main; main()'"}.items():
         (programs / program).write_text(f'#!/bin/sh\nexec {sys.executable}{start} "$@"\n')
         (programs / program).chmod(0o755)
     (programs / "prefect").write_text(f'#!/bin/sh\nexec {sys.executable} -m prefect "$@"\n')

@@ -14,11 +14,11 @@ HEAVY = ("torch", "torchvision", "timm", "lightning", "prefect")
 # all commands in one process, which takes a second to start
 COMMANDS = f"""
 import contextlib, io, json, sys
-from flows import cli, terminal
+from flows.cli import application, terminal
 told = []
 for command in json.load(sys.stdin):
     terminal.err.file = io.StringIO()
-    code = cli.run_command(command.split())
+    code = application.run_command(command.split())
     heavy = [name for name in {HEAVY} if name in sys.modules]
     told.append([code, terminal.err.file.getvalue(), heavy])
 print(json.dumps(told))

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from flows import output
-from flows.cli import app, run_command
+from flows.cli import output
+from flows.cli.application import run_command
+from flows.cli.common import app
 from tests.making import write_model, write_photos
 
 DONE, QUARANTINED, STAGED = 0, 3, 5

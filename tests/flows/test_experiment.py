@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.config import parse
 from mining.config.recipes import read_recipe
 from mining.experiments import ExperimentSettings

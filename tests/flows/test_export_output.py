@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import run_command
-from flows.output import training_sentences
+from flows.cli.application import run_command
+from flows.cli.output import training_sentences
 from mining.training.summary import TrainingSummary
 from tests.unit.export.conftest import Painted, write_run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import cli
+from flows.cli import application
 from mining.corpus.output_folders import refuse_inside_images
 from mining.errors import InputError
 from mining.runs.mining_job import plan_mining
@@ -62,7 +62,7 @@ def test_a_folder_among_the_images_is_refused_and_nothing_is_made(
     place: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = everything(place)
-    assert cli.run_command(command.split()) == 2
+    assert application.run_command(command.split()) == 2
     sentence = " ".join(capsys.readouterr().err.split())
     assert "lies in the folder of the images" in sentence
     assert "Give a folder outside of it" in sentence

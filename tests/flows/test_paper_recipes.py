@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.config import RunSettings, parse
 from mining.config.recipes import read_recipe
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.config import RunSettings, parse
 from mining.config.recipes import read_recipe
 from mining.experiments import ExperimentSettings, cells

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from flows.mine import mine
 from mining.errors import InputError, ModelError, RunError, RunStoppedError
 from mining.runs import shard_mining
@@ -110,7 +110,7 @@ def test_a_run_stopped_with_one_runner_is_carried_on_with_another(
     run = tmp_path / "run"
     options = ("--runner", "processes", "--runner-workers", "2", "--workers", "1")
     with subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli import main; main()", *command(corpus, run, *options)],
+        [sys.executable, "-c", "from flows.cli.application import main; main()", *command(corpus, run, *options)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         while not (run / "parts").is_dir() and process.poll() is None:
@@ -152,7 +152,7 @@ def test_without_ray_a_sentence_says_what_to_install(
 def test_a_server_sees_each_shard_that_ray_mines(
     prefect_environment: dict[str, str], corpus: Path, tmp_path: Path
 ) -> None:
-    code = [sys.executable, "-c", "from flows.cli import main; main()"]
+    code = [sys.executable, "-c", "from flows.cli.application import main; main()"]
     done = subprocess.run(
         [*code, *command(corpus, tmp_path / "run", "--runner", "ray", "--runner-workers", "2")],
         env=prefect_environment, capture_output=True, text=True, timeout=300,

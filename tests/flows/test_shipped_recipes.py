@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.config import RetrainSettings, RunSettings, Settings, parse
 from mining.config.recipes import read_recipe
 from mining.label_store.settings import Gates, LabelSettings

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torchvision.ops import nms
 from torchvision.transforms.v2 import functional as transforms
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.boxes.iou import iou_matrix
 from mining.corpus.images.decoding import scale_size, working_size
 from mining.localizers.base import probabilities

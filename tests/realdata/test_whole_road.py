@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from pycocotools.coco import COCO
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.models.checkpoint import imagenet_names
 
 GOALS = {"voc-mini": {"train": 0.42, "test": 0.39}, "objects7-mini": {"train": 0.80, "test": 0.78}}

@@ -10,7 +10,7 @@ import pytest
 
 import mining
 import tasks
-from flows.output import print_json
+from flows.cli.output import print_json
 from mining.errors import BoxmineError, DamagedPartError, InputError
 
 

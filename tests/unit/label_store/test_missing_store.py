@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from mining.errors import InputError, StoreMissingError
 from mining.label_store import publish
 from mining.label_store.job import lock_job, plan_labels

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from flows.label import label
 from mining.errors import InputError
 from mining.label_store.delta_table import LabelStore, Version

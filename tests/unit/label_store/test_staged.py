@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from tests.unit.engine.painting import BOX, scene
 from tests.unit.label_store.desk import Desk
 from tests.unit.label_store.test_publish import red

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.cli import run_command
+from flows.cli.application import run_command
 from flows.mine import mine
 from mining.config import MineSettings
 from mining.errors import DamagedFileError, InputError, RunError

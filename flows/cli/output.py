@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flows.terminal import err, print_table
+from flows.cli.terminal import err, print_table
 from mining.redaction import redacted_values
 
 SHOWN_REASONS = 3
