@@ -18,7 +18,7 @@ from flows.cli.application import run_command
 from flows.mine import mine
 from mining.errors import InputError, ModelError, RunError, RunStoppedError
 from mining.runs import shard_mining
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from tests.shards import SHARDS, asked, command, processes_below, rows, write_corpus, write_mined_corpus
 
 
@@ -68,7 +68,7 @@ def test_a_shard_that_kills_every_worker_stops_the_run(corpus: Path, tmp_path: P
     with pytest.raises(RunStoppedError, match=r"killed by signal 9, 2 times") as stopped:
         mine(asked(corpus, tmp_path / "run", runner="processes", retries=1))
     assert stopped.value.exit_code == 4
-    assert RunDirectory(tmp_path / "run").read()["state"] == "stopped"
+    assert Run(tmp_path / "run").record["state"] == "stopped"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
@@ -128,7 +128,7 @@ def test_a_run_stopped_with_one_runner_is_carried_on_with_another(
         time.sleep(0.05)
     mine(asked(corpus, run))
     assert rows(run) == rows(corpus / "local")
-    assert RunDirectory(run).read()["config"]["runner"] == "local"
+    assert Run(run).record["config"]["runner"] == "local"
 
 
 @pytest.mark.parametrize("runner", ["processes", "ray"])
