@@ -393,7 +393,7 @@ def test_a_table_of_somebody_else_is_left_alone(desk: Desk) -> None:
 
     write_deltalake(desk.store, pa.table({"a": [1]}))
     desk.put("a.png", red())
-    with pytest.raises(InputError, match="not one of labels"):
+    with pytest.raises(InputError, match="not a label store"):
         desk.job()
     assert DeltaTable(desk.store).to_pyarrow_table().to_pylist() == [{"a": 1}]
 

@@ -136,4 +136,4 @@ def test_a_report_replaces_nothing_of_somebody_elses(staged: Desk, capsys: pytes
     assert foreign.read_text() == "mine"
     (run, *_) = sorted(staged.runs.glob("images-*"))
     assert run_command(["report", str(run), "--out", str(foreign)]) == 2
-    assert "--out goes with a label store" in capsys.readouterr().err
+    assert "--out is for label stores" in capsys.readouterr().err
