@@ -12,7 +12,7 @@ from mining.config.base import Options, Settings, Share, resolve_path
 from mining.config.checks import check_range
 from mining.config.corpus import ListedCorpus
 from mining.config.recipes import MayBePath, resolve_setting
-from mining.storage.integrity import digest_fits
+from mining.storage.integrity import digest_matches
 from mining.storage.untrusted_files import read_json
 
 Normalisation = Literal["max", "minmax"]
@@ -222,7 +222,7 @@ def _chosen_thresholds(run: Path) -> tuple[float, dict[str, float]]:
             f"{run} has no scores.json with chosen thresholds; mine it with curves, and score it against a truth with "
             "`boxmine score`"
         ) from None
-    if not digest_fits(scores):
+    if not digest_matches(scores):
         raise ValueError(f"{run / 'scores.json'} is damaged: run the `boxmine score` command of this run again")
     return chosen
 

@@ -20,7 +20,7 @@ from mining.localizers.cam import CAM
 from mining.localizers.options import build_config
 from mining.localizers.registry import localizer_named
 from mining.models.card import CARD_FILE, FORMAT, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
-from mining.storage.files import link_or_copy, sha256_of, whole_file, write_json
+from mining.storage.files import atomic_write, link_or_copy, sha256_of, write_json
 from mining.storage.untrusted_files import open_input
 
 _UNTRAINED = {"weights": "ImageNet-1k classifier, not trained further"}
@@ -36,7 +36,7 @@ def build_localizer(card: ModelCard, *, weights: str = "none") -> tuple[Localize
 def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard:
     """Write the weights, then model.json with their SHA-256; gives the card as written."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in localizer.state_dict().items()}
-    with whole_file(folder / WEIGHTS_FILE) as temporary:
+    with atomic_write(folder / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary)
     digest = sha256_of(folder / WEIGHTS_FILE)
     written = ModelCard(**{**asdict(card), "weights_sha256": digest})
@@ -175,7 +175,7 @@ def install_model(reference: str, folder: Path) -> ModelCard:
         if (folder / CARD_FILE).is_file() and read_card(folder).weights_sha256 != card.weights_sha256:
             raise ModelError(f"{folder} holds another model than {source}; give another --out.")
         for name in (WEIGHTS_FILE, CARD_FILE):  # the card last: a folder with a card is complete
-            with whole_file(folder / name) as temporary:
+            with atomic_write(folder / name) as temporary:
                 link_or_copy(source / name, temporary)  # a run a night must not take a model's room each
     return card
 

@@ -15,18 +15,19 @@ from mining.errors import InputError, RunError
 from mining.models.card import CARD_FILE, PRETRAINED, read_card
 from mining.runs.record import FORMAT, RUN_FILE, read_run_record
 from mining.storage.files import write_json
-from mining.storage.integrity import check_file, open_table
+from mining.storage.integrity import check_file
 from mining.storage.locks import is_locked, lock_folder
 from mining.storage.ownership import (
     MARK_FILE,
     delete_files,
+    delete_temporaries,
+    find_temporaries,
     foreign_entries,
     mark_folder,
-    own_temporaries,
-    sweep,
     unmark_folder,
 )
-from mining.storage.provenance import now, versions
+from mining.storage.parquet import open_parquet
+from mining.storage.provenance import package_versions, utc_now
 
 ANNOTATIONS_FILE = "annotations.parquet"
 CURVES_FILE = "curves.parquet"
@@ -121,7 +122,7 @@ class RunDirectory:
             self.sweep()
             self.update(
                 format=FORMAT, name=self.path.name, state="running", config=settings.model_dump(mode="json"),
-                inputs=identity, versions=versions(), started=now(), counts={}, seconds={}, token=token,
+                inputs=identity, versions=package_versions(), started=utc_now(), counts={}, seconds={}, token=token,
                 brings_model=brings_model, **{PART_ORIGINS: True},
             )  # fmt: skip
             unmark_folder(self.path)  # the record has the token
@@ -133,14 +134,14 @@ class RunDirectory:
         token = mark_folder(self.path, "run")  # runs of earlier versions have none yet
         self.sweep()
         how = settings.model_dump(mode="json", include=HOW_IT_IS_RUN)  # another machine may lack the device
-        config, resumed = {**record["config"], **how}, [*record.get("resumed", []), now()]
+        config, resumed = {**record["config"], **how}, [*record.get("resumed", []), utc_now()]
         self.update(token=token, state="running", failed=None, config=config, resumed=resumed)
         unmark_folder(self.path)
         return "resumed"
 
     def first_reasons(self, count: int = 3) -> list[str]:
         """Why the first images of the quarantine could not be used."""
-        with open_table(self.quarantine) as file:
+        with open_parquet(self.quarantine) as file:
             table = file.read(columns=["reason"])
         return [str(reason) for reason in table.slice(0, count)["reason"].to_pylist()]
 
@@ -185,17 +186,17 @@ class RunDirectory:
 
     def temporaries(self) -> list[Path]:
         """Temporary files that carry this run's token."""
-        return own_temporaries(self.path, _FOLDERS)
+        return find_temporaries(self.path, _FOLDERS)
 
     def sweep_records(self) -> None:
         """Delete records that killed processes left half written, of a run that others may be reading or scoring."""
-        for path in own_temporaries(self.path):
+        for path in find_temporaries(self.path):
             if path.name.endswith(f"-{RUN_FILE}"):
                 path.unlink(missing_ok=True)
 
     def sweep(self) -> int:
         """Delete what killed processes of this run left half written; gives the number of files."""
-        return sweep(self.path, _FOLDERS)
+        return delete_temporaries(self.path, _FOLDERS)
 
     def update(self, **values: Any) -> None:
         """Write `values` over the record, whole or not at all."""

@@ -13,8 +13,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from mining.corpus.identical_images import ImageFile, first_names
-from mining.corpus.images.decoding import decode_image, path_below, read_image, resize_image, whole_size, working_size
+from mining.corpus.identical_images import ImageFile, map_copies_to_first
+from mining.corpus.images.decoding import (
+    decode_image,
+    full_size,
+    network_input_size,
+    read_image,
+    resize_image,
+    resolve_image_path,
+)
 from mining.errors import ImageError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -43,7 +50,7 @@ def copies_of(images: LabelledImages) -> dict[str, str]:
     def files() -> Iterator[ImageFile]:
         return (ImageFile(name, images.root / name) for name in images.files)
 
-    return first_names(files)
+    return map_copies_to_first(files)
 
 
 def train_val_split(
@@ -89,7 +96,7 @@ def reasons_none_is_readable(images: LabelledImages) -> dict[str, str]:
     reasons = {}
     for file in images.files:
         try:
-            read_image(path_below(images.root, file))
+            read_image(resolve_image_path(images.root, file))
         except ImageError as error:
             reasons[file] = str(error)
         else:
@@ -200,7 +207,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = key if isinstance(key, tuple) else (key, 0)
         try:
-            with decode_image(path_below(self.images.root, self.images.files[index]), whole_size) as (pixels, _):
+            with decode_image(resolve_image_path(self.images.root, self.images.files[index]), full_size) as (pixels, _):
                 varied = self._varied(pixels, seed)
         except ImageError as error:
             return {"file": self.images.files[index], "reason": str(error)}
@@ -218,7 +225,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         if self.crop_from is not None:
             return resize_image(pixels, (self.crop_from, self.crop_from))
         height, width = pixels.shape[1:]
-        roomy = working_size(height, width, short_side=round(1.25 * self.size))
+        roomy = network_input_size(height, width, short_side=round(1.25 * self.size))
         # reduced first: cropping a large photo costs more than this
         return resize_image(pixels, roomy) if roomy[0] < height else pixels
 

@@ -31,13 +31,13 @@ from mining.backbones import base
 from mining.config import Objective, TrainSettings
 from mining.config.execution import available_cores
 from mining.corpus import iter_shards, read_summary
-from mining.corpus.images.memory_budget import take_turns
+from mining.corpus.images.memory_budget import share_across_processes
 from mining.errors import CorpusError, ModelError, ProcessLostError, describe_exit_code
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.models.card import CHECKPOINTS, ModelCard
 from mining.models.checkpoint import build_localizer, save_model
-from mining.storage.files import storage_errors, whole_file
-from mining.storage.provenance import now, versions
+from mining.storage.files import atomic_write, storage_errors
+from mining.storage.provenance import package_versions, utc_now
 from mining.storage.untrusted_files import open_input
 from mining.training.checkpoints import read_checkpoint
 from mining.training.data import (
@@ -229,7 +229,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     rows = [kept for kept in read_history(path) if int(kept["epoch"]) < int(row["epoch"])]
     rows.append({name: str(value) for name, value in row.items()})
     columns = list(dict.fromkeys(name for kept in rows for name in kept))
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -380,7 +380,7 @@ def _loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        worker_init_fn=partial(take_turns, Lock()) if workers else None,
+        worker_init_fn=partial(share_across_processes, Lock()) if workers else None,
         drop_last=augment and len(images) > settings.batch_size and not settings.freeze,
     )
 
@@ -489,7 +489,7 @@ def _finish(
     record = {
         **{name: item for name, item in asdict(summary).items() if name != "folder"},
         "settings": settings.model_dump(mode="json", exclude={"out"}),
-        "versions": versions(), "finished": now(),
+        "versions": package_versions(), "finished": utc_now(),
     }  # fmt: skip
     localizer = module.localizer
     save_model(settings.out, localizer, replace(card, normalisation=localizer.backbone.normalisation, training=record))
@@ -522,7 +522,7 @@ def draw_curves(rows: list[dict[str, str]], path: Path, metric: str) -> None:
     losses.set_ylabel("loss")
     losses.legend()
     metrics.set_ylabel(f"{metric} (held back)")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
 
