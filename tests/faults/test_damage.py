@@ -22,7 +22,7 @@ from mining.errors import StorageError
 from mining.label_store import publish
 from mining.label_store.delta_table import LabelStore
 from mining.runs import mining_job
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.storage.files import sha256_of
 from tests.faults.kill_injection import label_once
@@ -60,7 +60,7 @@ def test_a_part_that_was_damaged_is_found_by_its_checksum_and_made_anew(
     mine(whole)
     for shard in mining_job.plan_mining(spoilt).shards:
         mine_shard(spoilt.out, shard)
-    run = RunDirectory(spoilt.out)
+    run = Run(spoilt.out)
     flip_a_byte(run.part(1))
     flip_a_byte(run.curve_part(2))
     summary = mine(spoilt)
@@ -80,7 +80,7 @@ def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeyp
     def after_the_disk_spoilt_a_part(settings: Any, **options: Any) -> Any:
         if not spoilt:
             (run,) = desk.runs.glob("images-*")
-            spoilt.append(RunDirectory(run).part(1))
+            spoilt.append(Run(run).part(1))
             flip_a_byte(spoilt[0])
         return real_publish(settings, **options)
 

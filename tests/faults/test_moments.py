@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mining.config import MineSettings, TrainSettings
 from mining.models.card import CARD_FILE, WEIGHTS_FILE
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from tests.factories import write_photos
 from tests.faults.kill_injection import at_random, mine_once, moments, train_once, work
 from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
@@ -30,7 +30,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
     asked = {**corpus, "model": str(model), "scales": (1.0, 1.5), "shard_size": 3, "device": "cpu", "workers": 2}
     settings = {name: MineSettings(**asked, out=tmp_path / name).model_dump_json() for name in ("whole", "killed")}
     upto = moments(mine_once, settings["whole"], told=tmp_path / "moments.json")
-    run = RunDirectory(tmp_path / "killed")
+    run = Run(tmp_path / "killed")
     killed = 0
     for death in [*at_random(kills, kills, upto, seconds=1.0), {}]:
         code = work(mine_once, settings["killed"], **death)
@@ -43,7 +43,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
             shutil.rmtree(run.path)
         else:
             killed += code == -9
-            assert not run.has_started() or run.read()["state"] in ("running", "stopped", "finished")
+            assert not run.has_started() or run.record["state"] in ("running", "stopped", "finished")
     assert killed >= kills // 2
     count_fault("kill -9 while mining and merging", killed)
 

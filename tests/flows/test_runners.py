@@ -17,7 +17,7 @@ from flows.cli.application import run_command
 from flows.mine import mine
 from mining.errors import InputError, ModelError, RunError, RunStoppedError
 from mining.runs import shard_mining
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from tests.processes import BOXMINE, find_descendants, start_boxmine, wait_until, wait_until_gone
 from tests.sharded_corpus import SHARDS, mine_arguments, mine_settings, read_tables, write_corpus, write_mined_corpus
 
@@ -68,7 +68,7 @@ def test_a_shard_that_kills_every_worker_stops_the_run(corpus: Path, tmp_path: P
     with pytest.raises(RunStoppedError, match=r"killed by signal 9, 2 times") as stopped:
         mine(mine_settings(corpus, tmp_path / "run", runner="processes", retries=1))
     assert stopped.value.exit_code == 4
-    assert RunDirectory(tmp_path / "run").read()["state"] == "stopped"
+    assert Run(tmp_path / "run").record["state"] == "stopped"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
@@ -122,7 +122,7 @@ def test_a_run_stopped_under_one_runner_is_resumed_under_another(
     wait_until_gone(workers)
     mine(mine_settings(corpus, run))
     assert read_tables(run) == read_tables(corpus / "local")
-    assert RunDirectory(run).read()["config"]["runner"] == "local"
+    assert Run(run).record["config"]["runner"] == "local"
 
 
 @pytest.mark.parametrize("runner", ["processes", "ray"])
