@@ -6,7 +6,7 @@ from pathlib import Path
 from mining.errors import InputError
 from mining.label_store.reading import VersionChoice, version_as_run
 from mining.reporting.page_files import refuse_foreign_page
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.files import atomic_write
 from mining.storage.names import slugify
 
@@ -23,7 +23,7 @@ def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth
     if out is not None:
         _refuse_foreign(out)
     with version_as_run(where, choice) as run:
-        page = out or Path(f"{slugify(RunDirectory(run).read()['name'])}.html")
+        page = out or Path(f"{slugify(Run(run).record['name'])}.html")
         _refuse_foreign(page)
         written = write_report(run, truth)
         with atomic_write(page) as temporary:
