@@ -17,14 +17,14 @@ from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.models.device import resolve_device
 from mining.models.install import install_model
 from mining.models.pretrained import pretrained_model
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 
 CLASSES = [{"id": 17, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 90, "name": "Kuh & Kalb"}]
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
 
 
 def card_of(backbone: str = "tiny", **values: Any) -> ModelCard:

@@ -11,7 +11,7 @@ from mining.training import job as training_job
 from mining.training.history import read_history
 from mining.training.label_contrast import contrast_notes, has_contrast, refuse_no_contrast
 from mining.training.module import classification_metric
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 from tests.unit.training.test_training import named, settings_for, train
 
 ALWAYS, OFTEN = ("leaf", "root"), ("leaf",)
@@ -77,7 +77,7 @@ def test_classes_without_a_contrast_are_no_part_of_the_figure():
 
 @pytest.fixture
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
 
 
 @pytest.mark.usefixtures("_tiny")
