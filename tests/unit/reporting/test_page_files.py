@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.making import write_model
 
 from mining.config import CompareSettings
 from mining.errors import InputError
