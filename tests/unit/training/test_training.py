@@ -26,10 +26,12 @@ from mining.storage.ownership import temporary_path
 from mining.storage.provenance import versions
 from mining.training import fit as fit_module
 from mining.training import job as training_job
-from mining.training.data import ImageDataset, LabelledImages, class_weights, collate, copies_of, train_val_split
-from mining.training.fit import classification_metric, read_history
+from mining.training.data import ImageDataset, collate
+from mining.training.history import read_history
+from mining.training.labelled_images import LabelledImages, class_weights, copies_of, train_val_split
+from mining.training.module import classification_metric
 from mining.training.summary import TrainingSummary
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 
 SIZE = 32
 Labels = Mapping[str, Sequence[str]]
@@ -37,7 +39,7 @@ Labels = Mapping[str, Sequence[str]]
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
 
 
 def pixels_of(name: str) -> np.ndarray:
