@@ -11,9 +11,9 @@ from tasks.orchestration import report, step
 def write_report(run: Path, truth: Path | None = None) -> Path:
     """Write report/index.html of a finished run; gives its path."""
     from mining.preflight import check_truth
-    from mining.runs.run import RunDirectory
+    from mining.runs.run import Run
 
-    RunDirectory(run).need_finished()
+    Run(run).require_finished()
     check_truth(truth)
     from mining.reporting import write_report as write
 

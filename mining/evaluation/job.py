@@ -11,7 +11,7 @@ from mining.corpus import (
     read_summary,
     shard_count,
 )
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.integrity import with_digest
 
 
@@ -22,8 +22,8 @@ def score(settings: ScoreSettings, progress: Any = lambda done, total: None) -> 
     """
     from mining.evaluation import score_run, write_scores
 
-    run = RunDirectory(settings.run)
-    run.need_finished()
+    run = Run(settings.run)
+    run.require_finished()
     scores = score_run(settings.run, settings.truth)
     scores["maps"] = None
     if settings.maps:
@@ -35,7 +35,7 @@ def score(settings: ScoreSettings, progress: Any = lambda done, total: None) -> 
     return scores
 
 
-def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> tuple[dict[str, Any], int]:
+def _map_scores(run: Run, truth: Path, progress: Any) -> tuple[dict[str, Any], int]:
     """Figures of the run's maps, drawn again, and the number of images that are not those of the run any more."""
     from mining.engine.miner import Miner
     from mining.evaluation import read_truth
@@ -44,7 +44,7 @@ def _map_scores(run: RunDirectory, truth: Path, progress: Any) -> tuple[dict[str
     from mining.evaluation.protocols.wsoleval import BoxAccuracy
     from mining.models.checkpoint import load_model
 
-    settings = run.settings().model_copy(update={"curves": False})
+    settings = run.settings.model_copy(update={"curves": False})
     miner = Miner(*load_model(run.model, settings), settings)
     protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.extractor.params.normalise)
     seen = MapScores(read_truth(truth), run.corpus, protocol, own)

@@ -14,7 +14,7 @@ from mining.reporting.report_page import rendered
 from mining.reporting.sample_selection import Pair, pairs_named
 from mining.reporting.summary_text import format_setting
 from mining.reporting.thumbnails import Painter, Tile
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.files import whole_file
 from mining.storage.names import slug
 
@@ -36,14 +36,14 @@ def write_comparison(
     refuses.
     """
     check_page(page)
-    runs = RunDirectory(first), RunDirectory(second)
+    runs = Run(first), Run(second)
     groups = [
         (title, words, chosen) for verdict, title, words in _GROUPS if (chosen := _of(comparison.changes, verdict))
     ]
     shown = {one.file_name for *_, chosen in groups for one in chosen[:most]}
     painters = [Painter(run, shown) for run in runs]
     content: dict[str, Any] = {
-        "names": [run.read()["name"] for run in runs],
+        "names": [run.record["name"] for run in runs],
         "summary": comparison.summary,
         "settings": _differing(runs),
         "groups": [
@@ -64,7 +64,7 @@ def _of(changes: list[PairChange], verdict: str) -> list[PairChange]:
 
 
 def _tiles(
-    chosen: list[PairChange], runs: tuple[RunDirectory, RunDirectory], painters: list[Painter], truth: Path | None
+    chosen: list[PairChange], runs: tuple[Run, Run], painters: list[Painter], truth: Path | None
 ) -> list[tuple[PairChange, list[Tile]]]:
     """Each change with its pictures, of the first run and of the second; none where the image cannot be read."""
     keys = [(one.file_name, one.category) for one in chosen]
@@ -80,9 +80,9 @@ def _tiles(
     return shown
 
 
-def _differing(runs: tuple[RunDirectory, RunDirectory]) -> list[tuple[str, str, str]]:
+def _differing(runs: tuple[Run, Run]) -> list[tuple[str, str, str]]:
     """(setting, in the first run, in the second) of what is not the same in both."""
-    first, second = ({**record["config"], **record["used"], **record["inputs"]} for record in (r.read() for r in runs))
+    first, second = ({**record["config"], **record["used"], **record["inputs"]} for record in (r.record for r in runs))
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     return [(name, format_setting(first.get(name)), format_setting(second.get(name))) for name in names]
 
@@ -104,8 +104,8 @@ def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     from mining.reporting.ground_truth_index import read_scores, scored_truth
     from mining.reporting.page_files import check_page
 
-    runs = [RunDirectory(path) for path in (settings.first, settings.second)]
-    records = [run.need_finished() for run in runs]
+    runs = [Run(path) for path in (settings.first, settings.second)]
+    records = [run.require_finished() for run in runs]
     found = (scored_truth(read_scores(run), record["config"]) for run, record in zip(runs, records, strict=True))
     truth = settings.truth or next((one for one in found if one is not None), None)
     page = settings.out or runs[1].report.parent / f"against-{slug(records[0]['name'])}.html"

@@ -11,7 +11,7 @@ from mining.errors import RunError
 from mining.evaluation import Truth, read_truth
 from mining.evaluation.run_reading import matched_images
 from mining.reporting.statistics import Cells, cells_of
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.files import sha256_of
 from mining.storage.integrity import digest_fits
 from mining.storage.untrusted_files import read_json
@@ -24,7 +24,7 @@ class TrueBoxes(NamedTuple):
     is_ignored: NDArray[np.bool_]
 
 
-def read_scores(run: RunDirectory) -> dict[str, Any] | None:
+def read_scores(run: Run) -> dict[str, Any] | None:
     """The content of scores.json, None where there is none. Raises RunError when it is damaged."""
     if not run.scores.is_file():
         return None
@@ -106,6 +106,6 @@ class GroundTruthIndex:
         return cells_of(np.sqrt(share))
 
 
-def open_ground_truth(path: Path | None, run: RunDirectory) -> GroundTruthIndex | None:
+def open_ground_truth(path: Path | None, run: Run) -> GroundTruthIndex | None:
     """The truth of a file; None without one. Raises ScoringError when the file cannot be used."""
     return None if path is None else GroundTruthIndex(read_truth(path), run.corpus)

@@ -16,7 +16,7 @@ from mining.reporting.plots import draw_plots
 from mining.reporting.sample_selection import Pair, select_pairs
 from mining.reporting.statistics import RunStatistics, run_statistics
 from mining.reporting.thumbnails import Painter
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.files import whole_file
 
 MAX_TILES = 90
@@ -33,8 +33,8 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
     Raises RunError when the run is not finished, InputError where another page lies there, ScoringError when the truth
     cannot be used.
     """
-    run = RunDirectory(run_dir)
-    record = run.need_finished()
+    run = Run(run_dir)
+    record = run.require_finished()
     refuse_foreign_page(run.report, "report")
     scores = read_scores(run)
     index = open_ground_truth(truth or scored_truth(scores, record["config"]), run)
@@ -49,7 +49,7 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
 
 
 def _content(
-    run: RunDirectory,
+    run: Run,
     record: dict[str, Any],
     scores: dict[str, Any] | None,
     truth: GroundTruthIndex | None,
@@ -78,7 +78,7 @@ def _content(
     }
 
 
-def _plots(run: RunDirectory, scores: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _plots(run: Run, scores: dict[str, Any] | None) -> list[tuple[str, str]]:
     """Draw the charts beside the page; gives each as a data URI, with its words."""
     if scores is None:
         return []
@@ -92,14 +92,14 @@ def _base64(path: Path) -> str:
 
 
 def _gallery(
-    run: RunDirectory, survey: RunStatistics, truth: GroundTruthIndex | None, *, per_class: int, max_classes: int
+    run: Run, survey: RunStatistics, truth: GroundTruthIndex | None, *, per_class: int, max_classes: int
 ) -> dict[str, Any]:
     usable = truth if truth is not None and len(truth) else None
     shown = _classes_shown(run, survey, usable)
     known = len(shown)
     shown = shown[: max(1, min(max_classes, MAX_TILES // _KINDS_A_CLASS))]
     each = max(1, min(per_class, MAX_TILES // (_KINDS_A_CLASS * max(1, len(shown)))))
-    used = run.read()["used"]
+    used = run.record["used"]
     pairs = select_pairs(run.annotations, shown, usable, per_class=each, class_cut=used["class_cut"])
     painter = Painter(run, {pair.file_name for name in shown for _, pair in pairs[name]})
     gallery = [_of_class(name, survey, painter, pairs[name]) for name in shown]
@@ -115,7 +115,7 @@ def _gallery(
     }
 
 
-def _classes_shown(run: RunDirectory, survey: RunStatistics, truth: GroundTruthIndex | None) -> list[str]:
+def _classes_shown(run: Run, survey: RunStatistics, truth: GroundTruthIndex | None) -> list[str]:
     """Most boxes first, then the model's classes that the truth has and the run never boxed."""
     boxed = [name for name, _ in survey.classes()]
     if truth is None:

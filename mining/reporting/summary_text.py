@@ -8,14 +8,14 @@ from typing import Any
 from mining.corpus.schema import QUARANTINED, STATES
 from mining.evaluation import table_rows
 from mining.models.card import read_card
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.integrity import open_table
 
 Pairs = list[tuple[str, str]]
 _REASONS = 20
 
 
-def described(run: RunDirectory, record: Mapping[str, Any]) -> str:
+def described(run: Run, record: Mapping[str, Any]) -> str:
     """What was run, in sentences."""
     config, used, card = record["config"], record["used"], read_card(run.model)
     labels = config.get("labels")
@@ -59,7 +59,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def details(run: RunDirectory, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
+def details(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
     """Groups of (name, value): settings, inputs, training, versions."""
     card = read_card(run.model)
     trained = {name: value for name, value in card.training.items() if isinstance(value, str | int | float)}
@@ -88,7 +88,7 @@ def state_rows(states: Mapping[str, int]) -> list[tuple[str, int, str]]:
     return [(name.replace("_", " "), states[name], meaning) for name, meaning in STATES.items() if states.get(name)]
 
 
-def quarantined(run: RunDirectory, states: Mapping[str, int]) -> Pairs:
+def quarantined(run: Run, states: Mapping[str, int]) -> Pairs:
     """(file name, reason) of the first images that could not be used."""
     if not states.get(QUARANTINED) or not run.quarantine.is_file():
         return []
