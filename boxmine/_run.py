@@ -8,7 +8,7 @@ from boxmine._html import html_table
 from boxmine._keywords import AnyPath, ExportKeywords
 from boxmine._results import Comparison, Scores
 from mining.errors import InputError, did_you_mean
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run as RunDirectory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +36,7 @@ class Run(os.PathLike[str]):
 
     def __init__(self, path: AnyPath) -> None:
         self.path = Path(path)
-        self._files = RunDirectory(self.path)
-        self._record = self._files.need_finished()
+        self._directory = RunDirectory.open(self.path, finished=True)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -77,42 +76,35 @@ class Run(os.PathLike[str]):
             RunError: The file is missing; DamagedFileError where it changed after it was written.
             InputError: There is no such table, or the run was mined with `curves=False` and has no thresholds.
         """
-        from mining.storage.integrity import open_table
-
-        if table not in _TABLES:
+        directory = self._directory
+        if table == "boxes":
+            return directory.read_annotations()
+        if table == "images":
+            return directory.read_corpus()
+        if table == "quarantine":
+            return directory.read_quarantine()
+        if table != "thresholds":
             raise InputError(f"Unknown table {table!r}: {did_you_mean(table, _TABLES)}")
-        files = {
-            "boxes": self._files.annotations,
-            "images": self._files.corpus,
-            "quarantine": self._files.quarantine,
-            "thresholds": self._files.curves,
-        }
-        if table == "thresholds" and not files[table].exists():
+        if not directory.curves.exists():
             raise InputError(f"The run {self.path} has no thresholds; mine it with curves=True.")
-        with open_table(files[table]) as file:
-            read = file.read()
-        return _boxes_at_thresholds(read) if table == "thresholds" else read
+        return _boxes_at_thresholds(directory.read_curves())
 
     # --- what is known of the run -------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the run by name, as run.json has them."""
-        return dict(self._record["config"])
+        return dict(self._directory.record["config"])
 
     @property
     def classes(self) -> list[str]:
         """Class names of the run's model."""
-        from mining.models.card import read_card
-
-        return read_card(self._files.model).class_names
+        return self._directory.card.class_names
 
     @property
     def scores(self) -> Scores | None:
         """The scores of the last `score`; None where the run was not scored."""
-        from mining.reporting.ground_truth_index import read_scores
-
-        scores = read_scores(self._files)
+        scores = self._directory.read_scores()
         return None if scores is None else Scores(scores)
 
     @property
@@ -120,7 +112,7 @@ class Run(os.PathLike[str]):
         """Sentences about the images and labels that were listed."""
         from mining.corpus import read_summary
 
-        return list(read_summary(self._files.corpus).notes)
+        return list(read_summary(self._directory.corpus).notes)
 
     # --- what to do with it -------------------------------------------------------------------------------------------
 
@@ -149,13 +141,13 @@ class Run(os.PathLike[str]):
         return export(self, format, out, **options)
 
     def __repr__(self) -> str:
-        counts = self._record["counts"]
+        counts = self._directory.record["counts"]
         return f"Run({str(self.path)!r}, {counts.get('images', 0)} images, {counts.get('boxes', 0)} boxes)"
 
     def _repr_html_(self) -> str:
         from mining.corpus.schema import STATES
 
-        counts = self._record["counts"]
+        counts = self._directory.record["counts"]
         states = counts.get("states", {})
         rows = [("images", counts.get("images", 0), ""), ("boxes", counts.get("boxes", 0), "")]
         rows += [(name, states[name], meaning) for name, meaning in STATES.items() if states.get(name)]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import boxmine
-from tests.making import painted, write_model
+from tests.factories import image_with_rectangle, write_model
 
 SETTINGS: dict[str, Any] = {"scales": (1, 1.5), "threshold": 0.4, "batch_size": 1}
 NAMES = ("a.png", "b.png", "c.png")
@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("facade")
     (folder / "photos").mkdir()
     for number, name in enumerate(NAMES):
-        Image.fromarray(painted(number)).save(folder / "photos" / name)
+        Image.fromarray(image_with_rectangle(number)).save(folder / "photos" / name)
     (folder / "labels.csv").write_text("file_name,labels\na.png,dog\nb.png,dog|cat\nc.png,cat\n")
     (folder / "truth.json").write_text(_truth())
     write_model(folder / "model", ("cat", "dog"))
@@ -129,13 +129,13 @@ def test_predict_gives_the_boxes_of_the_run(
 
 def test_predict_without_labels_asks_the_classifier(folder: Path) -> None:
     sure = boxmine.load_model(folder / "model", class_cut=0.0, max_classes=1, **SETTINGS)
-    found = sure.predict(painted(0))
+    found = sure.predict(image_with_rectangle(0))
     assert set(found["source"]) <= {"prediction"}
     assert found["category"].nunique() <= 1
 
 
 def test_a_heatmap_has_the_size_of_the_image_and_reaches_the_boxes(localizer: boxmine.Localizer) -> None:
-    image = painted(1)
+    image = image_with_rectangle(1)
     best = localizer.predict(image, labels=["cat", "dog"]).iloc[0]
     level = localizer.heatmap(image, best.category)
     assert level.shape == image.shape[:2]
@@ -154,11 +154,11 @@ def test_what_is_no_image_is_refused(localizer: boxmine.Localizer, folder: Path)
     with pytest.raises(boxmine.ImageError, match="of type int"):
         localizer.predict(3)  # type: ignore[arg-type]
     with pytest.raises(boxmine.ModelError, match="does not know the class 'dgo'"):
-        localizer.heatmap(painted(0), "dgo")
+        localizer.heatmap(image_with_rectangle(0), "dgo")
 
 
 def test_a_turned_photo_is_turned_upright(localizer: boxmine.Localizer, folder: Path) -> None:
-    image = Image.fromarray(painted(2))
+    image = Image.fromarray(image_with_rectangle(2))
     exif = Image.Exif()
     exif[0x0112] = 6
     image.save(folder / "turned.png", exif=exif)
