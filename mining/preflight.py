@@ -6,7 +6,7 @@ What is refused here would be refused later too, by the step that needs it; here
 from functools import singledispatch
 from pathlib import Path
 
-from mining.backbones.registry import BACKBONES, refuse_to_mine_untrained, refuse_unknown_backbone
+from mining.backbones.registry import BACKBONES, refuse_to_mine_pretrained, refuse_unknown_backbone
 from mining.config import (
     NO_LABELS,
     WEIGHTS_MARK,
@@ -165,7 +165,7 @@ def refuse_missing_weights(path: Path) -> None:
 def check_model(model: str) -> ModelCard | None:
     """The card of a model folder, None of a pretrained backbone. Raises ModelError where it cannot be mined with."""
     if model.startswith(PRETRAINED):
-        refuse_to_mine_untrained(model.removeprefix(PRETRAINED))
+        refuse_to_mine_pretrained(model.removeprefix(PRETRAINED))
         return None
     card = read_card(Path(model))
     if not (Path(model) / WEIGHTS_FILE).is_file():

@@ -19,7 +19,7 @@ from mining.engine.pyramid import fuse_scales
 from mining.errors import MapError
 from mining.localizers.base import probabilities
 from mining.models.card import ModelCard
-from mining.models.checkpoint import extraction_params
+from mining.models.overrides import extraction_params
 from mining.regions.extraction import boxes_from_map
 from mining.regions.threshold_curves import Curve, curve_row, extract_with_curve
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mining.backbones.base import spec_of
+from mining.backbones.registry import spec_of
 from mining.config import MineOptions, Settings, TrainOptions, TrainSettings, setting_or_default
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import ModelError
@@ -18,7 +18,7 @@ from mining.experiments.folder import clear_run
 from mining.localizers.options import build_config
 from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
-from mining.models.checkpoint import apply_overrides
+from mining.models.overrides import apply_overrides
 from mining.runs import mining_job
 from mining.runs.run import NO_MATTER_IN_MINING, Run
 from mining.runs.shard_mining import mine_shard

@@ -73,7 +73,7 @@ def model_of(settings: LabelSettings) -> ModelCard:
     """The model's card. Raises ModelError."""
     if not settings.model.startswith(PRETRAINED):
         return read_card(Path(settings.model))
-    from mining.models.checkpoint import install_model
+    from mining.models.install import install_model
 
     return install_model(settings.model, JobLayout(settings).model)
 

@@ -18,7 +18,7 @@ def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth
     Raises InputError where `out` is not an .html file, or is a file that is no report of boxmine's; ScoringError for
     the truth, StorageError.
     """
-    from mining.reporting import write_report
+    from mining.reporting.report_page import write_report
 
     if out is not None:
         _refuse_foreign(out)

@@ -93,14 +93,13 @@ def _write_table(path: Path, changes: list[PairChange]) -> None:
         writer.writerow(COLUMNS)
         for one in changes:
             values = (one.agreement, one.first_iou, one.second_iou)
-            format_setting = ("" if value is None else f"{value:.6f}" for value in values)
-            writer.writerow((one.file_name, one.category, one.verdict, *format_setting))
+            numbers = ("" if value is None else f"{value:.6f}" for value in values)
+            writer.writerow((one.file_name, one.category, one.verdict, *numbers))
 
 
 def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     """Compare two finished runs; gives the summary and the page. Raises RunError or ScoringError."""
     from mining.evaluation.run_comparison import compare_runs
-    from mining.reporting import write_comparison
     from mining.reporting.ground_truth_index import read_scores, scored_truth
     from mining.reporting.page_files import check_page
 

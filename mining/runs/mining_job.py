@@ -81,7 +81,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
         try:
             if corpus is None and card is not None:  # an unknown class is found before a network library is imported
                 corpus = _listed(settings, run, card)
-            from mining.models.checkpoint import install_model
+            from mining.models.install import install_model
 
             install_model(settings.model, run.model)
             is_model_in_place = True
@@ -128,7 +128,7 @@ def refuse_unknown_thresholds(settings: MineOptions, card: ModelCard, model: str
 
 def effective_settings(settings: MineOptions, card: ModelCard) -> dict[str, Any]:
     """What the settings leave to the model, as it comes out."""
-    from mining.models.checkpoint import apply_overrides, extraction_params
+    from mining.models.overrides import apply_overrides, extraction_params
 
     card = apply_overrides(card, settings)
     return {"localizer": card.localizer, "options": card.options, **asdict(extraction_params(card, settings))}

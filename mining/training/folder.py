@@ -20,9 +20,9 @@ from mining.storage.ownership import (
     unmark_folder,
 )
 from mining.storage.untrusted_files import read_json
+from mining.training.history import HISTORY_FILE
 
 TRAINING_FILE = "training.json"
-HISTORY_FILE = "history.csv"
 _CHECKPOINT_FILES = ("last.ckpt", "best.ckpt", CORPUS_FILE)
 
 

@@ -16,7 +16,7 @@ from mining.config import MineSettings
 from mining.errors import DamagedFileError, InputError, RunError
 from mining.evaluation import score_run
 from mining.export import export
-from mining.reporting import write_report
+from mining.reporting.report_page import write_report
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.run import DIGESTED_FILES, Run
 from mining.runs.shard_mining import mine_shard

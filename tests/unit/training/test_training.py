@@ -26,8 +26,10 @@ from mining.storage.ownership import temporary_path
 from mining.storage.provenance import versions
 from mining.training import fit as fit_module
 from mining.training import job as training_job
-from mining.training.data import ImageDataset, LabelledImages, class_weights, collate, copies_of, train_val_split
-from mining.training.fit import classification_metric, read_history
+from mining.training.data import ImageDataset, collate
+from mining.training.history import read_history
+from mining.training.labelled_images import LabelledImages, class_weights, copies_of, train_val_split
+from mining.training.module import classification_metric
 from mining.training.summary import TrainingSummary
 from tests.factories import register_tiny_backbone
 
