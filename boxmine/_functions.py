@@ -139,7 +139,7 @@ def report(run: AnyPath, truth: AnyPath | None = None) -> Path:
         ScoringError: The ground truth cannot be read.
     """
     from mining.preflight import check_truth
-    from mining.reporting import write_report
+    from mining.reporting.report_page import write_report
 
     truth = None if truth is None else Path(truth)
     check_truth(truth)
@@ -253,8 +253,7 @@ def load_model(model: AnyPath, **options: Unpack[ExtractionKeywords]) -> "Locali
         ModelError: The model cannot be used.
     """
     from boxmine._localizer import Localizer
-    from mining.models.card import PRETRAINED
-    from mining.models.checkpoint import apply_overrides, build_localizer, load_model, pretrained_model
+    from mining.models.pretrained import load_reference
     from mining.preflight import check_mining, check_model
 
     here = Path.cwd()
@@ -262,15 +261,7 @@ def load_model(model: AnyPath, **options: Unpack[ExtractionKeywords]) -> "Locali
     _refuse_other_processes(values)
     settings = parse(MineSettings, values)
     check_mining(settings, check_model(settings.model), settings.model)
-    if not settings.model.startswith(PRETRAINED):
-        return Localizer(*load_model(Path(settings.model), settings), settings)
-    network, card = pretrained_model(settings.model.removeprefix(PRETRAINED))
-    wanted = apply_overrides(card, settings)
-    if wanted != card:
-        weights = network.state_dict()
-        network, _ = build_localizer(wanted)
-        network.load_state_dict(weights)
-    return Localizer(network.eval(), wanted, settings)
+    return Localizer(*load_reference(settings.model, settings), settings)
 
 
 def _values(**paths: AnyPath | None) -> dict[str, Any]:
