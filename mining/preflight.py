@@ -12,7 +12,7 @@ from mining.config import (
     WEIGHTS_MARK,
     CompareSettings,
     CorpusSettings,
-    MineOptions,
+    MineSection,
     MineSettings,
     RetrainSettings,
     RunSettings,
@@ -32,7 +32,7 @@ from mining.localizers.options import options_of
 from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.reporting.page_files import check_page
-from mining.runs.mining_job import refuse_other_mining, refuse_unknown_thresholds
+from mining.runs.mining_job import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
 from mining.runs.run import Run
 from mining.storage.untrusted_files import refuse_special_file
 from mining.training.job import refuse_other_training
@@ -179,11 +179,12 @@ def check_model(model: str) -> ModelCard | None:
     return card
 
 
-def check_mining(options: MineOptions, card: ModelCard | None, model: str) -> None:
+def check_mining(options: MineSection, card: ModelCard | None, model: str) -> None:
     """Raises ModelError for an unknown localizer or option, and for thresholds of classes that the model lacks.
 
     card: of the model, None where it is not known yet. model: its name for messages, or the localizer that is trained.
     """
+    options = resolve_thresholds(options)
     if options.localizer is not None:
         refuse_unknown_localizer(options.localizer)
     trained = card.localizer if card is not None else "cam" if model.startswith(PRETRAINED) else model

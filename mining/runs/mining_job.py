@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -17,7 +17,9 @@ from mining.config import (
     NO_LABELS,
     CorpusSettings,
     MineOptions,
+    MineSection,
     MineSettings,
+    parse,
 )
 from mining.corpus import (
     QUARANTINE_SCHEMA,
@@ -53,9 +55,12 @@ from mining.runs.shard_files import (
 )
 from mining.runs.summaries import MinePlan, MineSummary
 from mining.storage.files import sha256_of
-from mining.storage.integrity import DIGESTS, digests_of
+from mining.storage.integrity import DIGESTS, digest_fits, digests_of
 from mining.storage.ownership import temporary_path
 from mining.storage.provenance import now
+from mining.storage.untrusted_files import read_json
+
+M = TypeVar("M", bound=MineSection)
 
 # --- training --------------------------------------------------------------------------------------------------------
 
@@ -70,6 +75,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     Raises RunError, CorpusError or ModelError, each with the remedy.
     """
     refuse_inside_images(settings.out, settings.images)
+    settings = resolve_thresholds(settings)
     run = Run(settings.out)
     card, _ = _card_and_digest(settings)
     identity = _identity(settings)
@@ -116,7 +122,34 @@ def _listed(settings: MineSettings, run: Run, card: ModelCard) -> Path:
     return corpus
 
 
-def refuse_unknown_thresholds(settings: MineOptions, card: ModelCard, model: str) -> None:
+def resolve_thresholds(options: M) -> M:
+    """Replace `thresholds_from` by the thresholds that were chosen when that run was scored.
+
+    A record of a run holds the numbers, so that it does not depend on what becomes of the scored run. Settings that
+    name no run, or that hold thresholds per class already, are returned as they are.
+
+    Raises:
+        RunError: The run has no chosen thresholds, or its scores.json is damaged.
+    """
+    if options.thresholds_from is None or options.class_thresholds:
+        return options
+    path = Run(options.thresholds_from).scores
+    try:
+        scores = read_json(path)
+        common = scores["thresholds"]["chosen"]["threshold"]
+        per_class = scores["thresholds"]["per_class"]["thresholds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunError(
+            f"{path.parent} has no {path.name} with chosen thresholds; mine it with curves, and score it "
+            "with `boxmine score`."
+        ) from None
+    if not digest_fits(scores):
+        raise RunError(f"{path} is damaged; run the `boxmine score` command of this run again.")
+    threshold = common if options.threshold is None else options.threshold
+    return parse(type(options), {**dict(options), "threshold": threshold, "class_thresholds": per_class})
+
+
+def refuse_unknown_thresholds(settings: MineSection, card: ModelCard, model: str) -> None:
     """Raises ModelError where thresholds are given for a class that the model, told by its name, does not know."""
     unknown = unknown_classes(list(settings.class_thresholds), card)
     if unknown and settings.thresholds_from is None:  # another run's truth may have classes that this model lacks
@@ -146,6 +179,7 @@ def refuse_other_mining(settings: MineSettings) -> None:
     run = Run(settings.out)
     run.refuse_foreign_folder(Path(settings.model))
     if run.has_started():
+        settings = resolve_thresholds(settings)
         run.refuse_other_run(run.record, settings, _identity(settings))
 
 

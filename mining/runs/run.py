@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from mining.config import MineSettings, parse, setting_or_default
+from mining.config import ExecutionOptions, MineSettings, parse, setting_or_default
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
@@ -46,11 +46,6 @@ CHARTS = ("threshold", "iou", "size", "precision")  # of a report, as SVG and PN
 DIGESTED_FILES = (
     CORPUS_FILE, f"model/{CARD_FILE}", ANNOTATIONS_FILE, CURVES_FILE, RANKINGS_FILE, QUARANTINE_FILE, COCO_FILE,
 )  # fmt: skip
-HOW_IT_IS_RUN = {
-    "workers", "device", "retries", "runner", "runner_workers", "cpus_per_worker", "gpus_per_worker", "ray_address",
-}  # fmt: skip
-NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves", "min_present"}  # settings that do not change a box
-
 _FOLDERS = ("parts", "model", "report", "report/charts")
 _PART = re.compile(r"(part|curves)-\d{5,}\.parquet")
 _MODEL_FILES = ("model.json", "weights.safetensors")  # what mining puts into the run's model folder
@@ -292,8 +287,8 @@ class Run:
             return "finished"
         token = mark_folder(self.path, "run")  # runs of earlier versions have none yet
         self.sweep()
-        how = settings.model_dump(mode="json", include=HOW_IT_IS_RUN)  # another machine may lack the device
-        config, resumed = {**record["config"], **how}, [*record.get("resumed", []), now()]
+        execution = settings.model_dump(mode="json", include=set(ExecutionOptions.model_fields))
+        config, resumed = {**record["config"], **execution}, [*record.get("resumed", []), now()]
         self.update(token=token, state="running", failed=None, config=config, resumed=resumed)
         unmark_folder(self.path)
         return "resumed"
@@ -375,22 +370,22 @@ class Run:
             )
 
     def refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
-        """Raises RunError where the record is of a run of other settings or inputs."""
-        asked = {**settings.model_dump(mode="json"), **identity}
-        found = {**record["config"], **record["inputs"]}
-        its = {name: setting_or_default(MineSettings, found, name) for name in asked}
-        no_matter = NO_MATTER_IN_MINING | ({"model"} if self._has_model_of(settings, asked, its) else set())
-        differing = [name for name in asked if name not in no_matter and asked[name] != its[name]]
-        if differing:
-            name = differing[0]
-            raise RunError(
-                f"{self.path} belongs to another run: its {name} is {_in_words(its[name])}, "
-                f"this command's is {_in_words(asked[name])}. Give another --out."
-            )
+        """Raise RunError if the record is that of a run of other settings or inputs."""
+        asked = {**settings.identity(), **identity}
+        recorded = {**record["config"], **record["inputs"]}
+        recorded = {name: setting_or_default(MineSettings, recorded, name) for name in asked}
+        if self._has_model_of(settings, asked, recorded):  # wherever it lies now
+            del asked["model"]
+        for name, value in asked.items():
+            if value != recorded[name]:
+                raise RunError(
+                    f"{self.path} belongs to another run: its {name} is {_format_setting(recorded[name])}, "
+                    f"this command's is {_format_setting(value)}. Give another --out."
+                )
 
-    def _has_model_of(self, settings: MineSettings, asked: dict[str, Any], its: dict[str, Any]) -> bool:
-        """Whether the run was begun with the same model, wherever it lay then."""
-        if not asked.get("model_sha256") or asked["model_sha256"] != its["model_sha256"]:
+    def _has_model_of(self, settings: MineSettings, asked: dict[str, Any], recorded: dict[str, Any]) -> bool:
+        """Return whether the run was begun with the same model, wherever it lay then."""
+        if not asked.get("model_sha256") or asked["model_sha256"] != recorded["model_sha256"]:
             return False
         if settings.model.startswith(PRETRAINED) or not (self.model / CARD_FILE).is_file():
             return True
@@ -413,5 +408,5 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
         return file.read(columns=None if columns is None else list(columns))
 
 
-def _in_words(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     return "not set" if value is None else repr(value)
