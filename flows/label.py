@@ -3,6 +3,7 @@
 from flows.mine import mine
 from mining.label_store.settings import LabelSettings
 from mining.label_store.summaries import LabelSummary
+from mining.runs.mining_job import resolve_thresholds
 from tasks.labelling import publish_summary
 from tasks.orchestration import step
 
@@ -26,6 +27,7 @@ def label(
             summary = step(name="restore labels")(restoring.restore_version)(settings, restore)
             publish_summary(summary)
             return summary
+        settings = settings.model_copy(update={"mine": resolve_thresholds(settings.mine)})
         step(name="check store")(job.check_store)(settings, new_store=new_store)
         summary = _label_new_images(settings, accept=accept, new_store=new_store)
         publish_summary(summary)

@@ -108,7 +108,7 @@ def demo(
         Seed of the corpus and the training.
     """
     from mining.synthetic import generate
-    from mining.synthetic.writing import lock_demo
+    from mining.synthetic.generator import lock_demo
 
     with lock_demo(out):
         corpus = out / "corpus"

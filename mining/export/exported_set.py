@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import count
 from typing import NamedTuple
 
-from mining.corpus.identical_images import ImageFile, first_names
+from mining.corpus.identical_images import ImageFile, map_copies_to_first
 from mining.corpus.splits import TRAIN
 from mining.export.splits import Split, find_split
 from mining.export.val_truth import ValTruth, validation_images_have
@@ -165,7 +165,7 @@ def exported_set(
     def files() -> Iterator[ImageFile]:
         return (ImageFile(one.file_name, run.image_root / one.file_name, one.content_hash) for one in candidates())
 
-    split = find_split(candidates(), val_share=val_share, seed=seed, copies=first_names(files))
+    split = find_split(candidates(), val_share=val_share, seed=seed, copies=map_copies_to_first(files))
     exported = ExportedSet(run, min_score, include_empty, split, truth, used_classes)
     for one in exported:
         exported.images_of[one.part] += 1

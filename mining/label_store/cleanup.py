@@ -13,7 +13,7 @@ from mining.label_store.settings import LabelSettings
 from mining.runs.run import Run
 from mining.storage.integrity import RUN_FILE
 from mining.storage.locks import is_locked
-from mining.storage.ownership import delete, foreign_entries, temporary_path
+from mining.storage.ownership import delete_own, foreign_entries, temporary_path
 
 ORPHAN_HOURS = 24  # younger files that no version lists may belong to a job that is about to publish
 _TEMPORARY_FILE_AGE_S = 3600
@@ -122,9 +122,9 @@ def _size(path: Path) -> int:
 def _delete(path: Path, layout: JobLayout) -> None:
     """Delete a file or a run; a run is moved to the job's folder first, so that no half-deleted run is left."""
     if not path.is_dir():
-        delete(path)
+        delete_own(path)
         return
     layout.claim()
     trash = temporary_path(layout.work / path.name)
     path.rename(trash)
-    delete(trash)
+    delete_own(trash)

@@ -9,7 +9,14 @@ from mining.errors import RunError
 from mining.label_store.settings import LabelSettings
 from mining.models.card import PRETRAINED, ModelCard, read_card
 from mining.runs.run import Run
-from mining.storage.ownership import foreign_entries, mark_folder, own_temporaries, sweep, temporary_path, token_of
+from mining.storage.ownership import (
+    delete_temporaries,
+    find_temporaries,
+    foreign_entries,
+    mark_folder,
+    temporary_path,
+    token_of,
+)
 
 LAST_JOB = "last.json"  # the result of the last job
 _KIND = "labelling job"
@@ -65,11 +72,11 @@ class JobLayout:
 
     def temporaries(self) -> list[Path]:
         """Return temporary files and folders that killed jobs left."""
-        return own_temporaries(self.work, ("model",))
+        return find_temporaries(self.work, ("model",))
 
     def sweep(self) -> int:
         """Delete temporary files and folders that killed jobs left; return their number."""
-        return sweep(self.work, ("model",))
+        return delete_temporaries(self.work, ("model",))
 
     def run_directories(self) -> list[Run]:
         """Return the job's runs, oldest first."""
@@ -92,7 +99,7 @@ def install_job_model(settings: LabelSettings) -> ModelCard:
     """Return the model's card, after downloading a pretrained model into the work folder. Raises ModelError."""
     if not settings.model.startswith(PRETRAINED):
         return read_card(Path(settings.model))
-    from mining.models.checkpoint import install_model
+    from mining.models.install import install_model
 
     return install_model(settings.model, JobLayout(settings).model)
 

@@ -28,13 +28,13 @@ from mining.label_store.summaries import GateResult, LabelSummary
 from mining.label_store.version_corloc import corloc_and_drop
 from mining.label_store.version_rows import Changes, rows_of_next_version, rows_of_run, rows_of_version
 from mining.models.card import ModelCard
-from mining.redaction import redacted
+from mining.redaction import redact
 from mining.runs.event_log import log_event
 from mining.runs.mining_job import discard_damaged_parts, effective_settings
 from mining.runs.run import Run
 from mining.storage.files import write_json
 from mining.storage.integrity import digest_of
-from mining.storage.provenance import now
+from mining.storage.provenance import utc_now
 
 MAX_TRIES = 20  # to publish while other jobs publish, too
 
@@ -183,7 +183,7 @@ def _record_of_next_version(
                 "gates": [asdict(gate) for gate in gates],
                 "accepted": accept,
                 "runs": str(settings.runs),
-                "at": now(),
+                "at": utc_now(),
             },
         },
     }
@@ -193,8 +193,8 @@ def _record_job_result(settings: LabelSettings, before: Version, summary: LabelS
     """Write the result of the job to its folder and its log."""
     layout = JobLayout(settings)
     is_in_store = bool(before.corpus(settings.name)) or summary.state == "published"
-    publication = {"store": redacted(settings.store), "version": summary.version} if is_in_store else None
-    record = {**asdict(summary), "published": publication or last_publication(settings), "at": now()}
+    publication = {"store": redact(settings.store), "version": summary.version} if is_in_store else None
+    record = {**asdict(summary), "published": publication or last_publication(settings), "at": utc_now()}
     write_json(layout.record, record)
     log_event(
         layout.work, summary.state, corpus=settings.name, version=summary.version, images=summary.images,

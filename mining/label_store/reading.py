@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
 from mining.errors import InputError, did_you_mean
 from mining.export.job import refuse_occupied_folder
 from mining.label_store.delta_table import LabelStore, Version
@@ -16,7 +16,7 @@ from mining.label_store.run_view import write_view
 from mining.label_store.settings import address
 from mining.label_store.sources import VersionChoice
 from mining.label_store.staged import staged_version_of
-from mining.storage.folders import whole_folder
+from mining.storage.folders import atomic_folder
 
 _HISTORY_COLUMNS = ("at", "tally", "corloc", "accepted", "gates")
 
@@ -43,8 +43,8 @@ def export_as_run(where: str, choice: VersionChoice, out: Path) -> None:
         StorageError: The store cannot be reached, or the disk refuses.
     """
     refuse_occupied_folder(out)
-    refuse_inside_images(out, Path(_choose(where, choice)[2]["images"]))
-    with whole_folder(Path(os.path.abspath(out))) as temporary:
+    check_output_outside_images(out, Path(_choose(where, choice)[2]["images"]))
+    with atomic_folder(Path(os.path.abspath(out))) as temporary:
         _write_run(where, choice, temporary, out.resolve())
 
 

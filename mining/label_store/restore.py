@@ -16,7 +16,7 @@ from mining.label_store.schema import STORE_SCHEMA
 from mining.label_store.settings import LabelSettings
 from mining.label_store.summaries import LabelSummary
 from mining.runs.event_log import log_event
-from mining.storage.provenance import now
+from mining.storage.provenance import utc_now
 
 
 def restore_version(settings: LabelSettings, moment: str) -> LabelSummary:
@@ -88,7 +88,7 @@ def _restored_record(
         "accepted": False,
         "runs": str(settings.runs),
         "restored": version,
-        "at": now(),
+        "at": utc_now(),
     }
 
 

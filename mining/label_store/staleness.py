@@ -6,18 +6,15 @@ from typing import Any
 
 from mining.config import MineOptions, setting_or_default
 from mining.label_store.diff import StalenessFn
-from mining.runs.run import NO_MATTER_IN_MINING
 from mining.storage.integrity import digest_of
 
-# how images are batched changes the last digit of a sum, not a box
-_WITHOUT_EFFECT = NO_MATTER_IN_MINING | {"batch_size", "shard_size", "thresholds_from"}
 _FOR_UNLABELLED_IMAGES = {"class_cut", "max_classes"}
 Labels = Sequence[str] | None
 
 
 def settings_that_matter(options: MineOptions) -> dict[str, Any]:
     """Return the settings that boxes depend on."""
-    dumped = options.model_dump(mode="json", include=set(MineOptions.model_fields) - _WITHOUT_EFFECT)
+    dumped = options.model_dump(mode="json", include=set(MineOptions.model_fields))
     return {name: dumped[name] for name in sorted(dumped)}
 
 

@@ -8,8 +8,8 @@ from mining.label_store.reading import version_as_run
 from mining.label_store.sources import VersionChoice
 from mining.reporting.page_files import refuse_foreign_page
 from mining.runs.run import Run
-from mining.storage.files import whole_file
-from mining.storage.names import slug
+from mining.storage.files import atomic_write
+from mining.storage.names import slugify
 
 
 def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth: Path | None = None) -> Path:
@@ -26,15 +26,15 @@ def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth
         ScoringError: The ground truth cannot be used.
         StorageError: The store cannot be reached, or the disk refuses.
     """
-    from mining.reporting import write_report
+    from mining.reporting.report_page import write_report
 
     if out is not None:
         _refuse_foreign(out)
     with version_as_run(where, choice) as run:
-        page = out or Path(f"{slug(Run(run).name)}.html")
+        page = out or Path(f"{slugify(Run(run).name)}.html")
         _refuse_foreign(page)
         written = write_report(run, truth)
-        with whole_file(page) as temporary:
+        with atomic_write(page) as temporary:
             shutil.copyfile(written, temporary)
     return page
 

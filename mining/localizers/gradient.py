@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mining.backbones.base import Backbone
-from mining.backbones.fast_depthwise import DepthwiseByForward
+from mining.backbones.fast_depthwise import FastDepthwiseGradient
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
@@ -130,7 +130,7 @@ class GradientLocalizer(Classifier):
 
     def traced(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The activations of the stages read and the (B, C) logits, with the graph between them and none below."""
-        features = self.backbone.normalised(images)
+        features = self.backbone.normalise(images)
         with torch.no_grad():
             for stage in list(self.backbone.stages)[: self.stages_read()[0] + 1]:
                 features = stage(features)
@@ -143,7 +143,7 @@ class GradientLocalizer(Classifier):
             torch.autocast(features.device.type, enabled=False),
             torch.enable_grad(),
             constant(self.parameters()),
-            DepthwiseByForward(),
+            FastDepthwiseGradient(),
         ):
             features = features.detach().to(self.classifier.weight.dtype).requires_grad_()
             activations = [features]

@@ -83,7 +83,7 @@ class MLDFR(CAM):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) RGB values 0-255 to the features behind each attention and behind the last stage."""
-        features = self.backbone.normalised(images)
+        features = self.backbone.normalise(images)
         collected = []
         for number, stage in enumerate(self.backbone.stages):
             features = stage(features)

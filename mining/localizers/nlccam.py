@@ -215,7 +215,7 @@ class NLCCAM(CombinationalClassifier):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) RGB values 0-255 to the features of every stage, and of the convolution behind them if any."""
-        seen = self.backbone.normalised(images)
+        seen = self.backbone.normalise(images)
         collected = []
         for modules in self._in_order():
             for module in modules:

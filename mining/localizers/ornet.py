@@ -99,7 +99,7 @@ class ORNet(Localizer):
 
     def _shallow_features(self, images: Tensor) -> Tensor:
         """f^c = F_1^c(I), (B, c, h, w) (eq. 1, 7)."""
-        return _through(self.backbone.stages[: self.shallow], self.backbone.normalised(images))
+        return _through(self.backbone.stages[: self.shallow], self.backbone.normalise(images))
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class ORNet(Localizer):
         """y = F^e(I p^a), (B, C) (eq. 9); what is masked takes the mean colour, which is 0 to the network."""
         judge = self.evaluator.backbone
         mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
-        return self.evaluator.logits(_through(judge.stages, judge.normalised(images) * mask))
+        return self.evaluator.logits(_through(judge.stages, judge.normalise(images) * mask))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Enter the stage that the epoch is in; what stage two fixes is fixed."""

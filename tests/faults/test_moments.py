@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,9 +12,8 @@ from safetensors.torch import load_file
 from mining.config import MineSettings, TrainSettings
 from mining.models.card import CARD_FILE, WEIGHTS_FILE
 from mining.runs.run import Run
-from tests.faults.counting import injected
-from tests.faults.crashing import at_random, mine_once, moments, train_once, work
-from tests.making import write_photos
+from tests.factories import write_photos
+from tests.faults.kill_injection import at_random, mine_once, moments, train_once, work
 from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
 
 TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.parquet", "quarantine.parquet")
@@ -21,7 +21,7 @@ TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.p
 
 @pytest.mark.parametrize("kills", [6, pytest.param(36, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, count_fault: Callable[..., None]
 ) -> None:
     list_painted(monkeypatch)
     pictures = {**crowd(), "broken.png": b"no image"}
@@ -45,11 +45,13 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
             killed += code == -9
             assert not run.has_started() or run.record["state"] in ("running", "stopped", "finished")
     assert killed >= kills // 2
-    injected("kill -9 while mining and merging", killed)
+    count_fault("kill -9 while mining and merging", killed)
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path, kills: int) -> None:
+def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(
+    tmp_path: Path, kills: int, count_fault: Callable[..., None]
+) -> None:
     for name in ("cat", "dog"):
         write_photos(tmp_path / "photos" / name, [f"{name}-{number}.jpg" for number in range(8)])
     asked = {
@@ -69,4 +71,4 @@ def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(tmp_
             assert not list(out.rglob(".tmp-*"))
             shutil.rmtree(out)
     assert killed >= kills // 2
-    injected("kill -9 while training", killed)
+    count_fault("kill -9 while training", killed)

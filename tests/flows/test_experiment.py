@@ -18,7 +18,7 @@ from mining.localizers.cam import CAM
 from mining.runs.run import Run
 from mining.storage.locks import lock_folder
 from mining.synthetic import generate
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     with pytest.MonkeyPatch.context() as patch:
-        list_tiny_backbone(patch)
+        register_tiny_backbone(patch)
         assert run_command(["experiment", str(path)]) == 0
         yield path
 

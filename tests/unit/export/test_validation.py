@@ -91,7 +91,7 @@ def test_the_export_says_that_its_validation_images_have_mined_boxes(
     format: str, unlisted_run: SmallRun, tmp_path: Path
 ) -> None:
     summary = export(unlisted_run.folder, format, tmp_path / "out", val_share=0.3)
-    assert re.search("validation images? ha(s|ve) mined boxes, not true ones", " ".join(summary.notes))
+    assert re.search("validation images? ha(s|ve) mined boxes, not ground truth", " ".join(summary.notes))
     text = (tmp_path / "out" / "README.md").read_text()
     assert all(note in text for note in summary.notes)
     assert "| val | " in text

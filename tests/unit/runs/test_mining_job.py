@@ -23,7 +23,7 @@ from mining.runs.shard_mining import mine_shard
 from mining.runs.status import read_status
 from mining.runs.summaries import MinePlan, MineSummary
 from mining.storage.ownership import temporary_path
-from tests.making import list_tiny_backbone, write_model, write_photos
+from tests.factories import register_tiny_backbone, write_model, write_photos
 
 NAMES = ("a.jpg", "b.jpg", "broken.jpg", "c/d.jpg", "e.jpg")
 LABELS = {"a.jpg": "cat", "b.jpg": "dog|cat", "broken.jpg": "dog", "c/d.jpg": "", "e.jpg": "dog"}
@@ -31,7 +31,7 @@ LABELS = {"a.jpg": "cat", "b.jpg": "dog|cat", "broken.jpg": "dog", "c/d.jpg": ""
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
     return model_of(tmp_path / "model", "cat", "dog")
 
 
