@@ -332,7 +332,7 @@ def test_a_store_may_hold_several_corpora(labelled: Desk, other: Desk) -> None:
 
 def test_other_photos_do_not_take_the_place_of_those_with_the_same_name(labelled: Desk, other: Desk) -> None:
     before = labelled.rows()
-    with pytest.raises(InputError, match=r"none of those images is in .*other.*another `name`"):
+    with pytest.raises(InputError, match=r"none of its images is in .*other.*another `name`"):
         other.job(gates=GATES_OFF)
     assert labelled.rows() == before
     assert not list(other.runs.glob("images-*")), "said before anything is mined"
