@@ -15,7 +15,7 @@ def write_report(run: Path, truth: Path | None = None) -> Path:
 
     Run(run).require_finished()
     check_truth(truth)
-    from mining.reporting import write_report as write
+    from mining.reporting.report_page import write_report as write
 
     page = write(run, truth)
     report(_show_page, run.name, page)

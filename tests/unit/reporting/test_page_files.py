@@ -8,9 +8,9 @@ import pytest
 
 from mining.config import CompareSettings
 from mining.errors import InputError
-from mining.reporting import write_report
 from mining.reporting.comparison_page import compare
 from mining.reporting.page_files import Kind, refuse_foreign_page
+from mining.reporting.report_page import write_report
 from mining.runs.run import Run
 from tests.factories import write_model
 from tests.unit.reporting.conftest import CLASSES, Mined, mine, write_corpus

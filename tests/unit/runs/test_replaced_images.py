@@ -18,7 +18,8 @@ from mining.evaluation.job import score
 from mining.evaluation.run_comparison import compare_runs
 from mining.export import export
 from mining.label_store.reading import VersionChoice, version_as_run
-from mining.reporting import write_comparison, write_report
+from mining.reporting.comparison_page import write_comparison
+from mining.reporting.report_page import write_report
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.run import Run
 from mining.runs.shard_files import part_outcomes
