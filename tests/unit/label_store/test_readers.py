@@ -10,17 +10,17 @@ from mining.label_store.reading import export_as_run
 from mining.label_store.sources import VersionChoice
 from mining.runs.run import Run
 from tests.unit.engine.painting import MANY, black
-from tests.unit.label_store.desk import Desk
+from tests.unit.label_store.project import LabelProject
 
 
 @pytest.fixture
-def store(desk: Desk) -> str:
+def store(project: LabelProject) -> str:
     """Two boxes on one image, none on another; and a version before the second image came."""
-    desk.put("many.png", MANY)
-    desk.job()
-    desk.put("none.png", black())
-    desk.job()
-    return str(desk.store)
+    project.add_image("many.png", MANY)
+    project.run_job()
+    project.add_image("none.png", black())
+    project.run_job()
+    return str(project.store)
 
 
 def test_pandas(store: str) -> None:
