@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mining.config import ExecutionOptions, MineSettings
 from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.errors import RunError, RunStoppedError
 from mining.evaluation import read_truth
@@ -39,8 +39,8 @@ def lock_job(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
 
     Raises RunStoppedError while another one works on them.
     """
-    refuse_inside_images(settings.runs, settings.corpus.images, "runs:")
-    refuse_inside_images(settings.store, settings.corpus.images, "store:")
+    check_output_outside_images(settings.runs, settings.corpus.images, "runs:")
+    check_output_outside_images(settings.store, settings.corpus.images, "store:")
     places = JobLayout(settings)
     with ExitStack() as stack:
         try:

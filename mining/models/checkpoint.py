@@ -16,7 +16,7 @@ from mining.localizers.base import Localizer
 from mining.localizers.registry import localizer_named
 from mining.models.card import CARD_FILE, FORMAT, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.overrides import apply_overrides
-from mining.storage.files import sha256_of, whole_file, write_json
+from mining.storage.files import atomic_write, sha256_of, write_json
 from mining.storage.untrusted_files import open_input
 
 
@@ -38,7 +38,7 @@ def build_localizer(card: ModelCard, *, weights: str = "none") -> tuple[Localize
 def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard:
     """Write the weights, then model.json with their SHA-256; returns the card as written."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in localizer.state_dict().items()}
-    with whole_file(folder / WEIGHTS_FILE) as temporary:
+    with atomic_write(folder / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary)
     digest = sha256_of(folder / WEIGHTS_FILE)
     written = ModelCard(**{**asdict(card), "weights_sha256": digest})

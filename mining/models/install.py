@@ -6,7 +6,7 @@ from mining.errors import ModelError
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.checkpoint import refuse_other_weights, save_model
 from mining.models.pretrained import UNTRAINED, pretrained_model
-from mining.storage.files import link_or_copy, whole_file
+from mining.storage.files import atomic_write, link_or_copy
 
 
 def install_model(reference: str, folder: Path) -> ModelCard:
@@ -31,7 +31,7 @@ def install_model(reference: str, folder: Path) -> ModelCard:
         if (folder / CARD_FILE).is_file() and read_card(folder).weights_sha256 != card.weights_sha256:
             raise ModelError(f"{folder} holds another model than {source}; give another --out.")
         for name in (WEIGHTS_FILE, CARD_FILE):  # the card last: a folder with a card is complete
-            with whole_file(folder / name) as temporary:
+            with atomic_write(folder / name) as temporary:
                 link_or_copy(source / name, temporary)  # linked, so that nightly runs share the space of one model
     return card
 
