@@ -24,7 +24,7 @@ README_LINES = 150
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with what the examples expect: photos/, labels.csv, truth.json and models/."""
-    generate(tmp_path / "corpus", images=12, seed=0, size=(96, 128))
+    generate(tmp_path / "corpus", images=8, seed=0, size=(96, 128))
     for name, target in (("images", "photos"), ("labels.csv", "labels.csv"), ("truth.json", "truth.json")):
         (tmp_path / "corpus" / name).rename(tmp_path / target)
     first = next((tmp_path / "photos").iterdir())
