@@ -23,7 +23,7 @@ from mining.evaluation import read_truth
 from mining.label_store.changes import compared
 from mining.label_store.delta_table import LabelStore
 from mining.label_store.diff import SnapshotDiff
-from mining.label_store.layout import JobLayout, mine_settings, model_of, run_name, run_number
+from mining.label_store.layout import JobLayout, label_card, mine_settings, model_of, run_name, run_number
 from mining.label_store.publications import catch_up, record_job, refuse_missing_store
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
@@ -99,7 +99,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
     if settings.truth is not None:
         read_truth(settings.truth)  # said before the images are mined, not after
     mining_job.list_images(
-        settings.corpus, settings.mine.shard_size, card, settings.model, places.listed, places.hashes
+        settings.corpus, settings.mine.shard_size, label_card(settings), settings.model, places.listed, places.hashes
     )
     version = LabelStore(settings.store).latest()
     with compared(settings, version, card) as (book, _):

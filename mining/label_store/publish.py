@@ -203,7 +203,7 @@ def _record_of(settings: LabelSettings, card: ModelCard) -> dict[str, Any]:
         "images": str(settings.corpus.images),
         "settings_now": settings_that_matter(settings.mine),
         "used": effective_settings(settings.mine, card),
-        "model": asdict(card),
+        "model": card.to_record(),
     }
 
 
