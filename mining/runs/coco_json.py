@@ -9,12 +9,10 @@ import orjson
 import pyarrow as pa
 
 from mining.runs.coco_text import box_texts, image_texts
-from mining.runs.reading import BoxRow, ImageRow
 from mining.storage.files import atomic_write
 
 # few enough to stay in the processor's cache and under the garbage collector's notice: 20,000 are a third slower
 _ENTRIES_AT_ONCE = 1_000
-_NO_POLYGONS: list[Any] = []
 Piece = tuple[memoryview, int]  # entries as text, with commas between them; how many
 
 
@@ -98,25 +96,3 @@ def _joined(texts: pa.Array) -> Piece:
     _, offsets, data = texts.buffers()
     first, last = (memoryview(offsets).cast("i")[at] for at in (texts.offset, texts.offset + len(texts)))
     return memoryview(data)[first : last - len(b",\n")], len(texts)
-
-
-def image_entry(image: ImageRow) -> dict[str, Any]:
-    """An image as COCO lists it."""
-    return {"id": image.image_id, "file_name": image.file_name, "width": image.width, "height": image.height}
-
-
-def annotation_entry(box: BoxRow) -> dict[str, Any]:
-    """A box as COCO lists it, with its score and source."""
-    annotation_id, image_id, category_id, _, source, score, x0, y0, x1, y1, is_ignored = box
-    w, h = round(x1 - x0, 2), round(y1 - y0, 2)
-    return {
-        "id": annotation_id,
-        "image_id": image_id,
-        "category_id": category_id,
-        "bbox": [x0, y0, w, h],
-        "area": round(w * h, 2),
-        "iscrowd": int(is_ignored),
-        "segmentation": _NO_POLYGONS,
-        "score": score,
-        "source": source,
-    }

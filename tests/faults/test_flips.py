@@ -15,7 +15,8 @@ from mining.config import MineSettings
 from mining.corpus import iter_shards, read_summary
 from mining.errors import BoxmineError
 from mining.evaluation.run_reading import curve_blocks, ranked_classes_of
-from mining.label_store.reading import VersionChoice, history, version_as_run
+from mining.label_store.reading import history, version_as_run
+from mining.label_store.sources import VersionChoice
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.reading import iter_boxes, iter_images
 from mining.runs.run import Run

@@ -10,8 +10,9 @@ from deltalake import DeltaTable
 
 from flows.label import label
 from mining.errors import StorageError
-from mining.label_store.reading import VersionChoice, history, version_as_run
+from mining.label_store.reading import history, version_as_run
 from mining.label_store.settings import LabelSettings
+from mining.label_store.sources import VersionChoice
 from tests.faults.faulty_object_store import BUCKET, FAULTS, SECRET, FaultyProxy, run_object_store
 from tests.unit.label_store.project import GATES_OFF, LabelProject, RandomChanges, comparable_values
 

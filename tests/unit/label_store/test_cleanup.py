@@ -179,7 +179,7 @@ def test_runs_that_do_not_say_for_which_store_they_are_stay(project: LabelProjec
         Run(project.runs / name).update(label_job=None)
     cleaned = clean(project.settings(), 0)
     assert cleaned.deleted == []
-    assert cleaned.notes[0].startswith("2 runs that this store does not name stay")
+    assert cleaned.notes[0].startswith("2 runs that this store does not list are kept")
 
 
 def test_files_of_others_in_the_store_and_beside_the_runs_stay(project: LabelProject) -> None:

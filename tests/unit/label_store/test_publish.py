@@ -337,7 +337,7 @@ def test_other_photos_do_not_take_the_place_of_those_with_the_same_name(
     labelled: LabelProject, other: LabelProject
 ) -> None:
     before = labelled.rows()
-    with pytest.raises(InputError, match=r"none of those images is in .*other.*another `name`"):
+    with pytest.raises(InputError, match=r"none of its images is in .*other.*another `name`"):
         other.run_job(gates=GATES_OFF)
     assert labelled.rows() == before
     assert not list(other.runs.glob("images-*")), "said before anything is mined"
@@ -400,7 +400,7 @@ def test_a_table_of_somebody_else_is_left_alone(project: LabelProject) -> None:
 
     write_deltalake(project.store, pa.table({"a": [1]}))
     project.add_image("a.png", red())
-    with pytest.raises(InputError, match="not one of labels"):
+    with pytest.raises(InputError, match="not a label store"):
         project.run_job()
     assert DeltaTable(project.store).to_pyarrow_table().to_pylist() == [{"a": 1}]
 

@@ -9,10 +9,10 @@ from mining.config import parse
 from mining.corpus.schema import LABELLED, QUARANTINED
 from mining.errors import InputError
 from mining.label_store.diff import Tally
-from mining.label_store.quality_gates import Measured, VersionStatistics, evaluate_gates
+from mining.label_store.quality_gates import Measurements, VersionStatistics, evaluate_gates
 from mining.label_store.settings import Gates, LabelSettings
 from mining.label_store.summaries import GateResult
-from tasks.labelling import gate_rows
+from mining.label_store.summary_text import gate_rows
 from tests.unit.engine.painting import BOX, scene
 from tests.unit.label_store.project import LabelProject
 from tests.unit.label_store.test_publish import red
@@ -28,7 +28,7 @@ def images(boxed: int = 0, empty: int = 0, unusable: int = 0, boxes_at: int = 50
 def verdicts(
     new: VersionStatistics, before: VersionStatistics | None = None, tally: Tally | None = None, **gates: float
 ) -> dict[str, GateResult]:
-    found = evaluate_gates(Gates(**gates), Measured(new, before or images(boxed=100), tally or Tally()))  # type: ignore[arg-type]
+    found = evaluate_gates(Gates(**gates), Measurements(new, before or images(boxed=100), tally or Tally()))  # type: ignore[arg-type]
     return {one.gate: one for one in found}
 
 
@@ -105,7 +105,7 @@ def test_every_row_shows_a_value_above_its_limit_where_it_failed_and_nowhere_els
 
 def test_of_a_first_version_only_the_counts_are_judged() -> None:
     found = evaluate_gates(
-        Gates(min_corloc=0.5), Measured(images(boxed=10), VersionStatistics(), Tally(), has_truth=True, corloc=0.4)
+        Gates(min_corloc=0.5), Measurements(images(boxed=10), VersionStatistics(), Tally(), has_truth=True, corloc=0.4)
     )
     assert {one.gate: one.outcome for one in found} == {
         "max_no_box": "passed", "max_quarantined": "passed", "max_retired": "first version",

@@ -6,7 +6,8 @@ import pytest
 from deltalake import DeltaTable
 
 from mining.errors import InputError
-from mining.label_store.reading import VersionChoice, export_as_run
+from mining.label_store.reading import export_as_run
+from mining.label_store.sources import VersionChoice
 from mining.runs.run import Run
 from tests.unit.engine.painting import MANY, black
 from tests.unit.label_store.project import LabelProject
@@ -59,7 +60,7 @@ def test_a_version_becomes_a_run_directory_whole_or_not_at_all(store: str, tmp_p
     assert not list(tmp_path.glob(".tmp-*"))
     (tmp_path / "file").write_text("")
     for taken in (out, tmp_path / "file"):
-        with pytest.raises(InputError, match="is there already and not an empty folder"):
+        with pytest.raises(InputError, match="exists and is not an empty folder"):
             export_as_run(store, VersionChoice(), taken)
     with pytest.raises(InputError, match="no version 9"):
         export_as_run(store, VersionChoice(as_of="9"), tmp_path / "nine")

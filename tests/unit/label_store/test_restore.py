@@ -138,7 +138,7 @@ def test_the_command_line(two_versions: LabelProject, capsys: pytest.CaptureFixt
     assert "Version 2 of" in (said := capsys.readouterr().err)
     assert "'images' as in version 0, 2 boxes on 2 images" in said
     assert run_command([*command, "0"]) == 0
-    assert "Nothing changed: 'images' is in version 2" in capsys.readouterr().err
+    assert "Nothing changed: 'images' is the same in version 2" in capsys.readouterr().err
     assert run_command(["status", settings.store]) == 0
     assert "version 0 restored" in capsys.readouterr().out
     for moment, why in (

@@ -42,7 +42,7 @@ def test_the_status_of_a_store_says_that_a_version_waits_and_which_run_holds_it(
     waiting = versions[0]["waiting"]
     assert isinstance(waiting, dict)
     assert (waiting["runs"], waiting["images"], waiting["boxes"]) == ([str(run)], 8, 3)
-    assert "A version of 'images' waits" in shown
+    assert "A version of 'images' was staged at" in shown
     assert "max_no_box 1.000 (limit 0.500) did not pass" in shown
     assert f"Its new boxes are in {run}" in shown
 
@@ -82,7 +82,7 @@ def test_the_status_of_a_folder_lists_its_runs(staged: LabelProject, capsys: pyt
     assert str(runs[1]["reason"]).startswith("staged, not published: max_no_box")
     assert "cannot be read as a run's record" in str(runs[2]["reason"])
     assert all(run["started"] and run["finished"] for run in runs[:2])
-    assert "A version of 'images' waits" in shown
+    assert "A version of 'images' was staged at" in shown
     above, _ = status(staged.folder, capsys)
     assert [run["name"] for run in above] == [f"runs/{run['name']}" for run in runs]
 
@@ -92,7 +92,7 @@ def test_a_first_version_that_waits_is_shown_beside_its_run(
 ) -> None:
     project.add_image("broken.png", b"no image")
     assert project.run_job().state == "staged"
-    assert "A version of 'images' waits" in status(project.runs, capsys)[1]
+    assert "A version of 'images' was staged at" in status(project.runs, capsys)[1]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,4 +140,4 @@ def test_a_report_replaces_nothing_of_somebody_elses(staged: LabelProject, capsy
     assert foreign.read_text() == "mine"
     (run, *_) = sorted(staged.runs.glob("images-*"))
     assert run_command(["report", str(run), "--out", str(foreign)]) == 2
-    assert "--out goes with a label store" in capsys.readouterr().err
+    assert "--out is for label stores" in capsys.readouterr().err

@@ -17,7 +17,8 @@ from mining.errors import RunError
 from mining.evaluation.job import score
 from mining.evaluation.run_comparison import compare_runs
 from mining.export import export
-from mining.label_store.reading import VersionChoice, version_as_run
+from mining.label_store.reading import version_as_run
+from mining.label_store.sources import VersionChoice
 from mining.reporting.comparison_page import write_comparison
 from mining.reporting.report_page import write_report
 from mining.runs.mining_job import finish_mining, plan_mining
@@ -143,5 +144,5 @@ def test_a_version_of_a_label_store_is_exported_with_the_images_it_was_made_from
 
 def test_an_image_that_is_gone_is_named(run: Run, tmp_path: Path) -> None:
     (run.settings.images / "a.png").unlink()
-    with pytest.raises(RunError, match=r"a\.png is gone since the run"):
+    with pytest.raises(RunError, match=r"a\.png is missing; it was there during the run"):
         export(run.path, "coco", tmp_path / "exported")
