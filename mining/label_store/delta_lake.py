@@ -11,7 +11,7 @@ try:
     from deltalake.transaction import AddAction, create_table_with_add_actions
 except ModuleNotFoundError as error:
     raise InputError(
-        f'Label stores need the package deltalake ({error}). Install it with: pip install "boxmine[store]"'
+        f'Label stores need the package {error.name}. Install it with: pip install "boxmine[store]"'
     ) from None
 
 __all__ = [
