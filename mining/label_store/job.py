@@ -23,7 +23,7 @@ from mining.evaluation import read_truth
 from mining.label_store.changes import compare_snapshots
 from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.diff import SnapshotDiff
-from mining.label_store.layout import JobLayout, install_job_model, mine_settings, run_name, run_number
+from mining.label_store.layout import JobLayout, install_job_model, label_card, mine_settings, run_name, run_number
 from mining.label_store.publications import catch_up, record_job, refuse_missing_store
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
@@ -115,7 +115,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
     if settings.truth is not None:
         read_truth(settings.truth)  # a faulty file is reported before the images are mined, not after
     mining_job.list_images(
-        settings.corpus, settings.mine.shard_size, card, settings.model, layout.listed, layout.hashes
+        settings.corpus, settings.mine.shard_size, label_card(settings), settings.model, layout.listed, layout.hashes
     )
     version = LabelStore(settings.store).latest()
     with compare_snapshots(settings, version, card) as (diff, _):

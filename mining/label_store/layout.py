@@ -8,6 +8,7 @@ from mining.config import MineSettings
 from mining.errors import RunError
 from mining.label_store.settings import LabelSettings
 from mining.models.card import PRETRAINED, ModelCard, read_card
+from mining.models.class_selection import rename_classes, select_classes
 from mining.runs.run import Run
 from mining.storage.ownership import (
     delete_temporaries,
@@ -96,7 +97,20 @@ def run_number(run: str, name: str) -> int | None:
 
 
 def install_job_model(settings: LabelSettings) -> ModelCard:
-    """Return the model's card, after downloading a pretrained model into the work folder. Raises ModelError."""
+    """Return the model's card with the classes that are mined; a pretrained model is first downloaded.
+
+    Raises:
+        ModelError: The model cannot be used, or lacks a class of the settings.
+    """
+    return select_classes(_full_card(settings), settings.mine)
+
+
+def label_card(settings: LabelSettings) -> ModelCard:
+    """Return the model's card with all classes that labels may name, renamed. Raises ModelError."""
+    return rename_classes(_full_card(settings), settings.mine)
+
+
+def _full_card(settings: LabelSettings) -> ModelCard:
     if not settings.model.startswith(PRETRAINED):
         return read_card(Path(settings.model))
     from mining.models.install import install_model

@@ -273,7 +273,7 @@ def _labelling_record(settings: LabelSettings, card: ModelCard) -> dict[str, Any
         "images": str(settings.corpus.images),
         "settings_now": settings_that_matter(settings.mine),
         "used": effective_settings(settings.mine, card),
-        "model": asdict(card),
+        "model": card.to_record(),
     }
 
 
