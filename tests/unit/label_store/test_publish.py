@@ -435,7 +435,7 @@ def test_corloc_is_compared_with_the_last_version_if_there_is_ground_truth(label
     assert {gate.gate: gate.value for gate in job.gates if not gate.passed} == {"max_corloc_drop": 0.5}
 
 
-def test_all_classes_are_mined_on_request(project: LabelProject) -> None:
+def test_all_labelled_classes_are_mined(project: LabelProject) -> None:
     project.add_image("a.png", MANY, *ALL)
     project.run_job()
     assert [row["category"] for row in project.rows_by_name()["a.png"]] == ["red", "green", "blue"]
