@@ -106,7 +106,7 @@ def test_a_slip_of_the_pen_is_named(
 
 def test_an_empty_folder(terminal: Terminal, model: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    assert "holds no image" in terminal.refused(*mining(tmp_path / "photos", model, tmp_path / "run"))
+    assert "contains no image" in terminal.refused(*mining(tmp_path / "photos", model, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

@@ -60,7 +60,7 @@ def test_a_filename_that_no_file_has_gives_way_to_the_name_of_the_xml(tmp_path: 
     summary, labels, truth, found = both(tmp_path, "a.jpg", "b.jpg")
     assert labels == found == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
     note = (
-        "1 image of xml is found by the name of the XML file, because no file has the name in <filename>, first "
+        "1 image of xml is matched by the name of the XML file, because no image has the name in <filename>, first "
         "'IMG_1.jpg' as 'a.jpg'."
     )
     assert note in summary.notes

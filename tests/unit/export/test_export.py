@@ -215,7 +215,7 @@ def test_what_a_killed_export_left_is_swept_by_the_next_and_nothing_that_looks_l
 def test_a_second_export_to_the_same_folder_ends_in_a_sentence_and_harms_nothing(small_run, tmp_path):
     with atomic_folder(tmp_path / "out") as first:
         (first / "picture.jpg").write_text("of the first")
-        with pytest.raises(InputError, match=r"Another process is writing .*out; wait for it"):
+        with pytest.raises(InputError, match=r"Another process is writing .*out\. Wait until it has finished"):
             export(small_run.folder, "coco", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["picture.jpg"]
     assert leftovers(tmp_path) == []
@@ -223,7 +223,7 @@ def test_a_second_export_to_the_same_folder_ends_in_a_sentence_and_harms_nothing
 
 def test_of_two_exports_that_began_at_once_the_second_leaves_the_first_as_it_is(tmp_path):
     with (
-        pytest.raises(InputError, match="was written by another process meanwhile"),
+        pytest.raises(InputError, match="was written by another process in the meantime"),
         atomic_folder(tmp_path / "out") as last,
     ):
         (last / "b").write_text("")
