@@ -42,7 +42,7 @@ def test_files_that_share_a_filename_are_named_by_the_xml(tmp_path: Path) -> Non
     summary, labels, truth, found = both(tmp_path, "1.jpg", "a.jpg", "b.jpg", "c.jpg")
     assert labels == found == {"a.jpg": ["cat"], "b.jpg": ["dog"], "c.jpg": []}
     note = (
-        "3 XML files of xml have a <filename> that stands in several, first '1.jpg': their images are found by the names "
+        "3 XML files of xml share their <filename> with another, first '1.jpg': their images are looked up by the names "
         "of the XML files."
     )
     assert note in summary.notes
