@@ -61,7 +61,7 @@ def test_a_filename_that_no_file_has_gives_way_to_the_name_of_the_xml(tmp_path: 
     assert labels == found == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
     note = (
         "1 image of xml is matched by the name of the XML file, because no image has the name in <filename>, first "
-        "'IMG_1.jpg' as 'a.jpg'."
+        "'IMG_1.jpg' with 'a.jpg'."
     )
     assert note in summary.notes
     assert note in matched_images(truth, ["a.jpg", "b.jpg"], tmp_path).notes
