@@ -215,7 +215,7 @@ def test_leftovers_of_a_killed_export_are_deleted_by_the_next_and_nothing_else(s
 def test_a_second_export_to_the_same_folder_is_refused_and_changes_nothing(small_run, tmp_path):
     with atomic_folder(tmp_path / "out") as first:
         (first / "picture.jpg").write_text("of the first")
-        with pytest.raises(InputError, match=r"Another process is writing .*out; wait for it"):
+        with pytest.raises(InputError, match=r"Another process is writing .*out\. Wait until it has finished"):
             export(small_run.folder, "coco", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["picture.jpg"]
     assert leftovers(tmp_path) == []
@@ -223,7 +223,7 @@ def test_a_second_export_to_the_same_folder_is_refused_and_changes_nothing(small
 
 def test_of_two_simultaneous_exports_the_second_does_not_change_the_first(tmp_path):
     with (
-        pytest.raises(InputError, match="was written by another process meanwhile"),
+        pytest.raises(InputError, match="was written by another process in the meantime"),
         atomic_folder(tmp_path / "out") as last,
     ):
         (last / "b").write_text("")
