@@ -148,9 +148,9 @@ class GradientLocalizer(Classifier):
         wanted, separate = wanted.to(logits.device), separate.to(logits.device)
         maps = logits.new_zeros((*wanted.shape, *activations[0].shape[2:]), dtype=torch.float32)
         for start in range(0, len(separate), len(wanted)):
-            image, column = separate[start : start + len(wanted)].unbind(dim=1)
+            image, place = separate[start : start + len(wanted)].unbind(dim=1)
             rerun = self.trace_from(activations[0].detach()[image])
-            maps[image, column] = self.make_maps(*rerun, wanted[image, column])
+            maps[image, place] = self.make_maps(*rerun, wanted[image, place])
         for column in shared:
             maps[:, column] = self.make_maps(activations, logits, wanted[:, column], retain_graph=column != shared[-1])
         return Localization(logits.detach().float(), wanted, maps)
