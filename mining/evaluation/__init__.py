@@ -1,30 +1,30 @@
-"""How good the boxes are, where there is a truth to compare with.
+"""Score mined boxes against ground truth.
 
-    score_run(run_dir, truth)       everything scores.json holds
-    write_scores(run_dir, scores)   writes it
-    table_rows(scores)              the same in words
+    score_run(run_dir, truth)        everything scores.json holds (types in `scores`)
+    write_scores, read_scores        the writer and the checked reader of scores.json
+    read_ground_truth(path)          COCO JSON, VOC XML or CUB, as arrays
+    corloc, coco_scores              metrics of `TruthBoxes` and `Detections`
 
-and on arrays: `TruthBoxes`, `Detections`, `corloc`, `coco_scores`; `read_truth` reads a COCO file. Other protocols,
-each defined in the module of its name: `localization` (GT-known, Top-1, Top-5), `voc` (AP), `wsoleval` (MaxBoxAcc,
-PxAP), `explanation` (MSRD's Loc(delta)), `mldfr` and `nlccam` (their released code), `breakdown` (by size and by
-instances). `sweep` has the regions of a map at all thresholds at once.
+The other metrics are in the modules of their names in `metrics`; `protocols` holds MaxBoxAcc and PxAP of activation
+maps as their released code defines them.
 """
 
 from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.ground_truth.reading import Truth, read_truth
+from mining.evaluation.ground_truth.reading import GroundTruth, read_ground_truth
 from mining.evaluation.metrics.coco import coco_scores
 from mining.evaluation.metrics.corloc import corloc
-from mining.evaluation.score_run import score_run, write_scores
-from mining.evaluation.score_table import table_rows
+from mining.evaluation.score_run import score_run
+from mining.evaluation.scores import Scores, read_scores, write_scores
 
 __all__ = [
     "Detections",
-    "Truth",
+    "GroundTruth",
+    "Scores",
     "TruthBoxes",
     "coco_scores",
     "corloc",
-    "read_truth",
+    "read_ground_truth",
+    "read_scores",
     "score_run",
-    "table_rows",
     "write_scores",
 ]

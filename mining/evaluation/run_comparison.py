@@ -16,8 +16,8 @@ from mining.boxes.iou import paired_iou
 from mining.errors import RunError
 from mining.evaluation.bootstrap import paired_difference
 from mining.evaluation.boxes import xyxy_from_xywh
-from mining.evaluation.metrics.rules import mean_of
-from mining.evaluation.run_reading import RunBoxes, matched_files, read_run
+from mining.evaluation.metrics.hits import mean_or_none
+from mining.evaluation.run_reading import RunBoxes, match_files, read_run_boxes
 from mining.evaluation.score_run import best_iou_of_pairs
 
 SAME = 0.95
@@ -72,7 +72,7 @@ def compare_runs(
     truth: COCO JSON, VOC XML or CUB folder; None compares the runs with each other alone.
     Raises RunError when the runs share no image or lack their tables, ScoringError when the truth cannot be used.
     """
-    runs = read_run(first), read_run(second)
+    runs = read_run_boxes(first), read_run_boxes(second)
     names = sorted(set(runs[0].file_names) & set(runs[1].file_names))
     if not names:
         raise RunError(f"{first} and {second} have no image in common (by file name); there is nothing to compare.")
@@ -152,7 +152,7 @@ def _against(
         for threshold in IOU_THRESHOLDS
     }
     files = sorted({name for name, _ in keys})
-    place = matched_files(files, runs[1].file_names).tolist()
+    place = match_files(files, runs[1].file_names).tolist()
     own = {name: runs[1].file_names[at] for name, at in zip(files, place, strict=True)}
     changes = [
         PairChange(own[name], one, agreements.get((own[name], one), 0.0), before, after)
@@ -166,8 +166,8 @@ def _difference(image: Ints, first: Any, second: Any, seed: int, resamples: int)
         image, first.astype(np.float64), second.astype(np.float64), seed=seed, resamples=resamples
     )
     return {
-        "first": mean_of(first),
-        "second": mean_of(second),
+        "first": mean_or_none(first),
+        "second": mean_or_none(second),
         "difference": found.value,
         "ci95": list(found.ci95),
         "is_clear": found.is_clear,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mining.arrays import Floats, Ints
 from mining.errors import RunError
-from mining.evaluation.ground_truth.reading import Truth
+from mining.evaluation.ground_truth.reading import GroundTruth
 from mining.storage.integrity import check_file, open_table
 from mining.storage.untrusted_files import read_json
 
@@ -61,7 +61,7 @@ class CurveBlock:
     entropy: Floats
 
 
-def read_run(run_dir: Path) -> RunBoxes:
+def read_run_boxes(run_dir: Path) -> RunBoxes:
     """Read corpus.parquet, annotations.parquet and model/model.json of a run directory.
 
     Raises RunError when one of the tables is missing, cannot be read or lacks a column.
@@ -84,7 +84,7 @@ def read_run(run_dir: Path) -> RunBoxes:
     )
 
 
-def mined_threshold(run_dir: Path) -> float | None:
+def read_mined_threshold(run_dir: Path) -> float | None:
     """The threshold that the run's boxes were cut at, as run.json has it; None where they have no common one."""
     try:
         used = read_json(run_dir / "run.json")["used"]
@@ -93,7 +93,7 @@ def mined_threshold(run_dir: Path) -> float | None:
         return None
 
 
-def ranked_classes_of(
+def read_ranked_classes(
     run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int], images: int
 ) -> Ints | None:
     """(images, K) the classes that the run's classifier ranks first, best first; -1 for none and for unknown ones.
@@ -115,7 +115,7 @@ def ranked_classes_of(
     return found
 
 
-def curve_thresholds(run_dir: Path) -> Floats | None:
+def read_curve_thresholds(run_dir: Path) -> Floats | None:
     """(T,) at which the run's curves tell boxes; None where it has no curves. Raises RunError when they are damaged."""
     path = run_dir / CURVES
     if not path.is_file():
@@ -127,7 +127,9 @@ def curve_thresholds(run_dir: Path) -> Floats | None:
         raise _no_curves(path, error) from error
 
 
-def curve_blocks(run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int]) -> Iterator[CurveBlock]:
+def iter_curve_blocks(
+    run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int]
+) -> Iterator[CurveBlock]:
     """The run's curves, some at a time.
 
     image_of, category_of: positions in the truth's lists by image id and category id; of others the curves are left
@@ -177,13 +179,13 @@ class MatchedImages:
     notes: tuple[str, ...]
 
 
-def matched_images(truth: Truth, known: Sequence[str], run_dir: Path) -> MatchedImages:
+def match_images(truth: GroundTruth, known: Sequence[str], run_dir: Path) -> MatchedImages:
     """Match the images of a truth with the file names of a run; those whose objects are not known are left out."""
     found = _matched(truth.file_names, truth.own_names, known, truth.file, image_root(run_dir))
     return MatchedImages(np.where(truth.is_known, found.position, -1), found.notes)
 
 
-def matched_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
+def match_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     """(len(wanted),) for each wanted file name its position in `known`, -1 where there is none."""
     return _matched(wanted, (None,) * len(wanted), known, "", None).position
 
@@ -213,7 +215,7 @@ def _matched(
     return MatchedImages(np.array(found, np.int64), tuple(notes))
 
 
-def matched_classes(wanted: Sequence[str], known: Sequence[str]) -> Ints:
+def match_classes(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     """(len(wanted),) for each wanted class name its position in `known`, -1 where there is none."""
     from mining.corpus.names import class_name  # with the tables' library, which takes its time
 
@@ -221,7 +223,7 @@ def matched_classes(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     return np.array([position.get(class_name(name), -1) for name in wanted], np.int64)
 
 
-def matched_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
+def match_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     """(len(wanted),) for each wanted name its position in `known`, -1 where there is none; names of one source."""
     position = {name: i for i, name in enumerate(known)}
     return np.array([position.get(name, -1) for name in wanted], np.int64)

@@ -9,8 +9,8 @@ from mining.backbones.base import spec_of
 from mining.config import MineOptions, Settings, TrainOptions, TrainSettings, setting_or_default
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import ModelError
-from mining.evaluation import read_truth
-from mining.evaluation.map_scores import MapScores
+from mining.evaluation import read_ground_truth
+from mining.evaluation.map_scores import MapCollector
 from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
 from mining.evaluation.score_run import best_iou_of_pairs, score_run
 from mining.experiments.cells import Cell
@@ -39,19 +39,19 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
     if earlier is not None:
         return earlier
     training = train(cell.train)
-    truth = read_truth(cell.truth)
+    truth = read_ground_truth(cell.truth)
     with mining_job.lock_run(cell.mine.out):
         token = token_of(cell.experiment)
         clear_run(cell, token)
         plan = mining_job.plan_mining(cell.mine)
         RunDirectory(plan.run).update(experiment=token)
         accuracy = BoxAccuracy(threshold_grid(MAP_THRESHOLDS))
-        seen, seconds = MapScores(truth, plan.run / CORPUS_FILE, accuracy), 0.0
+        maps, seconds = MapCollector(truth, plan.run / CORPUS_FILE, accuracy), 0.0
         for shard in plan.shards:
             started = time.perf_counter()
-            mine_shard(plan.run, shard, watch=seen.keep)
+            mine_shard(plan.run, shard, watch=maps.collect)
             seconds += time.perf_counter() - started
-            seen.score()
+            maps.count_collected()
         summary = mining_job.finish_mining(plan.run, seconds)
     scores = score_run(cell.mine.out, cell.truth, resamples=0)
     corloc = scores["corloc"]

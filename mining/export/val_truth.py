@@ -19,14 +19,14 @@ class ValTruth:
     """
 
     def __init__(self, path: Path, run: FinishedRun) -> None:
-        from mining.evaluation import read_truth  # with the readers of all formats, which take their time
-        from mining.evaluation.run_reading import matched_images
+        from mining.evaluation import read_ground_truth  # with the readers of all formats, which take their time
+        from mining.evaluation.run_reading import match_images
 
         self._name = path.name
-        truth = read_truth(path)
+        truth = read_ground_truth(path)
         ids = {class_name(name): (number, name) for number, name in run.classes}
         known = [image.file_name for image in iter_images(run.corpus)]
-        found = matched_images(truth, known, run.folder)
+        found = match_images(truth, known, run.folder)
         self._position = {known[there]: place for place, there in enumerate(found.position.tolist()) if there >= 0}
         self._sizes = truth.sizes
         self._left_out = [name for name in truth.classes if class_name(name) not in ids]

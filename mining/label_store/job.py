@@ -19,7 +19,7 @@ from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
 from mining.corpus.output_folders import refuse_inside_images
 from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.errors import RunError, RunStoppedError
-from mining.evaluation import read_truth
+from mining.evaluation import read_ground_truth
 from mining.label_store.changes import compared
 from mining.label_store.delta_table import LabelStore
 from mining.label_store.diff import SnapshotDiff
@@ -97,7 +97,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
     places = JobLayout(settings)
     card = model_of(settings)
     if settings.truth is not None:
-        read_truth(settings.truth)  # said before the images are mined, not after
+        read_ground_truth(settings.truth)  # said before the images are mined, not after
     mining_job.list_images(
         settings.corpus, settings.mine.shard_size, card, settings.model, places.listed, places.hashes
     )

@@ -31,7 +31,7 @@ class Histogram:
         return [(place / BARS, (place + 1) / BARS, share) for place, share in enumerate(self.bars)]
 
 
-def histogram(cells: Cells, other: Cells | None = None) -> Histogram | None:
+def build_histogram(cells: Cells, other: Cells | None = None) -> Histogram | None:
     """None where nothing was counted. other: the same of the true boxes."""
     if not cells.sum():
         return None

@@ -9,9 +9,9 @@ from mining.config import (
 )
 from mining.evaluation.run_comparison import Comparison, PairChange
 from mining.reporting.ground_truth_index import open_ground_truth
-from mining.reporting.page_files import COLUMNS, check_page, table_of
-from mining.reporting.report_page import rendered
-from mining.reporting.sample_selection import Pair, pairs_named
+from mining.reporting.page_files import COLUMNS, check_page, table_path
+from mining.reporting.report_page import render_template
+from mining.reporting.sample_selection import Pair, find_pairs
 from mining.reporting.summary_text import format_setting
 from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import RunDirectory
@@ -50,11 +50,11 @@ def write_comparison(
             (title, words, len(chosen), _tiles(chosen[:most], runs, painters, truth)) for title, words, chosen in groups
         ],
         "skipped": sorted({reason for painter in painters for reason in painter.skipped}),
-        "table": table_of(page).name,
+        "table": table_path(page).name,
     }
     with whole_file(page) as temporary:
-        temporary.write_text(rendered("compare.html.j2", **content), encoding="utf-8")
-    _write_table(table_of(page), comparison.changes)
+        temporary.write_text(render_template("compare.html.j2", **content), encoding="utf-8")
+    _write_table(table_path(page), comparison.changes)
     return page
 
 
@@ -68,7 +68,7 @@ def _tiles(
 ) -> list[tuple[PairChange, list[Tile]]]:
     """Each change with its pictures, of the first run and of the second; none where the image cannot be read."""
     keys = [(one.file_name, one.category) for one in chosen]
-    sides: list[list[Pair]] = [pairs_named(run.annotations, keys, open_ground_truth(truth, run)) for run in runs]
+    sides: list[list[Pair]] = [find_pairs(run.annotations, keys, open_ground_truth(truth, run)) for run in runs]
     shown = []
     for place, change in enumerate(chosen):
         tiles = [
@@ -101,12 +101,12 @@ def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     """Compare two finished runs; gives the summary and the page. Raises RunError or ScoringError."""
     from mining.evaluation.run_comparison import compare_runs
     from mining.reporting import write_comparison
-    from mining.reporting.ground_truth_index import read_scores, scored_truth
+    from mining.reporting.ground_truth_index import find_scored_truth, read_scores
     from mining.reporting.page_files import check_page
 
     runs = [RunDirectory(path) for path in (settings.first, settings.second)]
     records = [run.need_finished() for run in runs]
-    found = (scored_truth(read_scores(run), record["config"]) for run, record in zip(runs, records, strict=True))
+    found = (find_scored_truth(read_scores(run), record["config"]) for run, record in zip(runs, records, strict=True))
     truth = settings.truth or next((one for one in found if one is not None), None)
     page = settings.out or runs[1].report.parent / f"against-{slug(records[0]['name'])}.html"
     check_page(page)  # before the work rather than after it

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from mining.corpus import iter_shards
 from mining.errors import RunError
-from mining.evaluation import Truth, read_truth
-from mining.evaluation.run_reading import matched_images
-from mining.reporting.statistics import Cells, cells_of
+from mining.evaluation import GroundTruth, read_ground_truth
+from mining.evaluation.run_reading import match_images
+from mining.reporting.statistics import Cells, count_cells
 from mining.runs.run import RunDirectory
 from mining.storage.files import sha256_of
 from mining.storage.integrity import digest_fits
@@ -39,7 +39,7 @@ def read_scores(run: RunDirectory) -> dict[str, Any] | None:
         raise RunError(f"{run.scores} is damaged ({error}); give the `boxmine score` command again.") from None
 
 
-def scored_truth(scores: dict[str, Any] | None, config: dict[str, Any]) -> Path | None:
+def find_scored_truth(scores: dict[str, Any] | None, config: dict[str, Any]) -> Path | None:
     """The file the scores came from, where it is still found.
 
     scores.json keeps its name and SHA-256: it is looked for as named, and beside the labels and images.
@@ -56,9 +56,9 @@ def scored_truth(scores: dict[str, Any] | None, config: dict[str, Any]) -> Path 
 class GroundTruthIndex:
     """The true boxes of a run's images, by file name and class; remembers which pairs were asked for."""
 
-    def __init__(self, truth: Truth, corpus: Path) -> None:
+    def __init__(self, truth: GroundTruth, corpus: Path) -> None:
         names = [name for shard in iter_shards(corpus) for name in shard["file_name"].to_pylist()]
-        position = matched_images(truth, names, corpus.parent).position.tolist()
+        position = match_images(truth, names, corpus.parent).position.tolist()
         self.file = truth.file
         self.sha256 = truth.sha256
         self._truth = truth
@@ -103,9 +103,9 @@ class GroundTruthIndex:
         width, height = self._truth.sizes[boxes.image].T
         known = boxes.is_countable & np.isin(boxes.image, list(self._names)) & np.isfinite(width * height)
         share = boxes.xywh[known, 2] * boxes.xywh[known, 3] / (width[known] * height[known])
-        return cells_of(np.sqrt(share))
+        return count_cells(np.sqrt(share))
 
 
 def open_ground_truth(path: Path | None, run: RunDirectory) -> GroundTruthIndex | None:
     """The truth of a file; None without one. Raises ScoringError when the file cannot be used."""
-    return None if path is None else GroundTruthIndex(read_truth(path), run.corpus)
+    return None if path is None else GroundTruthIndex(read_ground_truth(path), run.corpus)

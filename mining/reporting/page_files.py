@@ -19,10 +19,10 @@ def check_page(page: Path) -> None:
     if page.suffix.lower() != ".html":
         raise InputError(f"--out {page} must end in .html: it is a page, with a table of the same name beside it.")
     refuse_foreign_page(page, "comparison")
-    refuse_foreign_table(table_of(page))
+    refuse_foreign_table(table_path(page))
 
 
-def table_of(page: Path) -> Path:
+def table_path(page: Path) -> Path:
     """Where the table of a comparison's page goes."""
     return page.with_suffix(".csv")
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mining.evaluation.run_reading import mined_threshold
+from mining.evaluation.run_reading import read_mined_threshold
 from mining.models.card import read_card
 from mining.reporting import summary_text
-from mining.reporting.charts import baseline_bars, class_bars, histogram
-from mining.reporting.ground_truth_index import GroundTruthIndex, open_ground_truth, read_scores, scored_truth
+from mining.reporting.charts import baseline_bars, build_histogram, class_bars
+from mining.reporting.ground_truth_index import GroundTruthIndex, find_scored_truth, open_ground_truth, read_scores
 from mining.reporting.page_files import refuse_foreign_page
 from mining.reporting.plots import draw_plots
 from mining.reporting.sample_selection import Pair, select_pairs
-from mining.reporting.statistics import RunStatistics, run_statistics
+from mining.reporting.statistics import RunStatistics, count_boxes
 from mining.reporting.thumbnails import Painter
 from mining.runs.run import RunDirectory
 from mining.storage.files import whole_file
@@ -37,8 +37,8 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
     record = run.need_finished()
     refuse_foreign_page(run.report, "report")
     scores = read_scores(run)
-    index = open_ground_truth(truth or scored_truth(scores, record["config"]), run)
-    page = rendered(
+    index = open_ground_truth(truth or find_scored_truth(scores, record["config"]), run)
+    page = render_template(
         "page.html.j2",
         plots=_plots(run, scores),
         **_content(run, record, scores, index, per_class=per_class, max_classes=max_classes),
@@ -57,21 +57,21 @@ def _content(
     per_class: int,
     max_classes: int,
 ) -> dict[str, Any]:
-    survey = run_statistics(run.annotations)
+    survey = count_boxes(run.annotations)
     states = record["counts"]["states"]
     return {
         "name": record["name"],
-        "described": summary_text.described(run, record),
-        "details": summary_text.details(run, record),
+        "described": summary_text.describe_run(run, record),
+        "details": summary_text.detail_groups(run, record),
         "counts": record["counts"],
         "states": summary_text.state_rows(states),
-        "quarantined": summary_text.quarantined(run, states),
+        "quarantined": summary_text.quarantine_rows(run, states),
         "quarantined_in_all": states.get("quarantined", 0),
-        "scores": summary_text.scored(scores, survey.per_class),
+        "scores": summary_text.score_content(scores, survey.per_class),
         "score_bars": baseline_bars(scores),
         "truth": truth,
-        "score_chart": histogram(survey.scores),
-        "size_chart": histogram(survey.sizes, truth.sizes() if truth is not None else None),
+        "score_chart": build_histogram(survey.scores),
+        "size_chart": build_histogram(survey.sizes, truth.sizes() if truth is not None else None),
         "classes": survey.classes(),
         "class_bars": class_bars(survey.classes()),
         **_gallery(run, survey, truth, per_class=per_class, max_classes=max_classes),
@@ -111,7 +111,7 @@ def _gallery(
         "is_ranked_by_truth": usable is not None,
         "skipped": painter.skipped,
         "no_maps": painter.no_maps,
-        "threshold": mined_threshold(run.path),
+        "threshold": read_mined_threshold(run.path),
     }
 
 
@@ -128,7 +128,7 @@ def _of_class(name: str, survey: RunStatistics, painter: Painter, pairs: list[tu
     return {"name": name, "boxes": survey.per_class[name], "tiles": painter.tiles(pairs)}
 
 
-def rendered(template: str, **content: Any) -> str:
+def render_template(template: str, **content: Any) -> str:
     """A page from one of the templates; text in the content is escaped, and a name that is missing raises."""
     environment = Environment(
         loader=PackageLoader("mining.reporting"),

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mining.boxes.iou import iou_matrix
 from mining.reporting.ground_truth_index import GroundTruthIndex, TrueBoxes
-from mining.reporting.statistics import batches_of
+from mining.reporting.statistics import iter_batches
 
 BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
 RIGHT = 0.5
@@ -88,7 +88,7 @@ def select_pairs(
     return {name: _picked(rankings[name], _missed(name, truth, per_class), per_class) for name in classes}
 
 
-def pairs_named(annotations: Path, keys: list[tuple[str, str]], truth: GroundTruthIndex | None) -> list[Pair]:
+def find_pairs(annotations: Path, keys: list[tuple[str, str]], truth: GroundTruthIndex | None) -> list[Pair]:
     """The pairs of these file names and classes, in their order; one without a mined box has no rows."""
     wanted = set(keys)
     classes = sorted({category for _, category in keys})
@@ -113,7 +113,7 @@ def _pairs(annotations: Path, classes: list[str], truth: GroundTruthIndex | None
 
 def _rows(annotations: Path, classes: list[str]) -> Iterator[Row]:
     wanted = pa.array(classes, pa.string())
-    for batch in batches_of(annotations, _COLUMNS):
+    for batch in iter_batches(annotations, _COLUMNS):
         kept = batch.filter(pc.is_in(batch["category"], value_set=wanted))
         yield from map(Row, *(kept[name].to_pylist() for name in _COLUMNS))
 

@@ -41,26 +41,26 @@ class RunStatistics:
         return sorted(self.per_class.items(), key=lambda one: (-one[1], one[0]))
 
 
-def run_statistics(annotations: Path) -> RunStatistics:
+def count_boxes(annotations: Path) -> RunStatistics:
     """Count the boxes of annotations.parquet. Raises RunError when it cannot be read."""
     survey = RunStatistics()
-    for batch in batches_of(annotations, ["category", "score", "area", "width", "height"]):
+    for batch in iter_batches(annotations, ["category", "score", "area", "width", "height"]):
         score, area, width, height = (_numbers(batch[name]) for name in ("score", "area", "width", "height"))
         survey.boxes += len(batch)
-        survey.scores += cells_of(score)
-        survey.sizes += cells_of(np.sqrt(area / (width * height)))
+        survey.scores += count_cells(score)
+        survey.sizes += count_cells(np.sqrt(area / (width * height)))
         for found in pc.value_counts(batch["category"]).to_pylist():
             survey.per_class[found["values"]] += found["counts"]
     return survey
 
 
-def batches_of(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def iter_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The table in pieces. Raises RunError when it is missing or cannot be read."""
     with open_table(path) as file:
         yield from file.iter_batches(batch_size=_BATCH, columns=columns)
 
 
-def cells_of(values: NDArray[np.float64]) -> Cells:
+def count_cells(values: NDArray[np.float64]) -> Cells:
     """(FINE,) how many of the values fall into each cell of 0-1; values outside count at the ends."""
     cell = np.clip((values * FINE).astype(np.int64), 0, FINE - 1)
     return np.bincount(cell, minlength=FINE).astype(np.int64)

@@ -15,7 +15,7 @@ Pairs = list[tuple[str, str]]
 _REASONS = 20
 
 
-def described(run: RunDirectory, record: Mapping[str, Any]) -> str:
+def describe_run(run: RunDirectory, record: Mapping[str, Any]) -> str:
     """What was run, in sentences."""
     config, used, card = record["config"], record["used"], read_card(run.model)
     labels = config.get("labels")
@@ -48,10 +48,10 @@ def _scales(scales: list[float]) -> str:
 def _when(record: Mapping[str, Any]) -> str:
     started = datetime.fromisoformat(record["started"])
     seconds = sum(record["seconds"].values())
-    return f"Started {started.day} {started:%B %Y at %H:%M} UTC; took {duration(seconds)}."
+    return f"Started {started.day} {started:%B %Y at %H:%M} UTC; took {format_duration(seconds)}."
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds in words of a reader: '9.5 s', '1 min 42 s', '3 h 5 min'."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -59,7 +59,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def details(run: RunDirectory, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
+def detail_groups(run: RunDirectory, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
     """Groups of (name, value): settings, inputs, training, versions."""
     card = read_card(run.model)
     trained = {name: value for name, value in card.training.items() if isinstance(value, str | int | float)}
@@ -88,7 +88,7 @@ def state_rows(states: Mapping[str, int]) -> list[tuple[str, int, str]]:
     return [(name.replace("_", " "), states[name], meaning) for name, meaning in STATES.items() if states.get(name)]
 
 
-def quarantined(run: RunDirectory, states: Mapping[str, int]) -> Pairs:
+def quarantine_rows(run: RunDirectory, states: Mapping[str, int]) -> Pairs:
     """(file name, reason) of the first images that could not be used."""
     if not states.get(QUARANTINED) or not run.quarantine.is_file():
         return []
@@ -112,7 +112,7 @@ _BREAKDOWNS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )  # fmt: skip
 
 
-def scored(scores: dict[str, Any] | None, per_class: Mapping[str, int]) -> dict[str, Any] | None:
+def score_content(scores: dict[str, Any] | None, per_class: Mapping[str, int]) -> dict[str, Any] | None:
     """What the page shows of scores.json; shares in percent."""
     if scores is None:
         return None

@@ -76,7 +76,7 @@ def check_box_format(file: str, boxes: WrittenBoxes) -> None:
     raise ScoringError(f"The boxes of {file} are not x, y, width, height in pixels. {told}")
 
 
-def leaving_note(file: str, boxes: WrittenBoxes) -> list[str]:
+def note_on_boxes_outside(file: str, boxes: WrittenBoxes) -> list[str]:
     """A sentence on boxes that leave their images by far, where there are any."""
     flags = boxes.excess() > _NOTED
     if not flags.any():

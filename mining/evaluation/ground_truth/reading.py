@@ -19,12 +19,12 @@ from mining.evaluation.ground_truth.box_formats import (
     WrittenBoxes,
     check_box_format,
     is_in_first_pixel,
-    leaving_note,
+    note_on_boxes_outside,
 )
 
 if TYPE_CHECKING:
     from mining.corpus.sqlite_index import Listed
-    from mining.evaluation.ground_truth.sources import Source, TrueObject
+    from mining.evaluation.ground_truth.sources import GroundTruthSource, TrueObject
 
 _NO_BOX = "have no box of four finite numbers"
 _NO_AREA = "have a box without area"
@@ -34,7 +34,7 @@ _DOUBLED = "repeat a box of the same image and class"
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What a truth file says.
 
     file, sha256: name and SHA-256 of the file, or of the folder of VOC XML.
@@ -63,7 +63,7 @@ class Truth:
         if not self.is_known.size:
             object.__setattr__(self, "is_known", np.ones(len(self.file_names), bool))
 
-    def subset(self, images: Ints, classes: Ints) -> "Truth":
+    def subset(self, images: Ints, classes: Ints) -> "GroundTruth":
         """The same truth for some images and classes only, given by position, in that order."""
         image = _positions(len(self.file_names), images)[self.boxes.image]
         category = _positions(len(self.classes), classes)[self.boxes.category]
@@ -79,7 +79,7 @@ class Truth:
         )  # fmt: skip
 
 
-def read_truth(path: Path) -> Truth:
+def read_ground_truth(path: Path) -> GroundTruth:
     """Read the boxes of a COCO JSON file, of a folder of VOC XML, or of CUB's list files.
 
     path: of CUB the folder, or the list of boxes in it.
@@ -106,10 +106,10 @@ def read_truth(path: Path) -> Truth:
         raise ScoringError(f"No annotation of {path} can be used: {source.left_out.reasons(source.what)}.")
     own_names = {image.name: image.own_name for image in source.images}
     is_known = _known(source, boxes, entries, of_unusable, len(names))
-    leaving = leaving_note(source.file, _written(boxes.xywh, sizes[boxes.image]))
+    leaving = note_on_boxes_outside(source.file, _written(boxes.xywh, sizes[boxes.image]))
     notes = (*source.notes(), *source.merging_notes(int((~is_known).sum())), *leaving)
     own = tuple(own_names[name] for name in names)
-    return Truth(source.file, source.sha256, tuple(names), sizes, classes, boxes, notes, own, is_known)
+    return GroundTruth(source.file, source.sha256, tuple(names), sizes, classes, boxes, notes, own, is_known)
 
 
 def _written(xywh: Floats, sizes: Floats) -> WrittenBoxes:
@@ -117,7 +117,7 @@ def _written(xywh: Floats, sizes: Floats) -> WrittenBoxes:
     return WrittenBoxes(xywh, sizes, may_be_turned=True)
 
 
-def _sizes(source: "Source", entries: Ints, names: Sequence[str]) -> Floats:
+def _sizes(source: "GroundTruthSource", entries: Ints, names: Sequence[str]) -> Floats:
     """(N, 2). Raises ScoringError where an image of one name has two sizes, and so is two images."""
     sizes = np.full((len(names), 2), np.nan)
     for place, size in zip(entries.tolist(), source.sizes, strict=True):
@@ -130,7 +130,9 @@ def _sizes(source: "Source", entries: Ints, names: Sequence[str]) -> Floats:
     return sizes
 
 
-def _boxes(source: "Source", entries: Ints, sizes: Floats, classes: Sequence[str]) -> tuple[TruthBoxes, list[int]]:
+def _boxes(
+    source: "GroundTruthSource", entries: Ints, sizes: Floats, classes: Sequence[str]
+) -> tuple[TruthBoxes, list[int]]:
     """The usable boxes, and the images (as entries of the source) of those that are not."""
     number_of = {name: place for place, name in enumerate(classes)}
     rows, labels, unusable = array("d"), list[Any](), list[int]()
@@ -152,7 +154,7 @@ def _boxes(source: "Source", entries: Ints, sizes: Floats, classes: Sequence[str
     return boxes.where(keep), [*unusable, *entry[~keep].tolist()]
 
 
-def _keep(source: "Source", columns: Floats, image: Ints, sizes: Floats, labels: list[Any]) -> Bools:
+def _keep(source: "GroundTruthSource", columns: Floats, image: Ints, sizes: Floats, labels: list[Any]) -> Bools:
     """(n,) the boxes that can be used; the others are counted.
 
     Raises ScoringError where the boxes are of another kind than the format's.
@@ -191,7 +193,7 @@ def _is_repeated(rows: Floats, images: "Sequence[Listed]") -> Bools:
     return repeated
 
 
-def _xywh(source: "Source", columns: Floats) -> Floats:
+def _xywh(source: "GroundTruthSource", columns: Floats) -> Floats:
     """(n, 4) half-open boxes; VOC's corners are pixels counted from 1, the last one inside the box."""
     numbers = columns[:, 2:6]
     if not source.are_corners:
@@ -210,7 +212,7 @@ def _numbers(one: "TrueObject") -> tuple[float, float, float, float, float] | No
     return a, b, c, d, _number(one.area)
 
 
-def _known(source: "Source", boxes: TruthBoxes, entries: Ints, unusable: list[int], images: int) -> Bools:
+def _known(source: "GroundTruthSource", boxes: TruthBoxes, entries: Ints, unusable: list[int], images: int) -> Bools:
     """(N,) whether it is known which objects each image holds."""
     has_box = np.bincount(boxes.image, minlength=images) > 0
     if source.is_unattached():

@@ -43,7 +43,7 @@ class TrueObject(NamedTuple):
 
 
 @dataclass
-class Source:
+class GroundTruthSource:
     """What a truth holds.
 
     file, sha256: name and SHA-256 of the file, or of the folder. images: as listed; their widths and heights as
@@ -80,7 +80,7 @@ class Source:
         return two_sizes(self.file, name)
 
 
-def open_source(path: Path, table: CorpusIndex) -> Source:
+def open_source(path: Path, table: CorpusIndex) -> GroundTruthSource:
     """Open a truth; the objects are still to be read. table: empty tables in memory.
 
     Raises ScoringError for what is no truth, and CorpusError for a list or an XML that is broken.
@@ -118,7 +118,7 @@ class _Images:
         return earlier or None
 
 
-def _coco(path: Path) -> Source:
+def _coco(path: Path) -> GroundTruthSource:
     if not path.exists():
         raise ScoringError(f"There is no truth file {path}. {REMEDY}")
     check_file(path)  # a run's annotations.json may serve as truth
@@ -151,7 +151,7 @@ def _coco(path: Path) -> Source:
         if not coco.left_out.seen(ANNOTATIONS):
             _refuse_other_json(coco)
 
-    return Source(
+    return GroundTruthSource(
         path.name, sha256_of(path), [Listed(image.name, None) for image in found],
         [(image.width, image.height) for image in found], set(categories.values()), objects(), coco.left_out,
         ANNOTATIONS, coco.notes, incomplete, lambda: coco.unattached > 0,
@@ -175,7 +175,7 @@ def _refuse_other_json(coco: CocoFile) -> None:
         raise ScoringError(f"{wrong[0]} in {path} is not a list. {REMEDY}")
 
 
-def _cub(folder: Path) -> Source:
+def _cub(folder: Path) -> GroundTruthSource:
     """CUB's lists: a line `id x y width height` for each image, in pixels counted from 0."""
     boxes = folder / cub.BOXES
     if not boxes.is_file():
@@ -199,13 +199,13 @@ def _cub(folder: Path) -> Source:
             numbers = sides.split()
             yield TrueObject(place[identity], labels[identity], numbers, None, False, False, identity)
 
-    return Source(
+    return GroundTruthSource(
         cub.BOXES, sha256_of(boxes), [Listed(name, None) for _, name in found], [(None, None)] * len(found),
         set(classes.values()), objects(), lists.left_out, what, lists.left_out.notes, incomplete, lambda: False,
     )  # fmt: skip
 
 
-def _voc(path: Path, table: CorpusIndex) -> Source:
+def _voc(path: Path, table: CorpusIndex) -> GroundTruthSource:
     folder = voc.VocFolder(path)
     found = list(folder.annotations(in_order=True))
     table.add_listed(Listed(one.name, None, own_name=one.own_name) for one in found)
@@ -221,7 +221,7 @@ def _voc(path: Path, table: CorpusIndex) -> Source:
             for box in one.objects:
                 yield TrueObject(number, box.category, box.corners, None, box.is_difficult, False, one.xml)
 
-    return Source(
+    return GroundTruthSource(
         path.name, _digest(path), images, [(one.width, one.height) for one in found],
         {class_name(box.category) for one in found for box in one.objects}, objects(), folder.left_out, voc.OBJECTS,
         lambda: [*folder.notes(), *shared], {number for number, one in enumerate(found) if not one.is_complete},

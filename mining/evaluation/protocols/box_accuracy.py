@@ -57,7 +57,7 @@ class AccuracyAtThresholds(Generic[Kind]):
         return float(self.best_accuracy(kind).mean())
 
 
-def checked_boxes(xyxy: ArrayLike, image_size: tuple[float, float]) -> Floats:
+def check_boxes(xyxy: ArrayLike, image_size: tuple[float, float]) -> Floats:
     """(m, 4) float64 true boxes. Raises ScoringError for boxes, or a size (width, height), that cannot be used."""
     boxes = np.asarray(xyxy, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, checked_boxes
+from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, check_boxes
 from mining.evaluation.protocols.wsoleval import threshold_grid
 from mining.regions.extraction import Regions, regions_at_thresholds
 
@@ -50,7 +50,7 @@ class RegionAccuracy(AccuracyAtThresholds[Regions]):
         image_size: width and height of the image in pixels.
         Raises MapError for a map, ScoringError for boxes or a size that cannot be used; nothing is counted then.
         """
-        truth = checked_boxes(true_boxes, image_size)
+        truth = check_boxes(true_boxes, image_size)
         found = regions_at_thresholds(
             activation, self.thresholds, normalise=self.normalise, min_area_px=self.min_area_px
         )  # fmt: skip

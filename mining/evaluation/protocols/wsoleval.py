@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from mining.arrays import Floats, Ints
 from mining.boxes.iou import iou_matrix
 from mining.errors import MapError, ScoringError
-from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, checked_boxes
+from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, check_boxes
 from mining.regions.extraction import checked_map, checked_thresholds
 
 Contours = Literal["largest", "all"]
@@ -46,7 +46,7 @@ def threshold_grid(step: float = 0.001) -> Floats:
 # --- maps ------------------------------------------------------------------------------------------------------------
 
 
-def normalised_map(activation: ArrayLike) -> NDArray[np.floating]:
+def normalise_map(activation: ArrayLike) -> NDArray[np.floating]:
     """The map brought to 0-1 by its own range; all zeros where it is constant or holds NaN.
 
     activation: (H, W) float, any range; left as it is. Gives its shape and dtype.
@@ -63,17 +63,17 @@ def normalised_map(activation: ArrayLike) -> NDArray[np.floating]:
     return (level - lowest) / span
 
 
-def map_at_protocol_size(activation: ArrayLike) -> Floats:
+def resize_map(activation: ArrayLike) -> Floats:
     """The map at 224 x 224, then brought to 0-1.
 
     activation: (H, W) float, any range. Gives (224, 224) float64: bicubic in double precision, normalised afterwards,
-    for the interpolation overshoots. Raises MapError as `normalised_map` does, and when the map holds infinity.
+    for the interpolation overshoots. Raises MapError as `normalise_map` does, and when the map holds infinity.
     """
     level = checked_map(activation).astype(np.float64)
     if np.isinf(level).any():
         raise MapError("The activation map holds infinity; the model's weights are broken or overflowed.")
     resized = cv2.resize(level, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
-    return normalised_map(resized).astype(np.float64, copy=False)
+    return normalise_map(resized).astype(np.float64, copy=False)
 
 
 def grey_levels(level: NDArray[np.floating]) -> Grey:
@@ -114,7 +114,7 @@ class BoxesAtThresholds:
 
         Of the largest contour's box, and of the best of all contours' boxes.
         """
-        best = iou_with_one_added(self.xyxy, true_boxes).max(axis=1)
+        best = iou_plus_one(self.xyxy, true_boxes).max(axis=1)
         best_of_mask = np.maximum.reduceat(best, self.first)
         return {"largest": best[self.largest][self.mask], "all": best_of_mask[self.mask]}
 
@@ -136,13 +136,13 @@ def boxes_at_thresholds(grey: Grey, thresholds: ArrayLike) -> BoxesAtThresholds:
     return BoxesAtThresholds(xyxy, first, first + largest_of_mask, mask)
 
 
-def iou_with_one_added(first: ArrayLike, second: ArrayLike) -> Floats:
+def iou_plus_one(first: ArrayLike, second: ArrayLike) -> Floats:
     """(n, m) IoU of (n, 4) and (m, 4) boxes xyxy whose sides count as x1 - x0 + 1, as if x1 were the last pixel."""
     one_more = np.array([0, 0, 1, 1])
     return iou_matrix(np.asarray(first) + one_more, np.asarray(second) + one_more)
 
 
-def resized_boxes(xyxy: ArrayLike, size: tuple[float, float], new_size: tuple[float, float]) -> Ints:
+def resize_boxes(xyxy: ArrayLike, size: tuple[float, float], new_size: tuple[float, float]) -> Ints:
     """(m, 4) boxes of an image of `size` (width, height) where it has `new_size`, fractions cut off."""
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
     # multiplied before it is divided: another order rounds to other integers
@@ -163,8 +163,8 @@ class BoxAccuracy(AccuracyAtThresholds[Contours]):
         image_size: width and height of the image in pixels.
         Raises MapError for a map, ScoringError for boxes or a size that cannot be used; nothing is counted then.
         """
-        truth = resized_boxes(checked_boxes(true_boxes, image_size), image_size, (SIDE_PX, SIDE_PX))
-        found = boxes_at_thresholds(grey_levels(map_at_protocol_size(activation)), self.thresholds)
+        truth = resize_boxes(check_boxes(true_boxes, image_size), image_size, (SIDE_PX, SIDE_PX))
+        found = boxes_at_thresholds(grey_levels(resize_map(activation)), self.thresholds)
         self.count(found.best_iou(truth))
 
     def max_box_acc(self) -> float:
@@ -216,7 +216,7 @@ class PixelPrecision:
         truth = np.asarray(mask)
         if truth.shape != (SIDE_PX, SIDE_PX):
             raise ScoringError(f"The mask has shape {truth.shape}; expected {(SIDE_PX, SIDE_PX)} (protocol_mask).")
-        score = map_at_protocol_size(activation)
+        score = resize_map(activation)
         edges = np.append(self.thresholds, [1, 2, 3])
         self.object_pixels += np.histogram(score[truth == OBJECT], edges)[0]
         self.background_pixels += np.histogram(score[truth == BACKGROUND], edges)[0]

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from mining.errors import RunError
 from mining.evaluation import score_run, table_rows
 from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.metrics.corloc import bootstrap_means, pairs_of
+from mining.evaluation.metrics.corloc import pair_results
 from mining.evaluation.metrics.thresholds import (
     SHRINKAGE,
+    assign_folds,
     best_position,
     class_positions,
-    folds_of,
     threshold_hits,
     threshold_scores,
 )
@@ -60,7 +60,9 @@ def test_the_curve_computed_at_once_is_corloc_level_by_level(seed: int) -> None:
         xyxy = curves.xyxy[:, position].astype(np.float64)
         some = xyxy.any(axis=1)
         xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)[some]
-        pairs = pairs_of(truth, Detections(curves.image[some], curves.category[some], xywh, np.ones(int(some.sum()))))
+        pairs = pair_results(
+            truth, Detections(curves.image[some], curves.category[some], xywh, np.ones(int(some.sum())))
+        )
         assert found.image.tolist() == pairs.image.tolist()
         assert found.category.tolist() == pairs.category.tolist()
         assert found.hit[:, position].tolist() == (pairs.best_iou >= 0.5).tolist()
@@ -101,7 +103,7 @@ def test_of_equally_good_thresholds_the_middle_is_taken() -> None:
 @given(images=st.lists(st.integers(0, 30), min_size=1, max_size=60), seed=st.integers(0, 50))
 @settings(max_examples=40, deadline=None)
 def test_pairs_of_an_image_share_a_fold_and_folds_are_even(images: list[int], seed: int) -> None:
-    fold = folds_of(np.array(images), seed)
+    fold = assign_folds(np.array(images), seed)
     of_image = {image: set(fold[np.array(images) == image].tolist()) for image in images}
     assert all(len(folds) == 1 for folds in of_image.values())
     sizes = np.bincount([next(iter(folds)) for folds in of_image.values()])
