@@ -27,16 +27,19 @@ $(READY): pyproject.toml
 demo: $(READY)       ## Generate a corpus, train, mine, score, and write a report to look at
 	$(BIN)/boxmine demo --out runs/demo
 
-# the tests' tensors are small: sharing them out among threads takes longer than the work
+# the tests' tensors are small: splitting them among threads takes longer than the work itself
 test test-all: export OMP_NUM_THREADS := 1
 
-test: $(READY)       ## All tests that end within minutes
-	$(BIN)/pytest -m 'not slow'
+# a file's tests run in one process, one after the other, so that they share fixtures; files run in parallel
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-test-all: $(READY)   ## All tests, with training on real photos and many kills
-	$(BIN)/pytest
+test: $(READY)       ## Run the fast tests, in parallel
+	$(BIN)/pytest -m 'not slow' $(PARALLEL)
 
-faults: $(READY)     ## Kill, cut off, fill up, damage; a table of what was done how often
+test-all: test       ## Run the fast tests, then the slow ones: training on real images, many kills, servers
+	$(BIN)/pytest -m slow
+
+faults: $(READY)     ## Run all fault injection tests; ends with a table of what was injected how often
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/faults
 
 check: $(READY) audit ## Format, lint, types, import contract, vulnerable dependencies

@@ -2,9 +2,9 @@
 
 from flows.mine import mine
 from mining.config import RunSettings, ScoreSettings
+from mining.evaluation.scores import Scores
 from mining.runs.summaries import MineSummary
 from tasks.reporting import write_report
-from mining.evaluation.scores import Scores
 from tasks.scoring import score_boxes
 from tasks.training import train_localizer
 

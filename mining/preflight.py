@@ -33,7 +33,7 @@ from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.reporting.page_files import check_page
 from mining.runs.mining_job import refuse_other_mining, refuse_unknown_thresholds
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.untrusted_files import refuse_special_file
 from mining.training.job import refuse_other_training
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
@@ -67,7 +67,7 @@ def _run(settings: RunSettings) -> None:
         refuse_inside_images(settings.out, corpus.images)
     if settings.model is None:
         check(settings.train_settings())
-        RunDirectory(settings.out).refuse_foreign_folder(settings.out / "model")
+        Run(settings.out).refuse_foreign_folder(settings.out / "model")
         check_corpus(settings.test.applied_to(settings.corpus))
         check_mining(settings.mine, None, settings.train.localizer)
     else:
@@ -112,14 +112,14 @@ def _experiment(settings: ExperimentSettings) -> None:
 
 @check.register
 def _score(settings: ScoreSettings) -> None:
-    RunDirectory(settings.run).need_finished()
+    Run(settings.run).require_finished()
     check_truth(settings.truth)
 
 
 @check.register
 def _compare(settings: CompareSettings) -> None:
-    RunDirectory(settings.first).need_finished()
-    RunDirectory(settings.second).need_finished()
+    Run(settings.first).require_finished()
+    Run(settings.second).require_finished()
     if settings.out is not None:
         check_page(settings.out)
     check_truth(settings.truth)

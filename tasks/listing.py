@@ -28,13 +28,13 @@ def status_of(source: str) -> tuple[Any, Rows, tuple[str, ...], list[str]]:
     Gives it as plain values, as a table's rows and headings, and sentences on what waits for a person.
     """
     from mining.label_store.reading import history, is_store
-    from mining.runs.run import RunDirectory
+    from mining.runs.run import Run
 
     if is_store(source):
         versions = history(source)
         waiting = [one["waiting"] for one in versions if one["waiting"]]
         return versions, [_version_row(one) for one in versions], _VERSION_HEADINGS, list(map(_waits, waiting))
-    if not RunDirectory(Path(source)).has_started():
+    if not Run(Path(source)).has_started():
         return _runs_in(Path(source))
     from mining.runs.status import read_status
 

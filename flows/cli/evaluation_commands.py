@@ -81,8 +81,11 @@ def report(
     """
     from tasks.reporting import report_any
 
-    chosen = {"as_of": as_of, "corpus": corpus, "images": images}
-    err.print(f"The report is {report_any(source, truth, out, chosen)}.")
+    with ProgressView():
+        page, note = report_any(source, truth, out, {"as_of": as_of, "corpus": corpus, "images": images})
+    if note:
+        err.print(f"Note: {note}")
+    err.print(f"The report is {page}.")
     return 0
 
 

@@ -42,14 +42,13 @@ def next_step(scores: "Scores", run: Path) -> str:
         )
     cut = recommended_cut(scores)
     if cut is None:
-        return (
-            f"Next: look at the boxes with `boxmine report {run}`; no minimum score in the table reaches a precision "
-            "of 70 %."
-        )
-    kept = f"{cut['boxes']:,} boxes at precision {format_share(cut['precision'])}"
-    is_all = cut["boxes"] == scores["boxes"]
-    option = "" if is_all else f" --min-score {format_cut(cut['min_score'])}"
-    return f"Next: `boxmine export {run} --format coco{option} --out DIR` keeps {kept}."
+        return f"Next: look at the boxes with `boxmine report {run}`."
+    option = "" if cut["boxes"] == scores["boxes"] else f" --min-score {format_cut(cut['min_score'])}"
+    return (
+        f"Next: `boxmine export {run} --format coco{option} --out DIR` keeps {cut['boxes']:,} of {scores['boxes']:,} "
+        f"boxes at precision {format_share(cut['precision'])} and recall {format_share(cut['recall'])}, the best "
+        "balance (F1) in the table."
+    )
 
 
 def clearly_better_threshold(scores: "Scores") -> float | None:

@@ -6,15 +6,19 @@
     corloc, coco_scores              metrics of `TruthBoxes` and `Detections`
 
 The other metrics are in the modules of their names in `metrics`; `protocols` holds MaxBoxAcc and PxAP of activation
-maps as their released code defines them.
+maps as their released code defines them. The names are imported on first use: the types of scores.json need no Numba.
 """
 
-from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.ground_truth.reading import GroundTruth, read_ground_truth
-from mining.evaluation.metrics.coco import coco_scores
-from mining.evaluation.metrics.corloc import corloc
-from mining.evaluation.score_run import score_run
-from mining.evaluation.scores import Scores, read_scores, write_scores
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mining.evaluation.boxes import Detections, TruthBoxes
+    from mining.evaluation.ground_truth.reading import GroundTruth, read_ground_truth
+    from mining.evaluation.metrics.coco import coco_scores
+    from mining.evaluation.metrics.corloc import corloc
+    from mining.evaluation.score_run import score_run
+    from mining.evaluation.scores import Scores, read_scores, write_scores
 
 __all__ = [
     "Detections",
@@ -28,3 +32,22 @@ __all__ = [
     "score_run",
     "write_scores",
 ]
+
+_MODULES = {
+    "Detections": "boxes",
+    "GroundTruth": "ground_truth.reading",
+    "Scores": "scores",
+    "TruthBoxes": "boxes",
+    "coco_scores": "metrics.coco",
+    "corloc": "metrics.corloc",
+    "read_ground_truth": "ground_truth.reading",
+    "read_scores": "scores",
+    "score_run": "score_run",
+    "write_scores": "scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -7,7 +7,7 @@ from typing import Any, cast
 from mining.config import ScoreSettings
 from mining.corpus import read_shard, read_summary, shard_count
 from mining.evaluation.scores import MapScores, Scores, write_scores
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.integrity import with_digest
 
 ProgressCallback = Callable[[int, int], None]
@@ -29,8 +29,8 @@ def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, tot
     """
     from mining.evaluation.score_run import score_run
 
-    run = RunDirectory(settings.run)
-    run.need_finished()
+    run = Run(settings.run)
+    run.require_finished()
     scores = score_run(settings.run, settings.truth, engine=settings.engine)
     scores["maps"] = None
     if settings.maps:
@@ -42,7 +42,7 @@ def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, tot
     return scores
 
 
-def _score_maps(run: RunDirectory, truth: Path, progress: ProgressCallback) -> tuple[MapScores, int]:
+def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapScores, int]:
     """Draw the run's maps again and score them; also the number of images that are not the run's any more."""
     from mining.engine.miner import Miner
     from mining.evaluation.ground_truth.reading import read_ground_truth
@@ -51,7 +51,7 @@ def _score_maps(run: RunDirectory, truth: Path, progress: ProgressCallback) -> t
     from mining.evaluation.protocols.wsoleval import BoxAccuracy
     from mining.models.checkpoint import load_model
 
-    settings = run.settings().model_copy(update={"curves": False})
+    settings = run.settings.model_copy(update={"curves": False})
     miner = Miner(*load_model(run.model, settings), settings)
     protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.extractor.params.normalise)
     maps = MapCollector(read_ground_truth(truth), run.corpus, protocol, own)

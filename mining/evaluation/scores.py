@@ -6,17 +6,15 @@ over images. Parts marked NotRequired are missing from files of earlier versions
 
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NotRequired, cast
 
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from mining.errors import RunError
+from mining.runs.run import SCORES_FILE, Run
 from mining.storage.files import write_json
-from mining.storage.integrity import digest_fits
-from mining.storage.untrusted_files import read_json
 
-SCORES_FILE = "scores.json"
 Interval = list[float]
 
 
@@ -324,11 +322,11 @@ def write_scores(run_dir: Path, scores: Scores) -> Path:
     return path
 
 
-def read_scores(run_dir: Path) -> Scores | None:
-    """Read and check scores.json of a run directory.
+def read_scores(run: Run) -> Scores | None:
+    """Read and check scores.json of a run.
 
     Args:
-        run_dir: Run directory.
+        run: The run.
 
     Returns:
         The scores; None where the run has not been scored.
@@ -336,26 +334,20 @@ def read_scores(run_dir: Path) -> Scores | None:
     Raises:
         RunError: The file is damaged or was changed by hand.
     """
-    path = run_dir / SCORES_FILE
-    if not path.is_file():
+    content = run.read_scores()
+    if content is None:
         return None
     try:
-        content = read_json(path)
         _adapter().validate_python(content)
-        if not digest_fits(content):
-            raise ValueError("its content is not what was written")
     except ValidationError as error:
         fault = error.errors()[0]
-        raise _damaged(path, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from None
+        where = ".".join(map(str, fault["loc"]))
+        raise RunError(
+            f"{run.scores} is damaged ({where}: {fault['msg']}); run the `boxmine score` command again."
+        ) from None
     return cast(Scores, content)
 
 
 @cache
 def _adapter() -> TypeAdapter[Scores]:
     return TypeAdapter(Scores)
-
-
-def _damaged(path: Path, reason: object) -> RunError:
-    return RunError(f"{path} is damaged ({reason}). Run the `boxmine score` command of this run again.")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from mining.errors import RunError
 from mining.experiments.cells import Cell
 from mining.experiments.settings import ExperimentSettings
-from mining.runs.run import NO_MATTER_IN_MINING, RunDirectory
+from mining.runs.run import NO_MATTER_IN_MINING, Run
 from mining.storage.locks import lock_folder
 from mining.storage.ownership import foreign_entries, mark_folder, sweep, token_of
 
@@ -51,10 +51,10 @@ def clear_run(cell: Cell, token: str | None) -> None:
     token: of the experiment that the cell belongs to. The caller has the run locked. Raises RunError where the run is
     another one's.
     """
-    run = RunDirectory(cell.mine.out)
+    run = Run(cell.mine.out)
     if not run.has_started():
         return  # what else may lie there is refused when the run is opened
-    record = run.read()
+    record = run.record
     config = cell.mine.model_dump(mode="json", exclude=NO_MATTER_IN_MINING)
     is_of_this_cell = all(record["config"].get(name) == value for name, value in config.items())
     if not is_of_this_cell and (token is None or record.get("experiment") != token):

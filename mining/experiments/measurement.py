@@ -20,7 +20,7 @@ from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
 from mining.models.checkpoint import apply_overrides
 from mining.runs import mining_job
-from mining.runs.run import NO_MATTER_IN_MINING, RunDirectory
+from mining.runs.run import NO_MATTER_IN_MINING, Run
 from mining.runs.shard_mining import mine_shard
 from mining.storage.files import write_json
 from mining.storage.ownership import token_of
@@ -44,7 +44,7 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
         token = token_of(cell.experiment)
         clear_run(cell, token)
         plan = mining_job.plan_mining(cell.mine)
-        RunDirectory(plan.run).update(experiment=token)
+        Run(plan.run).update(experiment=token)
         accuracy = BoxAccuracy(threshold_grid(MAP_THRESHOLDS))
         maps, seconds = MapCollector(truth, plan.run / CORPUS_FILE, accuracy), 0.0
         for shard in plan.shards:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mining.config import RetrainSettings, RunSettings
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.files import sha256_of
 from mining.storage.integrity import digest_of
 
@@ -42,7 +42,7 @@ def plan_retraining(settings: RetrainSettings) -> RunSettings:
 
 
 def _is_finished(path: Path) -> bool:
-    run = RunDirectory(path)
+    run = Run(path)
     return run.has_started() and run.is_finished()
 
 

@@ -13,7 +13,7 @@ from mining.label_store.layout import JobLayout
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import differences, settings_that_matter, staleness
 from mining.models.card import ModelCard, read_card
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_files import part_outcomes
 
 _LISTED_COLUMNS = ["file_name", "content_hash", "labels", "split"]
@@ -21,9 +21,7 @@ _HELD_COLUMNS = ["file_name", "image_id", "content_hash", "labels", "split", "mo
 
 
 @contextmanager
-def compared(
-    settings: LabelSettings, version: Version, card: ModelCard
-) -> Iterator[tuple[SnapshotDiff, list[RunDirectory]]]:
+def compared(settings: LabelSettings, version: Version, card: ModelCard) -> Iterator[tuple[SnapshotDiff, list[Run]]]:
     """The ledger of the listing against the version and the runs that nobody published, which come with it.
 
     Raises CorpusError where the version's images of that name are others altogether.
@@ -66,9 +64,9 @@ def _held(version: Version, corpus: str) -> Iterator[PreviousImage]:
                 yield PreviousImage(*row)
 
 
-def _offered(run: RunDirectory, wanted: dict[str, Any]) -> Iterator[tuple[str, list[str] | None, int]]:
+def _offered(run: Run, wanted: dict[str, Any]) -> Iterator[tuple[str, list[str] | None, int]]:
     """Hash, labels and id of the run's images whose boxes are what the settings wanted would give."""
-    its = settings_that_matter(run.settings())
+    its = settings_that_matter(run.settings)
 
     @lru_cache(maxsize=100_000)
     def is_stale(labels: tuple[str, ...] | None) -> bool:

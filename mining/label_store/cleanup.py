@@ -57,8 +57,8 @@ def clean(settings: LabelSettings, keep: int, *, dry_run: bool = False, needs_st
         )
     published = set(version.corpus(settings.name).get("published", []))
     others = [run for run in places.run_directories() if run.path.name not in published and not run.path.is_symlink()]
-    runs = [run for run in others if is_unpublished(run.read(), settings, version)]
-    old = [run for run in runs[: max(0, len(runs) - keep)] if not run.is_worked_on()]
+    runs = [run for run in others if is_unpublished(run.record, settings, version)]
+    old = [run for run in runs[: max(0, len(runs) - keep)] if not run.is_locked()]
     found = [Leftover(str(run.path), "never published", _size(run.path)) for run in old]
     found += [Leftover(str(path), "left by a killed process", _size(path)) for path in _temporary(places)]
     if not dry_run:
@@ -81,7 +81,7 @@ def _notes(left: int) -> list[str]:
 def _temporary(places: JobLayout) -> Iterator[Path]:
     yield from places.temporaries()
     for run in places.run_directories():
-        if not run.path.is_symlink() and not run.is_worked_on():
+        if not run.path.is_symlink() and not run.is_locked():
             yield from filter(_is_old, run.temporaries())  # a younger one may be of a report that is being written
     half_made = [path for path in places.runs.glob(f"{places.name}-*-*") if run_number(path.name, places.name)]
     yield from (path for path in half_made if _is_empty(path) and _is_old(path) and not is_locked(path))

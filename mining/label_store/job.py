@@ -30,7 +30,7 @@ from mining.label_store.staleness import settings_that_matter
 from mining.label_store.summaries import LabelPlan
 from mining.models.card import ModelCard, read_card
 from mining.runs import mining_job
-from mining.runs.run import HOW_IT_IS_RUN, RunDirectory
+from mining.runs.run import HOW_IT_IS_RUN, Run
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def lock_job(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
     places = JobLayout(settings)
     with ExitStack() as stack:
         try:
-            stack.enter_context(RunDirectory(places.work).lock())
+            stack.enter_context(Run(places.work).lock())
         except RunError:
             raise RunStoppedError(
                 f"Another labelling job works on {settings.runs}; give the command again when it is done."
@@ -74,14 +74,14 @@ def find_unfinished_run(settings: LabelSettings) -> MineSettings | None:
     for run in reversed(JobLayout(settings).run_directories()):
         if run.is_finished() or not run.corpus.exists():
             continue
-        its = run.settings()
+        its = run.settings
         if _is_wanted(settings, card, run, its):
             here = mine_settings(settings, run.path)  # another machine may lack the device
             return its.model_copy(update={name: getattr(here, name) for name in HOW_IT_IS_RUN})
     return None
 
 
-def _is_wanted(settings: LabelSettings, card: ModelCard, run: RunDirectory, its: MineSettings) -> bool:
+def _is_wanted(settings: LabelSettings, card: ModelCard, run: Run, its: MineSettings) -> bool:
     return (
         its.images == settings.corpus.images
         and read_card(run.model).weights_sha256 == card.weights_sha256
@@ -113,7 +113,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
         _write_todo(places.listed, book, places.todo, settings.mine.shard_size)
         wanted = mine_settings(settings, out)
         mining_job.plan_mining(wanted, places.todo)
-        record_job(RunDirectory(out), settings, version)
+        record_job(Run(out), settings, version)
         return LabelPlan(wanted, asdict(tally))
 
 

@@ -8,7 +8,7 @@ from mining.config import MineSettings
 from mining.errors import RunError
 from mining.label_store.settings import LabelSettings
 from mining.models.card import PRETRAINED, ModelCard, read_card
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.ownership import foreign_entries, mark_folder, own_temporaries, sweep, temporary_path, token_of
 
 LAST_JOB = "last.json"  # what the last job came to
@@ -52,10 +52,10 @@ class JobLayout:
         """Delete it; gives how many files and folders."""
         return sweep(self.work, ("model",))
 
-    def run_directories(self) -> list[RunDirectory]:
+    def run_directories(self) -> list[Run]:
         """The job's runs, first one first."""
         found = [path for path in self.runs.glob(f"{self.name}-*-*") if (path / "run.json").is_file()]
-        return [RunDirectory(path) for path in sorted(found) if run_number(path.name, self.name) is not None]
+        return [Run(path) for path in sorted(found) if run_number(path.name, self.name) is not None]
 
 
 def run_name(name: str, number: int) -> str:

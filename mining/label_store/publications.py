@@ -13,16 +13,16 @@ from mining.label_store.delta_table import Version
 from mining.label_store.layout import JobLayout
 from mining.label_store.settings import LabelSettings
 from mining.redaction import redacted
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.provenance import now
 
 
-def record_job(run: RunDirectory, settings: LabelSettings, version: Version) -> None:
+def record_job(run: Run, settings: LabelSettings, version: Version) -> None:
     """Record for which store the run's labels are made."""
     run.update(label_job={"store": redacted(settings.store), "store_id": version.store_id, "corpus": settings.name})
 
 
-def record_intention(runs: Sequence[RunDirectory], settings: LabelSettings, base: Version) -> None:
+def record_intention(runs: Sequence[Run], settings: LabelSettings, base: Version) -> None:
     """Record that the version after `base` is being written with labels of these runs."""
     intention = {"store": redacted(settings.store), "store_id": base.store_id, "version": base.number + 1}
     for run in runs:
@@ -30,7 +30,7 @@ def record_intention(runs: Sequence[RunDirectory], settings: LabelSettings, base
         run.update(publishing=intention)
 
 
-def record_publication(runs: Sequence[RunDirectory], settings: LabelSettings, version: Version) -> None:
+def record_publication(runs: Sequence[Run], settings: LabelSettings, version: Version) -> None:
     """Record that labels of these runs are in the store, from this version on at the latest."""
     made = {
         "store": redacted(settings.store),
@@ -40,14 +40,14 @@ def record_publication(runs: Sequence[RunDirectory], settings: LabelSettings, ve
     }
     for run in runs:
         run.sweep_records()
-        run.update(published=[*run.read().get("published", []), {**made, "at": now()}], publishing=None)
+        run.update(published=[*run.record.get("published", []), {**made, "at": now()}], publishing=None)
 
 
 def catch_up(settings: LabelSettings, version: Version) -> None:
     """Record the publications of jobs that were killed before they could, and those of earlier versions of boxmine."""
     names = set(version.corpus(settings.name).get("published", []))
     runs = [run for run in JobLayout(settings).run_directories() if run.path.name in names]
-    record_publication([run for run in runs if not _is_recorded(run.read(), version)], settings, version)
+    record_publication([run for run in runs if not _is_recorded(run.record, version)], settings, version)
 
 
 def is_unpublished(record: dict[str, Any], settings: LabelSettings, version: Version) -> bool:
@@ -95,7 +95,7 @@ def last_publication(settings: LabelSettings) -> dict[str, Any] | None:
             return {"store": redacted(last["store"]), "version": last["version"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # the runs know, too
-    found = [one for run in places.run_directories() for one in run.read().get("published", [])]
+    found = [one for run in places.run_directories() for one in run.record.get("published", [])]
     return max(found, key=lambda one: str(one["at"]), default=None)
 
 

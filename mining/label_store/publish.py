@@ -26,7 +26,7 @@ from mining.models.card import ModelCard
 from mining.redaction import redacted
 from mining.runs.event_log import log_event
 from mining.runs.mining_job import discard_damaged_parts, effective_settings
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.files import write_json
 from mining.storage.integrity import digest_of
 from mining.storage.provenance import now
@@ -70,7 +70,7 @@ def _published(
         next_image_id = book.number(record["next_image_id"])
         changes = Changes(places.changes)
         for number, run in enumerate(runs):
-            digest = digest_of(settings_that_matter(run.settings()))
+            digest = digest_of(settings_that_matter(run.settings))
             changes.write(rows_of_run(run, number, book, settings.name, digest))
         changes.write(rows_of_version(version, book, settings.name))
         buckets = book.buckets(IMAGES_OF_A_BUCKET)
@@ -135,22 +135,20 @@ def _published(
     return summary
 
 
-def _unjudged(
-    settings: LabelSettings, measured: Measured, before: dict[str, Any], used: list[RunDirectory]
-) -> list[str]:
+def _unjudged(settings: LabelSettings, measured: Measured, before: dict[str, Any], used: list[Run]) -> list[str]:
     """The runs whose images are counted once more with the next night's: all of them together are still too few."""
     if measured.images >= settings.gates.min_images:
         return []
     return [*before.get("unjudged", []), *(run.path.name for run in used)]
 
 
-def _settings_of(settings: LabelSettings, runs: list[RunDirectory]) -> dict[str, dict[str, Any]]:
-    every = [settings_that_matter(settings.mine), *(settings_that_matter(run.settings()) for run in runs)]
+def _settings_of(settings: LabelSettings, runs: list[Run]) -> dict[str, dict[str, Any]]:
+    every = [settings_that_matter(settings.mine), *(settings_that_matter(run.settings) for run in runs)]
     return {digest_of(one): one for one in every}
 
 
 def _measured(
-    version: Version, changes: Changes, book: SnapshotDiff, corpus: str, used: list[RunDirectory], first_new_id: int
+    version: Version, changes: Changes, book: SnapshotDiff, corpus: str, used: list[Run], first_new_id: int
 ) -> Measured:
     """What these runs mined, beside what the last version has; images with an id below `first_new_id` are known."""
     new, before, earlier = VersionStatistics(), VersionStatistics(), VersionStatistics()
@@ -209,5 +207,5 @@ def _record_of(settings: LabelSettings, card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _reasons(runs: list[RunDirectory]) -> list[str]:
+def _reasons(runs: list[Run]) -> list[str]:
     return [reason for run in runs for reason in run.first_reasons()][:3]

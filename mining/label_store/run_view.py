@@ -14,7 +14,7 @@ from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.models.card import CARD_FILE
 from mining.models.card import FORMAT as CARD_FORMAT
 from mining.runs.record import FORMAT as RUN_FORMAT
-from mining.runs.run import DIGESTED_FILES, RunDirectory
+from mining.runs.run import DIGESTED_FILES, Run
 from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.runs.shard_files import table_writer
 from mining.storage.files import write_json
@@ -24,14 +24,14 @@ from mining.storage.provenance import now
 
 def write_view(
     out: Path, rows: Iterable[pa.RecordBatch], name: str, record: Mapping[str, Any], final: Path | None = None
-) -> RunDirectory:
+) -> Run:
     """Write rows of one corpus, sorted by image, as the run directory `out`.
 
     name: of the run. record: what the version's record says of the corpus. final: where the folder goes when it is
     complete. Of the model there is the card alone.
     Raises StorageError.
     """
-    run = RunDirectory(out)
+    run = Run(out)
     labelled, images, boxes, states, classes = 0, 0, 0, Counter[str](), Counter[str]()
     with (
         corpus_writer(run.corpus) as corpus,

@@ -6,7 +6,7 @@ from pathlib import Path
 from mining.errors import InputError
 from mining.label_store.reading import VersionChoice, version_as_run
 from mining.reporting.page_files import refuse_foreign_page
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.files import whole_file
 from mining.storage.names import slug
 
@@ -18,12 +18,12 @@ def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth
     Raises InputError where `out` is not an .html file, or is a file that is no report of boxmine's; ScoringError for
     the truth, StorageError.
     """
-    from mining.reporting import write_report
+    from mining.reporting.report_page import write_report
 
     if out is not None:
         _refuse_foreign(out)
     with version_as_run(where, choice) as run:
-        page = out or Path(f"{slug(RunDirectory(run).read()['name'])}.html")
+        page = out or Path(f"{slug(Run(run).record['name'])}.html")
         _refuse_foreign(page)
         written = write_report(run, truth)
         with whole_file(page) as temporary:

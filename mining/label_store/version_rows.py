@@ -16,7 +16,7 @@ from mining.label_store.delta_table import Version
 from mining.label_store.diff import Entry, SnapshotDiff
 from mining.label_store.schema import BOX_COLUMNS, IMAGES_OF_A_BUCKET, STORE_SCHEMA
 from mining.runs.part_origins import PartOrigins
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_files import PART_SCHEMA, part_outcomes, tables_of
 from mining.storage.files import storage_errors
 
@@ -25,9 +25,7 @@ MOST_BUCKETS = 65_536  # 4 billion images
 _OF_THE_ENTRY = ("bucket", "image_id", "file_name", "content_hash", "labels", "split")
 
 
-def rows_of_run(
-    run: RunDirectory, number: int, ledger: SnapshotDiff, corpus: str, settings_sha256: str
-) -> Iterator[pa.Table]:
+def rows_of_run(run: Run, number: int, ledger: SnapshotDiff, corpus: str, settings_sha256: str) -> Iterator[pa.Table]:
     """The rows that the ledger takes from a finished run, shard by shard, in STORE_SCHEMA.
 
     number: of the run in the ledger. Boxes have no annotation ids yet. Raises DamagedPartError.

@@ -62,10 +62,14 @@ def headline_rows(scores: Scores) -> list[Row]:
     if baseline is not None and corloc["value"] is not None:
         name, share = baseline
         over = 100 * (corloc["value"] - share)
-        rows.append(("Over best baseline", f"{over:+.1f} points", f"CorLoc of a {name} in every pair: {_percent(share)}"))
+        rows.append(
+            ("Over best baseline", f"{over:+.1f} points", f"CorLoc of a {name} in every pair: {_percent(share)}")
+        )
     scored = f"on {images['scored']:,} images, of {images['truth']:,} in {scores['truth']['file']}"
     left_out = scores["boxes_left_out"]
-    rows.append(("Boxes scored", f"{scores['boxes']:,}", scored + (f"; {left_out:,} boxes left out" if left_out else "")))
+    rows.append(
+        ("Boxes scored", f"{scores['boxes']:,}", scored + (f"; {left_out:,} boxes left out" if left_out else ""))
+    )
     return rows
 
 
@@ -103,13 +107,13 @@ def cut_rows(scores: Scores) -> list[tuple[str, ...]]:
 
 
 def recommended_cut(scores: Scores) -> ScoreCut | None:
-    """Return the lowest minimum score whose boxes have GOOD_PRECISION.
+    """Return the minimum score with the highest F1, the harmonic mean of precision and recall.
 
     Returns:
-        A row of `precision_by_min_score`; None where no cut reaches that precision.
+        A row of `precision_by_min_score`, of equals the lowest; None where F1 is 0 or not defined at every cut.
     """
-    cuts = scores.get("precision_by_min_score", [])
-    return next((cut for cut in cuts if cut["precision"] is not None and cut["precision"] >= GOOD_PRECISION), None)
+    best = max(scores.get("precision_by_min_score", []), key=_f1, default=None)
+    return best if best is not None and _f1(best) > 0 else None
 
 
 def verdict(scores: Scores) -> str:
@@ -128,7 +132,9 @@ def verdict(scores: Scores) -> str:
     correct = f"{round(100 * precision['value'])} of 100 mined boxes are correct"
     if precision["value"] >= GOOD_PRECISION:
         return f"Good: clearly better than guessing, and {correct}."
-    return f"Better than guessing, but only {correct}: filter them by score, or have them reviewed, before training on them."
+    return (
+        f"Better than guessing, but only {correct}: filter by score, or have boxes reviewed, before training on them."
+    )
 
 
 def best_baseline(scores: Scores) -> tuple[str, float] | None:
@@ -190,6 +196,11 @@ def format_share(share: float | None) -> str:
 def format_cut(min_score: float) -> str:
     """Format a minimum score with at least two decimals."""
     return max(f"{min_score:.2f}", f"{min_score:g}", key=len)
+
+
+def _f1(cut: ScoreCut) -> float:
+    precision, recall = cut["precision"] or 0.0, cut["recall"] or 0.0
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def _corloc_row(scores: Scores) -> Row:

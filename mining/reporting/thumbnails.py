@@ -22,7 +22,7 @@ from mining.models.checkpoint import load_model
 from mining.regions.extraction import normalise_map
 from mining.reporting.sample_selection import Pair
 from mining.reporting.statistics import iter_batches
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 
 PHOTO_SIDE = 320
 JPEG_QUALITY = 80
@@ -92,11 +92,11 @@ class Painter:
     names: of the images that may be drawn.
     """
 
-    def __init__(self, run: RunDirectory, names: Collection[str]) -> None:
+    def __init__(self, run: Run, names: Collection[str]) -> None:
         self.skipped: list[str] = []
         self._hashes = _content_hashes(run, names)
         self.no_maps = ""
-        self._settings: MineSettings = run.settings().model_copy(update={"device": "auto"})
+        self._settings: MineSettings = run.settings.model_copy(update={"device": "auto"})
         self._miner: Miner | None = None
         try:
             self._miner = Miner(*load_model(run.model, self._settings), self._settings)
@@ -140,7 +140,7 @@ class Painter:
         return None if isinstance(threshold, str) else threshold
 
 
-def _content_hashes(run: RunDirectory, names: Collection[str]) -> dict[str, str]:
+def _content_hashes(run: Run, names: Collection[str]) -> dict[str, str]:
     """The SHA-256 of the files that these images' boxes were drawn on, as far as the run knows them."""
     found: dict[str, str] = {}
     wanted = pa.array(sorted(set(names)), pa.string())

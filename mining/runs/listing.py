@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mining.errors import BoxmineError, RunError
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.status import read_status
 from mining.storage.integrity import RUN_FILE
 
@@ -54,7 +54,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def _listed(path: Path, name: str) -> ListedRun:
     try:
-        record = RunDirectory(path).read()
+        record = Run(path).record
         found = read_status(path)
     except (BoxmineError, OSError, ValueError, KeyError, TypeError) as error:
         return ListedRun(name, "damaged", reason=" ".join(str(error).split()) or type(error).__name__)

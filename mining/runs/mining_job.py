@@ -40,7 +40,7 @@ from mining.runs.event_log import log_event
 from mining.runs.part_origins import PartOrigins
 from mining.runs.record import need_figures
 from mining.runs.repair import reopen, reopen_if_damaged
-from mining.runs.run import DIGESTED_FILES, RunDirectory
+from mining.runs.run import DIGESTED_FILES, Run
 from mining.runs.schema import RANKING_SCHEMA
 from mining.runs.shard_files import (
     done_outcomes,
@@ -70,12 +70,12 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     Raises RunError, CorpusError or ModelError, each with the remedy.
     """
     refuse_inside_images(settings.out, settings.images)
-    run = RunDirectory(settings.out)
+    run = Run(settings.out)
     card, _ = _card_and_digest(settings)
     identity = _identity(settings)
-    stage = run.open(settings, identity)
+    stage = run.begin(settings, identity)
     if stage == "finished" and reopen_if_damaged(run):
-        stage = run.open(settings, identity)
+        stage = run.begin(settings, identity)
     if stage != "finished" and not run.corpus.exists():
         is_model_in_place = _is_model_of_killed_start(run, card)
         try:
@@ -99,7 +99,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     return plan
 
 
-def _is_model_of_killed_start(run: RunDirectory, card: ModelCard | None) -> bool:
+def _is_model_of_killed_start(run: Run, card: ModelCard | None) -> bool:
     """Whether an earlier start has brought the model, or a part of it, into the run directory."""
     if not (run.model / CARD_FILE).is_file():
         return True
@@ -109,7 +109,7 @@ def _is_model_of_killed_start(run: RunDirectory, card: ModelCard | None) -> bool
         return False
 
 
-def _listed(settings: MineSettings, run: RunDirectory, card: ModelCard) -> Path:
+def _listed(settings: MineSettings, run: Run, card: ModelCard) -> Path:
     """The corpus table under a temporary name: one that has its own name is one to be mined."""
     corpus = temporary_path(run.corpus)
     list_images(settings, settings.shard_size, card, settings.model, corpus)
@@ -143,10 +143,10 @@ def _card_and_digest(settings: MineSettings) -> tuple[ModelCard | None, str]:
 
 def refuse_other_mining(settings: MineSettings) -> None:
     """Raises RunError where --out holds a run of other settings or inputs; ModelError without the model."""
-    run = RunDirectory(settings.out)
+    run = Run(settings.out)
     run.refuse_foreign_folder(Path(settings.model))
     if run.has_started():
-        run.refuse_other_run(run.read(), settings, _identity(settings))
+        run.refuse_other_run(run.record, settings, _identity(settings))
 
 
 def _identity(settings: MineSettings) -> dict[str, Any]:
@@ -184,11 +184,11 @@ def _unknown_class_sentence(unknown: list[str], card: ModelCard, model: str, cor
     )
 
 
-def _plan(run: RunDirectory, *, finished: bool) -> MinePlan:
+def _plan(run: Run, *, finished: bool) -> MinePlan:
     images = read_summary(run.corpus).images
     if finished:
         return MinePlan(run.path, images, images, [], True)
-    settings = run.settings()
+    settings = run.settings
     size, total = settings.shard_size, shard_count(run.corpus)
     origins = PartOrigins(run)
     done = {shard for shard in range(total) if is_done(*run.files_of(shard, curves=settings.curves), origins.of(shard))}
@@ -198,13 +198,13 @@ def _plan(run: RunDirectory, *, finished: bool) -> MinePlan:
 
 def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     """Merge the parts into the tables and the COCO file, and close the run. Raises RunError while a part is missing."""
-    run = RunDirectory(run_dir)
-    record = run.read()
+    run = Run(run_dir)
+    record = run.record
     if record["state"] == "finished":
         return summary_of(run)
     started = time.monotonic()
     total = shard_count(run.corpus)
-    files = [run.files_of(shard, curves=run.settings().curves) for shard in range(total)]
+    files = [run.files_of(shard, curves=run.settings.curves) for shard in range(total)]
     parts, curves = [part for part, _ in files], [curve for _, curve in files if curve is not None]
     missing = [part for part in parts if not part.exists()]
     if missing:
@@ -237,8 +237,8 @@ def discard_damaged_parts(run_dir: Path) -> int:
 
     A run that is finished is not any more.
     """
-    run = RunDirectory(run_dir)
-    settings, origins, damaged = run.settings(), PartOrigins(run), 0
+    run = Run(run_dir)
+    settings, origins, damaged = run.settings, PartOrigins(run), 0
     for shard in range(shard_count(run.corpus)):
         files = run.files_of(shard, curves=settings.curves)
         if files[0].exists() and not is_sound(*files, origins.of(shard)):
@@ -257,7 +257,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
 
     An exception is noted in the run's record as a stop. Raises RunError when another process works on it.
     """
-    run = RunDirectory(run_dir)
+    run = Run(run_dir)
     with run.lock():
         try:
             yield
@@ -270,9 +270,9 @@ def lock_run(run_dir: Path) -> Iterator[None]:
             raise
 
 
-def summary_of(run: RunDirectory) -> MineSummary:
+def summary_of(run: Run) -> MineSummary:
     """The summary of a finished run, from its record."""
-    record = run.need_finished()
+    record = run.require_finished()
     need_figures(record, run.path)
     counts, timing = record["counts"], record.get("timing")
     return MineSummary(
@@ -281,7 +281,7 @@ def summary_of(run: RunDirectory) -> MineSummary:
     )  # fmt: skip
 
 
-def _write_what_became_of_images(run: RunDirectory, files: list[tuple[Path, Path | None]]) -> Counter[str]:
+def _write_what_became_of_images(run: Run, files: list[tuple[Path, Path | None]]) -> Counter[str]:
     """Corpus table, quarantine and rankings, for which each part is read once; gives the number of images by state.
 
     Raises DamagedPartError for a part that is damaged, or that was not made from this run's shard, model and settings.

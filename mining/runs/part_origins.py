@@ -5,7 +5,7 @@ from typing import Any
 
 from mining.corpus import read_shard
 from mining.models.card import read_card
-from mining.runs.run import HOW_IT_IS_RUN, PART_ORIGINS, RunDirectory
+from mining.runs.run import HOW_IT_IS_RUN, PART_ORIGINS, Run
 from mining.runs.shard_files import PartOrigin
 from mining.storage.integrity import digest_of
 
@@ -17,8 +17,8 @@ _ASKED = ["image_id", "file_name", "labels"]
 class PartOrigins:
     """The origins that the parts of a run must have."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        record = run.read()
+    def __init__(self, run: Run) -> None:
+        record = run.record
         self._run = run
         self._is_known = bool(record.get(PART_ORIGINS))
         settings = {name: value for name, value in record["config"].items() if name not in _NOT_IN_BOXES}

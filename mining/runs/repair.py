@@ -2,11 +2,11 @@
 
 from mining.errors import DamagedFileError
 from mining.runs.event_log import log_event
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.integrity import DIGESTS, MADE_FROM_PARTS, PARTS, damage_in_words, damaged_files
 
 
-def reopen_if_damaged(run: RunDirectory) -> bool:
+def reopen_if_damaged(run: Run) -> bool:
     """Reopen a finished run whose tables are damaged, so that they are merged again from its parts; gives whether.
 
     Raises DamagedFileError for a file that no part can give back.
@@ -23,12 +23,12 @@ def reopen_if_damaged(run: RunDirectory) -> bool:
     return True
 
 
-def reopen(run: RunDirectory, why: str) -> None:
+def reopen(run: Run, why: str) -> None:
     """Make a finished run unfinished; its tables get new digests when it is finished again."""
     run.update(state="stopped", failed=why, **{DIGESTS: {}})
 
 
-def refuse_damage(run: RunDirectory) -> None:
+def refuse_damage(run: Run) -> None:
     """Raise DamagedFileError where a file of a finished run is damaged or gone."""
     damaged = damaged_files(run.path)
     if damaged:

@@ -5,17 +5,18 @@ annotations.parquet, curves.parquet, rankings.parquet, annotations.json, scores.
 """
 
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mining.config import MineSettings, parse, setting_or_default
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
-from mining.models.card import CARD_FILE, PRETRAINED, read_card
+from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
 from mining.runs.record import FORMAT, RUN_FILE, read_run_record
 from mining.storage.files import write_json
-from mining.storage.integrity import check_file, open_table
+from mining.storage.integrity import PARTS, check_file, digest_fits, open_table
 from mining.storage.locks import is_locked, lock_folder
 from mining.storage.ownership import (
     MARK_FILE,
@@ -27,7 +28,12 @@ from mining.storage.ownership import (
     unmark_folder,
 )
 from mining.storage.provenance import now, versions
+from mining.storage.untrusted_files import read_json
 
+if TYPE_CHECKING:  # importing pyarrow takes long, and reading a record needs none of it
+    import pyarrow as pa
+
+MODEL_FOLDER = "model"
 ANNOTATIONS_FILE = "annotations.parquet"
 CURVES_FILE = "curves.parquet"
 RANKINGS_FILE = "rankings.parquet"
@@ -52,16 +58,38 @@ _MODEL_FILES = ("model.json", "weights.safetensors")  # what mining puts into th
 PART_ORIGINS = "part_origins"  # key of run.json: its parts say what they were made from
 
 State = Literal["running", "stopped", "finished"]
+_FileIdentity = tuple[int, int, int, int]  # of run.json: inode, size, times
 
 
-class RunDirectory:
-    """Paths and the record of one run."""
+class Run:
+    """A run directory: its file names, its record, its settings and its tables.
+
+    Creating one touches no file; `Run.open` also checks that the folder holds a run. The record is parsed once, and
+    again only after run.json changed. A Run can be pickled and sent to a worker.
+
+    Attributes:
+        path: The run directory.
+        corpus: corpus.parquet, one row per image.
+        model: Folder of the model that the run was mined with.
+        parts: Folder of the part files, one per shard.
+        annotations: annotations.parquet, one row per box.
+        curves: curves.parquet, one row per image and class: the box at each threshold.
+        rankings: rankings.parquet, the most probable classes per image.
+        coco: annotations.json, the boxes in COCO format.
+        quarantine: quarantine.parquet, the images that could not be used.
+        scores: scores.json, if the run was scored.
+        report: report/index.html, if it was written.
+
+    Example:
+        >>> run = Run.open(Path("runs/first"))
+        >>> run.state, run.settings.scales, len(run.read_annotations(["score"]))
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.corpus = path / CORPUS_FILE
-        self.model = path / "model"
-        self.parts = path / "parts"
+        self.model = path / MODEL_FOLDER
+        self.parts = path / PARTS
         self.annotations = path / ANNOTATIONS_FILE
         self.curves = path / CURVES_FILE
         self.rankings = path / RANKINGS_FILE
@@ -69,50 +97,182 @@ class RunDirectory:
         self.quarantine = path / QUARANTINE_FILE
         self.scores = path / SCORES_FILE
         self.report = path / REPORT_FILE
+        self._record: tuple[_FileIdentity, dict[str, Any]] | None = None
+        self._settings: tuple[_FileIdentity, MineSettings] | None = None
 
-    def part(self, shard: int) -> Path:
-        """Where the boxes of a shard go."""
-        return self.parts / f"part-{shard:05d}.parquet"
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
 
-    def curve_part(self, shard: int) -> Path:
-        """Where its curves go."""
-        return self.parts / f"curves-{shard:05d}.parquet"
+    @classmethod
+    def open(cls, path: Path, *, finished: bool = False) -> "Run":
+        """Open an existing run directory.
 
-    def files_of(self, shard: int, *, curves: bool) -> tuple[Path, Path | None]:
-        """Both, the curves where they are wanted."""
-        return self.part(shard), self.curve_part(shard) if curves else None
+        Args:
+            path: The run directory.
+            finished: Also require that the run is finished.
 
-    def read(self) -> dict[str, Any]:
-        """The content of run.json; raises RunError when this is no run directory."""
-        return read_run_record(self.path)
+        Raises:
+            RunError: There is no run, its record is damaged, or it is not finished.
+        """
+        run = cls(path)
+        _ = run.record
+        if finished:
+            run.require_finished()
+        return run
 
+    # --- record ------------------------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of run.json; change it by `update` alone. Raises RunError if it is missing or damaged."""
+        identity = self._record_identity()
+        if self._record is None or identity is None or self._record[0] != identity:
+            record = read_run_record(self.path)
+            if identity is None:
+                return record
+            self._record = identity, record
+        return self._record[1]
+
+    @property
     def settings(self) -> MineSettings:
-        """What the run was asked to do."""
+        """The settings of the run. Raises RunError if this version cannot use them."""
+        record, identity = self.record, self._record_identity()
+        if self._settings is not None and self._settings[0] == identity:
+            return self._settings[1]
         try:
-            return parse(MineSettings, self.read()["config"])
+            settings = parse(MineSettings, record["config"])
         except InputError as error:
             raise RunError(f"{self.path / RUN_FILE} holds settings that cannot be used: {error}") from None
+        if identity is not None:
+            self._settings = identity, settings
+        return settings
+
+    @property
+    def state(self) -> State:
+        """The state in the record; a killed process leaves `running` (see mining.runs.status)."""
+        return cast(State, self.record["state"])
+
+    @property
+    def name(self) -> str:
+        """The name that the run was started under, which is that of its folder unless it was moved."""
+        return str(self.record["name"])
+
+    @property
+    def image_root(self) -> Path:
+        """The folder of the run's images, which may not be there any more."""
+        return Path(str(self.record["config"].get("images", "")))
+
+    @property
+    def card(self) -> ModelCard:
+        """The record of the model that the run was mined with. Raises ModelError, and DamagedFileError."""
+        check_file(self.model / CARD_FILE)
+        return read_card(self.model)
 
     def has_started(self) -> bool:
-        """True where there is a record."""
+        """Return whether the folder has a record."""
         return (self.path / RUN_FILE).exists()
 
     def is_finished(self) -> bool:
-        """True when everything has been written."""
-        return bool(self.read()["state"] == "finished")
+        """Return whether everything has been written."""
+        return self.state == "finished"
 
-    def need_finished(self) -> dict[str, Any]:
-        """The record of a finished run; raises RunError with the remedy otherwise."""
-        record = self.read()
+    def require_finished(self) -> dict[str, Any]:
+        """Return the record of a finished run.
+
+        Raises:
+            RunError: The run is not finished.
+            DamagedFileError: The model's record is damaged.
+        """
+        record = self.record
         if record["state"] != "finished":
-            raise RunError(f"The run {self.path} is not finished; give its `boxmine mine` command again to carry on.")
+            raise RunError(
+                f"The run {self.path} is not finished (state: {record['state']}). Run its `boxmine mine` or "
+                "`boxmine run` command again to resume it."
+            )
         check_file(self.model / CARD_FILE)
         return record
 
-    def open(self, settings: MineSettings, identity: dict[str, Any]) -> Literal["new", "resumed", "finished"]:
-        """Start the run here, or carry on with the same one.
+    def update(self, **values: Any) -> None:
+        """Write `values` over the record, atomically."""
+        record = self.record if self.has_started() else {}
+        write_json(self.path / RUN_FILE, {**record, **values})
+        self._record = self._settings = None
 
-        identity: fingerprints of the inputs. Raises RunError when the folder holds something else.
+    def _record_identity(self) -> "_FileIdentity | None":
+        try:
+            found = (self.path / RUN_FILE).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    # --- tables ------------------------------------------------------------------------------------------------------
+
+    def read_annotations(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """Read the boxes, one row per box (see mining.runs.schema); the file's digest is checked."""
+        return read_table(self.annotations, columns)
+
+    def read_corpus(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """Read the corpus table, one row per image, with the state that mining gave it."""
+        return read_table(self.corpus, columns)
+
+    def read_quarantine(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """Read the images that could not be used, each with the reason."""
+        return read_table(self.quarantine, columns)
+
+    def read_curves(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """Read the boxes at every threshold. Raises RunError for a run that was mined without curves."""
+        return read_table(self.curves, columns)
+
+    def read_rankings(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """Read the most probable classes, one row per image."""
+        return read_table(self.rankings, columns)
+
+    def read_scores(self) -> dict[str, Any] | None:
+        """Return the content of scores.json, None if the run was not scored. Raises RunError if it is damaged."""
+        if not self.scores.is_file():
+            return None
+        try:
+            scores = dict(read_json(self.scores))
+            if not isinstance(scores["truth"]["file"], str) or not isinstance(scores["truth"]["sha256"], str):
+                raise ValueError("it names no ground truth")
+            if not digest_fits(scores):
+                raise ValueError("its content is not what was written")
+            return scores
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.scores} is damaged ({error}); run the `boxmine score` command again.") from None
+
+    def first_reasons(self, count: int = 3) -> list[str]:
+        """Return why the first `count` quarantined images could not be used."""
+        return [str(reason) for reason in self.read_quarantine(["reason"]).slice(0, count)["reason"].to_pylist()]
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def part(self, shard: int) -> Path:
+        """Return the path of a shard's boxes."""
+        return self.parts / f"part-{shard:05d}.parquet"
+
+    def curve_part(self, shard: int) -> Path:
+        """Return the path of a shard's curves."""
+        return self.parts / f"curves-{shard:05d}.parquet"
+
+    def files_of(self, shard: int, *, curves: bool) -> tuple[Path, Path | None]:
+        """Return both paths, None for the curves if they are not wanted."""
+        return self.part(shard), self.curve_part(shard) if curves else None
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def begin(self, settings: MineSettings, identity: dict[str, Any]) -> Literal["new", "resumed", "finished"]:
+        """Start the run in this folder, or resume the same run.
+
+        Args:
+            settings: Settings of the run.
+            identity: Fingerprints of its inputs.
+
+        Returns:
+            What was found: a new run, one to resume, or a finished one.
+
+        Raises:
+            RunError: The folder holds another run or other files.
         """
         if not self.has_started():
             self.refuse_foreign_folder(Path(settings.model))
@@ -126,7 +286,7 @@ class RunDirectory:
             )  # fmt: skip
             unmark_folder(self.path)  # the record has the token
             return "new"
-        record = self.read()
+        record = self.record
         self.refuse_other_run(record, settings, identity)
         if record["state"] == "finished":
             return "finished"
@@ -138,18 +298,12 @@ class RunDirectory:
         unmark_folder(self.path)
         return "resumed"
 
-    def first_reasons(self, count: int = 3) -> list[str]:
-        """Why the first images of the quarantine could not be used."""
-        with open_table(self.quarantine) as file:
-            table = file.read(columns=["reason"])
-        return [str(reason) for reason in table.slice(0, count)["reason"].to_pylist()]
-
     def discard_start(self, *, with_model: bool) -> None:
         """Take back a start that came to nothing, so that the corrected command may use the same folder.
 
         with_model: also the model, where this run has brought it into the folder.
         """
-        if with_model and self.read().get("brings_model"):
+        if with_model and self.record.get("brings_model"):
             delete_files(self.model, _MODEL_FILES)
         self.sweep()
         for name in (LOG_FILE, RUN_FILE):
@@ -173,7 +327,7 @@ class RunDirectory:
 
     def _own_files(self) -> set[Path]:
         parts = {path for path in self.parts.glob("*.parquet") if _PART.fullmatch(path.name)}
-        model = {self.model / name for name in _MODEL_FILES} if self.read().get("brings_model") else set()
+        model = {self.model / name for name in _MODEL_FILES} if self.record.get("brings_model") else set()
         charts, pages = self._report_folders()
         report = {pages / "index.html", *(charts / f"{name}.{kind}" for name in CHARTS for kind in ("svg", "png"))}
         tables = {self.corpus, self.annotations, self.curves, self.rankings, self.coco, self.quarantine, self.scores}
@@ -197,17 +351,12 @@ class RunDirectory:
         """Delete what killed processes of this run left half written; gives the number of files."""
         return sweep(self.path, _FOLDERS)
 
-    def update(self, **values: Any) -> None:
-        """Write `values` over the record, whole or not at all."""
-        record = self.read() if self.has_started() else {}
-        write_json(self.path / RUN_FILE, {**record, **values})
-
     def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process; raises RunError while another one works on it."""
         return lock_folder(self.path)
 
-    def is_worked_on(self) -> bool:
-        """Whether a process holds it."""
+    def is_locked(self) -> bool:
+        """Return whether a process is working on the run."""
         return is_locked(self.path)
 
     def refuse_foreign_folder(self, model: Path | None = None) -> None:
@@ -246,6 +395,22 @@ class RunDirectory:
         if settings.model.startswith(PRETRAINED) or not (self.model / CARD_FILE).is_file():
             return True
         return read_card(self.model).is_like(read_card(Path(settings.model)))
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
+    """Read a table of a run, after its digest was checked.
+
+    Raises:
+        RunError: The file is missing, or lacks a column.
+        DamagedFileError: The file is not as it was written.
+    """
+    with open_table(path) as file:
+        missing = [name for name in columns or () if name not in file.schema_arrow.names]
+        if missing:
+            raise RunError(
+                f"{path} has no column {', '.join(missing)}. Mine the run again with this version of boxmine."
+            )
+        return file.read(columns=None if columns is None else list(columns))
 
 
 def _in_words(value: Any) -> str:

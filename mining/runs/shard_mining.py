@@ -16,7 +16,7 @@ from mining.models.card import read_card
 from mining.models.checkpoint import load_model
 from mining.runs.event_log import log_event
 from mining.runs.part_origins import PartOrigins
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_files import done_outcomes, write_part
 
 
@@ -36,8 +36,8 @@ def mine_shard(
     device: instead of the run's. threads: instead of one a core, where the run leaves it open.
     Gives the images' outcomes. Raises StorageError when the disk refuses the part.
     """
-    run = RunDirectory(run_dir)
-    settings = run.settings()
+    run = Run(run_dir)
+    settings = run.settings
     # whoever shares the shards out, this one is mined here, on the device that this process was given
     here = {"runner": "local", "device": device or settings.device, "workers": settings.workers or threads}
     settings = settings.model_copy(update=here)

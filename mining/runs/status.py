@@ -7,7 +7,7 @@ from typing import Literal
 from mining.corpus import QUARANTINED, read_summary, shard_count
 from mining.runs.part_origins import PartOrigins
 from mining.runs.repair import refuse_damage
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_files import done_outcomes
 
 _RECENT_PARTS = 20  # the rate is that of the last ones
@@ -36,10 +36,10 @@ class RunStatus:
 
 def read_status(run_dir: Path) -> RunStatus:
     """Look at a run. Raises RunError where there is none, and where a file of a finished one is damaged."""
-    run = RunDirectory(run_dir)
-    record = run.read()
+    run = Run(run_dir)
+    record = run.record
     state = record["state"]
-    if state == "running" and not run.is_worked_on():
+    if state == "running" and not run.is_locked():
         state = "killed"
     failed = record.get("failed")
     if not run.corpus.exists():
@@ -50,7 +50,7 @@ def read_status(run_dir: Path) -> RunStatus:
     if state == "finished":
         quarantined = record["counts"]["states"].get(QUARANTINED, 0)
         return RunStatus(run.path, state, images, images, quarantined, shards, shards)
-    curves, origins, quarantined, sizes = run.settings().curves, PartOrigins(run), 0, {}
+    curves, origins, quarantined, sizes = run.settings.curves, PartOrigins(run), 0, {}
     for shard in range(shards):
         outcomes = done_outcomes(*run.files_of(shard, curves=curves), origins.of(shard))
         if outcomes is not None:
@@ -64,7 +64,7 @@ def read_status(run_dir: Path) -> RunStatus:
     )  # fmt: skip
 
 
-def _rate(run: RunDirectory, sizes: dict[int, int]) -> float | None:
+def _rate(run: Run, sizes: dict[int, int]) -> float | None:
     """Images a second between the last parts, by the times of their files."""
     written = sorted((run.part(shard).stat().st_mtime, shard) for shard in sizes)[-_RECENT_PARTS:]
     if len(written) < 2:

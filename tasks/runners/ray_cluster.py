@@ -23,7 +23,7 @@ from ray.exceptions import RayError, RayTaskError
 from mining.config import MineSettings
 from mining.config.execution import available_cores
 from mining.errors import InputError, ProcessLostError, RunError
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.summaries import MinePlan
 from tasks.orchestration import PAUSE_SECONDS, orchestrated, retry, step
 from tasks.progress import Stage
@@ -69,9 +69,9 @@ def mine_on_ray(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
 
 def check_node_sees_files(run: Path, node: str) -> None:
     """Raise RunError where this machine sees the run directory or the images not, or empty."""
-    directory = RunDirectory(run)
+    directory = Run(run)
     missing = run if not directory.has_started() else None
-    missing = missing or next((path for path in (directory.settings().images,) if not _holds_files(path)), None)
+    missing = missing or next((path for path in (directory.settings.images,) if not _holds_files(path)), None)
     if missing is not None:
         raise RunError(
             f"The Ray node {node} does not see {missing}: images and run directory must lie on a file system that all "

@@ -25,6 +25,7 @@ from rich.table import Table
 from scipy import ndimage
 
 from mining.evaluation import Detections, TruthBoxes, coco_scores
+from mining.evaluation.metrics.pycocotools_engine import pycocotools_scores
 from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds
 from mining.evaluation.protocols.region_accuracy import RegionAccuracy
 from mining.evaluation.protocols.wsoleval import (
@@ -38,7 +39,6 @@ from mining.evaluation.protocols.wsoleval import (
     threshold_grid,
 )
 from mining.regions.extraction import boxes_from_map
-from mining.evaluation.metrics.pycocotools_engine import pycocotools_scores
 
 ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"
 

@@ -52,9 +52,9 @@ def make_ready_to_mine(taken: Taken) -> None:
     import pytest
 
     from mining.runs import shard_mining
-    from tests.making import list_tiny_backbone
+    from tests.factories import register_tiny_backbone
 
-    list_tiny_backbone(pytest.MonkeyPatch())
+    register_tiny_backbone(pytest.MonkeyPatch())
     mine_shard, started = shard_mining.mine_shard, time.perf_counter()
 
     def watched(run: Path, shard: int, notify: Callable[[int], None]) -> Any:

@@ -17,8 +17,8 @@ from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
 from mining.models.device import resolve_device
 from mining.synthetic import generate
-from tests.making import list_tiny_backbone, write_model
-from tests.serving import prefect_server
+from tests.factories import register_tiny_backbone, write_model
+from tests.prefect_server import run_prefect_server
 
 DIFFERENT = 16  # photos; the files of a corpus are links to these
 FEW, MANY = 2_000, 50_000
@@ -54,7 +54,7 @@ def tiny_corpus(folder: Path, images: int) -> Path:
     """Images of some 80 px and a model of one layer: what is measured is what surrounds a network."""
     classes = linked_corpus(folder, images, (64, 96), most_labels=3)
     with pytest.MonkeyPatch.context() as patch:
-        list_tiny_backbone(patch)
+        register_tiny_backbone(patch)
         write_model(folder / "model", classes, objective="multi", backbone="tiny")
     return folder
 
@@ -83,7 +83,7 @@ def rss_growth() -> Figure:
         scores = [scored(corpus, run).peak for corpus, run in zip((few, many), runs, strict=True)]
         home = Path(folder) / "prefect"
         home.mkdir()
-        with prefect_server(home) as environment:
+        with run_prefect_server(home) as environment:
             flows = [
                 mined(few, few / f"run-{size}", "--shard-size", size, environment={**ONE_CORE, **environment}).peak
                 for size in (FEW // 20, FEW // 200)
@@ -111,7 +111,7 @@ def orchestration() -> Figure:
         save_model(corpus / "model", build_localizer(card, weights="imagenet")[0], card)
         home.mkdir()
         started = time.perf_counter()
-        with prefect_server(home) as environment:
+        with run_prefect_server(home) as environment:
             startup = time.perf_counter() - started
             flow = mined(corpus, corpus / "run", "--shard-size", SHARD_SIZE, environment=environment)
     before, after = flow.shards[0][0], flow.seconds - flow.shards[-1][1]

@@ -18,7 +18,7 @@ from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
 from mining.runs import mining_job
 from mining.runs.part_origins import PartOrigins
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_files import write_part
 
 R = TypeVar("R")
@@ -47,7 +47,7 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
         assert plan.run is not None
         if plan_only:
             return
-        run = RunDirectory(plan.run.out)
+        run = Run(plan.run.out)
         shards = mining_job.plan_mining(plan.run).shards
         origins = PartOrigins(run)
         _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard, origins) for shard in shards])  # noqa: B023
@@ -87,7 +87,7 @@ def _write_listing(out: Path, images: int) -> None:
         write_summary(writer, summary)
 
 
-def _stub(run: RunDirectory, shard: int, origins: PartOrigins) -> None:
+def _stub(run: Run, shard: int, origins: PartOrigins) -> None:
     """A part with one or two boxes an image."""
     rows = read_shard(run.corpus, shard).select(["image_id", "file_name"]).to_pylist()
     random = np.random.default_rng(shard)

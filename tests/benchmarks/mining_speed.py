@@ -20,7 +20,7 @@ from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.part_origins import PartOrigins
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_files import write_part
 from mining.synthetic import generate
 from mining.training.job import train
@@ -155,7 +155,7 @@ class Cost:
 def counted(settings: MineSettings, truth: Path) -> Cost:
     """Mine and score a run."""
     plan_mining(settings)
-    run = RunDirectory(settings.out)
+    run = Run(settings.out)
     localizer, card = load_model(run.model, settings)
     watched = Watched(localizer)
     miner = Miner(watched, card, settings)

@@ -23,7 +23,7 @@ from mining.config import MineSettings
 from mining.runs.summaries import MinePlan
 from tasks.progress import Stage
 from tasks.runners import runner_named
-from tests.shards import asked, rows, write_corpus
+from tests.sharded_corpus import mine_settings, read_tables, write_corpus
 
 SHARE_OUT = (40, 4000)
 KINDS: tuple[tuple[str, dict[str, object]], ...] = (
@@ -74,12 +74,12 @@ def speed(images: str, labels: str, model: str, split: str | None = None) -> Non
                 f"{runner:>9} {options!s:<50} {taken['seconds']:6.1f} s in all, {taken['mining']:6.1f} s mining, "
                 f"first images after {taken['until_first']:.1f} s"
             )
-        print("same rows:", all(rows(run) == rows(runs[0]) for run in runs))
+        print("same rows:", all(read_tables(run) == read_tables(runs[0]) for run in runs))
 
 
 def share_out(run: Path, corpus: Path, runner: str, shards: int) -> dict[str, float]:
     """Seconds a shard and MB of this process, where every shard is done already."""
-    settings = asked(corpus, run, runner=runner, runner_workers=2, gpus_per_worker=0)
+    settings = mine_settings(corpus, run, runner=runner, runner_workers=2, gpus_per_worker=0)
     before = memory("VmRSS")
     stage, times = Stage("mine", shards), list[float]()
     advance = stage.advance
@@ -99,7 +99,7 @@ def overhead() -> None:
     with TemporaryDirectory() as folder:
         corpus = write_corpus(Path(folder))
         run = corpus / "run"
-        mine(asked(corpus, run))
+        mine(mine_settings(corpus, run))
         for runner in ("processes", "ray"):
             for shards in SHARE_OUT:
                 found = apart("share", run, corpus, runner, shards)

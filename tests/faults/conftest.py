@@ -1,36 +1,32 @@
-"""Commands as processes of their own, so that they can be killed."""
+"""A corpus to mine, and an undisturbed run of it that other runs are compared with."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from flows.cli.application import run_command
 from mining.synthetic import generate
-from tests.faults.counting import table
 
 
-def boxmine(
-    *arguments: object, environment: dict[str, str] | None = None, **options: object
-) -> "subprocess.Popen[str]":
-    """Start a boxmine command; in an environment of its own it may report to a Prefect server."""
-    command = [sys.executable, "-c", "from flows.cli.application import main; main()", *map(str, arguments)]
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
-    return subprocess.Popen(
-        command, env=environment or alone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )  # type: ignore[call-overload]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was injected, and lost: a test that finds something lost fails, and does not count."""
-    for line in table():
-        terminalreporter.write_line(line)
+def mine_arguments(corpus: Path, out: Path) -> list[str]:
+    """Arguments of a `boxmine mine` that takes seconds and writes many parts."""
+    return [
+        "mine", "--images", f"{corpus}/images", "--model", "pretrained:efficientnet_lite0", "--out", str(out),
+        "--class-cut", "0.05", "--shard-size", "2", "--batch-size", "2", "--scales", "1,1.5",
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 generated images with labels."""
+    """24 generated images with labels."""
     folder = tmp_path_factory.mktemp("corpus")
-    generate(folder, images=48, seed=5)
+    generate(folder, images=24, seed=5)
     return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the corpus that nothing interrupted."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert run_command(mine_arguments(corpus, run)) == 0
+    return run

@@ -21,7 +21,7 @@ from PIL import Image
 from flows.cli.application import run_command
 from mining.models.checkpoint import load_model, save_model
 from mining.runs import shard_mining
-from tests.making import write_model, write_photos
+from tests.factories import write_model, write_photos
 
 DONE, USAGE, QUARANTINED, STOPPED = 0, 2, 3, 4
 

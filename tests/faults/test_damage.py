@@ -22,11 +22,10 @@ from mining.errors import StorageError
 from mining.label_store import publish
 from mining.label_store.delta_table import LabelStore
 from mining.runs import mining_job
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.storage.files import sha256_of
-from tests.faults.counting import injected
-from tests.faults.crashing import label_once
+from tests.faults.kill_injection import label_once
 from tests.unit.engine.painting import BOX, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
 from tests.unit.label_store.desk import Desk, told
 from tests.unit.label_store.test_nights import GATES_OFF, Nights
@@ -52,7 +51,7 @@ def flip_a_byte(path: Path) -> None:
 
 
 def test_a_part_that_was_damaged_is_found_by_its_checksum_and_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count_fault: Callable[..., None]
 ) -> None:
     list_painted(monkeypatch)
     corpus = write_corpus(tmp_path, crowd(), None)
@@ -61,14 +60,14 @@ def test_a_part_that_was_damaged_is_found_by_its_checksum_and_made_anew(
     mine(whole)
     for shard in mining_job.plan_mining(spoilt).shards:
         mine_shard(spoilt.out, shard)
-    run = RunDirectory(spoilt.out)
+    run = Run(spoilt.out)
     flip_a_byte(run.part(1))
     flip_a_byte(run.curve_part(2))
     summary = mine(spoilt)
     assert summary.images == 14
     for name in ("annotations.parquet", "curves.parquet", "corpus.parquet"):
         assert pq.read_table(whole.out / name).equals(pq.read_table(spoilt.out / name))
-    injected("a byte of a part flipped", 2)
+    count_fault("a byte of a part flipped", 2)
 
 
 def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +80,7 @@ def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeyp
     def after_the_disk_spoilt_a_part(settings: Any, **options: Any) -> Any:
         if not spoilt:
             (run,) = desk.runs.glob("images-*")
-            spoilt.append(RunDirectory(run).part(1))
+            spoilt.append(Run(run).part(1))
             flip_a_byte(spoilt[0])
         return real_publish(settings, **options)
 
@@ -95,7 +94,9 @@ def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeyp
     )
 
 
-def test_jobs_that_start_at_the_same_moment_publish_every_image_once(desk: Desk) -> None:
+def test_jobs_that_start_at_the_same_moment_publish_every_image_once(
+    desk: Desk, count_fault: Callable[..., None]
+) -> None:
     nights = Nights(desk, seed=8)
     for _ in range(12):
         nights.add()
@@ -113,10 +114,10 @@ def test_jobs_that_start_at_the_same_moment_publish_every_image_once(desk: Desk)
     )
     assert len({row["image_id"] for row in rows}) == len(desk.labels or {})
     assert desk.version() == 0, "who came later found nothing left to publish"
-    injected("jobs started at the same moment on one store", 3)
+    count_fault("jobs started at the same moment on one store", 3)
 
 
-def test_a_job_fired_twice_on_the_same_runs_is_turned_away_once(desk: Desk) -> None:
+def test_a_job_fired_twice_on_the_same_runs_is_turned_away_once(desk: Desk, count_fault: Callable[..., None]) -> None:
     nights = Nights(desk, seed=8)
     for _ in range(12):
         nights.add()
@@ -130,10 +131,10 @@ def test_a_job_fired_twice_on_the_same_runs_is_turned_away_once(desk: Desk) -> N
     assert 0 in [process.exitcode for process in started]
     assert len(desk.by_name()) == len(desk.labels or {})
     assert desk.version() == 0
-    injected("a schedule fired twice", 1)
+    count_fault("a schedule fired twice", 1)
 
 
-def test_an_edit_that_keeps_size_and_time_is_noticed(desk: Desk) -> None:
+def test_an_edit_that_keeps_size_and_time_is_noticed(desk: Desk, count_fault: Callable[..., None]) -> None:
     first, second = scene((BOX, RED)), scene((BOX, GREEN))
     desk.put("a.png", first)
     long_ago = time.time() - 1000
@@ -147,10 +148,12 @@ def test_an_edit_that_keeps_size_and_time_is_noticed(desk: Desk) -> None:
     assert (desk.photos / "a.png").stat().st_size == size
     assert desk.job(gates=GATES_OFF).tally["reasons"] == {"another content": 1}
     assert desk.by_name()["a.png"][0]["category"] == "green"
-    injected("image edited with its old size and time")
+    count_fault("image edited with its old size and time")
 
 
-def test_a_clock_that_was_set_back_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_was_set_back_loses_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, count_fault: Callable[..., None]
+) -> None:
     desk.put("a.png", scene((BOX, RED)))
     desk.put("b.png", scene((BOX, GREEN)))
     desk.job(gates=GATES_OFF)
@@ -168,7 +171,7 @@ def test_a_clock_that_was_set_back_loses_nothing(desk: Desk, monkeypatch: pytest
         "a.png": "green", "b.png": "green", "c.png": "red",
     }  # fmt: skip
     assert desk.job(gates=GATES_OFF).state == "unchanged"
-    injected("clock set back")
+    count_fault("clock set back")
 
 
 @pytest.fixture
@@ -187,7 +190,7 @@ def small_disk() -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.parametrize("size", [0, 2_000, 6_000, 12_000])
 def test_a_disk_that_is_full_publishes_nothing_and_the_next_job_everything(
-    desk: Desk, small_disk: Callable[[int], None], size: int
+    desk: Desk, small_disk: Callable[[int], None], size: int, count_fault: Callable[..., None]
 ) -> None:
     desk.put("a.png", scene((BOX, RED)))
     desk.job(gates=GATES_OFF)
@@ -204,10 +207,12 @@ def test_a_disk_that_is_full_publishes_nothing_and_the_next_job_everything(
     assert desk.rows() == before
     assert desk.job(gates=GATES_OFF).images == 31
     assert not [path for path in desk.runs.rglob(".tmp-*") if path.is_file()]
-    injected("disk full")
+    count_fault("disk full")
 
 
-def test_a_store_that_may_not_be_written_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_may_not_be_written_is_said(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, count_fault: Callable[..., None]
+) -> None:
     desk.put("a.png", scene((BOX, RED)))
     desk.job(gates=GATES_OFF)
     desk.put("b.png", scene((BOX, GREEN)))
@@ -221,7 +226,7 @@ def test_a_store_that_may_not_be_written_is_said(desk: Desk, monkeypatch: pytest
     assert desk.version() == 0
     assert desk.job(gates=GATES_OFF).version == 1
     assert LabelStore(str(desk.store)).latest().number == DeltaTable(desk.store).version()
-    injected("store read-only")
+    count_fault("store read-only")
 
 
 def test_a_model_that_changes_under_a_run_is_noticed(desk: Desk) -> None:
@@ -237,7 +242,7 @@ def test_a_model_that_changes_under_a_run_is_noticed(desk: Desk) -> None:
 
 @pytest.mark.parametrize("how", ["replaced", "deleted", "replaced and put back"])
 def test_an_image_that_changes_while_it_is_mined_gets_no_box_of_another_picture(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, how: str
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, how: str, count_fault: Callable[..., None]
 ) -> None:
     for number in range(6):
         desk.put(f"{number}.png", scene((BOX, (255 - number, 0, 0))))
@@ -260,4 +265,4 @@ def test_an_image_that_changes_while_it_is_mined_gets_no_box_of_another_picture(
     assert {name: [told(row) for row in own] for name, own in desk.by_name().items()} == desk.from_scratch(
         desk.folder / "afresh"
     )
-    injected("image replaced or deleted while being mined")
+    count_fault("image replaced or deleted while being mined")

@@ -13,7 +13,7 @@ from flows.cli.application import run_command
 from mining.corpus.content_hashes import kept_hashes
 from mining.errors import ModelError
 from mining.training.checkpoints import read_checkpoint
-from tests.making import write_example, write_photos
+from tests.factories import write_example, write_photos
 
 DONE, USAGE = 0, 2
 

@@ -18,10 +18,9 @@ from mining.evaluation.run_reading import iter_curve_blocks, read_ranked_classes
 from mining.label_store.reading import VersionChoice, history, version_as_run
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.reading import iter_boxes, iter_images
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.runs.status import read_status
-from tests.faults.counting import injected
 from tests.unit.engine.painting import BOX, CLASSES, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
 from tests.unit.label_store.desk import Desk
 from tests.unit.label_store.test_nights import GATES_OFF
@@ -71,16 +70,16 @@ def silent_flips(files: list[Path], times: int, seed: int, read: Read) -> tuple[
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Finished, with every table."""
     folder = tmp_path_factory.mktemp("run")
     corpus = write_corpus(folder, {**crowd(), "broken.png": b"no image"}, None)
     mine(MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / "run", scales=(1.0,),
                       shard_size=4, workers=1))  # fmt: skip
-    return RunDirectory(folder / "run")
+    return Run(folder / "run")
 
 
-def readers(run: RunDirectory) -> dict[str, Read]:
+def readers(run: Run) -> dict[str, Read]:
     """What reads each table; gives its content as plain values."""
     ids = {number: number for number in range(1, 16)}
     categories = {number: number for number in CLASSES.values()}
@@ -105,48 +104,52 @@ TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.p
 
 @pytest.mark.parametrize("times", [8, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("table", TABLES)
-def test_a_flip_in_a_table_of_a_finished_run_is_reported(run: RunDirectory, table: str, times: int) -> None:
+def test_a_flip_in_a_table_of_a_finished_run_is_reported(
+    run: Run, table: str, times: int, count_fault: Callable[..., None]
+) -> None:
     read = readers(run)[table]
     assert read()
     reported, silent = silent_flips([run.path / table], times, seed=len(table), read=read)
     assert not silent
     assert reported == times
-    injected(f"a bit of {table} flipped", times)
+    count_fault(f"a bit of {table} flipped", times)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def mined(tmp_path_factory: pytest.TempPathFactory, run: RunDirectory) -> tuple[MineSettings, RunDirectory]:
+def mined(tmp_path_factory: pytest.TempPathFactory, run: Run) -> tuple[MineSettings, Run]:
     """The same corpus with all its parts, not merged yet."""
-    settings = run.settings().model_copy(update={"out": tmp_path_factory.mktemp("mined") / "run"})
+    settings = run.settings.model_copy(update={"out": tmp_path_factory.mktemp("mined") / "run"})
     for shard in plan_mining(settings).shards:
         mine_shard(settings.out, shard)
-    return settings, RunDirectory(settings.out)
+    return settings, Run(settings.out)
 
 
 @pytest.mark.parametrize("times", [30, pytest.param(300, marks=pytest.mark.slow)])
-def test_a_flip_in_a_part_has_its_shard_mined_again(mined: tuple[MineSettings, RunDirectory], times: int) -> None:
+def test_a_flip_in_a_part_has_its_shard_mined_again(
+    mined: tuple[MineSettings, Run], times: int, count_fault: Callable[..., None]
+) -> None:
     settings, run = mined
     files = sorted(run.parts.iterdir())
     assert len(files) == 8
     for file in flips(files, times, seed=7):
         assert plan_mining(settings).shards == [int(file.stem.rpartition("-")[2])]
     assert plan_mining(settings).shards == []
-    injected("a bit of a part or of its curves flipped", times)
+    count_fault("a bit of a part or of its curves flipped", times)
 
 
 @pytest.mark.parametrize("times", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_flip_in_a_part_is_reported_when_it_is_merged(
-    mined: tuple[MineSettings, RunDirectory], tmp_path: Path, times: int
+    mined: tuple[MineSettings, Run], tmp_path: Path, times: int, count_fault: Callable[..., None]
 ) -> None:
     copy = Path(shutil.copytree(mined[1].path, tmp_path / "run"))
     for _ in flips(sorted((copy / "parts").iterdir()), times, seed=8):
         with pytest.raises(BoxmineError, match="is damaged"):
             finish_mining(copy)
     finish_mining(copy)
-    injected("a bit of a part flipped before it was merged", times)
+    count_fault("a bit of a part flipped before it was merged", times)
 
 
 # --- label stores ----------------------------------------------------------------------------------------------------
@@ -175,16 +178,18 @@ def content(store: Path, as_of: str | None = None) -> Any:
 
 
 @pytest.mark.parametrize("times", [9, pytest.param(60, marks=pytest.mark.slow)])
-def test_a_flip_in_a_data_file_of_a_store_is_reported(desk: Desk, times: int) -> None:
+def test_a_flip_in_a_data_file_of_a_store_is_reported(desk: Desk, times: int, count_fault: Callable[..., None]) -> None:
     (current,) = [path for path in desk.store.rglob("*.parquet") if path in _active(desk.store)]
     reported, silent = silent_flips([current], times, seed=5, read=lambda: content(desk.store))
     assert not silent
     assert reported == times
-    injected("a bit of a store's data file flipped", times)
+    count_fault("a bit of a store's data file flipped", times)
 
 
 @pytest.mark.parametrize("times", [18, pytest.param(120, marks=pytest.mark.slow)])
-def test_a_flip_in_the_log_of_a_store_is_reported_or_harmless(desk: Desk, times: int) -> None:
+def test_a_flip_in_the_log_of_a_store_is_reported_or_harmless(
+    desk: Desk, times: int, count_fault: Callable[..., None]
+) -> None:
     files = sorted((desk.store / "_delta_log").iterdir())
     assert len(files) == 5, "three commits, a checkpoint and its name"
     reported, silent = silent_flips(
@@ -192,7 +197,7 @@ def test_a_flip_in_the_log_of_a_store_is_reported_or_harmless(desk: Desk, times:
     )
     assert not silent
     assert reported > times / 4
-    injected("a bit of a store's log flipped", times)
+    count_fault("a bit of a store's log flipped", times)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])

@@ -1,71 +1,85 @@
-"""A run that is killed again and again ends with the same rows as one that was left alone."""
+"""A run that is killed or interrupted again and again ends with the rows of an uninterrupted one."""
 
 import random
 import signal
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.conftest import boxmine
-from tests.faults.counting import injected
+from flows.cli.application import run_command
+from tests.faults.conftest import mine_arguments
+from tests.processes import start_boxmine, wait_until
+
+PARTS = 12
 
 
-def mine(corpus: Path, out: Path) -> list[object]:
-    return [
-        "mine", "--images", corpus / "images", "--model", "pretrained:efficientnet_lite0", "--out", out,
-        "--class-cut", "0.05", "--shard-size", "2", "--batch-size", "2", "--scales", "1,1.5",
-    ]  # fmt: skip
-
-
-def finish(command: list[object]) -> int:
-    process = boxmine(*command)
+def run_to_end(arguments: list[str]) -> int:
+    """Run a command in its own process; returns its exit code."""
+    process = start_boxmine(*arguments)
     process.communicate(timeout=300)
     return process.returncode
 
 
-def kill_at_random(command: list[object], run: Path, delay: float, how: signal.Signals = signal.SIGKILL) -> int:
-    """Start the command, kill it `delay` seconds after it opened the run; gives its exit code (-9 if it was killed)."""
-    before = (run / "run.json").stat().st_mtime_ns if (run / "run.json").exists() else 0
-    process = boxmine(*command)
-    while process.poll() is None:
-        if (run / "run.json").exists() and (run / "run.json").stat().st_mtime_ns != before:
-            time.sleep(delay)
-            process.send_signal(how)
-            break
-        time.sleep(0.01)
+def signal_while_mining(arguments: list[str], run: Path, *, new_parts: int, how: signal.Signals) -> int:
+    """Start the command and send it a signal after it has opened the run and written so many parts.
+
+    Returns:
+        Its exit code: -9 where SIGKILL ended it, 0 where it ended before.
+    """
+    record = run / "run.json"
+    before = record.stat().st_mtime_ns if record.exists() else 0
+    parts = count_parts(run)
+    process = start_boxmine(*arguments)
+
+    def is_open() -> bool:
+        return record.exists() and record.stat().st_mtime_ns != before
+
+    wait_until(
+        lambda: process.poll() is not None or (is_open() and count_parts(run) >= min(parts + new_parts, PARTS)),
+        timeout_s=300,
+    )
+    process.send_signal(how)
     process.communicate(timeout=300)
     return process.returncode
+
+
+def count_parts(run: Path) -> int:
+    return len(list(run.glob("parts/part-*.parquet")))
 
 
 def assert_equal_runs(first: Path, second: Path) -> None:
     for name in ("annotations.parquet", "corpus.parquet", "quarantine.parquet"):
         assert pq.read_table(first / name).equals(pq.read_table(second / name)), name
-    assert (first / "annotations.json").read_text().count('"id"') == (second / "annotations.json").read_text().count(
-        '"id"'
-    )
+    ids = [(run / "annotations.json").read_text().count('"id"') for run in (first, second)]
+    assert ids[0] == ids[1]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_killed_and_resumed_run_has_the_rows_of_an_uninterrupted_one(
-    kills: int, corpus: Path, tmp_path: Path
+    kills: int, corpus: Path, undisturbed: Path, tmp_path: Path, count_fault: Callable[..., None]
 ) -> None:
-    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    assert finish(mine(corpus, undisturbed)) == 0
     assert pq.read_metadata(undisturbed / "annotations.parquet").num_rows > 10
-    moments = random.Random(kills)
-    killed = sum(kill_at_random(mine(corpus, disturbed), disturbed, moments.uniform(0, 4)) == -9 for _ in range(kills))
+    disturbed = tmp_path / "disturbed"
+    arguments = mine_arguments(corpus, disturbed)
+    drawn = random.Random(kills)
+    killed = 0
+    for _ in range(kills):
+        new_parts = drawn.randrange(4)
+        killed += signal_while_mining(arguments, disturbed, new_parts=new_parts, how=signal.SIGKILL) == -9
     assert killed >= 1
-    assert finish(mine(corpus, disturbed)) == 0
+    assert run_to_end(arguments) == 0
     assert_equal_runs(undisturbed, disturbed)
     assert not list(disturbed.rglob(".tmp-*"))
-    injected("kill -9 of `boxmine mine`", killed)
+    count_fault("kill -9 of `boxmine mine`", killed)
 
 
-def test_ctrl_c_ends_with_code_4_and_the_same_command_carries_on(corpus: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_code_4_and_the_same_command_resumes(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    code = kill_at_random(mine(corpus, run), run, 1.0, signal.SIGINT)
-    assert code == 4
-    assert finish(mine(corpus, run)) == 0
-    assert finish(mine(corpus, run)) == 0  # and once more: nothing is left to do
+    arguments = mine_arguments(corpus, run)
+    assert signal_while_mining(arguments, run, new_parts=1, how=signal.SIGINT) == 4
+    assert count_parts(run) < PARTS
+    assert run_command(arguments) == 0
+    assert_equal_runs(undisturbed, run)
+    assert run_command(arguments) == 0, "a finished run has nothing left to do"

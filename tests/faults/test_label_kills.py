@@ -1,13 +1,13 @@
 """A labelling job that is killed loses nothing, doubles nothing, and shows nobody half of a version."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
 
-from tests.faults.counting import injected
-from tests.faults.crashing import at_random, label_once, moments, work
+from tests.faults.kill_injection import at_random, label_once, moments, work
 from tests.unit.engine.painting import list_painted
 from tests.unit.label_store.desk import Desk, told
 from tests.unit.label_store.test_nights import GATES_OFF, Nights
@@ -28,7 +28,7 @@ def seen(desk: Desk) -> dict[str, list[tuple[Any, ...]]]:
 
 @pytest.mark.parametrize(("nights", "kills"), [(2, 4), pytest.param(8, 12, marks=pytest.mark.slow)])
 def test_a_reader_sees_the_last_version_or_the_next_whenever_the_job_is_killed(
-    desk: Desk, tmp_path: Path, nights: int, kills: int
+    desk: Desk, tmp_path: Path, nights: int, kills: int, count_fault: Callable[..., None]
 ) -> None:
     happening = Nights(desk, seed=nights)
     for _ in range(9):
@@ -48,4 +48,4 @@ def test_a_reader_sees_the_last_version_or_the_next_whenever_the_job_is_killed(
         assert len(set(numbers)) == len(numbers) == sum(row["category"] is not None for row in desk.rows())
         assert not [path for path in desk.runs.rglob(".tmp-*") if path.is_file()]
     assert killed >= nights * kills // 2
-    injected("kill -9 while labelling: listing, planning, mining, merging, publishing", killed)
+    count_fault("kill -9 while labelling: listing, planning, mining, merging, publishing", killed)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,10 +11,9 @@ from safetensors.torch import load_file
 
 from mining.config import MineSettings, TrainSettings
 from mining.models.card import CARD_FILE, WEIGHTS_FILE
-from mining.runs.run import RunDirectory
-from tests.faults.counting import injected
-from tests.faults.crashing import at_random, mine_once, moments, train_once, work
-from tests.making import write_photos
+from mining.runs.run import Run
+from tests.factories import write_photos
+from tests.faults.kill_injection import at_random, mine_once, moments, train_once, work
 from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
 
 TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.parquet", "quarantine.parquet")
@@ -21,7 +21,7 @@ TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.p
 
 @pytest.mark.parametrize("kills", [6, pytest.param(36, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, count_fault: Callable[..., None]
 ) -> None:
     list_painted(monkeypatch)
     pictures = {**crowd(), "broken.png": b"no image"}
@@ -30,7 +30,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
     asked = {**corpus, "model": str(model), "scales": (1.0, 1.5), "shard_size": 3, "device": "cpu", "workers": 2}
     settings = {name: MineSettings(**asked, out=tmp_path / name).model_dump_json() for name in ("whole", "killed")}
     upto = moments(mine_once, settings["whole"], told=tmp_path / "moments.json")
-    run = RunDirectory(tmp_path / "killed")
+    run = Run(tmp_path / "killed")
     killed = 0
     for death in [*at_random(kills, kills, upto, seconds=1.0), {}]:
         code = work(mine_once, settings["killed"], **death)
@@ -43,13 +43,15 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_rows(
             shutil.rmtree(run.path)
         else:
             killed += code == -9
-            assert not run.has_started() or run.read()["state"] in ("running", "stopped", "finished")
+            assert not run.has_started() or run.record["state"] in ("running", "stopped", "finished")
     assert killed >= kills // 2
-    injected("kill -9 while mining and merging", killed)
+    count_fault("kill -9 while mining and merging", killed)
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path, kills: int) -> None:
+def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(
+    tmp_path: Path, kills: int, count_fault: Callable[..., None]
+) -> None:
     for name in ("cat", "dog"):
         write_photos(tmp_path / "photos" / name, [f"{name}-{number}.jpg" for number in range(8)])
     asked = {
@@ -69,4 +71,4 @@ def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(tmp_
             assert not list(out.rglob(".tmp-*"))
             shutil.rmtree(out)
     assert killed >= kills // 2
-    injected("kill -9 while training", killed)
+    count_fault("kill -9 while training", killed)

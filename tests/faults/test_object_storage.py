@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,7 @@ from flows.label import label
 from mining.errors import StorageError
 from mining.label_store.reading import VersionChoice, history, version_as_run
 from mining.label_store.settings import LabelSettings
-from tests.faults.counting import injected
-from tests.faults.unreliable import BUCKET, FAULTS, SECRET, Line, object_store
+from tests.faults.faulty_object_store import BUCKET, FAULTS, SECRET, Line, object_store
 from tests.unit.engine.painting import list_painted
 from tests.unit.label_store.desk import Desk, told
 from tests.unit.label_store.test_nights import GATES_OFF, Nights
@@ -60,7 +59,9 @@ def test_labels_may_lie_on_object_storage(desk: Desk, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nights", [2, pytest.param(12, marks=pytest.mark.slow)])
-def test_a_line_that_fails_loses_and_doubles_nothing(desk: Desk, line: Line, tmp_path: Path, nights: int) -> None:
+def test_a_line_that_fails_loses_and_doubles_nothing(
+    desk: Desk, line: Line, tmp_path: Path, nights: int, count_fault: Callable[..., None]
+) -> None:
     happening = Nights(desk, seed=nights)
     whole: list[dict[str, list[tuple[object, ...]]]] = []
     half: list[object] = []
@@ -101,8 +102,8 @@ def test_a_line_that_fails_loses_and_doubles_nothing(desk: Desk, line: Line, tmp
     assert not half
     told_of = line.told()
     assert all(told_of.get(fault) for fault in FAULTS[:4]), told_of
-    injected("object storage answers 500 or 503", told_of["500"] + told_of["503"])
-    injected("object storage cuts the connection", sum(told_of.get(fault, 0) for fault in FAULTS[2:]))
+    count_fault("object storage answers 500 or 503", told_of["500"] + told_of["503"])
+    count_fault("object storage cuts the connection", sum(told_of.get(fault, 0) for fault in FAULTS[2:]))
 
 
 def test_a_store_that_cannot_be_reached_is_said_and_what_was_mined_is_kept(

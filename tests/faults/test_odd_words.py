@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.application import run_command
-from tests.making import write_example
+from tests.factories import write_example
 
 LONG = "x" * 300
 STORE = "s3://KEY:hunter2@bucket/labels"

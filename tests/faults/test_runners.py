@@ -1,9 +1,7 @@
-"""Ray loses workers and nodes, and the run does not: its rows are those of an undisturbed one."""
+"""Ray loses workers and nodes, and the run still ends with the rows of an undisturbed one."""
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +14,10 @@ import torch
 
 from flows.mine import mine
 from mining.errors import InputError, ModelError, RunError, RunStoppedError
-from tests.faults.counting import injected
-from tests.shards import SHARDS, asked, command, processes_below, rows, write_corpus, write_mined_corpus
+from tests.processes import find_descendants, start_boxmine, wait_until, wait_until_gone
+from tests.sharded_corpus import SHARDS, mine_arguments, mine_settings, read_tables, write_corpus, write_mined_corpus
 
+MINING = "ray::_mine_shard_tried"
 pytestmark = pytest.mark.slow
 
 
@@ -29,7 +28,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    """Two nodes with one core and one GPU each, as far as Ray knows."""
+    """Two nodes that tell Ray they have one core and one GPU each."""
     from ray.cluster_utils import Cluster
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False})
@@ -39,14 +38,14 @@ def cluster() -> Iterator[Any]:
 
 
 @contextmanager
-def watching(look: Callable[[list[int]], None]) -> Iterator[None]:
-    """Call `look` again and again with Ray's processes that are mining, if there are any."""
+def watch_workers(callback: Callable[[list[int]], None]) -> Iterator[None]:
+    """Call `callback` again and again with Ray's processes that are mining, if there are any."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.is_set():
-            if found := processes_below(os.getpid(), "ray::_mine_shard_tried"):
-                look(found)
+            if workers := find_descendants(os.getpid(), MINING):
+                callback(workers)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -57,124 +56,119 @@ def watching(look: Callable[[list[int]], None]) -> Iterator[None]:
         thread.join()
 
 
-class Killing:
-    """Kills one of the workers it sees, so many times, but not sooner than a second after the last time."""
+class WorkerKiller:
+    """Kills so many workers, at least a second apart."""
 
     def __init__(self, times: int) -> None:
-        self.left = times
+        self.remaining = times
         self.killed: list[int] = []
         self.next = 0.0
 
     def __call__(self, workers: list[int]) -> None:
-        if self.left and time.monotonic() > self.next and workers[0] not in self.killed:
+        if self.remaining and time.monotonic() > self.next and workers[0] not in self.killed:
             os.kill(workers[0], signal.SIGKILL)
             self.killed.append(workers[0])
-            self.left, self.next = self.left - 1, time.monotonic() + 1
+            self.remaining, self.next = self.remaining - 1, time.monotonic() + 1
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_however_many_workers_give_the_rows_of_one_process(
-    count: int, corpus: Path, tmp_path: Path, at_progress: Any
+def test_any_number_of_workers_gives_the_rows_of_one_process(
+    count: int, corpus: Path, tmp_path: Path, on_progress: Any
 ) -> None:
-    told, at_once = list[int](), list[int]()
-    at_progress(told.append)
-    with watching(lambda workers: at_once.append(len(workers))):
-        mine(asked(corpus, tmp_path / "run", runner="ray", runner_workers=count))
-    assert rows(tmp_path / "run") == rows(corpus / "local")
-    assert told == list(range(0, 2 * SHARDS + 1, 2))
-    assert min(count, 2) <= max(at_once) <= count, "on a slow day the third finds nothing left to do"
-    assert processes_below(os.getpid(), "ray::") == []
+    done, at_once = list[int](), list[int]()
+    on_progress(done.append)
+    with watch_workers(lambda workers: at_once.append(len(workers))):
+        mine(mine_settings(corpus, tmp_path / "run", runner="ray", runner_workers=count))
+    assert read_tables(tmp_path / "run") == read_tables(corpus / "local")
+    assert done == list(range(0, 2 * SHARDS + 1, 2))
+    assert min(count, 2) <= max(at_once) <= count, "on a slow machine no shard may be left for the third"
+    assert find_descendants(os.getpid(), "ray::") == []
 
 
 def test_a_worker_keeps_its_process_and_model_for_the_next_shard(cluster: Any, corpus: Path, tmp_path: Path) -> None:
-    seen: set[int] = set()
+    workers: set[int] = set()
     options = {"runner": "ray", "ray_address": cluster.address, "device": "cpu", "gpus_per_worker": 1.0}
-    with watching(seen.update):
-        mine(asked(corpus, tmp_path / "run", **options))
-    assert rows(tmp_path / "run") == rows(corpus / "local")
-    assert len(seen) == 2
+    with watch_workers(workers.update):
+        mine(mine_settings(corpus, tmp_path / "run", **options))
+    assert read_tables(tmp_path / "run") == read_tables(corpus / "local")
+    assert len(workers) == 2
 
 
-def test_a_worker_that_is_killed_is_replaced(corpus: Path, tmp_path: Path) -> None:
-    killing = Killing(2)
-    with watching(killing):
-        mine(asked(corpus, tmp_path / "run", runner="ray", runner_workers=2))
-    assert len(killing.killed) == 2
-    assert rows(tmp_path / "run") == rows(corpus / "local")
+def test_a_killed_worker_is_replaced(corpus: Path, tmp_path: Path, count_fault: Callable[..., None]) -> None:
+    killer = WorkerKiller(2)
+    with watch_workers(killer):
+        mine(mine_settings(corpus, tmp_path / "run", runner="ray", runner_workers=2))
+    assert len(killer.killed) == 2
+    assert read_tables(tmp_path / "run") == read_tables(corpus / "local")
     assert not list(tmp_path.rglob(".tmp-*"))
-    injected("kill -9 of a Ray worker", 2)
+    count_fault("kill -9 of a Ray worker", 2)
 
 
 def test_a_shard_that_is_lost_too_often_stops_the_run(corpus: Path, tmp_path: Path) -> None:
-    with watching(Killing(1)), pytest.raises(RunStoppedError, match="carries on") as stopped:
-        mine(asked(corpus, tmp_path / "run", runner="ray", runner_workers=1, retries=0))
+    with watch_workers(WorkerKiller(1)), pytest.raises(RunStoppedError, match="carries on") as stopped:
+        mine(mine_settings(corpus, tmp_path / "run", runner="ray", runner_workers=1, retries=0))
     assert stopped.value.exit_code == 4
 
 
-def test_a_node_that_is_killed_takes_no_shard_with_it(cluster: Any, corpus: Path, tmp_path: Path) -> None:
+def test_the_shards_of_a_killed_node_are_mined_by_others(
+    cluster: Any, corpus: Path, tmp_path: Path, count_fault: Callable[..., None]
+) -> None:
     (node,) = cluster.worker_nodes
     raylet = node.all_processes["raylet"][0].process.pid
     lost: list[int] = []
 
-    def kill(_: list[int]) -> None:
-        if not lost and (mining := processes_below(raylet, "ray::_mine_shard_tried")):
-            lost.extend(mining)
+    def kill_node(_: list[int]) -> None:
+        if not lost and (workers := find_descendants(raylet, MINING)):
+            lost.extend(workers)
             os.kill(raylet, signal.SIGKILL)
 
-    with watching(kill):
-        mine(asked(corpus, tmp_path / "run", runner="ray", ray_address=cluster.address, device="cpu"))
+    with watch_workers(kill_node):
+        mine(mine_settings(corpus, tmp_path / "run", runner="ray", ray_address=cluster.address, device="cpu"))
     assert lost
-    assert rows(tmp_path / "run") == rows(corpus / "local")
-    injected("kill -9 of a Ray node")
+    assert read_tables(tmp_path / "run") == read_tables(corpus / "local")
+    count_fault("kill -9 of a Ray node")
 
 
 def test_a_cluster_is_used_by_its_address_and_outlives_the_run(cluster: Any, corpus: Path, tmp_path: Path) -> None:
     options = {"runner": "ray", "device": "cpu", "gpus_per_worker": 0.5}
     with pytest.raises(InputError, match=r"No node of the Ray cluster has 1 CPUs and 0.5 GPUs"):
-        mine(asked(corpus, tmp_path / "run", **options))  # this machine has no GPU
-    mine(asked(corpus, tmp_path / "run", ray_address=cluster.address, **options))
-    assert rows(tmp_path / "run") == rows(corpus / "local")
+        mine(mine_settings(corpus, tmp_path / "run", **options))  # this machine has no GPU
+    mine(mine_settings(corpus, tmp_path / "run", ray_address=cluster.address, **options))
+    assert read_tables(tmp_path / "run") == read_tables(corpus / "local")
     assert all(node.live_processes() for node in cluster.list_all_nodes())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
 def test_a_worker_computes_on_the_gpu_that_it_was_given(cluster: Any, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"Device 'cuda:0' cannot be used"):
-        mine(asked(corpus, tmp_path / "run", runner="ray", ray_address=cluster.address))
+        mine(mine_settings(corpus, tmp_path / "run", runner="ray", ray_address=cluster.address))
 
 
 def test_an_address_without_a_cluster_is_refused(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"There is no Ray cluster at 127.0.0.1:9"):
-        mine(asked(corpus, tmp_path / "run", runner="ray", ray_address="127.0.0.1:9"))
+        mine(mine_settings(corpus, tmp_path / "run", runner="ray", ray_address="127.0.0.1:9"))
 
 
-def test_a_node_that_does_not_see_the_images_is_named(corpus: Path, tmp_path: Path, at_progress: Any) -> None:
-    photos = write_corpus(tmp_path / "elsewhere")
-    at_progress(lambda done: (photos / "images").rename(tmp_path / "unmounted"))
-    with pytest.raises(RunError, match=rf"The Ray node [\d.]+ does not see {photos}/images"):
-        mine(asked(photos, tmp_path / "run", runner="ray", runner_workers=1))
+def test_a_node_that_does_not_see_the_images_is_named(corpus: Path, tmp_path: Path, on_progress: Any) -> None:
+    mounted = write_corpus(tmp_path / "mounted")
+    on_progress(lambda done: (mounted / "images").rename(tmp_path / "unmounted"))
+    with pytest.raises(RunError, match=rf"The Ray node [\d.]+ does not see {mounted}/images"):
+        mine(mine_settings(mounted, tmp_path / "run", runner="ray", runner_workers=1))
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 4), (signal.SIGTERM, 4), (signal.SIGKILL, -9)])
-def test_a_run_stopped_on_ray_leaves_no_process_and_is_carried_on(
+def test_a_run_stopped_on_ray_leaves_no_process_and_is_resumed(
     how: signal.Signals, code: int, corpus: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli.application import main; main()", *command(corpus, run, "--runner", "ray")],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as process:  # fmt: skip
-        while not (run / "parts").is_dir() and process.poll() is None:
-            time.sleep(0.01)
-        left = processes_below(process.pid, "ray")
+    with start_boxmine(*mine_arguments(corpus, run, "--runner", "ray")) as process:
+        wait_until(lambda: (run / "parts").is_dir() or process.poll() is not None)
+        descendants = find_descendants(process.pid, "ray")
         process.send_signal(how)
-        said, _ = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    assert "Traceback" not in said
-    assert left
-    deadline = time.monotonic() + 180  # Ray looks from time to time whether its parent lives
-    while left := [one for one in left if Path(f"/proc/{one}").exists()]:
-        assert time.monotonic() < deadline, f"{left} are left"
-        time.sleep(0.1)
-    mine(asked(corpus, run, runner="processes"))
-    assert rows(run) == rows(corpus / "local")
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert descendants
+    wait_until_gone(descendants, timeout_s=180)  # Ray checks only from time to time whether its parent lives
+    mine(mine_settings(corpus, run, runner="processes"))
+    assert read_tables(run) == read_tables(corpus / "local")

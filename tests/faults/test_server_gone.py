@@ -1,28 +1,21 @@
-"""The Prefect server is killed while a command reports to it: the work ends with all its rows whatever becomes of it."""
+"""The Prefect server is missing, killed or restarted while a command reports to it: the run ends with all its rows."""
 
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from flows.cli.application import run_command
 from mining.synthetic import generate
-from tests.faults.conftest import boxmine
-from tests.faults.counting import injected
-from tests.faults.test_kill import assert_equal_runs, finish, mine
-from tests.serving import server_environment, start_server
+from tests.faults.conftest import mine_arguments
+from tests.faults.test_kill import assert_equal_runs, count_parts
+from tests.prefect_server import server_environment, start_server
+from tests.processes import start_boxmine, wait_until
 
-IN_TIME = 500  # seconds; three requests in a row are each repeated for a minute
+TIMEOUT_S = 500  # three requests in a row are each retried for a minute
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that never heard of a server."""
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert finish(mine(corpus, run)) == 0
-    return run
 
 
 @pytest.fixture
@@ -40,30 +33,27 @@ def server(environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     started.wait()
 
 
-def wait_for_parts(run: Path, process: "subprocess.Popen[str]") -> None:
-    while process.poll() is None and len(list(run.glob("parts/part-*"))) < 2:
-        time.sleep(0.02)
-    assert process.poll() is None, process.communicate()
-
-
-def test_a_server_that_is_not_there_costs_a_note(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_missing_server_costs_a_note(
+    environment: dict[str, str], tmp_path: Path, count_fault: Callable[..., None]
+) -> None:
     generate(tmp_path / "corpus", images=6, seed=5)
-    assert finish(mine(tmp_path / "corpus", tmp_path / "alone")) == 0
-    process = boxmine(*mine(tmp_path / "corpus", tmp_path / "run"), environment=environment)
-    _, said = process.communicate(timeout=IN_TIME)
-    assert process.returncode == 0, said
+    assert run_command(mine_arguments(tmp_path / "corpus", tmp_path / "alone")) == 0
+    process = start_boxmine(*mine_arguments(tmp_path / "corpus", tmp_path / "run"), environment=environment)
+    _, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, stderr
     assert_equal_runs(tmp_path / "alone", tmp_path / "run")
-    assert "Prefect's server cannot be reached; the work is done without it." in said
-    assert "Traceback" not in said
-    injected("Prefect's server not there")
+    assert "Prefect's server cannot be reached; the work is done without it." in stderr
+    assert "Traceback" not in stderr
+    count_fault("Prefect's server missing")
 
 
-def killed_under(
+def mine_while_server_is_killed(
     server: "subprocess.Popen[bytes]", run: Path, corpus: Path, environment: dict[str, str]
 ) -> "subprocess.Popen[str]":
-    """A command that mines and whose server is killed meanwhile."""
-    process = boxmine(*mine(corpus, run), environment=environment)
-    wait_for_parts(run, process)
+    """Start a command that reports to the server, and kill the server once two parts are written."""
+    process = start_boxmine(*mine_arguments(corpus, run), environment=environment)
+    wait_until(lambda: process.poll() is not None or count_parts(run) >= 2, timeout_s=300)
+    assert process.poll() is None, process.communicate()
     server.kill()
     server.wait()
     return process
@@ -71,40 +61,49 @@ def killed_under(
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_a_server_that_is_gone_for_good_costs_the_reporting(
-    server: "subprocess.Popen[bytes]", environment: dict[str, str], corpus: Path, undisturbed: Path, tmp_path: Path
+def test_a_server_that_is_killed_costs_only_the_reporting(
+    server: "subprocess.Popen[bytes]",
+    environment: dict[str, str],
+    corpus: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    count_fault: Callable[..., None],
 ) -> None:
     run = tmp_path / "run"
-    process = killed_under(server, run, corpus, environment)
-    _, said = process.communicate(timeout=IN_TIME)
-    assert process.returncode == 0, said
+    process = mine_while_server_is_killed(server, run, corpus, environment)
+    _, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, stderr
     assert_equal_runs(undisturbed, run)
-    assert "Prefect's server cannot be reached" in said
-    injected("Prefect's server gone for good")
+    assert "Prefect's server cannot be reached" in stderr
+    count_fault("Prefect's server killed for good")
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_a_server_that_is_restarted_is_told_how_it_ended(
-    server: "subprocess.Popen[bytes]", environment: dict[str, str], corpus: Path, undisturbed: Path, tmp_path: Path
+def test_a_restarted_server_receives_the_final_state(
+    server: "subprocess.Popen[bytes]",
+    environment: dict[str, str],
+    corpus: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    count_fault: Callable[..., None],
 ) -> None:
     run = tmp_path / "run"
-    process = killed_under(server, run, corpus, environment)
-    again = start_server(environment)
+    process = mine_while_server_is_killed(server, run, corpus, environment)
+    restarted = start_server(environment)
     try:
-        _, said = process.communicate(timeout=IN_TIME)
-        assert process.returncode == 0, said
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 0, stderr
         assert_equal_runs(undisturbed, run)
-        assert told_state(environment) == "COMPLETED"
-        injected("Prefect's server restarted")
+        assert read_flow_run_state(environment) == "COMPLETED"
+        count_fault("Prefect's server restarted")
     finally:
-        again.kill()
-        again.wait()
+        restarted.kill()
+        restarted.wait()
 
 
-def told_state(environment: dict[str, str]) -> str:
-    """Of the flow run, as the server has it."""
-    import httpx
-
-    found = httpx.post(f"{environment['PREFECT_API_URL']}/flow_runs/filter", json={}, timeout=30).json()
-    return "".join(one["state_type"] for one in found)
+def read_flow_run_state(environment: dict[str, str]) -> str:
+    """Read the state of the only flow run from the server."""
+    answer = httpx.post(f"{environment['PREFECT_API_URL']}/flow_runs/filter", json={}, timeout=30)
+    (flow_run,) = answer.json()
+    return str(flow_run["state_type"])

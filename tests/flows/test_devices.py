@@ -1,11 +1,11 @@
-"""Training on several devices; here they are cores, a process each, started by Lightning as on GPUs."""
+"""Training on several devices: here they are CPU processes, which Lightning starts as it does for GPUs."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,16 @@ from mining.errors import CorpusError, InputError, ProcessLostError
 from mining.training.fit import read_history
 from mining.training.summary import TrainingSummary
 from tasks import training
-from tests.faults.counting import injected
-from tests.making import write_photos
-from tests.shards import processes_below
+from tests.factories import write_photos
+from tests.processes import find_descendants, wait_until, wait_until_gone
 
-IN_TIME = 300.0
+TIMEOUT_S = 300.0
 BROKEN = ("07.jpg", "18.jpg")
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """24 photos of two classes, some of which cannot be read."""
+    """24 images of two classes, some of them unreadable."""
     folder = tmp_path_factory.mktemp("corpus")
     names = [f"{number:02d}.jpg" for number in range(24)]
     write_photos(folder / "images", names)
@@ -45,7 +44,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def settings_for(corpus: dict[str, Path], out: Path, **changes: Any) -> TrainSettings:
-    """Quick ones, and without dropout, which each device draws for itself."""
+    """Settings of a short training, without dropout because each device draws its own."""
     given: dict[str, Any] = {
         "epochs": 2, "batch_size": 4, "input_size": 64, "optimizer": "sgd", "learning_rate": 0.01,
         "options": {"dropout": 0}, "weights": "none", "freeze": False, "validation_share": 0.2, "workers": 0,
@@ -54,17 +53,17 @@ def settings_for(corpus: dict[str, Path], out: Path, **changes: Any) -> TrainSet
     return TrainSettings(**corpus, out=out, **{**given, **changes})
 
 
-def told(summary: TrainingSummary) -> tuple[Any, ...]:
+def comparable_values(summary: TrainingSummary) -> tuple[Any, ...]:
     return (summary.images, summary.validation_images, summary.epochs, summary.best_epoch, sorted(summary.unreadable))
 
 
-def test_two_devices_learn_what_one_does(corpus: dict[str, Path], tmp_path: Path) -> None:
-    # frozen, as by default: batch norm's statistics are a device's own; so is the mean over what can be read
+def test_two_devices_give_the_weights_of_one(corpus: dict[str, Path], tmp_path: Path) -> None:
+    # frozen, as by default, and readable: batch norm's statistics and the mean loss are each device's own
     same = {"freeze": True, "weights": "imagenet"}
     sound = {**corpus, "labels": corpus["images"].parent / "sound.csv"}
     alone = train(settings_for(sound, tmp_path / "one", devices="1", **same))
     both = train(settings_for(sound, tmp_path / "two", **same))
-    assert told(both) == told(alone)
+    assert comparable_values(both) == comparable_values(alone)
     assert both.value == pytest.approx(alone.value)
     testing.assert_close(
         load_file(both.folder / "weights.safetensors"), load_file(alone.folder / "weights.safetensors"),
@@ -75,7 +74,7 @@ def test_two_devices_learn_what_one_does(corpus: dict[str, Path], tmp_path: Path
         [float(row["val_loss"]) for row in rows[0]], abs=1e-4
     )
     assert sorted(path.name for path in both.folder.iterdir()) == sorted(path.name for path in alone.folder.iterdir())
-    assert "LOCAL_RANK" not in os.environ, "what is started next is no part of the training"
+    assert "LOCAL_RANK" not in os.environ, "processes started later are not part of the training"
 
 
 @pytest.mark.slow
@@ -85,10 +84,10 @@ def test_a_device_without_a_readable_image_waits_for_the_others(corpus: dict[str
     assert all(value.isfinite().all() for value in load_file(summary.folder / "weights.safetensors").values())
 
 
-def test_what_is_wrong_is_said_as_by_one_process(corpus: dict[str, Path], tmp_path: Path) -> None:
+def test_an_error_on_two_devices_is_that_of_one(corpus: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="No labelled image"):
         train(settings_for({**corpus, "labels": Path("none")}, tmp_path / "model"))
-    assert not processes_below(os.getpid(), "tasks.trainer")
+    assert not find_descendants(os.getpid(), "tasks.trainer")
 
 
 def test_torchrun_is_refused(corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +104,9 @@ def test_every_localizer_trains_on_two_devices(corpus: dict[str, Path], tmp_path
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_once_after_a_training_on_two_devices(corpus: dict[str, Path], tmp_path: Path) -> None:
+def test_a_run_continues_in_one_process_after_a_training_on_two_devices(
+    corpus: dict[str, Path], tmp_path: Path
+) -> None:
     recipe = {
         "out": str(tmp_path / "run"),
         "corpus": {name: str(path) for name, path in corpus.items()},
@@ -114,53 +115,47 @@ def test_a_run_goes_on_once_after_a_training_on_two_devices(corpus: dict[str, Pa
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     command = [Path(sys.executable).with_name("boxmine"), "run", str(tmp_path / "recipe.yaml")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=IN_TIME)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("boxes on 24 images") == 1
     assert (tmp_path / "run" / "report" / "index.html").is_file()
 
 
-def until_epoch(folder: Path, epoch: int) -> None:
+def wait_for_epoch(folder: Path, epoch: int) -> None:
     """Wait for the end of an epoch."""
-    ends = time.monotonic() + IN_TIME
-    while len(read_history(folder / "history.csv")) < epoch:
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+    wait_until(lambda: len(read_history(folder / "history.csv")) >= epoch, timeout_s=TIMEOUT_S, poll_s=0.05)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whom", ["the command", "the process that trains", "a further device's"])
-def test_whoever_is_killed_nobody_is_left_and_the_same_command_carries_on(
-    corpus: dict[str, Path], tmp_path: Path, whom: str
+@pytest.mark.parametrize("victim", ["the command", "the first device's process", "the second device's process"])
+def test_killing_any_process_of_a_training_ends_all_and_the_same_command_resumes(
+    corpus: dict[str, Path], tmp_path: Path, victim: str, count_fault: Callable[..., None]
 ) -> None:
     settings = settings_for(corpus, tmp_path / "model", epochs=12, patience=12)
     code = f"from flows.train import train, TrainSettings; train(TrainSettings.model_validate_json({settings.model_dump_json()!r}))"
     command = subprocess.Popen([sys.executable, "-P", "-c", code], stderr=subprocess.PIPE, text=True)
-    until_epoch(settings.out, 2)
-    below = processes_below(command.pid, "tasks.trainer")
-    assert len(below) == 2
-    victim = {"the command": command.pid, "the process that trains": min(below), "a further device's": max(below)}
-    os.kill(victim[whom], signal.SIGKILL)
-    _, said = command.communicate(timeout=IN_TIME)
+    wait_for_epoch(settings.out, 2)
+    trainers = find_descendants(command.pid, "tasks.trainer")
+    assert len(trainers) == 2
+    pid = {"the command": command.pid, "the first device's process": min(trainers)}.get(victim, max(trainers))
+    os.kill(pid, signal.SIGKILL)
+    _, stderr = command.communicate(timeout=TIMEOUT_S)
     assert command.returncode != 0
-    if whom != "the command":
-        assert ProcessLostError.__name__ in said
-    ends = time.monotonic() + 30
-    while any(Path(f"/proc/{process}/cmdline").is_file() for process in below):
-        assert time.monotonic() < ends, "a process is left"
-        time.sleep(0.1)
+    if victim != "the command":
+        assert ProcessLostError.__name__ in stderr
+    wait_until_gone(trainers)
     done = len(read_history(settings.out / "history.csv"))
     summary = train(settings)
     assert summary.epochs == 12
     assert [int(row["epoch"]) for row in read_history(settings.out / "history.csv")] == list(range(1, 13))
     assert done < 12
-    injected("kill -9 of a training on two devices")
+    count_fault("kill -9 of a training on two devices")
 
 
-class StillEnding:
-    """A process that has said its last word and takes its time to end."""
+class SlowlyEndingProcess:
+    """A process that has sent its result and takes its time to end."""
 
-    pid = 2**30  # of nobody
+    pid = 2**30  # no process has it
 
     def wait(self, timeout: float | None = None) -> int:
         if timeout is not None:
@@ -168,14 +163,14 @@ class StillEnding:
         return 0
 
 
-def test_a_training_whose_process_ends_slowly_is_a_training(
+def test_the_result_counts_though_the_training_process_ends_slowly(
     corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     summary = TrainingSummary(
         folder=tmp_path, images=1, validation_images=0, classes=1, objective="single", epochs=1, best_epoch=1,
         metric="accuracy", value=None, seconds=1.0, unreadable={}, notes=[],
     )  # fmt: skip
-    ours, its = Pipe()
-    its.send(summary)
-    monkeypatch.setattr(training, "start_worker", lambda *_: (StillEnding(), ours))
+    receiver, sender = Pipe()
+    sender.send(summary)
+    monkeypatch.setattr(training, "start_worker", lambda *_: (SlowlyEndingProcess(), receiver))
     assert train(settings_for(corpus, tmp_path)) == summary

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.making import write_example
+from tests.factories import write_example
 
 HEAVY = ("torch", "torchvision", "timm", "lightning", "prefect")
 # all commands in one process, which takes a second to start

@@ -8,7 +8,7 @@ import pytest
 from flows.cli import output
 from flows.cli.application import run_command
 from flows.cli.common import app
-from tests.making import write_model, write_photos
+from tests.factories import write_model, write_photos
 
 DONE, QUARANTINED, STAGED = 0, 3, 5
 

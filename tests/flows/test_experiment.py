@@ -15,10 +15,10 @@ from mining.config import parse
 from mining.config.recipes import read_recipe
 from mining.experiments import ExperimentSettings
 from mining.localizers.cam import CAM
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.locks import lock_folder
 from mining.synthetic import generate
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     with pytest.MonkeyPatch.context() as patch:
-        list_tiny_backbone(patch)
+        register_tiny_backbone(patch)
         assert run_command(["experiment", str(path)]) == 0
         yield path
 
@@ -218,7 +218,7 @@ def test_a_second_experiment_does_not_touch_what_the_first_is_mining(
     (copied / "made/figures/cam-1-seed0.json").unlink()
     with lock_folder(copied):
         assert "Another process is working on" in refused(recipe, copied, capfd)
-    run = RunDirectory(copied / "made/runs/cam-1-seed0")
+    run = Run(copied / "made/runs/cam-1-seed0")
     with run.lock():
         assert "Another process is working on" in refused(recipe, copied, capfd)
 
@@ -227,8 +227,8 @@ def test_a_run_that_somebody_else_mined_there_stays(
     recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (copied / "made/figures/cam-1-seed0.json").unlink()
-    run = RunDirectory(copied / "made/runs/cam-1-seed0")
-    run.update(experiment=None, config={**run.read()["config"], "threshold": 0.77})
+    run = Run(copied / "made/runs/cam-1-seed0")
+    run.update(experiment=None, config={**run.record["config"], "threshold": 0.77})
     assert "a run that this experiment did not mine" in refused(recipe, copied, capfd)
 
 

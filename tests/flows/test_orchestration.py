@@ -15,7 +15,7 @@ from mining.models.card import read_card
 from tasks.orchestration import Step
 from tasks.progress import UPDATE_EVERY_SECONDS, Stage
 from tasks.training import train_localizer
-from tests.making import write_photos
+from tests.factories import write_photos
 
 
 def in_process(flow: Callable[[], Any]) -> Any:

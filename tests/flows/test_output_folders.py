@@ -11,8 +11,8 @@ from mining.corpus.output_folders import refuse_inside_images
 from mining.errors import InputError
 from mining.runs.mining_job import plan_mining
 from mining.training.job import train
-from tests.making import write_model, write_photos
-from tests.shards import asked
+from tests.factories import write_model, write_photos
+from tests.sharded_corpus import mine_settings
 
 CORPUS = {"images": "photos", "labels": "labels.csv"}
 RECIPES = {
@@ -70,7 +70,7 @@ def test_a_folder_among_the_images_is_refused_and_nothing_is_made(
 
 
 def test_the_library_refuses_it_too(place: Path) -> None:
-    settings = asked(place, place / "photos" / "r").model_copy(update={"images": place / "photos"})
+    settings = mine_settings(place, place / "photos" / "r").model_copy(update={"images": place / "photos"})
     with pytest.raises(InputError, match="lies in the folder of the images"):
         plan_mining(settings)
     from mining.config import TrainSettings

@@ -1,9 +1,8 @@
-"""Prefect's database may be PostgreSQL: a server on a throw-away cluster takes the report of a run."""
+"""Prefect may store its data in PostgreSQL: a server on a temporary cluster receives the report of a run."""
 
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,33 +12,32 @@ from pathlib import Path
 import pytest
 
 from mining.synthetic import generate
-from tests.faults.conftest import boxmine
-from tests.serving import server_environment, start_server
+from tests.prefect_server import find_free_port, server_environment, start_server
+from tests.processes import start_boxmine
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-def postgres_program(name: str) -> str:
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, places)]))
-    if found is None:
+def find_postgres_program(name: str) -> str:
+    """Find a program of PostgreSQL; skips the test where it is missing."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    path = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, folders)]))
+    if path is None:
         pytest.skip(f"PostgreSQL's {name} is not on this machine")
-    return found
+    return path
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[int]:
-    """A PostgreSQL on loopback; gives its port. The folder belongs to whom it runs as, for it refuses to run as root."""
+def run_postgres(folder: Path) -> Iterator[int]:
+    """Run PostgreSQL on loopback; yields its port. It refuses to run as root, so the folder is given to `nobody`."""
     user = None if os.geteuid() else "nobody"
     if user is not None:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = find_free_port()
 
     def run(program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [postgres_program(program), *arguments],
+            [find_postgres_program(program), *arguments],
             user=user, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True, timeout=120,
         )  # fmt: skip
@@ -58,9 +56,9 @@ def cluster(folder: Path) -> Iterator[int]:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    postgres_program("initdb")
-    # not below pytest's own folder, which nobody else may enter
-    with tempfile.TemporaryDirectory() as folder, cluster(Path(folder)) as listening:
+    find_postgres_program("initdb")
+    # not below pytest's own folder, which other users may not enter
+    with tempfile.TemporaryDirectory() as folder, run_postgres(Path(folder)) as listening:
         yield listening
 
 
@@ -71,19 +69,19 @@ def test_a_run_is_reported_to_a_server_on_postgresql(port: int, tmp_path: Path) 
     environment = server_environment(tmp_path / "prefect", PREFECT_SERVER_DATABASE_CONNECTION_URL=database)
     server = start_server(environment)
     try:
-        process = boxmine(
+        process = start_boxmine(
             "mine", "--images", tmp_path / "photos" / "images", "--model", "pretrained:efficientnet_lite0",
             "--out", tmp_path / "run", "--scales", "1", environment=environment,
         )  # fmt: skip
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
     finally:
         server.terminate()
         server.wait(60)
     connection = ["--host", "127.0.0.1", "--port", str(port), "--username", "prefect", "prefect"]
     query = "select flow.name, flow_run.state_type from flow_run join flow on flow.id = flow_run.flow_id"
     done = subprocess.run(
-        [postgres_program("psql"), "--tuples-only", "--no-align", "--command", query, *connection],
+        [find_postgres_program("psql"), "--tuples-only", "--no-align", "--command", query, *connection],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert done.stdout.split() == ["boxmine-mine|COMPLETED"]

@@ -12,7 +12,7 @@ from flows.cli.application import run_command
 from mining.config import RetrainSettings, RunSettings, Settings, parse
 from mining.config.recipes import read_recipe
 from mining.label_store.settings import Gates, LabelSettings
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.synthetic import generate
 
 RECIPES = Path(__file__).parents[2] / "deployments" / "recipes"
@@ -47,8 +47,8 @@ def test_the_example_runs_on_the_photos_of_the_deployments(project: Path) -> Non
     generate(project / "photos", images=8)
     command, _ = own_commands(project / "deployments" / "recipes" / "example.yaml")
     assert run_command([*command, *QUICK]) == 0
-    run = RunDirectory(project / "runs" / "example")
-    assert run.need_finished()["counts"]["images"] == 8
+    run = Run(project / "runs" / "example")
+    assert run.require_finished()["counts"]["images"] == 8
     assert run.report.is_file()
 
 
@@ -57,7 +57,7 @@ def test_the_example_runs_on_the_photos_of_the_demo(project: Path) -> None:
     generate(project / "runs" / "demo" / "corpus", images=8)
     _, command = own_commands(project / "deployments" / "recipes" / "example.yaml")
     assert run_command([*command, *QUICK]) == 0
-    assert RunDirectory(project / "runs" / "example").scores.is_file()
+    assert Run(project / "runs" / "example").scores.is_file()
 
 
 @pytest.mark.parametrize(

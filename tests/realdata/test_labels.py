@@ -12,8 +12,8 @@ def labels_by_name(path: Path) -> dict[str, list[str]]:
     return {row["file_name"]: row["labels"] for row in pa.concat_tables(iter_shards(path)).to_pylist()}
 
 
-def test_csv_and_coco_of_voc_mini_give_the_same_labels(pack: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = pack("voc-mini")
+def test_csv_and_coco_of_voc_mini_give_the_same_labels(dataset: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = dataset("voc-mini")
     for split, images, others in (("train", 427, 224), ("test", 224, 427)):
         by_csv = scan(folder / "images", folder / f"{split}.csv", tmp_path / "csv.parquet")
         by_coco = scan(folder / "images", folder / f"instances_{split}.json", tmp_path / "coco.parquet")

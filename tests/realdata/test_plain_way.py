@@ -32,10 +32,10 @@ Expected = dict[Pair, tuple[np.ndarray, float]]
 
 
 @pytest.fixture(scope="module")
-def photos(pack: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(dataset: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real ones, and one of them as a camera has it: large."""
     folder = tmp_path_factory.mktemp("photos")
-    for path in sorted((pack("voc-mini") / "images").rglob("*.jpg"))[:PHOTOS]:
+    for path in sorted((dataset("voc-mini") / "images").rglob("*.jpg"))[:PHOTOS]:
         shutil.copyfile(path, folder / path.name)
     first = sorted(folder.iterdir())[0]
     Image.open(first).resize((2000, 1500), Image.Resampling.LANCZOS).save(folder / "large.jpg", quality=95)

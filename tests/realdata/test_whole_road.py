@@ -22,9 +22,9 @@ def done(*words: object) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", GOALS)
 def test_corloc_of_a_model_trained_on_the_train_labels_only(
-    name: str, pack: Callable[[str], Path], tmp_path: Path
+    name: str, dataset: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    folder, model = pack(name), tmp_path / "model"
+    folder, model = dataset(name), tmp_path / "model"
     done("train", "--images", folder / "images", "--labels", folder / "train.csv", "--out", model)
     for split, goal in GOALS[name].items():
         run = tmp_path / split
@@ -40,8 +40,8 @@ def test_corloc_of_a_model_trained_on_the_train_labels_only(
 
 
 @pytest.mark.slow
-def test_imagenets_classes_with_neither_labels_nor_training(pack: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = pack("voc-mini")
+def test_imagenets_classes_with_neither_labels_nor_training(dataset: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = dataset("voc-mini")
     done("mine", "--images", folder / "images", "--model", "pretrained:efficientnet_lite0", "--out", tmp_path / "run")
     boxes = pq.read_table(tmp_path / "run" / "annotations.parquet").to_pandas()
     assert set(boxes.category) <= set(imagenet_names())

@@ -238,7 +238,7 @@ def _mean_average_precision(
     first_object: Any,
     last_object: Any,
 ) -> Any:
-    """Mean over classes of the area under the curve, image i counting times[i] times; 0 where no class has an object."""
+    """Mean over classes of the area under the curve where image i counts times[i] times; 0 without objects."""
     total, classes = 0.0, 0
     for number in range(len(first)):
         objects = 0

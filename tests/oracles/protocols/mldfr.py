@@ -33,8 +33,7 @@ from mining.arrays import Bools, FloatMap, Floats, Ints
 from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, TruthBoxes
 from mining.evaluation.metrics.corloc import pair_results
-from mining.evaluation.metrics.hits import IOU_THRESHOLD
-from mining.evaluation.metrics.hits import is_hit
+from mining.evaluation.metrics.hits import IOU_THRESHOLD, is_hit
 from mining.evaluation.metrics.localization import localization_scores, rank_classes
 from tests.oracles.protocols.maps import components, finite_map
 from tests.oracles.protocols.plus_one import extend_by_one_pixel

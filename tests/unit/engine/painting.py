@@ -21,9 +21,9 @@ from mining.localizers.base import ClassChoice, ClassificationLoss, Localization
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
 from mining.runs.mining_job import plan_mining
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_files import part_outcomes
-from tests.making import list_localizer
+from tests.factories import register_localizer
 
 SHORT_SIDE = 64
 CLASSES = {"red": 7, "green": 3, "blue": 5}
@@ -102,7 +102,7 @@ class Overflowing(Painted):
 def list_painted(patch: pytest.MonkeyPatch) -> None:
     """Put the localizers above on the list, and a backbone that gives the pixels as they are."""
     for kind in (Painted, Coarse, OneColourAScale, Overflowing):
-        list_localizer(patch, kind)
+        register_localizer(patch, kind)
     pixels = StageSpec([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     spec = BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict)
     patch.setitem(BACKBONES, "pixels", spec)
@@ -177,7 +177,7 @@ def painted_model(folder: Path, localizer: str = "painted", objective: str = "mu
     return folder
 
 
-def opened(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None, **options: Any) -> RunDirectory:
+def opened(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None, **options: Any) -> Run:
     """A run that is ready to be mined."""
     kind = {name: options.pop(name) for name in ("localizer", "objective") if name in options}
     model = options.pop("model", None) or painted_model(folder / "model", **kind)
@@ -185,10 +185,10 @@ def opened(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None,
     defaults: dict[str, Any] = {"scales": (1.0,), "device": "cpu", "workers": 2}
     settings = MineSettings(**corpus, model=str(model), out=folder / "run", **{**defaults, **options})
     plan_mining(settings)
-    return RunDirectory(folder / "run")
+    return Run(folder / "run")
 
 
-def found_in(run: RunDirectory, shard: int = 0) -> dict[str, Found]:
+def found_in(run: Run, shard: int = 0) -> dict[str, Found]:
     rows = pq.read_table(run.part(shard)).to_pylist()
     outcomes = part_outcomes(run.part(shard))
     return {o.file_name: Found(o, [row for row in rows if row["image_id"] == o.image_id]) for o in outcomes}

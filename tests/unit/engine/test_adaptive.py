@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 from torch.nn import functional
 
-from tests.making import list_localizer
+from tests.factories import register_localizer
 from tests.unit.engine.painting import (
     ALL,
     BLUE,
@@ -40,7 +40,7 @@ class SoftAtOneAndAHalf(Painted):
 
 @pytest.fixture
 def soft(monkeypatch: pytest.MonkeyPatch) -> type[SoftAtOneAndAHalf]:
-    list_localizer(monkeypatch, SoftAtOneAndAHalf)
+    register_localizer(monkeypatch, SoftAtOneAndAHalf)
     monkeypatch.setattr(SoftAtOneAndAHalf, "seen", [])
     return SoftAtOneAndAHalf
 

@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 
 from mining.engine.pyramid import fuse_scales
-from tests.making import list_localizer
+from tests.factories import register_localizer
 from tests.unit.engine.painting import BOX, RED, SHORT_SIDE, Found, Painted, black, crowd, scene, told
 
 
@@ -25,7 +25,7 @@ class SureAtOne(Painted):
 
 @pytest.fixture
 def sure(monkeypatch: pytest.MonkeyPatch) -> type[SureAtOne]:
-    list_localizer(monkeypatch, SureAtOne)
+    register_localizer(monkeypatch, SureAtOne)
     monkeypatch.setattr(SureAtOne, "sides", [])
     return SureAtOne
 

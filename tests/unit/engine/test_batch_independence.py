@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mining.runs.shard_mining import mine_shard
-from tests.making import write_model, write_photos
+from tests.factories import write_model, write_photos
 from tests.unit.engine.painting import (
     ALL,
     BOX,

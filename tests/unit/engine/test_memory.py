@@ -11,7 +11,7 @@ from torch import Tensor
 from mining.errors import ModelError
 from mining.localizers.base import ClassChoice, Localization
 from mining.runs.shard_mining import mine_shard
-from tests.making import list_localizer
+from tests.factories import register_localizer
 from tests.unit.engine.painting import BOX, Found, Painted, opened, scene, told
 
 
@@ -33,7 +33,7 @@ class Greedy(Painted):
 
 @pytest.fixture
 def greedy(monkeypatch: pytest.MonkeyPatch) -> type[Greedy]:
-    list_localizer(monkeypatch, Greedy)
+    register_localizer(monkeypatch, Greedy)
     monkeypatch.setattr(Greedy, "asked", [])
     return Greedy
 

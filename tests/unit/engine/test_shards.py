@@ -146,7 +146,7 @@ def test_the_layers_of_the_network_are_told_apart_from_what_is_made_of_them(tmp_
     run = opened(tmp_path, {"a.png": scene((BOX, RED))}, {"a.png": ("red",)})
     layer, kind = (Sleepy(), Painted) if stage == "network" else (nn.Identity(), SleepyMaps)
     anatomy = StageSpec([layer], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
-    miner = Miner(kind(Backbone("pixels", anatomy), 3), read_card(run.model), run.settings())
+    miner = Miner(kind(Backbone("pixels", anatomy), 3), read_card(run.model), run.settings)
     miner.mine(read_shard(run.corpus, 0).to_pylist())
     assert miner.timing is not None
     other = {"network": "maps", "maps": "network"}[stage]

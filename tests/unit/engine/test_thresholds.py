@@ -56,7 +56,7 @@ def test_a_part_without_its_curves_is_mined_again(tmp_path: Path) -> None:
     mine_shard(run.path, 0)
     whole = run.curve_part(0).read_bytes()
     run.curve_part(0).write_bytes(whole[:100])
-    assert plan_mining(run.settings()).shards == [0]
+    assert plan_mining(run.settings).shards == [0]
     mine_shard(run.path, 0)
     assert run.curve_part(0).read_bytes() == whole
 

@@ -13,7 +13,7 @@ from mining.errors import CorpusError
 from mining.evaluation.boxes import TruthBoxes
 from mining.evaluation.ground_truth.reading import GroundTruth
 from mining.evaluation.run_reading import match_images
-from tests.making import write_photos
+from tests.factories import write_photos
 
 
 def by_labels(folder: Path, listed: Sequence[str], files: Sequence[str], root: str, listing: str) -> tuple[dict, list]:

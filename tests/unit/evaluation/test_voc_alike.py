@@ -10,7 +10,7 @@ import pytest
 from mining.corpus import CorpusSummary, iter_shards, scan
 from mining.evaluation import GroundTruth, read_ground_truth
 from mining.evaluation.run_reading import match_images
-from tests.making import write_photos
+from tests.factories import write_photos
 from tests.unit.evaluation.ground_truth.test_folders import thing, write_xml
 
 

@@ -15,7 +15,7 @@ from mining.label_store.summaries import LabelSummary
 from mining.models.card import ModelCard, read_card
 from mining.models.checkpoint import build_localizer, save_model
 from mining.runs.mining_job import finish_mining, plan_mining
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import Picture, painted_model
 
@@ -107,9 +107,9 @@ class Desk:
         for shard in plan_mining(whole).shards:
             mine_shard(out, shard)
         finish_mining(out)
-        boxes = pq.read_table(RunDirectory(out).annotations).to_pylist()
+        boxes = pq.read_table(Run(out).annotations).to_pylist()
         found: dict[str, list[tuple[Any, ...]]] = {}
-        for image in pq.read_table(RunDirectory(out).corpus).to_pylist():
+        for image in pq.read_table(Run(out).corpus).to_pylist():
             own = [box for box in boxes if box["file_name"] == image["file_name"]] or [{}]
             found[image["file_name"]] = [told({**dict.fromkeys(COMPARED), **image, **box}) for box in own]
         return found

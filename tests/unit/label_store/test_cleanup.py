@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from mining.errors import InputError
 from mining.label_store import cleanup
 from mining.label_store.cleanup import clean
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.storage.ownership import temporary_path
 from tests.unit.engine.painting import BOX, scene
 from tests.unit.label_store.desk import Desk
@@ -171,7 +171,7 @@ def test_runs_that_do_not_say_for_which_store_they_are_stay(desk: Desk) -> None:
     desk.job()
     staged = stage_two(desk)
     for name in staged:
-        RunDirectory(desk.runs / name).update(label_job=None)
+        Run(desk.runs / name).update(label_job=None)
     cleaned = clean(desk.settings(), 0)
     assert cleaned.deleted == []
     assert cleaned.notes[0].startswith("2 runs that this store does not name stay")
@@ -225,7 +225,7 @@ def test_what_a_killed_clean_left_is_found_by_the_next_command(
 def test_a_run_that_somebody_works_on_stays(desk: Desk) -> None:
     desk.put("a.png", scene((BOX, (255, 0, 0))))
     desk.job()
-    run = RunDirectory(desk.runs / min(stage_two(desk)))
+    run = Run(desk.runs / min(stage_two(desk)))
     with run.lock():
         assert len(clean(desk.settings(), 0).deleted) == 1
     assert run.has_started()

@@ -11,7 +11,7 @@ from mining.errors import InputError, StoreMissingError
 from mining.label_store import publish
 from mining.label_store.job import lock_job, plan_labels
 from mining.label_store.publish import publish_labels
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from tests.unit.engine.painting import BOX, scene
 from tests.unit.label_store.desk import Desk
 from tests.unit.label_store.test_nights import GATES_OFF
@@ -26,7 +26,7 @@ def published(desk: Desk) -> Desk:
 
 
 def records(desk: Desk) -> list[dict[str, object]]:
-    return [RunDirectory(path.parent).read() for path in sorted(desk.runs.glob("images-*/run.json"))]
+    return [Run(path.parent).record for path in sorted(desk.runs.glob("images-*/run.json"))]
 
 
 def test_a_run_records_where_and_as_which_version_it_was_published(published: Desk) -> None:
@@ -139,7 +139,7 @@ def test_jobs_of_before_runs_recorded_it_are_known_by_their_last_summary(publish
     del record["published"]
     last.write_text(json.dumps(record))
     for run in published.runs.glob("images-*"):
-        RunDirectory(run).update(published=[])
+        Run(run).update(published=[])
     shutil.rmtree(published.store)
     with pytest.raises(StoreMissingError, match="version 0 of"):
         published.job()

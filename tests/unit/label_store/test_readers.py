@@ -7,7 +7,7 @@ from deltalake import DeltaTable
 
 from mining.errors import InputError
 from mining.label_store.reading import VersionChoice, export_as_run
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from tests.unit.engine.painting import MANY, black
 from tests.unit.label_store.desk import Desk
 
@@ -52,10 +52,10 @@ def test_any_reader_of_the_protocol(store: str) -> None:
 def test_a_version_becomes_a_run_directory_whole_or_not_at_all(store: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_as_run(store, VersionChoice(as_of="0"), out)
-    run = RunDirectory(out)
-    assert run.need_finished()["counts"]["boxes"] == 2
-    assert run.settings().out == out
-    assert Path(run.settings().model) == out / "model"
+    run = Run(out)
+    assert run.require_finished()["counts"]["boxes"] == 2
+    assert run.settings.out == out
+    assert Path(run.settings.model) == out / "model"
     assert not list(tmp_path.glob(".tmp-*"))
     (tmp_path / "file").write_text("")
     for taken in (out, tmp_path / "file"):

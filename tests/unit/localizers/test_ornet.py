@@ -26,7 +26,7 @@ from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.training import job as training_job
 from mining.training.fit import read_history
-from tests.making import painted
+from tests.factories import image_with_rectangle
 from tests.unit.localizers.ornet_making import (
     CLASSES,
     STAGE_ONE,
@@ -299,7 +299,7 @@ def trained(folder: Path, *, stop_at: int | None = None) -> Path:
         for kind, scale in (("bright", 1), ("dark", 2)):
             path = folder / "images" / kind / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(painted(number, height=40, width=40) // scale).save(path)
+            Image.fromarray(image_with_rectangle(number, height=40, width=40) // scale).save(path)
 
     def progress(done: int, *_: object) -> None:
         if done == stop_at:

@@ -20,7 +20,7 @@ from mining.localizers.ornet import (
     pixel_entropy,
     weighted_entropy_loss,
 )
-from tests.making import painted
+from tests.factories import image_with_rectangle
 from tests.unit.localizers.ornet_making import (
     CLASSES,
     STAGE_ONE,
@@ -439,7 +439,7 @@ def test_a_fixed_part_stays_in_evaluation_mode_and_comes_back_to_training_after(
 
 def eight_images() -> Tensor:
     """(8, 3, 64, 64), a rectangle on noise, of a brightness a class."""
-    images = [painted(number, height=64, width=64) // (1 + number % CLASSES) for number in range(8)]
+    images = [image_with_rectangle(number, height=64, width=64) // (1 + number % CLASSES) for number in range(8)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 

@@ -15,14 +15,14 @@ from mining.localizers.base import Localizer
 from mining.models.card import ModelCard, read_card, unknown_classes
 from mining.models.checkpoint import build_localizer, install_model, load_model, pretrained_model, save_model
 from mining.models.device import resolve_device
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 
 CLASSES = [{"id": 17, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 90, "name": "Kuh & Kalb"}]
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
 
 
 def card_of(backbone: str = "tiny", **values: Any) -> ModelCard:

@@ -12,7 +12,7 @@ import pytest
 from mining.config import MineSettings
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.shard_mining import mine_shard
-from tests.making import write_model, write_photos
+from tests.factories import write_model, write_photos
 
 CLASSES = ("cat & <b>mouse</b>", "dog")
 NASTY = "<script>alert(1)<&script> \"x\" 'y'.jpg"

@@ -8,11 +8,11 @@ import pytest
 
 from mining.config import CompareSettings
 from mining.errors import InputError
-from mining.reporting import write_report
 from mining.reporting.comparison_page import compare
 from mining.reporting.page_files import Kind, refuse_foreign_page
-from mining.runs.run import RunDirectory
-from tests.making import write_model
+from mining.reporting.report_page import write_report
+from mining.runs.run import Run
+from tests.factories import write_model
 from tests.unit.reporting.conftest import CLASSES, Mined, mine, write_corpus
 
 THEIRS = "file_name,result\na.jpg,ten years of work\n"
@@ -46,10 +46,10 @@ def test_a_comparison_is_written_again_over_its_own_page_and_table(mined: Mined,
 
 @pytest.mark.parametrize("out", ["run/run.json", "run/annotations.parquet", "page", "page.txt", "page.html.csv"])
 def test_a_comparison_is_a_page_and_nothing_else(mined: Mined, tmp_path: Path, out: str) -> None:
-    before = RunDirectory(mined.run).read()
+    before = Run(mined.run).record
     with pytest.raises(InputError, match=r"must end in \.html"):
         compared(mined, tmp_path / out)
-    assert RunDirectory(mined.run).read() == before
+    assert Run(mined.run).record == before
 
 
 @pytest.mark.parametrize("name", ["results.csv", "results.html"])

@@ -15,8 +15,9 @@ from mining.config import CompareSettings, ScoreSettings
 from mining.errors import RunError, ScoringError
 from mining.evaluation import job as evaluation_job
 from mining.evaluation.job import score
-from mining.reporting import comparison_page, write_report
+from mining.reporting import comparison_page
 from mining.reporting import report_page as report_module
+from mining.reporting.report_page import write_report
 from tests.unit.reporting.conftest import CLASSES, NASTY, Mined, Page, mine
 
 

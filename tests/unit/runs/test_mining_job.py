@@ -17,13 +17,13 @@ from mining.evaluation.job import score
 from mining.models.card import read_card
 from mining.runs import mining_job
 from mining.runs.mining_job import finish_mining, lock_run, plan_mining
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.runs.shard_mining import mine_shard
 from mining.runs.status import read_status
 from mining.runs.summaries import MinePlan, MineSummary
 from mining.storage.ownership import temporary_path
-from tests.making import list_tiny_backbone, write_model, write_photos
+from tests.factories import register_tiny_backbone, write_model, write_photos
 
 NAMES = ("a.jpg", "b.jpg", "broken.jpg", "c/d.jpg", "e.jpg")
 LABELS = {"a.jpg": "cat", "b.jpg": "dog|cat", "broken.jpg": "dog", "c/d.jpg": "", "e.jpg": "dog"}
@@ -31,7 +31,7 @@ LABELS = {"a.jpg": "cat", "b.jpg": "dog|cat", "broken.jpg": "dog", "c/d.jpg": ""
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
     return model_of(tmp_path / "model", "cat", "dog")
 
 
@@ -89,7 +89,7 @@ def test_a_new_run_has_its_record_its_model_and_its_corpus(settings: MineSetting
     kept = record(settings)
     assert (kept["state"], kept["name"]) == ("running", "run")
     assert kept["inputs"]["model_sha256"] == read_card(model).weights_sha256
-    assert RunDirectory(settings.out).settings() == settings
+    assert Run(settings.out).settings == settings
 
 
 def test_a_run_may_begin_in_an_empty_folder_or_beside_its_model(settings: MineSettings, model: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_damaged_part_is_planned_again(settings: MineSettings) -> None:
     plan_mining(settings)
     for shard in range(3):
         mine_shard(settings.out, shard)
-    part = RunDirectory(settings.out).part(1)
+    part = Run(settings.out).part(1)
     part.write_bytes(part.read_bytes()[:200])
     with pytest.raises(RunError, match=r"part-00001\.parquet is damaged; give the same command again"):
         finish_mining(settings.out)
@@ -217,7 +217,7 @@ def test_a_run_killed_while_it_was_finished_is_finished_again(settings: MineSett
     first = finished(settings)
     before = {name: rows(settings.out / name) for name in ("annotations.parquet", "corpus.parquet")}
     (settings.out / gone).unlink()
-    RunDirectory(settings.out).update(state="running", counts={})
+    Run(settings.out).update(state="running", counts={})
     assert plan_mining(settings).shards == []
     assert finish_mining(settings.out, 1.25) == first
     assert {name: rows(settings.out / name) for name in before} == before
@@ -461,7 +461,7 @@ def test_a_run_that_nobody_works_on_is_not_running(settings: MineSettings) -> No
 
 def test_the_rate_is_that_of_the_last_parts(settings: MineSettings) -> None:
     with lock_run(settings.out):
-        run = RunDirectory(settings.out)
+        run = Run(settings.out)
         for shard in plan_mining(settings).shards:
             mine_shard(settings.out, shard)
             os.utime(run.part(shard), (1000 + 10 * shard, 1000 + 10 * shard))
@@ -557,7 +557,9 @@ def test_an_unfinished_run_is_not_scored(settings: MineSettings, truth: Path, sh
     plan_mining(settings)
     for shard in shards:
         mine_shard(settings.out, shard)
-    with pytest.raises(RunError, match="is not finished; give its `boxmine mine` command again to carry on"):
+    with pytest.raises(
+        RunError, match=r"is not finished .*Run its `boxmine mine` or `boxmine run` command again to resume it"
+    ):
         score(ScoreSettings(run=settings.out, truth=truth))
     assert not (settings.out / "scores.json").exists()
 

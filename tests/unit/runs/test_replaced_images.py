@@ -18,9 +18,10 @@ from mining.evaluation.job import score
 from mining.evaluation.run_comparison import compare_runs
 from mining.export import export
 from mining.label_store.reading import VersionChoice, version_as_run
-from mining.reporting import write_comparison, write_report
+from mining.reporting.comparison_page import write_comparison
+from mining.reporting.report_page import write_report
 from mining.runs.mining_job import finish_mining, plan_mining
-from mining.runs.run import RunDirectory
+from mining.runs.run import Run
 from mining.runs.shard_files import part_outcomes
 from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import BOX, GREEN, RED, list_painted, painted_model, scene, write_corpus
@@ -38,24 +39,24 @@ def _colours_are_seen() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDirectory:
+def run(tmp_path: Path) -> Run:
     """Of two images and a broken one, whose listing knows no hashes."""
     pictures = {"a.png": scene((BOX, RED)), "b.png": scene((BOX, GREEN)), "c.png": b"no image"}
     return mined(write_corpus(tmp_path, pictures, None), tmp_path)
 
 
-def mined(corpus: dict[str, Any], folder: Path, name: str = "run", **options: Any) -> RunDirectory:
+def mined(corpus: dict[str, Any], folder: Path, name: str = "run", **options: Any) -> Run:
     settings = MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / name, scales=(1.0,),
                             workers=1, **options)  # fmt: skip
     for shard in plan_mining(settings).shards:
         mine_shard(settings.out, shard)
     finish_mining(settings.out)
-    return RunDirectory(settings.out)
+    return Run(settings.out)
 
 
-def replace(run: RunDirectory, name: str = "a.png") -> Path:
+def replace(run: Run, name: str = "a.png") -> Path:
     """Put another picture of the same size in an image's place."""
-    path = run.settings().images / name
+    path = run.settings.images / name
     Image.fromarray(scene(((0, 0, 30, 60), GREEN))).save(path)
     return path
 
@@ -65,9 +66,9 @@ def hashes(table: Path) -> dict[str, str | None]:
     return {row["file_name"]: row["content_hash"] for row in rows}
 
 
-def test_a_run_keeps_the_hash_of_each_image_that_it_decoded(run: RunDirectory) -> None:
+def test_a_run_keeps_the_hash_of_each_image_that_it_decoded(run: Run) -> None:
     expected: dict[str, str | None] = {
-        name: hashlib.sha256((run.settings().images / name).read_bytes()).hexdigest() for name in NAMES
+        name: hashlib.sha256((run.settings.images / name).read_bytes()).hexdigest() for name in NAMES
     }
     assert hashes(run.corpus) == {**expected, "c.png": None}
     outcomes = part_outcomes(run.part(0)) or []
@@ -75,20 +76,20 @@ def test_a_run_keeps_the_hash_of_each_image_that_it_decoded(run: RunDirectory) -
 
 
 @pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
-def test_an_export_refuses_an_image_that_changed_since_the_run(run: RunDirectory, format: str, tmp_path: Path) -> None:
+def test_an_export_refuses_an_image_that_changed_since_the_run(run: Run, format: str, tmp_path: Path) -> None:
     path = replace(run)
     with pytest.raises(RunError, match=rf"{path} changed since the run .* Bring the old file back, or mine again\."):
         export(run.path, format, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
 
 
-def test_an_image_that_was_put_back_is_exported(run: RunDirectory, tmp_path: Path) -> None:
-    whole = (run.settings().images / "a.png").read_bytes()
+def test_an_image_that_was_put_back_is_exported(run: Run, tmp_path: Path) -> None:
+    whole = (run.settings.images / "a.png").read_bytes()
     replace(run).write_bytes(whole)
     assert export(run.path, "coco", tmp_path / "exported").images == 2
 
 
-def test_an_image_of_a_run_without_hashes_is_compared_by_its_size(run: RunDirectory, tmp_path: Path) -> None:
+def test_an_image_of_a_run_without_hashes_is_compared_by_its_size(run: Run, tmp_path: Path) -> None:
     """As earlier versions left it."""
     record = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps({**record, "digests": {}}))
@@ -100,7 +101,7 @@ def test_an_image_of_a_run_without_hashes_is_compared_by_its_size(run: RunDirect
     assert export(run.path, "coco", tmp_path / "exported").images == 2
 
 
-def test_a_report_names_a_replaced_image_instead_of_drawing_it(run: RunDirectory) -> None:
+def test_a_report_names_a_replaced_image_instead_of_drawing_it(run: Run) -> None:
     before = write_report(run.path).read_text()
     path = replace(run)
     page = write_report(run.path).read_text()
@@ -109,8 +110,8 @@ def test_a_report_names_a_replaced_image_instead_of_drawing_it(run: RunDirectory
     assert "1 picture could not be drawn" in page
 
 
-def test_a_comparison_names_a_replaced_image_instead_of_drawing_it(run: RunDirectory, tmp_path: Path) -> None:
-    corpus = {"images": run.settings().images, "labels": run.settings().labels}
+def test_a_comparison_names_a_replaced_image_instead_of_drawing_it(run: Run, tmp_path: Path) -> None:
+    corpus = {"images": run.settings.images, "labels": run.settings.labels}
     other = mined(corpus, tmp_path, "other", threshold=0.9, max_area=0.2)
     path = replace(run)
     comparison = compare_runs(run.path, other.path)
@@ -118,7 +119,7 @@ def test_a_comparison_names_a_replaced_image_instead_of_drawing_it(run: RunDirec
     assert f"{path}: the file changed after it was listed" in page
 
 
-def test_maps_of_replaced_images_are_not_scored(run: RunDirectory, tmp_path: Path) -> None:
+def test_maps_of_replaced_images_are_not_scored(run: Run, tmp_path: Path) -> None:
     shutil.copyfile(run.coco, tmp_path / "truth.json")
     settings = ScoreSettings(run=run.path, truth=tmp_path / "truth.json", maps=True)
     assert score(settings)["maps"]["pairs_without_map"] == 0
@@ -141,7 +142,7 @@ def test_a_version_of_a_label_store_is_exported_with_the_images_it_was_made_from
         export(run, "coco", tmp_path / "exported")
 
 
-def test_an_image_that_is_gone_is_named(run: RunDirectory, tmp_path: Path) -> None:
-    (run.settings().images / "a.png").unlink()
+def test_an_image_that_is_gone_is_named(run: Run, tmp_path: Path) -> None:
+    (run.settings.images / "a.png").unlink()
     with pytest.raises(RunError, match=r"a\.png is gone since the run"):
         export(run.path, "coco", tmp_path / "exported")

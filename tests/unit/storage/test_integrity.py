@@ -16,9 +16,9 @@ from mining.config import MineSettings
 from mining.errors import DamagedFileError, InputError, RunError
 from mining.evaluation import score_run
 from mining.export import export
-from mining.reporting import write_report
+from mining.reporting.report_page import write_report
 from mining.runs.mining_job import finish_mining, plan_mining
-from mining.runs.run import DIGESTED_FILES, RunDirectory
+from mining.runs.run import DIGESTED_FILES, Run
 from mining.runs.shard_mining import mine_shard
 from mining.runs.status import read_status
 from mining.storage.integrity import digest_fits, seal_holds, sealed_writer, with_digest
@@ -229,12 +229,12 @@ def test_damaged_images_lists_are_noticed_while_a_run_is_mined(corpus: dict[str,
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def half_mined(corpus: dict[str, Any], out: Path, **options: Any) -> RunDirectory:
+def half_mined(corpus: dict[str, Any], out: Path, **options: Any) -> Run:
     """A run whose parts are all there, but not merged."""
     settings = MineSettings(**{**corpus, **options}, out=out)
     for shard in plan_mining(settings).shards:
         mine_shard(out, shard)
-    return RunDirectory(out)
+    return Run(out)
 
 
 def images_with_other_colours(folder: Path, broken: Sequence[str] = ("broken.png",)) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def model_with_other_classes(folder: Path) -> Path:
     return folder
 
 
-def foreign_run(kind: str, corpus: dict[str, Any], folder: Path) -> RunDirectory:
+def foreign_run(kind: str, corpus: dict[str, Any], folder: Path) -> Run:
     if kind == "another model":
         from mining.models.card import ModelCard, read_card
         from mining.models.checkpoint import build_localizer, save_model

@@ -23,7 +23,7 @@ from mining.storage.untrusted_files import (
     parse_json,
     read_json,
 )
-from tests.making import write_photos
+from tests.factories import write_photos
 
 
 class InPieces(io.BytesIO):

@@ -10,7 +10,7 @@ from mining.errors import CorpusError
 from mining.training import job as training_job
 from mining.training.fit import classification_metric, read_history
 from mining.training.label_contrast import contrast_notes, has_contrast, refuse_no_contrast
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 from tests.unit.training.test_training import named, settings_for, train
 
 ALWAYS, OFTEN = ("leaf", "root"), ("leaf",)
@@ -76,7 +76,7 @@ def test_classes_without_a_contrast_are_no_part_of_the_figure():
 
 @pytest.fixture
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
 
 
 @pytest.mark.usefixtures("_tiny")

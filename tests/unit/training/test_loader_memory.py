@@ -9,7 +9,7 @@ import pytest
 from mining.config import TrainSettings
 from mining.training.job import train
 from mining.training.loader_memory import workers_that_fit
-from tests.making import list_tiny_backbone, write_photos
+from tests.factories import register_tiny_backbone, write_photos
 
 BATCH = 16 * 3 * 224 * 224
 
@@ -65,7 +65,7 @@ def test_without_such_a_folder_there_is_no_such_limit(tmp_path: Path) -> None:
 def test_a_training_in_a_small_shared_memory_goes_on_and_says_so(
     free: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
     write_photos(tmp_path / "photos" / "cat", [f"{n}.jpg" for n in range(4)])
     write_photos(tmp_path / "photos" / "dog", [f"{n}.jpg" for n in range(4)])
     free(1000)

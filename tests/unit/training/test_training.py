@@ -29,7 +29,7 @@ from mining.training import job as training_job
 from mining.training.data import ImageDataset, LabelledImages, class_weights, collate, copies_of, train_val_split
 from mining.training.fit import classification_metric, read_history
 from mining.training.summary import TrainingSummary
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 
 SIZE = 32
 Labels = Mapping[str, Sequence[str]]
@@ -37,7 +37,7 @@ Labels = Mapping[str, Sequence[str]]
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
 
 
 def pixels_of(name: str) -> np.ndarray:

@@ -22,14 +22,14 @@ from mining.models.checkpoint import load_model
 from mining.training import job as training_job
 from mining.training.data import AugmentationConfig, ImageDataset, LabelledImages
 from mining.training.optim import optimizer_for, rate_share, schedule_for
-from tests.making import list_tiny_backbone
+from tests.factories import register_tiny_backbone
 
 EPOCH_STEPS = 5
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    list_tiny_backbone(monkeypatch)
+    register_tiny_backbone(monkeypatch)
 
 
 def settings_of(**options: Any) -> TrainSettings:

@@ -12,7 +12,7 @@ import pytest
 from mining.corpus import CorpusSummary, iter_shards, scan
 from mining.errors import InputError
 from mining.evaluation import GroundTruth, read_ground_truth
-from tests.making import write_photos
+from tests.factories import write_photos
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
 Content = dict[str, Any]

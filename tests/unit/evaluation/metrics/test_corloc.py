@@ -1,15 +1,13 @@
 """CorLoc on hand-made boxes whose values are known."""
 
-import importlib
-
 import numpy as np
 import pytest
 
 from mining.evaluation import TruthBoxes
+from mining.evaluation.bootstrap import bootstrap_corloc
 from mining.evaluation.boxes import compute_overlaps
 from mining.evaluation.metrics.corloc import (
     baseline_scores,
-    bootstrap_corloc,
     corloc,
     corloc_scores,
     is_false_positive,
@@ -192,7 +190,6 @@ def test_drawing_in_blocks_gives_as_many_resamples(
     truth, hit = many
     pairs = pair_results(truth, predicted_of())
     whole, _ = bootstrap_corloc(hit, pairs, seed=1, resamples=1000)
-    module = importlib.import_module("mining.evaluation.metrics.corloc")  # the package shows the function of that name
-    monkeypatch.setattr(module, "_DRAWS_AT_ONCE", 1200)
+    monkeypatch.setattr("mining.evaluation.bootstrap._COUNTS_PER_BLOCK", 1200)
     in_blocks, _ = bootstrap_corloc(hit, pairs, seed=1, resamples=1000)
     assert in_blocks == pytest.approx(whole, abs=0.01)

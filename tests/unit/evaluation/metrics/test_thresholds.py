@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mining.errors import RunError
 from mining.evaluation import score_run, table_rows
+from mining.evaluation.bootstrap import bootstrap_means
 from mining.evaluation.boxes import Detections, TruthBoxes
 from mining.evaluation.metrics.corloc import pair_results
 from mining.evaluation.metrics.thresholds import (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mining.boxes.iou import iou_matrix
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.metrics.voc import PrecisionRecallCurve, rank_matches, voc_scores
+from mining.evaluation.metrics.voc import PrecisionRecallCurve, rank_matches, resampled_average_precision, voc_scores
 from tests.unit.evaluation.by_hand import predicted_of, truth_of
 
 BOX, FAR, FARTHER = (0, 0, 10, 10), (50, 50, 10, 10), (80, 80, 10, 10)
@@ -245,14 +245,8 @@ def drawn(boxes: Any, times: np.ndarray) -> Any:
 def test_a_resample_scores_as_the_images_drawn_would(seed: int) -> None:
     truth, predicted = random_pictures(seed)
     times = np.random.default_rng(seed).integers(0, 3, 8)
-    ours: list[float] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "mining.evaluation.metrics.voc.drawn_counts",
-            lambda *_: [times_of_those_there(truth, predicted, times)[None]],
-        )
-        patch.setattr("mining.evaluation.metrics.voc.np.percentile", lambda values, _: ours.extend(values) or (0, 0))
-        voc_scores(truth, predicted, "abc", resamples=1)
+    counts = iter([times_of_those_there(truth, predicted, times)])
+    ours = resampled_average_precision(counts, truth, predicted, rank_matches(truth, predicted))
     expected = voc_scores(drawn(truth, times), drawn(predicted, times), "abc")["AP_all_point"]
     assert ours == [pytest.approx(expected or 0.0)]
 

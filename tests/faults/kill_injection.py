@@ -16,7 +16,7 @@ import pytest
 
 # one process imports everything once; those that do the work are forked from it
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.faults.crashing", "mining.engine.miner", "mining.runs.mining_job", "mining.training.fit", "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "tests.unit.engine.painting"])  # fmt: skip
+_processes.set_forkserver_preload(["tests.faults.kill_injection", "mining.engine.miner", "mining.runs.mining_job", "mining.training.fit", "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "tests.unit.engine.painting"])  # fmt: skip
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "sqlite3.connect"}
 _ENTERED = ("publish", "write_part", "write_json", "merge_parts", "write_coco_json", "update", "save_model", "compare")
 
@@ -126,8 +126,8 @@ def train_once(settings: str) -> None:
     """`boxmine train` with the tiny backbone."""
     from flows.train import train
     from mining.config import TrainSettings
-    from tests.making import list_tiny_backbone
+    from tests.factories import register_tiny_backbone
 
     with pytest.MonkeyPatch.context() as patch:
-        list_tiny_backbone(patch)
+        register_tiny_backbone(patch)
         train(TrainSettings.model_validate_json(settings))

@@ -1,4 +1,4 @@
-"""Small real things to test with."""
+"""Small images, models and registry entries that many tests share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,28 +17,28 @@ from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
 
 
-def list_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
-    """Put 'tiny' on the list: a backbone of one convolution and one batch norm that looks at 32 px."""
+def register_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
+    """Register the backbone 'tiny': one convolution and one batch norm, with an input size of 32 px."""
 
-    def make() -> nn.Module:
+    def build() -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
 
-    def anatomy(network: nn.Module) -> StageSpec:
+    def split(network: nn.Module) -> StageSpec:
         return StageSpec([network], (8,), (4,), None, input_size=32)
 
-    patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, anatomy, make, dict))
+    patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, split, build, dict))
     patch.setitem(registry.BACKBONES, "tiny", registry.ListedBackbone(32, "for tests"))
 
 
-def list_localizer(patch: pytest.MonkeyPatch, kind: type[Localizer]) -> None:
-    """Put a localizer that is defined in a test module on the list."""
+def register_localizer(patch: pytest.MonkeyPatch, kind: type[Localizer]) -> None:
+    """Register a localizer that a test module defines."""
     patch.setitem(LOCALIZERS, kind.name, LocalizerEntry(kind.__module__, kind.__qualname__, "for tests", "none"))
 
 
 def write_model(
     folder: Path, classes: Sequence[str], *, objective: str = "single", backbone: str = "efficientnet_lite0"
 ) -> Path:
-    """A model of random weights, quick because it looks at 64 px."""
+    """Save a model of random weights and an input size of 64 px, which keeps tests fast."""
     listed = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     card = ModelCard("cam", backbone, objective, listed, input_size=64, normalisation={})  # type: ignore[arg-type]
     torch.manual_seed(0)
@@ -46,23 +46,23 @@ def write_model(
     return folder
 
 
-def painted(number: int, *, height: int = 96, width: int = 128) -> np.ndarray:
-    """Noise with one bright rectangle: (height, width, 3) uint8, a different noise for each number."""
-    pixels = np.random.default_rng(number).integers(0, 90, (height, width, 3), np.uint8)
+def image_with_rectangle(seed: int, *, height: int = 96, width: int = 128) -> np.ndarray:
+    """Draw one bright rectangle on noise: (height, width, 3) uint8, other noise for each seed."""
+    pixels = np.random.default_rng(seed).integers(0, 90, (height, width, 3), np.uint8)
     pixels[height // 5 : height * 3 // 4, width // 4 : width * 7 // 10] = (230, 200, 40)
     return pixels
 
 
 def write_photos(folder: Path, names: Sequence[str]) -> Path:
-    """One painted JPEG a name."""
+    """Write one JPEG per name, no two alike."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(names):
-        Image.fromarray(painted(number)).save(folder / name, "JPEG")
+    for seed, name in enumerate(names):
+        Image.fromarray(image_with_rectangle(seed)).save(folder / name, "JPEG")
     return folder
 
 
 def write_example(folder: Path) -> Path:
-    """Two photos of a cat and a dog in photos/, labels.csv, and a model of these classes in model/."""
+    """Write two images of a cat and a dog to photos/, labels.csv, and a model of these classes to model/."""
     write_photos(folder / "photos", ["a.jpg", "b.jpg"])
     write_model(folder / "model", ("cat", "dog"))
     (folder / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")

@@ -2,7 +2,7 @@
 
 Both are a process of their own: a client written in Rust may hold this one's threads while it waits for an answer.
 
-    python -m tests.faults.unreliable SEED
+    python -m tests.faults.faulty_object_store SEED
 """
 
 import http.client
@@ -68,7 +68,7 @@ class Faults:
 @contextmanager
 def object_store(seed: int) -> Iterator[tuple[Line, dict[str, str]]]:
     """Give the line, and the environment of somebody who reaches the store through it."""
-    command = [sys.executable, "-m", "tests.faults.unreliable", str(seed)]
+    command = [sys.executable, "-m", "tests.faults.faulty_object_store", str(seed)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     try:
         assert process.stdout is not None
