@@ -1,8 +1,8 @@
 """Boxes from COCO segmentations, for annotations that have a mask but no `bbox`.
 
 A segmentation is a list of polygons or a run-length encoding (RLE), compressed or not. pycocotools reads all three.
-Values are checked before, because it trusts its input: a malformed compressed RLE makes it read past its buffer, and the
-memory that a polygon needs grows with its perimeter.
+Values are checked before, because it trusts its input: a malformed compressed RLE makes it read past its buffer, and
+the memory that a polygon needs grows with its perimeter.
 """
 
 import math

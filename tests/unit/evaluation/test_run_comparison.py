@@ -8,7 +8,7 @@ import pytest
 from mining.errors import RunError
 from mining.evaluation.run_comparison import compare_runs
 from mining.evaluation.score_run import score_run
-from mining.evaluation.score_table import comparison_rows
+from mining.reporting.score_rows import comparison_rows
 from tests.unit.evaluation.conftest import World
 
 

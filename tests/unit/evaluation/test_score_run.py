@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mining.errors import RunError, ScoringError
-from mining.evaluation import score_run, table_rows, write_scores
+from mining.evaluation import score_run, write_scores
+from mining.reporting.score_rows import score_rows
 from mining.runs.schema import RANKING_SCHEMA
 from tests.unit.evaluation.conftest import World
 
@@ -353,7 +354,7 @@ def test_the_truth_is_named_and_fingerprinted(world: World) -> None:
 
 
 def test_the_table_begins_with_corloc_and_its_interval(world: World) -> None:
-    name, value, meaning = table_rows(scored(world))[0]
+    name, value, meaning = score_rows(scored(world))[0]
     assert name == "CorLoc"
     assert value.startswith("50.0 % (95 %: ")
     assert "of 4 (image, class) pairs" in meaning
@@ -361,7 +362,7 @@ def test_the_table_begins_with_corloc_and_its_interval(world: World) -> None:
 
 def test_the_table_says_what_is_not_defined(world: World) -> None:
     world.truth, world.predicted = [], []
-    values = {name: value for name, value, _ in table_rows(scored(world))}
+    values = {name: value for name, value, _ in score_rows(scored(world))}
     assert (values["CorLoc"], values["AP"], values["Boxes per pair"]) == ("not defined",) * 3
 
 
@@ -405,7 +406,7 @@ def test_a_run_that_ranked_nothing_has_gt_known_alone(world: World) -> None:
     scores = scored(world)
     assert scores["localization"]["gt_known_loc"]["accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert scores["localization"]["top1_loc"] is None
-    errors = [name for name, *_ in table_rows(scores) if name.endswith("error")]
+    errors = [name for name, *_ in score_rows(scores) if name.endswith("error")]
     assert errors == ["GT-known loc. error"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mining.errors import RunError
 from mining.reporting.charts import BARS, build_histogram
-from mining.reporting.statistics import FINE, count_boxes, count_cells, quantile
+from mining.reporting.statistics import CELLS, count_boxes, count_cells, quantile
 
 
 def test_boxes_are_counted_by_class_score_and_size(tmp_path: Path):
@@ -21,8 +21,8 @@ def test_boxes_are_counted_by_class_score_and_size(tmp_path: Path):
     survey = count_boxes(tmp_path / "a.parquet")
     assert survey.boxes == 3
     assert survey.classes() == [("cat", 2), ("dog", 1)]
-    assert np.flatnonzero(survey.scores).tolist() == [0, 500, FINE - 1]
-    assert np.flatnonzero(survey.sizes).tolist() == [100, 500, FINE - 1]
+    assert np.flatnonzero(survey.scores).tolist() == [0, 500, CELLS - 1]
+    assert np.flatnonzero(survey.sizes).tolist() == [100, 500, CELLS - 1]
 
 
 def test_a_missing_table_is_told(tmp_path: Path):
@@ -32,7 +32,7 @@ def test_a_missing_table_is_told(tmp_path: Path):
 
 def test_the_median_is_near_the_true_one():
     values = np.random.default_rng(0).random(5001)
-    assert quantile(count_cells(values), 0.5) == pytest.approx(np.median(values), abs=1 / FINE)
+    assert quantile(count_cells(values), 0.5) == pytest.approx(np.median(values), abs=1 / CELLS)
 
 
 def test_shares_add_up_and_the_true_boxes_share_the_scale():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mining.errors import RunError
-from mining.evaluation import score_run, table_rows
+from mining.evaluation import score_run
 from mining.evaluation.bootstrap import bootstrap_means
 from mining.evaluation.boxes import Detections, TruthBoxes
 from mining.evaluation.metrics.corloc import pair_results
@@ -22,6 +22,7 @@ from mining.evaluation.metrics.thresholds import (
 )
 from mining.evaluation.run_reading import CurveBlock
 from mining.regions.map_thresholds import nearest_positions, stable_positions
+from mining.reporting.score_rows import score_rows
 from tests.unit.evaluation.conftest import World
 
 GRID = np.array([0.2, 0.4, 0.6, 0.8])
@@ -230,7 +231,7 @@ def test_a_run_tells_what_other_thresholds_would_have_given(world: World) -> Non
 
 
 def test_the_table_says_which_threshold_is_which(world: World) -> None:
-    rows = {name: (value, meaning) for name, value, meaning in table_rows(score_run(*with_curves(world).write()))}
+    rows = {name: (value, meaning) for name, value, meaning in score_rows(score_run(*with_curves(world).write()))}
     assert rows["Threshold chosen"][0].startswith("100.0 % at 0.6 (95 %: 100.0 to 100.0)")
     assert rows["Threshold chosen"][1].endswith("; +50.0 points (95 %: +0.0 to +100.0) over as mined")
     assert "seen the answers" in rows["Threshold oracle"][1]
@@ -248,7 +249,7 @@ def test_a_run_without_curves_says_so(world: World) -> None:
     scores = score_run(*world.write())
     assert scores["thresholds"] is None
     assert "The run has no curves.parquet, so nothing can be said on other thresholds." in scores["notes"]
-    assert not any(name.startswith("Threshold") for name, *_ in table_rows(scores))
+    assert not any(name.startswith("Threshold") for name, *_ in score_rows(scores))
 
 
 def test_damaged_curves_are_refused_by_name(world: World) -> None:
