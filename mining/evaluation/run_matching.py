@@ -152,7 +152,7 @@ def _use_decoded_sizes(truth: GroundTruth, decoded: Floats) -> tuple[GroundTruth
     if outside.any():
         first = truth.file_names[boxes.image[outside][0]]
         notes.append(
-            f"{int(outside.sum())} of {len(boxes)} true boxes lie completely outside their decoded image, first in "
+            f"{int(outside.sum())} of {len(boxes)} true boxes lie wholly outside of their decoded image, first in "
             f"{first!r}; left out."
         )
     return replace(truth, sizes=sizes, boxes=boxes.where(~outside)), notes

@@ -38,7 +38,7 @@ DIALECTS = {
     as_corners: "look like corners",
     as_fractions: "look relative",
     as_corner_fractions: "look relative",
-    as_per_cent: "look like per cent",
+    as_per_cent: "look like percentages",
 }
 
 
