@@ -2,6 +2,7 @@
 
 from flows.mine import mine
 from mining.label_store.settings import LabelSettings
+from mining.runs.mining_job import resolve_thresholds
 from tasks.labelling import (
     LabelSummary,
     check_store,
@@ -28,6 +29,7 @@ def label(
             summary = restore_labels(settings, restore)
             publish_summary(summary)
             return summary
+        settings = settings.model_copy(update={"mine": resolve_thresholds(settings.mine)})
         check_store(settings, new_store)
         summary = None
         while summary is None:

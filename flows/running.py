@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mining.config import Attempts, Recipe, Settings
-from mining.redaction import redacted
+from mining.redaction import redact
 from tasks.checking import check_inputs
 from tasks.labelling import LabelSummary, staged_state
 from tasks.orchestration import is_transient_later
@@ -45,7 +45,7 @@ def run_flow(flow: Callable[..., R], settings: Any, *, checks: bool = True, **op
             raise work.error from None
         if work.results and _is_staged(work.results[0]):  # Prefect raises what ends in a failed state
             return work.results[0]
-        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redacted(str(error)))
+        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redact(str(error)))
         _drop_pending_events()
     return work.results[0] if work.results else flow(settings, **options)
 

@@ -10,10 +10,10 @@ def demo_folder(out: Path) -> Iterator[None]:
     """Lock the folder of a demo; refuse it as a whole where a part of it holds other things."""
     from mining.runs.run import Run
     from mining.storage.locks import lock_folder
-    from mining.synthetic.writing import refuse_foreign_folder
+    from mining.synthetic.generator import check_output_folder
 
     with lock_folder(out):
-        refuse_foreign_folder(out / "corpus")
+        check_output_folder(out / "corpus")
         run = Run(out / "run")
         run.refuse_foreign_folder(run.model)
         yield

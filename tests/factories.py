@@ -9,25 +9,30 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mining.backbones import registry
-from mining.backbones.base import BACKBONES, BackboneSpec, StageSpec
+from mining.backbones.base import BackboneSpec, StageSpec
+from mining.backbones.registry import BACKBONES, BackboneEntry
 from mining.localizers.base import Localizer
 from mining.localizers.registry import LOCALIZERS, LocalizerEntry
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
 
 
+def register_backbone(patch: pytest.MonkeyPatch, spec: BackboneSpec) -> None:
+    """Register a backbone that a test defines."""
+    entry = BackboneEntry(spec.input_size, "for tests", lambda _: spec, weights="none", licence="none")
+    patch.setitem(BACKBONES, spec.name, entry)
+
+
 def register_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
     """Register the backbone 'tiny': one convolution and one batch norm, with an input size of 32 px."""
 
-    def build() -> nn.Module:
+    def build_network() -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
 
-    def split(network: nn.Module) -> StageSpec:
+    def split_into_stages(network: nn.Module) -> StageSpec:
         return StageSpec([network], (8,), (4,), None, input_size=32)
 
-    patch.setitem(BACKBONES, "tiny", BackboneSpec("tiny", 32, split, build, dict))
-    patch.setitem(registry.BACKBONES, "tiny", registry.ListedBackbone(32, "for tests"))
+    register_backbone(patch, BackboneSpec("tiny", 32, split_into_stages, build_network, dict))
 
 
 def register_localizer(patch: pytest.MonkeyPatch, kind: type[Localizer]) -> None:

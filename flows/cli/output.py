@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.cli.terminal import err, print_table
-from mining.redaction import redacted_values
+from mining.redaction import redact_values
 
 SHOWN_REASONS = 3
 QUARANTINED = 3
@@ -88,4 +88,4 @@ def print_notes(notes: Sequence[str]) -> None:
 
 def print_json(value: Any) -> None:
     """A machine's answer."""
-    print(json.dumps(redacted_values(value), indent=2, default=str, ensure_ascii=False))
+    print(json.dumps(redact_values(value), indent=2, default=str, ensure_ascii=False))

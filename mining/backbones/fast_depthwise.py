@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 Pair = tuple[int, int]
 
 
-class DepthwiseByForward(TorchFunctionMode):
+class FastDepthwiseGradient(TorchFunctionMode):
     """While it is entered, depthwise convolutions of stride 1 on the CPU have that gradient, and none to the kernel."""
 
     def __torch_function__(

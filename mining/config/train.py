@@ -1,13 +1,13 @@
 """Settings of training."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from mining.config.base import Options, Seed, Settings, resolve_path
-from mining.config.corpus import ListedCorpus
+from mining.config.corpus import CorpusSettings, ListedCorpus
+from mining.config.execution import TrainExecutionOptions
 from mining.config.recipes import MayBePath
 
 WEIGHTS_MARK = MayBePath(words=("imagenet", "none"))
@@ -85,33 +85,12 @@ class TrainOptions(Settings):
     patience: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=5, description="Epochs without a better validation loss before training stops."
     )
-    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
-        default=None, description="Processes that decode and augment; by default one a core, up to 8."
-    )
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
-        default="auto", description="Lightning's switch: what it is trained on."
-    )
-    devices: str = Field(
-        default="auto",
-        description="Lightning's switch: auto (every GPU), how many, or which (0,2 or 3,); each has a process and its "
-        "share of a step.",
-    )
-    strategy: str = Field(default="auto", description="Lightning's switch: auto, ddp, ...")
     precision: str = Field(default="auto", description="auto (16-mixed on GPU, 32 elsewhere) or any of Lightning's.")
 
     @field_validator("weights")
     @classmethod
     def _resolve_weights(cls, weights: str) -> str:
         return str(resolve_path(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
-
-    @field_validator("devices", mode="before")
-    @classmethod
-    def _check_devices(cls, devices: Any) -> str:
-        if not re.fullmatch(
-            r"auto|-1|[1-9]\d?|\d{1,2},|\d{1,2}(,\d{1,2}){1,63}", str(devices)
-        ):  # a recipe may have a number
-            raise ValueError("give auto, a number of devices (2, at most 99), or those to use (0,2 or 3,)")
-        return str(devices)
 
     @model_validator(mode="after")
     def _check_restart(self) -> Self:
@@ -120,7 +99,15 @@ class TrainOptions(Settings):
         return self
 
 
-class TrainSettings(TrainOptions, ListedCorpus):
+class TrainSection(TrainExecutionOptions, TrainOptions):
+    """The `train:` section of a recipe: what to train, and how it is executed."""
+
+
+class TrainSettings(TrainSection, ListedCorpus):
     """Everything `boxmine train` needs."""
 
     out: Path = Field(description="Folder the model is written to.")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, as JSON values: a training is resumed if they are the same."""
+        return self.model_dump(mode="json", include={*CorpusSettings.model_fields, *TrainOptions.model_fields})

@@ -19,9 +19,9 @@ from mining.engine.pyramid import fuse_scales
 from mining.errors import MapError
 from mining.localizers.base import probabilities
 from mining.models.card import ModelCard
-from mining.models.checkpoint import extraction_params
+from mining.models.overrides import extraction_params
 from mining.regions.extraction import boxes_from_map
-from mining.regions.threshold_curves import Curve, curve_row, extract_with_curve
+from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
 
 RANKED = 5  # classes kept an image, whatever is mined of it
 LOOSER = 0.7  # share of the threshold at which a box that is stable has nearly the same place
@@ -69,7 +69,7 @@ class _MapCut:
     stretch: tuple[float, float]
     threshold: float
     boxes: Boxes
-    curve: Curve | None
+    curve: ThresholdCurve | None
 
 
 class BoxExtractor:
@@ -189,7 +189,7 @@ class BoxExtractor:
 
     def _cut(
         self, image: PreparedImage, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
-    ) -> tuple[float, Boxes, Curve | None]:
+    ) -> tuple[float, Boxes, ThresholdCurve | None]:
         """Where the map is cut, its boxes in map pixels, and its curve where it was needed."""
 
         def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
@@ -204,7 +204,7 @@ class BoxExtractor:
         )
         return cut.threshold, cut.boxes, cut.curve
 
-    def _curve_row(self, image: PreparedImage, index: int, curve: Curve) -> dict[str, Any]:
+    def _curve_row(self, image: PreparedImage, index: int, curve: ThresholdCurve) -> dict[str, Any]:
         return curve_row(
             curve, image_id=image.row["image_id"], category_id=self.card.classes[index]["id"],
             width=image.width, height=image.height,

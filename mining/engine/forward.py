@@ -15,9 +15,9 @@ from mining.engine.pyramid import levels_at, localize_pyramid, nearest_to_one
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
 from mining.models.card import ModelCard
-from mining.models.checkpoint import ExtractionParams
 from mining.models.device import resolve_device
 from mining.models.fuse_batchnorm import prepare_for_inference
+from mining.models.overrides import ExtractionParams
 
 T = TypeVar("T")
 # Measured with EfficientNet-Lite0 on 2 cores (tests/benchmarks/README.md): 4 images a pass mine quickest. In a process

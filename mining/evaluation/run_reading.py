@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mining.arrays import Floats, Ints
 from mining.errors import RunError
 from mining.evaluation.ground_truth.reading import GroundTruth
-from mining.storage.integrity import check_file, open_table
+from mining.storage.integrity import check_file
+from mining.storage.parquet import open_parquet
 from mining.storage.untrusted_files import read_json
 
 CURVES = "curves.parquet"
@@ -124,7 +125,7 @@ def read_ranked_classes(
     path = run_dir / RANKINGS
     if not path.is_file():
         return None
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         table = file.read(columns=["image_id", "category_ids"])
     rows = [image_of.get(image_id, -1) for image_id in table["image_id"].to_pylist()]
     ranked_ids = table["category_ids"].to_pylist()
@@ -148,7 +149,7 @@ def read_curve_thresholds(run_dir: Path) -> Floats | None:
     if not path.is_file():
         return None
     try:
-        with open_table(path) as file:
+        with open_parquet(path) as file:
             return np.array(file.schema_arrow.metadata[b"thresholds"].decode().split(","), np.float64)
     except (KeyError, TypeError, ValueError) as error:
         raise _no_curves(path, error) from error
@@ -172,7 +173,7 @@ def iter_curve_blocks(
     """
     path = run_dir / CURVES
     try:
-        with open_table(path) as file:
+        with open_parquet(path) as file:
             for group in range(file.num_row_groups):
                 yield _curve_block(file.read_row_group(group), image_of, category_of)
     except (KeyError, ValueError) as error:
@@ -250,26 +251,27 @@ def image_root(run_dir: Path) -> PurePath | None:
 def _match(
     wanted: Sequence[str], own_names: Sequence[str | None], known: Sequence[str], file: str, root: PurePath | None
 ) -> MatchedImages:
-    from mining.corpus.matching import Matching  # takes long to import
-    from mining.corpus.sqlite_index import Listed, open_index_in_memory
+    from mining.corpus.listing import ListedImage
+    from mining.corpus.name_matching import NameMatcher  # takes long to import
+    from mining.corpus.sqlite_index import open_index_in_memory
 
     position = {name: place for place, name in enumerate(known)}
     with open_index_in_memory() as table:
         table.add_listed(
-            Listed(name, None, own_name=own_name) for name, own_name in zip(wanted, own_names, strict=True)
+            ListedImage(name, None, own_name=own_name) for name, own_name in zip(wanted, own_names, strict=True)
         )
         table.add_disk(known)
-        notes = Matching(table, file, file, root).run()
+        notes = NameMatcher(table, file, file, root).run()
         positions = [position[name] if is_present else -1 for _, name, is_present in table.names_by_row()]
     return MatchedImages(np.array(positions, np.int64), tuple(notes))
 
 
 def match_classes(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     """Return for each wanted class name its position in `known`, -1 where there is none."""
-    from mining.corpus.names import class_name  # takes long to import
+    from mining.corpus.names import normalise_class_name  # takes long to import
 
-    position = {class_name(name): place for place, name in enumerate(known)}
-    return np.array([position.get(class_name(name), -1) for name in wanted], np.int64)
+    position = {normalise_class_name(name): place for place, name in enumerate(known)}
+    return np.array([position.get(normalise_class_name(name), -1) for name in wanted], np.int64)
 
 
 def match_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
@@ -282,7 +284,7 @@ def _table(run_dir: Path, name: str, columns: list[str]) -> Any:
     path = run_dir / name
     if not path.is_file():
         raise RunError(f"{run_dir} has no {name}, so there is nothing to score. Pass the directory of a finished run.")
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         missing = [c for c in columns if c not in file.schema_arrow.names]
         if not missing:
             return file.read(columns=columns)

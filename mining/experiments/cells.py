@@ -5,10 +5,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mining.config import MineSettings, TrainSettings
+from mining.config import MineSettings, TrainOptions, TrainSettings
 from mining.experiments.settings import ExperimentSettings
-from mining.runs.run import NO_MATTER_IN_MINING
-from mining.training.job import EXECUTION_SETTINGS
+from mining.runs.mining_job import resolve_thresholds
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Cell:
     def identity(self) -> dict[str, object]:
         """What the recipe says that the figures depend on."""
         return {
-            "train": self.train.model_dump(mode="json", exclude=EXECUTION_SETTINGS),
-            "mine": self.mine.model_dump(mode="json", exclude=NO_MATTER_IN_MINING | {"model"}),
+            "train": self.train.identity(),
+            "mine": {name: value for name, value in self.mine.identity().items() if name != "model"},
             "truth": str(self.truth),
         }
 
@@ -59,15 +58,15 @@ def in_words(scales: tuple[float, ...]) -> str:
 def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, scales: tuple[float, ...]) -> Cell:
     photos, folder = settings.corpora[corpus], settings.out / corpus
     options = settings.train_options(variant, seed)
-    weights = _digest(options.model_dump(mode="json", exclude=EXECUTION_SETTINGS))
+    weights = _digest(options.model_dump(mode="json", include=set(TrainOptions.model_fields)))
     model = folder / "models" / f"{options.localizer}-{seed}-{weights}"
     name = f"{variant}-{in_words(scales).replace(', ', '-')}-seed{seed}"
     return Cell(
         corpus, variant, seed, scales,
         train=TrainSettings(**dict(photos.train_corpus()), **dict(options), out=model),
         mine=MineSettings(
-            **dict(photos.test_corpus()), **dict(settings.mine_options(variant, scales)), model=str(model),
-            out=folder / "runs" / name,
+            **dict(photos.test_corpus()), **dict(resolve_thresholds(settings.mine_options(variant, scales))),
+            model=str(model), out=folder / "runs" / name,
         ),
         truth=photos.truth, figures=folder / "figures" / f"{name}.json", experiment=settings.out,
     )  # fmt: skip

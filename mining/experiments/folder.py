@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from mining.errors import RunError
 from mining.experiments.cells import Cell
 from mining.experiments.settings import ExperimentSettings
-from mining.runs.run import NO_MATTER_IN_MINING, Run
+from mining.runs.run import Run
 from mining.storage.locks import lock_folder
-from mining.storage.ownership import foreign_entries, mark_folder, sweep, token_of
+from mining.storage.ownership import delete_temporaries, foreign_entries, mark_folder, token_of
 
 _KIND = "experiment"
 _TABLES = ("table.md", "table.json")
@@ -24,7 +24,7 @@ def hold_experiment(settings: ExperimentSettings) -> Iterator[None]:
     with lock_folder(settings.out):
         refuse_foreign_folder(settings)
         mark_folder(settings.out, _KIND)
-        sweep(settings.out, [f"{corpus}/figures" for corpus in settings.corpora])
+        delete_temporaries(settings.out, [f"{corpus}/figures" for corpus in settings.corpora])
         yield
 
 
@@ -55,7 +55,7 @@ def clear_run(cell: Cell, token: str | None) -> None:
     if not run.has_started():
         return  # what else may lie there is refused when the run is opened
     record = run.record
-    config = cell.mine.model_dump(mode="json", exclude=NO_MATTER_IN_MINING)
+    config = cell.mine.identity()
     is_of_this_cell = all(record["config"].get(name) == value for name, value in config.items())
     if not is_of_this_cell and (token is None or record.get("experiment") != token):
         raise RunError(

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mining.backbones.base import spec_of
-from mining.config import MineOptions, Settings, TrainOptions, TrainSettings, setting_or_default
+from mining.backbones.registry import spec_of
+from mining.config import MineSettings, Settings, TrainSettings, setting_or_default
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import ModelError
 from mining.evaluation import read_ground_truth
@@ -18,9 +18,9 @@ from mining.experiments.folder import clear_run
 from mining.localizers.options import build_config
 from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
-from mining.models.checkpoint import apply_overrides
+from mining.models.overrides import apply_overrides
 from mining.runs import mining_job
-from mining.runs.run import NO_MATTER_IN_MINING, Run
+from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.storage.files import write_json
 from mining.storage.ownership import token_of
@@ -88,22 +88,19 @@ def measured(cell: Cell) -> dict[str, Any] | None:
         return None
     try:
         found: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
-        return found if _with_new_settings(found["cell"]) == _identity(cell) else None
+        return found if _is_same_cell(found["cell"], _identity(cell)) else None
     except (ValueError, KeyError, TypeError, AttributeError):  # damaged: measured anew
         return None
 
 
-def _with_new_settings(cell: dict[str, Any]) -> dict[str, Any]:
-    """What a record says that its figures depend on, with settings that there were not yet."""
-    parts: dict[str, tuple[type[Settings], set[str]]] = {
-        "train": (TrainOptions, training_job.EXECUTION_SETTINGS),
-        "mine": (MineOptions, NO_MATTER_IN_MINING),
+def _is_same_cell(recorded: dict[str, Any], identity: dict[str, Any]) -> bool:
+    """Return whether recorded figures are of this cell; settings that are new since then had their defaults."""
+    kinds: dict[str, type[Settings]] = {"train": TrainSettings, "mine": MineSettings}
+    settings = {
+        part: {name: setting_or_default(kind, recorded[part], name) for name in identity[part]}
+        for part, kind in kinds.items()
     }
-    return cell | {
-        part: cell[part]
-        | {name: setting_or_default(kind, cell[part], name) for name in kind.model_fields.keys() - no_matter}
-        for part, (kind, no_matter) in parts.items()
-    }
+    return {**recorded, **settings} == identity
 
 
 def _identity(cell: Cell) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from mining.config import (
     MAX_SCALES,
     CorpusOverrides,
     CorpusSettings,
-    MineOptions,
+    MineSection,
     Scale,
     Seed,
     Settings,
-    TrainOptions,
+    TrainSection,
     format_validation_errors,
 )
 from mining.errors import did_you_mean
@@ -75,17 +75,17 @@ class ExperimentSettings(Settings):
                 self.train_options(name, 0)
                 self.mine_options(name, (1.0,))
             except ValidationError as error:
-                kind = TrainOptions if error.title == TrainOptions.__name__ else MineOptions
+                kind = TrainSection if error.title == TrainSection.__name__ else MineSection
                 raise ValueError(f"variant {name!r}: {format_validation_errors(kind, error)}") from None
         return self
 
-    def train_options(self, variant: str, seed: int) -> TrainOptions:
+    def train_options(self, variant: str, seed: int) -> TrainSection:
         """How the variant is trained."""
-        return TrainOptions(**_changed(self.train, self.variants[variant].train), seed=seed)
+        return TrainSection(**_changed(self.train, self.variants[variant].train), seed=seed)
 
-    def mine_options(self, variant: str, scales: tuple[float, ...]) -> MineOptions:
+    def mine_options(self, variant: str, scales: tuple[float, ...]) -> MineSection:
         """How the variant is mined at these scales."""
-        return MineOptions(**_changed(self.mine, self.variants[variant].mine), scales=scales)
+        return MineSection(**_changed(self.mine, self.variants[variant].mine), scales=scales)
 
 
 def _changed(common: Changes, own: Changes) -> Changes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
-from mining.corpus.identical_images import ImageFile, first_names
+from mining.corpus.identical_images import ImageFile, map_copies_to_first
 from mining.corpus.splits import TRAIN
 from mining.export.splits import Split, find_split
 from mining.export.val_truth import ValTruth, counted_validation
@@ -128,7 +128,7 @@ def exported_set(
     def files() -> Iterator[ImageFile]:
         return (ImageFile(one.file_name, run.image_root / one.file_name, one.content_hash) for one in candidates())
 
-    split = find_split(candidates(), val_share=val_share, seed=seed, copies=first_names(files))
+    split = find_split(candidates(), val_share=val_share, seed=seed, copies=map_copies_to_first(files))
     chosen = ExportedSet(run, min_score, include_empty, split, truth)
     chosen.images_of.update(one.part for one in chosen)
     return chosen

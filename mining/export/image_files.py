@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from mining.corpus.images.image_formats import open_image
-from mining.corpus.images.orientation import forget_xmp, is_ambiguous, turn_upright, upright_size
+from mining.corpus.images.orientation import drop_xmp, is_orientation_ambiguous, turn_upright, upright_size
 from mining.errors import ImageError, RunError
 from mining.storage.files import link_or_copy
 
@@ -75,7 +75,7 @@ def _is_upright(image: Image.Image, source: Path) -> bool:
             return True
         with _readable(source):
             image.load()
-    return not is_ambiguous(image)
+    return not is_orientation_ambiguous(image)
 
 
 def _check_size(image: Image.Image, source: Path, size: tuple[int, int]) -> None:
@@ -104,7 +104,7 @@ def _write_upright(source: Path, target: Path) -> None:
             return
         upright = turn_upright(image).copy()  # a copy has none of a TIFF's tags, its XMP block for one
     upright.info.pop("exif", None)
-    forget_xmp(upright)
+    drop_xmp(upright)
     upright.save(target, exif=b"", icc_profile=upright.info.get("icc_profile"), **options)
 
 

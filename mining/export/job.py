@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
 from mining.errors import InputError, did_you_mean
 from mining.export.base import Exporter, ExportOptions
 from mining.export.coco import export_coco
@@ -14,7 +14,7 @@ from mining.export.val_truth import ValTruth
 from mining.export.voc import export_voc
 from mining.export.yolo import export_yolo
 from mining.runs.reading import FinishedRun, boxes_below, open_run
-from mining.storage.folders import whole_folder
+from mining.storage.folders import atomic_folder
 
 EXPORTERS: dict[str, Exporter] = {"coco": export_coco, "yolo": export_yolo, "voc": export_voc}
 
@@ -74,7 +74,7 @@ def export(
         run, min_score=min_score, include_empty=include_empty, val_share=val_share, seed=seed,
         truth=None if val_truth is None else ValTruth(Path(val_truth), run),
     )  # fmt: skip
-    with whole_folder(out) as temporary:
+    with atomic_folder(out) as temporary:
         written = EXPORTERS[format](exported, temporary, options)
         notes = (*exported.notes(), *written.notes)
         write_readme(temporary / "README.md", exported, written, notes)
@@ -90,4 +90,4 @@ def refuse_taken(out: Path) -> None:
 
 def _check_free(out: Path, run: FinishedRun) -> None:
     refuse_taken(out)
-    refuse_inside_images(out, run.image_root)
+    check_output_outside_images(out, run.image_root)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mining.corpus.splits import TEST, TRAIN, VAL, split_part
+from mining.corpus.splits import TEST, TRAIN, VAL, canonical_split
 from mining.runs.reading import ImageRow
 
 _MOVED = (
@@ -63,7 +63,7 @@ def find_split(
         if image.file_name in copies:
             copied.append(image)
         draw = _draw(copies.get(image.file_name, image.file_name), seed)
-        found.add(split_part(image.split))
+        found.add(canonical_split(image.split))
         lowest, highest = min(lowest, draw), max(highest, draw)
     listed: dict[str, str] = {}
     parts: tuple[str, ...] = (TRAIN, VAL)
@@ -89,7 +89,7 @@ def _parts_of_copies(
 
 
 def _listed_part(image: ImageRow, listed: Mapping[str, str]) -> str:
-    return listed.get(split_part(image.split) or TRAIN, TRAIN)
+    return listed.get(canonical_split(image.split) or TRAIN, TRAIN)
 
 
 def _draw(file_name: str, seed: int) -> float:

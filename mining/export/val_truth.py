@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mining.corpus.names import class_name
+from mining.corpus.names import normalise_class_name
 from mining.errors import InputError
 from mining.runs.reading import BoxRow, FinishedRun, ImageRow, iter_images
 
@@ -24,12 +24,12 @@ class ValTruth:
 
         self._name = path.name
         truth = read_ground_truth(path)
-        ids = {class_name(name): (number, name) for number, name in run.classes}
+        ids = {normalise_class_name(name): (number, name) for number, name in run.classes}
         known = [image.file_name for image in iter_images(run.corpus)]
         found = match_images(truth, known, run.folder)
         self._position = {known[there]: place for place, there in enumerate(found.position.tolist()) if there >= 0}
         self._sizes = truth.sizes
-        self._left_out = [name for name in truth.classes if class_name(name) not in ids]
+        self._left_out = [name for name in truth.classes if normalise_class_name(name) not in ids]
         self._notes = [*truth.notes, *found.notes]
         if len(self._left_out) == len(truth.classes):
             raise InputError(
@@ -40,7 +40,7 @@ class ValTruth:
         boxes = truth.boxes
         columns = (boxes.image.tolist(), boxes.category.tolist(), boxes.is_ignored.tolist(), boxes.xywh.tolist())
         for image, category, is_ignored, xywh in zip(*columns, strict=True):
-            identity = ids.get(class_name(truth.classes[category]))
+            identity = ids.get(normalise_class_name(truth.classes[category]))
             if identity is not None:
                 self._boxes[image].append((*identity, bool(is_ignored), xywh))
         self.unlisted: set[int] = set()

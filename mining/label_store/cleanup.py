@@ -12,7 +12,7 @@ from mining.label_store.publications import is_unpublished
 from mining.label_store.settings import LabelSettings
 from mining.storage.integrity import RUN_FILE
 from mining.storage.locks import is_locked
-from mining.storage.ownership import delete, foreign_entries, temporary_path
+from mining.storage.ownership import delete_own, foreign_entries, temporary_path
 
 ORPHAN_HOURS = 24  # data files that no version names may be of a job that is about to publish
 _OLD_SECONDS = 3600
@@ -107,9 +107,9 @@ def _delete(path: Path, places: JobLayout) -> None:
     A run that is half deleted is none.
     """
     if not path.is_dir():
-        delete(path)
+        delete_own(path)
         return
     places.claim()
     gone = temporary_path(places.work / path.name)
     path.rename(gone)
-    delete(gone)
+    delete_own(gone)

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from mining.errors import DamagedFileError
 from mining.label_store.data_files import DataFile
 from mining.label_store.settings import is_remote
-from mining.storage.integrity import digest_fits
+from mining.storage.integrity import digest_matches
 
 KEY = "boxmine"  # of a commit: what its publisher said of the version
 FILES = "files"  # of a record: path to SHA-256, by bucket
@@ -60,7 +60,7 @@ def _record_in(where: str, commit: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(commit[KEY])
-        if not (isinstance(record["version"], int) and digest_fits(record)):
+        if not (isinstance(record["version"], int) and digest_matches(record)):
             raise ValueError("digest")
     except (ValueError, KeyError, TypeError):
         raise log_damage(where, "what a version's publisher recorded is not what was written") from None

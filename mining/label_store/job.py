@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mining.config import MineSettings
+from mining.config import ExecutionOptions, MineSettings
 from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.errors import RunError, RunStoppedError
 from mining.evaluation import read_ground_truth
@@ -30,7 +30,7 @@ from mining.label_store.staleness import settings_that_matter
 from mining.label_store.summaries import LabelPlan
 from mining.models.card import ModelCard, read_card
 from mining.runs import mining_job
-from mining.runs.run import HOW_IT_IS_RUN, Run
+from mining.runs.run import Run
 
 
 @contextmanager
@@ -39,8 +39,8 @@ def lock_job(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
 
     Raises RunStoppedError while another one works on them.
     """
-    refuse_inside_images(settings.runs, settings.corpus.images, "runs:")
-    refuse_inside_images(settings.store, settings.corpus.images, "store:")
+    check_output_outside_images(settings.runs, settings.corpus.images, "runs:")
+    check_output_outside_images(settings.store, settings.corpus.images, "store:")
     places = JobLayout(settings)
     with ExitStack() as stack:
         try:
@@ -77,7 +77,7 @@ def find_unfinished_run(settings: LabelSettings) -> MineSettings | None:
         its = run.settings
         if _is_wanted(settings, card, run, its):
             here = mine_settings(settings, run.path)  # another machine may lack the device
-            return its.model_copy(update={name: getattr(here, name) for name in HOW_IT_IS_RUN})
+            return its.model_copy(update={name: getattr(here, name) for name in ExecutionOptions.model_fields})
     return None
 
 

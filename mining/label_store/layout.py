@@ -9,7 +9,14 @@ from mining.errors import RunError
 from mining.label_store.settings import LabelSettings
 from mining.models.card import PRETRAINED, ModelCard, read_card
 from mining.runs.run import Run
-from mining.storage.ownership import foreign_entries, mark_folder, own_temporaries, sweep, temporary_path, token_of
+from mining.storage.ownership import (
+    delete_temporaries,
+    find_temporaries,
+    foreign_entries,
+    mark_folder,
+    temporary_path,
+    token_of,
+)
 
 LAST_JOB = "last.json"  # what the last job came to
 _KIND = "labelling job"
@@ -46,11 +53,11 @@ class JobLayout:
 
     def temporaries(self) -> list[Path]:
         """What killed jobs left half written or half deleted."""
-        return own_temporaries(self.work, ("model",))
+        return find_temporaries(self.work, ("model",))
 
     def sweep(self) -> int:
         """Delete it; gives how many files and folders."""
-        return sweep(self.work, ("model",))
+        return delete_temporaries(self.work, ("model",))
 
     def run_directories(self) -> list[Run]:
         """The job's runs, first one first."""
@@ -73,7 +80,7 @@ def model_of(settings: LabelSettings) -> ModelCard:
     """The model's card. Raises ModelError."""
     if not settings.model.startswith(PRETRAINED):
         return read_card(Path(settings.model))
-    from mining.models.checkpoint import install_model
+    from mining.models.install import install_model
 
     return install_model(settings.model, JobLayout(settings).model)
 

@@ -12,19 +12,19 @@ from mining.errors import StoreMissingError
 from mining.label_store.delta_table import Version
 from mining.label_store.layout import JobLayout
 from mining.label_store.settings import LabelSettings
-from mining.redaction import redacted
+from mining.redaction import redact
 from mining.runs.run import Run
-from mining.storage.provenance import now
+from mining.storage.provenance import utc_now
 
 
 def record_job(run: Run, settings: LabelSettings, version: Version) -> None:
     """Record for which store the run's labels are made."""
-    run.update(label_job={"store": redacted(settings.store), "store_id": version.store_id, "corpus": settings.name})
+    run.update(label_job={"store": redact(settings.store), "store_id": version.store_id, "corpus": settings.name})
 
 
 def record_intention(runs: Sequence[Run], settings: LabelSettings, base: Version) -> None:
     """Record that the version after `base` is being written with labels of these runs."""
-    intention = {"store": redacted(settings.store), "store_id": base.store_id, "version": base.number + 1}
+    intention = {"store": redact(settings.store), "store_id": base.store_id, "version": base.number + 1}
     for run in runs:
         run.sweep_records()
         run.update(publishing=intention)
@@ -33,14 +33,14 @@ def record_intention(runs: Sequence[Run], settings: LabelSettings, base: Version
 def record_publication(runs: Sequence[Run], settings: LabelSettings, version: Version) -> None:
     """Record that labels of these runs are in the store, from this version on at the latest."""
     made = {
-        "store": redacted(settings.store),
+        "store": redact(settings.store),
         "store_id": version.store_id,
         "corpus": settings.name,
         "version": version.number,
     }
     for run in runs:
         run.sweep_records()
-        run.update(published=[*run.record.get("published", []), {**made, "at": now()}], publishing=None)
+        run.update(published=[*run.record.get("published", []), {**made, "at": utc_now()}], publishing=None)
 
 
 def catch_up(settings: LabelSettings, version: Version) -> None:
@@ -63,7 +63,7 @@ def is_unpublished(record: dict[str, Any], settings: LabelSettings, version: Ver
         return False
     if job["store_id"] is not None:
         return bool(job["store_id"] == version.store_id)
-    return bool(job["store"] == redacted(settings.store))
+    return bool(job["store"] == redact(settings.store))
 
 
 def refuse_missing_store(settings: LabelSettings, version: Version, *, new_store: bool = False) -> None:
@@ -92,7 +92,7 @@ def last_publication(settings: LabelSettings) -> dict[str, Any] | None:
         if last.get("published") is not None:
             return dict(last["published"])
         if last["state"] == "published":  # of an earlier version of boxmine
-            return {"store": redacted(last["store"]), "version": last["version"]}
+            return {"store": redact(last["store"]), "version": last["version"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # the runs know, too
     found = [one for run in places.run_directories() for one in run.record.get("published", [])]

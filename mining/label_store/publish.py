@@ -23,13 +23,13 @@ from mining.label_store.summaries import LabelSummary
 from mining.label_store.version_corloc import corloc_and_drop
 from mining.label_store.version_rows import Changes, new_rows, rows_of_run, rows_of_version
 from mining.models.card import ModelCard
-from mining.redaction import redacted
+from mining.redaction import redact
 from mining.runs.event_log import log_event
 from mining.runs.mining_job import discard_damaged_parts, effective_settings
 from mining.runs.run import Run
 from mining.storage.files import write_json
 from mining.storage.integrity import digest_of
-from mining.storage.provenance import now
+from mining.storage.provenance import utc_now
 
 _TRIES = 20  # to publish, while others do
 
@@ -110,7 +110,7 @@ def _published(
                         "gates": [asdict(verdict) for verdict in verdicts],
                         "accepted": accept,
                         "runs": str(places.runs),
-                        "at": now(),
+                        "at": utc_now(),
                     },
                 },
             }
@@ -125,8 +125,8 @@ def _published(
         tally.to_mine, measured.new.states.get("quarantined", 0) + tally.absent, _reasons(used), verdicts,
         [run.path.name for run in used], read_summary(places.listed).notes, settings.name,
     )  # fmt: skip
-    known = {"store": redacted(settings.store), "version": number} if before or state == "published" else None
-    write_json(places.record, {**asdict(summary), "published": known or last_publication(settings), "at": now()})
+    known = {"store": redact(settings.store), "version": number} if before or state == "published" else None
+    write_json(places.record, {**asdict(summary), "published": known or last_publication(settings), "at": utc_now()})
     log_event(
         places.work, state, corpus=settings.name, version=summary.version, images=summary.images, boxes=summary.boxes,
         failed=[verdict.gate for verdict in verdicts if not verdict.passed], runs=summary.runs,

@@ -8,14 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
 from mining.errors import InputError, did_you_mean
 from mining.export.job import refuse_taken
 from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.run_view import write_view
 from mining.label_store.settings import address, is_remote
 from mining.label_store.staged import staged_version_of
-from mining.storage.folders import whole_folder
+from mining.storage.folders import atomic_folder
 
 
 def is_store(where: str) -> bool:
@@ -51,8 +51,8 @@ def export_as_run(where: str, choice: VersionChoice, out: Path) -> None:
     Raises InputError, also where `out` is taken, and StorageError.
     """
     refuse_taken(out)
-    refuse_inside_images(out, Path(_chosen(where, choice)[2]["images"]))
-    with whole_folder(Path(os.path.abspath(out))) as temporary:
+    check_output_outside_images(out, Path(_chosen(where, choice)[2]["images"]))
+    with atomic_folder(Path(os.path.abspath(out))) as temporary:
         _laid_out(where, choice, temporary, out.resolve())
 
 

@@ -15,7 +15,7 @@ from mining.label_store.schema import STORE_SCHEMA
 from mining.label_store.settings import LabelSettings
 from mining.label_store.summaries import LabelSummary
 from mining.runs.event_log import log_event
-from mining.storage.provenance import now
+from mining.storage.provenance import utc_now
 
 _TRIES = 20  # to publish, while others do
 
@@ -83,7 +83,7 @@ def _record(was: dict[str, Any], new: dict[str, Any], version: int, settings: La
         "accepted": False,
         "runs": str(settings.runs),
         "restored": version,
-        "at": now(),
+        "at": utc_now(),
     }
 
 

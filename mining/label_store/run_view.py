@@ -18,8 +18,8 @@ from mining.runs.run import DIGESTED_FILES, Run
 from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.runs.shard_files import table_writer
 from mining.storage.files import write_json
-from mining.storage.integrity import DIGESTS, digests_of
-from mining.storage.provenance import now
+from mining.storage.integrity import DIGESTS, compute_digests
+from mining.storage.provenance import utc_now
 
 
 def write_view(
@@ -73,9 +73,9 @@ def write_view(
     }
     run.update(
         format=RUN_FORMAT, name=name, state="finished", config=config, inputs={}, versions={"boxmine": __version__},
-        started=now(), finished=now(), used=record["used"], seconds={"mining": 0, "finishing": 0},
+        started=utc_now(), finished=utc_now(), used=record["used"], seconds={"mining": 0, "finishing": 0},
         counts={"images": images, "boxes": boxes, "classes": len(card["classes"]), "states": dict(states)},
-        timing=None, **{DIGESTS: digests_of(out, DIGESTED_FILES)},
+        timing=None, **{DIGESTS: compute_digests(out, DIGESTED_FILES)},
     )  # fmt: skip
     return run
 

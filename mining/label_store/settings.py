@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mining.config import CorpusSettings, MineOptions, ModelReference, Settings, Share, resolve_path
+from mining.config import CorpusSettings, MineSection, ModelReference, Settings, Share, resolve_path
 from mining.config.recipes import MayBePath
 from mining.storage.names import FolderName
 
@@ -57,7 +57,7 @@ class LabelSettings(Settings):
     runs: Path = Field(description="Folder for the run directories, one a job.")
     corpus: CorpusSettings
     model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
-    mine: MineOptions = Field(default_factory=MineOptions)
+    mine: MineSection = Field(default_factory=MineSection)
     truth: Path | None = Field(
         default=None, description="Boxes that are known, for the gates: COCO JSON, folder of VOC XML, or CUB folder."
     )

@@ -5,18 +5,15 @@ from functools import lru_cache
 from typing import Any
 
 from mining.config import MineOptions, setting_or_default
-from mining.runs.run import NO_MATTER_IN_MINING
 from mining.storage.integrity import digest_of
 
-# what batches and shards consist of changes a sum's last digit, not a box
-_NO_MATTER = NO_MATTER_IN_MINING | {"batch_size", "shard_size", "thresholds_from"}
 _FOR_PREDICTED = {"class_cut", "max_classes"}
 Reason = str
 
 
 def settings_that_matter(options: MineOptions) -> dict[str, Any]:
     """Those that boxes depend on."""
-    dumped = options.model_dump(mode="json", include=set(MineOptions.model_fields) - _NO_MATTER)
+    dumped = options.model_dump(mode="json", include=set(MineOptions.model_fields))
     return {name: dumped[name] for name in sorted(dumped)}
 
 

@@ -7,8 +7,8 @@ from mining.errors import InputError
 from mining.label_store.reading import VersionChoice, version_as_run
 from mining.reporting.page_files import refuse_foreign_page
 from mining.runs.run import Run
-from mining.storage.files import whole_file
-from mining.storage.names import slug
+from mining.storage.files import atomic_write
+from mining.storage.names import slugify
 
 
 def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth: Path | None = None) -> Path:
@@ -23,10 +23,10 @@ def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth
     if out is not None:
         _refuse_foreign(out)
     with version_as_run(where, choice) as run:
-        page = out or Path(f"{slug(Run(run).record['name'])}.html")
+        page = out or Path(f"{slugify(Run(run).record['name'])}.html")
         _refuse_foreign(page)
         written = write_report(run, truth)
-        with whole_file(page) as temporary:
+        with atomic_write(page) as temporary:
             shutil.copyfile(written, temporary)
     return page
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mining.backbones.base import Backbone
-from mining.backbones.fast_depthwise import DepthwiseByForward
+from mining.backbones.fast_depthwise import FastDepthwiseGradient
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
@@ -92,7 +92,6 @@ class GradientLocalizer(Classifier):
     """
 
     needs_gradients: ClassVar[bool] = True
-    weights_of: ClassVar[str | None] = "classifier"
 
     config: Any
 
@@ -130,7 +129,7 @@ class GradientLocalizer(Classifier):
 
     def traced(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The activations of the stages read and the (B, C) logits, with the graph between them and none below."""
-        features = self.backbone.normalised(images)
+        features = self.backbone.normalise(images)
         with torch.no_grad():
             for stage in list(self.backbone.stages)[: self.stages_read()[0] + 1]:
                 features = stage(features)
@@ -143,7 +142,7 @@ class GradientLocalizer(Classifier):
             torch.autocast(features.device.type, enabled=False),
             torch.enable_grad(),
             constant(self.parameters()),
-            DepthwiseByForward(),
+            FastDepthwiseGradient(),
         ):
             features = features.detach().to(self.classifier.weight.dtype).requires_grad_()
             activations = [features]
@@ -263,7 +262,6 @@ class GradCAM(OneStage):
 
     Config = GradCAMConfig
     name: ClassVar[str] = "gradcam"
-    threshold: ClassVar[float] = 0.2
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
         return weighted_sum(gradcam_weights(stage.gradient), stage.activation)
@@ -280,7 +278,6 @@ class GradCAMpp(OneStage):
 
     Config = GradCAMppConfig
     name: ClassVar[str] = "gradcampp"
-    threshold: ClassVar[float] = 0.3
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
         weights = gradcampp_weights(stage.activation, stage.gradient, eps=self.config.eps)
@@ -299,7 +296,6 @@ class LayerCAM(OneStage):
 
     Config = GradCAMConfig
     name: ClassVar[str] = "layercam"
-    threshold: ClassVar[float] = 0.3
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
         return layercam_map(stage.activation, stage.gradient)

@@ -43,7 +43,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone
-from mining.config import Normalisation
 from mining.errors import ModelError
 from mining.localizers.cam import CAM
 from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
@@ -55,10 +54,7 @@ class MLDFR(CAM):
 
     Config = MLDFRConfig
     name: ClassVar[str] = "mldfr"
-    weights_of: ClassVar[str | None] = None
     keeps_last: ClassVar[bool] = True
-    threshold: ClassVar[float] = 0.2
-    normalise: ClassVar[Normalisation] = "minmax"
 
     config: MLDFRConfig
 
@@ -83,7 +79,7 @@ class MLDFR(CAM):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) RGB values 0-255 to the features behind each attention and behind the last stage."""
-        features = self.backbone.normalised(images)
+        features = self.backbone.normalise(images)
         collected = []
         for number, stage in enumerate(self.backbone.stages):
             features = stage(features)

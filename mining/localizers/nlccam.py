@@ -153,8 +153,6 @@ class CombinationalClassifier(Classifier):
     shares: (K,) g of each rank; not among the weights, so that a trained model takes another function.
     """
 
-    threshold: ClassVar[float] = 0.25  # the paper's is 0.2, see above
-
     config: CCAMConfig
     shares: Tensor
 
@@ -189,7 +187,6 @@ class CCAM(CombinationalClassifier):
 
     Config: ClassVar[type[Any]] = CCAMConfig
     name: ClassVar[str] = "ccam"
-    weights_of: ClassVar[str | None] = "classifier"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__(backbone, classes, build_config(CCAMConfig, options))
@@ -215,7 +212,7 @@ class NLCCAM(CombinationalClassifier):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) RGB values 0-255 to the features of every stage, and of the convolution behind them if any."""
-        seen = self.backbone.normalised(images)
+        seen = self.backbone.normalise(images)
         collected = []
         for modules in self._in_order():
             for module in modules:

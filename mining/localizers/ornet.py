@@ -49,11 +49,9 @@ class ORNet(Localizer):
 
     Config = ORNetConfig
     name: ClassVar[str] = "ornet"
-    class_agnostic: ClassVar[bool] = True
     keeps_last: ClassVar[bool] = True
     trains_in_stages: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3  # of an encoder-decoder, not of a head
-    threshold: ClassVar[float] = 0.5  # where eq. 12 has the border of foreground; 0.2 to 0.8 are as good (Fig. 11)
 
     refining: bool = False
 
@@ -99,7 +97,7 @@ class ORNet(Localizer):
 
     def _shallow_features(self, images: Tensor) -> Tensor:
         """f^c = F_1^c(I), (B, c, h, w) (eq. 1, 7)."""
-        return _through(self.backbone.stages[: self.shallow], self.backbone.normalised(images))
+        return _through(self.backbone.stages[: self.shallow], self.backbone.normalise(images))
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
@@ -142,7 +140,7 @@ class ORNet(Localizer):
         """y = F^e(I p^a), (B, C) (eq. 9); what is masked takes the mean colour, which is 0 to the network."""
         judge = self.evaluator.backbone
         mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
-        return self.evaluator.logits(_through(judge.stages, judge.normalised(images) * mask))
+        return self.evaluator.logits(_through(judge.stages, judge.normalise(images) * mask))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Enter the stage that the epoch is in; what stage two fixes is fixed."""

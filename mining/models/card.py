@@ -1,4 +1,4 @@
-"""model.json: what is known of a model without loading it."""
+"""model.json: what is known about a model without loading it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,29 @@ PRETRAINED = "pretrained:"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
+_MAX_INPUT_SIZE = 16_384
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What model.json says: everything needed to build the localizer again, and how it came to be."""
+    """The content of model.json: what is needed to build the localizer again, and how it was trained.
+
+    Attributes:
+        localizer: Its name in the registry.
+        backbone: Its name in the registry, or timm's.
+        objective: One class per image (softmax), or several (sigmoid).
+        classes: [{"id": 1, "name": "dog"}, ...] in the order of the logits.
+        input_size: Side in px of the network's input at scale 1.
+        normalisation: Mean and deviation of the backbone's input.
+        options: The localizer's options.
+        training: Record of the training.
+        weights_sha256: Digest of the weights file; empty where none is known.
+    """
 
     localizer: str
     backbone: str
     objective: Objective
-    classes: list[dict[str, Any]]  # [{"id": 1, "name": "dog"}, ...] in the order of the logits
+    classes: list[dict[str, Any]]
     input_size: int
     normalisation: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
@@ -35,27 +48,31 @@ class ModelCard:
 
     @property
     def class_names(self) -> list[str]:
-        """In the order of the logits."""
-        return [str(one["name"]) for one in self.classes]
+        """Class names in the order of the logits."""
+        return [str(entry["name"]) for entry in self.classes]
 
     def is_like(self, other: "ModelCard") -> bool:
-        """Whether a run with the one gives the boxes of a run with the other."""
+        """Whether runs with the two models give the same boxes."""
         return replace(self, training={}) == replace(other, training={})
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The folder's model.json; raises ModelError when it is no model of ours."""
+    """Read a folder's model.json.
+
+    Raises:
+        ModelError: The folder is missing or is not a boxmine model.
+    """
     path = folder / CARD_FILE
     if not os.path.lexists(folder):
         raise ModelError(f"No model folder {folder}; train one with `boxmine train`, or give pretrained:BACKBONE.")
     hint = ""
     try:
         values = read_json(path)
-        found = values.pop("format")
-        if found != FORMAT:
-            hint = f" Its format is {found!r:.60}, this version of boxmine reads {FORMAT!r}."
+        version = values.pop("format")
+        if version != FORMAT:
+            hint = f" Its format is {version!r:.60}, this version of boxmine reads {FORMAT!r}."
             raise KeyError("format")
-        return _checked(ModelCard(**values))
+        return _validate(ModelCard(**values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
             f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it.{hint} "
@@ -63,17 +80,19 @@ def read_card(folder: Path) -> ModelCard:
         ) from None
 
 
-def _checked(card: ModelCard) -> ModelCard:
-    """The card as it is; raises ValueError when a value is of the wrong kind."""
+def _validate(card: ModelCard) -> ModelCard:
+    """Return the card unchanged; raises ValueError where a value is of the wrong kind."""
     TypeAdapter(ModelCard).validate_python(asdict(card))
-    named = all(isinstance(one.get("id"), int) and isinstance(one.get("name"), str) for one in card.classes)
-    names = [one.get("name") for one in card.classes]
-    if not card.classes or not named or not 1 <= card.input_size <= 16_384 or len(set(names)) < len(names):
-        raise ValueError("classes or input_size")
+    is_named = all(isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str) for entry in card.classes)
+    names = [entry.get("name") for entry in card.classes]
+    if not card.classes or not is_named or len(set(names)) < len(names):
+        raise ValueError("classes")
+    if not 1 <= card.input_size <= _MAX_INPUT_SIZE:
+        raise ValueError("input_size")
     return card
 
 
 def unknown_classes(names: Mapping[str, int] | Sequence[str], card: ModelCard) -> list[str]:
-    """The class names that the model does not know, in order."""
+    """List the class names that the model does not have, in the order given."""
     known = set(card.class_names)
     return [name for name in names if name not in known]

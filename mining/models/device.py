@@ -1,12 +1,18 @@
 """The device that a name stands for."""
 
+import os
+
 import torch
 
 from mining.errors import ModelError
 
 
 def resolve_device(name: str) -> torch.device:
-    """'auto' to the GPU where there is one; raises ModelError when the device asked for is not there."""
+    """Return the device of a name; 'auto' is the GPU where there is one, otherwise the CPU.
+
+    Raises:
+        ModelError: The device does not exist.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -15,3 +21,21 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"Device {name!r} cannot be used: {str(error).splitlines()[0]} Try auto or cpu.") from None
     return device
+
+
+def visible_gpus(name: str) -> list[str]:
+    """List the GPUs of a device name, as CUDA_VISIBLE_DEVICES names them.
+
+    CUDA is not initialised, which would take memory of a GPU.
+
+    Args:
+        name: See `resolve_device`.
+
+    Returns:
+        One name per GPU; empty where the device is not 'auto' or 'cuda', or there is no GPU.
+    """
+    if name not in ("auto", "cuda"):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [str(number) for number in range(count)] if visible is None else visible.split(",")[:count]

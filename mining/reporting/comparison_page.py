@@ -14,8 +14,8 @@ from mining.reporting.sample_selection import Pair, find_pairs
 from mining.reporting.summary_text import format_setting
 from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import Run
-from mining.storage.files import whole_file
-from mining.storage.names import slug
+from mining.storage.files import atomic_write
+from mining.storage.names import slugify
 
 MAX_SHOWN = 12
 # verdict, title, description
@@ -44,7 +44,7 @@ def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     records = [run.require_finished() for run in runs]
     scored_against = (find_ground_truth(run).path for run in runs)
     truth = settings.truth or next((path for path in scored_against if path is not None), None)
-    page = settings.out or runs[1].report.parent / f"against-{slug(records[0]['name'])}.html"
+    page = settings.out or runs[1].report.parent / f"against-{slugify(records[0]['name'])}.html"
     check_page(page)  # before the work rather than after it
     comparison = compare_runs(settings.first, settings.second, truth)
     return comparison.summary, write_comparison(settings.first, settings.second, comparison, truth, page)
@@ -87,7 +87,7 @@ def write_comparison(
         "skipped": sorted({reason for painter in painters for reason in painter.skipped}),
         "table": table_path(page).name,
     }
-    with whole_file(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(render_template("compare.html.j2", **content), encoding="utf-8")
     _write_table(table_path(page), comparison.changes)
     return page
@@ -127,7 +127,7 @@ def _settings_used(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_table(path: Path, changes: list[PairChange]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for change in changes:

@@ -19,7 +19,7 @@ from mining.reporting.sample_selection import Pair, select_pairs
 from mining.reporting.statistics import RunStatistics, count_boxes
 from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import Run
-from mining.storage.files import whole_file
+from mining.storage.files import atomic_write
 
 MAX_TILES = 90
 KINDS_PER_CLASS = 3
@@ -64,7 +64,7 @@ def write_report(
         **_content(run, record, scores, index, statistics),
         **_gallery(run, statistics, index, per_class=per_class, max_classes=max_classes, progress=progress),
     )
-    with whole_file(run.report) as temporary:
+    with atomic_write(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return run.report
 

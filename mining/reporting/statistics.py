@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mining.arrays import Floats
 from mining.evaluation.metrics.histogram import count_per_cell
-from mining.storage.integrity import open_table
+from mining.storage.parquet import open_parquet
 
 CELLS = 1000  # equal cells of 0-1
 _ROWS_PER_BATCH = 20_000
@@ -69,7 +69,7 @@ def iter_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     Raises:
         RunError: The table is missing or cannot be read.
     """
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         yield from file.iter_batches(batch_size=_ROWS_PER_BATCH, columns=columns)
 
 

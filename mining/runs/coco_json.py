@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mining.runs.coco_text import box_texts, image_texts
 from mining.runs.reading import BoxRow, ImageRow
-from mining.storage.files import whole_file
+from mining.storage.files import atomic_write
 
 # few enough to stay in the processor's cache and under the garbage collector's notice: 20,000 are a third slower
 _ENTRIES_AT_ONCE = 1_000
@@ -62,7 +62,7 @@ def _write(
     images: Iterable[Piece],
     annotations: Iterable[Piece],
 ) -> int:
-    with whole_file(out) as temporary, temporary.open("wb") as file:
+    with atomic_write(out) as temporary, temporary.open("wb") as file:
         file.write(b'{"info":' + orjson.dumps(dict(info), default=str) + b',"licenses":[],"categories":')
         file.write(orjson.dumps([{"supercategory": "", **category} for category in categories]))
         file.write(b',"images":')

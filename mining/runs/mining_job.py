@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -17,24 +17,26 @@ from mining.config import (
     NO_LABELS,
     CorpusSettings,
     MineOptions,
+    MineSection,
     MineSettings,
+    parse,
 )
 from mining.corpus import (
     QUARANTINE_SCHEMA,
     QUARANTINED,
-    Change,
     CorpusSummary,
+    CorpusUpdate,
     read_summary,
     shard_count,
-    update,
+    update_corpus,
 )
-from mining.corpus.listing import list_corpus
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
+from mining.corpus.scanner import scan_from_settings
 from mining.engine.outcome import ImageOutcome
 from mining.engine.timing import Timing
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card, unknown_classes
-from mining.redaction import redacted
+from mining.redaction import redact
 from mining.runs.coco_json import write_coco_json
 from mining.runs.event_log import log_event
 from mining.runs.part_origins import PartOrigins
@@ -53,9 +55,12 @@ from mining.runs.shard_files import (
 )
 from mining.runs.summaries import MinePlan, MineSummary
 from mining.storage.files import sha256_of
-from mining.storage.integrity import DIGESTS, digests_of
+from mining.storage.integrity import DIGESTS, compute_digests, digest_matches
 from mining.storage.ownership import temporary_path
-from mining.storage.provenance import now
+from mining.storage.provenance import utc_now
+from mining.storage.untrusted_files import read_json
+
+M = TypeVar("M", bound=MineSection)
 
 # --- training --------------------------------------------------------------------------------------------------------
 
@@ -69,7 +74,8 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     corpus: a corpus table that is moved into a new run, where the images are not to be listed.
     Raises RunError, CorpusError or ModelError, each with the remedy.
     """
-    refuse_inside_images(settings.out, settings.images)
+    check_output_outside_images(settings.out, settings.images)
+    settings = resolve_thresholds(settings)
     run = Run(settings.out)
     card, _ = _card_and_digest(settings)
     identity = _identity(settings)
@@ -81,7 +87,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
         try:
             if corpus is None and card is not None:  # an unknown class is found before a network library is imported
                 corpus = _listed(settings, run, card)
-            from mining.models.checkpoint import install_model
+            from mining.models.install import install_model
 
             install_model(settings.model, run.model)
             is_model_in_place = True
@@ -116,7 +122,34 @@ def _listed(settings: MineSettings, run: Run, card: ModelCard) -> Path:
     return corpus
 
 
-def refuse_unknown_thresholds(settings: MineOptions, card: ModelCard, model: str) -> None:
+def resolve_thresholds(options: M) -> M:
+    """Replace `thresholds_from` by the thresholds that were chosen when that run was scored.
+
+    A record of a run holds the numbers, so that it does not depend on what becomes of the scored run. Settings that
+    name no run, or that hold thresholds per class already, are returned as they are.
+
+    Raises:
+        RunError: The run has no chosen thresholds, or its scores.json is damaged.
+    """
+    if options.thresholds_from is None or options.class_thresholds:
+        return options
+    path = Run(options.thresholds_from).scores
+    try:
+        scores = read_json(path)
+        common = scores["thresholds"]["chosen"]["threshold"]
+        per_class = scores["thresholds"]["per_class"]["thresholds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunError(
+            f"{path.parent} has no {path.name} with chosen thresholds; mine it with curves, and score it "
+            "with `boxmine score`."
+        ) from None
+    if not digest_matches(scores):
+        raise RunError(f"{path} is damaged; run the `boxmine score` command of this run again.")
+    threshold = common if options.threshold is None else options.threshold
+    return parse(type(options), {**dict(options), "threshold": threshold, "class_thresholds": per_class})
+
+
+def refuse_unknown_thresholds(settings: MineSection, card: ModelCard, model: str) -> None:
     """Raises ModelError where thresholds are given for a class that the model, told by its name, does not know."""
     unknown = unknown_classes(list(settings.class_thresholds), card)
     if unknown and settings.thresholds_from is None:  # another run's truth may have classes that this model lacks
@@ -128,7 +161,7 @@ def refuse_unknown_thresholds(settings: MineOptions, card: ModelCard, model: str
 
 def effective_settings(settings: MineOptions, card: ModelCard) -> dict[str, Any]:
     """What the settings leave to the model, as it comes out."""
-    from mining.models.checkpoint import apply_overrides, extraction_params
+    from mining.models.overrides import apply_overrides, extraction_params
 
     card = apply_overrides(card, settings)
     return {"localizer": card.localizer, "options": card.options, **asdict(extraction_params(card, settings))}
@@ -146,6 +179,7 @@ def refuse_other_mining(settings: MineSettings) -> None:
     run = Run(settings.out)
     run.refuse_foreign_folder(Path(settings.model))
     if run.has_started():
+        settings = resolve_thresholds(settings)
         run.refuse_other_run(run.record, settings, _identity(settings))
 
 
@@ -165,12 +199,12 @@ def list_images(
 
     Raises CorpusError, and ModelError that names a class which the model, told by its name, does not know.
     """
-    summary = list_corpus(corpus, out, corpus.labels, shard_size, hashes_kept)
+    summary = scan_from_settings(corpus, out, corpus.labels, shard_size, hashes_kept)
     unknown = unknown_classes(list(summary.classes), card)
     if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
         # folders that name no class of the model are albums, not labels
         remark = f"The folders ({', '.join(unknown[:3])}, ...) name no class of the model and are not taken as labels."
-        summary, unknown = list_corpus(corpus, out, NO_LABELS, shard_size, hashes_kept, [remark]), []
+        summary, unknown = scan_from_settings(corpus, out, NO_LABELS, shard_size, hashes_kept, [remark]), []
     if unknown:
         out.unlink()
         raise ModelError(_unknown_class_sentence(unknown, card, model, corpus))
@@ -221,10 +255,10 @@ def finish_mining(run_dir: Path, seconds: float = 0.0) -> MineSummary:
     info = {"description": f"pseudo-annotations of {run.path.name}", "version": record["versions"]["boxmine"]}
     write_coco_json(run.coco, corpus=run.corpus, annotations=run.annotations, categories=card.classes, info=info)
     run.update(
-        state="finished", finished=now(),
+        state="finished", finished=utc_now(),
         counts={"images": sum(states.values()), "boxes": boxes, "classes": len(card.classes), "states": dict(states)},
         seconds={"mining": round(seconds, 2), "finishing": round(time.monotonic() - started, 2)},
-        timing=None if timing is None else asdict(timing), **{DIGESTS: digests_of(run.path, DIGESTED_FILES)},
+        timing=None if timing is None else asdict(timing), **{DIGESTS: compute_digests(run.path, DIGESTED_FILES)},
     )  # fmt: skip
     log_event(
         run.path, "finished", images=sum(states.values()), boxes=boxes, seconds=round(time.monotonic() - started, 2)
@@ -263,10 +297,12 @@ def lock_run(run_dir: Path) -> Iterator[None]:
             yield
         except BaseException as error:
             if run.has_started() and not run.is_finished():
-                failed = redacted(" ".join(str(error).split())) or type(error).__name__
+                failed = redact(" ".join(str(error).split())) or type(error).__name__
                 log_event(run.path, "stopped", why=failed)
                 with suppress(StorageError):  # a full disk takes no note either
-                    run.update(state="stopped", stopped=now(), failed=failed if isinstance(error, Exception) else None)
+                    run.update(
+                        state="stopped", stopped=utc_now(), failed=failed if isinstance(error, Exception) else None
+                    )
             raise
 
 
@@ -293,7 +329,7 @@ def _write_what_became_of_images(run: Run, files: list[tuple[Path, Path | None]]
         table_writer(run.rankings, RANKING_SCHEMA) as rankings,
     ):
 
-        def changes() -> Iterator[dict[int, Change]]:
+        def changes() -> Iterator[dict[int, CorpusUpdate]]:
             for shard, (part, curves) in enumerate(files):
                 outcomes = done_outcomes(part, curves, origins.of(shard))
                 if outcomes is None:
@@ -301,9 +337,11 @@ def _write_what_became_of_images(run: Run, files: list[tuple[Path, Path | None]]
                 states.update(outcome.state for outcome in outcomes)
                 quarantine(_quarantined(outcomes))
                 rankings(_ranked(outcomes))
-                yield {one.image_id: Change(one.state, one.width, one.height, _hash_to_keep(one)) for one in outcomes}
+                yield {
+                    one.image_id: CorpusUpdate(one.state, one.width, one.height, _hash_to_keep(one)) for one in outcomes
+                }
 
-        update(run.corpus, run.corpus, changes())
+        update_corpus(run.corpus, run.corpus, changes())
     return states
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mining.corpus.file_walker import is_inside
+from mining.corpus.image_root import is_inside
 from mining.corpus.schema import QUARANTINED
 from mining.errors import RunError
 from mining.models.card import read_card
 from mining.runs.record import read_run_record
 from mining.storage.files import sha256_of
-from mining.storage.integrity import check_file, open_table
+from mining.storage.integrity import check_file
+from mining.storage.parquet import open_parquet
 
 CHUNK = 20_000
 _CORPUS_COLUMNS = ["image_id", "file_name", "width", "height", "split", "content_hash", "state", "labels"]
@@ -158,7 +159,7 @@ def _run_record(folder: Path) -> Any:
 
 def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """A table's columns, some rows at a time. Raises RunError where it cannot be read."""
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         yield from file.iter_batches(batch_size=CHUNK, columns=columns)
 
 

@@ -10,24 +10,25 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from mining.config import MineSettings, parse, setting_or_default
+from mining.config import ExecutionOptions, MineSettings, parse, setting_or_default
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
 from mining.runs.record import FORMAT, RUN_FILE, read_run_record
 from mining.storage.files import write_json
-from mining.storage.integrity import PARTS, check_file, digest_fits, open_table
+from mining.storage.integrity import PARTS, check_file, digest_matches
 from mining.storage.locks import is_locked, lock_folder
 from mining.storage.ownership import (
     MARK_FILE,
     delete_files,
+    delete_temporaries,
+    find_temporaries,
     foreign_entries,
     mark_folder,
-    own_temporaries,
-    sweep,
     unmark_folder,
 )
-from mining.storage.provenance import now, versions
+from mining.storage.parquet import open_parquet
+from mining.storage.provenance import package_versions, utc_now
 from mining.storage.untrusted_files import read_json
 
 if TYPE_CHECKING:  # importing pyarrow takes long, and reading a record needs none of it
@@ -46,11 +47,6 @@ CHARTS = ("threshold", "iou", "size", "precision")  # of a report, as SVG and PN
 DIGESTED_FILES = (
     CORPUS_FILE, f"model/{CARD_FILE}", ANNOTATIONS_FILE, CURVES_FILE, RANKINGS_FILE, QUARANTINE_FILE, COCO_FILE,
 )  # fmt: skip
-HOW_IT_IS_RUN = {
-    "workers", "device", "retries", "runner", "runner_workers", "cpus_per_worker", "gpus_per_worker", "ray_address",
-}  # fmt: skip
-NO_MATTER_IN_MINING = HOW_IT_IS_RUN | {"out", "curves", "min_present"}  # settings that do not change a box
-
 _FOLDERS = ("parts", "model", "report", "report/charts")
 _PART = re.compile(r"(part|curves)-\d{5,}\.parquet")
 _MODEL_FILES = ("model.json", "weights.safetensors")  # what mining puts into the run's model folder
@@ -235,7 +231,7 @@ class Run:
             scores = dict(read_json(self.scores))
             if not isinstance(scores["truth"]["file"], str) or not isinstance(scores["truth"]["sha256"], str):
                 raise ValueError("it names no ground truth")
-            if not digest_fits(scores):
+            if not digest_matches(scores):
                 raise ValueError("its content is not what was written")
             return scores
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -281,7 +277,7 @@ class Run:
             self.sweep()
             self.update(
                 format=FORMAT, name=self.path.name, state="running", config=settings.model_dump(mode="json"),
-                inputs=identity, versions=versions(), started=now(), counts={}, seconds={}, token=token,
+                inputs=identity, versions=package_versions(), started=utc_now(), counts={}, seconds={}, token=token,
                 brings_model=brings_model, **{PART_ORIGINS: True},
             )  # fmt: skip
             unmark_folder(self.path)  # the record has the token
@@ -292,8 +288,8 @@ class Run:
             return "finished"
         token = mark_folder(self.path, "run")  # runs of earlier versions have none yet
         self.sweep()
-        how = settings.model_dump(mode="json", include=HOW_IT_IS_RUN)  # another machine may lack the device
-        config, resumed = {**record["config"], **how}, [*record.get("resumed", []), now()]
+        execution = settings.model_dump(mode="json", include=set(ExecutionOptions.model_fields))
+        config, resumed = {**record["config"], **execution}, [*record.get("resumed", []), utc_now()]
         self.update(token=token, state="running", failed=None, config=config, resumed=resumed)
         unmark_folder(self.path)
         return "resumed"
@@ -339,17 +335,17 @@ class Run:
 
     def temporaries(self) -> list[Path]:
         """Temporary files that carry this run's token."""
-        return own_temporaries(self.path, _FOLDERS)
+        return find_temporaries(self.path, _FOLDERS)
 
     def sweep_records(self) -> None:
         """Delete records that killed processes left half written, of a run that others may be reading or scoring."""
-        for path in own_temporaries(self.path):
+        for path in find_temporaries(self.path):
             if path.name.endswith(f"-{RUN_FILE}"):
                 path.unlink(missing_ok=True)
 
     def sweep(self) -> int:
         """Delete what killed processes of this run left half written; gives the number of files."""
-        return sweep(self.path, _FOLDERS)
+        return delete_temporaries(self.path, _FOLDERS)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process; raises RunError while another one works on it."""
@@ -375,22 +371,22 @@ class Run:
             )
 
     def refuse_other_run(self, record: dict[str, Any], settings: MineSettings, identity: dict[str, Any]) -> None:
-        """Raises RunError where the record is of a run of other settings or inputs."""
-        asked = {**settings.model_dump(mode="json"), **identity}
-        found = {**record["config"], **record["inputs"]}
-        its = {name: setting_or_default(MineSettings, found, name) for name in asked}
-        no_matter = NO_MATTER_IN_MINING | ({"model"} if self._has_model_of(settings, asked, its) else set())
-        differing = [name for name in asked if name not in no_matter and asked[name] != its[name]]
-        if differing:
-            name = differing[0]
-            raise RunError(
-                f"{self.path} belongs to another run: its {name} is {_in_words(its[name])}, "
-                f"this command's is {_in_words(asked[name])}. Give another --out."
-            )
+        """Raise RunError if the record is that of a run of other settings or inputs."""
+        asked = {**settings.identity(), **identity}
+        recorded = {**record["config"], **record["inputs"]}
+        recorded = {name: setting_or_default(MineSettings, recorded, name) for name in asked}
+        if self._has_model_of(settings, asked, recorded):  # wherever it lies now
+            del asked["model"]
+        for name, value in asked.items():
+            if value != recorded[name]:
+                raise RunError(
+                    f"{self.path} belongs to another run: its {name} is {_format_setting(recorded[name])}, "
+                    f"this command's is {_format_setting(value)}. Give another --out."
+                )
 
-    def _has_model_of(self, settings: MineSettings, asked: dict[str, Any], its: dict[str, Any]) -> bool:
-        """Whether the run was begun with the same model, wherever it lay then."""
-        if not asked.get("model_sha256") or asked["model_sha256"] != its["model_sha256"]:
+    def _has_model_of(self, settings: MineSettings, asked: dict[str, Any], recorded: dict[str, Any]) -> bool:
+        """Return whether the run was begun with the same model, wherever it lay then."""
+        if not asked.get("model_sha256") or asked["model_sha256"] != recorded["model_sha256"]:
             return False
         if settings.model.startswith(PRETRAINED) or not (self.model / CARD_FILE).is_file():
             return True
@@ -404,7 +400,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
         RunError: The file is missing, or lacks a column.
         DamagedFileError: The file is not as it was written.
     """
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         missing = [name for name in columns or () if name not in file.schema_arrow.names]
         if missing:
             raise RunError(
@@ -413,5 +409,5 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
         return file.read(columns=None if columns is None else list(columns))
 
 
-def _in_words(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     return "not set" if value is None else repr(value)

@@ -10,8 +10,8 @@ from mining.config import (
 from mining.corpus import (
     read_summary,
 )
-from mining.corpus.listing import list_corpus
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
+from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, ModelError
 from mining.localizers.options import options_of
@@ -30,8 +30,6 @@ from mining.training.folder import (
 )
 from mining.training.summary import TrainingSummary
 
-EXECUTION_SETTINGS = {"out", "min_present", "workers", "accelerator", "devices", "strategy"}
-
 
 def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
     """Scan the corpus and fit the localizer; an unfinished training of the same settings is carried on.
@@ -39,7 +37,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
     """
     refuse_unknown_localizer(settings.localizer)
-    refuse_inside_images(settings.out, settings.images)
+    check_output_outside_images(settings.out, settings.images)
     from mining.localizers.registry import localizer_named
 
     kind = localizer_named(settings.localizer)
@@ -50,7 +48,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     out = settings.out
     if not is_rank_zero():
         return _trained(settings, progress)
-    asked = settings.model_dump(mode="json", exclude=EXECUTION_SETTINGS)
+    asked = settings.identity()
     refuse_foreign_folder(out)
     done = _earlier_training(out, asked)
     if done is None:
@@ -84,7 +82,7 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
     from mining.training.fit import fit
 
     corpus = settings.out / CHECKPOINTS / CORPUS_FILE
-    summary = list_corpus(settings, corpus, settings.labels) if is_rank_zero() else read_summary(corpus)
+    summary = scan_from_settings(settings, corpus, settings.labels) if is_rank_zero() else read_summary(corpus)
     objective = settings.objective
     if objective == "auto":
         objective = "single" if summary.single_label else "multi"
@@ -97,7 +95,7 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
 def refuse_other_training(settings: TrainSettings) -> None:
     """Raises ModelError where --out holds a model or a training of other settings, as far as is known without torch."""
     options = options_of(settings.localizer, settings.options)
-    asked = settings.model_copy(update={"options": options}).model_dump(mode="json", exclude=EXECUTION_SETTINGS)
+    asked = settings.model_copy(update={"options": options}).identity()
     if settings.learning_rate is None:  # the localizer's
         del asked["learning_rate"]
     refuse_foreign_folder(settings.out)
@@ -107,8 +105,7 @@ def refuse_other_training(settings: TrainSettings) -> None:
 def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     if (out / CARD_FILE).exists():
         training = read_card(out).training
-        found = {k: v for k, v in training.get("settings", {}).items() if k not in EXECUTION_SETTINGS}
-        _refuse_difference(out, found, asked, "a finished model")
+        _refuse_difference(out, training.get("settings", {}), asked, "a finished model")
         return training
     if (out / TRAINING_FILE).exists():
         _refuse_difference(out, read_training(out), asked, "an unfinished training")

@@ -81,9 +81,9 @@ class Worker:
 
 
 def _start_workers(plan: MinePlan, settings: MineSettings) -> list[Worker]:
-    from mining.models.checkpoint import gpus_for
+    from mining.models.device import visible_gpus
 
-    gpus: list[str | None] = list(gpus_for(settings.device)) or [None]
+    gpus: list[str | None] = list(visible_gpus(settings.device)) or [None]
     count = min(settings.runner_workers or len(gpus), len(plan.shards))
     threads = settings.cpus_per_worker or max(1, available_cores() // count)
     return [Worker(plan.run, threads, settings.retries, gpus[number % len(gpus)]) for number in range(count)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flows.cli.application import run_command
-from mining.corpus.content_hashes import kept_hashes
+from mining.corpus.content_hashes import open_hash_cache
 from mining.errors import ModelError
 from mining.training.checkpoints import read_checkpoint
 from tests.factories import write_example, write_photos
@@ -190,11 +190,11 @@ def test_a_checkpoint_with_one_bit_flipped_or_of_other_content(tmp_path: Path) -
 def test_a_table_of_hashes_that_is_damaged_in_its_middle_is_begun_anew(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", [f"{number}.jpg" for number in range(3)])
     kept = tmp_path / "hashes.sqlite"
-    with kept_hashes(str(photos), kept) as hashes:
+    with open_hash_cache(str(photos), kept) as hashes:
         hashes._keep((f"{number}" * 20, 1, 2, 3, 4, "a" * 64) for number in range(3000))
         expected = hashes.of(["0.jpg", "1.jpg"])
     data = bytearray(kept.read_bytes())
     data[8192:12288] = bytes(4096)
     kept.write_bytes(data)
-    with kept_hashes(str(photos), kept) as hashes:
+    with open_hash_cache(str(photos), kept) as hashes:
         assert hashes.of(["0.jpg", "1.jpg"]) == expected

@@ -14,7 +14,7 @@ from PIL import Image
 from flows.mine import mine
 from mining.config import MineSettings
 from mining.corpus.images import decoding
-from mining.corpus.images.decoding import path_below, read_image
+from mining.corpus.images.decoding import read_image, resolve_image_path
 from mining.errors import CorpusError, ImageError, RunError
 from mining.export import export
 from tests.unit.engine.painting import BOX, RED, list_painted, painted_model, scene
@@ -70,7 +70,7 @@ def test_links_that_lead_out_are_not_read(place: Path) -> None:
 def test_a_link_that_stays_inside_is_read(place: Path) -> None:
     (place / "photos" / "again.png").symlink_to(place / "photos" / "good.png")
     (place / "elsewhere").symlink_to(place / "photos")
-    assert path_below(place / "elsewhere", "again.png") == place / "elsewhere" / "again.png"
+    assert resolve_image_path(place / "elsewhere", "again.png") == place / "elsewhere" / "again.png"
     assert mined(place, "none") == {"good.png": "labelled", "again.png": "labelled"}
 
 

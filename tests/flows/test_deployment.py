@@ -246,7 +246,7 @@ def test_deployments_have_their_schedules_limits_and_forms(machine: Machine) -> 
     assert nightly["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert nightly["parameters"]["attempts"]["hours"] == 20
     form = nightly["parameter_openapi_schema"]["definitions"]
-    assert form["MineOptions"]["properties"]["threshold"]["description"]
+    assert form["MineSection"]["properties"]["threshold"]["description"]
     assert form["Recipe"]["properties"]["recipe"]["description"]
 
 

@@ -17,7 +17,7 @@ from torch import testing
 from flows.train import train
 from mining.config import TrainOptions, TrainSettings
 from mining.errors import CorpusError, InputError, ProcessLostError
-from mining.training.fit import read_history
+from mining.training.history import read_history
 from mining.training.summary import TrainingSummary
 from tasks import training
 from tests.factories import write_photos

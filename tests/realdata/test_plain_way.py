@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from flows.cli.application import run_command
 from mining.boxes.iou import iou_matrix
-from mining.corpus.images.decoding import scale_size, working_size
+from mining.corpus.images.decoding import network_input_size, scaled_input_size
 from mining.localizers.base import probabilities
 from mining.models.checkpoint import load_model
 from tests.unit.regions.reference import reference_boxes
@@ -55,8 +55,11 @@ def plain(photos: Path, model: Path) -> Expected:
     for path in sorted(photos.iterdir()):
         image = torch.from_numpy(np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))).permute(2, 0, 1)
         height, width = image.shape[1:]
-        size = working_size(height, width, short_side=card.input_size)
-        seen = [transforms.resize_image(image[None], list(scale_size(size, scale)), antialias=True) for scale in SCALES]
+        size = network_input_size(height, width, short_side=card.input_size)
+        seen = [
+            transforms.resize_image(image[None], list(scaled_input_size(size, scale)), antialias=True)
+            for scale in SCALES
+        ]
         with torch.inference_mode():
             scores = probabilities(localizer(seen[0]), card.objective)[0]
             classes = [int(index) for index in scores.topk(5).indices if scores[index] >= MINED_FROM]

@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from flows.cli.application import run_command
-from mining.models.checkpoint import imagenet_names
+from mining.models.pretrained import imagenet_names
 
 GOALS = {"voc-mini": {"train": 0.42, "test": 0.39}, "objects7-mini": {"train": 0.80, "test": 0.78}}
 

@@ -31,8 +31,8 @@ _RELATIVE = (
     f"leave it. {_REMEDY_FOR_FRACTIONS}."
 )
 _PERCENT = (
-    "They look like percentages of the image: all of them lie within the first 100 pixels of larger images, and {leaving} "
-    f"leave their image. {_REMEDY_FOR_FRACTIONS}, and divide by 100."
+    "They look like percentages of the image: all of them lie within the first 100 pixels of larger images, and "
+    f"{{leaving}} leave their image. {_REMEDY_FOR_FRACTIONS}, and divide by 100."
 )
 
 
@@ -89,7 +89,7 @@ def note_on_boxes_outside(file: str, boxes: WrittenBoxes) -> list[str]:
 
 
 def is_in_first_pixel(xywh: Floats) -> Bools:
-    """Return (n,) whether each box lies within the first pixel of its image, as relative boxes do, without filling it."""
+    """Return (n,) whether each box lies in the first pixel of its image, as relative boxes do, without filling it."""
     is_whole = (xywh == np.round(xywh)).all(axis=1)
     return (np.abs(xywh) <= 1.01).all(axis=1) & ~is_whole
 

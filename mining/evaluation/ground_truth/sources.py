@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from mining.corpus.file_walker import FileWalker
 from mining.corpus.formats import cub, voc
 from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, CocoImage
-from mining.corpus.formats.flags import is_set
-from mining.corpus.formats.left_out import LeftOut
-from mining.corpus.formats.sentences import merged_images, two_sizes, unknown_images
-from mining.corpus.names import class_name
-from mining.corpus.readers.voc import shared_name_note
-from mining.corpus.sqlite_index import CorpusIndex, Listed
+from mining.corpus.formats.notes import SkippedEntries, merged_images_notes, two_sizes_message, unknown_images_notes
+from mining.corpus.formats.parsing import is_flag_set
+from mining.corpus.listing import ListedImage
+from mining.corpus.names import normalise_class_name
+from mining.corpus.readers.voc import resolve_shared_names
+from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError, ScoringError
 from mining.evaluation.ground_truth.masks import box_from_segmentation
 from mining.storage.files import sha256_of
@@ -71,11 +71,11 @@ class GroundTruthSource:
 
     file: str
     sha256: str
-    images: list[Listed]
+    images: list[ListedImage]
     sizes: list[tuple[Any, Any]]
     classes: set[str]
     objects: Iterator[TrueObject]
-    left_out: LeftOut
+    left_out: SkippedEntries
     what: str
     notes: Callable[[], list[str]]
     incomplete: set[int]
@@ -90,11 +90,11 @@ class GroundTruthSource:
         """Return sentences on images that are listed twice, and on those whose objects are not known."""
         times = Counter(image.name for image in self.images)
         merged = sum(number > 1 for number in times.values())
-        return [*merged_images(self.file, merged, "boxes"), *unknown_images(self.file, unknown)]
+        return [*merged_images_notes(self.file, merged, "boxes"), *unknown_images_notes(self.file, unknown)]
 
     def two_sizes(self, name: str) -> str:
         """Return the message for a name that is listed with two image sizes."""
-        return two_sizes(self.file, name)
+        return two_sizes_message(self.file, name)
 
 
 def open_source(path: Path, table: CorpusIndex) -> GroundTruthSource:
@@ -115,9 +115,9 @@ def open_source(path: Path, table: CorpusIndex) -> GroundTruthSource:
         path = path.parent
     if not path.is_dir():
         return _coco(path)
-    if cub.is_at(path):
+    if cub.contains_cub(path):
         return _cub(path)
-    if voc.is_at(path):
+    if voc.contains_voc(path):
         return _voc(path, table)
     raise ScoringError(
         f"The folder {path} holds no ground truth: neither VOC XML nor CUB list files with {cub.BOXES}. Pass one of "
@@ -129,7 +129,7 @@ def digest_of(path: Path) -> str:
     """Return the SHA-256 that identifies a ground truth: of its file, or of the files of a folder."""
     if path.name == cub.BOXES or not path.is_dir():
         return sha256_of(path)
-    return sha256_of(path / cub.BOXES) if cub.is_at(path) else _digest_of_xml(path)
+    return sha256_of(path / cub.BOXES) if cub.contains_cub(path) else _digest_of_xml(path)
 
 
 class _Images:
@@ -176,8 +176,8 @@ def _coco(path: Path) -> GroundTruthSource:
                 if annotation.category is None:
                     incomplete.add(place)
                     continue
-                is_crowd = is_set(entry.get("iscrowd"))
-                is_ignored = is_crowd or is_set(entry.get("ignore")) or is_set(entry.get("difficult"))
+                is_crowd = is_flag_set(entry.get("iscrowd"))
+                is_ignored = is_crowd or is_flag_set(entry.get("ignore")) or is_flag_set(entry.get("difficult"))
                 numbers = entry.get("bbox")
                 if not numbers and entry.get("segmentation"):
                     numbers = box_from_segmentation(entry["segmentation"], named[place].width, named[place].height)
@@ -191,7 +191,7 @@ def _coco(path: Path) -> GroundTruthSource:
             _refuse_other_json(coco)
 
     return GroundTruthSource(
-        path.name, digest_of(path), [Listed(image.name, None) for image in named],
+        path.name, digest_of(path), [ListedImage(image.name, None) for image in named],
         [(image.width, image.height) for image in named], set(categories.values()), objects(), coco.left_out,
         ANNOTATIONS, lambda: [*coco.notes(), *_note_on_masks(path.name, from_masks["boxes"])], incomplete,
         lambda: coco.unattached > 0,
@@ -234,7 +234,7 @@ def _cub(folder: Path) -> GroundTruthSource:
     what, incomplete = f"lines of {cub.BOXES}", set[int]()
 
     def objects() -> Iterator[TrueObject]:
-        for identity, sides in cub.lines(boxes):
+        for identity, sides in cub.iter_entries(boxes):
             lists.left_out.see(what)
             if identity not in position or identity not in labels:
                 file = cub.IMAGES if identity not in position else cub.LABELS
@@ -246,7 +246,7 @@ def _cub(folder: Path) -> GroundTruthSource:
             yield TrueObject(position[identity], labels[identity], numbers, None, False, False, identity)
 
     return GroundTruthSource(
-        cub.BOXES, digest_of(boxes), [Listed(name, None) for _, name in images], [(None, None)] * len(images),
+        cub.BOXES, digest_of(boxes), [ListedImage(name, None) for _, name in images], [(None, None)] * len(images),
         set(classes.values()), objects(), lists.left_out, what, lists.left_out.notes, incomplete, lambda: False,
     )  # fmt: skip
 
@@ -254,11 +254,11 @@ def _cub(folder: Path) -> GroundTruthSource:
 def _voc(path: Path, table: CorpusIndex) -> GroundTruthSource:
     folder = voc.VocFolder(path)
     found = list(folder.annotations(in_order=True))
-    table.add_listed(Listed(one.name, None, own_name=one.own_name) for one in found)
-    shared = shared_name_note(table, path.name)
+    table.add_listed(ListedImage(one.name, None, own_name=one.own_name) for one in found)
+    shared = resolve_shared_names(table, path.name)
     named = [name for _, name, _ in table.names_by_row()]
     images = [
-        Listed(name, None, own_name=one.own_name if name == one.name else None)
+        ListedImage(name, None, own_name=one.own_name if name == one.name else None)
         for name, one in zip(named, found, strict=True)
     ]
 
@@ -269,7 +269,8 @@ def _voc(path: Path, table: CorpusIndex) -> GroundTruthSource:
 
     return GroundTruthSource(
         path.name, digest_of(path), images, [(one.width, one.height) for one in found],
-        {class_name(box.category) for one in found for box in one.objects}, objects(), folder.left_out, voc.OBJECTS,
+        {normalise_class_name(box.category) for one in found for box in one.objects}, objects(), folder.left_out,
+        voc.OBJECTS,
         lambda: [*folder.notes(), *shared], {number for number, one in enumerate(found) if not one.is_complete},
         lambda: False, are_corners=True,
     )  # fmt: skip

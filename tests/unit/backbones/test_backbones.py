@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mining.backbones.base import BACKBONES, build, dilate, read_weights, spec_of
+from mining.backbones.base import build, dilate, read_weights
+from mining.backbones.registry import BACKBONES, spec_of
 from mining.errors import ModelError
-from mining.models.checkpoint import imagenet_names
+from mining.models.pretrained import imagenet_names
 
 STAGES = {
     "efficientnet_lite0": ((16, 24, 40, 112, 1280), (2, 4, 8, 16, 16)),
@@ -46,7 +47,7 @@ def test_a_backbone_gives_its_stages_with_the_channels_and_strides_it_states(nam
     backbone, _ = build(name)
     channels, strides = STAGES[name]
     assert (backbone.channels, backbone.strides) == (channels, strides)
-    assert backbone.input_size == spec_of(name).input_size
+    assert backbone.input_size == spec_of(name).input_size == BACKBONES[name].input_size
     for height, width in ((96, 128), (97, 131)):
         found = features(backbone, picture(height, width))
         assert [stage.shape[1] for stage in found] == list(channels)
@@ -146,7 +147,7 @@ def test_an_unknown_backbone_names_the_nearest_and_the_choices() -> None:
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
     torch.manual_seed(7)
-    return BACKBONES["mobilenet_v2"].make().state_dict()
+    return spec_of("mobilenet_v2").build_network().state_dict()
 
 
 def is_loaded(path: Path, weights: dict[str, Tensor]) -> bool:

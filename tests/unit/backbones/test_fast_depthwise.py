@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.fast_depthwise import DepthwiseByForward
+from mining.backbones.fast_depthwise import FastDepthwiseGradient
 
 CHANNELS = 6
 QUICK = "_DepthwiseBackward"
@@ -29,7 +29,7 @@ def there_and_back(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
 
 def assert_equal_to_autograd(layer: nn.Conv2d, *, quick: bool) -> None:
     plain, gradient = there_and_back(layer)
-    with DepthwiseByForward():
+    with FastDepthwiseGradient():
         out, ours = there_and_back(layer)
     assert (type(out.grad_fn).__name__ == QUICK) is quick
     assert type(plain.grad_fn).__name__ != QUICK

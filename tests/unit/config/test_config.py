@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -8,9 +7,14 @@ from mining.config import (
     NO_LABELS,
     CorpusOverrides,
     CorpusSettings,
+    ExecutionOptions,
+    ListedCorpus,
     MineOptions,
     MineSettings,
     RunSettings,
+    Settings,
+    ShardOptions,
+    TrainExecutionOptions,
     TrainOptions,
     TrainSettings,
     parse,
@@ -57,6 +61,34 @@ def test_the_defaults_pass_their_own_validation(kind: type) -> None:
 def test_every_setting_says_what_it_is(kind: type) -> None:
     groups = {"corpus", "train", "mine"}
     assert [name for name, field in kind.model_fields.items() if not field.description and name not in groups] == []
+
+
+@pytest.mark.parametrize(
+    ("whole", "parts"),
+    [
+        (MineSettings, (ListedCorpus, MineOptions, ShardOptions, ExecutionOptions)),
+        (TrainSettings, (ListedCorpus, TrainOptions, TrainExecutionOptions)),
+    ],
+)
+def test_each_setting_belongs_to_one_class(whole: type[Settings], parts: tuple[type[Settings], ...]) -> None:
+    names = [name for part in parts for name in part.model_fields]
+    assert len(names) == len(set(names))
+    assert set(whole.model_fields) - set(names) <= {"model", "out", "thresholds_from"}
+
+
+def test_how_a_run_is_executed_is_no_part_of_its_identity() -> None:
+    settings = parse(MineSettings, {**MINE, "labels": "l.csv"})
+    others = {"workers": 3, "device": "cpu", "retries": 0, "curves": False, "runner": "ray", "min_present": 0.0}
+    assert parse(MineSettings, {**MINE, "labels": "l.csv", **others, "out": "other"}).identity() == settings.identity()
+    assert not set(ExecutionOptions.model_fields) & set(settings.identity())
+    assert parse(MineSettings, {**MINE, "labels": "l.csv", "map_side": 100}).identity() != settings.identity()
+
+
+def test_how_a_training_is_executed_is_no_part_of_its_identity() -> None:
+    settings = parse(TrainSettings, {"images": "photos", "out": "model"})
+    others = {"workers": 0, "accelerator": "cpu", "devices": "2", "strategy": "ddp", "out": "other"}
+    assert parse(TrainSettings, {"images": "photos", **others}).identity() == settings.identity()
+    assert parse(TrainSettings, {"images": "photos", "out": "model", "seed": 1}).identity() != settings.identity()
 
 
 def test_settings_do_not_change_once_made() -> None:
@@ -107,45 +139,6 @@ def test_a_threshold_is_a_share_or_one_of_the_words(given: object) -> None:
 @pytest.mark.parametrize(("given", "read"), [("otsu", "otsu"), ("0.4", 0.4), (0.4, 0.4), (None, None)])
 def test_thresholds_are_read(given: object, read: object) -> None:
     assert parse(MineSettings, {**MINE, "threshold": given}).threshold == read
-
-
-CHOSEN = {"chosen": {"threshold": 0.36}, "per_class": {"thresholds": {"cat": 0.3, "dog": 0.5}}}
-
-
-def scored(folder: Path, thresholds: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scores.json").write_text(json.dumps({"thresholds": thresholds}))
-    return folder
-
-
-def test_thresholds_of_a_scored_run_become_numbers_once_and_for_all(tmp_path: Path) -> None:
-    run = scored(tmp_path / "run", CHOSEN)
-    settings = parse(MineSettings, {**MINE, "thresholds_from": str(run)})
-    assert (settings.threshold, settings.class_thresholds) == (0.36, {"cat": 0.3, "dog": 0.5})
-    scored(tmp_path / "run", {**CHOSEN, "chosen": {"threshold": 0.9}})
-    assert MineSettings.model_validate_json(settings.model_dump_json()) == settings
-
-
-def test_a_threshold_that_is_given_holds_for_the_classes_that_the_scored_run_lacks(tmp_path: Path) -> None:
-    run = scored(tmp_path / "run", CHOSEN)
-    settings = parse(MineSettings, {**MINE, "thresholds_from": run, "threshold": 0.2})
-    assert (settings.threshold, settings.class_thresholds) == (0.2, {"cat": 0.3, "dog": 0.5})
-
-
-@pytest.mark.parametrize("thresholds", [None, {}, {"chosen": {"threshold": 0.3}}, 5])
-def test_a_run_without_chosen_thresholds_is_refused_with_the_remedy(tmp_path: Path, thresholds: object) -> None:
-    run = scored(tmp_path / "run", thresholds)
-    assert "has no scores.json with chosen thresholds; mine it with curves" in faults(
-        MineSettings, **MINE, thresholds_from=run
-    )
-    assert "boxmine score" in faults(MineSettings, **MINE, thresholds_from=tmp_path / "nowhere")
-
-
-def test_a_recipe_names_the_scored_run_from_its_own_folder(recipe: Path) -> None:
-    scored(recipe.parent / "earlier", CHOSEN)
-    recipe.write_text("out: run\ncorpus:\n  images: photos\nmine:\n  thresholds_from: earlier\n")
-    settings = parse(RunSettings, read_recipe(recipe))
-    assert settings.mine.class_thresholds == {"cat": 0.3, "dog": 0.5}
 
 
 def test_a_record_of_before_a_setting_has_its_default() -> None:

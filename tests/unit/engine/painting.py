@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mining.backbones.base import BACKBONES, Backbone, BackboneSpec, StageSpec
+from mining.backbones.base import Backbone, BackboneSpec, StageSpec
 from mining.config import MineSettings
 from mining.engine.outcome import ImageOutcome
 from mining.localizers.base import ClassChoice, ClassificationLoss, Localization, Localizer, chosen_classes
@@ -23,7 +23,7 @@ from mining.models.checkpoint import build_localizer, save_model
 from mining.runs.mining_job import plan_mining
 from mining.runs.run import Run
 from mining.runs.shard_files import part_outcomes
-from tests.factories import register_localizer
+from tests.factories import register_backbone, register_localizer
 
 SHORT_SIDE = 64
 CLASSES = {"red": 7, "green": 3, "blue": 5}
@@ -104,8 +104,7 @@ def list_painted(patch: pytest.MonkeyPatch) -> None:
     for kind in (Painted, Coarse, OneColourAScale, Overflowing):
         register_localizer(patch, kind)
     pixels = StageSpec([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
-    spec = BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict)
-    patch.setitem(BACKBONES, "pixels", spec)
+    register_backbone(patch, BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict))
 
 
 Picture = np.ndarray | bytes

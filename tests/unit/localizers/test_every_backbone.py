@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mining.backbones.base import BACKBONES
+from mining.backbones.registry import BACKBONES
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.localizers.registry import LOCALIZERS
 from mining.models.card import ModelCard

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones import registry
-from mining.backbones.base import BACKBONES, Backbone, StageSpec, build
+from mining.backbones.base import Backbone, StageSpec, build
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassificationLoss, Localizer, pad_classes, probabilities
 from mining.localizers.cam import CAM
@@ -59,12 +58,6 @@ def _no_gradients_unless_asked_for() -> None:
 def test_a_localizer_is_had_by_its_name() -> None:
     assert localizer_named("cam") is CAM
     assert all(localizer_named(name).name == name for name in LOCALIZERS)
-
-
-def test_the_catalogue_lists_what_there_is() -> None:
-    assert {name: listed.input_size for name, listed in registry.BACKBONES.items()} == {
-        name: spec.input_size for name, spec in BACKBONES.items()
-    }
 
 
 def test_an_unknown_localizer_names_the_nearest_and_lists_the_choices() -> None:

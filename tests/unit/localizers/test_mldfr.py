@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mining.backbones.base import BACKBONES, build
+from mining.backbones.base import build
+from mining.backbones.registry import BACKBONES
 from mining.errors import ModelError
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.mldfr import MLDFR, ChannelAttention, SelfAttention, SpatialAttention
@@ -272,7 +273,7 @@ def build_seeded(name: str) -> nn.Module:
 
 def test_features_pass_through_the_attention_between_the_stages() -> None:
     model = mldfr()
-    features = model.backbone.normalised(pictures())
+    features = model.backbone.normalise(pictures())
     for stage, attention in zip(model.backbone.stages[:3], model.attention, strict=True):
         features = attention(stage(features))
     assert torch.equal(model.features(pictures())[-1], model.backbone.stages[3](features))

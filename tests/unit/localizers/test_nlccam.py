@@ -390,7 +390,7 @@ def test_a_block_after_the_pooling_sees_the_pooled_features() -> None:
     localizer = awake(NLCCAM(small_vgg(), CLASSES, pooling="after", after=[1], convolution=0))
     first, second, third = localizer.backbone.stages
     features = localizer.features(pictures())
-    pooled = localizer.blocks["1"](second[0](first(localizer.backbone.normalised(pictures()))))
+    pooled = localizer.blocks["1"](second[0](first(localizer.backbone.normalise(pictures()))))
     assert torch.equal(features[1], second[2](second[1](pooled)))
     assert torch.equal(features[2], third(features[1]))
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mining.backbones.base import BACKBONES, BackboneSpec, build
+from mining.backbones.base import BackboneSpec, build
 from mining.config import TrainSettings
 from mining.engine.pyramid import localize_pyramid
 from mining.errors import ModelError
@@ -25,8 +25,8 @@ from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.training import job as training_job
-from mining.training.fit import read_history
-from tests.factories import image_with_rectangle
+from mining.training.history import read_history
+from tests.factories import image_with_rectangle, register_backbone
 from tests.unit.localizers.ornet_making import (
     CLASSES,
     STAGE_ONE,
@@ -318,7 +318,7 @@ def test_a_training_stopped_in_either_stage_carries_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     """Stopped at the end of stage one, at the end of the first epoch of stage two, and in its second."""
-    monkeypatch.setitem(BACKBONES, "small", BackboneSpec("small", 32, taken_apart, small_network, dict))
+    register_backbone(monkeypatch, BackboneSpec("small", 32, taken_apart, small_network, dict))
     with pytest.raises(OSError, match="the lights went out"):
         trained(tmp_path / "stopped", stop_at=stop_at)
     resumed = load_file(trained(tmp_path / "stopped") / "weights.safetensors")

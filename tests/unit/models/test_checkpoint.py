@@ -13,8 +13,10 @@ from mining.backbones.base import build
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.models.card import ModelCard, read_card, unknown_classes
-from mining.models.checkpoint import build_localizer, install_model, load_model, pretrained_model, save_model
+from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.models.device import resolve_device
+from mining.models.install import install_model
+from mining.models.pretrained import pretrained_model
 from tests.factories import register_tiny_backbone
 
 CLASSES = [{"id": 17, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 90, "name": "Kuh & Kalb"}]
@@ -311,7 +313,7 @@ def test_a_copy_that_is_stopped_halfway_is_no_model_and_is_completed_the_next_ti
         target.write_bytes(source.read_bytes())
 
     with monkeypatch.context() as patched:
-        patched.setattr("mining.models.checkpoint.link_or_copy", copy_one)
+        patched.setattr("mining.models.install.link_or_copy", copy_one)
         with pytest.raises(KeyboardInterrupt):
             install_model(str(tmp_path / "model"), tmp_path / "copy")
     with pytest.raises(ModelError):

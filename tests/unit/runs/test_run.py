@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from mining.errors import DamagedFileError, RunError
+from mining.label_store.staleness import settings_that_matter
 from mining.runs import run as run_module
 from mining.runs.mining_job import finish_mining
+from mining.runs.part_origins import PartOrigins
 from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
+from mining.storage.integrity import digest_of
 from tests.unit.engine.painting import GREEN, RED, list_painted, opened, scene
 
 PICTURES = {"a.png": scene(((4, 4, 28, 28), RED)), "b.png": scene(((4, 4, 28, 28), GREEN)), "broken.png": b"?"}
@@ -79,3 +82,26 @@ def test_a_run_can_be_sent_to_another_process(started: Run) -> None:
     assert started.record
     sent = pickle.loads(pickle.dumps(started))
     assert (sent.path, sent.record, sent.settings) == (started.path, started.record, started.settings)
+
+
+RECORDED = {
+    "images": "/data/photos", "labels": "/data/labels.csv", "split": None, "min_present": 0.5, "scales": [1.0, 1.5, 2.0],
+    "adaptive": None, "localizer": None, "options": {}, "threshold": None, "class_thresholds": {},
+    "thresholds_from": None, "normalise": None, "class_cut": None, "max_classes": 5, "min_score": 0.0, "min_area": 0.01,
+    "max_area": 1.0, "max_aspect": 12.0, "max_borders": 4, "merge": "nms", "merge_iou": 0.5, "map_side": 280,
+    "curves": True, "batch_size": None, "shard_size": 256, "workers": None, "device": "auto", "retries": 2,
+    "runner": "local", "runner_workers": None, "cpus_per_worker": None, "gpus_per_worker": None, "ray_address": None,
+    "model": "/models/first", "out": "/runs/first",
+}  # fmt: skip
+
+
+def test_digests_of_earlier_runs_and_label_stores_stay_the_same(started: Run) -> None:
+    # from a version that kept lists of settings that do not matter: another digest would have everything mined again
+    started.update(config=RECORDED, inputs={"model_sha256": "m", "labels_sha256": None})
+    origin = PartOrigins(started).of_rows([])
+    assert origin is not None
+    assert origin.settings == "c213644e09f9141d1c5e5403412b24ca98f09fcc10f84cd00084a7d4c9d6810f"
+    assert (
+        digest_of(settings_that_matter(started.settings))
+        == "e32563ab645ecafad5835e7fe6085dc14b6f168999c596b15ebdea0022ae2587"
+    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mining.config import TrainSettings
-from mining.training.data import Share, Shuffled
+from mining.training.data import ShuffledSampler, device_share
 from mining.training.distributed import all_gather, is_distributed
 
 
@@ -36,8 +36,8 @@ def test_whether_there_will_be_several_processes(
 def drawn(count: int, batch: int, devices: int) -> list[list[list[tuple[int, int]]]]:
     """Device by device its batches of an epoch."""
     torch.manual_seed(3)
-    shares = [list(Share(Shuffled(count), device, devices)) for device in range(devices)]
-    assert all(len(share) == len(Share(Shuffled(count), 0, devices)) for share in shares)
+    shares = [list(device_share(ShuffledSampler(count), rank, devices)) for rank in range(devices)]
+    assert all(len(share) == len(device_share(ShuffledSampler(count), 0, devices)) for share in shares)
     return [[share[at : at + batch] for at in range(0, len(share), batch)] for share in shares]
 
 

@@ -8,8 +8,9 @@ import torch
 
 from mining.errors import CorpusError
 from mining.training import job as training_job
-from mining.training.fit import classification_metric, read_history
+from mining.training.history import read_history
 from mining.training.label_contrast import contrast_notes, has_contrast, refuse_no_contrast
+from mining.training.module import classification_metric
 from tests.factories import register_tiny_backbone
 from tests.unit.training.test_training import named, settings_for, train
 

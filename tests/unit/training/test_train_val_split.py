@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mining.training.data import LabelledImages, copies_of, train_val_split
+from mining.training.labelled_images import LabelledImages, copies_of, train_val_split
 
 
 def labelled(folder: Path, contents: list[bytes], rows: list[tuple[int, ...]]) -> LabelledImages:

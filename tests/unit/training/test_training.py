@@ -23,11 +23,13 @@ from mining.models.card import read_card
 from mining.models.checkpoint import load_model
 from mining.storage.locks import lock_folder
 from mining.storage.ownership import temporary_path
-from mining.storage.provenance import versions
+from mining.storage.provenance import package_versions
 from mining.training import fit as fit_module
 from mining.training import job as training_job
-from mining.training.data import ImageDataset, LabelledImages, class_weights, collate, copies_of, train_val_split
-from mining.training.fit import classification_metric, read_history
+from mining.training.data import ImageDataset, collate
+from mining.training.history import read_history
+from mining.training.labelled_images import LabelledImages, class_weights, copies_of, train_val_split
+from mining.training.module import classification_metric
 from mining.training.summary import TrainingSummary
 from tests.factories import register_tiny_backbone
 
@@ -148,7 +150,7 @@ def test_the_record_can_be_read_and_looked_at(tmp_path: Path) -> None:
     record = json.loads((summary.folder / "model.json").read_text())["training"]
     assert record["settings"]["learning_rate"] == 0.02
     assert record["images"] == 12
-    assert record["versions"] == versions()
+    assert record["versions"] == package_versions()
 
 
 def test_class_ids_are_those_of_the_listing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What can be set about a training: optimizer, rates and their schedule, input and its variation."""
+"""What can be set about a training: optimizer, learning rates and their schedule, input size and augmentation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,8 @@ from mining.localizers.registry import localizer_named
 from mining.models.card import read_card
 from mining.models.checkpoint import load_model
 from mining.training import job as training_job
-from mining.training.data import AugmentationConfig, ImageDataset, LabelledImages
+from mining.training.data import AugmentationConfig, ImageDataset
+from mining.training.labelled_images import LabelledImages
 from mining.training.optim import optimizer_for, rate_share, schedule_for
 from tests.factories import register_tiny_backbone
 
@@ -180,10 +181,10 @@ def coloured(side: int) -> np.ndarray:
     return np.stack([np.tile(steps, (side, 1)), np.tile(steps[:, None], (1, side)), np.full((side, side), 9)], axis=2)
 
 
-def crops(folder: Path, pixels: np.ndarray, size: int, variation: AugmentationConfig, count: int = 12) -> list[Tensor]:
+def crops(folder: Path, pixels: np.ndarray, size: int, config: AugmentationConfig, count: int = 12) -> list[Tensor]:
     Image.fromarray(pixels.astype(np.uint8)).save(folder / "one.png")
     images = LabelledImages(folder, ["one.png"], np.ones((1, 1), np.float32), ["a"])
-    dataset = ImageDataset(images, size, augment=True, variation=variation)
+    dataset = ImageDataset(images, size, augment=True, config=config)
     return [dataset[0, seed]["pixels"] for seed in range(count)]
 
 
@@ -311,15 +312,15 @@ def test_crops_larger_than_what_they_are_cut_from_are_refused(tmp_path: Path) ->
     [
         pytest.param(
             {"accelerator": "gpu"},
-            "Lightning cannot train so: ",
+            "Lightning refuses these settings: ",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
-        ({"precision": "8"}, "Lightning cannot train so: Precision '8' is invalid"),
-        ({"strategy": "dpp"}, "Lightning cannot train so: You selected an invalid strategy"),
-        ({"devices": "3,"}, "Lightning cannot train so: .*should be an int"),
+        ({"precision": "8"}, "Lightning refuses these settings: Precision '8' is invalid"),
+        ({"strategy": "dpp"}, "Lightning refuses these settings: You selected an invalid strategy"),
+        ({"devices": "3,"}, "Lightning refuses these settings: .*should be an int"),
     ],
 )
-def test_what_lightning_cannot_do_is_said_in_a_sentence(tmp_path: Path, wrong: dict[str, str], said: str) -> None:
+def test_settings_that_lightning_refuses_raise_one_sentence(tmp_path: Path, wrong: dict[str, str], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         trained(tmp_path, **wrong)
     assert not (tmp_path / "model" / "training.json").exists()

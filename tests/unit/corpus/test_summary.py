@@ -4,26 +4,26 @@ import json
 
 import pytest
 
-from mining.corpus.category_ids import category_ids
+from mining.corpus.summary import assign_category_ids
 
 
 def test_classes_without_ids_are_numbered_from_1_in_sorted_order():
-    assert category_ids(None, ["dog", "cat"]) == ({"cat": 1, "dog": 2}, [])
+    assert assign_category_ids(None, ["dog", "cat"]) == ({"cat": 1, "dog": 2}, [])
 
 
 def test_ids_from_1_on_are_kept():
-    assert category_ids({"dog": 18, "cat": 1}, []) == ({"dog": 18, "cat": 1}, [])
+    assert assign_category_ids({"dog": 18, "cat": 1}, []) == ({"dog": 18, "cat": 1}, [])
 
 
 @pytest.mark.parametrize(("lowest", "raised"), [(0, 1), (-3, 4)])
 def test_lower_ids_are_all_raised_by_the_same_number(lowest, raised):
-    ids, (note,) = category_ids({"dog": lowest, "cat": lowest + 5}, [])
+    ids, (note,) = assign_category_ids({"dog": lowest, "cat": lowest + 5}, [])
     assert ids == {"dog": 1, "cat": 6}
     assert f"begin at {lowest}: all are raised by {raised}" in note
 
 
 def test_ids_that_no_table_holds_are_numbered_anew():
-    ids, (note,) = category_ids({"dog": 2**40, "cat": 7}, [])
+    ids, (note,) = assign_category_ids({"dog": 2**40, "cat": 7}, [])
     assert ids == {"cat": 1, "dog": 2}
     assert "numbered anew" in note
 

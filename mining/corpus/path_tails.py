@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 
-from mining.corpus.names import file_key, path_ends, plain_name, without_suffix
+from mining.corpus.names import file_key, normalise_name, path_tails, strip_image_suffix
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS disk_ends (folded TEXT, end TEXT, is_whole INTEGER, name TEXT,
@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS listed_ends (end TEXT, is_whole INTEGER, name TEXT,
 """
 
 
-class PathEnds:
+class PathTailIndex:
     """Image files and listed names by the ends of their paths (see `file_key`), with and without the suffix.
 
     Made of the tables `disk` and `listed` when it is first asked, because most listings never ask.
@@ -45,14 +45,14 @@ class PathEnds:
         """Whether a listed name besides `name` may mean this image file too."""
         self._make()
         key = file_key(file)
-        for whole in {key, without_suffix(key)}:
-            for place, end in enumerate(path_ends(whole)):
+        for whole in {key, strip_image_suffix(key)}:
+            for place, end in enumerate(path_tails(whole)):
                 # of names that are longer than the file's any will do; of shorter ones the whole
                 condition = "" if place == 0 else "AND is_whole = 1"
                 query = f"SELECT name FROM listed_ends WHERE end = ? {condition} AND name <> ? LIMIT 3"
                 others = self._names(query, end, name)
                 # Unicode has at most a few spellings of one name, and they may all be listed
-                if any(plain_name(other) != plain_name(name) for other in others):
+                if any(normalise_name(other) != normalise_name(name) for other in others):
                     return True
         return False
 
@@ -75,10 +75,10 @@ class PathEnds:
         for (name,) in self._connection.execute("SELECT name FROM disk"):
             key = file_key(name)
             # a listed name without a suffix may mean a file with one; not so the other way round
-            for whole in {key, without_suffix(key)}:
-                yield from ((end, place == 0, name) for place, end in enumerate(path_ends(whole)))
+            for whole in {key, strip_image_suffix(key)}:
+                yield from ((end, place == 0, name) for place, end in enumerate(path_tails(whole)))
 
     def _ends_of_listed(self) -> Iterator[tuple[str, bool, str]]:
         own_names = "SELECT own_name FROM listed WHERE own_name IS NOT NULL"
         for (name,) in self._connection.execute(f"SELECT name FROM listed UNION {own_names}"):
-            yield from ((end, place == 0, name) for place, end in enumerate(path_ends(file_key(name))))
+            yield from ((end, place == 0, name) for place, end in enumerate(path_tails(file_key(name))))

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mining.errors import InputError
-from mining.storage.files import whole_file, write_json
+from mining.storage.files import atomic_write, write_json
 from mining.storage.locks import lock_folder
-from mining.storage.ownership import foreign_entries, mark_folder, sweep, token_of
+from mining.storage.ownership import delete_temporaries, foreign_entries, mark_folder, token_of
 from mining.synthetic.objects import CLASSES
 from mining.synthetic.scenes import DEFAULT_SIZE, MAX_OBJECTS, Scene, compose
 
@@ -48,7 +48,7 @@ def generate(
     """
     if images < 1 or start < 0:
         raise InputError(f"{images} images from number {start} on: give at least 1 image and start at 0 or later.")
-    refuse_foreign_folder(out)
+    check_output_folder(out)
     compose(start, seed=seed, size=size)  # refuses what is impossible before anything is written
     with lock_folder(out):
         return _generated(out, range(start, start + images), seed, size)
@@ -76,7 +76,7 @@ def file_name(number: int) -> str:
     return f"{number:06d}.jpg"
 
 
-def refuse_foreign_folder(out: Path) -> None:
+def check_output_folder(out: Path) -> None:
     """Raise InputError where `out` is neither new nor empty nor a corpus that was generated here."""
     for path in (out, out / "images"):
         if path.exists() and not path.is_dir():
@@ -91,10 +91,10 @@ def refuse_foreign_folder(out: Path) -> None:
 
 def _claim(out: Path, own: set[str]) -> None:
     """Mark the folder. Images of another corpus beside our own would have no truth, so refuse them."""
-    refuse_foreign_folder(out)
+    check_output_folder(out)
     mark_folder(out, _KIND)
     folder = out / "images"
-    sweep(out, ("images",))
+    delete_temporaries(out, ("images",))
     strangers = sorted({path.name for path in folder.iterdir()} - own) if folder.is_dir() else []
     if strangers:
         raise InputError(
@@ -122,12 +122,12 @@ def _annotations(number: int, scene: Scene) -> Iterator[dict[str, Any]]:
 
 def _write_jpeg(path: Path, rgb: NDArray[np.uint8]) -> None:
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
 
 
 def _write_labels(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file_name", "labels"))
         writer.writerows(rows)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mining.corpus import CorpusSummary, iter_shards, read_summary, scan
-from mining.corpus.sqlite_index import Listed, open_index
+from mining.corpus.listing import ListedImage
+from mining.corpus.sqlite_index import open_index
 from mining.errors import CorpusError, InputError, StorageError
 
 
@@ -108,7 +109,7 @@ def test_a_full_disk_while_sorting_is_a_storage_error_and_leaves_nothing(tmp_pat
     def fill():
         with open_index(tmp_path / "corpus.parquet") as table:
             table._connection.execute("PRAGMA max_page_count = 20")
-            table.add_listed(Listed(f"{i:06d}.jpg", None) for i in range(10_000))
+            table.add_listed(ListedImage(f"{i:06d}.jpg", None) for i in range(10_000))
 
     with pytest.raises(StorageError, match=r"Cannot write .* is full\. Make room there"):
         fill()

@@ -5,15 +5,17 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from mining.corpus import presence, readers
-from mining.corpus.content_hashes import Hashes, kept_hashes
+from mining.config import NO_LABELS, CorpusSettings, ListedCorpus
+from mining.corpus import image_lookup, readers
+from mining.corpus.content_hashes import HashCache, open_hash_cache
 from mining.corpus.counts import CorpusCounts
-from mining.corpus.file_walker import ImageRoot
-from mining.corpus.formats.sentences import two_sizes
+from mining.corpus.formats.notes import two_sizes_message
+from mining.corpus.image_root import ImageRoot
+from mining.corpus.listing import ListedImage
 from mining.corpus.schema import PENDING
-from mining.corpus.shards import corpus_writer, table_of, write_shard, write_summary
-from mining.corpus.splits import matching_split
-from mining.corpus.sqlite_index import CorpusIndex, Listed, open_index
+from mining.corpus.shards import corpus_writer, rows_to_table, write_shard, write_summary
+from mining.corpus.splits import match_split
+from mining.corpus.sqlite_index import CorpusIndex, open_index
 from mining.corpus.summary import CorpusSummary
 from mining.errors import CorpusError, did_you_mean
 
@@ -50,19 +52,19 @@ def scan(
     root = ImageRoot(images)
     listing = None if labels is None or labels == "none" else Path(labels)
     if listing is not None:
-        readers.kind_of(listing)
+        readers.detect_kind(listing)
     with open_index(out) as table:
-        source = readers.read(labels, root, table, split)
+        source = readers.read_listing(labels, root, table, split)
         split = _known_split(table, split, listing or root.given)
         notes, unlisted = [*remarks, *source.notes], 0
         if listing is not None and check_files:
-            notes += presence.match(table, root, listing, split, min_present)
+            notes += image_lookup.locate_images(table, root, listing, split, min_present)
             unlisted = table.unlisted()
         tally = CorpusCounts()
         rows = _rows(table, root if listing is None or check_files else None, split, tally)
-        with corpus_writer(out) as writer, kept_hashes(root.real, hashes_kept) as known:
+        with corpus_writer(out) as writer, open_hash_cache(root.real, hashes_kept) as known:
             for batch in _batches(rows, shard_size):
-                write_shard(writer, table_of(_hashed(batch, known) if hashes else batch))
+                write_shard(writer, rows_to_table(_hashed(batch, known) if hashes else batch))
             summary = tally.summary(source, root, unlisted, notes)
             write_summary(writer, summary)
     return summary
@@ -73,13 +75,13 @@ def _known_split(table: CorpusIndex, split: str | None, listing: Path) -> str | 
     if table.is_empty():
         raise CorpusError(f"{listing} names no image. Fill it, or leave --labels out to take every image.")
     if name := table.name_of_two_sizes():
-        raise CorpusError(two_sizes(listing.name, name))
+        raise CorpusError(two_sizes_message(listing.name, name))
     if split is None:
         return None
     known = table.splits()
     if not known:
         raise CorpusError(f"{listing} names no splits; leave out --split {split}.")
-    found = matching_split(split, known)
+    found = match_split(split, known)
     if found is None:
         raise CorpusError(f"{listing} has no split {split!r}; {did_you_mean(split, known)}")
     return found
@@ -98,7 +100,7 @@ def _rows(table: CorpusIndex, root: ImageRoot | None, split: str | None, tally: 
         yield (identity, name, image.width, image.height, image.labels, image.split, size, None, PENDING)
 
 
-def _merged(first: Listed, others: list[Listed], tally: CorpusCounts) -> Listed:
+def _merged(first: ListedImage, others: list[ListedImage], tally: CorpusCounts) -> ListedImage:
     rows = [first, *others]
     known = [row.labels for row in rows if row.labels is not None]
     labels = sorted(set(chain.from_iterable(known)))
@@ -122,7 +124,23 @@ def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def _hashed(batch: list[Row], known: Hashes) -> list[Row]:
+def _hashed(batch: list[Row], known: HashCache) -> list[Row]:
     # 7 = content_hash; a file that cannot be read keeps null and is quarantined when it is mined
     digests = known.of([row[1] for row in batch])
     return [(*row[:7], digest, row[8]) for row, digest in zip(batch, digests, strict=True)]
+
+
+def scan_from_settings(
+    settings: CorpusSettings,
+    out: Path,
+    labels: Path | None,
+    shard_size: int = 256,
+    hashes_kept: Path | None = None,
+    remarks: Sequence[str] = (),
+) -> CorpusSummary:
+    listing: Path | Literal["none"] | None = "none" if labels == NO_LABELS else labels
+    return scan(
+        settings.images, listing, out, split=settings.split, shard_size=shard_size,
+        hashes=hashes_kept is not None, hashes_kept=hashes_kept, remarks=remarks,
+        min_present=settings.min_present if isinstance(settings, ListedCorpus) else 0.0,
+    )  # fmt: skip

@@ -4,12 +4,12 @@ import hashlib
 import io
 import os
 import stat
+import threading
 from pathlib import Path
 
 from PIL import UnidentifiedImageError
 
-from mining.corpus.images.interruption import check_stopped
-from mining.errors import ImageError
+from mining.errors import ImageError, RunStoppedError
 
 MAX_BYTES = 1_000_000_000
 _SMALL = 1_000_000  # bytes; files up to this size are read at once
@@ -109,3 +109,18 @@ def _size_of(path: Path, most: int, *, may_be_empty: bool = False) -> int:
     if not found.st_size and not may_be_empty:
         raise ImageError(f"{path}: the file is empty (0 bytes).")
     return found.st_size
+
+
+_of_thread = threading.local()
+
+
+def set_stop_event(event: threading.Event) -> None:
+    """Let `check_stopped` end what this thread does once the event is set."""
+    _of_thread.event = event
+
+
+def check_stopped() -> None:
+    """Raise RunStoppedError where this thread is to stop; to be called between pieces of long work."""
+    event = getattr(_of_thread, "event", None)
+    if event is not None and event.is_set():
+        raise RunStoppedError("Stopped. What is finished is kept; run the same command again to resume.")

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from mining.corpus.names import file_key, path_ends, plain_name, suffix_of
-from mining.corpus.splits import split_part
+from mining.corpus.names import file_key, normalise_name, path_tails, suffix_of
+from mining.corpus.splits import canonical_split
 from mining.corpus.sqlite_index import CorpusIndex
 
 _BY_END, _BY_SUFFIX, _BY_OWN = "by end", "by suffix", "by own"
@@ -42,7 +42,7 @@ _SENTENCES = {
 
 
 @dataclass
-class Matching:
+class NameMatcher:
     """Gives listed names the names of the image files they mean, and counts what it did.
 
     listing: what the names are from, for the sentences: '... of LISTING ...'. file: the listing's file name, which
@@ -101,7 +101,7 @@ class Matching:
             more = file_key(longer[0])
             added = more[: len(more) - len(key)] if more.endswith(key) else more.rpartition(key)[0]
             return longer[0] if len(longer) == 1 and self._may_add(added) else None
-        for end in list(path_ends(key))[1:]:
+        for end in list(path_tails(key))[1:]:
             shorter = self._ends.whole_files(end)
             if shorter:
                 return shorter[0] if len(shorter) == 1 and self._may_drop(key[: len(key) - len(end)]) else None
@@ -124,7 +124,7 @@ class Matching:
 
     def _is_free(self, file: str, name: str) -> bool:
         """Whether no other listed name means the file; other spellings of the same name may."""
-        is_taken = self.table.is_listed(file) and plain_name(file) != plain_name(name)
+        is_taken = self.table.is_listed(file) and normalise_name(file) != normalise_name(name)
         return not is_taken and not self._ends.is_meant_by_others(file, name)
 
     def _count_hint(self, name: str) -> None:
@@ -169,16 +169,16 @@ class Matching:
 
 def _suffix_differs(name: str, file: str) -> bool:
     """Whether both have the same suffix, in other letter case."""
-    suffixes = [plain_name(one)[-len(suffix_of(one)) :] for one in (name, file) if suffix_of(one)]
+    suffixes = [normalise_name(one)[-len(suffix_of(one)) :] for one in (name, file) if suffix_of(one)]
     return len(suffixes) == 2 and suffixes[0] != suffixes[1]
 
 
 def _splits_of(folders: str) -> set[str]:
     """The splits that folders of a path are named after."""
-    return {part for one in folders.split("/") if (part := split_part(one)) is not None}
+    return {part for one in folders.split("/") if (part := canonical_split(one)) is not None}
 
 
 def _splits_in(file: str) -> set[str]:
     """The splits that a file name holds as words, as in instances_val2017.json."""
     words = file.rpartition(".")[0].replace("-", "_").replace(" ", "_").replace(".", "_").split("_")
-    return {part for one in words if (part := split_part(one)) is not None}
+    return {part for one in words if (part := canonical_split(one)) is not None}

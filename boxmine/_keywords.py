@@ -1,0 +1,98 @@
+"""The keyword arguments of the functions: the settings that the commands have as options, by the same names.
+
+A test compares these with the fields of the settings, which have each one's meaning, default and range.
+"""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, Literal, TypedDict
+
+AnyPath = str | PathLike[str]
+
+
+class CorpusKeywords(TypedDict, total=False):
+    """Which images: see `mining.config.ListedCorpus`."""
+
+    split: str | None
+    min_present: float
+
+
+class ExtractionKeywords(TypedDict, total=False):
+    """How boxes are made from activation maps: see `mining.config.MineOptions`."""
+
+    scales: float | Sequence[float] | str
+    adaptive: float | None
+    localizer: str | None
+    options: Mapping[str, Any]
+    threshold: float | Literal["otsu", "entropy", "stability"] | None
+    class_thresholds: Mapping[str, float]
+    thresholds_from: AnyPath | None
+    normalise: Literal["max", "minmax"] | None
+    class_cut: float | None
+    max_classes: int
+    min_score: float
+    min_area: float
+    max_area: float
+    max_aspect: float
+    max_borders: int
+    merge: Literal["nms", "wbf", "none"]
+    merge_iou: float
+    map_side: int
+    curves: bool
+    batch_size: int | None
+    workers: int | None
+    device: str
+    cpus_per_worker: int | None
+
+
+class MineKeywords(CorpusKeywords, ExtractionKeywords, total=False):
+    """Keyword arguments of `boxmine.mine`."""
+
+    shard_size: int
+    retries: int
+
+
+class TrainKeywords(CorpusKeywords, total=False):
+    """Keyword arguments of `boxmine.train`: see `mining.config.TrainOptions`."""
+
+    localizer: str
+    options: Mapping[str, Any]
+    backbone: str
+    weights: AnyPath
+    freeze: bool
+    epochs: int
+    seed: int
+    batch_size: int
+    learning_rate: float | None
+    backbone_rate: float | None
+    optimizer: Literal["adamw", "sgd"]
+    momentum: float
+    weight_decay: float
+    schedule: Literal["cosine", "constant", "step", "plateau"]
+    schedule_epochs: int
+    restart: float | None
+    restart_rate: float
+    input_size: int | None
+    crop_from: int | None
+    flip: bool
+    colour: bool
+    objective: Literal["auto", "single", "multi"]
+    balance: bool
+    validation_share: float
+    patience: int
+    workers: int | None
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    devices: str | int
+    strategy: str
+    precision: str
+
+
+class ExportKeywords(TypedDict, total=False):
+    """Keyword arguments of `Run.export`: see `mining.export.export`."""
+
+    min_score: float
+    copy: bool
+    val_share: float
+    seed: int
+    include_empty: bool
+    val_truth: AnyPath | None

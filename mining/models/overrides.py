@@ -1,0 +1,65 @@
+"""What settings change about a model: its localizer, its options, and where its maps are cut."""
+
+from dataclasses import dataclass, replace
+
+from mining.config import MapThreshold, MineOptions, Normalisation
+from mining.errors import ModelError
+from mining.localizers.options import build_config
+from mining.localizers.registry import localizer_named
+from mining.models.card import ModelCard
+
+_CLASS_CUT = {"single": 0.2, "multi": 0.4}
+
+
+@dataclass(frozen=True)
+class ExtractionParams:
+    """At which values maps are cut and classes taken.
+
+    Attributes:
+        threshold: Share of the normalised map, in (0, 1), or a rule that finds one for each map.
+        class_thresholds: Thresholds of classes that have their own.
+        normalise: How maps are normalised.
+        class_cut: Least probability of a class in an unlabelled image.
+    """
+
+    threshold: float | MapThreshold
+    class_thresholds: dict[str, float]
+    normalise: Normalisation
+    class_cut: float
+
+
+def apply_overrides(card: ModelCard, settings: MineOptions) -> ModelCard:
+    """Return the card with the localizer and the options that the settings ask for.
+
+    Raises:
+        ModelError: The localizer or an option is unknown, or the localizer has other weights than the model.
+    """
+    trained = localizer_named(card.localizer)
+    if settings.localizer is None or settings.localizer == card.localizer:
+        options = {**card.options, **settings.options}
+        build_config(trained.Config, options)
+        return replace(card, options=options)
+    wanted = localizer_named(settings.localizer)
+    build_config(wanted.Config, settings.options)
+    if wanted.weights_of is None or wanted.weights_of != trained.weights_of:
+        raise ModelError(
+            f"The model was trained for {card.localizer}, whose weights are not those of {settings.localizer}; "
+            f"train one with --localizer {settings.localizer}."
+        )
+    return replace(card, localizer=settings.localizer, options=settings.options)
+
+
+def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParams:
+    """Return the settings' thresholds, or the localizer's defaults.
+
+    Args:
+        card: The card that `apply_overrides` returned.
+        settings: Settings of mining.
+    """
+    kind = localizer_named(card.localizer)
+    return ExtractionParams(
+        kind.threshold if settings.threshold is None else settings.threshold,
+        settings.class_thresholds,
+        kind.normalise if settings.normalise is None else settings.normalise,
+        _CLASS_CUT[card.objective] if settings.class_cut is None else settings.class_cut,
+    )
