@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mining.evaluation.ground_truth.reading import GroundTruth, read_ground_truth
     from mining.evaluation.metrics.coco import coco_scores
     from mining.evaluation.metrics.corloc import corloc
-    from mining.evaluation.score_run import score_run
+    from mining.evaluation.run_scoring import score_run
     from mining.evaluation.scores import Scores, read_scores, write_scores
 
 __all__ = [
@@ -42,7 +42,7 @@ _MODULES = {
     "corloc": "metrics.corloc",
     "read_ground_truth": "ground_truth.reading",
     "read_scores": "scores",
-    "score_run": "score_run",
+    "score_run": "run_scoring",
     "write_scores": "scores",
 }
 

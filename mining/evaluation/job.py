@@ -27,7 +27,7 @@ def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, tot
         RunError: The run is not finished or cannot be read.
         ScoringError: The ground truth cannot be used.
     """
-    from mining.evaluation.score_run import score_run
+    from mining.evaluation.run_scoring import score_run
 
     run = Run(settings.run)
     run.require_finished()

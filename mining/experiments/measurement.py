@@ -12,7 +12,7 @@ from mining.errors import ModelError
 from mining.evaluation import read_ground_truth
 from mining.evaluation.map_scores import MapCollector
 from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
-from mining.evaluation.score_run import best_iou_of_pairs, score_run
+from mining.evaluation.run_scoring import best_iou_of_pairs, score_run
 from mining.experiments.cells import Cell
 from mining.experiments.folder import clear_run
 from mining.localizers.options import build_config

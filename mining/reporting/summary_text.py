@@ -35,7 +35,7 @@ def _format_threshold(used: Mapping[str, Any]) -> str:
         return f"at a threshold per class, {min(of_class.values()):g} to {max(of_class.values()):g} of a map's range"
     if isinstance(threshold, str):
         return f"at each map's own threshold ({threshold})"
-    return f"where a map exceeds {threshold:g} of its range"
+    return f"where a map reaches {threshold:g} of its range"
 
 
 def _place(folder: Path) -> str:

@@ -76,17 +76,18 @@ def precision_by_min_score(truth: TruthBoxes, predicted: Detections, matches: Ra
     Returns:
         One row per cut, ascending; none without boxes.
     """
-    covering_score = _covering_score(truth, predicted)[truth.is_countable]
+    # float32, as in the tables and where exports compare: 0.7 keeps a box that was stored as 0.7
+    scores = predicted.scores.astype(np.float32)
+    covering_score = _covering_score(truth, predicted)[truth.is_countable].astype(np.float32)
     rows: list[ScoreCut] = []
     for min_score in score_cuts(predicted.scores):
-        lowest = float(np.float32(min_score))  # the tables hold float32, in which exports compare
-        is_kept = predicted.scores >= lowest
+        is_kept = scores >= np.float32(min_score)
         rows.append(
             {
                 "min_score": min_score,
                 "boxes": int(is_kept.sum()),
                 "precision": mean_or_none(matches.is_correct[is_kept & ~matches.is_ignored]),
-                "recall": mean_or_none(covering_score >= lowest),
+                "recall": mean_or_none(covering_score >= np.float32(min_score)),
             }
         )
     return rows

@@ -255,7 +255,7 @@ def test_exchanged_sizes_are_noted_and_the_decoded_ones_decide_what_is_outside(w
     scores = score_run(run, truth)
     assert scores["truth"]["boxes"] == scores["corloc"]["pairs"] == 4
     assert (
-        "3 images have width and height exchanged in the truth, first 'a.jpg': the decoded images decide which boxes lie "
+        "3 images have width and height swapped in the truth, first 'a.jpg': the decoded images decide which boxes lie "
         "outside." in scores["notes"]
     )
 
@@ -275,7 +275,7 @@ def test_the_number_of_ignored_boxes_is_told(world: World) -> None:
     world.truth[0] = (*world.truth[0][:3], {"difficult": 1})
     scores = scored(world)
     assert (scores["truth"]["boxes"], scores["truth"]["ignored"]) == (4, 1)
-    note = "1 of 4 true boxes are marked difficult, ignore or crowd: neither to be found nor wrong to find."
+    note = "1 of 4 true boxes are marked difficult, ignore or crowd and count neither way."
     assert note in scores["notes"]
 
 
@@ -293,7 +293,7 @@ def test_a_class_in_other_letter_case_is_not_scored_and_a_hint_says_so(world: Wo
     coco["categories"][0]["name"] = "Cat"
     scores = score_run(*world.write(coco))
     assert scores["corloc"]["pairs"] == 2
-    hint = "Class names that differ in upper and lower case only: 'Cat' (the run has 'cat'); rename to score them."
+    hint = "Class names that differ only in upper and lower case: 'Cat' (the run has 'cat'); rename to score them."
     assert hint in scores["notes"]
 
 

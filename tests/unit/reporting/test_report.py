@@ -212,7 +212,7 @@ def test_damaged_scores_are_refused_with_the_remedy(mined: Mined):
 
 
 def test_a_truth_that_is_not_there_is_refused(mined: Mined, tmp_path: Path):
-    with pytest.raises(ScoringError, match="no truth file"):
+    with pytest.raises(ScoringError, match="no ground truth file"):
         write_report(mined.run, tmp_path / "nowhere.json")
 
 

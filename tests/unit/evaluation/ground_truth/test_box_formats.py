@@ -94,9 +94,9 @@ def test_boxes_in_images_of_unknown_size_are_refused_where_they_are_fractions_on
 @pytest.mark.parametrize("name", PACKS)
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_truth_of_real_photos_is_refused_in_other_dialects_only(
-    pack: Callable[[str], Path], name: str, split: str
+    dataset: Callable[[str], Path], name: str, split: str
 ) -> None:
-    coco = json.loads((pack(name) / f"instances_{split}.json").read_text())
+    coco = json.loads((dataset(name) / f"instances_{split}.json").read_text())
     size = {image["id"]: (image["width"], image["height"]) for image in coco["images"]}
     xywh = np.array([one["bbox"] for one in coco["annotations"]], float)
     sizes = np.array([size[one["image_id"]] for one in coco["annotations"]], float)

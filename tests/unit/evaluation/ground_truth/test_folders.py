@@ -118,7 +118,9 @@ def test_the_fingerprint_follows_what_is_in_the_xml(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_refused_with_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(ScoringError, match=r"holds no truth: neither VOC XML nor CUB list files.* or a COCO file"):
+    with pytest.raises(
+        ScoringError, match=r"holds no ground truth: neither VOC XML nor CUB list files.* or a COCO file"
+    ):
         read_ground_truth(tmp_path)
 
 

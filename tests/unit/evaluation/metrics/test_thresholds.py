@@ -233,8 +233,8 @@ def test_a_run_tells_what_other_thresholds_would_have_given(world: World) -> Non
 def test_the_table_says_which_threshold_is_which(world: World) -> None:
     rows = {name: (value, meaning) for name, value, meaning in score_rows(score_run(*with_curves(world).write()))}
     assert rows["Threshold chosen"][0].startswith("100.0 % at 0.6 (95 %: 100.0 to 100.0)")
-    assert rows["Threshold chosen"][1].endswith("; +50.0 points (95 %: +0.0 to +100.0) over as mined")
-    assert "seen the answers" in rows["Threshold oracle"][1]
+    assert rows["Threshold chosen"][1].endswith("; +50.0 points (95 %: +0.0 to +100.0) over the mined boxes")
+    assert "upper bound" in rows["Threshold oracle"][1]
     assert rows["Threshold as mined"][0].startswith("50.0 % (")
 
 
@@ -248,7 +248,7 @@ def test_classes_and_images_that_only_one_side_has_are_left_out(world: World) ->
 def test_a_run_without_curves_says_so(world: World) -> None:
     scores = score_run(*world.write())
     assert scores["thresholds"] is None
-    assert "The run has no curves.parquet, so nothing can be said on other thresholds." in scores["notes"]
+    assert "The run has no curves.parquet, so other thresholds cannot be scored." in scores["notes"]
     assert not any(name.startswith("Threshold") for name, *_ in score_rows(scores))
 
 
