@@ -178,7 +178,7 @@ def test_an_image_that_went_away_is_left_out_and_named(mined: Mined):
 def test_without_the_weights_the_photos_are_still_shown(mined: Mined):
     (mined.run / "model" / "weights.safetensors").unlink()
     write_report(mined.run)
-    assert "Without activation maps:" in mined.page().text
+    assert "Activation maps are not shown:" in mined.page().text
     assert mined.page().of("i", "mined")
     assert not mined.page().of("img", "heat")
 
