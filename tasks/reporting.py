@@ -37,19 +37,17 @@ def report_any(source: str, truth: Path | None, out: Path | None, chosen: Mappin
     Raises:
         InputError: The source, an option or the ground truth cannot be used.
     """
-    from mining.errors import InputError
-    from mining.label_store.reading import VersionChoice, is_store
-    from mining.label_store.version_report import report_of_version
+    from mining.label_store.sources import VersionChoice, is_store, refuse_store_options
     from mining.preflight import check_truth
     from mining.reporting.ground_truth_index import find_ground_truth
     from mining.runs.run import Run
 
     if is_store(source):
+        from mining.label_store.version_report import report_of_version
+
         check_truth(truth)
         return report_of_version(source, VersionChoice(**chosen), out, truth), ""
-    given = [name for name, value in {"out": out, **chosen}.items() if value is not None]
-    if given:
-        raise InputError(f"--{given[0].replace('_', '-')} goes with a label store, and {source} is none.")
+    refuse_store_options(source, {"out": out, **chosen})
     run = Run(Path(source))
     run.require_finished()
     path, note = find_ground_truth(run, truth)

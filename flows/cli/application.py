@@ -60,15 +60,18 @@ def _terminate(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+_LISTS = ("--scales", "--classes")
+
+
 def _spread_lists(tokens: list[str]) -> list[str]:
-    """`--scales 1,1.5,2` as the parser wants it: the option once a value."""
+    """Give `--scales 1,1.5,2` and `--classes dog,cat` as the parser expects them: the option once per value."""
     spread: list[str] = []
     rest = iter(tokens)
     for token in rest:
         name, _, value = token.partition("=")
-        if name != "--scales":
+        if name not in _LISTS:
             spread.append(token)
             continue
         parts = [part for part in (value or next(rest, "")).split(",") if part.strip()]
-        spread += [text for part in parts for text in ("--scales", part.strip())] or ["--scales"]
+        spread += [text for part in parts for text in (name, part.strip())] or [name]
     return spread

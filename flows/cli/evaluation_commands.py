@@ -149,7 +149,7 @@ def experiment(
     from flows import experiment as flow
     from flows.running import run_flow
     from mining.experiments import ExperimentSettings
-    from tasks.experimenting import experiment_table
+    from mining.experiments.table import HEADINGS, LEGEND, table
 
     settings = parse(ExperimentSettings, recipe_values(recipe, out, changes))
     with ProgressView():
@@ -157,8 +157,7 @@ def experiment(
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0
-    headings, lines, legend = experiment_table(rows)
-    print_table(lines, headings)
-    err.print(legend)
+    print_table(table(rows), HEADINGS)
+    err.print(LEGEND)
     err.print(f"The table is in {settings.out / 'table.md'}.")
     return 0

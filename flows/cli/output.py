@@ -10,7 +10,6 @@ from mining.redaction import redact_values
 
 SHOWN_REASONS = 3
 QUARANTINED = 3
-STAGED = 5
 
 
 def training_sentences(summary: Any) -> list[str]:
@@ -35,24 +34,6 @@ def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> 
     return quarantine_code(
         summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet.", strict=strict
     )
-
-
-def print_label_summary(summary: Any, *, as_json: bool, strict: bool = False) -> int:
-    """A LabelSummary; gives the exit code. strict: see `quarantine_code`."""
-    from tasks.labelling import GATE_HEADINGS, gate_rows, label_sentences
-
-    if as_json:
-        print_json(asdict(summary))
-    else:
-        print_notes(summary.notes)
-        if summary.gates:
-            print_table(gate_rows(summary.gates), GATE_HEADINGS)
-    for sentence in label_sentences(summary):
-        err.print(sentence)
-    if summary.state == "staged":
-        return STAGED
-    where = "All reasons are in the store's column `reason`."
-    return quarantine_code(summary.quarantined, summary.reasons, where, strict=strict)
 
 
 def print_timing(timing: Any) -> None:

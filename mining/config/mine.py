@@ -30,6 +30,10 @@ MAX_SCALES = 16
 CutLevel = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
+
+
 class MineOptions(Settings):
     """How boxes are cut from activation maps."""
 
@@ -55,6 +59,15 @@ class MineOptions(Settings):
         default=None,
         description="Share of the normalised map a region must reach; by default the localizer's. Or a word, for one "
         "that each map tells by itself: otsu, entropy, stability.",
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="Mine these classes only, e.g. --classes dog,cat; by default all classes of the model."
+    )
+    map: tuple[str, ...] = Field(
+        default=(),
+        description="Rename a class of the model, e.g. --map sorrel=horse; repeatable. Several classes that get one "
+        "name become one class, whose probability is the highest of theirs. Names in --labels, --classes and "
+        "--class-thresholds are the new ones.",
     )
     class_thresholds: dict[str, CutLevel] = Field(
         default_factory=dict, description="Thresholds of single classes instead, e.g. --class-thresholds.dog 0.3."
@@ -102,6 +115,26 @@ class MineOptions(Settings):
         except ValidationError:
             words = ", ".join(get_args(MapThreshold))
             raise ValueError(f"Input should be greater than 0 and less than 1, or one of {words}") from None
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _check_classes(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        return sorted({name.strip() for name in names}) if _is_list_of_text(names) else value
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _check_map(cls, value: Any) -> Any:
+        pairs = [f"{old}={new}" for old, new in value.items()] if isinstance(value, dict) else value
+        pairs = [pairs] if isinstance(pairs, str) else pairs
+        if not _is_list_of_text(pairs):
+            return value
+        renamed = [tuple(part.strip() for part in pair.split("=")) for pair in pairs]
+        if any(len(pair) != 2 or not all(pair) for pair in renamed):
+            raise ValueError("give CLASS=NAME, the model's name of a class and the new one, e.g. sorrel=horse")
+        if len({old for old, _ in renamed}) < len(renamed):
+            raise ValueError("a class is renamed twice")
+        return sorted("=".join(pair) for pair in renamed)
 
     @field_validator("scales", mode="before")
     @classmethod

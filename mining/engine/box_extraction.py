@@ -17,8 +17,8 @@ from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARA
 from mining.engine.outcome import ImageOutcome
 from mining.engine.pyramid import fuse_scales
 from mining.errors import MapError
-from mining.localizers.base import probabilities
 from mining.models.card import ModelCard
+from mining.models.class_outputs import class_of_output, class_probabilities
 from mining.models.overrides import extraction_params
 from mining.regions.extraction import boxes_from_map
 from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
@@ -47,7 +47,7 @@ class PreparedImage:
 class ForwardOutput:
     """One image as the network saw it, on the CPU.
 
-    logits: (C,). classes: the K that were mapped. levels: by scale, (K, h, w) raw maps.
+    logits: (C,). classes: the K outputs of the network that were mapped. levels: by scale, (K, h, w) raw maps.
     """
 
     logits: Tensor
@@ -80,6 +80,7 @@ class BoxExtractor:
         self.params = extraction_params(card, settings)
         self.settings = settings
         self._class_names = card.class_names
+        self._class_of_output = class_of_output(card)
 
     def outcome(self, image: PreparedImage, seen: ForwardOutput, watch: MapCallback | None = None) -> ImageOutcome:
         """What became of the image. watch: called with each map that is cut."""
@@ -101,7 +102,7 @@ class BoxExtractor:
         self, image: PreparedImage, seen: ForwardOutput, watch: MapCallback | None, least_iou: float | None = None
     ) -> ImageOutcome | None:
         row = image.row
-        scores = probabilities(seen.logits[None], self.card.objective)[0]
+        scores = class_probabilities(seen.logits[None], self.card)[0]
         try:
             if not bool(scores.isfinite().all()):
                 raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
@@ -142,7 +143,8 @@ class BoxExtractor:
         if not seen.classes:
             return
         size, stretch = self._map_size(image)
-        for activation, index in zip(fuse_scales(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
+        for activation, output in zip(fuse_scales(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
+            index = self._class_of_output[output]
             class_score = float(scores[index])
             threshold, boxes, curve = self._cut(image, index, activation, stretch, class_score)
             yield _MapCut(activation, index, class_score, stretch, threshold, boxes, curve)

@@ -144,7 +144,7 @@ class Miner:
             with self.network.watch.during("resize"):
                 pictures = pictures_of(pixels, size, self.settings.scales)
         known = row["labels"]
-        classes = None if known is None else [self._index[name] for name in known]
+        classes = None if known is None else [self._index[name] for name in known if name in self._index]
         return PreparedImage(place, row, pictures, size, height, width, classes, digests[0])
 
     def _cut(

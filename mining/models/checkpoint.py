@@ -1,7 +1,7 @@
 """Save and load localizers: weights as safetensors beside model.json, and nothing that can run code."""
 
 import textwrap
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +32,7 @@ def build_localizer(card: ModelCard, *, weights: str = "none") -> tuple[Localize
     """
     backbone, linear = base.build(card.backbone, weights=weights)
     kind = cast(Any, localizer_named(card.localizer))
-    return kind(backbone, len(card.classes), **card.options), linear
+    return kind(backbone, card.output_count, **card.options), linear
 
 
 def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard:
@@ -41,9 +41,14 @@ def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard
     with atomic_write(folder / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary)
     digest = sha256_of(folder / WEIGHTS_FILE)
-    written = ModelCard(**{**asdict(card), "weights_sha256": digest})
-    write_json(folder / CARD_FILE, {"format": FORMAT, **asdict(written)})
+    written = replace(card, weights_sha256=digest)
+    write_card(folder, written)
     return written
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write model.json."""
+    write_json(folder / CARD_FILE, {"format": FORMAT, **card.to_record()})
 
 
 def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Localizer, ModelCard]:

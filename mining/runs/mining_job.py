@@ -36,6 +36,7 @@ from mining.engine.outcome import ImageOutcome
 from mining.engine.timing import Timing
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError, did_you_mean
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card, unknown_classes
+from mining.models.class_selection import rename_classes
 from mining.redaction import redact
 from mining.runs.coco_json import write_coco_json
 from mining.runs.event_log import log_event
@@ -89,12 +90,12 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
                 corpus = _listed(settings, run, card)
             from mining.models.install import install_model
 
-            install_model(settings.model, run.model)
+            installed = install_model(settings.model, run.model, settings)
             is_model_in_place = True
-            refuse_unknown_thresholds(settings, card or read_card(run.model), settings.model)
-            run.update(used=effective_settings(settings, card or read_card(run.model)))
+            refuse_unknown_thresholds(settings, installed, settings.model)
+            run.update(used=effective_settings(settings, installed))
             if corpus is None:
-                corpus = _listed(settings, run, read_card(run.model))
+                corpus = _listed(settings, run, _full_card(settings, installed))
             corpus.replace(run.corpus)
         except InputError:
             run.discard_start(with_model=is_model_in_place)
@@ -118,8 +119,17 @@ def _is_model_of_killed_start(run: Run, card: ModelCard | None) -> bool:
 def _listed(settings: MineSettings, run: Run, card: ModelCard) -> Path:
     """The corpus table under a temporary name: one that has its own name is one to be mined."""
     corpus = temporary_path(run.corpus)
-    list_images(settings, settings.shard_size, card, settings.model, corpus)
+    list_images(settings, settings.shard_size, rename_classes(card, settings), settings.model, corpus)
     return corpus
+
+
+def _full_card(settings: MineSettings, installed: ModelCard) -> ModelCard:
+    """The model's card with all of its classes under their own names."""
+    if installed.selection is None:
+        return installed
+    from mining.models.pretrained import pretrained_card
+
+    return pretrained_card(settings.model.removeprefix(PRETRAINED))
 
 
 def resolve_thresholds(options: M) -> M:

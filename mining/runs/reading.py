@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import compress, groupby
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -87,11 +86,6 @@ class FinishedRun:
     @property
     def annotations(self) -> Path:
         return self.folder / "annotations.parquet"
-
-    @cached_property
-    def class_indices(self) -> dict[int, int]:
-        """0, 1, ... in the order of the model's classes, by the class' id."""
-        return {number: index for index, (number, _) in enumerate(self.classes)}
 
     def source_of(self, image: ImageRow) -> Path:
         """The image's file.

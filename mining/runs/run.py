@@ -14,6 +14,7 @@ from mining.config import ExecutionOptions, MineSettings, parse, setting_or_defa
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
+from mining.models.class_selection import select_classes
 from mining.runs.record import FORMAT, RUN_FILE, read_run_record
 from mining.storage.files import write_json
 from mining.storage.integrity import PARTS, check_file, digest_matches
@@ -390,7 +391,7 @@ class Run:
             return False
         if settings.model.startswith(PRETRAINED) or not (self.model / CARD_FILE).is_file():
             return True
-        return read_card(self.model).is_like(read_card(Path(settings.model)))
+        return read_card(self.model).is_like(select_classes(read_card(Path(settings.model)), settings))
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":

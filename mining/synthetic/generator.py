@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mining.errors import InputError
+from mining.runs.run import Run
 from mining.storage.files import atomic_write, write_json
 from mining.storage.locks import lock_folder
 from mining.storage.ownership import delete_temporaries, foreign_entries, mark_folder, token_of
@@ -52,6 +54,20 @@ def generate(
     compose(start, seed=seed, size=size)  # refuses what is impossible before anything is written
     with lock_folder(out):
         return _generated(out, range(start, start + images), seed, size)
+
+
+@contextmanager
+def lock_demo(out: Path) -> Iterator[None]:
+    """Lock the folder of a demo: a generated corpus in `out/corpus` and a run in `out/run`.
+
+    Raises:
+        InputError: One of the two folders holds other things, or another process uses `out`.
+    """
+    with lock_folder(out):
+        check_output_folder(out / "corpus")
+        run = Run(out / "run")
+        run.refuse_foreign_folder(run.model)
+        yield
 
 
 def _generated(out: Path, numbers: range, seed: int, size: tuple[int, int]) -> SyntheticSummary:

@@ -1,4 +1,4 @@
-"""Every command with odd words: exit code 2 and one sentence; no traceback, no wait, no password, nothing written."""
+"""Commands with unusual arguments: exit code 2 and one sentence; no traceback, no hang, no password, nothing written."""
 
 import json
 import os
@@ -80,7 +80,7 @@ COMMANDS = [
 ]
 
 
-pytestmark = pytest.mark.timeout(80)  # a command that waits for something is wrong
+pytestmark = pytest.mark.timeout(80)  # no command may wait for something
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +97,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: ascii(command)[:70])
-def test_odd_words_get_a_sentence(
+def test_an_unusual_argument_is_refused_in_a_sentence(
     command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
     before = sorted(os.listdir(place))
     assert run_command(command.split()) == 2
-    out, said = capsys.readouterr()
-    (sentence,) = [line for line in said.splitlines() if line.startswith("boxmine: ")]
+    stdout, stderr = capsys.readouterr()
+    (sentence,) = [line for line in stderr.splitlines() if line.startswith("boxmine: ")]
     assert len(sentence) < 1000
-    assert "hunter2" not in out + said
+    assert "hunter2" not in stdout + stderr
     assert sorted(os.listdir(place)) == before
 
 
-def test_a_working_directory_that_is_not_utf8(
+def test_a_working_directory_that_is_not_utf8_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place / UNDECODABLE)
