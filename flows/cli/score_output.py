@@ -17,12 +17,21 @@ def print_scores(scores: "Scores", run: Path, *, show_all: bool = False) -> None
         run: Run directory, for the commands of the next step.
         show_all: Print every figure rather than the five most important ones.
     """
-    from mining.reporting.score_rows import CUT_HEADINGS, HEADINGS, cut_rows, headline_rows, score_rows, verdict
+    from mining.reporting.score_rows import (
+        CUT_HEADINGS,
+        HEADINGS,
+        cut_rows,
+        headline_rows,
+        map_rows,
+        score_rows,
+        verdict,
+    )
 
-    print_table(score_rows(scores) if show_all else headline_rows(scores), HEADINGS)
-    if rows := cut_rows(scores):
+    rows = score_rows(scores) if show_all else [*headline_rows(scores), *map_rows(scores.get("maps"))]
+    print_table(rows, HEADINGS)
+    if cuts := cut_rows(scores):
         print()
-        print_table(rows, CUT_HEADINGS)
+        print_table(cuts, CUT_HEADINGS)
     for note in scores["notes"]:
         err.print(f"Note: {note}")
     err.print(verdict(scores))

@@ -90,7 +90,7 @@ def score_rows(scores: Scores) -> list[Row]:
         *counts,
         *_threshold_rows(scores.get("thresholds")),
         *_error_rows(scores.get("localization")),
-        *_map_rows(scores.get("maps")),
+        *map_rows(scores.get("maps")),
         *_share_rows(_BASELINES, scores["baselines"]),
         *_share_rows(_VOC, scores.get("voc")),
         *_share_rows(_COCO, scores["coco"]),
@@ -248,7 +248,8 @@ def _error_rows(localization: Any) -> list[Row]:
     return [(name, format_share(one["error"]) + _interval(one.get("ci95")), meaning) for one, name, meaning in figures]
 
 
-def _map_rows(maps: MapScores | None) -> list[Row]:
+def map_rows(maps: MapScores | None) -> list[Row]:
+    """Return the figures of the maps; none where they were not drawn again."""
     if maps is None:
         return []
     best = "at its best threshold in hindsight"
