@@ -94,7 +94,7 @@ def test_a_scored_run_shows_its_scores_and_finds_the_truth_again(mined: Mined):
     write_report(mined.run)
     page = mined.page()
     assert "All figures come from the ground truth truth.json" in page.text
-    assert "Guess: the whole image" in page.text
+    assert "Baseline: the whole image" in page.text
     assert page.of("i", "true")
 
 
