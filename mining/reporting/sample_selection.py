@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mining.boxes.iou import iou_matrix
 from mining.reporting.ground_truth_index import GroundTruthIndex, TrueBoxes
-from mining.reporting.statistics import iter_batches
+from mining.storage.parquet import iter_batches
 
 BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
 CORRECT_IOU = 0.5

@@ -1,22 +1,19 @@
 """Counts over all boxes of a run, in one pass and constant memory."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mining.arrays import Floats
 from mining.evaluation.metrics.histogram import count_per_cell
-from mining.storage.parquet import open_parquet
+from mining.storage.parquet import iter_batches
 
 CELLS = 1000  # equal cells of 0-1
-_ROWS_PER_BATCH = 20_000
 
 Cells = NDArray[np.int64]
 
@@ -61,16 +58,6 @@ def count_boxes(annotations: Path) -> RunStatistics:
         for row in pc.value_counts(batch["category"]).to_pylist():
             statistics.per_class[row["values"]] += row["counts"]
     return statistics
-
-
-def iter_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the table in batches of rows.
-
-    Raises:
-        RunError: The table is missing or cannot be read.
-    """
-    with open_parquet(path) as file:
-        yield from file.iter_batches(batch_size=_ROWS_PER_BATCH, columns=columns)
 
 
 def count_cells(values: Floats) -> Cells:

@@ -10,7 +10,7 @@ from mining.evaluation.scores import BreakdownScores, Scores
 from mining.models.card import read_card
 from mining.reporting.score_rows import CUT_HEADINGS, cut_rows, score_rows, verdict
 from mining.runs.run import Run
-from mining.storage.parquet import open_parquet
+from mining.storage.parquet import iter_batches
 
 Pairs = list[tuple[str, str]]
 _REASONS = 20
@@ -93,8 +93,7 @@ def quarantine_rows(run: Run, states: Mapping[str, int]) -> Pairs:
     """Return (file name, reason) of the first images that could not be used."""
     if not states.get(QUARANTINED) or not run.quarantine.is_file():
         return []
-    with open_parquet(run.quarantine) as file:
-        batch = next(file.iter_batches(batch_size=_REASONS, columns=["file_name", "reason"]), None)
+    batch = next(iter_batches(run.quarantine, ["file_name", "reason"], _REASONS), None)
     return [] if batch is None else [(row["file_name"], row["reason"]) for row in batch.to_pylist()]
 
 

@@ -21,8 +21,8 @@ from mining.errors import ImageError, MapError, ModelError
 from mining.models.checkpoint import load_model
 from mining.regions.extraction import normalise_map
 from mining.reporting.sample_selection import Pair
-from mining.reporting.statistics import iter_batches
 from mining.runs.run import Run
+from mining.storage.parquet import iter_batches
 
 PHOTO_SIDE = 320
 JPEG_QUALITY = 80

@@ -19,9 +19,8 @@ from mining.models.card import read_card
 from mining.runs.record import read_run_record
 from mining.storage.files import sha256_of
 from mining.storage.integrity import check_file
-from mining.storage.parquet import open_parquet
+from mining.storage.parquet import iter_batches
 
-CHUNK = 20_000
 _CORPUS_COLUMNS = ["image_id", "file_name", "width", "height", "split", "content_hash", "state", "labels"]
 _BOX_COLUMNS = ["annotation_id", "image_id", "category_id", "category", "source", "score"]
 _EDGE_COLUMNS = ["x", "y", "w", "h", "width", "height"]
@@ -151,15 +150,9 @@ def _run_record(folder: Path) -> Any:
     return record
 
 
-def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """A table's columns, some rows at a time. Raises RunError where it cannot be read."""
-    with open_parquet(path) as file:
-        yield from file.iter_batches(batch_size=CHUNK, columns=columns)
-
-
 def iter_images(corpus: Path) -> Iterator[ImageRow]:
     """All images of a corpus table that were read: not the quarantined, nor those of unknown size."""
-    for batch in batches(corpus, _CORPUS_COLUMNS):
+    for batch in iter_batches(corpus, _CORPUS_COLUMNS):
         columns = (batch[name].to_pylist() for name in _CORPUS_COLUMNS)
         for number, file_name, width, height, split, digest, state, labels in zip(*columns, strict=True):
             if state != QUARANTINED and width is not None and height is not None:
@@ -169,7 +162,7 @@ def iter_images(corpus: Path) -> Iterator[ImageRow]:
 
 def iter_boxes(annotations: Path, min_score: float = 0.0) -> Iterator[BoxRow]:
     """The boxes that score `min_score` or more, in the order of the table."""
-    for batch in batches(annotations, _BOX_COLUMNS + _EDGE_COLUMNS):
+    for batch in iter_batches(annotations, _BOX_COLUMNS + _EDGE_COLUMNS):
         rows = [batch[name].to_pylist() for name in _BOX_COLUMNS[:-1]]
         rows.append(np.round(_numbers(batch["score"]), 5).tolist())
         yield from compress(map(BoxRow, *rows, *_edges(batch)), is_enough(batch, min_score).tolist())
@@ -177,7 +170,7 @@ def iter_boxes(annotations: Path, min_score: float = 0.0) -> Iterator[BoxRow]:
 
 def boxes_below(annotations: Path, min_score: float) -> int:
     """How many boxes score less than `min_score`."""
-    return sum(int((~is_enough(batch, min_score)).sum()) for batch in batches(annotations, ["score"]))
+    return sum(int((~is_enough(batch, min_score)).sum()) for batch in iter_batches(annotations, ["score"]))
 
 
 def is_enough(batch: pa.RecordBatch, min_score: float) -> NDArray[np.bool_]:

@@ -302,7 +302,7 @@ def test_images_of_which_it_is_not_known_what_they_hold_are_not_scored(world: Wo
     coco["annotations"][3]["image_id"] = 999
     scores = score_run(*world.write(coco))
     assert (scores["images"]["scored"], scores["corloc"]["pairs"]) == (2, 3)
-    assert any("what such an image holds is not known" in note for note in scores["notes"])
+    assert any("the labels of these images are taken as unknown" in note for note in scores["notes"])
 
 
 @pytest.mark.parametrize("name", ["corpus.parquet", "annotations.parquet"])
