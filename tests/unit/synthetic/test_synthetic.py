@@ -214,7 +214,7 @@ def test_the_summary_counts_what_was_written(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"images": 0}, "at least 1 image"),
-        ({"start": -1}, "start at 0 or later"),
+        ({"start": -1}, "a start of at least 0"),
         ({"seed": -1}, "seed -1"),
         ({"size": (400, 240)}, "the smaller one first"),
         ({"size": (10, 240)}, "between 64 and"),
@@ -241,7 +241,7 @@ def test_a_folder_that_was_not_generated_is_refused_and_stays_as_it_is(tmp_path:
     for name in ("images/000000.jpg", "labels.csv", "truth.json"):
         (tmp_path / name).write_text("somebody's work")
     before = digests(tmp_path)
-    with pytest.raises(InputError, match=r"holds other things \(e\.g\. 'images'\)"):
+    with pytest.raises(InputError, match=r"holds other files \(e\.g\. 'images'\)"):
         generate(tmp_path, images=3, size=(64, 96))
     assert digests(tmp_path) == before
 
