@@ -61,14 +61,6 @@ def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: 
     return QUARANTINED if count and strict else 0
 
 
-def print_scores(scores: dict[str, Any]) -> None:
-    """The figures of scores.json, and their notes."""
-    from tasks.scoring import score_table
-
-    print_table(score_table(scores), ("figure", "value", "meaning"))
-    print_notes(scores["notes"])
-
-
 def print_notes(notes: Sequence[str]) -> None:
     """A line each."""
     for note in notes:

@@ -92,4 +92,5 @@ def setting_or_default(kind: type[Settings], record: Mapping[str, Any], name: st
     """A setting of a record; where the record is of before there was such a setting, what the default now is."""
     if name in record or name not in kind.model_fields:
         return record.get(name)
-    return kind.model_fields[name].get_default(call_default_factory=True)
+    default = kind.model_fields[name].get_default(call_default_factory=True)
+    return list(default) if isinstance(default, tuple) else default  # as JSON has it
