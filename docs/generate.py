@@ -163,8 +163,7 @@ def method_section(name: str) -> str:
         ("default learning rate", f"{kind.learning_rate:g}"),
     ]
     options = [
-        (f"`{option.name}`", option.type, f"`{option.default}`", option.meaning)
-        for option in describe_options(name)
+        (f"`{option.name}`", option.type, f"`{option.default}`", option.meaning) for option in describe_options(name)
     ]
     lines = [
         "## In short",
