@@ -2,7 +2,7 @@
 
 from flows.mine import mine
 from mining.label_store.settings import LabelSettings
-from mining.runs.mining_job import resolve_thresholds
+from mining.runs.inputs import resolve_thresholds
 from tasks.labelling import (
     LabelSummary,
     check_store,

@@ -1,4 +1,4 @@
-"""Score a run against a truth."""
+"""Score a run against ground truth."""
 
 from typing import Any
 
@@ -7,5 +7,5 @@ from tasks.scoring import score_boxes
 
 
 def score(settings: ScoreSettings) -> dict[str, Any]:
-    """CorLoc and COCO figures of a finished run."""
+    """Return the metrics of a finished run, as scores.json holds them."""
     return score_boxes(settings)

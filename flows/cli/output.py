@@ -55,17 +55,6 @@ def print_label_summary(summary: Any, *, as_json: bool, strict: bool = False) ->
     return quarantine_code(summary.quarantined, summary.reasons, where, strict=strict)
 
 
-def print_timing(timing: Any) -> None:
-    """Where the time of a run went."""
-    from tasks.mining import speed_in_words, speed_rows
-
-    if timing is None:
-        err.print("Where the time went is not known: the run is of a version that did not keep it.")
-        return
-    print_table(speed_rows(timing), ("stage", "s", "share", "what"))
-    err.print(speed_in_words(timing))
-
-
 def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: bool = False) -> int:
     """Print how many images could not be used, the first reasons, and where all are; gives the exit code.
 

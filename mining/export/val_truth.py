@@ -26,7 +26,7 @@ class ValTruth:
         truth = read_truth(path)
         ids = {class_name(name): (number, name) for number, name in run.classes}
         known = [image.file_name for image in iter_images(run.corpus)]
-        found = matched_images(truth, known, run.folder)
+        found = matched_images(truth, known, run.path)
         self._position = {known[there]: place for place, there in enumerate(found.position.tolist()) if there >= 0}
         self._sizes = truth.sizes
         self._left_out = [name for name in truth.classes if class_name(name) not in ids]

@@ -29,7 +29,7 @@ from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
 from mining.label_store.summaries import LabelPlan
 from mining.models.card import ModelCard, read_card
-from mining.runs import mining_job
+from mining.runs import inputs, mining_job
 from mining.runs.run import Run
 
 
@@ -98,9 +98,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
     card = model_of(settings)
     if settings.truth is not None:
         read_truth(settings.truth)  # said before the images are mined, not after
-    mining_job.list_images(
-        settings.corpus, settings.mine.shard_size, card, settings.model, places.listed, places.hashes
-    )
+    inputs.list_images(settings.corpus, settings.mine.shard_size, card, settings.model, places.listed, places.hashes)
     version = LabelStore(settings.store).latest()
     with compared(settings, version, card) as (book, _):
         tally = book.tally

@@ -25,7 +25,8 @@ from mining.label_store.version_rows import Changes, new_rows, rows_of_run, rows
 from mining.models.card import ModelCard
 from mining.redaction import redacted
 from mining.runs.event_log import log_event
-from mining.runs.mining_job import discard_damaged_parts, effective_settings
+from mining.runs.inputs import effective_settings
+from mining.runs.mining_job import discard_damaged_parts
 from mining.runs.run import Run
 from mining.storage.files import write_json
 from mining.storage.integrity import digest_of
@@ -52,7 +53,7 @@ def publish_labels(settings: LabelSettings, *, accept: bool = False, new_store: 
         except ConcurrentPublishError:
             continue
         except DamagedPartError:
-            finished = [run.path for run in JobLayout(settings).run_directories() if run.is_finished()]
+            finished = [run for run in JobLayout(settings).run_directories() if run.is_finished()]
             if not sum(map(discard_damaged_parts, finished)):
                 raise
             return None

@@ -1,4 +1,4 @@
-"""COCO JSON, streamed: constant memory however many boxes there are."""
+"""Write COCO JSON as a stream: memory use does not depend on the number of boxes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -12,10 +12,10 @@ from mining.runs.coco_text import box_texts, image_texts
 from mining.runs.reading import BoxRow, ImageRow
 from mining.storage.files import whole_file
 
-# few enough to stay in the processor's cache and under the garbage collector's notice: 20,000 are a third slower
-_ENTRIES_AT_ONCE = 1_000
+# small enough for the processor's cache and the garbage collector's youngest generation: 20,000 are a third slower
+_ENTRIES_PER_CHUNK = 1_000
 _NO_POLYGONS: list[Any] = []
-Piece = tuple[memoryview, int]  # entries as text, with commas between them; how many
+Piece = tuple[memoryview, int]  # entries as text, separated by commas, and their number
 
 
 def write_coco_json(
@@ -27,19 +27,25 @@ def write_coco_json(
     info: Mapping[str, Any],
     min_score: float = 0.0,
 ) -> int:
-    """Write the boxes of a run as one COCO file, whole or not at all; gives the number of boxes written.
+    """Write the boxes of a run as one COCO file, atomically.
 
-    corpus, annotations: the Parquet tables of a run. All images that were read are listed, with a box or without;
-    quarantined ones and those of unknown size are not.
-    categories: {"id": 1, "name": "dog"}, ... as COCO has them.
-    info: COCO's info object, written as it is; nothing is added, so the same run gives the same bytes.
-    min_score: boxes below it are left out.
+    Each annotation has COCO's fields (bbox [x, y, w, h] in pixels to 1/100, area = w * h, iscrowd 0, segmentation
+    []), the score (to 5 digits) and the source; one entry per line.
 
-    Each annotation holds COCO's fields (bbox [x, y, w, h] in pixels to 1/100, area = w * h, iscrowd 0, segmentation
-    []) and score (to 5 digits) and source; a line an entry.
+    Args:
+        out: The file to write.
+        corpus: The run's corpus table. Images that could be read are listed, with or without boxes; quarantined images
+            and those of unknown size are not.
+        annotations: The run's annotation table.
+        categories: COCO's categories: {"id": 1, "name": "dog"}, ...
+        info: COCO's info object. Nothing is added to it, so the same run gives the same bytes.
+        min_score: Boxes that score less are left out.
+
+    Returns:
+        The number of boxes written.
     """
     return _write(
-        out, info, categories, map(_joined, image_texts(corpus)), map(_joined, box_texts(annotations, min_score))
+        out, info, categories, map(_text_of, image_texts(corpus)), map(_text_of, box_texts(annotations, min_score))
     )
 
 
@@ -51,8 +57,8 @@ def write_document(
     images: Iterable[dict[str, Any]],
     annotations: Iterable[dict[str, Any]],
 ) -> int:
-    """Write a COCO document from entries that are consumed images first; gives the number of annotations."""
-    return _write(out, info, categories, _dumped(images), _dumped(annotations))
+    """Write a COCO document from entries; the images are consumed first. Returns the number of annotations."""
+    return _write(out, info, categories, _dump_chunks(images), _dump_chunks(annotations))
 
 
 def _write(
@@ -85,14 +91,14 @@ def _write_array(file: BinaryIO, pieces: Iterable[Piece]) -> int:
     return count
 
 
-def _dumped(entries: Iterable[dict[str, Any]]) -> Iterator[Piece]:
+def _dump_chunks(entries: Iterable[dict[str, Any]]) -> Iterator[Piece]:
     remaining = iter(entries)
-    while chunk := list(islice(remaining, _ENTRIES_AT_ONCE)):
+    while chunk := list(islice(remaining, _ENTRIES_PER_CHUNK)):
         yield memoryview(orjson.dumps(chunk))[1:-1], len(chunk)
 
 
-def _joined(texts: pa.Array) -> Piece:
-    """Texts that end in a comma and a new line, without the last one's; as they lie in memory."""
+def _text_of(texts: pa.Array) -> Piece:
+    """Return the memory of strings that each end in a comma and a newline, without the last comma and newline."""
     if not len(texts):
         return memoryview(b""), 0
     _, offsets, data = texts.buffers()
@@ -101,12 +107,12 @@ def _joined(texts: pa.Array) -> Piece:
 
 
 def image_entry(image: ImageRow) -> dict[str, Any]:
-    """An image as COCO lists it."""
+    """Return an image as an entry of COCO's `images`."""
     return {"id": image.image_id, "file_name": image.file_name, "width": image.width, "height": image.height}
 
 
 def annotation_entry(box: BoxRow) -> dict[str, Any]:
-    """A box as COCO lists it, with its score and source."""
+    """Return a box as an entry of COCO's `annotations`, with its score and source."""
     annotation_id, image_id, category_id, _, source, score, x0, y0, x1, y1, is_ignored = box
     w, h = round(x1 - x0, 2), round(y1 - y0, 2)
     return {

@@ -59,7 +59,7 @@ def test_a_part_that_was_damaged_is_found_by_its_checksum_and_made_anew(
     whole, spoilt = (MineSettings(**asked, out=tmp_path / name) for name in ("whole", "spoilt"))
     mine(whole)
     for shard in mining_job.plan_mining(spoilt).shards:
-        mine_shard(spoilt.out, shard)
+        mine_shard(Run(spoilt.out), shard)
     run = Run(spoilt.out)
     flip_a_byte(run.part(1))
     flip_a_byte(run.curve_part(2))

@@ -64,7 +64,7 @@ def test_a_mistyped_address_begins_no_new_store(published: Desk, tmp_path: Path)
 def test_the_command_ends_with_code_5_and_a_sentence(
     published: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.running.check_inputs", lambda _: None)  # knows no localizer of tests
+    monkeypatch.setattr("mining.preflight.check", lambda _: None)  # knows no localizer of tests
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(published.settings().model_dump_json(exclude={"gates": True}))
     shutil.rmtree(published.store)

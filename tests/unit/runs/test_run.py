@@ -26,8 +26,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def finished(started: Run) -> Run:
-    mine_shard(started.path, 0)
-    finish_mining(started.path)
+    mine_shard(started, 0)
+    finish_mining(started)
     return Run.open(started.path)
 
 
