@@ -7,7 +7,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help demo test test-all faults check audit format bench graphs costs experiments wheel clean
+.PHONY: help demo test test-all faults check audit format docs bench graphs costs experiments wheel clean
 
 help:                ## List what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -57,6 +57,9 @@ format: $(READY)     ## Put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)       ## Build the documentation into site/, with every warning an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 bench: $(READY)      ## Measure; a table on the terminal and build/bench.json
 	$(BIN)/python tests/benchmarks/bench.py
 
@@ -73,4 +76,4 @@ wheel: $(READY)      ## Build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --out-dir dist
 
 clean:               ## Remove what was built, but not the environment
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -28,6 +28,8 @@ class ExtractionKeywords(TypedDict, total=False):
     class_thresholds: Mapping[str, float]
     thresholds_from: AnyPath | None
     normalise: Literal["max", "minmax"] | None
+    classes: Sequence[str]
+    map: Sequence[str] | Mapping[str, str]
     class_cut: float | None
     max_classes: int
     min_score: float

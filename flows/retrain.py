@@ -1,18 +1,21 @@
-"""A new model: once a week, say."""
+"""Train a new model and compare it with the one in use, for example every week."""
 
 from flows.run import run
 from mining.config import RetrainSettings
 from mining.experiments.retraining import RetrainResult
 from tasks.comparing import compare_runs
-from tasks.retraining import evaluate_retraining, plan_retraining, publish_summary
+from tasks.orchestration import step
+from tasks.retraining import publish_summary
 
 
 def retrain(settings: RetrainSettings) -> RetrainResult:
     """Train a model, mine with it, and say whether its boxes are better than those in use; nothing is replaced."""
-    new = plan_retraining(settings)
-    run(new)
-    wanted = settings.comparison(new.out)
-    summary, page = (None, None) if wanted is None else compare_runs(wanted)
-    found = evaluate_retraining(settings, new.out, summary, page)
-    publish_summary(found)
-    return found
+    from mining.experiments import retraining
+
+    run_settings = step(name="plan retraining")(retraining.plan_retraining)(settings)
+    run(run_settings)
+    comparison = settings.comparison(run_settings.out)
+    summary, page = (None, None) if comparison is None else compare_runs(comparison)
+    result = step(name="judge")(retraining.evaluate_retraining)(settings, run_settings.out, summary, page)
+    publish_summary(result)
+    return result

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from mining import preflight
 from mining.config import Attempts, Recipe, Settings
 from mining.label_store.summaries import LabelSummary
-from mining.redaction import redacted
+from mining.redaction import redact
 from tasks.labelling import staged_state
 from tasks.orchestration import is_transient_later, retry
 
@@ -60,8 +60,8 @@ def run_flow(flow: Callable[..., R], settings: Any, *, checks: bool = True, **op
             raise recorder.error from None
         if recorder.results and _is_staged(recorder.results[0]):  # Prefect raises what ends in a failed state
             return recorder.results[0]
-        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redacted(str(error)))
-        _lost_servers.append(redacted(str(error)))
+        _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redact(str(error)))
+        _lost_servers.append(redact(str(error)))
     return recorder.results[0] if recorder.results else flow(settings, **options)
 
 

@@ -22,7 +22,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from mining.redaction import redacted
+from mining.redaction import redact
 
 
 class BoxmineError(Exception):
@@ -31,7 +31,7 @@ class BoxmineError(Exception):
     exit_code = 1
 
     def __init__(self, *words: object) -> None:
-        super().__init__(*(redacted(word) if isinstance(word, str) else word for word in words))
+        super().__init__(*(redact(word) if isinstance(word, str) else word for word in words))
 
     def __reduce__(self) -> Any:
         # not by calling the class with the finished message, which a subclass may have made of other arguments

@@ -21,9 +21,8 @@ from mining.config import (
     TrainOptions,
     TrainSettings,
 )
-from mining.corpus.file_walker import ImageRoot
-from mining.corpus.output_folders import refuse_inside_images
-from mining.corpus.readers import kind_of
+from mining.corpus.image_root import ImageRoot, check_output_outside_images
+from mining.corpus.readers import detect_kind
 from mining.errors import ModelError, ScoringError
 from mining.experiments.folder import refuse_foreign_folder
 from mining.experiments.settings import ExperimentSettings
@@ -31,10 +30,11 @@ from mining.label_store.settings import LabelSettings
 from mining.localizers.options import options_of
 from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
+from mining.models.class_selection import select_classes
 from mining.reporting.page_files import check_page
 from mining.runs.inputs import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
 from mining.runs.run import Run
-from mining.storage.untrusted_files import refuse_special_file
+from mining.storage.untrusted_files import check_not_special_file
 from mining.training.job import refuse_other_training
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
 
@@ -48,14 +48,14 @@ def check(settings: Settings) -> None:
 def _train(settings: TrainSettings) -> None:
     check_training(settings)
     check_corpus(settings)
-    refuse_inside_images(settings.out, settings.images)
+    check_output_outside_images(settings.out, settings.images)
     refuse_other_training(settings)
 
 
 @check.register
 def _mine(settings: MineSettings) -> None:
     check_corpus(settings)
-    refuse_inside_images(settings.out, settings.images)
+    check_output_outside_images(settings.out, settings.images)
     check_mining(settings, check_model(settings.model), settings.model)
     refuse_other_mining(settings)
 
@@ -64,7 +64,7 @@ def _mine(settings: MineSettings) -> None:
 def _run(settings: RunSettings) -> None:
     check_truth(settings.truth)
     for corpus in (settings.corpus, settings.test.applied_to(settings.corpus)):
-        refuse_inside_images(settings.out, corpus.images)
+        check_output_outside_images(settings.out, corpus.images)
     if settings.model is None:
         check(settings.train_settings())
         Run(settings.out).refuse_foreign_folder(settings.out / "model")
@@ -79,7 +79,7 @@ def _retrain(settings: RetrainSettings) -> None:
     check_training(settings.train)
     for corpus in (settings.corpus, settings.test.applied_to(settings.corpus)):
         check_corpus(corpus)
-        refuse_inside_images(settings.runs, corpus.images, "runs:")
+        check_output_outside_images(settings.runs, corpus.images, "runs:")
     check_mining(settings.mine, None, settings.train.localizer)
     check_truth(settings.truth)
 
@@ -87,8 +87,8 @@ def _retrain(settings: RetrainSettings) -> None:
 @check.register
 def _label(settings: LabelSettings) -> None:
     check_corpus(settings.corpus)
-    refuse_inside_images(settings.runs, settings.corpus.images, "runs:")
-    refuse_inside_images(settings.store, settings.corpus.images, "store:")
+    check_output_outside_images(settings.runs, settings.corpus.images, "runs:")
+    check_output_outside_images(settings.store, settings.corpus.images, "store:")
     check_mining(settings.mine, check_model(settings.model), settings.model)
     check_truth(settings.truth)
 
@@ -106,7 +106,7 @@ def _experiment(settings: ExperimentSettings) -> None:
     for corpus in settings.corpora.values():
         for images in (corpus.train_corpus(), corpus.test_corpus()):
             check_corpus(images)
-            refuse_inside_images(settings.out, images.images)
+            check_output_outside_images(settings.out, images.images)
         check_truth(corpus.truth)
 
 
@@ -129,14 +129,14 @@ def check_corpus(corpus: CorpusSettings) -> None:
     """Raises CorpusError for images or labels that are not there, or of no known kind."""
     ImageRoot(corpus.images)
     if corpus.labels is not None and corpus.labels != NO_LABELS:
-        kind_of(corpus.labels)
+        detect_kind(corpus.labels)
 
 
 def check_truth(truth: Path | None) -> None:
     """Raises ScoringError for a truth that is not there, or neither a file nor a folder."""
     try:
         if truth is not None:
-            refuse_special_file(truth)
+            check_not_special_file(truth)
     except OSError as error:
         raise ScoringError(
             f"Cannot read the truth {truth}: {error.strerror}. Give a COCO JSON with boxes, a folder of VOC XML, or a "
@@ -190,4 +190,4 @@ def check_mining(options: MineSection, card: ModelCard | None, model: str) -> No
     trained = card.localizer if card is not None else "cam" if model.startswith(PRETRAINED) else model
     options_of(options.localizer or trained, options.options)
     if card is not None:
-        refuse_unknown_thresholds(options, card, model)
+        refuse_unknown_thresholds(options, select_classes(card, options), model)

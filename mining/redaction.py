@@ -21,7 +21,7 @@ _STORAGE_KEY = re.compile(  # the names that storage libraries and connection st
 HIDDEN = "***"
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """The text with user names, passwords and keys in addresses, and storage keys by their names, replaced by ***.
 
     Nothing else is: a class or a photo may be called "secret".
@@ -31,17 +31,17 @@ def redacted(text: str) -> str:
     return _STORAGE_KEY.sub(rf"\g<1>{HIDDEN}", text)
 
 
-def redacted_values(value: Any) -> Any:
+def redact_values(value: Any) -> Any:
     """The same for each text in lists and dictionaries, so that what is written as JSON stays JSON."""
     if isinstance(value, str):
-        return redacted(value)
+        return redact(value)
     if isinstance(value, Mapping):
-        return {name: redacted_values(one) for name, one in value.items()}
+        return {name: redact_values(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted_values(one) for one in value]
+        return [redact_values(one) for one in value]
     return value
 
 
-def holds_password(address: str) -> bool:
+def has_credentials(address: str) -> bool:
     """Whether a user or password stands in the address."""
     return _USER.match(address) is not None

@@ -24,17 +24,15 @@ def write_report(run: Path, truth: Path | None = None) -> Path:
 
 def report_any(source: str, truth: Path | None, out: Path | None, chosen: Mapping[str, Any]) -> Path:
     """Write the report of a run directory or of a label store's version; gives its path. Raises InputError."""
-    from mining.errors import InputError
-    from mining.label_store.reading import VersionChoice, is_store
-    from mining.label_store.version_report import report_of_version
+    from mining.label_store.sources import VersionChoice, is_store, refuse_store_options
     from mining.preflight import check_truth
 
     if is_store(source):
+        from mining.label_store.version_report import report_of_version
+
         check_truth(truth)
         return report_of_version(source, VersionChoice(**chosen), out, truth)
-    given = [name for name, value in {"out": out, **chosen}.items() if value is not None]
-    if given:
-        raise InputError(f"--{given[0].replace('_', '-')} goes with a label store, and {source} is none.")
+    refuse_store_options(source, {"out": out, **chosen})
     return write_report(Path(source), truth)
 
 

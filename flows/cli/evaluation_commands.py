@@ -132,7 +132,6 @@ def experiment(
     from flows import experiment as flow
     from flows.running import run_flow
     from mining.experiments import ExperimentSettings
-    from tasks.experimenting import experiment_table
 
     settings = parse(ExperimentSettings, recipe_values(recipe, out, changes))
     with ProgressView():
@@ -140,8 +139,9 @@ def experiment(
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0
-    headings, lines, legend = experiment_table(rows)
-    print_table(lines, headings)
-    err.print(legend)
+    from mining.experiments.table import HEADINGS, LEGEND, table  # imports torch
+
+    print_table(table(rows), HEADINGS)
+    err.print(LEGEND)
     err.print(f"The table is in {settings.out / 'table.md'}.")
     return 0

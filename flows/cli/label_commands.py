@@ -1,6 +1,5 @@
 """Commands of label stores and exports: label, clean, export, status."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +7,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from flows.cli.common import Json, Strict, app, recipe_values
-from flows.cli.output import print_json, print_label_summary, print_notes
+from flows.cli.label_output import print_cleanup, print_export, print_label_summary
+from flows.cli.output import print_json
 from flows.cli.terminal import ProgressView, err, print_table
 from mining.config import parse
 from mining.errors import InputError
@@ -83,20 +83,14 @@ def clean(
     as_json
         Print it as JSON on stdout.
     """
+    from mining.label_store.cleanup import clean as delete_leftovers
+    from mining.label_store.job import lock_job
     from mining.label_store.settings import LabelSettings
-    from tasks.labelling import clean_up, lock_job
 
     settings = parse(LabelSettings, recipe_values(recipe, None, None))
     with lock_job(settings, sweeps=False):
-        cleaned = clean_up(settings, keep, dry_run)
-    found = cleaned.deleted
-    if as_json:
-        print_json([asdict(one) for one in found])
-    for one in found:
-        err.print(f"{one.path} ({one.why}, {one.size / 1e6:.1f} MB)")
-    size = sum(one.size for one in found) / 1e6
-    print_notes(cleaned.notes)
-    err.print(f"{len(found)} {'would be' if dry_run else 'were'} deleted, {size:.1f} MB.")
+        cleaned = delete_leftovers(settings, keep, dry_run=dry_run)
+    print_cleanup(cleaned.deleted, cleaned.notes, dry_run=dry_run, as_json=as_json)
     return 0
 
 
@@ -112,6 +106,7 @@ def export(
     val_share: float = 0.1,
     val_truth: Path | None = None,
     include_empty: bool = False,
+    used_classes: Annotated[bool, Parameter(negative=())] = False,
     as_of: str | None = None,
     corpus: str | None = None,
     images: Path | None = None,
@@ -136,7 +131,10 @@ def export(
     val_truth
         True boxes for the validation images, as `boxmine score` takes them; without it they have mined boxes.
     include_empty
-        Take images without a box as negatives too.
+        Export images without a box as negatives, even if it is not known that they are empty.
+    used_classes
+        List only the classes that have a box, e.g. for a pretrained model with 1000 classes. COCO keeps the model's
+        category ids; YOLO numbers the listed classes from 0.
     as_of
         Of a label store: a version's number, or a time such as 2026-01-31T12:00.
     corpus
@@ -144,20 +142,13 @@ def export(
     images
         Of a label store: where the images lie here, if not where they were labelled.
     """
-    from tasks.exporting import export_labels
+    from mining.label_store.sources import VersionChoice, export_source
 
-    options = {"min_score": min_score, "copy": copy, "val_share": val_share, "include_empty": include_empty}
-    options["val_truth"] = val_truth
-    chosen = {"as_of": as_of, "corpus": corpus, "images": images}
-    summary = export_labels(source, format, out, chosen, **options)
-    if summary is None:
-        err.print(f"The version is in {out}.")
-        return 0
-    print_notes(summary.notes)
-    if not summary.boxes:
-        err.print("Warning: no box was exported; a detector cannot be trained on this.")
-    dropped = f" ({summary.dropped_by_score} below {min_score} left out)" if summary.dropped_by_score else ""
-    err.print(f"{summary.boxes} boxes on {summary.images} images{dropped} are in {summary.out}.")
+    summary = export_source(
+        source, format, out, VersionChoice(as_of, corpus, images), min_score=min_score, copy=copy,
+        val_share=val_share, include_empty=include_empty, val_truth=val_truth, used_classes=used_classes,
+    )  # fmt: skip
+    print_export(summary, out, min_score)
     return 0
 
 
@@ -172,13 +163,13 @@ def status(source: str, /, *, as_json: Json = False) -> int:
     as_json
         Print it as JSON on stdout.
     """
-    from tasks.listing import status_of
+    from flows.cli.status_output import read_status_of
 
-    found, rows, headings, sentences = status_of(source)
+    status = read_status_of(source)
     if as_json:
-        print_json(found)
+        print_json(status.values)
     else:
-        print_table(rows, headings)
-    for sentence in sentences:
+        print_table(status.rows, status.headings)
+    for sentence in status.sentences:
         err.print(sentence)
     return 0

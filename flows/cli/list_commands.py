@@ -1,21 +1,93 @@
-"""Commands that list what there is to choose from: localizers, backbones."""
+"""Commands that list and describe what there is to choose from: localizers, backbones."""
+
+import textwrap
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from flows.cli.common import app
+from flows.cli.terminal import print_table
+
+_WIDTH = 100
+_INDENT = 11
 
 
 @app.command
-def localizers() -> int:
-    """List the localizers, one line each."""
-    from tasks.listing import localizer_lines
+def localizers(
+    name: Annotated[str | None, Parameter(help="Describe this localizer and its options.")] = None, /
+) -> int:
+    """List the localizers, one line each, or describe one with its options."""
+    from mining.localizers.registry import LOCALIZERS
 
-    print("\n".join(localizer_lines()))
+    if name is not None:
+        return _describe_localizer(name)
+    for listed, entry in LOCALIZERS.items():
+        print(f"{listed:<12}{entry.summary} ({entry.citation})")
     return 0
 
 
 @app.command
-def backbones() -> int:
-    """List the backbones, one line each."""
-    from tasks.listing import backbone_lines
+def backbones(name: Annotated[str | None, Parameter(help="Describe this backbone.")] = None, /) -> int:
+    """List the backbones, one line each, or describe one."""
+    from mining.backbones.registry import BACKBONES
 
-    print("\n".join(backbone_lines()))
+    if name is not None:
+        return _describe_backbone(name)
+    for listed, entry in BACKBONES.items():
+        print(f"{listed:<20}{entry.input_size:>4} px  {entry.note}")
+    print(f"{'<any timm name>':<20}         timm, by its own name")
     return 0
+
+
+def _describe_localizer(name: str) -> int:
+    from mining.localizers.option_descriptions import describe_options
+    from mining.localizers.registry import LOCALIZERS, localizers_on_same_weights
+
+    options = describe_options(name)  # refuses unknown names
+    entry = LOCALIZERS[name]
+    related = ", ".join(localizers_on_same_weights(name))
+    whole = "maximum" if entry.normalise == "max" else "range"
+    print(f"{name}: {entry.summary}\n")
+    print(textwrap.fill(entry.description, _WIDTH, break_on_hyphens=False), end="\n\n")
+    _print_facts(
+        {
+            "maps": "one per image, the same for every class" if entry.class_agnostic else "one per class",
+            "threshold": f"{entry.threshold:g} of the map's {whole} (normalise: {entry.normalise})",
+            "gradients": "needed when mining" if entry.needs_gradients else "not needed when mining",
+            "weights": f"those of any classifier; shared with {related}" if related else "its own",
+            "reference": entry.reference,
+        }
+    )
+    print("\nOptions, as --options.NAME VALUE or `options: {NAME: VALUE}` in a recipe:\n")
+    print_table(options, ("name", "values", "default", "meaning"))
+    return 0
+
+
+def _describe_backbone(name: str) -> int:
+    from mining.backbones.registry import BACKBONES, refuse_unknown_backbone
+
+    refuse_unknown_backbone(name)
+    if name in BACKBONES:
+        entry = BACKBONES[name]
+        size, weights, licence, can_mine = entry.input_size, entry.weights, entry.licence, entry.has_linear_classifier
+    else:
+        from mining.backbones.timm_networks import timm_input_size, timm_licence
+
+        size, licence, can_mine = timm_input_size(name), timm_licence(name), False
+        weights = "timm's, downloaded from the Hugging Face Hub on first use"
+    _print_facts(
+        {
+            "backbone": name,
+            "input": f"{size} x {size} px at scale 1",
+            "weights": weights.format(name=name.replace("_", "-")),
+            "untrained": f"mines ImageNet's classes with --model pretrained:{name}" if can_mine else "cannot mine",
+            "licence": licence,
+        }
+    )
+    return 0
+
+
+def _print_facts(facts: dict[str, str]) -> None:
+    for title, text in facts.items():
+        filled = textwrap.fill(text, _WIDTH - _INDENT, break_on_hyphens=False)
+        print(f"{title:<{_INDENT}}{textwrap.indent(filled, ' ' * _INDENT).lstrip()}")

@@ -124,10 +124,12 @@ def demo(
     seed
         Random seed of the corpus and the training.
     """
-    from tasks.demo import demo_folder, generate_corpus
+    from mining.synthetic import generate
+    from mining.synthetic.generator import lock_demo
 
-    with demo_folder(out):
-        corpus = generate_corpus(out / "corpus", images=images, seed=seed)
+    with lock_demo(out):
+        corpus = out / "corpus"
+        generate(corpus, images=images, seed=seed)
         values = {
             "out": out / "run",
             "corpus": {"images": corpus / "images", "labels": corpus / "labels.csv"},

@@ -6,11 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.cli.terminal import err, print_table
-from mining.redaction import redacted_values
+from mining.redaction import redact_values
 
 SHOWN_REASONS = 3
 QUARANTINED = 3
-STAGED = 5
 
 
 def training_sentences(summary: Any) -> list[str]:
@@ -35,24 +34,6 @@ def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> 
     return quarantine_code(
         summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet.", strict=strict
     )
-
-
-def print_label_summary(summary: Any, *, as_json: bool, strict: bool = False) -> int:
-    """A LabelSummary; gives the exit code. strict: see `quarantine_code`."""
-    from tasks.labelling import GATE_HEADINGS, gate_rows, label_sentences
-
-    if as_json:
-        print_json(asdict(summary))
-    else:
-        print_notes(summary.notes)
-        if summary.gates:
-            print_table(gate_rows(summary.gates), GATE_HEADINGS)
-    for sentence in label_sentences(summary):
-        err.print(sentence)
-    if summary.state == "staged":
-        return STAGED
-    where = "All reasons are in the store's column `reason`."
-    return quarantine_code(summary.quarantined, summary.reasons, where, strict=strict)
 
 
 def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: bool = False) -> int:
@@ -85,4 +66,4 @@ def print_notes(notes: Sequence[str]) -> None:
 
 def print_json(value: Any) -> None:
     """A machine's answer."""
-    print(json.dumps(redacted_values(value), indent=2, default=str, ensure_ascii=False))
+    print(json.dumps(redact_values(value), indent=2, default=str, ensure_ascii=False))

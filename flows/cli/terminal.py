@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mining.redaction import redacted
+from mining.redaction import redact
 from tasks.progress import listen
 
 
@@ -18,7 +18,7 @@ class _RedactingConsole(Console):
     """Shows no password of an address."""
 
     def print(self, *words: Any, **options: Any) -> None:
-        super().print(*(redacted(word) if isinstance(word, str) else word for word in words), **options)
+        super().print(*(redact(word) if isinstance(word, str) else word for word in words), **options)
 
 
 # under DDP the same command runs once a device; the first one talks
@@ -65,5 +65,5 @@ def print_table(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> N
     """A table on stdout, each row as long as the headings."""
     table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*map(redacted, row))
+        table.add_row(*map(redact, row))
     Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_IN_FILES).print(table)

@@ -5,7 +5,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from mining.redaction import holds_password, redacted
+from mining.redaction import has_credentials, redact
 
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 4000
@@ -16,7 +16,7 @@ _short.maxlevel = 3
 
 def format_value(value: Any) -> str:
     """Format a value for a message: short, without passwords."""
-    return redacted(_short.repr(value) if not isinstance(value, str) else _short.repr(str(value)))
+    return redact(_short.repr(value) if not isinstance(value, str) else _short.repr(str(value)))
 
 
 def check_storable(value: Any) -> None:
@@ -27,7 +27,7 @@ def check_storable(value: Any) -> None:
     if "\0" in text:
         raise ValueError("it holds a NUL character, which no path can have")
     _refuse_undecodable(_absolute(text) if isinstance(value, Path) else text)
-    if holds_password(text):
+    if has_credentials(text):
         raise ValueError(
             "it holds a user name or password, which would be kept in records and logs; leave them out of the address "
             "and set them in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ...)"

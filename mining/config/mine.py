@@ -1,6 +1,6 @@
 """Settings of mining."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -19,6 +19,14 @@ Scale = Annotated[float, Field(ge=0.1, le=8)]
 MAX_SCALES = 16
 CutLevel = Annotated[float, Field(gt=0, lt=1)]
 CURVE_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))  # at which a run's curves record boxes
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
+
+
+def _split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
 class MapOptions(Settings):
@@ -43,6 +51,15 @@ class MapOptions(Settings):
     )
     options: Options = Field(
         default_factory=dict, description="The localizer's own options, instead of those the model was trained with."
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="Mine these classes only, e.g. --classes dog,cat; by default all classes of the model."
+    )
+    map: tuple[str, ...] = Field(
+        default=(),
+        description="Rename a class of the model, e.g. --map sorrel=horse; repeatable. Several classes that get one "
+        "name become one class, whose probability is the highest of theirs. Names in --labels, --classes and "
+        "--class-thresholds are the new ones.",
     )
     normalise: Normalisation | None = Field(
         default=None,
@@ -70,9 +87,27 @@ class MapOptions(Settings):
         if isinstance(value, int | float):
             return (value,)
         texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        return _split_at_commas(texts) if _is_list_of_text(texts) else value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _check_classes(cls, value: Any) -> Any:
+        names = [value] if isinstance(value, str) else value
+        return sorted(set(_split_at_commas(names))) if _is_list_of_text(names) else value
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _check_map(cls, value: Any) -> Any:
+        pairs = [f"{old}={new}" for old, new in value.items()] if isinstance(value, dict) else value
+        pairs = [pairs] if isinstance(pairs, str) else pairs
+        if not _is_list_of_text(pairs):
             return value
-        return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+        renamed = [tuple(part.strip() for part in pair.split("=")) for pair in pairs]
+        if any(len(pair) != 2 or not all(pair) for pair in renamed):
+            raise ValueError("give CLASS=NAME, the model's name of a class and the new one, e.g. sorrel=horse")
+        if len({old for old, _ in renamed}) < len(renamed):
+            raise ValueError("a class is renamed twice")
+        return sorted("=".join(pair) for pair in renamed)
 
 
 class BoxOptions(Settings):

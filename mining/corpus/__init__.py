@@ -18,7 +18,7 @@ Its files:
 """
 
 from mining.corpus.images.image_formats import IMAGE_SUFFIXES
-from mining.corpus.scanning import scan
+from mining.corpus.scanner import scan
 from mining.corpus.schema import (
     CORPUS_SCHEMA,
     FILTERED,
@@ -30,7 +30,7 @@ from mining.corpus.schema import (
     QUARANTINED,
     STATES,
 )
-from mining.corpus.shards import Change, iter_shards, read_shard, read_summary, shard_count, update
+from mining.corpus.shards import CorpusUpdate, iter_shards, read_shard, read_summary, shard_count, update_corpus
 from mining.corpus.summary import KINDS, CorpusSummary
 
 __all__ = [
@@ -45,12 +45,12 @@ __all__ = [
     "QUARANTINED",
     "QUARANTINE_SCHEMA",
     "STATES",
-    "Change",
     "CorpusSummary",
+    "CorpusUpdate",
     "iter_shards",
     "read_shard",
     "read_summary",
     "scan",
     "shard_count",
-    "update",
+    "update_corpus",
 ]

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from mining.corpus.images.file_bytes import MAX_BYTES
+from mining.corpus.images.image_file import MAX_BYTES
 from mining.storage.files import sha256_of
 
 _TABLE = """CREATE TABLE IF NOT EXISTS hashes
@@ -26,7 +26,7 @@ class _Stat(NamedTuple):
     inode: int
 
 
-class Hashes:
+class HashCache:
     """SHA-256 of files below a folder, kept in a file of its own from one scan to the next.
 
     A file whose size, times (of its content and of its entry) and number on the disk are those of last time is not
@@ -82,14 +82,14 @@ class Hashes:
 
 
 @contextmanager
-def kept_hashes(folder: str, path: Path | None) -> Iterator[Hashes]:
+def open_hash_cache(folder: str, path: Path | None) -> Iterator[HashCache]:
     """Hashes of the files below `folder`, kept in `path`; None keeps nothing. A damaged `path` is begun anew."""
     if path is None:
-        yield Hashes(folder)
+        yield HashCache(folder)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(_opened(path)) as connection:
-        yield Hashes(folder, connection)
+        yield HashCache(folder, connection)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -3,12 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mining.corpus.category_ids import category_ids
-from mining.corpus.file_walker import ImageRoot
-from mining.corpus.formats.sentences import merged_images
-from mining.corpus.readers.source import Source
-from mining.corpus.sqlite_index import Listed
-from mining.corpus.summary import CorpusSummary, counted, sentences
+from mining.corpus.formats.notes import merged_images_notes
+from mining.corpus.image_root import ImageRoot
+from mining.corpus.listing import ListedImage, ListingInfo
+from mining.corpus.summary import CorpusSummary, assign_category_ids, format_count, select_notes
 
 
 @dataclass
@@ -24,7 +22,7 @@ class CorpusCounts:
     first_missing: str = ""
     classes: Counter[str] = field(default_factory=Counter)
 
-    def add(self, image: Listed, *, is_missing: bool) -> None:
+    def add(self, image: ListedImage, *, is_missing: bool) -> None:
         """Count one row of the table."""
         self.images += 1
         if is_missing:
@@ -35,9 +33,9 @@ class CorpusCounts:
             self.with_one_label += len(image.labels) == 1
             self.classes.update(image.labels)
 
-    def summary(self, source: Source, root: ImageRoot, unlisted: int, notes: list[str]) -> CorpusSummary:
+    def summary(self, source: ListingInfo, root: ImageRoot, unlisted: int, notes: list[str]) -> CorpusSummary:
         """The summary of the rows counted so far."""
-        ids, id_notes = category_ids(source.category_ids, self.classes)
+        ids, id_notes = assign_category_ids(source.category_ids, self.classes)
         return CorpusSummary(
             kind=source.kind,
             images=self.images,
@@ -50,25 +48,25 @@ class CorpusCounts:
             notes=[*self._notes(source, root, unlisted), *id_notes, *notes],
         )
 
-    def _notes(self, source: Source, root: ImageRoot, unlisted: int) -> list[str]:
+    def _notes(self, source: ListingInfo, root: ImageRoot, unlisted: int) -> list[str]:
         label_file = source.path.name if source.path else str(root.given)
         folded = Counter(name.casefold() for name in self.classes)
         alike = sorted(name for name in self.classes if folded[name.casefold()] > 1)
         noun, is_are, left_out = (
             ("image", "has", "is left out") if unlisted == 1 else ("images", "have", "are left out")
         )
-        return sentences(
+        return select_notes(
             (source.kind == "classes", f"{_classes_in_words(self.classes)}; --labels none ignores them."),
             (unlisted, f"{unlisted} {noun} under {root.given} {is_are} no row in {label_file} and {left_out}."),
             (
                 self.missing,
-                f"{counted(self.missing, 'image')} named by {label_file} but not to be found under {root.given}, "
+                f"{format_count(self.missing, 'image')} named by {label_file} but not to be found under {root.given}, "
                 f"first {self.first_missing!r}; listed all the same, and quarantined when mined.",
             ),
-            *((True, one) for one in merged_images(label_file, self.repeated, "labels")),
+            *((True, one) for one in merged_images_notes(label_file, self.repeated, "labels")),
             (
                 self.in_two_splits,
-                f"{counted(self.in_two_splits, 'image')} in more than one split; the first one is kept.",
+                f"{format_count(self.in_two_splits, 'image')} in more than one split; the first one is kept.",
             ),
             (alike, f"Class names that differ in upper and lower case only: {', '.join(alike[:12])}."),
         )

@@ -4,12 +4,11 @@ import os
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from mining.corpus.images.image_formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, what_to_install
-from mining.corpus.names import is_unicode, spellings, suffix_of
-from mining.corpus.summary import counted
-from mining.errors import CorpusError
+from mining.corpus.image_root import is_inside
+from mining.corpus.images.image_formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, install_hint
+from mining.corpus.names import is_valid_unicode, suffix_of
+from mining.corpus.summary import format_count
 
 # of Synology and QNAP, archives of macOS, Windows and file systems: thumbnails, recycle bins, snapshots
 _LEFTOVERS = {
@@ -83,7 +82,7 @@ class FileWalker:
             return []
 
     def _is_decodable(self, name: str) -> bool:
-        if is_unicode(name):
+        if is_valid_unicode(name):
             return True
         self.undecodable += 1
         return False
@@ -123,58 +122,16 @@ class FileWalker:
             (self.undecodable, "name", f"below {folder} left out, because it is not valid UTF-8; rename to include."),
             (len(self.unreadable), "folder", f"left out, because it cannot be opened: {unread}."),
         ]
-        notes = [f"{counted(number, what)} {rest}" for number, what, rest in left_out if number]
+        notes = [f"{format_count(number, what)} {rest}" for number, what, rest in left_out if number]
         return [*self._note_on_unread(), *notes]
 
     def _note_on_unread(self) -> list[str]:
         if not self.unread or self.suffixes is not IMAGE_SUFFIXES:
             return []
-        every = ", ".join(f"{count} {suffix}{what_to_install(suffix)}" for suffix, count in self.unread.most_common())
+        every = ", ".join(f"{count} {suffix}{install_hint(suffix)}" for suffix, count in self.unread.most_common())
         files = "file" if self.unread.total() == 1 else "files"
         return [f"{self.unread.total()} {files} below {self.folder} not read: {every}."]
 
 
 def _is_leftover(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _LEFTOVERS
-
-
-def is_inside(path: str, folder: str) -> bool:
-    """Whether a real path is the folder or lies below it; both without links."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-class ImageRoot:
-    """The folder that image names are relative to.
-
-    given: as the user wrote it; real: the same without links, ends in no '/'.
-    Raises CorpusError where it is not a folder that can be read.
-    """
-
-    def __init__(self, given: Path) -> None:
-        self.given = given
-        self.real = os.path.realpath(given)
-        try:
-            os.scandir(self.real).close()
-        except FileNotFoundError:
-            raise CorpusError(f"{given} does not exist. Give --images the folder that holds the images.") from None
-        except NotADirectoryError:
-            raise CorpusError(f"{given} is a file. Give --images the folder that holds the images.") from None
-        except OSError as error:
-            raise CorpusError(
-                f"{given} cannot be opened ({error.strerror}). Allow reading it, or give another folder."
-            ) from error
-
-    def find(self, name: str) -> str | None:
-        """The name as the disk spells it, or None where no file below the root has it."""
-        return next((spelled for spelled in spellings(name) if self._holds(spelled)), None)
-
-    def _holds(self, name: str) -> bool:
-        path = f"{self.real}/{name}"
-        return os.path.isfile(path) and is_inside(os.path.realpath(path), self.real)
-
-    def size_of(self, name: str) -> int | None:
-        """Bytes of the file, None where it cannot be told."""
-        try:
-            return os.stat(f"{self.real}/{name}").st_size
-        except OSError:
-            return None

@@ -18,7 +18,7 @@ class ImageFile(NamedTuple):
     content_hash: str | None = None
 
 
-def first_names(images: Callable[[], Iterable[ImageFile]]) -> dict[str, str]:
+def map_copies_to_first(images: Callable[[], Iterable[ImageFile]]) -> dict[str, str]:
     """From the name of each image that has a copy to the name of the first of its copies, in the given order.
 
     images: gives the images, in the same order at each call. Images without a copy are not in the result, nor are

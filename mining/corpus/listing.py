@@ -1,31 +1,35 @@
-"""List the images of a corpus as its settings say."""
+"""TODO mining.corpus.listing."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-from mining.config import (
-    NO_LABELS,
-    CorpusSettings,
-    ListedCorpus,
-)
-from mining.corpus import (
-    CorpusSummary,
-    scan,
-)
+from typing import NamedTuple
 
 
-def list_corpus(
-    settings: CorpusSettings,
-    out: Path,
-    labels: Path | None,
-    shard_size: int = 256,
-    hashes_kept: Path | None = None,
-    remarks: Sequence[str] = (),
-) -> CorpusSummary:
-    listing: Path | Literal["none"] | None = "none" if labels == NO_LABELS else labels
-    return scan(
-        settings.images, listing, out, split=settings.split, shard_size=shard_size,
-        hashes=hashes_kept is not None, hashes_kept=hashes_kept, remarks=remarks,
-        min_present=settings.min_present if isinstance(settings, ListedCorpus) else 0.0,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class ListingInfo:
+    """A listing as a whole.
+
+    kind: a key of KINDS. path: the label file or folder, None where the image folder itself is the listing.
+    category_ids: class name -> id where the listing numbers its classes. notes: sentences for a person.
+    """
+
+    kind: str
+    path: Path | None = None
+    category_ids: dict[str, int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class ListedImage(NamedTuple):
+    """One row of a listing: an image and what the listing says of it; several rows may name one image.
+
+    labels: None = not known, empty = known to have none. width, height: pixels. own_name: another name the image may
+    have, that of its own annotation file.
+    """
+
+    name: str
+    labels: list[str] | None
+    split: str | None = None
+    source_id: int | None = None
+    width: int | None = None
+    height: int | None = None
+    own_name: str | None = None

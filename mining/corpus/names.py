@@ -17,30 +17,30 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # not spaces to Python, and not to be seen either
 
 
-def plain_name(name: str) -> str:
+def normalise_name(name: str) -> str:
     """The name in Unicode form NFC, without spaces and invisible characters around it."""
     return unicodedata.normalize("NFC", name).strip().strip(_INVISIBLE).strip()
 
 
-def class_name(name: str) -> str:
+def normalise_class_name(name: str) -> str:
     """A class name in the form in which class names are compared and kept."""
-    return plain_name(name)
+    return normalise_name(name)
 
 
 def file_key(name: str) -> str:
     """What file names are compared by: NFC, '/' between the parts, the suffix in lower case."""
-    name = "/".join(part for part in plain_name(name).replace("\\", "/").split("/") if part not in ("", "."))
+    name = "/".join(part for part in normalise_name(name).replace("\\", "/").split("/") if part not in ("", "."))
     suffix = suffix_of(name)
     return name[: len(name) - len(suffix)] + suffix if suffix in IMAGE_SUFFIXES else name
 
 
-def without_suffix(key: str) -> str:
+def strip_image_suffix(key: str) -> str:
     """A file name without its suffix, where it has one that images have."""
     suffix = suffix_of(key)
     return key[: -len(suffix)] if suffix in IMAGE_SUFFIXES else key
 
 
-def path_ends(key: str) -> Iterator[str]:
+def path_tails(key: str) -> Iterator[str]:
     """The path, then the same without its first folder, and so on down to the file name: a/b/c, b/c, c."""
     while True:
         yield key
@@ -49,7 +49,7 @@ def path_ends(key: str) -> Iterator[str]:
             return
 
 
-class OutsideNameError(CorpusError):
+class NameOutsideRootError(CorpusError):
     """A file name that leads out of the image root: no careless entry, so that the whole listing is refused."""
 
 
@@ -59,7 +59,7 @@ def suffix_of(name: str) -> str:
     return name[dot:].lower() if dot > name.rfind("/") else ""
 
 
-def is_unicode(name: str) -> bool:
+def is_valid_unicode(name: str) -> bool:
     """Whether the name can be written as UTF-8 (names read from a disk may hold undecodable bytes)."""
     if name.isascii():
         return True
@@ -70,7 +70,7 @@ def is_unicode(name: str) -> bool:
     return True
 
 
-def checked_name(name: str, where: str) -> str:
+def validate_file_name(name: str, where: str) -> str:
     """The name without empty and '.' parts, sure to stay below the image root.
 
     where: the place in the label file, for the message.
@@ -80,10 +80,10 @@ def checked_name(name: str, where: str) -> str:
     name = name.strip()
     parts = name.replace("\\", "/").split("/")
     if ".." in parts or name[:1] in ("/", "\\") or _DRIVE.match(name):
-        raise OutsideNameError(
+        raise NameOutsideRootError(
             f"{where}: {name!r} leads out of the image folder. Names are paths below --images, such as 'cats/001.jpg'."
         )
-    if "\0" in name or not is_unicode(name):
+    if "\0" in name or not is_valid_unicode(name):
         raise CorpusError(f"{where}: {name!r} is not a possible file name.")
     name = "/".join(part for part in parts if part not in ("", "."))
     if not name:
@@ -91,12 +91,12 @@ def checked_name(name: str, where: str) -> str:
     return name
 
 
-def listed_name(name: str, where: str) -> str:
-    """As `checked_name`, in Unicode form NFC and without invisible characters around it."""
-    return checked_name(plain_name(name), where)
+def normalise_file_name(name: str, where: str) -> str:
+    """As `validate_file_name`, in Unicode form NFC and without invisible characters around it."""
+    return validate_file_name(normalise_name(name), where)
 
 
-def spellings(name: str) -> Iterator[str]:
+def spelling_variants(name: str) -> Iterator[str]:
     """The name, then other ways in which a disk may spell it: Unicode forms, '/' for a backslash, a suffix added."""
     seen: set[str] = set()
     for base in (name, name.replace("\\", "/")):
@@ -107,3 +107,8 @@ def spellings(name: str) -> Iterator[str]:
     if suffix_of(name) not in IMAGE_SUFFIXES:
         for spelled in sorted(seen):
             yield from (spelled + suffix for suffix in _SPELLED_SUFFIXES)
+
+
+def normalise_class_names(names: list[str]) -> list[str]:
+    """The names as they are compared, without empty ones, each once, sorted."""
+    return sorted({normalise_class_name(name) for name in names} - {""})

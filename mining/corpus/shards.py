@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from mining.corpus.schema import CORPUS_SCHEMA, STATES
 from mining.corpus.summary import CorpusSummary
 from mining.errors import CorpusError
-from mining.storage.integrity import check_file, sealed_writer
+from mining.storage.integrity import check_file
+from mining.storage.parquet import parquet_writer
 
 
-class Change(NamedTuple):
+class CorpusUpdate(NamedTuple):
     """What became of an image: state, width, height in pixels, SHA-256 of its file. None keeps what is known."""
 
     state: str
@@ -28,7 +29,7 @@ class Change(NamedTuple):
 _SUMMARY_KEY = "boxmine.corpus"
 
 
-def table_of(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
+def rows_to_table(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
     """At least one row, values in the order of CORPUS_SCHEMA, as a table."""
     columns = zip(*rows, strict=True)
     arrays = [pa.array(column, kind.type) for column, kind in zip(columns, CORPUS_SCHEMA, strict=True)]
@@ -38,7 +39,7 @@ def table_of(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
 @contextmanager
 def corpus_writer(out: Path) -> Iterator[pq.ParquetWriter]:
     """A writer to a corpus table, which appears whole when the block ends well, or not at all."""
-    with sealed_writer(out, CORPUS_SCHEMA) as writer:
+    with parquet_writer(out, CORPUS_SCHEMA) as writer:
         yield writer
 
 
@@ -120,10 +121,10 @@ def read_summary(path: Path) -> CorpusSummary:
     return CorpusSummary.from_json(text)
 
 
-def update(path: Path, out: Path, changes: Iterable[Mapping[int, Change]]) -> None:
+def update_corpus(path: Path, out: Path, changes: Iterable[Mapping[int, CorpusUpdate]]) -> None:
     """Write the table anew with other states, sizes and hashes; same rows, same shards, whole or not at all.
 
-    changes: one mapping image_id -> Change per shard, in order; images it does not name stay as they are.
+    changes: one mapping image_id -> CorpusUpdate per shard, in order; images it does not name stay as they are.
     out: may be `path`.
     Raises ValueError for an unknown state, an image_id that is not in the shard, or another number of mappings.
     """
@@ -136,23 +137,23 @@ def update(path: Path, out: Path, changes: Iterable[Mapping[int, Change]]) -> No
         write_summary(writer, summary)
 
 
-def _changed(shard: pa.Table, changes: Mapping[int, Change], index: int) -> pa.Table:
-    ids, *old = (shard[name].to_pylist() for name in ("image_id", *Change._fields))
+def _changed(shard: pa.Table, changes: Mapping[int, CorpusUpdate], index: int) -> pa.Table:
+    ids, *old = (shard[name].to_pylist() for name in ("image_id", *CorpusUpdate._fields))
     strangers = set(changes) - set(ids)
     if strangers:
         raise ValueError(f"image_id {min(strangers)} is not in shard {index}")
     unknown = {change.state for change in changes.values()} - set(STATES)
     if unknown:
         raise ValueError(f"unknown state {min(unknown)!r}; the states are {', '.join(STATES)}")
-    was = map(Change._make, zip(*old, strict=True))
+    was = map(CorpusUpdate._make, zip(*old, strict=True))
     rows = [_row(changes.get(identity), known) for identity, known in zip(ids, was, strict=True)]
-    for name, values in zip(Change._fields, zip(*rows, strict=True), strict=True):
+    for name, values in zip(CorpusUpdate._fields, zip(*rows, strict=True), strict=True):
         place = shard.schema.get_field_index(name)
         shard = shard.set_column(place, shard.schema.field(name), pa.array(values, shard.schema.field(name).type))
     return shard
 
 
-def _row(change: Change | None, known: Change) -> Change:
+def _row(change: CorpusUpdate | None, known: CorpusUpdate) -> CorpusUpdate:
     if change is None:
         return known
-    return Change._make(old if new is None else new for new, old in zip(change, known, strict=True))
+    return CorpusUpdate._make(old if new is None else new for new, old in zip(change, known, strict=True))

@@ -13,7 +13,7 @@ SPLIT_NAMES = {
 _DECORATION = re.compile(r"[-_ .]*(sets?|splits?|data|dataset|images?|imgs?|\d{2,4})?$")
 
 
-def split_part(name: str | None) -> str | None:
+def canonical_split(name: str | None) -> str | None:
     """The part that a split's name stands for: 'train', 'val' or 'test'; None where it is no name of a split.
 
     Letter case does not matter, and a year or a word such as 'set' may follow: 'Train', 'val2017', 'test_set'.
@@ -24,11 +24,11 @@ def split_part(name: str | None) -> str | None:
     return SPLIT_NAMES.get(_DECORATION.sub("", plain, count=1))
 
 
-def matching_split(asked: str, known: Iterable[str]) -> str | None:
+def match_split(asked: str, known: Iterable[str]) -> str | None:
     """The known split that is asked for: of this name, or else the only one that stands for the same part."""
     names = list(known)
     if asked in names:
         return asked
-    part = split_part(asked)
-    same = [name for name in names if part is not None and split_part(name) == part]
+    part = canonical_split(asked)
+    same = [name for name in names if part is not None and canonical_split(name) == part]
     return same[0] if len(same) == 1 else None

@@ -4,11 +4,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from mining.corpus.path_ends import PathEnds
+from mining.corpus.formats.parsing import parse_image_size
+from mining.corpus.listing import ListedImage
+from mining.corpus.path_tails import PathTailIndex
 from mining.errors import StorageError
 from mining.storage.files import storage_errors
 from mining.storage.ownership import temporary_path
@@ -16,7 +18,6 @@ from mining.storage.ownership import temporary_path
 if TYPE_CHECKING:
     from mining.corpus.formats.coco import CocoImage
 
-_INT64 = range(-(2**63), 2**63)
 # the names are primary keys, so that sorted reading needs no sorter, which would spill to another disk
 _TABLES = """
 PRAGMA journal_mode = OFF;
@@ -33,23 +34,7 @@ BEGIN;
 _DISK_REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
 
 
-class Listed(NamedTuple):
-    """One row of a listing: an image and what the listing says of it; several rows may name one image.
-
-    labels: None = not known, empty = known to have none. width, height: pixels. own_name: another name the image may
-    have, that of its own annotation file.
-    """
-
-    name: str
-    labels: list[str] | None
-    split: str | None = None
-    source_id: int | None = None
-    width: int | None = None
-    height: int | None = None
-    own_name: str | None = None
-
-
-class Relation:
+class ValuesById:
     """Pairs of a source's id and a value, on disk; the same pair is kept once."""
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
@@ -66,7 +51,7 @@ class Relation:
         return [value for (value,) in found]
 
 
-class ImageIds:
+class CocoImageIndex:
     """The images of a COCO file by their ids, on disk; iterate for (key, name, number, width, height, is_incomplete).
 
     is_incomplete: an annotation of the image could not be used.
@@ -86,7 +71,7 @@ class ImageIds:
 
     def add(self, image: "CocoImage") -> str | None:
         """Keep an image under its key. Where the key has a name, that stays, and is given back."""
-        row = (image.key, image.name, image.number, *pixels(image.width, image.height))
+        row = (image.key, image.name, image.number, *parse_image_size(image.width, image.height))
         query = "INTO coco_images (key, name, number, width, height) VALUES (?, ?, ?, ?, ?)"
         if self._connection.execute(f"INSERT OR IGNORE {query}", row).rowcount:
             return None
@@ -116,19 +101,19 @@ class CorpusIndex:
         found = self._connection.execute(query, values).fetchone()
         return found[0] if found else None
 
-    def relation(self, name: str) -> Relation:
+    def relation(self, name: str) -> ValuesById:
         """A new, empty relation."""
-        return Relation(self._connection, name)
+        return ValuesById(self._connection, name)
 
-    def image_ids(self) -> ImageIds:
+    def image_ids(self) -> CocoImageIndex:
         """A new, empty list of images by their ids."""
-        return ImageIds(self._connection)
+        return CocoImageIndex(self._connection)
 
-    def path_ends(self) -> PathEnds:
+    def path_ends(self) -> PathTailIndex:
         """How the names of this table may be looked up by the end of their paths."""
-        return PathEnds(self._connection)
+        return PathTailIndex(self._connection)
 
-    def add_listed(self, rows: Iterable[Listed]) -> int:
+    def add_listed(self, rows: Iterable[ListedImage]) -> int:
         """Take in a listing; gives its number of rows."""
         encoded = (
             (row.name, number, None if row.labels is None else orjson.dumps(row.labels).decode(), *row[2:])
@@ -248,13 +233,13 @@ class CorpusIndex:
         query = "SELECT name FROM disk WHERE lower(substr(name, 1, length(?1) + 1)) = lower(?1) || '.'"
         return self._one(query, stem)
 
-    def rows(self, split: str | None) -> Iterator[tuple[Listed, bool]]:
+    def rows(self, split: str | None) -> Iterator[tuple[ListedImage, bool]]:
         """All rows of a split (None = of any) by name, then as listed; with whether the file is on the disk."""
         query = """SELECT listed.name, labels, split, source_id, width, height, disk.name IS NOT NULL
                    FROM listed LEFT JOIN disk USING (name) WHERE ?1 IS NULL OR split = ?1
                    ORDER BY listed.name, row"""
         for name, labels, *rest, is_present in self._connection.execute(query, (split,)):
-            yield Listed(name, None if labels is None else orjson.loads(labels), *rest), bool(is_present)
+            yield ListedImage(name, None if labels is None else orjson.loads(labels), *rest), bool(is_present)
 
 
 @contextmanager
@@ -289,16 +274,3 @@ def open_index(out: Path) -> Iterator[CorpusIndex]:
     finally:
         connection.close()
         path.unlink(missing_ok=True)
-
-
-def whole_number(value: object) -> int | None:
-    """The value as a 64-bit whole number, None where it is not one."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
-
-
-def pixels(width: object, height: object) -> tuple[int | None, int | None]:
-    """The size where both are numbers of pixels above 0, else (None, None)."""
-    w, h = whole_number(width), whole_number(height)
-    return (w, h) if w and h and 0 < w < 2**31 and 0 < h < 2**31 else (None, None)

@@ -17,11 +17,11 @@ from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARA
 from mining.engine.outcome import ImageOutcome
 from mining.engine.pyramid import fuse_scales
 from mining.errors import MapError
-from mining.localizers.base import probabilities
 from mining.models.card import ModelCard
+from mining.models.class_outputs import class_of_output, class_probabilities
 from mining.models.overrides import extraction_params
 from mining.regions.extraction import boxes_from_map
-from mining.regions.threshold_curves import Curve, curve_row, extract_with_curve
+from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
 
 RANKED = 5  # classes kept an image, whatever is mined of it
 LOOSER = 0.7  # share of the threshold at which a box that is stable has nearly the same place
@@ -47,7 +47,7 @@ class PreparedImage:
 class ForwardOutput:
     """One image as the network saw it, on the CPU.
 
-    logits: (C,). classes: the K that were mapped. levels: by scale, (K, h, w) raw maps.
+    logits: (C,). classes: the K outputs of the network that were mapped. levels: by scale, (K, h, w) raw maps.
     """
 
     logits: Tensor
@@ -69,7 +69,7 @@ class _MapCut:
     stretch: tuple[float, float]
     threshold: float
     boxes: Boxes
-    curve: Curve | None
+    curve: ThresholdCurve | None
 
 
 class BoxExtractor:
@@ -80,6 +80,7 @@ class BoxExtractor:
         self.params = extraction_params(card, settings)
         self.settings = settings
         self._class_names = card.class_names
+        self._class_of_output = class_of_output(card)
 
     def outcome(self, image: PreparedImage, seen: ForwardOutput, watch: MapCallback | None = None) -> ImageOutcome:
         """What became of the image. watch: called with each map that is cut."""
@@ -101,7 +102,7 @@ class BoxExtractor:
         self, image: PreparedImage, seen: ForwardOutput, watch: MapCallback | None, least_iou: float | None = None
     ) -> ImageOutcome | None:
         row = image.row
-        scores = probabilities(seen.logits[None], self.card.objective)[0]
+        scores = class_probabilities(seen.logits[None], self.card)[0]
         try:
             if not bool(scores.isfinite().all()):
                 raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
@@ -142,7 +143,8 @@ class BoxExtractor:
         if not seen.classes:
             return
         size, stretch = self._map_size(image)
-        for activation, index in zip(fuse_scales(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
+        for activation, output in zip(fuse_scales(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
+            index = self._class_of_output[output]
             class_score = float(scores[index])
             threshold, boxes, curve = self._cut(image, index, activation, stretch, class_score)
             yield _MapCut(activation, index, class_score, stretch, threshold, boxes, curve)
@@ -189,7 +191,7 @@ class BoxExtractor:
 
     def _cut(
         self, image: PreparedImage, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
-    ) -> tuple[float, Boxes, Curve | None]:
+    ) -> tuple[float, Boxes, ThresholdCurve | None]:
         """Where the map is cut, its boxes in map pixels, and its curve where it was needed."""
 
         def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
@@ -204,7 +206,7 @@ class BoxExtractor:
         )
         return cut.threshold, cut.boxes, cut.curve
 
-    def _curve_row(self, image: PreparedImage, index: int, curve: Curve) -> dict[str, Any]:
+    def _curve_row(self, image: PreparedImage, index: int, curve: ThresholdCurve) -> dict[str, Any]:
         return curve_row(
             curve, image_id=image.row["image_id"], category_id=self.card.classes[index]["id"],
             width=image.width, height=image.height,

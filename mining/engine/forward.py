@@ -13,8 +13,9 @@ from mining.engine.box_extraction import ForwardOutput, PreparedImage
 from mining.engine.profiling import Stopwatch
 from mining.engine.pyramid import levels_at, localize_pyramid, nearest_to_one
 from mining.errors import ModelError
-from mining.localizers.base import NO_CLASS, Localizer, pad_classes, probabilities
+from mining.localizers.base import NO_CLASS, Localizer, pad_classes
 from mining.models.card import ModelCard
+from mining.models.class_outputs import choose_outputs, class_probabilities
 from mining.models.device import resolve_device
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.models.overrides import ExtractionParams
@@ -112,7 +113,8 @@ class BatchedForward:
 
         def choose(logits: Tensor) -> Tensor:
             predicted = self._predicted(logits) if any(one is None for one in asked) else []
-            return pad_classes([predicted[i] if one is None else one for i, one in enumerate(asked)])
+            classes = [predicted[i] if one is None else one for i, one in enumerate(asked)]
+            return choose_outputs(classes, logits, self.card)
 
         images = self._on_device(batch, scales)
         with self.watch.on_device("maps"), self._quietly():
@@ -180,7 +182,8 @@ class BatchedForward:
             yield
 
     def _predicted(self, logits: Tensor) -> list[list[int]]:
-        best = probabilities(logits, self.card.objective).cpu().topk(min(self.settings.max_classes, logits.shape[1]))
+        scores = class_probabilities(logits, self.card).cpu()
+        best = scores.topk(min(self.settings.max_classes, scores.shape[1]))
         return [
             [int(index) for value, index in zip(values, indices, strict=True) if value >= self.cut.class_cut]
             for values, indices in zip(best.values, best.indices, strict=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mining.config import MineSettings
 from mining.config.execution import available_cores
-from mining.corpus.images.decoding import decode_image, path_below, scale_size, working_size
+from mining.corpus.images.decoding import decode_image, network_input_size, resolve_image_path, scaled_input_size
 from mining.engine.box_extraction import BoxExtractor, ForwardOutput, MapCallback, PreparedImage, quarantined
 from mining.engine.forward import BatchedForward, FetchedBatch
 from mining.engine.outcome import ImageOutcome
@@ -129,20 +129,22 @@ class Miner:
 
     def _prepare(self, place: int, row: dict[str, Any]) -> PreparedImage:
         def needed(height: int, width: int) -> tuple[int, int]:
-            return scale_size(working_size(height, width, short_side=self.card.input_size), max(self.settings.scales))
+            return scaled_input_size(
+                network_input_size(height, width, short_side=self.card.input_size), max(self.settings.scales)
+            )
 
         digests: list[str] = []
-        path = path_below(self.settings.images, row["file_name"])
+        path = resolve_image_path(self.settings.images, row["file_name"])
         with ExitStack() as stack:
             with self.network.watch.during("decode"):
                 pixels, (height, width) = stack.enter_context(
                     decode_image(path, needed, row.get("content_hash"), digests.append)
                 )
-            size = working_size(height, width, short_side=self.card.input_size)
+            size = network_input_size(height, width, short_side=self.card.input_size)
             with self.network.watch.during("resize"):
                 pictures = pictures_of(pixels, size, self.settings.scales)
         known = row["labels"]
-        classes = None if known is None else [self._index[name] for name in known]
+        classes = None if known is None else [self._index[name] for name in known if name in self._index]
         return PreparedImage(place, row, pictures, size, height, width, classes, digests[0])
 
     def _cut(

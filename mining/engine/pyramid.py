@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mining.corpus.images.decoding import resize_image, scale_size
+from mining.corpus.images.decoding import resize_image, scaled_input_size
 from mining.localizers.base import ClassChoice, Localizer
 
 Pictures = Mapping[float, Tensor]
@@ -38,7 +38,7 @@ def pictures_of(image: Tensor, size: tuple[int, int], scales: Iterable[float]) -
     From the image, not from one another: softened twice, photos of a size like the largest scale's gave boxes of which
     less than half had an IoU of 0.98 with those of the photo softened once.
     """
-    return {scale: resize_image(image, scale_size(size, scale)) for scale in scales}
+    return {scale: resize_image(image, scaled_input_size(size, scale)) for scale in scales}
 
 
 def localize_pyramid(localizer: Localizer, images: Pictures, *, classes: ClassChoice) -> PyramidMaps:

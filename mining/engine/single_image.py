@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from mining.arrays import FloatMap
-from mining.corpus.images.decoding import working_size
+from mining.corpus.images.decoding import network_input_size
 from mining.corpus.images.orientation import turn_upright
-from mining.corpus.images.pixel_values import rgb_into
+from mining.corpus.images.pixel_values import write_rgb
 from mining.corpus.schema import QUARANTINED
 from mining.engine.box_extraction import PreparedImage
 from mining.engine.miner import Miner
@@ -78,7 +78,7 @@ class SingleImageMiner(Miner):
         if pixels is None:
             return super()._prepare(place, row)
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
-        size = working_size(height, width, short_side=self.card.input_size)
+        size = network_input_size(height, width, short_side=self.card.input_size)
         pictures = pictures_of(pixels, size, self.settings.scales)
         labels = row["labels"]
         classes = None if labels is None else [self._index[name] for name in labels]
@@ -90,7 +90,7 @@ def pixels_of_pil(image: Image.Image) -> Tensor:
     try:
         upright = turn_upright(image)
         pixels = torch.empty(3, upright.height, upright.width, dtype=torch.uint8)
-        rgb_into(pixels.permute(1, 2, 0).numpy(), upright)
+        write_rgb(pixels.permute(1, 2, 0).numpy(), upright)
     except (OSError, ValueError) as error:
         raise ImageError(f"The image cannot be used: {error}.") from None
     return pixels

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 
-from mining.corpus.images.interruption import stop_with
+from mining.corpus.images.image_file import set_stop_event
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,7 +87,7 @@ def _pool(threads: int, stop: threading.Event) -> ThreadPoolExecutor:
     begun = threading.Barrier(threads + 1)
 
     def begin() -> None:
-        stop_with(stop)
+        set_stop_event(stop)
         torch.get_num_threads()  # or the thread's first computation would ask, and undo what comes next
         torch.set_num_threads(1)
         begun.wait()

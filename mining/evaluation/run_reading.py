@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mining.arrays import Floats, Ints
 from mining.errors import RunError
 from mining.evaluation.ground_truth.reading import Truth
-from mining.storage.integrity import check_file, open_table
+from mining.storage.integrity import check_file
+from mining.storage.parquet import open_parquet
 from mining.storage.untrusted_files import read_json
 
 CURVES = "curves.parquet"
@@ -104,7 +105,7 @@ def ranked_classes_of(
     path = run_dir / RANKINGS
     if not path.is_file():
         return None
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         table = file.read(columns=["image_id", "category_ids"])
     rows = [image_of.get(one, -1) for one in table["image_id"].to_pylist()]
     listed = table["category_ids"].to_pylist()
@@ -121,7 +122,7 @@ def curve_thresholds(run_dir: Path) -> Floats | None:
     if not path.is_file():
         return None
     try:
-        with open_table(path) as file:
+        with open_parquet(path) as file:
             return np.array(file.schema_arrow.metadata[b"thresholds"].decode().split(","), np.float64)
     except (KeyError, TypeError, ValueError) as error:
         raise _no_curves(path, error) from error
@@ -135,7 +136,7 @@ def curve_blocks(run_dir: Path, image_of: Mapping[int, int], category_of: Mappin
     """
     path = run_dir / CURVES
     try:
-        with open_table(path) as file:
+        with open_parquet(path) as file:
             for group in range(file.num_row_groups):
                 yield _curve_block(file.read_row_group(group), image_of, category_of)
     except (KeyError, ValueError) as error:
@@ -199,26 +200,27 @@ def image_root(run_dir: Path) -> PurePath | None:
 def _matched(
     wanted: Sequence[str], own_names: Sequence[str | None], known: Sequence[str], file: str, root: PurePath | None
 ) -> MatchedImages:
-    from mining.corpus.matching import Matching  # with the tables' library, which takes its time
-    from mining.corpus.sqlite_index import Listed, open_index_in_memory
+    from mining.corpus.listing import ListedImage
+    from mining.corpus.name_matching import NameMatcher  # with the tables' library, which takes its time
+    from mining.corpus.sqlite_index import open_index_in_memory
 
     position = {name: place for place, name in enumerate(known)}
     with open_index_in_memory() as table:
         table.add_listed(
-            Listed(name, None, own_name=own_name) for name, own_name in zip(wanted, own_names, strict=True)
+            ListedImage(name, None, own_name=own_name) for name, own_name in zip(wanted, own_names, strict=True)
         )
         table.add_disk(known)
-        notes = Matching(table, file, file, root).run()
+        notes = NameMatcher(table, file, file, root).run()
         found = [position[name] if is_present else -1 for _, name, is_present in table.names_by_row()]
     return MatchedImages(np.array(found, np.int64), tuple(notes))
 
 
 def matched_classes(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     """(len(wanted),) for each wanted class name its position in `known`, -1 where there is none."""
-    from mining.corpus.names import class_name  # with the tables' library, which takes its time
+    from mining.corpus.names import normalise_class_name  # with the tables' library, which takes its time
 
-    position = {class_name(name): place for place, name in enumerate(known)}
-    return np.array([position.get(class_name(name), -1) for name in wanted], np.int64)
+    position = {normalise_class_name(name): place for place, name in enumerate(known)}
+    return np.array([position.get(normalise_class_name(name), -1) for name in wanted], np.int64)
 
 
 def matched_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
@@ -231,7 +233,7 @@ def _table(run_dir: Path, name: str, columns: list[str]) -> Any:
     path = run_dir / name
     if not path.is_file():
         raise RunError(f"{run_dir} has no {name}, so there is nothing to score. Give the directory of a finished run.")
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         missing = [c for c in columns if c not in file.schema_arrow.names]
         if not missing:
             return file.read(columns=columns)

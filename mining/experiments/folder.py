@@ -8,7 +8,7 @@ from mining.experiments.cells import Cell
 from mining.experiments.settings import ExperimentSettings
 from mining.runs.run import Run
 from mining.storage.locks import lock_folder
-from mining.storage.ownership import foreign_entries, mark_folder, sweep, token_of
+from mining.storage.ownership import delete_temporaries, foreign_entries, mark_folder, token_of
 
 _KIND = "experiment"
 _TABLES = ("table.md", "table.json")
@@ -24,7 +24,7 @@ def hold_experiment(settings: ExperimentSettings) -> Iterator[None]:
     with lock_folder(settings.out):
         refuse_foreign_folder(settings)
         mark_folder(settings.out, _KIND)
-        sweep(settings.out, [f"{corpus}/figures" for corpus in settings.corpora])
+        delete_temporaries(settings.out, [f"{corpus}/figures" for corpus in settings.corpora])
         yield
 
 

@@ -12,8 +12,9 @@ from mining.evaluation import read_truth
 from mining.evaluation.map_scores import MapScores
 from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
 from mining.evaluation.score_run import best_iou_of_pairs, score_run
-from mining.experiments.cells import Cell
+from mining.experiments.cells import Cell, cells
 from mining.experiments.folder import clear_run
+from mining.experiments.settings import ExperimentSettings
 from mining.localizers.options import build_config
 from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
@@ -66,6 +67,13 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
     cell.figures.parent.mkdir(parents=True, exist_ok=True)
     write_json(cell.figures, figures)
     return figures
+
+
+def plan_cells(settings: ExperimentSettings) -> list[Cell]:
+    """Return all cells of an experiment. Raises ModelError where one of them cannot be measured."""
+    every = cells(settings)
+    validate_cells(every)
+    return every
 
 
 def validate_cells(every: Sequence[Cell]) -> None:

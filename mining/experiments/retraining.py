@@ -1,4 +1,4 @@
-"""A new model for the corpus: where it goes, and whether its boxes are better than those in use."""
+"""Retraining: where the new model goes, and whether its boxes are better than those in use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,19 @@ from mining.storage.files import sha256_of
 from mining.storage.integrity import digest_of
 
 _FIGURE = "corloc_0.5"
+_DECISION = "a person decides"
 
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """What a retraining came to. model: folder of the new model. run: what it mined.
+    """The result of a retraining.
 
-    page: the comparison with the run in use, None where there is none. is_better: than that run; None where a person
-    decides, for `reason`.
+    Attributes:
+        model: Folder of the new model.
+        run: Run directory that was mined with it.
+        page: The comparison with the run in use; None where there is no such run.
+        is_better: Whether the new run is better than the one in use; None where that is not known.
+        reason: The figures behind `is_better`, or why it is not known.
     """
 
     model: Path
@@ -28,11 +33,14 @@ class RetrainResult:
 
 
 def plan_retraining(settings: RetrainSettings) -> RunSettings:
-    """What to train and mine: the last run of the same settings and labels where it is not finished, else a new one."""
+    """Return the settings of the run that trains and mines.
+
+    It is the last run of the same settings and labels if that one is not finished, else a new run.
+    """
     labels = settings.corpus.labels
-    told = settings.model_dump(mode="json", exclude={"runs", "current"})
-    told["labels_sha256"] = sha256_of(labels) if labels is not None and labels.is_file() else None
-    digest = digest_of(told)[:8]
+    identity = settings.model_dump(mode="json", exclude={"runs", "current"})
+    identity["labels_sha256"] = sha256_of(labels) if labels is not None and labels.is_file() else None
+    digest = digest_of(identity)[:8]
     earlier = sorted(path for path in settings.runs.glob("*-*") if path.name.partition("-")[0].isdigit())
     same = [path for path in earlier if path.name.endswith(f"-{digest}")]
     if same and not _is_finished(same[-1]):
@@ -49,29 +57,35 @@ def _is_finished(path: Path) -> bool:
 def evaluate_retraining(
     settings: RetrainSettings, run: Path, summary: dict[str, Any] | None, page: Path | None
 ) -> RetrainResult:
-    """Whether the new run is better than the one in use.
+    """Decide whether the new run is better than the one in use.
 
-    summary, page: of their comparison (see `mining.evaluation.run_comparison`), None where there is none.
+    Args:
+        settings: The recipe.
+        run: The new run directory.
+        summary: The comparison of both runs (see `mining.evaluation.run_comparison`); None where there is none.
+        page: The page of that comparison.
     """
     if summary is None:
         which = "run in use" if settings.current is None else f"run {settings.current}"
-        return RetrainResult(run / "model", run, page, None, f"There is no {which} to compare with; a person decides.")
-    better, reason = _verdict(summary)
-    return RetrainResult(run / "model", run, page, better, reason)
+        return RetrainResult(run / "model", run, page, None, f"There is no {which} to compare with; {_DECISION}.")
+    is_better, reason = _decision(summary)
+    return RetrainResult(run / "model", run, page, is_better, reason)
 
 
-def _verdict(summary: dict[str, Any]) -> tuple[bool | None, str]:
+def _decision(summary: dict[str, Any]) -> tuple[bool | None, str]:
     truth, pairs = summary["truth"], summary["pairs"]
     if truth is None or not truth["pairs"]:
         share = f"{pairs['same']} of {pairs['both']} pairs" if pairs["both"] else "no pair"
-        return None, f"Without truth nothing says which run is better: {share} have the same box; a person decides."
-    found = truth[_FIGURE]
-    low, high = found["ci95"]
-    told = (
-        f"CorLoc {found['second']:.1%} against {found['first']:.1%} of {truth['pairs']} pairs, "
-        f"difference {found['difference']:+.1%} ({low:+.1%} to {high:+.1%})"
+        return None, (
+            f"Without ground truth it is not known which run is better: {share} have the same box; {_DECISION}."
+        )
+    figure = truth[_FIGURE]
+    low, high = figure["ci95"]
+    text = (
+        f"CorLoc {figure['second']:.1%} against {figure['first']:.1%} on {truth['pairs']} pairs, "
+        f"difference {figure['difference']:+.1%} ({low:+.1%} to {high:+.1%})"
     )
-    if not found["is_clear"]:
-        return None, f"{told}: this may be chance; a person decides."
-    is_better = found["difference"] > 0
-    return is_better, f"{told}: the new model is {'better' if is_better else 'worse'}."
+    if not figure["is_clear"]:
+        return None, f"{text}: this may be chance; {_DECISION}."
+    is_better = figure["difference"] > 0
+    return is_better, f"{text}: the new model is {'better' if is_better else 'worse'}."

@@ -8,7 +8,7 @@ from mining.experiments.cells import cells, in_words
 from mining.experiments.comparison import Row, compared
 from mining.experiments.measurement import measured
 from mining.experiments.settings import ExperimentSettings
-from mining.storage.files import whole_file, write_json
+from mining.storage.files import atomic_write, write_json
 
 HEADINGS = (
     "photos", "method", "scales", "seeds", "CorLoc", "at .3", "at .7", "MaxBoxAccV2", "over baseline", "over it at .7",
@@ -26,7 +26,7 @@ def write_tables(settings: ExperimentSettings) -> list[Row]:
     known = [(cell, figures) for cell in cells(settings) if (figures := measured(cell)) is not None]
     rows = compared(known, settings.baseline)
     write_json(settings.out / "table.json", [asdict(row) for row in rows])
-    with whole_file(settings.out / "table.md") as temporary:
+    with atomic_write(settings.out / "table.md") as temporary:
         temporary.write_text(markdown(rows), encoding="utf-8")
     return rows
 

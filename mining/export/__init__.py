@@ -1,4 +1,4 @@
-"""The master table of boxes, and the formats it is handed on in."""
+"""Export the boxes of a finished run as another tool's dataset: COCO, YOLO, Pascal VOC."""
 
 from mining.export.job import EXPORTERS, ExportSummary, export
 from mining.runs.coco_json import write_coco_json

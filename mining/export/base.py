@@ -1,4 +1,4 @@
-"""What every exporter is given, and what it gives back."""
+"""The interface of exporters: their options, and what they return."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +11,19 @@ from mining.export.exported_set import ExportedSet
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How to export; raises InputError for a value out of its range.
+    """Options of an export.
 
-    min_score: in [0, 1]; boxes below it are dropped.
-    copy: copy the images even where they could be hard-linked.
-    val_share, seed: of the split into train and val, where the corpus has none.
-    include_empty: export images without a box too, known to be empty or not.
-    val_truth: file or folder of true boxes, which validation and test images get instead of mined ones.
+    Attributes:
+        min_score: Boxes with a lower score are dropped; in [0, 1].
+        copy: Copy the images even if they could be hard-linked.
+        val_share: Share of images for validation if the corpus has no splits; in [0, 1).
+        seed: Seed of that split.
+        include_empty: Also export images without a box that are not known to be empty.
+        val_truth: File or folder of ground truth boxes for validation and test images, instead of mined boxes.
+        used_classes: List only the classes that have a box in the export.
+
+    Raises:
+        InputError: A value is out of its range.
     """
 
     min_score: float = 0.0
@@ -26,8 +32,10 @@ class ExportOptions:
     seed: int = 0
     include_empty: bool = False
     val_truth: Path | None = None
+    used_classes: bool = False
 
     def __post_init__(self) -> None:
+        """Check the ranges."""
         if not 0.0 <= self.min_score <= 1.0:
             raise InputError(f"min_score is {self.min_score}; it must be between 0 and 1.")
         if not 0.0 <= self.val_share < 1.0:
@@ -35,7 +43,7 @@ class ExportOptions:
 
 
 class Written(NamedTuple):
-    """What an exporter wrote. notes: sentences for a person."""
+    """Number of images and boxes that an exporter wrote, and notes for a person."""
 
     images: int
     boxes: int

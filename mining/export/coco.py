@@ -1,56 +1,79 @@
-"""A COCO folder: annotations/instances.json beside the images."""
+"""Export as a COCO folder: annotations/instances.json beside the images."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mining
 from mining.export.base import ExportOptions, Written
 from mining.export.exported_set import ExportedSet, PartImage
 from mining.export.image_files import place_image
-from mining.runs.coco_json import annotation_entry, image_entry, write_document
+from mining.runs.coco_json import write_document
+from mining.runs.reading import BoxRow, ImageRow
+
+_NO_POLYGONS: list[Any] = []
 
 
 def export_coco(exported: ExportedSet, out: Path, options: ExportOptions) -> Written:
     """Write annotations/*.json and images/, which torchvision's CocoDetection and pycocotools read.
 
-    instances.json has all images, instances_train.json and instances_val.json (and instances_test.json where the
-    corpus lists all three) those of each part; there are no parts where no image is held out. Images keep their names
-    and sub-folders below images/; ids are the run's. True boxes that are not to be counted have iscrowd 1.
+    instances.json lists all images; instances_train.json and instances_val.json (and instances_test.json if the corpus
+    has all three parts) list those of each part. There are no part files if no image is held out. Images keep their
+    names and sub-folders below images/, and images, boxes and categories keep the ids of the run. Ground truth boxes
+    that are to be ignored have iscrowd 1.
     """
-    place = _Placing(exported, out / "images", copy=options.copy)
-    boxes = _write(exported, out / "annotations" / "instances.json", place(exported), None)
+    placing = _ImagePlacing(exported, out / "images", copy=options.copy)
+    boxes = _write(exported, out / "annotations" / "instances.json", placing.place_all(), None)
     parts = exported.parts if len(exported.parts) > 1 else ()
     for part in parts:
         images = (one for one in exported if one.part == part)
         _write(exported, out / "annotations" / f"instances_{part}.json", images, part)
-    return Written(place.count, boxes)
+    return Written(placing.count, boxes, exported.class_notes())
 
 
 def _write(exported: ExportedSet, path: Path, images: Iterator[PartImage], part: str | None) -> int:
-    run = exported.run
+    boxes = (box for one in exported if part in (None, one.part) for box in one.boxes)
     return write_document(
         path,
-        info={"description": f"boxmine pseudo-annotations of run {run.name}", "version": mining.__version__},
-        categories=[{"id": number, "name": name} for number, name in run.classes],
-        images=(image_entry(one.image) for one in images),
-        annotations=(
-            annotation_entry(box) for one in exported if part in (None, one.part) for box in one.boxes
-        ),
-    )  # fmt: skip
+        info={"description": f"boxmine pseudo-annotations of run {exported.run.name}", "version": mining.__version__},
+        categories=[{"id": number, "name": name} for number, name in exported.classes],
+        images=(_image_entry(one.image) for one in images),
+        annotations=map(_annotation_entry, boxes),
+    )
 
 
-class _Placing:
-    """Brings each image to its folder as it goes by."""
+def _image_entry(image: ImageRow) -> dict[str, Any]:
+    return {"id": image.image_id, "file_name": image.file_name, "width": image.width, "height": image.height}
+
+
+def _annotation_entry(box: BoxRow) -> dict[str, Any]:
+    annotation_id, image_id, category_id, _, source, score, x0, y0, x1, y1, is_ignored = box
+    w, h = round(x1 - x0, 2), round(y1 - y0, 2)
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [x0, y0, w, h],
+        "area": round(w * h, 2),
+        "iscrowd": int(is_ignored),
+        "segmentation": _NO_POLYGONS,
+        "score": score,
+        "source": source,
+    }
+
+
+class _ImagePlacing:
+    """Places each image's file in the export while its entry is written."""
 
     def __init__(self, exported: ExportedSet, folder: Path, *, copy: bool) -> None:
-        self.run, self.folder, self.copy = exported.run, folder, copy
+        self.exported, self.folder, self.copy = exported, folder, copy
         self.count = 0
 
-    def __call__(self, images: ExportedSet) -> Iterator[PartImage]:
+    def place_all(self) -> Iterator[PartImage]:
         self.folder.mkdir(parents=True)
-        for one in images:
+        for one in self.exported:
             image = one.image
-            size = (image.width, image.height)
-            place_image(self.run.source_of(image), self.folder / image.file_name, size=size, copy=self.copy)
+            source, target = self.exported.run.source_of(image), self.folder / image.file_name
+            place_image(source, target, size=(image.width, image.height), copy=self.copy)
             self.count += 1
             yield one

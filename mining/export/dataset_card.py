@@ -1,4 +1,4 @@
-"""The README of an export: what its boxes are, for whoever finds the folder later."""
+"""The README of an export: what its boxes are, for a person who finds the folder later."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +9,8 @@ from mining.export.exported_set import ExportedSet
 
 
 def write_readme(path: Path, exported: ExportedSet, written: Written, notes: Sequence[str]) -> None:
-    """Write how many images and boxes there are, where they are from, and the notes."""
-    rows = [
-        f"| {part} | {exported.images_of[part]} | {_source(exported, part)} |" for part in exported.parts
-    ]  # fmt: skip
+    """Write the number of images and boxes, the source of the boxes, and the notes."""
+    rows = [f"| {part} | {exported.images_of[part]} | {_source(exported, part)} |" for part in exported.parts]
     lines = [
         f"# Pseudo-annotations of the run {exported.run.name}",
         "",

@@ -1,15 +1,16 @@
-"""Which images an export holds, in which part, with which boxes; and what a person should know about it."""
+"""The images of an export: which they are, in which part, with which boxes, and notes for a person."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import NamedTuple
 
-from mining.corpus.identical_images import ImageFile, first_names
+from mining.corpus.identical_images import ImageFile, map_copies_to_first
 from mining.corpus.splits import TRAIN
 from mining.export.splits import Split, find_split
-from mining.export.val_truth import ValTruth, counted_validation
+from mining.export.val_truth import ValTruth, validation_images_have
 from mining.runs.reading import BoxedImage, BoxRow, FinishedRun, ImageRow, iter_boxed, iter_boxes, iter_images
 
 
@@ -22,18 +23,29 @@ class PartImage(NamedTuple):
 
     @property
     def boxed(self) -> BoxedImage:
-        """Without the part."""
+        """The image and its boxes without the part."""
         return BoxedImage(self.image, self.boxes)
 
 
 @dataclass(frozen=True)
 class ExportedSet:
-    """The images that a detector may be trained on and validated with, with their boxes.
+    """The images that a detector is trained and validated on, with their boxes.
 
-    An image without a box is a negative to a trainer. Where nobody knows what it shows (no region was found, or all
-    scored too low) it would teach that an object is background, so it is left out unless include_empty. Images whose
-    labels say that none of the classes is there are true negatives and always come along. Quarantined ones never do.
-    With a truth, validation and test images have its boxes, and those that it does not list are left out.
+    To a trainer, an image without a box is a negative. If it is unknown what the image shows (no region was found, or
+    all scores are too low), it would teach that an object is background; so it is left out unless `include_empty`.
+    Images whose labels say that they show none of the classes are true negatives and always exported. Quarantined
+    images never are. With ground truth, validation and test images have its boxes, and those that it does not list are
+    left out.
+
+    Attributes:
+        run: The run.
+        min_score: Boxes with a lower score are dropped.
+        include_empty: Export images without a box that are not known to be empty.
+        split: The rule that assigns images to parts.
+        truth: Ground truth for validation and test images, if any.
+        used_classes: List only classes that have a box in the export.
+        images_of: Number of images by part.
+        boxes_of: Number of boxes by category id.
     """
 
     run: FinishedRun
@@ -41,14 +53,31 @@ class ExportedSet:
     include_empty: bool
     split: Split
     truth: ValTruth | None = None
+    used_classes: bool = False
     images_of: Counter[str] = field(default_factory=Counter)
+    boxes_of: Counter[int] = field(default_factory=Counter)
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts that have an image, training first."""
         return tuple(part for part in self.split.parts if self.images_of[part])
 
+    @cached_property
+    def classes(self) -> tuple[tuple[int, str], ...]:
+        """Category id and name of the classes that the export lists, in the order of the model.
+
+        All classes of the model, or with `used_classes` those that have a box. Ids are the model's in both cases.
+        """
+        used = tuple((number, name) for number, name in self.run.classes if self.boxes_of[number])
+        return used if self.used_classes and used else tuple(self.run.classes)
+
+    @cached_property
+    def class_indices(self) -> dict[int, int]:
+        """Index of each exported class in `classes`, by category id."""
+        return {number: index for index, (number, _) in enumerate(self.classes)}
+
     def __iter__(self) -> Iterator[PartImage]:
+        """Yield the images in the order of the corpus."""
         numbers = count(1 + self._last_id()) if self.truth else count()
         for image, boxes in _boxed(self.run, self.min_score):
             part = self.split.part_of(image)
@@ -63,8 +92,15 @@ class ExportedSet:
     def _last_id(self) -> int:
         return max((box.annotation_id for box in iter_boxes(self.run.annotations)), default=0)
 
+    def class_notes(self) -> tuple[str, ...]:
+        """Return a note for formats that list classes, if most of those listed have no box."""
+        used = sum(bool(self.boxes_of[number]) for number, _ in self.classes)
+        if not used or 2 * used >= len(self.classes):
+            return ()
+        return (f"{used} of {len(self.classes)} classes have a box; --used-classes lists only these.",)
+
     def notes(self) -> list[str]:
-        """Sentences about validation, copies, and what a detector may learn wrongly from the export."""
+        """Return notes on validation, on copies, and on what a detector may learn wrongly from the export."""
         return [*self._validation_notes(), *self.split.notes, *self._unboxed_notes()]
 
     def _validation_notes(self) -> list[str]:
@@ -74,12 +110,12 @@ class ExportedSet:
         if not held_out:
             return []
         return [
-            f"{counted_validation(held_out)} mined boxes, not true ones: figures measured on them say how well a "
-            "detector agrees with the mined boxes, not how good it is. Where there are true boxes, give --val-truth."
+            f"{validation_images_have(held_out)} mined boxes, not ground truth: metrics on them measure how well a "
+            "detector agrees with the mined boxes, not how good it is. If you have ground truth, add --val-truth."
         ]
 
     def _unboxed_notes(self) -> list[str]:
-        """About images with a labelled class that has no box in the export."""
+        """Notes on images with a labelled class that has no box in the export."""
         by_score = never = left_out = 0
         pairs = zip(_boxed(self.run, self.min_score), _boxed(self.run, 0.0), strict=True)
         for (image, kept), (_, mined) in pairs:
@@ -89,9 +125,9 @@ class ExportedSet:
                 left_out += bool(mined) and not self.include_empty
                 continue
             unboxed = set(image.labels or ()) - {box.category for box in kept}
-            lost = bool(unboxed & {box.category for box in mined})
-            by_score, never = by_score + lost, never + (bool(unboxed) and not lost)
-        teaches = "a detector learns that what they show of it is background"
+            is_lost = bool(unboxed & {box.category for box in mined})
+            by_score, never = by_score + is_lost, never + (bool(unboxed) and not is_lost)
+        effect = "a detector learns that these objects are background"
         return [
             sentence
             for number, sentence in (
@@ -99,9 +135,9 @@ class ExportedSet:
                 (
                     by_score,
                     f"{_images(by_score)} exported with a labelled class that has no box, because its boxes score "
-                    f"below --min-score {self.min_score}: {teaches}.",
+                    f"below --min-score {self.min_score}: {effect}.",
                 ),
-                (never, f"{_images(never)} exported with a labelled class that no box was mined for: {teaches}."),
+                (never, f"{_images(never)} exported with a labelled class that no box was mined for: {effect}."),
             )
             if number
         ]
@@ -116,9 +152,10 @@ def _boxed(run: FinishedRun, min_score: float) -> Iterator[BoxedImage]:
 
 
 def exported_set(
-    run: FinishedRun, *, min_score: float, include_empty: bool, val_share: float, seed: int, truth: ValTruth | None
-) -> ExportedSet:
-    """Choose the images of an export and split them."""
+    run: FinishedRun, *, min_score: float, include_empty: bool, val_share: float, seed: int, truth: ValTruth | None,
+    used_classes: bool = False,
+) -> ExportedSet:  # fmt: skip
+    """Choose the images of an export and split them; see `ExportOptions` for the arguments."""
 
     def candidates() -> Iterator[ImageRow]:
         for image, boxes in _boxed(run, min_score):
@@ -128,7 +165,9 @@ def exported_set(
     def files() -> Iterator[ImageFile]:
         return (ImageFile(one.file_name, run.image_root / one.file_name, one.content_hash) for one in candidates())
 
-    split = find_split(candidates(), val_share=val_share, seed=seed, copies=first_names(files))
-    chosen = ExportedSet(run, min_score, include_empty, split, truth)
-    chosen.images_of.update(one.part for one in chosen)
-    return chosen
+    split = find_split(candidates(), val_share=val_share, seed=seed, copies=map_copies_to_first(files))
+    exported = ExportedSet(run, min_score, include_empty, split, truth, used_classes)
+    for one in exported:
+        exported.images_of[one.part] += 1
+        exported.boxes_of.update(box.category_id for box in one.boxes)
+    return exported

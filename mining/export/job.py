@@ -1,10 +1,10 @@
-"""A finished run turned into a dataset that other tools train on: complete, or not there."""
+"""Export a finished run as a dataset that other tools train on, completely or not at all."""
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
 from mining.errors import InputError, did_you_mean
 from mining.export.base import Exporter, ExportOptions
 from mining.export.coco import export_coco
@@ -13,19 +13,23 @@ from mining.export.exported_set import exported_set
 from mining.export.val_truth import ValTruth
 from mining.export.voc import export_voc
 from mining.export.yolo import export_yolo
-from mining.runs.reading import FinishedRun, boxes_below, open_run
-from mining.storage.folders import whole_folder
+from mining.runs.reading import boxes_below, open_run
+from mining.storage.folders import atomic_folder
 
 EXPORTERS: dict[str, Exporter] = {"coco": export_coco, "yolo": export_yolo, "voc": export_voc}
 
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What an export holds.
+    """The result of an export.
 
-    images, boxes: how many were written.
-    dropped_by_score: boxes of the run that scored below the cut.
-    notes: sentences for a person, which stand in the export's README too.
+    Attributes:
+        format: A key of EXPORTERS.
+        images: Number of images.
+        boxes: Number of boxes.
+        dropped_by_score: Number of boxes of the run whose score is below `min_score`.
+        out: The folder.
+        notes: Remarks for a person, which are in the export's README too.
     """
 
     format: str
@@ -47,34 +51,43 @@ def export(
     seed: int = 0,
     include_empty: bool = False,
     val_truth: Path | None = None,
+    used_classes: bool = False,
 ) -> ExportSummary:
-    """Write the boxes of a finished run, and its images, as a dataset in another tool's format.
+    """Write the boxes of a finished run and its images in another tool's format.
 
-    format: a key of EXPORTERS; each exporter's docstring tells its layout.
-    out: a folder that does not exist yet or is empty. It appears complete or not at all.
-    min_score: in [0, 1]; boxes below it are dropped.
-    copy: False links the images where the disk allows (no room taken; do not edit them in place), True copies them.
-    val_share, seed: of the split into train and val, where the corpus has none. Copies of one photo are in one part.
-    val_truth: true boxes (COCO JSON, VOC XML, CUB lists) that validation and test images get instead of mined ones;
-    images that it does not list are left out of these parts.
-    include_empty: also export images without a box that nobody knows to be empty; they teach a detector that
-    whatever they show is background.
+    Args:
+        run_dir: The run directory.
+        format: A key of EXPORTERS; each exporter's docstring describes its layout.
+        out: A new or empty folder. It is filled completely or not at all.
+        min_score: Boxes with a lower score are dropped; in [0, 1].
+        copy: Copy the images; otherwise they are hard-linked if the disk allows it (then do not edit them in place).
+        val_share: Share of images for validation if the corpus has no splits; copies of an image are in one part.
+        seed: Seed of that split.
+        include_empty: Also export images without a box that are not known to be empty; they teach a detector that
+            whatever they show is background.
+        val_truth: Ground truth (COCO JSON, VOC XML, CUB lists) whose boxes validation and test images get instead of
+            mined ones; images that it does not list are left out of these parts.
+        used_classes: List only the classes that have a box. COCO's category ids stay those of the model; YOLO's class
+            numbers are always consecutive, and so change.
 
-    Raises InputError for an unknown format, a value out of range or an `out` that is taken; RunError when `run_dir` is
-    no finished run or its images are gone or changed; ScoringError when the truth cannot be read; StorageError when the
-    disk refuses.
+    Raises:
+        InputError: The format is unknown, a value is out of range, or `out` is not empty.
+        RunError: `run_dir` is not a finished run, or its images are missing or have changed.
+        ScoringError: The ground truth cannot be read.
+        StorageError: The disk refuses.
     """
     if format not in EXPORTERS:
         raise InputError(f"Unknown format {format!r}: {did_you_mean(format, EXPORTERS)}")
-    options = ExportOptions(min_score, copy, val_share, seed, include_empty, val_truth)
+    options = ExportOptions(min_score, copy, val_share, seed, include_empty, val_truth, used_classes)
     run = open_run(Path(run_dir))
     out = Path(os.path.abspath(out))
-    _check_free(out, run)
+    refuse_occupied_folder(out)
+    check_output_outside_images(out, run.image_root)
     exported = exported_set(
         run, min_score=min_score, include_empty=include_empty, val_share=val_share, seed=seed,
-        truth=None if val_truth is None else ValTruth(Path(val_truth), run),
+        truth=None if val_truth is None else ValTruth(Path(val_truth), run), used_classes=used_classes,
     )  # fmt: skip
-    with whole_folder(out) as temporary:
+    with atomic_folder(out) as temporary:
         written = EXPORTERS[format](exported, temporary, options)
         notes = (*exported.notes(), *written.notes)
         write_readme(temporary / "README.md", exported, written, notes)
@@ -82,12 +95,7 @@ def export(
     return ExportSummary(format, written.images, written.boxes, dropped, out, notes)
 
 
-def refuse_taken(out: Path) -> None:
-    """Raise InputError where `out` is anything but a new or an empty folder."""
+def refuse_occupied_folder(out: Path) -> None:
+    """Raise InputError unless `out` is a new or an empty folder."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} is there already and not an empty folder. Delete it, or export to another one.")
-
-
-def _check_free(out: Path, run: FinishedRun) -> None:
-    refuse_taken(out)
-    refuse_inside_images(out, run.image_root)
+        raise InputError(f"{out} exists and is not an empty folder. Delete it, or export to another folder.")

@@ -1,28 +1,32 @@
-"""Which part of a dataset an image belongs to: train, val or test."""
+"""Assign each image of a dataset to a part: train, val or test."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mining.corpus.splits import TEST, TRAIN, VAL, split_part
+from mining.corpus.splits import TEST, TRAIN, VAL, canonical_split
 from mining.runs.reading import ImageRow
 
 _MOVED = (
-    "Images that are listed in several splits, as copies of one photo: {number} were moved out of their split, so that "
-    "no photo is both trained on and validated with."
+    "Identical files that are listed in several splits: {number} were moved to another part, so that no image is used "
+    "both for training and for validation."
 )
 
 
 @dataclass(frozen=True)
 class Split:
-    """A rule that puts each image into one of `parts`.
+    """A rule that assigns each image to one of `parts`.
 
-    parts: (train, val), and test where the corpus lists all three.
-    listed: part by the corpus' own name for it; empty where the split is drawn by hash.
-    lowest, highest: the extreme draws, which make sure that neither part is empty.
-    copies: from the name of an image that has copies to the name of the first of them.
-    part_of_copies: where the corpus lists the parts, the part of all copies of an image, by that name.
-    notes: sentences for a person.
+    Attributes:
+        parts: (train, val), and test if the corpus lists all three.
+        listed: Part by the corpus' name for it; empty if the split is drawn by hash.
+        val_share: Share of validation images of a drawn split.
+        seed: Seed of a drawn split.
+        lowest: Lowest draw of all images, which is always in val, so that val is not empty.
+        highest: Highest draw of all images, which is always in train, so that train is not empty.
+        copies: From the name of an image that has identical copies to the name of the first of them.
+        part_of_copies: If the corpus lists the parts, the part of all copies of an image, by that first name.
+        notes: Remarks for a person.
     """
 
     parts: tuple[str, ...]
@@ -36,7 +40,7 @@ class Split:
     notes: tuple[str, ...] = ()
 
     def part_of(self, image: ImageRow) -> str:
-        """The part of the image; copies of one image are all in the same."""
+        """Return the part of the image; identical copies are in the same part."""
         first = self.copies.get(image.file_name, image.file_name)
         if self.listed:
             return self.part_of_copies.get(first) or _listed_part(image, self.listed)
@@ -48,13 +52,18 @@ class Split:
 def find_split(
     images: Iterable[ImageRow], *, val_share: float, seed: int, copies: Mapping[str, str] | None = None
 ) -> Split:
-    """The corpus' own split where `images` hold train and val or test; else one drawn by hash of the file name.
+    """Return the corpus' own split if it lists train and val or test; else one drawn by hash of the file name.
 
-    Listed test images serve as val where no val is listed; images of any other listed name are train.
-    The draw depends on seed and file name only: images added later do not move the others. Of two or more
-    images at least one is val (unless val_share is 0) and one is train.
-    copies: see `identical_images`. The copies of an image are drawn together. Where the corpus lists some of
-    them as train and some as val or test, all are val or test.
+    Listed test images serve as val if no val is listed; images of any other listed name are train. A draw depends on
+    seed and file name alone, so that images added later do not move the others. Of two or more images at least one is
+    val (unless val_share is 0) and one is train.
+
+    Args:
+        images: The images.
+        val_share: Share of validation images of a drawn split; in [0, 1).
+        seed: Seed of a drawn split.
+        copies: Identical copies (see `mining.corpus.identical_images`), which are assigned together. If the corpus
+            lists some of them as train and some as val or test, all are val or test.
     """
     copies = copies or {}
     found, lowest, highest = set[str | None](), 1.0, 0.0
@@ -63,7 +72,7 @@ def find_split(
         if image.file_name in copies:
             copied.append(image)
         draw = _draw(copies.get(image.file_name, image.file_name), seed)
-        found.add(split_part(image.split))
+        found.add(canonical_split(image.split))
         lowest, highest = min(lowest, draw), max(highest, draw)
     listed: dict[str, str] = {}
     parts: tuple[str, ...] = (TRAIN, VAL)
@@ -80,7 +89,7 @@ def find_split(
 def _parts_of_copies(
     copied: Iterable[ImageRow], copies: Mapping[str, str], listed: Mapping[str, str]
 ) -> dict[str, str]:
-    """The part that is furthest from training of those that the copies of an image are listed in."""
+    """The part of an image's copies: of those in which they are listed, the one furthest from training."""
     parts: dict[str, str] = {}
     for image in copied if listed else ():
         first = copies[image.file_name]
@@ -89,7 +98,7 @@ def _parts_of_copies(
 
 
 def _listed_part(image: ImageRow, listed: Mapping[str, str]) -> str:
-    return listed.get(split_part(image.split) or TRAIN, TRAIN)
+    return listed.get(canonical_split(image.split) or TRAIN, TRAIN)
 
 
 def _draw(file_name: str, seed: int) -> float:

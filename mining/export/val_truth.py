@@ -1,11 +1,11 @@
-"""True boxes for the validation images of an export."""
+"""Ground truth boxes for the validation images of an export."""
 
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from mining.corpus.names import class_name
+from mining.corpus.names import normalise_class_name
 from mining.errors import InputError
 from mining.runs.reading import BoxRow, FinishedRun, ImageRow, iter_images
 
@@ -13,51 +13,63 @@ SOURCE = "truth"
 
 
 class ValTruth:
-    """The boxes of a truth, by the images and classes of a run.
+    """Ground truth boxes, matched with the images and classes of a run.
 
-    Raises InputError where the truth shares no class with the run's model, ScoringError where it cannot be read.
+    Attributes:
+        unlisted: Ids of validation images that the ground truth does not list.
+        of_other_size: Ids of validation images that have another size in the ground truth.
     """
 
     def __init__(self, path: Path, run: FinishedRun) -> None:
-        from mining.evaluation import read_truth  # with the readers of all formats, which take their time
+        """Read ground truth.
+
+        Args:
+            path: COCO JSON, folder of VOC XML, or CUB folder.
+            run: The run.
+
+        Raises:
+            InputError: It shares no class with the run's model.
+            ScoringError: It cannot be read.
+        """
+        from mining.evaluation import read_truth  # importing the readers of all formats takes long
         from mining.evaluation.run_reading import matched_images
 
         self._name = path.name
         truth = read_truth(path)
-        ids = {class_name(name): (number, name) for number, name in run.classes}
+        ids = {normalise_class_name(name): (number, name) for number, name in run.classes}
         known = [image.file_name for image in iter_images(run.corpus)]
-        found = matched_images(truth, known, run.path)
-        self._position = {known[there]: place for place, there in enumerate(found.position.tolist()) if there >= 0}
+        matched = matched_images(truth, known, run.path)
+        self._position = {known[row]: place for place, row in enumerate(matched.position.tolist()) if row >= 0}
         self._sizes = truth.sizes
-        self._left_out = [name for name in truth.classes if class_name(name) not in ids]
-        self._notes = [*truth.notes, *found.notes]
+        self._left_out = [name for name in truth.classes if normalise_class_name(name) not in ids]
+        self._notes = [*truth.notes, *matched.notes]
         if len(self._left_out) == len(truth.classes):
             raise InputError(
                 f"{path} has none of the model's classes: it has {', '.join(truth.classes[:8])}, the model "
-                f"{', '.join(name for _, name in run.classes[:8])}. Give a truth with the same class names."
+                f"{', '.join(name for _, name in run.classes[:8])}. Give ground truth with the same class names."
             )
         self._boxes: dict[int, list[tuple[int, str, bool, list[float]]]] = defaultdict(list)
         boxes = truth.boxes
         columns = (boxes.image.tolist(), boxes.category.tolist(), boxes.is_ignored.tolist(), boxes.xywh.tolist())
         for image, category, is_ignored, xywh in zip(*columns, strict=True):
-            identity = ids.get(class_name(truth.classes[category]))
+            identity = ids.get(normalise_class_name(truth.classes[category]))
             if identity is not None:
                 self._boxes[image].append((*identity, bool(is_ignored), xywh))
         self.unlisted: set[int] = set()
         self.of_other_size: set[int] = set()
 
     def lists(self, image: ImageRow) -> bool:
-        """Whether the truth has the image."""
+        """Whether the ground truth lists the image."""
         return self._place(image) is not None
 
     def boxes_of(self, image: ImageRow) -> tuple[BoxRow, ...] | None:
-        """The image's true boxes, inside it; None where the truth does not list it, or with another size."""
+        """Return the image's boxes, clipped to it; None if it is not listed, or is listed with another size."""
         place = self._place(image)
         if place is None:
             self.unlisted.add(image.image_id)
             return None
         size, decoded = tuple(self._sizes[place]), (image.width, image.height)
-        # exchanged sides: the tool that wrote the truth ignored the photo's orientation, in its sizes alone
+        # exchanged sides: the tool that wrote the file ignored the EXIF orientation, but only in the sizes
         if np.isfinite(size).all() and decoded not in (size, size[::-1]):
             self.of_other_size.add(image.image_id)
             return None
@@ -68,24 +80,24 @@ class ValTruth:
         return self._position.get(image.file_name)
 
     def notes(self, images: int) -> list[str]:
-        """Sentences about what was taken and what was not. images: how many have its boxes."""
-        found = [f"{counted_validation(images)} the true boxes of {self._name}.", *self._notes]
+        """Return remarks on what was used and what was not; `images` is the number of images that have true boxes."""
+        notes = [f"{validation_images_have(images)} the true boxes of {self._name}.", *self._notes]
         if self.unlisted:
-            found.append(f"Validation images that are not in {self._name} are left out: {len(self.unlisted)}.")
+            notes.append(f"Validation images that are not in {self._name} are left out: {len(self.unlisted)}.")
         if self.of_other_size:
-            found.append(
-                f"{counted_validation(len(self.of_other_size))} another size in {self._name} than in the run and "
+            notes.append(
+                f"{validation_images_have(len(self.of_other_size))} another size in {self._name} than in the run and "
                 "are left out."
             )
         if self._left_out:
-            found.append(
+            notes.append(
                 f"Classes of {self._name} that the model does not know are left out: {', '.join(self._left_out[:12])}."
             )
-        return found
+        return notes
 
 
-def counted_validation(number: int) -> str:
-    """The beginning of a sentence about so many images."""
+def validation_images_have(number: int) -> str:
+    """Return the beginning of a sentence about a number of validation images."""
     return f"{number} validation image has" if number == 1 else f"{number} validation images have"
 
 

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML an image, in the folders of the challenge's year 2012."""
+"""Export as Pascal VOC: one XML file per image, in the folder layout of VOC2012."""
 
 import hashlib
 import re
@@ -23,14 +23,14 @@ _LONGEST_STEM_BYTES = 200
 def export_voc(exported: ExportedSet, out: Path, options: ExportOptions) -> Written:
     """Write VOCdevkit/VOC2012/{Annotations,JPEGImages,ImageSets/Main}, which torchvision's VOCDetection reads.
 
-    Corners are whole pixels counted from 1, the last one inside the box, as VOC has them; score is an element of its
-    own, which VOC's readers pass over. All images are .jpg files in one folder, since readers ask for `name + .jpg`:
-    JPEGs are linked, others re-encoded with quality 95. A sub-folder becomes part of the name (a/1.png -> a__1.jpg),
-    white space and `#` become `_`, since the lists in ImageSets are often split there, and of two images that would
-    share a name the later takes its suffix or a number (a__1_png.jpg); the run's own name stands in <path>.
+    Corners are whole pixels counted from 1, and the last pixel is inside the box, as in VOC; the score is an element of
+    its own, which readers of VOC ignore. All images are .jpg files in one folder, because readers open `name + .jpg`:
+    JPEGs are linked, others are re-encoded with quality 95. A sub-folder becomes part of the name (a/1.png ->
+    a__1.jpg), white space and `#` become `_`, because the lists in ImageSets are often split there, and if two images
+    would share a name, the later one is given its suffix or a number (a__1_png.jpg); <path> has the run's name.
 
-    True boxes that are not to be counted are difficult. ImageSets/Main holds train.txt, val.txt and trainval.txt (and
-    test.txt where the corpus lists all three).
+    Ground truth boxes that are to be ignored are difficult. ImageSets/Main holds train.txt, val.txt and trainval.txt
+    (and test.txt if the corpus lists all three).
     """
     root = out / "VOCdevkit" / _YEAR
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -61,7 +61,7 @@ def _write_image(run: FinishedRun, root: Path, boxed: BoxedImage, *, copy: bool)
 
 
 def _free_stem(annotations: Path, file_name: str) -> str:
-    """A flat name that no image before has taken; the files on disk are the memory."""
+    """A flat name that no earlier image has; the files on disk show which are taken."""
     path = PurePosixPath(file_name)
     stem = _flat("__".join(path.with_suffix("").parts))
     with_suffix = f"{stem}_{_flat(path.suffix.lstrip('.').lower())}"
@@ -98,7 +98,7 @@ def _add_object(root: ElementTree.Element, box: BoxRow, image: ImageRow) -> None
 
 
 def _pixels(low: float, high: float, limit: int) -> tuple[int, int]:
-    """Half-open edges as the first and last pixel, counted from 1, in the image and never empty."""
+    """Convert half-open edges to the first and last pixel, counted from 1, inside the image and never empty."""
     first = min(round(low) + 1, limit)
     return first, max(min(round(high), limit), first)
 

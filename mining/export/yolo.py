@@ -1,4 +1,4 @@
-"""The folder that Ultralytics trains on: data.yaml, images/ and labels/, one text file an image."""
+"""Export as the folder that Ultralytics trains on: data.yaml, images/, and labels/ with one text file per image."""
 
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
@@ -10,9 +10,9 @@ from mining.errors import RunError
 from mining.export.base import ExportOptions, Written
 from mining.export.exported_set import ExportedSet
 from mining.export.image_files import place_image
-from mining.runs.reading import BoxedImage, BoxRow, FinishedRun, ImageRow
+from mining.runs.reading import BoxedImage, BoxRow, ImageRow
 
-# what Ultralytics decodes, in Pillow's names: most by content, some only where the suffix says so
+# what Ultralytics decodes, in Pillow's names: most by content, some only by their suffix
 _BY_CONTENT = ("JPEG", "MPO", "PNG", "BMP", "WEBP")
 _FORMATS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp", ".webp"), _BY_CONTENT),
@@ -22,21 +22,21 @@ _FORMATS_OF: dict[str, tuple[str, ...]] = {
     ".avif": ("AVIF",),
     ".jp2": ("JPEG2000",),
 }
-_HEADER = "# No `path`: the folders are found beside this file, wherever it is moved to.\n"
-_NO_VAL = "# No image is held back. Ultralytics does not start without `val`, so it names the training images again.\n"
+_HEADER = "# Without `path` the folders are found beside this file, wherever it is moved.\n"
+_NO_VAL = "# No image is held out. Ultralytics does not start without `val`, so it names the training images again.\n"
 
 
 def export_yolo(exported: ExportedSet, out: Path, options: ExportOptions) -> Written:
     """Write images/{train,val}/, labels/{train,val}/*.txt and data.yaml.
 
-    A label line is `class cx cy w h`: the class counts from 0 in the order of the model's classes, the rest are shares
-    of the image's width and height. Sub-folders and names are kept but for what Ultralytics would not find: a folder
-    named `images` or a name with a leading dot takes a `_`, a file whose suffix it does not know becomes a PNG, and
-    where two images would share a label file (1.jpg and 1.png) the later one becomes 1_png.png. A file whose content
-    Ultralytics does not decode under its suffix (a GIF named .jpg) is written anew as what the suffix says.
+    A line of a label file is `class cx cy w h`: the class counts from 0 in the order of the exported classes, the
+    others are shares of the image's width and height. Sub-folders and names are kept except for what Ultralytics would
+    not find: a folder named `images` or a name with a leading dot is given a `_`, a file with an unknown suffix becomes
+    a PNG, and if two images would share a label file (1.jpg and 1.png) the later one becomes 1_png.png. A file whose
+    content Ultralytics does not decode under its suffix (a GIF named .jpg) is re-encoded in the suffix's format.
 
-    Images without a box have an empty label file and are exported only when they are known to be empty, or with
-    include_empty; see `ExportedSet`. True boxes that are not to be counted are left out. Where no image is held back
+    Images without a box have an empty label file and are exported only if they are known to be empty, or with
+    include_empty; see `ExportedSet`. Ground truth boxes that are to be ignored are left out. If no image is held out
     for validation, `val` names the training images.
     """
     for folder in ("images", "labels"):
@@ -44,27 +44,27 @@ def export_yolo(exported: ExportedSet, out: Path, options: ExportOptions) -> Wri
     written = Written(0, 0)
     for one in exported:
         boxed = BoxedImage(one.image, tuple(box for box in one.boxes if not box.is_ignored))
-        _write_image(exported.run, out, one.part, boxed, copy=options.copy)
+        _write_image(exported, out, one.part, boxed, copy=options.copy)
         written = Written(written.images + 1, written.boxes + len(boxed.boxes))
     _write_data_yaml(out / "data.yaml", exported)
     notes = () if set(exported.parts) - {TRAIN} else (_NO_VAL.strip("# \n"),)
-    return written._replace(notes=notes)
+    return written._replace(notes=(*notes, *exported.class_notes()))
 
 
-def _write_image(run: FinishedRun, out: Path, part: str, boxed: BoxedImage, *, copy: bool) -> None:
+def _write_image(exported: ExportedSet, out: Path, part: str, boxed: BoxedImage, *, copy: bool) -> None:
     image, boxes = boxed
-    source = run.source_of(image)
+    source = exported.run.source_of(image)
     name = _free_name(out / "labels" / part, _findable(image.file_name))
     size = (image.width, image.height)
     only = _FORMATS_OF.get(PurePosixPath(image.file_name).suffix.lower(), ("PNG",))
     place_image(source, out / "images" / part / name, size=size, copy=copy, only=only)
     label = (out / "labels" / part / name).with_suffix(".txt")
     label.parent.mkdir(parents=True, exist_ok=True)
-    label.write_text("".join(_line(_index_of(box, run), box, image) for box in boxes), encoding="utf-8")
+    label.write_text("".join(_line(_index_of(box, exported), box, image) for box in boxes), encoding="utf-8")
 
 
 def _findable(file_name: str) -> PurePosixPath:
-    """The name with what Ultralytics' search and its images -> labels replacement would miss spelt otherwise."""
+    """The name, changed where Ultralytics' search or its replacement of images by labels would not find it."""
     *folders, name = PurePosixPath(file_name).parts
     folders = ["images_" if folder == "images" else folder for folder in folders]
     path = PurePosixPath(*("_" + part if part.startswith(".") else part for part in (*folders, name)))
@@ -72,7 +72,7 @@ def _findable(file_name: str) -> PurePosixPath:
 
 
 def _free_name(labels: Path, name: PurePosixPath) -> PurePosixPath:
-    """`name`, or a variant of it whose label file is not taken yet; the labels on disk are the memory."""
+    """`name`, or a variant whose label file does not exist yet; the files on disk show which are taken."""
     with_suffix = f"{name.stem}_{name.suffix.lstrip('.').lower()}"
     stems = chain([name.stem, with_suffix], (f"{with_suffix}_{number}" for number in count(2)))
     return next(
@@ -80,13 +80,14 @@ def _free_name(labels: Path, name: PurePosixPath) -> PurePosixPath:
     )
 
 
-def _index_of(box: BoxRow, run: FinishedRun) -> int:
-    if box.category_id not in run.class_indices:
+def _index_of(box: BoxRow, exported: ExportedSet) -> int:
+    index = exported.class_indices.get(box.category_id)
+    if index is None:
         raise RunError(
-            f"{run.annotations}: class {box.category!r} has id {box.category_id}, not in model/model.json. "
-            "They are of different runs; mine again into a new folder."
+            f"{exported.run.annotations}: class {box.category!r} has id {box.category_id}, which is not in "
+            "model/model.json. The files belong to different runs; mine again into a new folder."
         )
-    return run.class_indices[box.category_id]
+    return index
 
 
 def _line(index: int, box: BoxRow, image: ImageRow) -> str:
@@ -98,6 +99,6 @@ def _line(index: int, box: BoxRow, image: ImageRow) -> str:
 def _write_data_yaml(path: Path, exported: ExportedSet) -> None:
     parts = {TRAIN: f"images/{TRAIN}", VAL: f"images/{TRAIN}"}
     parts |= {part: f"images/{part}" for part in exported.parts}
-    value = parts | {"names": {i: name for i, (_, name) in enumerate(exported.run.classes)}}
+    value = parts | {"names": {i: name for i, (_, name) in enumerate(exported.classes)}}
     header = _HEADER if set(exported.parts) - {TRAIN} else _HEADER + _NO_VAL
     path.write_text(header + yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")

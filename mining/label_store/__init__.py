@@ -1,9 +1,12 @@
-"""Labels that are kept, version by version: what a scheduled job finds new is mined, looked at and published.
+"""The label store: labels of a growing set of images, kept version by version.
 
-settings    what a recipe says;  results: what a job gives back
-table       the store: a Delta table, versions that appear whole or not at all
-schema      its columns
-ledger      what is listed against what is held;  freshness: whether labels are still what mining would give
-places, comparing, job, publishing    a job's folders and its steps
-rows        of a new version;  gates: whether it is good enough;  view: a version laid out as a run
+A labelling job mines what is new, checks it against quality gates and publishes the next version.
+
+    settings, schema, summaries, summary_text    the recipe, the columns, the results and their text
+    delta_table, commit_log, data_files          the store: a Delta table whose versions are published atomically
+    diff, changes, staleness                     what changed since the last version
+    layout, publications, job, publish           folders and steps of a job
+    version_rows, quality_gates, version_corloc  the rows of the next version, and whether it is good enough
+    run_view, reading, sources, version_report   reading a version as if it were a run
+    restore, cleanup, staged                     earlier versions, leftovers, versions that wait for a decision
 """

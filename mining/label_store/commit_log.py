@@ -1,4 +1,4 @@
-"""What the log of a label store says, checked against itself: records of versions, and their data files."""
+"""The records of versions in the log of a label store, and checks that the log is intact."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,52 +6,64 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from mining.errors import DamagedFileError
 from mining.label_store.data_files import DataFile
+from mining.label_store.delta_lake import DeltaTable
 from mining.label_store.settings import is_remote
-from mining.storage.integrity import digest_fits
+from mining.storage.integrity import digest_matches
 
-KEY = "boxmine"  # of a commit: what its publisher said of the version
-FILES = "files"  # of a record: path to SHA-256, by bucket
-# what other tools do to a table without changing its rows
-_HARMLESS = {
+KEY = "boxmine"  # of a commit: the record of the version
+FILES = "files"  # of a record: SHA-256 of each data file, by bucket and path
+# operations by which other tools maintain a table without changing its rows
+_HARMLESS_OPERATIONS = {
     "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD FEATURE", "UPDATE TABLE METADATA", "FSCK",
     "UPDATE FIELD METADATA",
 }  # fmt: skip
 
 
-def as_recorded(files: Iterable[DataFile]) -> dict[str, dict[str, str | None]]:
-    """The files of a version for its record."""
-    found: dict[str, dict[str, str | None]] = {}
+def recorded_files(files: Iterable[DataFile]) -> dict[str, dict[str, str | None]]:
+    """Return the files of a version as they stand in its record."""
+    by_bucket: dict[str, dict[str, str | None]] = {}
     for file in files:
-        found.setdefault(str(file.bucket), {})[file.path] = file.sha256
-    return found
+        by_bucket.setdefault(str(file.bucket), {})[file.path] = file.sha256
+    return by_bucket
 
 
 def record_of_version(where: str, history: Sequence[Mapping[str, Any]], number: int) -> dict[str, Any] | None:
-    """The record of a version, or of the last one before it that is ours, where other tools worked on the table since.
+    """Return the record of a version.
 
-    history: commits, the last one first, of the whole table. None where none of them is ours.
-    Raises DamagedFileError where the log was damaged or another tool changed rows.
+    Where other tools have maintained the table since, it is the record of the last version of boxmine before it.
+
+    Args:
+        where: Address of the store.
+        history: Commits of the whole table, latest first.
+        number: The version.
+
+    Returns:
+        None if none of the commits is one of boxmine.
+
+    Raises:
+        DamagedFileError: The log is damaged, or another tool changed rows.
     """
     for position, commit in enumerate(history):
         record = _record_in(where, commit)
         if record is None or record["version"] > number:
             continue
-        since = number - record["version"]
-        others = history[max(0, position - since) : position]
-        if len(others) < since or any(one.get("operation") not in _HARMLESS for one in others):
+        later_versions = number - record["version"]
+        others = history[max(0, position - later_versions) : position]
+        if len(others) < later_versions or any(
+            commit.get("operation") not in _HARMLESS_OPERATIONS for commit in others
+        ):
             raise log_damage(
-                where, f"the commit after version {record['version']} is not one of boxmine, or cannot be read"
+                where, f"the commit after version {record['version']} was not made by boxmine, or cannot be read"
             )
         return record
     return None
 
 
 def records_in(where: str, history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The records of all versions, in the order of the history."""
+    """Return the records of all versions, in the order of the history."""
     return [record for commit in history if (record := _record_in(where, commit)) is not None]
 
 
@@ -60,17 +72,18 @@ def _record_in(where: str, commit: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(commit[KEY])
-        if not (isinstance(record["version"], int) and digest_fits(record)):
+        if not (isinstance(record["version"], int) and digest_matches(record)):
             raise ValueError("digest")
     except (ValueError, KeyError, TypeError):
-        raise log_damage(where, "what a version's publisher recorded is not what was written") from None
+        raise log_damage(where, "the record of a version was changed after it was written") from None
     return dict(record)
 
 
 def files_of(where: str, table: DeltaTable, record: Mapping[str, Any]) -> tuple[DataFile, ...]:
-    """The files of an opened version, with the digests that its record has of them.
+    """Return the data files of an opened version, with the digests from its record.
 
-    Raises DamagedFileError where the log names other files than the record.
+    Raises:
+        DamagedFileError: The log lists other files than the record.
     """
     listed = pa.table(table.get_add_actions(flatten=True))
     paths = listed["path"].to_pylist()
@@ -81,18 +94,17 @@ def files_of(where: str, table: DeltaTable, record: Mapping[str, Any]) -> tuple[
     }
     if FILES in record and record["version"] == table.version():
         if sorted(paths) != sorted(recorded):
-            raise log_damage(where, "it names other data files than the version's record")
+            raise log_damage(where, "it lists other data files than the version's record")
         return tuple(recorded.values())
     try:
-        buckets = [int(one) for one in listed["partition.bucket"].to_pylist()] if paths else []
+        buckets = [int(bucket) for bucket in listed["partition.bucket"].to_pylist()] if paths else []
     except (KeyError, TypeError, ValueError):
-        raise log_damage(where, "it names data files without their bucket") from None
-    known = zip(paths, buckets, strict=True)
-    return tuple(recorded.get(path, DataFile(bucket, path, None)) for path, bucket in known)
+        raise log_damage(where, "it lists data files without their bucket") from None
+    return tuple(recorded.get(path, DataFile(bucket, path, None)) for path, bucket in zip(paths, buckets, strict=True))
 
 
 def log_damage(where: str, reason: str) -> DamagedFileError:
-    """The error for a damaged log; names the file where that can be seen."""
+    """Return the error for a damaged log, which names the damaged file if it can be found."""
     broken = None if is_remote(where) else _unreadable_commit(Path(where) / "_delta_log")
     name = broken or f"{where}/_delta_log"
     return DamagedFileError(
@@ -101,7 +113,7 @@ def log_damage(where: str, reason: str) -> DamagedFileError:
 
 
 def _unreadable_commit(log: Path) -> Path | None:
-    """The last commit file that is not readable as JSON."""
+    """The latest commit file that is not valid JSON."""
     for path in sorted(log.glob("*.json"), reverse=True):
         try:
             for line in path.read_text(encoding="utf-8").splitlines():

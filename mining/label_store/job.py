@@ -1,10 +1,10 @@
-"""A labelling job, step by step; each step can be done again without harm.
+"""The steps of a labelling job before publishing; each step can be repeated without harm.
 
-with held(settings):
-    left = left_over(settings)       a run that was stopped, to be carried on
-    plan = plan_labels(settings)     what is new; opens a run for it
-    ...                              the run is mined as any other
-    publish_labels(settings)         rows, gates, the new version
+with lock_job(settings):
+    unfinished = find_unfinished_run(settings)   settings of an interrupted run, to be resumed
+    plan = plan_labels(settings)                 what is new; starts a run for it
+    ...                                          the run is mined like any other
+    publish_labels(settings)                     rows, gates and the new version (publish.py)
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ import pyarrow as pa
 
 from mining.config import ExecutionOptions, MineSettings
 from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.errors import RunError, RunStoppedError
 from mining.evaluation import read_truth
-from mining.label_store.changes import compared
-from mining.label_store.delta_table import LabelStore
+from mining.label_store.changes import compare_snapshots
+from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.diff import SnapshotDiff
-from mining.label_store.layout import JobLayout, mine_settings, model_of, run_name, run_number
+from mining.label_store.layout import JobLayout, install_job_model, label_card, mine_settings, run_name, run_number
 from mining.label_store.publications import catch_up, record_job, refuse_missing_store
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
@@ -35,30 +35,41 @@ from mining.runs.run import Run
 
 @contextmanager
 def lock_job(settings: LabelSettings, *, sweeps: bool = True) -> Iterator[None]:
-    """Keep other jobs off the same runs. sweeps: delete what a killed one left half written.
+    """Lock the job's runs for this process.
 
-    Raises RunStoppedError while another one works on them.
+    Args:
+        settings: The recipe.
+        sweeps: Delete temporary files that a killed job left.
+
+    Raises:
+        RunStoppedError: Another job holds the lock.
     """
-    refuse_inside_images(settings.runs, settings.corpus.images, "runs:")
-    refuse_inside_images(settings.store, settings.corpus.images, "store:")
-    places = JobLayout(settings)
+    check_output_outside_images(settings.runs, settings.corpus.images, "runs:")
+    check_output_outside_images(settings.store, settings.corpus.images, "store:")
+    layout = JobLayout(settings)
     with ExitStack() as stack:
         try:
-            stack.enter_context(Run(places.work).lock())
+            stack.enter_context(Run(layout.work).lock())
         except RunError:
             raise RunStoppedError(
-                f"Another labelling job works on {settings.runs}; give the command again when it is done."
+                f"Another labelling job is using {settings.runs}; run the same command again when it has ended."
             ) from None
         if sweeps:
-            places.claim()
-            places.sweep()
+            layout.claim()
+            layout.sweep()
         yield
 
 
 def check_store(settings: LabelSettings, *, new_store: bool = False) -> None:
-    """Raise StoreMissingError where the store is gone that earlier jobs published to, InputError for a foreign folder.
+    """Check that the store that earlier jobs published to is still there.
 
-    new_store: a person wants a new one.
+    Args:
+        settings: The recipe.
+        new_store: Whether to start a new store where it is missing.
+
+    Raises:
+        StoreMissingError: It is missing.
+        InputError: The folder for a new store holds other things.
     """
     store = LabelStore(settings.store)
     version = store.latest()
@@ -69,78 +80,87 @@ def check_store(settings: LabelSettings, *, new_store: bool = False) -> None:
 
 
 def find_unfinished_run(settings: LabelSettings) -> MineSettings | None:
-    """The settings of a run of an earlier job that was stopped, where it is still what is wanted."""
-    card = model_of(settings)
+    """Return the settings of an interrupted run of an earlier job, if it still is what the recipe asks for."""
+    card = install_job_model(settings)
     for run in reversed(JobLayout(settings).run_directories()):
         if run.is_finished() or not run.corpus.exists():
             continue
-        its = run.settings
-        if _is_wanted(settings, card, run, its):
-            here = mine_settings(settings, run.path)  # another machine may lack the device
-            return its.model_copy(update={name: getattr(here, name) for name in ExecutionOptions.model_fields})
+        if _is_wanted(settings, card, run):
+            current = mine_settings(settings, run.path)  # this machine may lack the device of the first start
+            return run.settings.model_copy(
+                update={name: getattr(current, name) for name in ExecutionOptions.model_fields}
+            )
     return None
 
 
-def _is_wanted(settings: LabelSettings, card: ModelCard, run: Run, its: MineSettings) -> bool:
+def _is_wanted(settings: LabelSettings, card: ModelCard, run: Run) -> bool:
     return (
-        its.images == settings.corpus.images
+        run.settings.images == settings.corpus.images
         and read_card(run.model).weights_sha256 == card.weights_sha256
-        and settings_that_matter(its) == settings_that_matter(settings.mine)
+        and settings_that_matter(run.settings) == settings_that_matter(settings.mine)
     )
 
 
 def plan_labels(settings: LabelSettings) -> LabelPlan:
-    """List the images, hold them against the last version, and open a run for what must be mined.
+    """List the images, compare them with the last version, and start a run for those that must be mined.
 
-    Raises CorpusError, ModelError, ScoringError, StorageError.
+    Raises:
+        CorpusError: The images or labels cannot be used.
+        ModelError: The model cannot be used.
+        ScoringError: The ground truth cannot be used.
+        StorageError: The store cannot be reached or the disk is full.
     """
-    places = JobLayout(settings)
-    card = model_of(settings)
+    layout = JobLayout(settings)
+    card = install_job_model(settings)
     if settings.truth is not None:
-        read_truth(settings.truth)  # said before the images are mined, not after
-    inputs.list_images(settings.corpus, settings.mine.shard_size, card, settings.model, places.listed, places.hashes)
+        read_truth(settings.truth)  # a faulty file is reported before the images are mined, not after
+    inputs.list_images(
+        settings.corpus, settings.mine.shard_size, label_card(settings), settings.model, layout.listed, layout.hashes
+    )
     version = LabelStore(settings.store).latest()
-    with compared(settings, version, card) as (book, _):
-        tally = book.tally
-        if not tally.to_mine:
-            return LabelPlan(None, asdict(tally))
-        numbers = [run_number(run.path.name, places.name) for run in places.run_directories()]
-        numbers += [run_number(run, places.name) for run in version.corpus(places.name).get("published", [])]
-        number = 1 + max((one for one in numbers if one is not None), default=0)
-        out = places.runs / run_name(places.name, number)
-        _write_todo(places.listed, book, places.todo, settings.mine.shard_size)
-        wanted = mine_settings(settings, out)
-        mining_job.plan_mining(wanted, places.todo)
-        record_job(Run(out), settings, version)
-        return LabelPlan(wanted, asdict(tally))
+    with compare_snapshots(settings, version, card) as (diff, _):
+        if not diff.tally.to_mine:
+            return LabelPlan(None, asdict(diff.tally))
+        run_settings = mine_settings(settings, layout.runs / _next_run_name(layout, version))
+        _write_images_to_mine(layout.listed, diff, layout.todo, settings.mine.shard_size)
+        mining_job.plan_mining(run_settings, layout.todo)
+        record_job(Run(run_settings.out), settings, version)
+        return LabelPlan(run_settings, asdict(diff.tally))
 
 
-def _write_todo(listed: Path, book: SnapshotDiff, out: Path, shard_size: int) -> None:
-    """The rows of the listing that are to be mined, as a corpus table of its own."""
-    wanted = book.to_mine()
-    following = next(wanted, None)
-    waiting: list[pa.Table] = []
+def _next_run_name(layout: JobLayout, version: Version) -> str:
+    names = [run.path.name for run in layout.run_directories()]
+    names += version.corpus(layout.name).get("published", [])
+    numbers = (run_number(name, layout.name) for name in names)
+    return run_name(layout.name, 1 + max((number for number in numbers if number is not None), default=0))
+
+
+def _write_images_to_mine(listed: Path, diff: SnapshotDiff, out: Path, shard_size: int) -> None:
+    """Write the rows of the listing that are to be mined as a corpus table of their own."""
+    names = diff.to_mine()  # sorted, as the listing is
+    next_name = next(names, None)
+    pending: list[pa.Table] = []
     count = 0
     with corpus_writer(out) as writer:
 
-        def write(rows: list[pa.Table], *, all_of_them: bool) -> list[pa.Table]:
+        def write(tables: list[pa.Table], *, is_last: bool) -> list[pa.Table]:
             nonlocal count
-            together = pa.concat_tables(rows)
-            while len(together) >= shard_size or (all_of_them and len(together)):
-                shard, together = together.slice(0, shard_size), together.slice(shard_size)
+            rest = pa.concat_tables(tables)
+            while len(rest) >= shard_size or (is_last and len(rest)):
+                shard, rest = rest.slice(0, shard_size), rest.slice(shard_size)
                 ids = pa.array(range(count + 1, count + 1 + len(shard)), pa.int64())
                 write_shard(writer, shard.set_column(0, CORPUS_SCHEMA.field(0), ids))
                 count += len(shard)
-            return [together]
+            return [rest]
 
         for shard in iter_shards(listed):
             rows = []
             for row, name in enumerate(shard["file_name"].to_pylist()):
-                if name == following:
+                if name == next_name:
                     rows.append(row)
-                    following = next(wanted, None)
+                    next_name = next(names, None)
             if rows:
-                waiting = write([*waiting, shard.take(pa.array(rows))], all_of_them=False)
-        write(waiting, all_of_them=True)
+                pending = write([*pending, shard.take(pa.array(rows))], is_last=False)
+        write(pending, is_last=True)
         summary = read_summary(listed)
         write_summary(writer, type(summary)(**{**asdict(summary), "images": count, "notes": []}))

@@ -1,4 +1,4 @@
-"""Whether a new version is good enough to be published without a person having looked."""
+"""Quality gates: is a new version good enough to be published without a decision by a person?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,31 +14,35 @@ from mining.label_store.settings import Gates
 from mining.label_store.summaries import GateResult
 
 _BINS = 1000
-_SURE = 1.95  # Kolmogorov-Smirnov: chance exceeds this times sqrt((n + m) / nm) once in a thousand
+# Kolmogorov-Smirnov: for equal distributions the distance exceeds this times sqrt((n + m) / nm) once in a thousand
+_KS_FACTOR = 1.95
 _FIRST = "first version"
-ALL_EMPTY = 5  # images: with half of all photos without a box, five in a row have chance 0.03
-SURVEYED = ["image_id", "state", "score", "area", "width", "height"]
+MIN_IMAGES_ALL_EMPTY = 5  # if half of all images have no box, five in a row have none with probability 0.03
+STATISTICS_COLUMNS = ["image_id", "state", "score", "area", "width", "height"]
 
 
 @dataclass
 class VersionStatistics:
-    """How the boxes of many images are distributed.
+    """States of images, and distributions of their boxes.
 
-    states: images by state. scores, sizes: (BINS,) boxes by score, and by the square root of their share of the image.
+    Attributes:
+        states: Number of images by state.
+        scores: (1000,) histogram of the boxes' scores, in [0, 1].
+        sizes: (1000,) histogram of the square root of the boxes' share of the image area, in [0, 1].
     """
 
     states: dict[str, int] = field(default_factory=dict)
     scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
-    _last: int = -1
+    _last_id: int = -1
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take in rows with the columns SURVEYED; all rows of an image stand together, in one batch or the next."""
+        """Add rows with the columns STATISTICS_COLUMNS; the rows of an image follow each other."""
         if not len(batch):
             return
         table = pa.Table.from_batches([batch])
         ids = batch["image_id"].to_numpy()
-        first, self._last = np.flatnonzero(np.diff(ids, prepend=self._last)), int(ids[-1])
+        first, self._last_id = np.flatnonzero(np.diff(ids, prepend=self._last_id)), int(ids[-1])
         for state in batch["state"].take(pa.array(first)).to_pylist():
             self.states[state] = self.states.get(state, 0) + 1
         boxes = table.filter(table["score"].is_valid())
@@ -48,23 +52,27 @@ class VersionStatistics:
 
     @property
     def boxes(self) -> int:
-        """How many."""
+        """Number of boxes."""
         return int(self.scores.sum())
 
     @property
     def images(self) -> int:
-        """How many."""
+        """Number of images."""
         return sum(self.states.values())
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """What the gates compare with their limits.
 
-    new: the images that were mined now; known images that are missing are in `tally.absent`, not here. earlier:
-    images of the last nights that were each too small to be judged. before: of the last version. tally: what became
-    of the images. has_truth: whether the recipe names true boxes. corloc: of the new version, 0-1; drop: how far it
-    lies below the last one's on the pairs of both; None where the truth has no such image.
+    Attributes:
+        new: The newly mined images; known images whose file is missing are counted in `tally.absent` instead.
+        before: The last version.
+        tally: The comparison of the listing with the last version.
+        earlier: Images of earlier nights that were each too few to be judged.
+        has_truth: Whether the recipe names ground truth.
+        corloc: CorLoc of the new version, in [0, 1]; None if no image of the ground truth is in it.
+        drop: By how much CorLoc is lower than in the last version, on the pairs of both; None if there is no such pair.
     """
 
     new: VersionStatistics
@@ -77,61 +85,63 @@ class Measured:
 
     @property
     def images(self) -> int:
-        """How many new images the counts are of."""
+        """Number of new images that the counts are based on."""
         return self.new.images + self.earlier.images
 
 
-def evaluate_gates(gates: Gates, measured: Measured) -> list[GateResult]:
-    """Evaluate each gate that is on; one that had nothing to measure passes, and its note says why."""
+def evaluate_gates(gates: Gates, measured: Measurements) -> list[GateResult]:
+    """Evaluate the gates that are on; a gate that has nothing to measure passes, and its note says why."""
     return [
-        *_counts(gates, measured),
-        *_retired(gates, measured),
-        *_drifts(gates, measured),
-        *_corlocs(gates, measured),
+        *_count_gates(gates, measured),
+        *_retired_gate(gates, measured),
+        *_drift_gates(gates, measured),
+        *_corloc_gates(gates, measured),
     ]
 
 
-def _counts(gates: Gates, measured: Measured) -> Iterator[GateResult]:
-    """Compare what became of the new images with the limits: plainly, from `min_images` images on.
+def _count_gates(gates: Gates, measured: Measurements) -> Iterator[GateResult]:
+    """Compare the shares of images without a box and of unusable images with their limits.
 
-    Of fewer images a share says little, and the version is published with a note; the images are counted once more
-    with the next night's. But a night of unusable images alone is staged, and so is one of at least ALL_EMPTY images
-    that are all without a box: such a night has nothing to publish.
+    Below `min_images` images a share means little: the version is published with a note, and the images are counted
+    again with those of the next night. There is one exception, because such a night has nothing to publish: a night of
+    unusable images only is staged, and so is a night of at least MIN_IMAGES_ALL_EMPTY images that all have no box.
     """
     is_small = measured.images < gates.min_images
     small = f"too few images to judge: {measured.images} of at least {gates.min_images}" if is_small else None
-    for name, limit, bad_of, least, what in (
-        ("max_no_box", gates.max_no_box, _without_box, ALL_EMPTY, "without a box"),
-        ("max_quarantined", gates.max_quarantined, _unusable, 1, "that cannot be used"),
+    for name, limit, count_bad, min_bad, what in (
+        ("max_no_box", gates.max_no_box, _count_without_box, MIN_IMAGES_ALL_EMPTY, "without a box"),
+        ("max_quarantined", gates.max_quarantined, _count_unusable, 1, "that cannot be used"),
     ):
         if limit is None:
             continue
-        tonight, night = bad_of(measured.new)
-        count, of = (a + b for a, b in zip((tonight, night), bad_of(measured.earlier), strict=True))
-        meaning = f"new images {what}, {count} of {of}"
-        is_all = is_small and least <= night == tonight
+        bad_tonight, tonight = count_bad(measured.new)
+        bad, total = (new + old for new, old in zip((bad_tonight, tonight), count_bad(measured.earlier), strict=True))
+        meaning = f"new images {what}, {bad} of {total}"
+        is_all = is_small and min_bad <= tonight == bad_tonight
         if is_all:
-            count, of = tonight, night
-            meaning = f"new images {what}, {count} of {of}: all of this night"
+            bad, total = bad_tonight, tonight
+            meaning = f"new images {what}, {bad} of {total}: all of this night"
         elif older := measured.earlier.images:
             meaning += f", with {older} image{'s' if older > 1 else ''} of earlier nights that were too small to judge"
-        value = _share(count, of)
+        value = _share(bad, total)
         passed = value is None or value <= limit or (is_small and not is_all)
         nothing = "no new images" if not measured.images else "no new image can be read"
         yield GateResult(name, value, limit, passed, meaning, nothing if value is None else small if passed else None)
 
 
-def _unusable(survey: VersionStatistics) -> tuple[int, int]:
-    return survey.states.get(QUARANTINED, 0), survey.images
+def _count_unusable(statistics: VersionStatistics) -> tuple[int, int]:
+    """Unusable images, and all images."""
+    return statistics.states.get(QUARANTINED, 0), statistics.images
 
 
-def _without_box(survey: VersionStatistics) -> tuple[int, int]:
-    readable = survey.images - survey.states.get(QUARANTINED, 0)
-    return readable - survey.states.get(LABELLED, 0), readable
+def _count_without_box(statistics: VersionStatistics) -> tuple[int, int]:
+    """Images without a box, and all readable images."""
+    readable = statistics.images - statistics.states.get(QUARANTINED, 0)
+    return readable - statistics.states.get(LABELLED, 0), readable
 
 
-def _retired(gates: Gates, measured: Measured) -> Iterator[GateResult]:
-    """A known image is gone where it is not listed any more, and where it is listed but its file is missing."""
+def _retired_gate(gates: Gates, measured: Measurements) -> Iterator[GateResult]:
+    """A known image is gone if it is not listed any more, and if it is listed but its file is missing."""
     if gates.max_retired is None:
         return
     tally, known = measured.tally, measured.before.images
@@ -144,16 +154,16 @@ def _retired(gates: Gates, measured: Measured) -> Iterator[GateResult]:
     yield GateResult("max_retired", value, gates.max_retired, passed, meaning, _FIRST if value is None else None)
 
 
-def _drifts(gates: Gates, measured: Measured) -> Iterator[GateResult]:
-    """The limit of a drift is what is allowed and what chance alone may add with so few boxes."""
+def _drift_gates(gates: Gates, measured: Measurements) -> Iterator[GateResult]:
+    """The limit of a drift is the setting plus what chance alone may add for so few boxes."""
     new, before = measured.new, measured.before
-    for name, allowed, mine, its, what in (
+    for name, allowed, new_histogram, histogram_before, what in (
         ("max_score_drift", gates.max_score_drift, new.scores, before.scores, "scores"),
         ("max_size_drift", gates.max_size_drift, new.sizes, before.sizes, "sizes"),
     ):
         if allowed is None:
             continue
-        drift, chance = distance(mine, its)
+        drift, chance = ks_distance(new_histogram, histogram_before)
         limit = allowed + chance
         note = None
         meaning = f"distance of the new boxes' {what} from the last version's"
@@ -166,12 +176,12 @@ def _drifts(gates: Gates, measured: Measured) -> Iterator[GateResult]:
         yield GateResult(name, drift, limit, drift is None or drift <= limit, meaning, note)
 
 
-def _corlocs(gates: Gates, measured: Measured) -> Iterator[GateResult]:
+def _corloc_gates(gates: Gates, measured: Measurements) -> Iterator[GateResult]:
     if not measured.has_truth:
         return
     value, drop = measured.corloc, measured.drop
     if gates.max_corloc_drop is not None:
-        nothing = _FIRST if not measured.before.images else "the truth has no image of both versions"
+        nothing = _FIRST if not measured.before.images else "the ground truth has no image of both versions"
         yield GateResult(
             "max_corloc_drop", drop, gates.max_corloc_drop, drop is None or drop <= gates.max_corloc_drop,
             "CorLoc below the last version's, on the pairs of both", nothing if drop is None else None,
@@ -179,26 +189,34 @@ def _corlocs(gates: Gates, measured: Measured) -> Iterator[GateResult]:
     if gates.min_corloc is not None:
         yield GateResult(
             "min_corloc", value, gates.min_corloc, value is None or value >= gates.min_corloc,
-            "CorLoc of the new version", "the truth has no image of this version" if value is None else None,
+            "CorLoc of the new version", "the ground truth has no image of this version" if value is None else None,
         )  # fmt: skip
 
 
-def distance(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float | None, float]:
-    """Largest distance of the cumulative distributions of two histograms, 0-1, and how much of it may be chance.
+def ks_distance(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float | None, float]:
+    """Return the largest distance of two cumulative distributions, and how much of it may be chance.
 
-    None where one of them is empty. Kolmogorov-Smirnov's two-sample statistic, to a thousandth of the range.
+    Args:
+        first: (n,) histogram.
+        second: (n,) histogram with the same bins.
+
+    Returns:
+        The distance in [0, 1], None if a histogram is empty; and what equal distributions exceed once in a thousand.
+
+    Reference:
+        Two-sample Kolmogorov-Smirnov statistic, to the resolution of the histograms.
     """
     n, m = int(first.sum()), int(second.sum())
     if not n or not m:
         return None, 0.0
-    apart = np.abs(np.cumsum(first) / n - np.cumsum(second) / m).max()
-    return float(apart), _SURE * sqrt((n + m) / (n * m))
+    distance = np.abs(np.cumsum(first) / n - np.cumsum(second) / m).max()
+    return float(distance), _KS_FACTOR * sqrt((n + m) / (n * m))
 
 
-def _share(count: int, of: int) -> float | None:
-    return count / of if of else None
+def _share(count: int, total: int) -> float | None:
+    return count / total if total else None
 
 
 def _histogram(values: NDArray[np.floating]) -> NDArray[np.int64]:
-    place = np.clip((np.nan_to_num(values) * _BINS).astype(np.int64), 0, _BINS - 1)
-    return np.bincount(place, minlength=_BINS)
+    bins = np.clip((np.nan_to_num(values) * _BINS).astype(np.int64), 0, _BINS - 1)
+    return np.bincount(bins, minlength=_BINS)

@@ -1,11 +1,11 @@
-"""The label store's columns: a row a box, and one row for an image without any."""
+"""Columns of the label store: one row per box, and one row for an image without a box."""
 
 import pyarrow as pa
 
 from mining.corpus.schema import CORPUS_SCHEMA, STATES
 from mining.runs.schema import ANNOTATION_SCHEMA
 
-IMAGES_OF_A_BUCKET = 65_536
+IMAGES_PER_BUCKET = 65_536
 _REPEATED = ("image_id", "file_name", "width", "height", "model_sha256")
 
 
@@ -14,30 +14,35 @@ def _field(name: str, kind: pa.DataType, unit: str, meaning: str, *, nullable: b
 
 
 _IMAGE_FIELDS = [
-    _field("bucket", pa.int32(), "", f"image_id // {IMAGES_OF_A_BUCKET}: the files that change together"),
-    _field("corpus", pa.string(), "", "which of the store's corpora the image is of"),
+    _field("bucket", pa.int32(), "", f"image_id // {IMAGES_PER_BUCKET}: the files that change together"),
+    _field("corpus", pa.string(), "", "name of the corpus that the image belongs to"),
     _field(
         "image_id",
         pa.int64(),
         "",
-        "unique in the store; an image keeps it when it is renamed, changed or labelled anew",
+        "unique in the store; an image keeps its id when it is renamed, changed or relabelled",
     ),
-    _field("file_name", pa.string(), "", "path below the corpus' image root, '/' between its parts"),
+    _field("file_name", pa.string(), "", "path relative to the image folder, with '/' as separator"),
     _field(
         "content_hash",
         pa.string(),
         "",
-        "SHA-256 of the file that was mined, 64 hex digits; null where none could be read",
+        "SHA-256 of the file that was mined, 64 hex digits; null if it could not be read",
         nullable=True,
     ),
-    _field("width", pa.int32(), "px", "of the image, EXIF orientation applied", nullable=True),
-    _field("height", pa.int32(), "px", "of the image, EXIF orientation applied", nullable=True),
+    _field("width", pa.int32(), "px", "size of the image, EXIF orientation applied", nullable=True),
+    _field("height", pa.int32(), "px", "size of the image, EXIF orientation applied", nullable=True),
     pa.field("labels", pa.list_(pa.string()), metadata=CORPUS_SCHEMA.field("labels").metadata),
-    _field("split", pa.string(), "", "train, test, ... where the listing says so", nullable=True),
+    _field("split", pa.string(), "", "train, test, ... if the listing gives it", nullable=True),
     _field("state", pa.string(), "", "; ".join(f"{name} = {meaning}" for name, meaning in STATES.items())),
     _field("reason", pa.string(), "", "why a quarantined image could not be used", nullable=True),
-    _field("run", pa.string(), "", "run directory that mined the image"),
-    _field("settings_sha256", pa.string(), "", "of the settings it was mined by; the version's record has them"),
+    _field("run", pa.string(), "", "name of the run directory in which the image was mined"),
+    _field(
+        "settings_sha256",
+        pa.string(),
+        "",
+        "SHA-256 of the settings that it was mined with, which are in the version's record",
+    ),
     _field("model_sha256", pa.string(), "", "SHA-256 of the model's weights file"),
 ]
 _BOX_FIELDS = [

@@ -1,4 +1,4 @@
-"""What a recipe of `boxmine label` says."""
+"""Settings of a labelling job: the recipe of `boxmine label`."""
 
 import os
 from pathlib import Path
@@ -12,64 +12,64 @@ from mining.storage.names import FolderName
 
 
 class Gates(Settings):
-    """What a new version must keep to be published; null switches a gate off."""
+    """Quality gates that a new version must pass to be published; null switches a gate off."""
 
     min_images: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=10,
-        description="From so many newly mined images on, max_no_box and max_quarantined are compared with their "
-        "limits. A version of fewer is published with a note, unless all of its new images are unusable, or all of at "
-        "least five are without a box; they are counted once more with those of the next nights until they suffice.",
+        description="Number of newly mined images from which max_no_box and max_quarantined are compared with their "
+        "limits. A version with fewer is published with a note, unless all of its new images are unusable, or at least "
+        "five images all have no box; the images are counted again with those of the next nights until they suffice.",
     )
     max_no_box: Share | None = Field(
         default=0.5,
-        description="Share of the newly mined images that may be without a box, unreadable ones aside.",
+        description="Maximum share of the newly mined, readable images that have no box.",
     )
     max_quarantined: Share | None = Field(
-        default=0.2, description="Share of the newly mined images that may be unusable."
+        default=0.2, description="Maximum share of the newly mined images that are unusable."
     )
     max_retired: Share | None = Field(
         default=0.3,
-        description="Share of the last version's images that may be gone, whether they are not listed any more or "
-        "listed but missing: a folder that is not mounted looks so.",
+        description="Maximum share of the last version's images that are gone: not listed any more, or listed but "
+        "missing. A folder that is not mounted looks like that.",
     )
     max_score_drift: Share | None = Field(
         default=0.2,
-        description="How far the new boxes' scores may lie from those of the last version: largest distance of the "
-        "two cumulative distributions (Kolmogorov-Smirnov), beyond what chance gives once in a thousand.",
+        description="Maximum distance of the new boxes' scores from those of the last version: largest difference of "
+        "the two cumulative distributions (Kolmogorov-Smirnov), beyond what chance exceeds once in a thousand.",
     )
-    max_size_drift: Share | None = Field(default=0.2, description="The same of the boxes' sizes.")
-    min_corloc: Share | None = Field(default=None, description="Least CorLoc of the new version, where there is truth.")
+    max_size_drift: Share | None = Field(default=0.2, description="The same for the boxes' sizes.")
+    min_corloc: Share | None = Field(default=None, description="Minimum CorLoc of the new version; needs ground truth.")
     max_corloc_drop: Share | None = Field(
         default=0.05,
-        description="How far CorLoc may fall below the last version's on the images of both, where there is truth.",
+        description="Maximum drop of CorLoc since the last version, on the images of both; needs ground truth.",
     )
 
 
 class LabelSettings(Settings):
-    """A labelling job: what is new since the last version is mined, looked at and published."""
+    """A labelling job: mine what is new since the last version, check it and publish it."""
 
     name: Annotated[FolderName, Field(pattern=r"^[^ ,]*$")] = Field(
-        default="images", description="Name of the corpus in the label store, which may hold several."
+        default="images", description="Name of the corpus in the label store; a store may hold several corpora."
     )
     store: Annotated[str, MayBePath()] = Field(
-        description="Where the labels lie: a folder, or s3://, gs:// or az:// and a place there."
+        description="Label store: a folder, or an s3://, gs:// or az:// address."
     )
-    runs: Path = Field(description="Folder for the run directories, one a job.")
+    runs: Path = Field(description="Folder for the run directories, one per job.")
     corpus: CorpusSettings
-    model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
+    model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for the ImageNet classes.")
     mine: MineSection = Field(default_factory=MineSection)
     truth: Path | None = Field(
-        default=None, description="Boxes that are known, for the gates: COCO JSON, folder of VOC XML, or CUB folder."
+        default=None, description="Ground truth boxes for the gates: COCO JSON, folder of VOC XML, or CUB folder."
     )
     gates: Gates = Field(default_factory=Gates)
     keep_runs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None, description="Unpublished runs older than the last so many are deleted; by default none is."
+        default=None, description="Number of unpublished runs to keep; older ones are deleted. By default all are kept."
     )
 
     @model_validator(mode="after")
     def _check_min_corloc(self) -> Self:
         if self.gates.min_corloc is not None and self.truth is None:
-            raise ValueError("the gate min_corloc needs `truth`, a file of true boxes: without one it is never judged")
+            raise ValueError("the gate min_corloc needs `truth`, ground truth boxes; without them it is never judged")
         return self
 
     @field_validator("runs")
@@ -84,10 +84,10 @@ class LabelSettings(Settings):
 
 
 def is_remote(store: str) -> bool:
-    """Whether the store lies on object storage."""
+    """Whether the store is on object storage."""
     return "://" in store
 
 
 def address(store: str) -> str:
-    """The store's address as records name it, whatever folder it was given from."""
+    """Return the store's address as records have it: an absolute path, or a URL."""
     return store.rstrip("/") if is_remote(store) else str(resolve_path(Path(os.path.expanduser(store))))

@@ -1,4 +1,4 @@
-"""Versions that a gate stopped: known from the folders of the jobs that staged them."""
+"""Versions that a gate kept from being published, read from the folders of the jobs that staged them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,16 @@ from mining.label_store.layout import LAST_JOB
 
 @dataclass(frozen=True)
 class StagedVersion:
-    """A version that is staged and waits for a person.
+    """A staged version, which waits for a decision.
 
-    at: when it was staged. failed: one line per gate that did not pass. images, boxes: of the version. runs: the run
-    directories that hold its new boxes and are still there.
+    Attributes:
+        corpus: Name of the corpus.
+        store: Address of the store.
+        at: When it was staged.
+        failed: One line per gate that did not pass.
+        images: Images of the version.
+        boxes: Boxes of the version.
+        runs: Run directories that hold its new boxes and still exist.
     """
 
     corpus: str
@@ -27,25 +33,28 @@ class StagedVersion:
 
 
 def staged_versions_in(runs: Path) -> list[StagedVersion]:
-    """The staged versions of the jobs that keep their runs in this folder, by corpus; none where it cannot be read."""
-    found = (_staged(path) for path in sorted(runs.glob(f".*/{LAST_JOB}")))
-    return [one for one in found if one is not None]
+    """Return the staged versions of jobs that keep their runs in this folder; empty if it cannot be read."""
+    versions = (_read_staged(path) for path in sorted(runs.glob(f".*/{LAST_JOB}")))
+    return [version for version in versions if version is not None]
 
 
 def staged_version_of(store: str, corpus: str, record: dict[str, Any]) -> StagedVersion | None:
-    """The staged version that would follow the last one of a corpus, as far as this machine sees the job's folder.
+    """Return the staged version that would follow the last one of a corpus, if the job's folder is on this machine.
 
-    record: what the store's last version says of the corpus.
+    Args:
+        store: Address of the store.
+        corpus: Name of the corpus.
+        record: Record of the corpus in the last version.
     """
-    if "runs" not in record:  # of an earlier boxmine
+    if "runs" not in record:  # written by an earlier version of boxmine
         return None
-    for one in staged_versions_in(Path(record["runs"])):
-        if (one.store, one.corpus) == (store, corpus) and one.at >= record["at"]:
-            return one
+    for version in staged_versions_in(Path(record["runs"])):
+        if (version.store, version.corpus) == (store, corpus) and version.at >= record["at"]:
+            return version
     return None
 
 
-def _staged(path: Path) -> StagedVersion | None:
+def _read_staged(path: Path) -> StagedVersion | None:
     try:
         last = orjson.loads(path.read_bytes())
         if last["state"] != "staged":
@@ -60,5 +69,5 @@ def _staged(path: Path) -> StagedVersion | None:
             path.parent.name.removeprefix("."), last["store"], last["at"], failed, last["images"], last["boxes"],
             [folder for folder in folders if folder.is_dir()],
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of nobody's concern but the job's
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged file matters to its job alone
         return None

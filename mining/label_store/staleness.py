@@ -1,61 +1,73 @@
-"""Whether an image's labels are still what mining it now would give, and why not."""
+"""Why an image's labels are not what mining it now would give."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from mining.config import MineOptions, setting_or_default
+from mining.label_store.diff import StalenessFn
 from mining.storage.integrity import digest_of
 
-_FOR_PREDICTED = {"class_cut", "max_classes"}
-Reason = str
+_FOR_UNLABELLED_IMAGES = {"class_cut", "max_classes"}
+Labels = Sequence[str] | None
 
 
 def settings_that_matter(options: MineOptions) -> dict[str, Any]:
-    """Those that boxes depend on."""
+    """Return the settings that boxes depend on."""
     dumped = options.model_dump(mode="json", include=set(MineOptions.model_fields))
     return {name: dumped[name] for name in sorted(dumped)}
 
 
-def differences(was: Mapping[str, Any], now: Mapping[str, Any], labels: Sequence[str] | None) -> list[str]:
-    """The settings that differ and that boxes of an image with these labels depend on. labels: None = not known."""
-    names = [name for name in now if _matters(name, labels)]
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], labels: Labels) -> list[str]:
+    """Return the settings that changed and that the boxes of an image depend on.
+
+    Args:
+        before: Settings that the image was mined with.
+        now: Current settings.
+        labels: Labels of the image; None = unknown.
+    """
+    names = [name for name in now if labels is None or name not in _FOR_UNLABELLED_IMAGES]
     return [
-        name for name in names if _seen(setting_or_default(MineOptions, was, name), labels) != _seen(now[name], labels)
+        name
+        for name in names
+        if _effective_value(setting_or_default(MineOptions, before, name), labels)
+        != _effective_value(now[name], labels)
     ]
 
 
-def _matters(name: str, labels: Sequence[str] | None) -> bool:
-    return labels is None or name not in _FOR_PREDICTED
-
-
-def _seen(value: Any, labels: Sequence[str] | None) -> Any:
-    # of what is set class by class, only an image's own classes count
+def _effective_value(value: Any, labels: Labels) -> Any:
+    # of a setting per class, only the image's own classes matter
     return {name: value[name] for name in labels if name in value} if isinstance(value, dict) and labels else value
 
 
 def staleness(
     model: str, settings: Mapping[str, Any], recorded_settings: Mapping[str, Mapping[str, Any]]
-) -> Callable[[str, str, Sequence[str] | None], Reason | None]:
-    """A function of an image's model, settings digest and labels: why it must be mined again, None where not.
+) -> StalenessFn:
+    """Return a function that says why an image must be mined again, and None if it need not be.
 
-    model, settings: of now. recorded_settings: those of earlier versions, by digest.
+    Args:
+        model: SHA-256 of the current model's weights.
+        settings: Current settings.
+        recorded_settings: Settings of earlier versions, by digest.
+
+    Returns:
+        A function of the image's model, the digest of its settings, and its labels (None = unknown).
     """
     digest = digest_of(settings)
 
-    @lru_cache(maxsize=100_000)  # of millions of images, most have what others have
-    def reason(its_model: str, its_settings: str, labels: tuple[str, ...] | None) -> Reason | None:
+    @lru_cache(maxsize=100_000)  # most of millions of images share model, settings and labels
+    def reason(image_model: str, image_settings: str, labels: tuple[str, ...] | None) -> str | None:
         if labels is not None and not labels:
-            return None  # known to hold nothing, whoever looks
-        if its_model != model:
+            return None  # known to show none of the classes, whatever the model
+        if image_model != model:
             return "another model"
-        if its_settings == digest:
+        if image_settings == digest:
             return None
-        if its_settings not in recorded_settings:
+        if image_settings not in recorded_settings:
             return "unknown settings"
-        changed = differences(recorded_settings[its_settings], settings, labels)
+        changed = changed_settings(recorded_settings[image_settings], settings, labels)
         return f"another {', '.join(changed)}" if changed else None
 
-    return lambda its_model, its_settings, labels: reason(
-        its_model, its_settings, None if labels is None else tuple(labels)
+    return lambda image_model, image_settings, labels: reason(
+        image_model, image_settings, None if labels is None else tuple(labels)
     )

@@ -1,4 +1,4 @@
-"""What a labelling job gives back."""
+"""Results of a labelling job."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,10 +8,15 @@ from mining.config import MineSettings
 
 @dataclass(frozen=True)
 class GateResult:
-    """The result of one gate.
+    """The result of one quality gate.
 
-    value: None where there was nothing to measure. limit: what the value was compared with. note: why the gate passes
-    without having been judged, None where it was judged.
+    Attributes:
+        gate: Name of the gate in the recipe.
+        value: What was measured; None where there was nothing to measure.
+        limit: What the value was compared with.
+        passed: Whether the version may be published, as far as this gate is concerned.
+        meaning: What the value measures.
+        note: Why the gate passes without having been judged; None where it was judged.
     """
 
     gate: str
@@ -23,19 +28,28 @@ class GateResult:
 
     @property
     def outcome(self) -> str:
-        """ "passed", "FAILED", or why it was not judged."""
+        """The text of the result: passed, FAILED, or why the gate was not judged."""
         return "FAILED" if not self.passed else "passed" if self.note is None else self.note
+
+    @property
+    def value_text(self) -> str:
+        """The value as text; "-" where there is none."""
+        return "-" if self.value is None else f"{self.value:.3f}"
 
     @property
     def line(self) -> str:
         """The gate in one line, for a log."""
-        value = "-" if self.value is None else f"{self.value:.3f}"
-        return f"{self.gate} {value} (limit {self.limit:.3f}): {self.outcome}; {self.meaning}"
+        return f"{self.gate} {self.value_text} (limit {self.limit:.3f}): {self.outcome}; {self.meaning}"
 
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """What a job found. run: how to mine what is new, None where nothing is. tally: see `ledger.Tally`."""
+    """The plan of a labelling job.
+
+    Attributes:
+        run: Settings of the run that mines the new images; None where there is nothing to mine.
+        tally: Counts of a `mining.label_store.diff.Tally`.
+    """
 
     run: MineSettings | None
     tally: dict[str, Any]
@@ -43,13 +57,23 @@ class LabelPlan:
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What a job came to.
+    """The result of a labelling job.
 
-    state: published, staged (a gate did not pass; nothing was published), restored or unchanged. version: the
-    store's last one now, None where there is none. images, boxes: of the corpus as the job has it. tally: see
-    `ledger.Tally`.
-    deferred: images that changed while they were mined; the next job takes them. quarantined, reasons: of what the
-    job mined. runs: their names. corpus: its name in the store. restored: the earlier version that was restored.
+    Attributes:
+        state: published, staged (a gate did not pass, nothing was published), restored or unchanged.
+        store: Address of the label store.
+        version: The store's last version now; None where there is none.
+        images: Images of the corpus, as the job would publish it.
+        boxes: Boxes of the corpus, as the job would publish it.
+        tally: Counts of a `mining.label_store.diff.Tally`.
+        deferred: Images that changed while they were mined; the next job takes them.
+        quarantined: Images that this job mined and that could not be used.
+        reasons: Why the first of them could not be used.
+        gates: Results of the gates that are on.
+        runs: Names of the runs that the new boxes come from.
+        notes: Remarks on the listing of the images.
+        corpus: Name of the corpus in the store.
+        restored: The earlier version that was restored; None for other jobs.
     """
 
     state: str

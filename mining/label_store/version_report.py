@@ -1,32 +1,40 @@
-"""The report page of a version of a label store: one file."""
+"""Write the report page of a version of a label store, as one file."""
 
 import shutil
 from pathlib import Path
 
 from mining.errors import InputError
-from mining.label_store.reading import VersionChoice, version_as_run
+from mining.label_store.reading import version_as_run
+from mining.label_store.sources import VersionChoice
 from mining.reporting.page_files import refuse_foreign_page
 from mining.runs.run import Run
-from mining.storage.files import whole_file
-from mining.storage.names import slug
+from mining.storage.files import atomic_write
+from mining.storage.names import slugify
 
 
 def report_of_version(where: str, choice: VersionChoice, out: Path | None, truth: Path | None = None) -> Path:
-    """Write the report page of a version; gives its path.
+    """Write the report page of a version and return its path.
 
-    out: by default CORPUS@VERSION.html in the current folder.
-    Raises InputError where `out` is not an .html file, or is a file that is no report of boxmine's; ScoringError for
-    the truth, StorageError.
+    Args:
+        where: Address of the store.
+        choice: The version.
+        out: Page to write; by default CORPUS@VERSION.html in the current folder.
+        truth: Ground truth to draw.
+
+    Raises:
+        InputError: `out` is not an .html file, or is a file that is not a report of boxmine.
+        ScoringError: The ground truth cannot be used.
+        StorageError: The store cannot be reached, or the disk refuses.
     """
     from mining.reporting.report_page import write_report
 
     if out is not None:
         _refuse_foreign(out)
     with version_as_run(where, choice) as run:
-        page = out or Path(f"{slug(Run(run).record['name'])}.html")
+        page = out or Path(f"{slugify(Run(run).name)}.html")
         _refuse_foreign(page)
         written = write_report(run, truth)
-        with whole_file(page) as temporary:
+        with atomic_write(page) as temporary:
             shutil.copyfile(written, temporary)
     return page
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,19 +11,22 @@ from torch.nn import functional
 
 from mining.backbones.base import Backbone
 from mining.config import Normalisation, Objective
+from mining.localizers.registry import LOCALIZERS
 
-C = TypeVar("C", bound=Any)  # a frozen dataclass
 NO_CLASS = -1
 ClassChoice = Tensor | Callable[[Tensor], Tensor]
+_LISTED = ("threshold", "normalise", "needs_gradients", "class_agnostic", "weights_of")
 
 
 @dataclass(frozen=True)
 class Localization:
-    """What a localizer saw in a batch.
+    """The result of localizing a batch.
 
-    logits: (B, C) float32. classes: (B, K) int64, the classes mapped, NO_CLASS where an image has fewer.
-    maps: (B, K, h, w) float32, raw and un-normalised; rows of NO_CLASS mean nothing.
-        Of a class-agnostic localizer (B, 1, h, w).
+    Attributes:
+        logits: (B, C) float32.
+        classes: (B, K) int64, the class of each map; NO_CLASS where an image has fewer than K.
+        maps: (B, K, h, w) float32, raw and not normalised; those of NO_CLASS are undefined. Of a class-agnostic
+            localizer (B, 1, h, w).
     """
 
     logits: Tensor
@@ -32,58 +35,95 @@ class Localization:
 
 
 class Localizer(nn.Module, ABC):
-    """A classifier that can tell where it looked. One subclass a paper, made as kind(backbone, classes, **options).
+    """A classifier that also localizes; one subclass per paper, built as kind(backbone, classes, **options).
 
-    Config: frozen dataclass of its options (see `configured`); their defaults are the paper's.
-    name: for `--localizer`; in the catalogue with a line about it.
-    class_agnostic: there is one map an image, whatever class is asked for.
-    needs_gradients: `localize` runs backward, so it must not be called in inference mode.
-    weights_of: the family of localizers whose weights are interchangeable with its own, if any.
-    keeps_last: the last epoch's weights are kept, where the classification loss does not tell which are best.
-    trains_in_stages: each with losses of its own, so that not every parameter has a gradient at every step.
-    learning_rate: of its new layers unless a person says otherwise, for AdamW and short trainings; no paper's.
-    threshold, normalise: at which its maps are cut unless a person says otherwise (see MineOptions).
+    A subclass that is in the registry takes `threshold`, `normalise`, `needs_gradients`, `class_agnostic` and
+    `weights_of` from its entry there (see LocalizerEntry), so that they are known without importing torch.
+
+    Attributes:
+        Config: Frozen dataclass of its options, see `mining.localizers.options`.
+        name: Its name in the registry.
+        keeps_last: Whether the last epoch's weights are kept, because the classification loss does not show which
+            epoch is best.
+        trains_in_stages: Whether its training has stages with different losses, so that not every parameter has a
+            gradient in every step.
+        learning_rate: Default rate of its new layers, for AdamW and short trainings; not the papers'.
+        backbone: The network whose features it uses.
+        frozen: Whether the backbone is kept as it is.
     """
 
     Config: ClassVar[type[Any]]
     name: ClassVar[str]
-    class_agnostic: ClassVar[bool] = False
+    threshold: ClassVar[float] = 0.25
+    normalise: ClassVar[Normalisation] = "max"
     needs_gradients: ClassVar[bool] = False
+    class_agnostic: ClassVar[bool] = False
     weights_of: ClassVar[str | None] = None
     keeps_last: ClassVar[bool] = False
     trains_in_stages: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 3e-3
-    threshold: ClassVar[float] = 0.25
-    normalise: ClassVar[Normalisation] = "max"
 
     backbone: Backbone
     frozen: bool = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        entry = LOCALIZERS.get(cls.__dict__.get("name", ""))
+        if entry is not None and entry.class_name == cls.__name__:
+            for attribute in _LISTED:
+                setattr(cls, attribute, getattr(entry, attribute))
+
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB values 0-255 to class logits (B, C)."""
+        """Classify images.
+
+        Args:
+            images: (B, 3, H, W) RGB values 0-255.
+
+        Returns:
+            (B, C) logits.
+        """
 
     @abstractmethod
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
-        """Logits, and one map for each class asked for.
+        """Compute logits, and one map for each class asked for.
 
-        images: (B, 3, H, W) RGB values 0-255.
-        classes: (B, K) int64 with NO_CLASS as padding, or a function that chooses them from the logits.
+        Args:
+            images: (B, 3, H, W) RGB values 0-255.
+            classes: (B, K) int64 with NO_CLASS as padding, or a function that chooses them from the (B, C) logits.
         """
 
     def maps(self, images: Tensor, classes: Tensor) -> Tensor:
-        """The maps alone, for the further scales of a pyramid; overridden where they cost less without logits."""
+        """Compute the maps alone, for further scales of a pyramid.
+
+        Overridden where maps are cheaper without logits.
+
+        Args:
+            images: (B, 3, H, W) RGB values 0-255.
+            classes: (B, K) int64 with NO_CLASS as padding.
+        """
         return self.localize(images, classes).maps
 
     @abstractmethod
     def training_step(self, images: Tensor, targets: Tensor, loss: "ClassificationLoss") -> dict[str, Tensor]:
-        """The paper's losses by name, each a scalar; their sum is minimised. targets: (B, C) of 0 and 1."""
+        """Compute the paper's losses by name, each a scalar; their sum is minimised.
+
+        Args:
+            images: (B, 3, H, W) RGB values 0-255.
+            targets: (B, C) of 0 and 1.
+            loss: The classification loss.
+        """
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Told before each epoch of the training (0-based, and how many are planned), for methods with stages."""
+        """Prepare an epoch of the training; overridden by methods that train in stages.
+
+        Args:
+            epoch: From 0.
+            epochs: How many are planned.
+        """
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
-        """What the optimizer gets: all that is new at the full rate, a backbone that is trained at a tenth of it."""
+        """Return the optimizer's groups: new layers at the full rate, an unfrozen backbone at a tenth of it."""
         inherited = self.pretrained_parameters()
         new = [p for p in self.parameters() if p.requires_grad and id(p) not in inherited]
         old = [p for p in self.backbone.parameters() if p.requires_grad and id(p) in inherited]
@@ -91,16 +131,16 @@ class Localizer(nn.Module, ABC):
         return [*groups, {"params": old, "lr": learning_rate / 10}] if old else groups
 
     def pretrained_parameters(self) -> set[int]:
-        """The ids of the parameters that may come with the backbone's weights."""
+        """Return the ids of the parameters that may come with the backbone's weights."""
         added = {id(parameter) for module in self.new_layers() for parameter in module.parameters()}
         return {id(parameter) for parameter in self.backbone.parameters()} - added
 
     def new_layers(self) -> list[nn.Module]:
-        """What the paper puts into the backbone; not being pretrained, it learns also where the backbone is frozen."""
+        """List the layers that the paper adds to the backbone; they are trained even where the backbone is frozen."""
         return []
 
     def freeze_backbone(self) -> None:
-        """Leave the pretrained features as they are: no gradients, batch-norm statistics kept."""
+        """Keep the pretrained features as they are: no gradients, batch-norm statistics unchanged."""
         self.frozen = True
         self.backbone.requires_grad_(False)
         for module in self.new_layers():
@@ -108,7 +148,7 @@ class Localizer(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; a frozen backbone stays in evaluation mode, but for what was added to it."""
+        """Set training or evaluation mode; a frozen backbone stays in evaluation mode, except for its new layers."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
@@ -118,9 +158,11 @@ class Localizer(nn.Module, ABC):
 
 
 class ClassificationLoss(nn.Module):
-    """Cross-entropy for one class an image, binary cross-entropy for several, rare classes weighed up.
+    """Cross-entropy for one class per image, binary cross-entropy for several, with rare classes weighted up.
 
-    weights: (C,) one a class, or None. A 'multi' weight multiplies the loss of the class's positives.
+    Args:
+        objective: 'single' or 'multi'.
+        weights: (C,) one weight per class, or None. A 'multi' weight multiplies the loss of the class's positives.
     """
 
     weights: Tensor | None
@@ -131,25 +173,24 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(B, C) logits and (B, C) targets of 0 and 1 to a scalar."""
+        """Compute the loss, a scalar, from (B, C) logits and (B, C) targets of 0 and 1."""
         if self.objective == "single":
             return functional.cross_entropy(logits, targets.argmax(dim=1), weight=self.weights)
         return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=self.weights)
 
 
 def probabilities(logits: Tensor, objective: Objective) -> Tensor:
-    """(B, C) logits to the classifier's probabilities, softmax or sigmoid."""
+    """Convert (B, C) logits to the classifier's probabilities, by softmax or sigmoid."""
     return logits.softmax(dim=1) if objective == "single" else logits.sigmoid()
 
 
 def chosen_classes(classes: ClassChoice, logits: Tensor) -> Tensor:
-    """(B, K) classes, asked for or chosen from the logits."""
+    """Return the (B, K) classes asked for, or those that the function chooses from the logits."""
     return classes if isinstance(classes, Tensor) else classes(logits)
 
 
 def pad_classes(lists: list[list[int]]) -> Tensor:
-    """Ragged class lists to (B, K) int64, NO_CLASS at the end of the shorter ones."""
-    width = max((len(one) for one in lists), default=0)
-    return torch.tensor([one + [NO_CLASS] * (width - len(one)) for one in lists], dtype=torch.int64).view(
-        len(lists), width
-    )
+    """Pad ragged class lists to (B, K) int64, with NO_CLASS at the end of the shorter ones."""
+    width = max((len(classes) for classes in lists), default=0)
+    padded = [classes + [NO_CLASS] * (width - len(classes)) for classes in lists]
+    return torch.tensor(padded, dtype=torch.int64).view(len(lists), width)

@@ -21,7 +21,6 @@ class CAM(Classifier):
 
     Config = CAMConfig
     name: ClassVar[str] = "cam"
-    weights_of: ClassVar[str | None] = "classifier"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         config = build_config(CAMConfig, options)

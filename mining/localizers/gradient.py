@@ -92,7 +92,6 @@ class GradientLocalizer(Classifier):
     """
 
     needs_gradients: ClassVar[bool] = True
-    weights_of: ClassVar[str | None] = "classifier"
 
     config: Any
 
@@ -263,7 +262,6 @@ class GradCAM(OneStage):
 
     Config = GradCAMConfig
     name: ClassVar[str] = "gradcam"
-    threshold: ClassVar[float] = 0.2
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
         return weighted_sum(gradcam_weights(stage.gradient), stage.activation)
@@ -280,7 +278,6 @@ class GradCAMpp(OneStage):
 
     Config = GradCAMppConfig
     name: ClassVar[str] = "gradcampp"
-    threshold: ClassVar[float] = 0.3
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
         weights = gradcampp_weights(stage.activation, stage.gradient, eps=self.config.eps)
@@ -299,7 +296,6 @@ class LayerCAM(OneStage):
 
     Config = GradCAMConfig
     name: ClassVar[str] = "layercam"
-    threshold: ClassVar[float] = 0.3
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
         return layercam_map(stage.activation, stage.gradient)

@@ -43,7 +43,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone
-from mining.config import Normalisation
 from mining.errors import ModelError
 from mining.localizers.cam import CAM
 from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
@@ -55,10 +54,7 @@ class MLDFR(CAM):
 
     Config = MLDFRConfig
     name: ClassVar[str] = "mldfr"
-    weights_of: ClassVar[str | None] = None
     keeps_last: ClassVar[bool] = True
-    threshold: ClassVar[float] = 0.2
-    normalise: ClassVar[Normalisation] = "minmax"
 
     config: MLDFRConfig
 

@@ -32,9 +32,6 @@ class MSRD(GradientLocalizer):
 
     Config = MSRDConfig
     name: ClassVar[str] = "msrd"
-    # the best on train photos of two sets with EfficientNet-Lite0 at three scales; the paper cuts maps that are "scaled
-    # between 0 and 1" (section IV-A), which is minmax, at 0.25
-    threshold: ClassVar[float] = 0.45
 
     config: MSRDConfig
 

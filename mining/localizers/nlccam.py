@@ -153,8 +153,6 @@ class CombinationalClassifier(Classifier):
     shares: (K,) g of each rank; not among the weights, so that a trained model takes another function.
     """
 
-    threshold: ClassVar[float] = 0.25  # the paper's is 0.2, see above
-
     config: CCAMConfig
     shares: Tensor
 
@@ -189,7 +187,6 @@ class CCAM(CombinationalClassifier):
 
     Config: ClassVar[type[Any]] = CCAMConfig
     name: ClassVar[str] = "ccam"
-    weights_of: ClassVar[str | None] = "classifier"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__(backbone, classes, build_config(CCAMConfig, options))

@@ -49,11 +49,9 @@ class ORNet(Localizer):
 
     Config = ORNetConfig
     name: ClassVar[str] = "ornet"
-    class_agnostic: ClassVar[bool] = True
     keeps_last: ClassVar[bool] = True
     trains_in_stages: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3  # of an encoder-decoder, not of a head
-    threshold: ClassVar[float] = 0.5  # where eq. 12 has the border of foreground; 0.2 to 0.8 are as good (Fig. 11)
 
     refining: bool = False
 

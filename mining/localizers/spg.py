@@ -48,7 +48,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone
-from mining.config import Normalisation
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
@@ -70,8 +69,6 @@ class SPG(Localizer):
     name: ClassVar[str] = "spg"
     keeps_last: ClassVar[bool] = True  # what the guidance improves, a classification loss does not show
     learning_rate: ClassVar[float] = 3e-4  # 0.003 throws its stacks of convolutions off in the first epoch
-    threshold: ClassVar[float] = 0.35
-    normalise: ClassVar[Normalisation] = "minmax"
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__()

@@ -21,6 +21,19 @@ _MAX_INPUT_SIZE = 16_384
 
 
 @dataclass(frozen=True)
+class OutputSelection:
+    """Which outputs of a network a card's classes stand for, where they are not simply all of them in order.
+
+    Attributes:
+        count: Number of outputs of the network.
+        outputs: Per class, the indices of its outputs.
+    """
+
+    count: int
+    outputs: list[list[int]]
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The content of model.json: what is needed to build the localizer again, and how it was trained.
 
@@ -34,6 +47,7 @@ class ModelCard:
         options: The localizer's options.
         training: Record of the training.
         weights_sha256: Digest of the weights file; empty where none is known.
+        selection: The outputs of the classes, where a run mines with a part of the classes or renames them.
     """
 
     localizer: str
@@ -45,11 +59,24 @@ class ModelCard:
     options: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
+    selection: OutputSelection | None = None
 
     @property
     def class_names(self) -> list[str]:
         """Class names in the order of the logits."""
         return [str(entry["name"]) for entry in self.classes]
+
+    @property
+    def output_count(self) -> int:
+        """Number of outputs of the network."""
+        return len(self.classes) if self.selection is None else self.selection.count
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the card as JSON values; without a selection it is as it was before there were any."""
+        record = asdict(self)
+        if self.selection is None:
+            del record["selection"]
+        return record
 
     def is_like(self, other: "ModelCard") -> bool:
         """Whether runs with the two models give the same boxes."""
@@ -72,6 +99,8 @@ def read_card(folder: Path) -> ModelCard:
         if version != FORMAT:
             hint = f" Its format is {version!r:.60}, this version of boxmine reads {FORMAT!r}."
             raise KeyError("format")
+        if values.get("selection") is not None:
+            values["selection"] = OutputSelection(**values["selection"])
         return _validate(ModelCard(**values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
@@ -89,6 +118,11 @@ def _validate(card: ModelCard) -> ModelCard:
         raise ValueError("classes")
     if not 1 <= card.input_size <= _MAX_INPUT_SIZE:
         raise ValueError("input_size")
+    if card.selection is not None:
+        outputs = [output for group in card.selection.outputs for output in group]
+        is_valid = all(0 <= output < card.selection.count for output in outputs) and len(set(outputs)) == len(outputs)
+        if not is_valid or not all(card.selection.outputs) or len(card.selection.outputs) != len(card.classes):
+            raise ValueError("selection")
     return card
 
 

@@ -1,7 +1,7 @@
 """Save and load localizers: weights as safetensors beside model.json, and nothing that can run code."""
 
 import textwrap
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from mining.localizers.base import Localizer
 from mining.localizers.registry import localizer_named
 from mining.models.card import CARD_FILE, FORMAT, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.overrides import apply_overrides
-from mining.storage.files import sha256_of, whole_file, write_json
+from mining.storage.files import atomic_write, sha256_of, write_json
 from mining.storage.untrusted_files import open_input
 
 
@@ -32,18 +32,23 @@ def build_localizer(card: ModelCard, *, weights: str = "none") -> tuple[Localize
     """
     backbone, linear = base.build(card.backbone, weights=weights)
     kind = cast(Any, localizer_named(card.localizer))
-    return kind(backbone, len(card.classes), **card.options), linear
+    return kind(backbone, card.output_count, **card.options), linear
 
 
 def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard:
     """Write the weights, then model.json with their SHA-256; returns the card as written."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in localizer.state_dict().items()}
-    with whole_file(folder / WEIGHTS_FILE) as temporary:
+    with atomic_write(folder / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary)
     digest = sha256_of(folder / WEIGHTS_FILE)
-    written = ModelCard(**{**asdict(card), "weights_sha256": digest})
-    write_json(folder / CARD_FILE, {"format": FORMAT, **asdict(written)})
+    written = replace(card, weights_sha256=digest)
+    write_card(folder, written)
     return written
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write model.json."""
+    write_json(folder / CARD_FILE, {"format": FORMAT, **card.to_record()})
 
 
 def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Localizer, ModelCard]:

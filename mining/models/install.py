@@ -2,45 +2,62 @@
 
 from pathlib import Path
 
+from mining.config import MineOptions
 from mining.errors import ModelError
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
-from mining.models.checkpoint import refuse_other_weights, save_model
-from mining.models.pretrained import UNTRAINED, pretrained_model
-from mining.storage.files import link_or_copy, whole_file
+from mining.models.checkpoint import refuse_other_weights, save_model, write_card
+from mining.models.class_selection import select_classes
+from mining.models.pretrained import UNTRAINED, pretrained_card, pretrained_model
+from mining.storage.files import atomic_write, link_or_copy
 
 
-def install_model(reference: str, folder: Path) -> ModelCard:
+def install_model(reference: str, folder: Path, options: MineOptions | None = None) -> ModelCard:
     """Install a model into `folder`, unless it is there already.
 
     Args:
         reference: Path of a model folder, or `pretrained:BACKBONE`.
         folder: Where to install it.
+        options: Which classes are mined and how they are renamed; the installed card has these classes only.
 
     Returns:
         The card of the installed model.
 
     Raises:
-        ModelError: The model is not available or damaged, or `folder` holds another model.
+        ModelError: The model is not available or damaged, it lacks a class of the options, or `folder` holds another
+            model.
     """
     if reference.startswith(PRETRAINED):
-        return _install_pretrained(reference, folder)
+        return _install_pretrained(reference, folder, options)
     source = Path(reference)
     card = read_card(source)
     refuse_other_weights(source / WEIGHTS_FILE, card)
-    if source.resolve() != folder.resolve():
-        if (folder / CARD_FILE).is_file() and read_card(folder).weights_sha256 != card.weights_sha256:
-            raise ModelError(f"{folder} holds another model than {source}; give another --out.")
-        for name in (WEIGHTS_FILE, CARD_FILE):  # the card last: a folder with a card is complete
-            with whole_file(folder / name) as temporary:
-                link_or_copy(source / name, temporary)  # linked, so that nightly runs share the space of one model
-    return card
+    installed = card if options is None else select_classes(card, options)
+    if source.resolve() == folder.resolve():
+        if installed is not card:
+            raise ModelError(f"{folder} is the run's own model; to select other classes, give another --out.")
+        return card
+    if (folder / CARD_FILE).is_file() and read_card(folder).weights_sha256 != card.weights_sha256:
+        raise ModelError(f"{folder} holds another model than {source}; give another --out.")
+    # the card last: a folder with a card is complete
+    for name in (WEIGHTS_FILE, CARD_FILE) if installed is card else (WEIGHTS_FILE,):
+        with atomic_write(folder / name) as temporary:
+            link_or_copy(source / name, temporary)  # linked, so that nightly runs share the space of one model
+    if installed is not card:
+        write_card(folder, installed)
+    return installed
 
 
-def _install_pretrained(reference: str, folder: Path) -> ModelCard:
+def _install_pretrained(reference: str, folder: Path, options: MineOptions | None) -> ModelCard:
     backbone = reference.removeprefix(PRETRAINED)
     installed = read_card(folder) if (folder / CARD_FILE).is_file() else None
     if installed is not None and installed.training != UNTRAINED:
         raise ModelError(f"{folder} holds a trained model, not {reference}; give another --out.")
-    if installed is not None and installed.backbone == backbone:
+    if options is None or not (options.classes or options.map):
+        if installed is not None and installed.backbone == backbone and installed.selection is None:
+            return installed
+        return save_model(folder, *pretrained_model(backbone))
+    selected = select_classes(pretrained_card(backbone), options)  # before anything is downloaded
+    if installed is not None and (installed.backbone, installed.selection) == (backbone, selected.selection):
         return installed
-    return save_model(folder, *pretrained_model(backbone))
+    localizer, card = pretrained_model(backbone)
+    return save_model(folder, localizer, select_classes(card, options))

@@ -15,6 +15,7 @@ from mining.localizers.cam import CAM
 from mining.localizers.classifier import Classifier
 from mining.models.card import PRETRAINED, ModelCard
 from mining.models.checkpoint import build_localizer, load_model
+from mining.models.class_selection import select_classes
 from mining.models.overrides import apply_overrides
 
 UNTRAINED = {"weights": "ImageNet-1k classifier, not trained further"}  # the card's record of training
@@ -25,7 +26,8 @@ def load_reference(reference: str | Path, settings: MineOptions | None = None) -
 
     Args:
         reference: Path of a model folder, or `pretrained:` and the name of a backbone.
-        settings: May ask for another localizer on the same weights, or for other options of the localizer.
+        settings: May ask for another localizer on the same weights, for other options of the localizer, or for a part
+            of the classes or other names of them.
 
     Returns:
         The localizer in evaluation mode on the CPU, and its card.
@@ -34,8 +36,10 @@ def load_reference(reference: str | Path, settings: MineOptions | None = None) -
         ModelError: The model is unknown, damaged or not available, or the settings do not fit it.
     """
     if str(reference).startswith(PRETRAINED):
-        return pretrained_model(str(reference).removeprefix(PRETRAINED), settings)
-    return load_model(Path(reference), settings)
+        localizer, card = pretrained_model(str(reference).removeprefix(PRETRAINED), settings)
+    else:
+        localizer, card = load_model(Path(reference), settings)
+    return localizer, card if settings is None else select_classes(card, settings)
 
 
 def pretrained_model(backbone: str, settings: MineOptions | None = None) -> tuple[Localizer, ModelCard]:
@@ -52,7 +56,7 @@ def pretrained_model(backbone: str, settings: MineOptions | None = None) -> tupl
         ModelError: The backbone has no such classifier (before its weights are downloaded), the weights are not
             available, or the settings do not fit.
     """
-    card = _pretrained_card(backbone)
+    card = pretrained_card(backbone)
     if settings is not None:
         card = apply_overrides(card, settings)
     with torch.device("meta"):  # the layers alone, without memory or a download
@@ -64,7 +68,8 @@ def pretrained_model(backbone: str, settings: MineOptions | None = None) -> tupl
     return localizer.eval(), replace(card, normalisation=localizer.backbone.normalisation)
 
 
-def _pretrained_card(backbone: str) -> ModelCard:
+def pretrained_card(backbone: str) -> ModelCard:
+    """Return the card of CAM on a backbone's ImageNet classifier, before anything is built or downloaded."""
     classes = [{"id": number, "name": name} for number, name in enumerate(imagenet_names(), start=1)]
     return ModelCard(
         localizer=CAM.name,

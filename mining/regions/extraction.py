@@ -13,7 +13,7 @@ from mining.boxes.iou import area, iou_matrix
 from mining.errors import MapError
 from mining.regions.components import extract_components, highest_over_ranges
 
-Regions = Literal["largest", "peak", "all"]
+RegionChoice = Literal["largest", "peak", "all"]
 _MIN_RANGE = 1e-6
 _NO_REGION = -1
 _SIDES = ("x0", "y0", "x1", "y1")
@@ -110,7 +110,7 @@ class RegionsAtThresholds:
         xyxy = self.xyxy[rows]
         return *-xyxy.T[::-1], area(xyxy.astype(np.float64)), self.mean_activation[rows], self.peak[rows]
 
-    def best_iou(self, true_boxes: ArrayLike) -> dict[Regions, Floats]:
+    def best_iou(self, true_boxes: ArrayLike) -> dict[RegionChoice, Floats]:
         """(T,) the best IoU at each threshold with any of (m, 4) true boxes in map pixels, m >= 1; 0 without a region.
 
         Of the largest region's box, of the box of the region with the highest peak, and of the best of all boxes.
@@ -138,13 +138,15 @@ def regions_at_thresholds(
     Compiled at the first call, which takes seconds once; runs without Python's lock.
     Raises MapError when the map is no (H, W) floats or holds NaN or infinity, ValueError for other thresholds.
     """
-    grid = checked_thresholds(thresholds).astype(np.float32)
+    grid = validate_thresholds(thresholds).astype(np.float32)
     with np.errstate(over="ignore"):  # infinity is refused next
-        level = normalise_map(checked_map(activation).astype(np.float32), normalise)
-    return regions_of_level(level, grid, min_area_px=min_area_px)
+        level = normalise_map(validate_map(activation).astype(np.float32), normalise)
+    return regions_of_normalised_map(level, grid, min_area_px=min_area_px)
 
 
-def regions_of_level(level: FloatMap | None, grid: NDArray[np.float32], *, min_area_px: int = 4) -> RegionsAtThresholds:
+def regions_of_normalised_map(
+    level: FloatMap | None, grid: NDArray[np.float32], *, min_area_px: int = 4
+) -> RegionsAtThresholds:
     """`regions_at_thresholds` of a map that is normalised. grid: (T,) ascending in [0, 1)."""
     level = np.empty((0, 0), np.float32) if level is None else level
     found = extract_components(level, grid, min_area_px)
@@ -160,7 +162,7 @@ def regions_of_level(level: FloatMap | None, grid: NDArray[np.float32], *, min_a
     )  # fmt: skip
 
 
-def checked_map(activation: ArrayLike) -> NDArray[np.floating]:
+def validate_map(activation: ArrayLike) -> NDArray[np.floating]:
     """The map as an array. Raises MapError when it is no (H, W) floats."""
     level = np.asarray(activation)
     if level.ndim != 2 or not level.size or not np.issubdtype(level.dtype, np.floating):
@@ -168,7 +170,7 @@ def checked_map(activation: ArrayLike) -> NDArray[np.floating]:
     return level
 
 
-def checked_thresholds(thresholds: ArrayLike) -> Floats:
+def validate_thresholds(thresholds: ArrayLike) -> Floats:
     """(T,) float64. Raises ValueError when they are none, do not ascend, or leave [0, 1)."""
     grid = np.asarray(thresholds, np.float64)
     if grid.ndim != 1 or not len(grid) or not ((np.diff(grid) > 0).all() and grid[0] >= 0 and grid[-1] < 1):

@@ -20,7 +20,7 @@ from mining.arrays import FloatMap
 from mining.boxes.boxes import Boxes
 from mining.config import MapThreshold
 from mining.config.mine import CURVE_THRESHOLDS
-from mining.regions.extraction import normalise_map, regions_of_level
+from mining.regions.extraction import normalise_map, regions_of_normalised_map
 from mining.regions.map_thresholds import (
     entropy_threshold,
     grey_level_shares,
@@ -33,7 +33,7 @@ _GRID = np.array(CURVE_THRESHOLDS, np.float32)
 
 
 @dataclass(frozen=True)
-class Curve:
+class ThresholdCurve:
     """What one map gives at T thresholds.
 
     map_size: width and height, px. xyxy: (T, 4) int64 map pixels, half-open; zeros where there is no box.
@@ -53,7 +53,7 @@ class BoxesWithCurve:
 
     threshold: float
     boxes: Boxes
-    curve: Curve
+    curve: ThresholdCurve
 
 
 def extract_with_curve(
@@ -74,7 +74,7 @@ def extract_with_curve(
     """
     grid, at_grid = _grid_with(None if isinstance(threshold, str) else threshold)
     level = normalise_map(activation, normalise)
-    found = regions_of_level(level, grid)
+    found = regions_of_normalised_map(level, grid)
     peak = found.peak
     boxes = Boxes(found.xyxy.astype(np.float32), peak, peak, found.mean_activation, np.ones(len(peak), np.int32))
     passing = passes(boxes)
@@ -85,7 +85,7 @@ def extract_with_curve(
     if level is not None:
         greys = grey_level_shares(level)
         told = otsu_threshold(greys), entropy_threshold(greys)
-    curve = Curve((width, height), best, found.counts(passing)[at_grid], *told)
+    curve = ThresholdCurve((width, height), best, found.counts(passing)[at_grid], *told)
     if isinstance(threshold, str):
         threshold = _threshold_of_map(curve, threshold, stretch)
     position = int(np.searchsorted(grid, np.float32(threshold)))
@@ -99,7 +99,7 @@ def _grid_with(threshold: float | None) -> tuple[NDArray[np.float32], NDArray[np
     return grid, np.searchsorted(grid, _GRID)
 
 
-def _threshold_of_map(curve: Curve, how: MapThreshold, stretch: tuple[float, float]) -> float:
+def _threshold_of_map(curve: ThresholdCurve, how: MapThreshold, stretch: tuple[float, float]) -> float:
     if how == "stability":
         xyxy = (curve.xyxy * np.array([*stretch, *stretch])).astype(np.float32)
         position = int(stable_positions(xyxy[None])[0])
@@ -108,7 +108,7 @@ def _threshold_of_map(curve: Curve, how: MapThreshold, stretch: tuple[float, flo
     return CURVE_THRESHOLDS[position]
 
 
-def curve_row(curve: Curve, *, image_id: int, category_id: int, width: int, height: int) -> dict[str, Any]:
+def curve_row(curve: ThresholdCurve, *, image_id: int, category_id: int, width: int, height: int) -> dict[str, Any]:
     """A row of CURVE_SCHEMA."""
     return {
         "image_id": image_id, "category_id": category_id, "width": width, "height": height,

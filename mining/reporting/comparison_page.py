@@ -15,8 +15,8 @@ from mining.reporting.sample_selection import Pair, pairs_named
 from mining.reporting.summary_text import format_setting
 from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import Run
-from mining.storage.files import whole_file
-from mining.storage.names import slug
+from mining.storage.files import atomic_write
+from mining.storage.names import slugify
 
 MAX_SHOWN = 12
 # verdict, title, what it says
@@ -52,7 +52,7 @@ def write_comparison(
         "skipped": sorted({reason for painter in painters for reason in painter.skipped}),
         "table": table_of(page).name,
     }
-    with whole_file(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(rendered("compare.html.j2", **content), encoding="utf-8")
     _write_table(table_of(page), comparison.changes)
     return page
@@ -88,7 +88,7 @@ def _differing(runs: tuple[Run, Run]) -> list[tuple[str, str, str]]:
 
 
 def _write_table(path: Path, changes: list[PairChange]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for one in changes:
@@ -107,7 +107,7 @@ def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
     records = [run.require_finished() for run in runs]
     found = (scored_truth(read_scores(run), record["config"]) for run, record in zip(runs, records, strict=True))
     truth = settings.truth or next((one for one in found if one is not None), None)
-    page = settings.out or runs[1].report.parent / f"against-{slug(records[0]['name'])}.html"
+    page = settings.out or runs[1].report.parent / f"against-{slugify(records[0]['name'])}.html"
     check_page(page)  # before the work rather than after it
     comparison = compare_runs(settings.first, settings.second, truth)
     return comparison.summary, write_comparison(settings.first, settings.second, comparison, truth, page)

@@ -13,7 +13,7 @@ from mining.evaluation.run_reading import matched_images
 from mining.reporting.statistics import Cells, cells_of
 from mining.runs.run import Run
 from mining.storage.files import sha256_of
-from mining.storage.integrity import digest_fits
+from mining.storage.integrity import digest_matches
 from mining.storage.untrusted_files import read_json
 
 
@@ -32,7 +32,7 @@ def read_scores(run: Run) -> dict[str, Any] | None:
         scores = dict(read_json(run.scores))
         if not isinstance(scores["truth"]["file"], str) or not isinstance(scores["truth"]["sha256"], str):
             raise ValueError("it names no truth")
-        if not digest_fits(scores):
+        if not digest_matches(scores):
             raise ValueError("its content is not what was written")
         return scores
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mining.storage.files import whole_file
+from mining.storage.files import atomic_write
 
 FORMATS = ("svg", "png")
 _INK, _ACCENT, _PALE, _WARM = "#3c3c3a", "#1f6fb2", "#a9c9e6", "#c2571a"
@@ -34,7 +34,7 @@ def draw_plots(scores: dict[str, Any], folder: Path) -> dict[str, str]:
             continue
         told[name] = words
         for kind in FORMATS:
-            with whole_file(folder / f"{name}.{kind}") as temporary:
+            with atomic_write(folder / f"{name}.{kind}") as temporary:
                 # without a date, so that the same scores give the same file
                 figure.savefig(temporary, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
     return told

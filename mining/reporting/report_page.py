@@ -17,7 +17,7 @@ from mining.reporting.sample_selection import Pair, select_pairs
 from mining.reporting.statistics import RunStatistics, run_statistics
 from mining.reporting.thumbnails import Painter
 from mining.runs.run import Run
-from mining.storage.files import whole_file
+from mining.storage.files import atomic_write
 
 MAX_TILES = 90
 _KINDS_A_CLASS = 3
@@ -43,7 +43,7 @@ def write_report(run_dir: Path, truth: Path | None = None, *, per_class: int = 3
         plots=_plots(run, scores),
         **_content(run, record, scores, index, per_class=per_class, max_classes=max_classes),
     )
-    with whole_file(run.report) as temporary:
+    with atomic_write(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return run.report
 

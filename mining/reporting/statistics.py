@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mining.storage.integrity import open_table
+from mining.storage.parquet import open_parquet
 
 FINE = 1000  # cells of the counts kept, over 0-1
 _BATCH = 20_000
@@ -56,7 +56,7 @@ def run_statistics(annotations: Path) -> RunStatistics:
 
 def batches_of(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The table in pieces. Raises RunError when it is missing or cannot be read."""
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         yield from file.iter_batches(batch_size=_BATCH, columns=columns)
 
 

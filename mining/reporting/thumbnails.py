@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mining.config import MineSettings
-from mining.corpus.images.decoding import path_below, read_reduced, resize_image, whole_size
+from mining.corpus.images.decoding import full_size, read_reduced, resize_image, resolve_image_path
 from mining.engine.miner import Miner
 from mining.errors import ImageError, MapError, ModelError
 from mining.models.checkpoint import load_model
@@ -114,8 +114,8 @@ class Painter:
         return tiles
 
     def _tile(self, kind: str, pair: Pair) -> Tile:
-        path = path_below(self._settings.images, pair.file_name)
-        pixels, (height, width) = read_reduced(path, whole_size, self._hashes.get(pair.file_name))
+        path = resolve_image_path(self._settings.images, pair.file_name)
+        pixels, (height, width) = read_reduced(path, full_size, self._hashes.get(pair.file_name))
         small = resize_image(pixels, _within(height, width, PHOTO_SIDE))
         mined = [_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
         return Tile(

@@ -1,4 +1,8 @@
-"""Write COCO JSON as a stream: memory use does not depend on the number of boxes."""
+"""The one writer of COCO JSON: a stream, so that memory use is independent of the number of boxes.
+
+A run's tables are formatted column by column (`coco_text`), an export's images one by one, because their boxes may come
+from ground truth and their images from one part alone.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -9,13 +13,11 @@ import orjson
 import pyarrow as pa
 
 from mining.runs.coco_text import box_texts, image_texts
-from mining.runs.reading import BoxRow, ImageRow
-from mining.storage.files import whole_file
+from mining.storage.files import atomic_write
 
-# small enough for the processor's cache and the garbage collector's youngest generation: 20,000 are a third slower
+# fits the processor's cache and triggers no garbage collection: 20,000 take a third longer
 _ENTRIES_PER_CHUNK = 1_000
-_NO_POLYGONS: list[Any] = []
-Piece = tuple[memoryview, int]  # entries as text, separated by commas, and their number
+Chunk = tuple[memoryview, int]  # text of the entries with commas between them, and their number
 
 
 def write_coco_json(
@@ -27,25 +29,29 @@ def write_coco_json(
     info: Mapping[str, Any],
     min_score: float = 0.0,
 ) -> int:
-    """Write the boxes of a run as one COCO file, atomically.
+    """Write the boxes of a run as one COCO file, completely or not at all.
 
-    Each annotation has COCO's fields (bbox [x, y, w, h] in pixels to 1/100, area = w * h, iscrowd 0, segmentation
-    []), the score (to 5 digits) and the source; one entry per line.
+    Each annotation holds COCO's fields (bbox [x, y, w, h] in pixels to 1/100, area = w * h, iscrowd 0, segmentation
+    []), the score (to 5 digits) and the source; one entry per line. The same run gives the same bytes.
 
     Args:
-        out: The file to write.
-        corpus: The run's corpus table. Images that could be read are listed, with or without boxes; quarantined images
-            and those of unknown size are not.
-        annotations: The run's annotation table.
-        categories: COCO's categories: {"id": 1, "name": "dog"}, ...
-        info: COCO's info object. Nothing is added to it, so the same run gives the same bytes.
-        min_score: Boxes that score less are left out.
+        out: The file.
+        corpus: Corpus table of the run. All readable images are listed, with or without a box; quarantined images and
+            images of unknown size are not.
+        annotations: Table of the boxes.
+        categories: COCO's categories, {"id": 1, "name": "dog"}, ...
+        info: COCO's info object, written as it is.
+        min_score: Boxes with a lower score are left out.
 
     Returns:
         The number of boxes written.
     """
     return _write(
-        out, info, categories, map(_text_of, image_texts(corpus)), map(_text_of, box_texts(annotations, min_score))
+        out,
+        info,
+        categories,
+        map(_join_lines, image_texts(corpus)),
+        map(_join_lines, box_texts(annotations, min_score)),
     )
 
 
@@ -57,18 +63,18 @@ def write_document(
     images: Iterable[dict[str, Any]],
     annotations: Iterable[dict[str, Any]],
 ) -> int:
-    """Write a COCO document from entries; the images are consumed first. Returns the number of annotations."""
-    return _write(out, info, categories, _dump_chunks(images), _dump_chunks(annotations))
+    """Write a COCO document from its entries; the images are consumed first. Return the number of annotations."""
+    return _write(out, info, categories, _dump_entries(images), _dump_entries(annotations))
 
 
 def _write(
     out: Path,
     info: Mapping[str, Any],
     categories: Sequence[Mapping[str, Any]],
-    images: Iterable[Piece],
-    annotations: Iterable[Piece],
+    images: Iterable[Chunk],
+    annotations: Iterable[Chunk],
 ) -> int:
-    with whole_file(out) as temporary, temporary.open("wb") as file:
+    with atomic_write(out) as temporary, temporary.open("wb") as file:
         file.write(b'{"info":' + orjson.dumps(dict(info), default=str) + b',"licenses":[],"categories":')
         file.write(orjson.dumps([{"supercategory": "", **category} for category in categories]))
         file.write(b',"images":')
@@ -79,10 +85,10 @@ def _write(
     return count
 
 
-def _write_array(file: BinaryIO, pieces: Iterable[Piece]) -> int:
+def _write_array(file: BinaryIO, chunks: Iterable[Chunk]) -> int:
     count = 0
     file.write(b"[")
-    for text, entries in pieces:
+    for text, entries in chunks:
         if entries:
             file.write(b",\n" if count else b"\n")
             file.write(text)
@@ -91,38 +97,16 @@ def _write_array(file: BinaryIO, pieces: Iterable[Piece]) -> int:
     return count
 
 
-def _dump_chunks(entries: Iterable[dict[str, Any]]) -> Iterator[Piece]:
+def _dump_entries(entries: Iterable[dict[str, Any]]) -> Iterator[Chunk]:
     remaining = iter(entries)
     while chunk := list(islice(remaining, _ENTRIES_PER_CHUNK)):
         yield memoryview(orjson.dumps(chunk))[1:-1], len(chunk)
 
 
-def _text_of(texts: pa.Array) -> Piece:
-    """Return the memory of strings that each end in a comma and a newline, without the last comma and newline."""
+def _join_lines(texts: pa.Array) -> Chunk:
+    """Join lines that end in ",\\n" without the last ending, as a view of the array's memory."""
     if not len(texts):
         return memoryview(b""), 0
     _, offsets, data = texts.buffers()
     first, last = (memoryview(offsets).cast("i")[at] for at in (texts.offset, texts.offset + len(texts)))
     return memoryview(data)[first : last - len(b",\n")], len(texts)
-
-
-def image_entry(image: ImageRow) -> dict[str, Any]:
-    """Return an image as an entry of COCO's `images`."""
-    return {"id": image.image_id, "file_name": image.file_name, "width": image.width, "height": image.height}
-
-
-def annotation_entry(box: BoxRow) -> dict[str, Any]:
-    """Return a box as an entry of COCO's `annotations`, with its score and source."""
-    annotation_id, image_id, category_id, _, source, score, x0, y0, x1, y1, is_ignored = box
-    w, h = round(x1 - x0, 2), round(y1 - y0, 2)
-    return {
-        "id": annotation_id,
-        "image_id": image_id,
-        "category_id": category_id,
-        "bbox": [x0, y0, w, h],
-        "area": round(w * h, 2),
-        "iscrowd": int(is_ignored),
-        "segmentation": _NO_POLYGONS,
-        "score": score,
-        "source": source,
-    }

@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from mining.redaction import redacted
+from mining.redaction import redact
 from mining.runs.run import LOG_FILE
-from mining.storage.provenance import now
+from mining.storage.provenance import utc_now
 
 _logger = logging.getLogger("boxmine")
 
@@ -28,8 +28,8 @@ def log_event(folder: Path, event: str, **values: Any) -> None:
         event: What happened, in a word or two.
         **values: JSON values, such as the shard and its number of boxes.
     """
-    values = {name: redacted(value) if isinstance(value, str) else value for name, value in values.items()}
-    line = {"at": now(), "event": event, "run": folder.name, **values, "host": platform.node(), "pid": os.getpid()}
+    values = {name: redact(value) if isinstance(value, str) else value for name, value in values.items()}
+    line = {"at": utc_now(), "event": event, "run": folder.name, **values, "host": platform.node(), "pid": os.getpid()}
     shown = " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
     _logger.info("%s: %s %s", folder.name, event, shown)
     with suppress(OSError):

@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 from mining.config import NO_LABELS, CorpusSettings, MineOptions, MineSection, MineSettings, parse
 from mining.corpus import CorpusSummary
-from mining.corpus.listing import list_corpus
+from mining.corpus.scanner import scan_from_settings
 from mining.errors import ModelError, RunError, did_you_mean
 from mining.models.card import PRETRAINED, ModelCard, read_card, unknown_classes
 from mining.runs.run import Run
 from mining.storage.files import sha256_of
-from mining.storage.integrity import digest_fits
+from mining.storage.integrity import digest_matches
 from mining.storage.untrusted_files import read_json
 
 M = TypeVar("M", bound=MineSection)
@@ -41,7 +41,7 @@ def resolve_thresholds(options: M) -> M:
             f"{path.parent} has no {path.name} with chosen thresholds; mine it with curves, and score it with "
             "`boxmine score`."
         ) from None
-    if not digest_fits(scores):
+    if not digest_matches(scores):
         raise RunError(f"{path} is damaged; run the `boxmine score` command of this run again.")
     threshold = common if options.threshold is None else options.threshold
     return parse(type(options), {**dict(options), "threshold": threshold, "class_thresholds": per_class})
@@ -116,12 +116,12 @@ def list_images(
         CorpusError: The images or the labels cannot be used.
         ModelError: The labels name a class that the model does not know.
     """
-    summary = list_corpus(corpus, out, corpus.labels, shard_size, hashes_kept)
+    summary = scan_from_settings(corpus, out, corpus.labels, shard_size, hashes_kept)
     unknown = unknown_classes(list(summary.classes), card)
     if unknown and summary.kind == "classes" and len(unknown) == len(summary.classes):
         # folders that name no class of the model are albums, not labels
         remark = f"The folders ({', '.join(unknown[:3])}, ...) name no class of the model and are not taken as labels."
-        summary, unknown = list_corpus(corpus, out, NO_LABELS, shard_size, hashes_kept, [remark]), []
+        summary, unknown = scan_from_settings(corpus, out, NO_LABELS, shard_size, hashes_kept, [remark]), []
     if unknown:
         out.unlink()
         raise ModelError(

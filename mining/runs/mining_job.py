@@ -14,13 +14,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from mining.config import MineSettings
-from mining.corpus import QUARANTINE_SCHEMA, QUARANTINED, Change, read_summary, shard_count, update
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus import QUARANTINE_SCHEMA, QUARANTINED, CorpusUpdate, read_summary, shard_count, update_corpus
+from mining.corpus.image_root import check_output_outside_images
 from mining.engine.outcome import ImageOutcome
 from mining.engine.timing import Timing
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError
-from mining.models.card import CARD_FILE, ModelCard, read_card
-from mining.redaction import redacted
+from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
+from mining.models.class_selection import rename_classes
+from mining.redaction import redact
 from mining.runs.coco_json import write_coco_json
 from mining.runs.event_log import log_event
 from mining.runs.inputs import (
@@ -46,9 +47,9 @@ from mining.runs.shard_files import (
     table_writer,
 )
 from mining.runs.summaries import MinePlan, MineSummary
-from mining.storage.integrity import DIGESTS, digests_of
+from mining.storage.integrity import DIGESTS, compute_digests
 from mining.storage.ownership import temporary_path
-from mining.storage.provenance import now
+from mining.storage.provenance import utc_now
 
 MineProgress = Callable[[int, int], None]  # images done, and in all
 
@@ -115,10 +116,12 @@ def lock_run(path: Path) -> Iterator[None]:
             yield
         except BaseException as error:
             if run.has_started() and not run.is_finished():
-                failed = redacted(" ".join(str(error).split())) or type(error).__name__
+                failed = redact(" ".join(str(error).split())) or type(error).__name__
                 log_event(run.path, "stopped", why=failed)
                 with suppress(StorageError):  # a full disk takes no note either
-                    run.update(state="stopped", stopped=now(), failed=failed if isinstance(error, Exception) else None)
+                    run.update(
+                        state="stopped", stopped=utc_now(), failed=failed if isinstance(error, Exception) else None
+                    )
             raise
 
 
@@ -137,7 +140,7 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
         CorpusError: The images or the labels cannot be used.
         ModelError: The model cannot be used.
     """
-    refuse_inside_images(settings.out, settings.images)
+    check_output_outside_images(settings.out, settings.images)
     settings = resolve_thresholds(settings)
     run, card, identity = Run(settings.out), read_model_card(settings), fingerprint_inputs(settings)
     stage = run.begin(settings, identity)
@@ -159,12 +162,12 @@ def _bring_inputs(settings: MineSettings, run: Run, card: ModelCard | None, corp
             corpus = _list_into_run(settings, run, card)
         from mining.models.install import install_model
 
-        install_model(settings.model, run.model)
+        installed = install_model(settings.model, run.model, settings)
         is_model_in_place = True
-        refuse_unknown_thresholds(settings, card or read_card(run.model), settings.model)
-        run.update(used=effective_settings(settings, card or read_card(run.model)))
+        refuse_unknown_thresholds(settings, installed, settings.model)
+        run.update(used=effective_settings(settings, installed))
         if corpus is None:
-            corpus = _list_into_run(settings, run, read_card(run.model))
+            corpus = _list_into_run(settings, run, _card_of_all_classes(settings, installed))
         corpus.replace(run.corpus)
     except InputError:
         run.discard_start(with_model=is_model_in_place)
@@ -181,10 +184,19 @@ def _is_model_of_killed_start(run: Run, card: ModelCard | None) -> bool:
         return False
 
 
+def _card_of_all_classes(settings: MineSettings, installed: ModelCard) -> ModelCard:
+    """Return the model's record with all of its classes under their own names."""
+    if installed.selection is None:
+        return installed
+    from mining.models.pretrained import pretrained_card
+
+    return pretrained_card(settings.model.removeprefix(PRETRAINED))
+
+
 def _list_into_run(settings: MineSettings, run: Run, card: ModelCard) -> Path:
     """Write the corpus table under a temporary name: one that has its own name is complete."""
     corpus = temporary_path(run.corpus)
-    list_images(settings, settings.shard_size, card, settings.model, corpus)
+    list_images(settings, settings.shard_size, rename_classes(card, settings), settings.model, corpus)
     return corpus
 
 
@@ -232,10 +244,10 @@ def finish_mining(run: Run, seconds: float = 0.0) -> MineSummary:
     info = {"description": f"pseudo-annotations of {run.path.name}", "version": run.record["versions"]["boxmine"]}
     write_coco_json(run.coco, corpus=run.corpus, annotations=run.annotations, categories=classes, info=info)
     run.update(
-        state="finished", finished=now(),
+        state="finished", finished=utc_now(),
         counts={"images": sum(states.values()), "boxes": boxes, "classes": len(classes), "states": dict(states)},
         seconds={"mining": round(seconds, 2), "finishing": round(time.monotonic() - started, 2)},
-        timing=None if timing is None else asdict(timing), **{DIGESTS: digests_of(run.path, DIGESTED_FILES)},
+        timing=None if timing is None else asdict(timing), **{DIGESTS: compute_digests(run.path, DIGESTED_FILES)},
     )  # fmt: skip
     log_event(
         run.path, "finished", images=sum(states.values()), boxes=boxes, seconds=round(time.monotonic() - started, 2)
@@ -287,7 +299,7 @@ def _write_outcomes(run: Run, files: list[tuple[Path, Path | None]]) -> Counter[
         table_writer(run.rankings, RANKING_SCHEMA) as add_rankings,
     ):
 
-        def changes() -> Iterator[dict[int, Change]]:
+        def changes() -> Iterator[dict[int, CorpusUpdate]]:
             for shard, (part, curves) in enumerate(files):
                 outcomes = read_outcomes(part, curves, origins.of(shard))
                 if outcomes is None:
@@ -297,13 +309,13 @@ def _write_outcomes(run: Run, files: list[tuple[Path, Path | None]]) -> Counter[
                 add_rankings(_ranking_rows(outcomes))
                 yield {outcome.image_id: _corpus_change(outcome) for outcome in outcomes}
 
-        update(run.corpus, run.corpus, changes())
+        update_corpus(run.corpus, run.corpus, changes())
     return states
 
 
-def _corpus_change(outcome: ImageOutcome) -> Change:
+def _corpus_change(outcome: ImageOutcome) -> CorpusUpdate:
     content_hash = None if outcome.replaced else outcome.content_hash
-    return Change(outcome.state, outcome.width, outcome.height, content_hash)
+    return CorpusUpdate(outcome.state, outcome.width, outcome.height, content_hash)
 
 
 def _quarantine_rows(outcomes: list[ImageOutcome]) -> pa.Table:

@@ -1,6 +1,5 @@
 """What the parts of a run were made from, so that a part of another run is not merged into it."""
 
-from dataclasses import asdict
 from typing import Any
 
 from mining.config import ExecutionOptions
@@ -26,7 +25,7 @@ class PartOrigins:
         ignored = {*ExecutionOptions.model_fields, *_LOCATIONS}
         config = {name: value for name, value in record["config"].items() if name not in ignored}
         self._settings = digest_of({"config": config, "inputs": record.get("inputs")})
-        self._model = digest_of({**asdict(read_card(run.model)), "training": None})
+        self._model = digest_of({**read_card(run.model).to_record(), "training": None})
 
     def of(self, shard: int) -> PartOrigin | None:
         """Return the origin of a shard's part; None for a run of an earlier version, whose parts record none."""

@@ -14,7 +14,8 @@ from mining.corpus.schema import QUARANTINED
 from mining.errors import RunError
 from mining.models.card import CARD_FILE
 from mining.runs.run import Run
-from mining.storage.integrity import check_file, open_table
+from mining.storage.integrity import check_file
+from mining.storage.parquet import open_parquet
 
 CHUNK = 20_000
 _CORPUS_COLUMNS = ["image_id", "file_name", "width", "height", "split", "content_hash", "state", "labels"]
@@ -101,7 +102,7 @@ def open_run(path: Path) -> Run:
 
 def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield a table's columns in batches of at most CHUNK rows. Raises RunError if it cannot be read."""
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         yield from file.iter_batches(batch_size=CHUNK, columns=columns)
 
 

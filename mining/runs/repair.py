@@ -3,7 +3,7 @@
 from mining.errors import DamagedFileError
 from mining.runs.event_log import log_event
 from mining.runs.run import Run
-from mining.storage.integrity import DIGESTS, MADE_FROM_PARTS, PARTS, damage_in_words, damaged_files
+from mining.storage.integrity import DIGESTS, MADE_FROM_PARTS, PARTS, damage_message, find_damaged_files
 
 
 def reopen_if_damaged(run: Run) -> bool:
@@ -15,12 +15,12 @@ def reopen_if_damaged(run: Run) -> bool:
     Raises:
         DamagedFileError: A damaged file cannot be rebuilt from the parts.
     """
-    damaged = damaged_files(run.path)
+    damaged = find_damaged_files(run.path)
     if not damaged:
         return False
     lost = [path for path in damaged if path.name not in MADE_FROM_PARTS or not (run.path / PARTS).is_dir()]
     if lost:
-        raise DamagedFileError(damage_in_words(lost[0]))
+        raise DamagedFileError(damage_message(lost[0]))
     names = ", ".join(path.name for path in damaged)
     log_event(run.path, "rebuilding damaged tables", tables=names)
     reopen(run, f"{names} was damaged")
@@ -34,6 +34,6 @@ def reopen(run: Run, why: str) -> None:
 
 def refuse_damage(run: Run) -> None:
     """Raise DamagedFileError if a file of a finished run is damaged or missing."""
-    damaged = damaged_files(run.path)
+    damaged = find_damaged_files(run.path)
     if damaged:
-        raise DamagedFileError(damage_in_words(damaged[0]))
+        raise DamagedFileError(damage_message(damaged[0]))

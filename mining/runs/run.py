@@ -12,24 +12,26 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mining.config import ExecutionOptions, MineSettings, parse, setting_or_default
-from mining.corpus.file_walker import is_inside
+from mining.corpus.image_root import is_inside
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
+from mining.models.class_selection import select_classes
 from mining.runs.record import FORMAT, RUN_FILE, read_run_record
 from mining.storage.files import sha256_of, write_json
-from mining.storage.integrity import PARTS, check_file, digest_fits, open_table
+from mining.storage.integrity import PARTS, check_file, digest_matches
 from mining.storage.locks import is_locked, lock_folder
 from mining.storage.ownership import (
     MARK_FILE,
     delete_files,
+    delete_temporaries,
+    find_temporaries,
     foreign_entries,
     mark_folder,
-    own_temporaries,
-    sweep,
     unmark_folder,
 )
-from mining.storage.provenance import now, versions
+from mining.storage.parquet import open_parquet
+from mining.storage.provenance import package_versions, utc_now
 from mining.storage.untrusted_files import read_json
 
 if TYPE_CHECKING:  # importing pyarrow takes long, and reading a record needs none of it
@@ -172,11 +174,6 @@ class Run:
         """Ids and names of the model's classes, in the order of its logits."""
         return tuple((int(one["id"]), str(one["name"])) for one in self.card.classes)
 
-    @property
-    def class_indices(self) -> dict[int, int]:
-        """Position of each class in the model's order, by class id."""
-        return {category_id: index for index, (category_id, _) in enumerate(self.classes)}
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and self.path == other.path
 
@@ -250,7 +247,7 @@ class Run:
             scores = dict(read_json(self.scores))
             if not isinstance(scores["truth"]["file"], str) or not isinstance(scores["truth"]["sha256"], str):
                 raise ValueError("it names no ground truth")
-            if not digest_fits(scores):
+            if not digest_matches(scores):
                 raise ValueError("its content is not what was written")
             return scores
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -315,7 +312,7 @@ class Run:
             self.sweep()
             self.update(
                 format=FORMAT, name=self.path.name, state="running", config=settings.model_dump(mode="json"),
-                inputs=identity, versions=versions(), started=now(), counts={}, seconds={}, token=token,
+                inputs=identity, versions=package_versions(), started=utc_now(), counts={}, seconds={}, token=token,
                 brings_model=brings_model, **{PART_ORIGINS: True},
             )  # fmt: skip
             unmark_folder(self.path)  # the record has the token
@@ -327,7 +324,7 @@ class Run:
         token = mark_folder(self.path, "run")  # runs of earlier versions have none yet
         self.sweep()
         execution = settings.model_dump(mode="json", include=set(ExecutionOptions.model_fields))
-        config, resumed = {**record["config"], **execution}, [*record.get("resumed", []), now()]
+        config, resumed = {**record["config"], **execution}, [*record.get("resumed", []), utc_now()]
         self.update(token=token, state="running", failed=None, config=config, resumed=resumed)
         unmark_folder(self.path)
         return "resumed"
@@ -373,17 +370,17 @@ class Run:
 
     def temporaries(self) -> list[Path]:
         """Temporary files that carry this run's token."""
-        return own_temporaries(self.path, _FOLDERS)
+        return find_temporaries(self.path, _FOLDERS)
 
     def sweep_records(self) -> None:
         """Delete records that killed processes left half written, of a run that others may be reading or scoring."""
-        for path in own_temporaries(self.path):
+        for path in find_temporaries(self.path):
             if path.name.endswith(f"-{RUN_FILE}"):
                 path.unlink(missing_ok=True)
 
     def sweep(self) -> int:
         """Delete what killed processes of this run left half written; gives the number of files."""
-        return sweep(self.path, _FOLDERS)
+        return delete_temporaries(self.path, _FOLDERS)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process; raises RunError while another one works on it."""
@@ -428,7 +425,7 @@ class Run:
             return False
         if settings.model.startswith(PRETRAINED) or not (self.model / CARD_FILE).is_file():
             return True
-        return read_card(self.model).is_like(read_card(Path(settings.model)))
+        return read_card(self.model).is_like(select_classes(read_card(Path(settings.model)), settings))
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
@@ -438,7 +435,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
         RunError: The file is missing, or lacks a column.
         DamagedFileError: The file is not as it was written.
     """
-    with open_table(path) as file:
+    with open_parquet(path) as file:
         missing = [name for name in columns or () if name not in file.schema_arrow.names]
         if missing:
             raise RunError(

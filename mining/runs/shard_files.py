@@ -19,8 +19,9 @@ from mining.engine.outcome import ImageOutcome
 from mining.engine.timing import Timing
 from mining.errors import DamagedPartError
 from mining.runs.schema import ANNOTATION_SCHEMA, CURVE_SCHEMA
+from mining.storage.embedded_digest import embedded_digest_matches
 from mining.storage.files import sha256_of
-from mining.storage.integrity import seal_holds, sealed_writer
+from mining.storage.parquet import parquet_writer
 
 _IMAGES = b"boxmine.images"
 _TIMING = b"boxmine.timing"
@@ -69,11 +70,11 @@ def write_part(
     if origin is not None:
         metadata[_ORIGIN] = asdict(origin)
     if curves is not None:
-        with sealed_writer(curves, CURVE_SCHEMA) as writer:
+        with parquet_writer(curves, CURVE_SCHEMA) as writer:
             writer.write_table(_table([row for outcome in outcomes for row in outcome.curves], CURVE_SCHEMA))
         metadata[_CURVES] = sha256_of(curves)
     schema = PART_SCHEMA.with_metadata({key: orjson.dumps(value) for key, value in metadata.items()})
-    with sealed_writer(path, schema) as writer:
+    with parquet_writer(path, schema) as writer:
         writer.write_table(_table([row for outcome in outcomes for row in outcome.boxes], schema))
         if timing is not None:
             timed = timing.with_writing(time.perf_counter() - began)
@@ -103,7 +104,7 @@ def part_outcomes(path: Path, origin: PartOrigin | None = None) -> list[ImageOut
 
 def _read_schema(path: Path) -> pa.Schema:
     """Return the schema; ValueError if the seal is broken, OSError and Arrow's errors if it cannot be read."""
-    if seal_holds(path) is False:
+    if embedded_digest_matches(path) is False:
         raise ValueError("damaged")
     return pq.read_schema(path)
 
@@ -127,7 +128,11 @@ def read_outcomes(
 def _has_curves(part: Path, curves: Path) -> bool:
     try:
         digest = pq.read_schema(part).metadata.get(_CURVES)
-        fits = seal_holds(curves) is not False if digest is None else sha256_of(curves) == orjson.loads(digest)
+        fits = (
+            embedded_digest_matches(curves) is not False
+            if digest is None
+            else sha256_of(curves) == orjson.loads(digest)
+        )
         return fits and pq.read_schema(curves).equals(CURVE_SCHEMA)
     except (OSError, pa.ArrowException, ValueError):
         return False
@@ -161,7 +166,7 @@ def table_writer(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], 
     """
     pieces: list[pa.Table] = []
     rows = 0
-    with sealed_writer(out, schema) as writer:
+    with parquet_writer(out, schema) as writer:
 
         def add(piece: pa.Table) -> None:
             nonlocal rows
@@ -212,7 +217,7 @@ def tables_of(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield the rows of each part. Raises DamagedPartError."""
     for part in parts:
         try:
-            if seal_holds(part) is False:
+            if embedded_digest_matches(part) is False:
                 raise ValueError("damaged")
             with pq.ParquetFile(part, page_checksum_verification=True) as file:
                 yield file.read().cast(schema)

@@ -59,7 +59,7 @@ def _reason_in_words(error: Exception) -> str | None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; rename it when the block ends well.
 
     The file appears under its own name complete and flushed to the disk, or not at all.
@@ -91,7 +91,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

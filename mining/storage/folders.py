@@ -10,11 +10,11 @@ from secrets import token_hex
 from mining.errors import InputError
 from mining.storage.files import storage_errors
 from mining.storage.locks import is_locked, try_lock
-from mining.storage.ownership import TEMPORARY, delete, mark_folder, short_name, token_of
+from mining.storage.ownership import TEMPORARY, delete_own, mark_folder, short_name, token_of
 
 
 @contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
+def atomic_folder(out: Path) -> Iterator[Path]:
     """Give a temporary folder to write to; it becomes `out` when the block ends well, else it is deleted.
 
     It lies in a folder beside `out` that is marked, and locked as long as it is written to: what a killed process left
@@ -31,7 +31,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
             yield temporary
             _rename(temporary, out)
         finally:
-            delete(around)
+            delete_own(around)
             os.close(handle)
 
 
@@ -55,7 +55,7 @@ def _refuse_company_and_sweep(out: Path) -> None:
             continue
         if is_locked(path):
             raise InputError(f"Another process is writing {out}; wait for it, or give another --out.")
-        delete(path)
+        delete_own(path)
 
 
 def _rename(temporary: Path, out: Path) -> None:

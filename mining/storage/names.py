@@ -11,7 +11,7 @@ _POSSIBLE = re.compile(r"[\w+][\w.,+ -]*")
 _NOT_IN_A_SLUG = re.compile(r"[^\w.+@-]+")
 
 
-def folder_name(name: str) -> str:
+def validate_folder_name(name: str) -> str:
     """The name as it is; raises ValueError where it cannot safely be the name of a folder."""
     if not _POSSIBLE.fullmatch(name) or name != name.strip():
         raise ValueError(
@@ -23,11 +23,11 @@ def folder_name(name: str) -> str:
     return name
 
 
-def slug(name: object) -> str:
+def slugify(name: object) -> str:
     """A name of a file that lies in no other folder, whatever a record says; letters and digits stay."""
     text = _NOT_IN_A_SLUG.sub("-", unicodedata.normalize("NFC", str(name)).encode(errors="replace").decode())
     short = text.encode()[:_LONGEST_BYTES].decode(errors="ignore").strip(".-")
     return short or "run"
 
 
-FolderName = Annotated[str, AfterValidator(folder_name)]
+FolderName = Annotated[str, AfterValidator(validate_folder_name)]

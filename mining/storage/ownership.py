@@ -85,7 +85,7 @@ def short_name(path: Path) -> str:
     return path.name.encode(errors="surrogateescape")[-_LONGEST_NAME_BYTES:].decode(errors="ignore")
 
 
-def own_temporaries(folder: Path, below: Collection[str] = ()) -> list[Path]:
+def find_temporaries(folder: Path, below: Collection[str] = ()) -> list[Path]:
     """The temporary files and folders that carry the token of a marked folder, in it and directly in `below`.
 
     below: its sub-folders to look into; others are not looked into.
@@ -97,15 +97,15 @@ def own_temporaries(folder: Path, below: Collection[str] = ()) -> list[Path]:
     return [path for place in places for path in sorted(place.iterdir()) if _carries(path, token)]
 
 
-def sweep(folder: Path, below: Collection[str] = ()) -> int:
-    """Delete what `own_temporaries` lists; gives how many. The caller holds the folder's lock."""
-    found = own_temporaries(folder, below)
+def delete_temporaries(folder: Path, below: Collection[str] = ()) -> int:
+    """Delete what `find_temporaries` lists; gives how many. The caller holds the folder's lock."""
+    found = find_temporaries(folder, below)
     for path in found:
-        delete(path)
+        delete_own(path)
     return len(found)
 
 
-def delete(path: Path) -> None:
+def delete_own(path: Path) -> None:
     """Delete a file or a folder that is our own; a symbolic link goes, and what it leads to stays."""
     if _is_plain_folder(path):
         for child in path.iterdir():  # the mark last, so that what is left of a killed deletion is still known as ours

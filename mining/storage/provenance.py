@@ -9,7 +9,7 @@ from mining import __version__
 _VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Of boxmine, Python and what computes the boxes."""
     found = {"boxmine": __version__, "python": platform.python_version()}
     for package in _VERSIONS:
@@ -20,6 +20,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def now() -> str:
+def utc_now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -55,7 +55,7 @@ def open_input(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def refuse_special_file(path: Path) -> None:
+def check_not_special_file(path: Path) -> None:
     """Raises OSError where something is at the path that is neither a regular file nor a folder."""
     _refuse_kind(path.stat(), path, stat.S_IFREG, stat.S_IFDIR)
 
@@ -75,7 +75,7 @@ def read_input(path: Path, limit: int | None = MAX_RECORD_BYTES) -> bytes:
         return file.read()
 
 
-def input_lines(path: Path, encoding: str = "utf-8-sig") -> Generator[str, None, None]:
+def iter_lines(path: Path, encoding: str = "utf-8-sig") -> Generator[str, None, None]:
     """The lines of a text file with their ends. Raises LongLineError for one of more than MAX_LINE_BYTES."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
         number = 0
@@ -86,7 +86,7 @@ def input_lines(path: Path, encoding: str = "utf-8-sig") -> Generator[str, None,
             yield line
 
 
-class ShallowJSON:
+class DepthLimitedReader:
     """A binary file of JSON for a streaming parser. Reading raises JSONNestingError before it is nested too deeply."""
 
     def __init__(self, file: BinaryIO) -> None:

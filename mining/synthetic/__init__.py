@@ -4,8 +4,8 @@ Image k depends on the seed and k only, so a corpus can be made in any order, in
 The same call gives the same bytes under the same versions of NumPy and OpenCV.
 """
 
+from mining.synthetic.generator import SyntheticSummary, generate
 from mining.synthetic.objects import CLASSES
-from mining.synthetic.scenes import Scene, Truth, compose, render
-from mining.synthetic.writing import SyntheticSummary, generate
+from mining.synthetic.scenes import Scene, SceneObject, compose, render
 
-__all__ = ["CLASSES", "Scene", "SyntheticSummary", "Truth", "compose", "generate", "render"]
+__all__ = ["CLASSES", "Scene", "SceneObject", "SyntheticSummary", "compose", "generate", "render"]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from mining.synthetic.textures import Paint, Plane, Rgb, dots, grid, hsv, mixed, noise, stripes, wood
+from mining.synthetic.textures import Paint, Plane, Rgb, blend, dots, grid, hsv, noise, stripes, wood
 
 Shape = tuple[int, int]
 
@@ -20,7 +20,7 @@ def background(rng: Generator, shape: Shape) -> Rgb:
     return np.clip(ground, 0, 255)
 
 
-def relit(image: Rgb, rng: Generator) -> Rgb:
+def relight(image: Rgb, rng: Generator) -> Rgb:
     """The image under light from one side, with broad soft shadows and sensor noise; same shape, clipped to 0..255."""
     height, width = image.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
@@ -72,7 +72,7 @@ def _clouded(rng: Generator, shape: Shape) -> Rgb:
     first, second = _pair(rng)
     broad = noise(rng, shape, cells=rng.uniform(2, 8), octaves=5)
     fine = noise(rng, shape, cells=rng.uniform(20, 60), octaves=2, stretch=float(rng.choice([0.2, 1.0, 4.0])))
-    return mixed(mixed(first, second, broad), _muted(rng), fine * np.float32(0.5))
+    return blend(blend(first, second, broad), _muted(rng), fine * np.float32(0.5))
 
 
 def _leafy(rng: Generator, shape: Shape) -> Rgb:
@@ -97,7 +97,7 @@ def _horizon(rng: Generator, shape: Shape) -> Rgb:
     line = int(shape[0] * rng.uniform(0.25, 0.7))
     fall = np.linspace(0, 1, line, dtype=np.float32)[:, None] * np.ones((1, shape[1]), np.float32)
     ground = _clouded(rng, (shape[0] - line, shape[1]))
-    return np.concatenate([mixed(top, bottom, fall), ground])
+    return np.concatenate([blend(top, bottom, fall), ground])
 
 
 BACKGROUNDS: Sequence[Callable[[Generator, Shape], Rgb]] = (_textured, _textured, _clouded, _leafy, _leafy, _horizon)

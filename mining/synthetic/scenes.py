@@ -8,9 +8,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mining.errors import InputError
-from mining.synthetic.backgrounds import background, relit
+from mining.synthetic.backgrounds import background, relight
 from mining.synthetic.objects import CLASSES, DISTRACTORS, FIGURES
-from mining.synthetic.sprites import Sprite, draw
+from mining.synthetic.sprites import Sprite, draw_sprite
 from mining.synthetic.textures import Plane, Rgb
 
 DEFAULT_SIZE = (240, 400)
@@ -23,7 +23,7 @@ _TRIES = 12
 
 
 @dataclass(frozen=True)
-class Truth:
+class SceneObject:
     """One object of a scene.
 
     box: (4,) float32 xyxy in pixels, half-open: the tight box of `mask`.
@@ -44,7 +44,7 @@ class Scene:
     """One generated image, (H, W, 3) uint8 RGB, and its objects from back to front."""
 
     rgb: NDArray[np.uint8]
-    objects: tuple[Truth, ...]
+    objects: tuple[SceneObject, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def compose(index: int, *, seed: int = 0, size: tuple[int, int] = DEFAULT_SIZE) 
         _put_object(stage, rng)
     for _ in range(int(rng.integers(0, 3))):
         _put_distractor(stage, rng, largest=0.3)
-    rgb = np.round(relit(stage.image, rng)).astype(np.uint8)
+    rgb = np.round(relight(stage.image, rng)).astype(np.uint8)
     return Scene(rgb, tuple(_truth(stage, number) for number in range(len(stage.placed))))
 
 
@@ -114,7 +114,7 @@ def _put_object(stage: _Stage, rng: Generator) -> None:
     """Add an object of a random class and size, its size spread over three octaves."""
     category = int(rng.integers(len(CLASSES)))
     size = _SMALLEST * (_LARGEST / _SMALLEST) ** rng.beta(3, 1)
-    sprite = draw(FIGURES[CLASSES[category]](rng), rng, longest_px=size * min(stage.owner.shape))
+    sprite = draw_sprite(FIGURES[CLASSES[category]](rng), rng, longest_px=size * min(stage.owner.shape))
     placed = _Placed(category, size, int(sprite.mask.sum()), int(sprite.telling.sum()))
     for _ in range(_TRIES):
         if _put(stage, sprite, _corner(stage, sprite, rng), placed):
@@ -124,7 +124,7 @@ def _put_object(stage: _Stage, rng: Generator) -> None:
 def _put_distractor(stage: _Stage, rng: Generator, *, largest: float) -> None:
     """Add a body without the part that would make it an object, or a shape of no class."""
     figure = DISTRACTORS[int(rng.integers(len(DISTRACTORS)))](rng)
-    sprite = draw(figure, rng, longest_px=rng.uniform(0.12, largest) * min(stage.owner.shape))
+    sprite = draw_sprite(figure, rng, longest_px=rng.uniform(0.12, largest) * min(stage.owner.shape))
     for _ in range(_TRIES):
         if _put(stage, sprite, _corner(stage, sprite, rng), None):
             return
@@ -176,10 +176,10 @@ def _cast_shadow(image: Rgb, alpha: Plane, corner: tuple[int, int]) -> None:
     image[here] *= (1 - np.float32(0.5) * soft[part])[..., None]
 
 
-def _truth(stage: _Stage, number: int) -> Truth:
+def _truth(stage: _Stage, number: int) -> SceneObject:
     telling = stage.owner == 2 * number + 2
     mask = telling | (stage.owner == 2 * number + 1)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
     placed = stage.placed[number]
-    return Truth(placed.category, box, mask, telling, placed.size)
+    return SceneObject(placed.category, box, mask, telling, placed.size)

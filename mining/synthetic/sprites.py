@@ -44,7 +44,7 @@ def random_pose(rng: Generator) -> NDArray[np.float64]:
     return rotation @ np.diag([mirror * np.sqrt(aspect), 1 / np.sqrt(aspect)])
 
 
-def draw(figure: Figure, rng: Generator, *, longest_px: float) -> Sprite:
+def draw_sprite(figure: Figure, rng: Generator, *, longest_px: float) -> Sprite:
     """A figure in a random pose and light, its longest side `longest_px` long."""
     pose = random_pose(rng)
     corners = np.concatenate([part.outline for part in figure]) @ pose.T

@@ -22,7 +22,7 @@ def hsv(hue: float, saturation: float, value: float) -> Rgb:
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, s, v), np.float32) * np.float32(255)
 
 
-def mixed(first: Rgb, second: Rgb, share: Plane) -> Rgb:
+def blend(first: Rgb, second: Rgb, share: Plane) -> Rgb:
     """Colours between `first` (share 0) and `second` (share 1); share is (H, W), first and second (3,) or (H, W, 3)."""
     return first + (second - first) * share[..., None]
 
@@ -52,7 +52,7 @@ def mottled(first: Rgb, second: Rgb, *, cells: float = 6) -> Paint:
     """Patches of two colours that run into each other, as on stone or skin."""
 
     def paint(u: Plane, _v: Plane, rng: Generator) -> Rgb:
-        return mixed(first, second, noise(rng, u.shape, cells=cells))
+        return blend(first, second, noise(rng, u.shape, cells=cells))
 
     return paint
 
@@ -65,7 +65,7 @@ def wood(colour: Rgb, *, planks: float, upright: bool = False) -> Paint:
         place = (across * np.float32(planks / 2)) % 1
         grain = noise(rng, u.shape, cells=20, octaves=2, stretch=0.15 if upright else 6)
         seam = step(np.abs(place - np.float32(0.5)), 0.44, 0.05)
-        return mixed(colour * np.float32(0.7) + grain[..., None] * np.float32(75), colour * np.float32(0.25), seam)
+        return blend(colour * np.float32(0.7) + grain[..., None] * np.float32(75), colour * np.float32(0.25), seam)
 
     return paint
 
@@ -79,7 +79,7 @@ def scales(colour: Rgb, rim: Rgb, *, rows: float) -> Paint:
         beside = (along + np.float32(0.5) * (row % 2)) % 1 - np.float32(0.5)
         distance = np.sqrt(beside**2 + ((down - row) * np.float32(0.6)) ** 2)
         speckle = noise(rng, u.shape, cells=12, octaves=2)[..., None] * np.float32(50) - np.float32(25)
-        return mixed(colour, rim, np.clip(distance * np.float32(1.7) - np.float32(0.1), 0, 1)) + speckle
+        return blend(colour, rim, np.clip(distance * np.float32(1.7) - np.float32(0.1), 0, 1)) + speckle
 
     return paint
 
@@ -91,7 +91,7 @@ def stripes(first: Rgb, second: Rgb, *, count: float, angle: float = 0.0, wobble
         along = u * np.float32(np.cos(angle)) + v * np.float32(np.sin(angle))
         if wobble:
             along = along + noise(rng, u.shape, cells=4, octaves=2) * np.float32(wobble * 2 / count)
-        return mixed(first, second, step(np.sin(along * np.float32(np.pi * count)), 0, 0.7))
+        return blend(first, second, step(np.sin(along * np.float32(np.pi * count)), 0, 0.7))
 
     return paint
 
@@ -105,7 +105,7 @@ def grid(cell: Rgb, line: Rgb, *, count: float, brick: bool = False, thickness: 
         along = u * np.float32(count / (4 if brick else 2)) + shift
         near = np.minimum(_to_edge(along) * (2 if brick else 1), _to_edge(down))
         tint = noise(rng, u.shape, cells=count, octaves=3)[..., None] * np.float32(70) - np.float32(35)
-        return mixed(line, cell + tint, step(near, thickness / 2, 0.06))
+        return blend(line, cell + tint, step(near, thickness / 2, 0.06))
 
     return paint
 
@@ -121,7 +121,7 @@ def dots(ground: Rgb, dot: Rgb, *, count: float, radius: float = 0.3) -> Paint:
         down = v * np.float32(count / 2)
         along = u * np.float32(count / 2) + np.float32(0.5) * (np.floor(down) % 2)
         distance = np.hypot(along % 1 - np.float32(0.5), down % 1 - np.float32(0.5))
-        return mixed(dot, ground, step(distance, radius, 0.12))
+        return blend(dot, ground, step(distance, radius, 0.12))
 
     return paint
 
@@ -131,7 +131,7 @@ def glow(middle: Rgb, rim: Rgb, *, centre: tuple[float, float], radius: float) -
 
     def paint(u: Plane, v: Plane, _rng: Generator) -> Rgb:
         distance = np.hypot(u - np.float32(centre[0]), v - np.float32(centre[1])) / np.float32(radius)
-        return mixed(middle, rim, np.clip(distance, 0, 1))
+        return blend(middle, rim, np.clip(distance, 0, 1))
 
     return paint
 
@@ -144,6 +144,6 @@ def spokes(spoke: Rgb, gap: Rgb, *, centre: tuple[float, float], radius: float, 
         distance = np.hypot(x, y) / np.float32(radius)
         bars = step(np.cos(np.arctan2(y, x) * np.float32(count) + np.float32(turn)), 0.55, 0.5)
         ring = np.maximum(step(distance, 0.74, 0.08), step(-distance, -0.26, 0.08))
-        return mixed(gap, spoke, np.maximum(bars, ring))
+        return blend(gap, spoke, np.maximum(bars, ring))
 
     return paint

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from mining.config import TrainSettings
-from mining.corpus.images.decoding import decode_image, path_below, resize_image, whole_size, working_size
-from mining.corpus.images.memory_budget import take_turns
+from mining.corpus.images.decoding import decode_image, full_size, network_input_size, resize_image, resolve_image_path
+from mining.corpus.images.memory_budget import share_across_processes
 from mining.errors import ImageError
 from mining.training.labelled_images import LabelledImages
 
@@ -112,7 +112,10 @@ class ImageDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = key if isinstance(key, tuple) else (key, 0)
         try:
-            with decode_image(path_below(self.images.root, self.images.files[index]), whole_size) as (decoded, _):
+            with decode_image(resolve_image_path(self.images.root, self.images.files[index]), full_size) as (
+                decoded,
+                _,
+            ):
                 pixels = self._to_input(decoded, seed)
         except ImageError as error:
             return {"file": self.images.files[index], "reason": str(error)}
@@ -130,7 +133,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         if self.crop_from is not None:
             return resize_image(pixels, (self.crop_from, self.crop_from))
         height, width = pixels.shape[1:]
-        reduced = working_size(height, width, short_side=round(1.25 * self.size))
+        reduced = network_input_size(height, width, short_side=round(1.25 * self.size))
         # reduced first, because cropping a large photo costs more
         return resize_image(pixels, reduced) if reduced[0] < height else pixels
 
@@ -202,6 +205,6 @@ def make_loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        worker_init_fn=partial(take_turns, Lock()) if workers else None,
+        worker_init_fn=partial(share_across_processes, Lock()) if workers else None,
         drop_last=augment and len(images) > settings.batch_size and not settings.freeze,
     )

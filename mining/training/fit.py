@@ -24,7 +24,7 @@ from mining.localizers.base import ClassificationLoss, Localizer
 from mining.models.card import CHECKPOINTS, ModelCard
 from mining.models.checkpoint import build_localizer, save_model
 from mining.storage.files import storage_errors
-from mining.storage.provenance import now, versions
+from mining.storage.provenance import package_versions, utc_now
 from mining.training.callbacks import EpochRecorder, Progress
 from mining.training.checkpoints import read_checkpoint
 from mining.training.data import make_loader, per_device_batch_size
@@ -240,7 +240,7 @@ def _finish(
     record = {
         **{name: item for name, item in asdict(summary).items() if name != "folder"},
         "settings": settings.model_dump(mode="json", exclude={"out"}),
-        "versions": versions(), "finished": now(),
+        "versions": package_versions(), "finished": utc_now(),
     }  # fmt: skip
     localizer = module.localizer
     save_model(settings.out, localizer, replace(card, normalisation=localizer.backbone.normalisation, training=record))

@@ -11,12 +11,12 @@ from mining.corpus.schema import CORPUS_FILE
 from mining.errors import ModelError
 from mining.models.card import CARD_FILE, CHECKPOINTS
 from mining.storage.ownership import (
-    delete,
     delete_files,
+    delete_own,
+    delete_temporaries,
+    find_temporaries,
     foreign_entries,
     mark_folder,
-    own_temporaries,
-    sweep,
     unmark_folder,
 )
 from mining.storage.untrusted_files import read_json
@@ -58,13 +58,13 @@ def read_training(out: Path) -> dict[str, Any]:
 def begin_training(out: Path) -> None:
     """Mark the folder as a training's, and delete what a killed one left half written. The caller holds its lock."""
     mark_folder(out, "model")
-    sweep(out, (CHECKPOINTS,))
+    delete_temporaries(out, (CHECKPOINTS,))
 
 
 def end_training(out: Path) -> None:
     """Leave the finished model alone: its checkpoints, record and mark go."""
     delete_checkpoints(out)
-    sweep(out)
+    delete_temporaries(out)
     (out / TRAINING_FILE).unlink(missing_ok=True)
     unmark_folder(out)
 
@@ -83,6 +83,6 @@ def discard_training(out: Path) -> None:
 
 def delete_checkpoints(out: Path) -> None:
     """Delete what a training has written to its checkpoints; anything else that lies there stays."""
-    for path in own_temporaries(out, (CHECKPOINTS,)):
-        delete(path)
+    for path in find_temporaries(out, (CHECKPOINTS,)):
+        delete_own(path)
     delete_files(out / CHECKPOINTS, _CHECKPOINT_FILES)

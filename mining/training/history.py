@@ -8,7 +8,7 @@ from typing import Any
 
 from mining.errors import ModelError
 from mining.models.card import CHECKPOINTS
-from mining.storage.files import whole_file
+from mining.storage.files import atomic_write
 from mining.storage.untrusted_files import open_input
 
 HISTORY_FILE = "history.csv"
@@ -20,7 +20,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     rows = [earlier for earlier in read_history(path) if int(earlier["epoch"]) < int(row["epoch"])]
     rows.append({name: str(value) for name, value in row.items()})
     columns = list(dict.fromkeys(name for each in rows for name in each))
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -69,5 +69,5 @@ def draw_curves(rows: list[dict[str, str]], path: Path, metric: str) -> None:
     losses.set_ylabel("loss")
     losses.legend()
     metrics.set_ylabel(f"{metric} (validation)")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

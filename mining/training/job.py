@@ -10,8 +10,8 @@ from mining.config import (
 from mining.corpus import (
     read_summary,
 )
-from mining.corpus.listing import list_corpus
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
+from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, ModelError
 from mining.localizers.options import options_of
@@ -37,7 +37,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
     """
     refuse_unknown_localizer(settings.localizer)
-    refuse_inside_images(settings.out, settings.images)
+    check_output_outside_images(settings.out, settings.images)
     from mining.localizers.registry import localizer_named
 
     kind = localizer_named(settings.localizer)
@@ -82,7 +82,7 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
     from mining.training.fit import fit
 
     corpus = settings.out / CHECKPOINTS / CORPUS_FILE
-    summary = list_corpus(settings, corpus, settings.labels) if is_rank_zero() else read_summary(corpus)
+    summary = scan_from_settings(settings, corpus, settings.labels) if is_rank_zero() else read_summary(corpus)
     objective = settings.objective
     if objective == "auto":
         objective = "single" if summary.single_label else "multi"

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mining.config import Objective, TrainSettings
 from mining.corpus import iter_shards, read_summary
-from mining.corpus.identical_images import ImageFile, first_names
-from mining.corpus.images.decoding import path_below, read_image
+from mining.corpus.identical_images import ImageFile, map_copies_to_first
+from mining.corpus.images.decoding import read_image, resolve_image_path
 from mining.errors import CorpusError, ImageError
 
 
@@ -88,7 +88,7 @@ def copies_of(images: LabelledImages) -> dict[str, str]:
     def files() -> Iterator[ImageFile]:
         return (ImageFile(name, images.root / name) for name in images.files)
 
-    return first_names(files)
+    return map_copies_to_first(files)
 
 
 def train_val_split(
@@ -143,7 +143,7 @@ def unreadable_if_all(images: LabelledImages) -> dict[str, str]:
     reasons = {}
     for file in images.files:
         try:
-            read_image(path_below(images.root, file))
+            read_image(resolve_image_path(images.root, file))
         except ImageError as error:
             reasons[file] = str(error)
         else:

@@ -1,4 +1,4 @@
-"""A corpus to mine, and an undisturbed run of it that other runs are compared with."""
+"""A corpus to mine, an undisturbed run of it that other runs are compared with, and a label project."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pytest
 
 from flows.cli.application import run_command
 from mining.synthetic import generate
+from tests.unit.engine.painting import list_painted
+from tests.unit.label_store.project import LabelProject
 
 
 def mine_arguments(corpus: Path, out: Path) -> list[str]:
@@ -30,3 +32,9 @@ def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     assert run_command(mine_arguments(corpus, run)) == 0
     return run
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelProject:
+    list_painted(monkeypatch)
+    return LabelProject(tmp_path)

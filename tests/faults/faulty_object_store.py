@@ -1,6 +1,6 @@
-"""An object store on loopback behind a line that fails in turn as such lines do.
+"""An object store on loopback behind a proxy that injects the faults of real connections.
 
-Both are a process of their own: a client written in Rust may hold this one's threads while it waits for an answer.
+Both run in another process, because a client written in Rust may block this one's threads while it waits.
 
     python -m tests.faults.faulty_object_store SEED
 """
@@ -23,58 +23,58 @@ from typing import Any
 BUCKET = "labels"
 SECRET = "very-secret-word"
 FAULTS = ("500", "503", "cut before", "cut after", "cut within")
-_CONTROL = "/-/line"  # no bucket is called so
+_CONTROL = "/-/faults"  # no bucket has this name
 
 
-class Line:
-    """The line, to be made better or worse."""
+class FaultyProxy:
+    """Controls the proxy."""
 
     def __init__(self, address: str) -> None:
         self.address = address
 
-    def fail(self, **shares: float) -> None:
-        """From now on so large a share of the requests fails; a fault's name has '_' for ' ', as in cut_after."""
-        wanted = json.dumps({name.strip("_").replace("_", " "): share for name, share in shares.items()}).encode()
-        urllib.request.urlopen(urllib.request.Request(self.address + _CONTROL, wanted, method="PUT"), timeout=30)
+    def set_fault_rates(self, **rates: float) -> None:
+        """Set the share of requests that get each fault; in names, '_' stands for ' ', as in cut_after."""
+        body = json.dumps({name.strip("_").replace("_", " "): rate for name, rate in rates.items()}).encode()
+        urllib.request.urlopen(urllib.request.Request(self.address + _CONTROL, body, method="PUT"), timeout=30)
 
-    def told(self) -> dict[str, int]:
-        """How often each fault came, and how often none."""
+    def read_counts(self) -> dict[str, int]:
+        """Read how often each fault was injected, and how often none."""
         with urllib.request.urlopen(self.address + _CONTROL, timeout=30) as answer:
             return dict(json.loads(answer.read()))
 
 
-class Faults:
-    """Draws what happens to a request."""
+class FaultSchedule:
+    """Draws what happens to each request."""
 
     def __init__(self, seed: int) -> None:
-        self.shares: dict[str, float] = {}
-        self.told: Counter[str] = Counter()
+        self.rates: dict[str, float] = {}
+        self.counts: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
 
     def next(self) -> str | None:
-        """Of the next one."""
+        """Draw the fault of the next request."""
         with self._lock:
             drawn = self._random.random()
-            for fault, share in self.shares.items():
-                drawn -= share
+            for fault, rate in self.rates.items():
+                drawn -= rate
                 if drawn < 0:
-                    self.told[fault] += 1
+                    self.counts[fault] += 1
                     return fault
-            self.told["well"] += 1
+            self.counts["none"] += 1
             return None
 
 
 @contextmanager
-def object_store(seed: int) -> Iterator[tuple[Line, dict[str, str]]]:
-    """Give the line, and the environment of somebody who reaches the store through it."""
+def run_object_store(seed: int) -> Iterator[tuple[FaultyProxy, dict[str, str]]]:
+    """Run both; yields the proxy and the environment of a process that connects through it."""
     command = [sys.executable, "-m", "tests.faults.faulty_object_store", str(seed)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         yield (
-            Line(address),
+            FaultyProxy(address),
             {
                 "AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1",
                 "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true",
@@ -86,7 +86,7 @@ def object_store(seed: int) -> Iterator[tuple[Line, dict[str, str]]]:
 
 
 def serve(seed: int) -> None:
-    """Start both, and say on stdout where the line begins."""
+    """Start both, and print the address of the proxy."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -98,30 +98,30 @@ def serve(seed: int) -> None:
         "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", aws_access_key_id="somebody",
         aws_secret_access_key=SECRET,
     ).create_bucket(Bucket=BUCKET)  # fmt: skip
-    faults = Faults(seed)
+    faults = FaultSchedule(seed)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _pass_on(self) -> None:
+        def _forward(self) -> None:
             body = self._body()
             if self.path == _CONTROL:
                 if self.command == "PUT":
-                    faults.shares = json.loads(body)
-                return self._answer(200, {}, json.dumps(faults.told).encode())
+                    faults.rates = json.loads(body)
+                return self._answer(200, {}, json.dumps(faults.counts).encode())
             fault = faults.next()
             if fault in ("500", "503"):
                 self._answer(int(fault), {}, b"")
             elif fault == "cut before":
                 self._cut()
             else:
-                status, headers, content = self._asked(body)
-                if fault == "cut after":  # it is done, and nobody hears of it
+                status, headers, content = self._ask_store(body)
+                if fault == "cut after":  # it is done, but the client gets no answer
                     self._cut()
                 else:
                     self._answer(status, headers, content, cut=fault == "cut within" and len(content) > 1)
 
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on  # noqa: N815
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") == "chunked":
@@ -133,15 +133,15 @@ def serve(seed: int) -> None:
                 return body
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
-        def _asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        def _ask_store(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
             connection = http.client.HTTPConnection(host, port)
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "connection")}
             connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
-            found = connection.getresponse()
-            content = found.read()
-            kept = {k: v for k, v in found.getheaders() if k.lower() not in ("transfer-encoding", "connection")}
+            response = connection.getresponse()
+            content = response.read()
+            kept = {k: v for k, v in response.getheaders() if k.lower() not in ("transfer-encoding", "connection")}
             connection.close()
-            return found.status, kept, content
+            return response.status, kept, content
 
         def _answer(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
             self.send_response(status)
@@ -167,7 +167,7 @@ def serve(seed: int) -> None:
             pass
 
         def handle(self) -> None:
-            with suppress(OSError, ValueError):  # it was us who cut
+            with suppress(OSError, ValueError):  # this proxy cut the connection
                 super().handle()
 
     front = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

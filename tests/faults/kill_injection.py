@@ -1,4 +1,4 @@
-"""Work in processes of their own, which die at a chosen moment as if somebody had pulled the plug."""
+"""Work in other processes, which may be killed at a chosen moment, as if the power failed."""
 
 import json
 import multiprocessing
@@ -7,101 +7,129 @@ import random
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# one process imports everything once; those that do the work are forked from it
+# one process imports everything once; the processes that do the work are forked from it
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.faults.kill_injection", "mining.engine.miner", "mining.runs.mining_job", "mining.training.fit", "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "tests.unit.engine.painting"])  # fmt: skip
+_processes.set_forkserver_preload([
+    "tests.faults.kill_injection", "mining.engine.miner", "mining.runs.mining_job", "mining.training.fit",
+    "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "tests.unit.engine.painting",
+])  # fmt: skip
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "sqlite3.connect"}
 _ENTERED = ("publish", "write_part", "write_json", "merge_parts", "write_coco_json", "update", "save_model", "compare")
 
 
-def work(do: Callable[..., None], *arguments: Any, dies_at: int | None = None, dies_after: float | None = None) -> int:
-    """Do it in a process of its own; gives its exit code, -9 where it was killed.
+def run_in_process(
+    function: Callable[..., None], *arguments: Any, kill_point: int | None = None, kill_after_s: float | None = None
+) -> int:
+    """Call a function in its own process.
 
-    dies_at: kill it before its n-th change to the disk or entry into a function that makes one. dies_after: seconds.
+    Args:
+        function: Called with the arguments; both are pickled.
+        kill_point: Kill the process before its n-th change to the disk, or entry into or return from a function
+            that makes one.
+        kill_after_s: Kill the process after so many seconds.
+
+    Returns:
+        The exit code: -9 where the process was killed.
     """
-    process = _processes.Process(target=_worked, args=(do, arguments, dies_at, dies_after))
+    process = _processes.Process(target=_run, args=(function, arguments, kill_point, kill_after_s))
     process.start()
     process.join(300)
-    assert process.exitcode is not None, "it hangs"
+    assert process.exitcode is not None, "the process hangs"
     return process.exitcode
 
 
-def moments(do: Callable[..., None], *arguments: Any, told: Path) -> int:
-    """How many moments to die at there are; the work is done. told: a file to say it through."""
-    process = _processes.Process(target=_counted, args=(do, arguments, told))
+def run_at_once(function: Callable[..., None], arguments: list[Any]) -> list[int | None]:
+    """Call a function in several processes at the same time, once per argument; returns their exit codes."""
+    processes = [_processes.Process(target=function, args=(argument,)) for argument in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    return [process.exitcode for process in processes]
+
+
+def count_kill_points(function: Callable[..., None], *arguments: Any, count_file: Path) -> int:
+    """Call a function in its own process to the end; returns how many kill points it has.
+
+    Args:
+        function: As for `run_in_process`.
+        count_file: Where the process writes the number.
+    """
+    process = _processes.Process(target=_run_and_count, args=(function, arguments, count_file))
     process.start()
     process.join(300)
     assert process.exitcode == 0
-    return int(json.loads(told.read_text()))
+    return int(json.loads(count_file.read_text()))
 
 
-def at_random(seed: int, kills: int, upto: int, seconds: float) -> list[dict[str, Any]]:
-    """So many deaths: two of three at moments, the third by the clock."""
+def draw_kills(seed: int, kills: int, kill_points: int, seconds: float) -> list[dict[str, Any]]:
+    """Draw so many kills as options of `run_in_process`: two of three at kill points, the third by the clock."""
     drawn = random.Random(seed)
-    by_moment = sorted(drawn.randrange(1, upto + 1) for _ in range(kills - kills // 3))
-    deaths: list[dict[str, Any]] = [{"dies_at": moment} for moment in by_moment]
-    deaths += [{"dies_after": drawn.uniform(0, seconds)} for _ in range(kills // 3)]
-    drawn.shuffle(deaths)
-    return deaths
+    points = sorted(drawn.randrange(1, kill_points + 1) for _ in range(kills - kills // 3))
+    options: list[dict[str, Any]] = [{"kill_point": point} for point in points]
+    options += [{"kill_after_s": drawn.uniform(0, seconds)} for _ in range(kills // 3)]
+    drawn.shuffle(options)
+    return options
 
 
-def _worked(do: Callable[..., None], arguments: tuple[Any, ...], dies_at: int | None, dies_after: float | None) -> None:
-    if dies_at is not None:
-        _count(lambda number: os.kill(os.getpid(), signal.SIGKILL) if number == dies_at else None)
-    if dies_after is not None:
-        started = time.monotonic()
-        threading.Thread(target=_wait_and_die, args=(started + dies_after,), daemon=True).start()
-    do(*arguments)
+def _run(
+    function: Callable[..., None], arguments: tuple[Any, ...], kill_point: int | None, kill_after_s: float | None
+) -> None:
+    if kill_point is not None:
+        _observe_kill_points(lambda number: _kill_self() if number == kill_point else None)
+    if kill_after_s is not None:
+        timer = threading.Timer(kill_after_s, _kill_self)
+        timer.daemon = True
+        timer.start()
+    function(*arguments)
 
 
-def _wait_and_die(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))
+def _kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _counted(do: Callable[..., None], arguments: tuple[Any, ...], told: Path) -> None:
-    seen = [0]
+def _run_and_count(function: Callable[..., None], arguments: tuple[Any, ...], count_file: Path) -> None:
+    latest = [0]
 
     def keep(number: int) -> None:
-        seen[0] = number
+        latest[0] = number
 
-    _count(keep)
-    do(*arguments)
-    told.write_text(json.dumps(seen[0]))
+    _observe_kill_points(keep)
+    function(*arguments)
+    count_file.write_text(json.dumps(latest[0]))
 
 
-def _count(notify: Callable[[int], None]) -> None:
-    """Have each change to the disk that Python makes, and each entry into what makes others, told by its number."""
+def _observe_kill_points(callback: Callable[[int], None]) -> None:
+    """Call back, with a running number, at each change to the disk and around functions that make some unseen."""
     lock, counter = threading.Lock(), [0]
 
-    def one_more() -> None:
+    def count() -> None:
         with lock:
             counter[0] += 1
             number = counter[0]
-        notify(number)
+        callback(number)
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
-            one_more()
+            count()
 
     def profile(frame: Any, event: str, _: Any) -> None:
-        # what Arrow and Delta write Python does not see: the moments before and after stand for them
+        # Python does not see what Arrow and Delta write: the moments before and after stand for it
         if frame.f_code.co_name in _ENTERED and event in ("call", "return") and "mining" in frame.f_code.co_filename:
-            one_more()
+            count()
 
     sys.addaudithook(audit)
     sys.setprofile(profile)
 
 
-def label_once(settings: str) -> None:
-    """A labelling job with the localizers of tests/unit/engine/painting.py."""
+def run_label(settings: str) -> None:
+    """Run a labelling job with the localizers of tests/unit/engine/painting.py."""
     from flows.label import label
     from mining.label_store.settings import LabelSettings
     from tests.unit.engine.painting import list_painted
@@ -111,8 +139,8 @@ def label_once(settings: str) -> None:
         label(LabelSettings.model_validate_json(settings))
 
 
-def mine_once(settings: str) -> None:
-    """`boxmine mine` with them."""
+def run_mine(settings: str) -> None:
+    """Run `boxmine mine` with the same localizers."""
     from flows.mine import mine
     from mining.config import MineSettings
     from tests.unit.engine.painting import list_painted
@@ -122,8 +150,8 @@ def mine_once(settings: str) -> None:
         mine(MineSettings.model_validate_json(settings))
 
 
-def train_once(settings: str) -> None:
-    """`boxmine train` with the tiny backbone."""
+def run_train(settings: str) -> None:
+    """Run `boxmine train` with the tiny backbone."""
     from flows.train import train
     from mining.config import TrainSettings
     from tests.factories import register_tiny_backbone

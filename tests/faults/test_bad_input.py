@@ -1,4 +1,4 @@
-"""What a person may get wrong or run into: one sentence with the remedy, the documented exit code, nothing broken."""
+"""Mistakes and broken inputs: one sentence with the remedy, the documented exit code, nothing damaged."""
 
 import fcntl
 import json
@@ -27,22 +27,22 @@ DONE, USAGE, QUARANTINED, STOPPED = 0, 2, 3, 4
 
 
 class Terminal:
-    """Runs a command line in this process; keeps what it said on stderr, and what it printed."""
+    """Runs a command line in this process; keeps its stdout and stderr."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
-        self.said = self.printed = ""
+        self.stderr = self.stdout = ""
 
     def __call__(self, *words: object) -> int:
         code = run_command([str(word) for word in words])
-        self.printed, self.said = self._capsys.readouterr()
+        self.stdout, self.stderr = self._capsys.readouterr()
         return code
 
-    def refused(self, *words: object) -> str:
-        """The one sentence of a command that ends with code 2."""
+    def read_refusal(self, *words: object) -> str:
+        """Run a command that ends with code 2; returns its one sentence."""
         assert self(*words) == USAGE
-        assert "Traceback" not in self.said
-        (sentence,) = [line for line in self.said.splitlines() if line.startswith("boxmine: ")]
+        assert "Traceback" not in self.stderr
+        (sentence,) = [line for line in self.stderr.splitlines() if line.startswith("boxmine: ")]
         return sentence.removeprefix("boxmine: ")
 
 
@@ -61,12 +61,12 @@ def photos(tmp_path: Path) -> Path:
     return write_photos(tmp_path / "photos", [f"{letter}.jpg" for letter in "abcde"])
 
 
-def mining(photos: Path, model: object, out: Path, *more: object) -> list[object]:
+def mine_arguments(photos: Path, model: object, out: Path, *more: object) -> list[object]:
     return ["mine", "--images", photos, "--model", model, "--out", out, "--device", "cpu", "--scales", "1", *more]
 
 
 def rows(run: Path) -> dict[str, tuple[str, str | None]]:
-    """State and reason of every image by its name."""
+    """Read the state and the reason of each image by its name."""
     corpus = pq.read_table(run / "corpus.parquet").to_pylist()
     reasons = {row["file_name"]: row["reason"] for row in pq.read_table(run / "quarantine.parquet").to_pylist()}
     return {row["file_name"]: (row["state"], reasons.get(row["file_name"])) for row in corpus}
@@ -92,47 +92,49 @@ def rows(run: Path) -> dict[str, tuple[str, str | None]]:
         (["status", "nowhere"], "is neither a run directory, nor a label store"),
     ],
 )
-def test_a_slip_of_the_pen_is_named(
+def test_a_typing_mistake_is_named_with_the_nearest_choice(
     words: list[str], expected: str, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()
-    assert expected in terminal.refused(*words)
+    assert expected in terminal.read_refusal(*words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
 # --- the corpus ------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_folder(terminal: Terminal, model: Path, tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(terminal: Terminal, model: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    assert "holds no image" in terminal.refused(*mining(tmp_path / "photos", model, tmp_path / "run"))
+    assert "holds no image" in terminal.read_refusal(*mine_arguments(tmp_path / "photos", model, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_that_name_a_missing_image_and_leave_out_others(
+def test_missing_and_unlisted_images_are_reported(
     terminal: Terminal, model: Path, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\ngone.jpg,dog\n")
-    assert terminal(*mining(photos, model, tmp_path / "run", "--labels", tmp_path / "labels.csv")) == DONE
-    assert "4 images under" in terminal.said
-    assert "gone.jpg: no such file" in terminal.said
+    assert terminal(*mine_arguments(photos, model, tmp_path / "run", "--labels", tmp_path / "labels.csv")) == DONE
+    assert "4 images under" in terminal.stderr
+    assert "gone.jpg: no such file" in terminal.stderr
     assert set(rows(tmp_path / "run")) == {"a.jpg", "gone.jpg"}
 
 
-def test_a_class_the_model_does_not_know(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_class_that_the_model_does_not_know_is_refused(
+    terminal: Terminal, model: Path, photos: Path, tmp_path: Path
+) -> None:
     labels, run = tmp_path / "labels.csv", tmp_path / "run"
     labels.write_text("file_name,labels\na.jpg,catt\n")
-    sentence = terminal.refused(*mining(photos, model, run, "--labels", labels))
+    sentence = terminal.read_refusal(*mine_arguments(photos, model, run, "--labels", labels))
     assert "does not know the class 'catt'" in sentence
     assert "did you mean 'cat'?" in sentence
     assert "--labels none" in sentence
     labels.write_text("file_name,labels\na.jpg,cat\n")
-    assert terminal(*mining(photos, model, run, "--labels", labels)) == DONE
+    assert terminal(*mine_arguments(photos, model, run, "--labels", labels)) == DONE
 
 
-def endless_png() -> bytes:
-    """60000 x 60000 px in 100 bytes."""
+def huge_png() -> bytes:
+    """Build a PNG of 60000 x 60000 px in 100 bytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -141,22 +143,20 @@ def endless_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_images_that_cannot_be_used_do_not_stop_the_others(
-    terminal: Terminal, model: Path, photos: Path, tmp_path: Path
-) -> None:
-    assert terminal(*mining(photos, model, tmp_path / "clean")) == DONE
+def test_unusable_images_do_not_stop_the_others(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    assert terminal(*mine_arguments(photos, model, tmp_path / "clean")) == DONE
     whole = (photos / "a.jpg").read_bytes()
     (photos / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "empty.jpg").touch()
     (photos / "text.jpg").write_text("404")
-    (photos / "bomb.png").write_bytes(endless_png())
+    (photos / "bomb.png").write_bytes(huge_png())
     Image.new("RGB", (1, 1)).save(photos / "one.png")
     Image.fromarray(np.full((10, 20_000, 3), 9, np.uint8)).save(photos / "strip.png")
-    assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
-    assert "4 images could not be used" in terminal.said
-    assert terminal(*mining(photos, model, tmp_path / "run"), "--strict") == QUARANTINED
-    found = rows(tmp_path / "run")
-    reasons = {name: reason for name, (state, reason) in found.items() if state == "quarantined"}
+    assert terminal(*mine_arguments(photos, model, tmp_path / "run")) == DONE
+    assert "4 images could not be used" in terminal.stderr
+    assert terminal(*mine_arguments(photos, model, tmp_path / "run"), "--strict") == QUARANTINED
+    states = rows(tmp_path / "run")
+    reasons = {name: reason for name, (state, reason) in states.items() if state == "quarantined"}
     assert set(reasons) == {"truncated.jpg", "empty.jpg", "text.jpg", "bomb.png"}
     for name, words in {"truncated.jpg": "truncated", "empty.jpg": "empty (0 bytes)", "text.jpg": "not an image",
                         "bomb.png": "more than 128,000,000 pixels"}.items():  # fmt: skip
@@ -170,52 +170,58 @@ def test_images_that_cannot_be_used_do_not_stop_the_others(
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_no_model(terminal: Terminal, photos: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused(terminal: Terminal, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model.json").write_text("{}")
-    assert "is not a boxmine model" in terminal.refused(*mining(photos, tmp_path / "other", tmp_path / "run"))
-    assert "No model folder" in terminal.refused(*mining(photos, tmp_path / "nowhere", tmp_path / "run"))
+    assert "is not a boxmine model" in terminal.read_refusal(
+        *mine_arguments(photos, tmp_path / "other", tmp_path / "run")
+    )
+    assert "No model folder" in terminal.read_refusal(*mine_arguments(photos, tmp_path / "nowhere", tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def with_weights(model: Path, folder: Path, value: float) -> Path:
-    """The model with its class weights all of one value."""
+def save_with_weights(model: Path, folder: Path, value: float) -> Path:
+    """Save the model with all class weights set to one value."""
     localizer, card = load_model(model)
     torch.nn.init.constant_(localizer.classifier.weight, value)
     save_model(folder, localizer, card)
     return folder
 
 
-def test_nan_in_the_maps(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_nan_in_the_maps_quarantines_the_images(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
-    broken = with_weights(model, tmp_path / "broken", float("nan"))
-    code = terminal(*mining(photos, broken, tmp_path / "run", "--labels", tmp_path / "labels.csv"))
+    broken = save_with_weights(model, tmp_path / "broken", float("nan"))
+    code = terminal(*mine_arguments(photos, broken, tmp_path / "run", "--labels", tmp_path / "labels.csv"))
     assert code == DONE
     states = rows(tmp_path / "run")
     assert {state for state, _ in states.values()} == {"quarantined"}
     assert all("NaN or infinity" in str(reason) for _, reason in states.values())
 
 
-def test_nan_in_the_classifier(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_nan_in_the_classifier_quarantines_the_images(
+    terminal: Terminal, model: Path, photos: Path, tmp_path: Path
+) -> None:
     localizer, card = load_model(model)
     torch.nn.init.constant_(localizer.classifier.bias, float("nan"))
     save_model(tmp_path / "broken", localizer, card)
-    assert terminal(*mining(photos, tmp_path / "broken", tmp_path / "run")) == DONE
+    assert terminal(*mine_arguments(photos, tmp_path / "broken", tmp_path / "run")) == DONE
     assert all("NaN or infinity" in str(reason) for _, reason in rows(tmp_path / "run").values())
 
 
-def test_another_model_in_the_place_of_the_first(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_deleted_run_can_be_mined_by_another_model(
+    terminal: Terminal, model: Path, photos: Path, tmp_path: Path
+) -> None:
     other = write_model(tmp_path / "other", ("ape", "bee"))
-    assert terminal(*mining(photos, model, tmp_path / "run", "--class-cut", "0")) == DONE
+    assert terminal(*mine_arguments(photos, model, tmp_path / "run", "--class-cut", "0")) == DONE
     shutil.rmtree(tmp_path / "run")
-    assert terminal(*mining(photos, other, tmp_path / "run", "--class-cut", "0")) == DONE
+    assert terminal(*mine_arguments(photos, other, tmp_path / "run", "--class-cut", "0")) == DONE
     assert set(pq.read_table(tmp_path / "run" / "annotations.parquet")["category"].to_pylist()) == {"ape", "bee"}
 
 
-def test_constant_maps(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_constant_maps_give_no_box(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,dog\n")
-    flat = with_weights(model, tmp_path / "flat", 0.0)
-    assert terminal(*mining(photos, flat, tmp_path / "run", "--labels", tmp_path / "labels.csv")) == DONE
+    flat = save_with_weights(model, tmp_path / "flat", 0.0)
+    assert terminal(*mine_arguments(photos, flat, tmp_path / "run", "--labels", tmp_path / "labels.csv")) == DONE
     assert rows(tmp_path / "run") == {"a.jpg": ("no_region", None), "b.jpg": ("no_region", None)}
     assert json.loads((tmp_path / "run" / "annotations.json").read_text())["annotations"] == []
 
@@ -223,40 +229,46 @@ def test_constant_maps(terminal: Terminal, model: Path, photos: Path, tmp_path: 
 # --- the run directory -----------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_other_things(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear")
-    assert "holds other things (e.g. 'diary.txt')" in terminal.refused(*mining(photos, model, tmp_path / "mine"))
+    assert "holds other things (e.g. 'diary.txt')" in terminal.read_refusal(
+        *mine_arguments(photos, model, tmp_path / "mine")
+    )
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["diary.txt"]
 
 
-def test_a_place_below_a_file(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_path_below_a_file_is_refused(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    assert "a folder above it is a file" in terminal.refused(*mining(photos, model, tmp_path / "file" / "run"))
-    assert "file is a file; give a folder" in terminal.refused(*mining(photos, model, tmp_path / "file"))
+    assert "a folder above it is a file" in terminal.read_refusal(
+        *mine_arguments(photos, model, tmp_path / "file" / "run")
+    )
+    assert "file is a file; give a folder" in terminal.read_refusal(*mine_arguments(photos, model, tmp_path / "file"))
 
 
-def test_a_run_of_other_settings(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
-    assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
+def test_a_run_with_other_settings_is_refused(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+    assert terminal(*mine_arguments(photos, model, tmp_path / "run")) == DONE
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
-    sentence = terminal.refused(*mining(photos, model, tmp_path / "run", "--threshold", ".4"))
+    sentence = terminal.read_refusal(*mine_arguments(photos, model, tmp_path / "run", "--threshold", ".4"))
     assert "its threshold is not set, this command's is 0.4" in sentence
-    assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
+    assert terminal(*mine_arguments(photos, model, tmp_path / "run")) == DONE
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
 
 
-def test_a_run_that_another_process_works_on(terminal: Terminal, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_run_that_another_process_mines_is_refused(
+    terminal: Terminal, model: Path, photos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "run").mkdir()
-    held = os.open(tmp_path / "run", os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    assert "Another process is working on" in terminal.refused(*mining(photos, model, tmp_path / "run"))
-    os.close(held)
-    assert terminal(*mining(photos, model, tmp_path / "run")) == DONE
+    folder = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    assert "Another process is working on" in terminal.read_refusal(*mine_arguments(photos, model, tmp_path / "run"))
+    os.close(folder)
+    assert terminal(*mine_arguments(photos, model, tmp_path / "run")) == DONE
 
 
 @contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """The system refuses to let a file of this process grow beyond `size` bytes."""
+def limit_file_size(size: int) -> Iterator[None]:
+    """Limit the size of files that this process writes."""
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -267,37 +279,35 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, before)
 
 
-def test_a_disk_that_takes_no_more_in_the_middle(
+def test_a_run_stopped_by_a_full_disk_is_resumed(
     terminal: Terminal, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = mining(photos, model, tmp_path / "run", "--shard-size", "2")
+    command = mine_arguments(photos, model, tmp_path / "run", "--shard-size", "2")
     write_part, written = shard_mining.write_part, []
 
-    def then_full(path: Path, *rest: object) -> None:
+    def fill_disk_at_second(path: Path, *rest: object) -> None:
         written.append(path.name)
-        with files_no_larger_than(512) if len(written) == 2 else nullcontext():
+        with limit_file_size(512) if len(written) == 2 else nullcontext():
             write_part(path, *rest)
 
-    monkeypatch.setattr(shard_mining, "write_part", then_full)
+    monkeypatch.setattr(shard_mining, "write_part", fill_disk_at_second)
     assert terminal(*command) == STOPPED
-    assert "curves-00001.parquet: the file would be too large" in terminal.said
+    assert "curves-00001.parquet: the file would be too large" in terminal.stderr
     assert terminal("status", tmp_path / "run") == DONE
-    assert "2 of 5 done" in terminal.printed
-    assert "the file would be too large" in terminal.printed, "status says why it stopped"
-    left = {path.name for path in (tmp_path / "run" / "parts").iterdir()}
-    assert left == {"part-00000.parquet", "curves-00000.parquet"}
+    assert "2 of 5 done" in terminal.stdout
+    assert "the file would be too large" in terminal.stdout, "status says why it stopped"
+    parts = {path.name for path in (tmp_path / "run" / "parts").iterdir()}
+    assert parts == {"part-00000.parquet", "curves-00000.parquet"}
     assert terminal(*command) == DONE
     assert written == ["part-00000.parquet", "part-00001.parquet", "part-00001.parquet", "part-00002.parquet"]
-    assert terminal(*mining(photos, model, tmp_path / "plain", "--shard-size", "2")) == DONE
+    assert terminal(*mine_arguments(photos, model, tmp_path / "plain", "--shard-size", "2")) == DONE
     tables = [pq.read_table(tmp_path / run / "annotations.parquet") for run in ("run", "plain")]
     assert tables[0].equals(tables[1])
 
 
-def test_a_trial_that_failed_before_it_began_leaves_the_folder_to_the_next(
-    terminal: Terminal, photos: Path, tmp_path: Path
-) -> None:
+def test_a_refused_training_leaves_no_folder(terminal: Terminal, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\nb.jpg,cat\n")
-    sentence = terminal.refused(
+    sentence = terminal.read_refusal(
         "train", "--images", photos, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "model"
     )
     assert "All images are labelled 'cat'" in sentence

@@ -1,6 +1,5 @@
-"""What the disk, the clock or a colleague spoils while nobody looks."""
+"""Damage from outside: disks that flip bytes or fill up, clocks set back, jobs at the same time, changed images."""
 
-import multiprocessing
 import os
 import resource
 import signal
@@ -25,158 +24,139 @@ from mining.runs import mining_job
 from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.storage.files import sha256_of
-from tests.faults.kill_injection import label_once
+from tests.faults.kill_injection import run_at_once, run_label
 from tests.unit.engine.painting import BOX, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
-from tests.unit.label_store.desk import Desk, told
-from tests.unit.label_store.test_nights import GATES_OFF, Nights
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    list_painted(monkeypatch)
-    return Desk(tmp_path)
+from tests.unit.label_store.project import GATES_OFF, LabelProject, RandomChanges
 
 
 def flip_a_byte(path: Path) -> None:
-    """So that the file can still be read, and says something else: only its checksums can tell."""
+    """Flip a byte so that the file can still be read but has other content, which only its checksum shows."""
     whole, data = pq.read_table(path), bytearray(path.read_bytes())
-    for place in range(len(data) // 2):
-        data[place] ^= 0x10
+    for position in range(len(data) // 2):
+        data[position] ^= 0x10
         path.write_bytes(data)
         with suppress(OSError, pa.ArrowException):
             if not pq.read_table(path).equals(whole):
                 return
-        data[place] ^= 0x10
-    raise AssertionError("no byte to flip unseen")
+        data[position] ^= 0x10
+    raise AssertionError("every flip makes the file unreadable")
 
 
-def test_a_part_that_was_damaged_is_found_by_its_checksum_and_made_anew(
+def test_a_damaged_part_is_found_by_its_checksum_and_mined_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count_fault: Callable[..., None]
 ) -> None:
     list_painted(monkeypatch)
     corpus = write_corpus(tmp_path, crowd(), None)
-    asked = {**corpus, "model": str(painted_model(tmp_path / "model")), "scales": (1.0,), "shard_size": 4}
-    whole, spoilt = (MineSettings(**asked, out=tmp_path / name) for name in ("whole", "spoilt"))
+    given = {**corpus, "model": str(painted_model(tmp_path / "model")), "scales": (1.0,), "shard_size": 4}
+    whole, damaged = (MineSettings(**given, out=tmp_path / name) for name in ("whole", "damaged"))
     mine(whole)
-    for shard in mining_job.plan_mining(spoilt).shards:
-        mine_shard(Run(spoilt.out), shard)
-    run = Run(spoilt.out)
+    for shard in mining_job.plan_mining(damaged).shards:
+        mine_shard(Run(damaged.out), shard)
+    run = Run(damaged.out)
     flip_a_byte(run.part(1))
     flip_a_byte(run.curve_part(2))
-    summary = mine(spoilt)
+    summary = mine(damaged)
     assert summary.images == 14
     for name in ("annotations.parquet", "curves.parquet", "corpus.parquet"):
-        assert pq.read_table(whole.out / name).equals(pq.read_table(spoilt.out / name))
+        assert pq.read_table(whole.out / name).equals(pq.read_table(damaged.out / name))
     count_fault("a byte of a part flipped", 2)
 
 
-def test_a_part_damaged_before_it_was_published_is_made_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    nights = Nights(desk, seed=3)
+def test_a_part_damaged_before_publishing_is_mined_again(
+    project: LabelProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = RandomChanges(project, seed=3)
     for _ in range(9):
-        nights.add()
+        changes.add()
     real_publish = publish.publish_labels
-    spoilt: list[Path] = []
+    damaged: list[Path] = []
 
-    def after_the_disk_spoilt_a_part(settings: Any, **options: Any) -> Any:
-        if not spoilt:
-            (run,) = desk.runs.glob("images-*")
-            spoilt.append(Run(run).part(1))
-            flip_a_byte(spoilt[0])
+    def publish_after_damage(settings: Any, **options: Any) -> Any:
+        if not damaged:
+            (run,) = project.runs.glob("images-*")
+            damaged.append(Run(run).part(1))
+            flip_a_byte(damaged[0])
         return real_publish(settings, **options)
 
-    monkeypatch.setattr(publish, "publish_labels", after_the_disk_spoilt_a_part)
-    job = desk.job(gates=GATES_OFF)
-    assert (job.state, len(spoilt)) == ("published", 1)
+    monkeypatch.setattr(publish, "publish_labels", publish_after_damage)
+    job = project.run_job(gates=GATES_OFF)
+    assert (job.state, len(damaged)) == ("published", 1)
     monkeypatch.undo()
     list_painted(monkeypatch)
-    assert {name: [told(row) for row in own] for name, own in desk.by_name().items()} == desk.from_scratch(
-        desk.folder / "afresh"
-    )
+    assert project.comparable_rows() == project.mine_from_scratch(project.folder / "from-scratch")
 
 
-def test_jobs_that_start_at_the_same_moment_publish_every_image_once(
-    desk: Desk, count_fault: Callable[..., None]
+def test_jobs_started_at_the_same_moment_publish_every_image_once(
+    project: LabelProject, count_fault: Callable[..., None]
 ) -> None:
-    nights = Nights(desk, seed=8)
+    changes = RandomChanges(project, seed=8)
     for _ in range(12):
-        nights.add()
-    processes = multiprocessing.get_context("forkserver")
-    given = [desk.settings(gates=GATES_OFF, runs=desk.folder / f"runs-{n}").model_dump_json() for n in range(3)]
-    started = [processes.Process(target=label_once, args=(one,)) for one in given]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(300)
-    assert [process.exitcode for process in started] == [0, 0, 0]
-    rows = desk.rows()
-    assert {name: [told(row) for row in own] for name, own in desk.by_name().items()} == desk.from_scratch(
-        desk.folder / "afresh"
-    )
-    assert len({row["image_id"] for row in rows}) == len(desk.labels or {})
-    assert desk.version() == 0, "who came later found nothing left to publish"
+        changes.add()
+    settings = [project.settings(gates=GATES_OFF, runs=project.folder / f"runs-{n}") for n in range(3)]
+    assert run_at_once(run_label, [one.model_dump_json() for one in settings]) == [0, 0, 0]
+    rows = project.rows()
+    assert project.comparable_rows() == project.mine_from_scratch(project.folder / "from-scratch")
+    assert len({row["image_id"] for row in rows}) == len(project.labels or {})
+    assert project.latest_version() == 0, "the later jobs found nothing left to publish"
     count_fault("jobs started at the same moment on one store", 3)
 
 
-def test_a_job_fired_twice_on_the_same_runs_is_turned_away_once(desk: Desk, count_fault: Callable[..., None]) -> None:
-    nights = Nights(desk, seed=8)
+def test_a_job_started_twice_on_the_same_runs_publishes_once(
+    project: LabelProject, count_fault: Callable[..., None]
+) -> None:
+    changes = RandomChanges(project, seed=8)
     for _ in range(12):
-        nights.add()
-    processes = multiprocessing.get_context("forkserver")
-    given = desk.settings(gates=GATES_OFF).model_dump_json()
-    started = [processes.Process(target=label_once, args=(given,)) for _ in range(2)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(300)
-    assert 0 in [process.exitcode for process in started]
-    assert len(desk.by_name()) == len(desk.labels or {})
-    assert desk.version() == 0
+        changes.add()
+    settings = project.settings(gates=GATES_OFF).model_dump_json()
+    assert 0 in run_at_once(run_label, [settings, settings])
+    assert len(project.rows_by_name()) == len(project.labels or {})
+    assert project.latest_version() == 0
     count_fault("a schedule fired twice", 1)
 
 
-def test_an_edit_that_keeps_size_and_time_is_noticed(desk: Desk, count_fault: Callable[..., None]) -> None:
+def test_an_edit_that_keeps_size_and_time_is_detected(project: LabelProject, count_fault: Callable[..., None]) -> None:
     first, second = scene((BOX, RED)), scene((BOX, GREEN))
-    desk.put("a.png", first)
+    project.add_image("a.png", first)
     long_ago = time.time() - 1000
-    os.utime(desk.photos / "a.png", (long_ago, long_ago))
-    desk.job(gates=GATES_OFF)
-    size = (desk.photos / "a.png").stat().st_size
-    desk.put("a.png", second)
-    data = (desk.photos / "a.png").read_bytes()
-    (desk.photos / "a.png").write_bytes(data + b"\0" * (size - len(data)))
-    os.utime(desk.photos / "a.png", (long_ago, long_ago))
-    assert (desk.photos / "a.png").stat().st_size == size
-    assert desk.job(gates=GATES_OFF).tally["reasons"] == {"another content": 1}
-    assert desk.by_name()["a.png"][0]["category"] == "green"
+    os.utime(project.photos / "a.png", (long_ago, long_ago))
+    project.run_job(gates=GATES_OFF)
+    size = (project.photos / "a.png").stat().st_size
+    project.add_image("a.png", second)
+    data = (project.photos / "a.png").read_bytes()
+    (project.photos / "a.png").write_bytes(data + b"\0" * (size - len(data)))
+    os.utime(project.photos / "a.png", (long_ago, long_ago))
+    assert (project.photos / "a.png").stat().st_size == size
+    assert project.run_job(gates=GATES_OFF).tally["reasons"] == {"another content": 1}
+    assert project.rows_by_name()["a.png"][0]["category"] == "green"
     count_fault("image edited with its old size and time")
 
 
-def test_a_clock_that_was_set_back_loses_nothing(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, count_fault: Callable[..., None]
+def test_a_clock_set_back_loses_no_change(
+    project: LabelProject, monkeypatch: pytest.MonkeyPatch, count_fault: Callable[..., None]
 ) -> None:
-    desk.put("a.png", scene((BOX, RED)))
-    desk.put("b.png", scene((BOX, GREEN)))
-    desk.job(gates=GATES_OFF)
+    project.add_image("a.png", scene((BOX, RED)))
+    project.add_image("b.png", scene((BOX, GREEN)))
+    project.run_job(gates=GATES_OFF)
     back = 3 * 24 * 3600
     earlier, earlier_ns = time.time, time.time_ns
     monkeypatch.setattr(time, "time", lambda: earlier() - back)
     monkeypatch.setattr(time, "time_ns", lambda: earlier_ns() - back * 10**9)
-    desk.put("a.png", scene((BOX, GREEN)))
+    project.add_image("a.png", scene((BOX, GREEN)))
     before = time.time()
-    os.utime(desk.photos / "a.png", (before, before))
-    desk.put("c.png", scene(((0, 0, 20, 20), RED)))
-    job = desk.job(gates=GATES_OFF)
+    os.utime(project.photos / "a.png", (before, before))
+    project.add_image("c.png", scene(((0, 0, 20, 20), RED)))
+    job = project.run_job(gates=GATES_OFF)
     assert (job.version, job.tally["reasons"]) == (1, {"another content": 1, "new": 1})
-    assert {name: own[0]["category"] for name, own in desk.by_name().items()} == {
+    assert {name: own[0]["category"] for name, own in project.rows_by_name().items()} == {
         "a.png": "green", "b.png": "green", "c.png": "red",
     }  # fmt: skip
-    assert desk.job(gates=GATES_OFF).state == "unchanged"
+    assert project.run_job(gates=GATES_OFF).state == "unchanged"
     count_fault("clock set back")
 
 
 @pytest.fixture
 def small_disk() -> Iterator[Callable[[int], None]]:
-    """Files may not become larger than so many bytes, as on a disk that is full."""
+    """Limit how many bytes a file may have, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -189,80 +169,78 @@ def small_disk() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("size", [0, 2_000, 6_000, 12_000])
-def test_a_disk_that_is_full_publishes_nothing_and_the_next_job_everything(
-    desk: Desk, small_disk: Callable[[int], None], size: int, count_fault: Callable[..., None]
+def test_a_full_disk_publishes_nothing_and_the_next_job_everything(
+    project: LabelProject, small_disk: Callable[[int], None], size: int, count_fault: Callable[..., None]
 ) -> None:
-    desk.put("a.png", scene((BOX, RED)))
-    desk.job(gates=GATES_OFF)
-    before = desk.rows()
+    project.add_image("a.png", scene((BOX, RED)))
+    project.run_job(gates=GATES_OFF)
+    before = project.rows()
     for number in range(30):
-        desk.put(f"{number}.png", scene((BOX, (255 - number, 0, 0))))
-    settings = desk.settings(gates=GATES_OFF)
+        project.add_image(f"{number}.png", scene((BOX, (255 - number, 0, 0))))
+    settings = project.settings(gates=GATES_OFF)
     small_disk(size)
     try:
         with pytest.raises(StorageError):
             label(settings)
     finally:
         small_disk(-1)
-    assert desk.rows() == before
-    assert desk.job(gates=GATES_OFF).images == 31
-    assert not [path for path in desk.runs.rglob(".tmp-*") if path.is_file()]
+    assert project.rows() == before
+    assert project.run_job(gates=GATES_OFF).images == 31
+    assert not [path for path in project.runs.rglob(".tmp-*") if path.is_file()]
     count_fault("disk full")
 
 
-def test_a_store_that_may_not_be_written_is_said(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, count_fault: Callable[..., None]
+def test_a_read_only_store_is_reported(
+    project: LabelProject, monkeypatch: pytest.MonkeyPatch, count_fault: Callable[..., None]
 ) -> None:
-    desk.put("a.png", scene((BOX, RED)))
-    desk.job(gates=GATES_OFF)
-    desk.put("b.png", scene((BOX, GREEN)))
+    project.add_image("a.png", scene((BOX, RED)))
+    project.run_job(gates=GATES_OFF)
+    project.add_image("b.png", scene((BOX, GREEN)))
 
-    def refused(*_: Any, **__: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="read-only"):
-        patch.setattr("mining.label_store.delta_table.write_files", refused)
-        desk.job(gates=GATES_OFF)
-    assert desk.version() == 0
-    assert desk.job(gates=GATES_OFF).version == 1
-    assert LabelStore(str(desk.store)).latest().number == DeltaTable(desk.store).version()
+        patch.setattr("mining.label_store.delta_table.write_files", refuse)
+        project.run_job(gates=GATES_OFF)
+    assert project.latest_version() == 0
+    assert project.run_job(gates=GATES_OFF).version == 1
+    assert LabelStore(str(project.store)).latest().number == DeltaTable(project.store).version()
     count_fault("store read-only")
 
 
-def test_a_model_that_changes_under_a_run_is_noticed(desk: Desk) -> None:
-    desk.put("a.png", scene((BOX, RED)))
-    desk.job(gates=GATES_OFF)
-    digest = sha256_of(desk.model / "weights.safetensors")
-    desk.train(white=200)
-    other = sha256_of(desk.model / "weights.safetensors")
+def test_a_changed_model_labels_all_images_anew(project: LabelProject) -> None:
+    project.add_image("a.png", scene((BOX, RED)))
+    project.run_job(gates=GATES_OFF)
+    digest = sha256_of(project.model / "weights.safetensors")
+    project.change_model(white=200)
+    other = sha256_of(project.model / "weights.safetensors")
     assert digest != other
-    desk.job(gates=GATES_OFF)
-    assert {row["model_sha256"] for row in desk.rows()} == {other}
+    project.run_job(gates=GATES_OFF)
+    assert {row["model_sha256"] for row in project.rows()} == {other}
 
 
-@pytest.mark.parametrize("how", ["replaced", "deleted", "replaced and put back"])
-def test_an_image_that_changes_while_it_is_mined_gets_no_box_of_another_picture(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, how: str, count_fault: Callable[..., None]
+@pytest.mark.parametrize("change", ["replaced", "deleted", "replaced and put back"])
+def test_an_image_that_changes_while_it_is_mined_gets_no_box_of_the_other_content(
+    project: LabelProject, monkeypatch: pytest.MonkeyPatch, change: str, count_fault: Callable[..., None]
 ) -> None:
     for number in range(6):
-        desk.put(f"{number}.png", scene((BOX, (255 - number, 0, 0))))
-    original = (desk.photos / "3.png").read_bytes()
+        project.add_image(f"{number}.png", scene((BOX, (255 - number, 0, 0))))
+    original = (project.photos / "3.png").read_bytes()
 
-    def meddled(run: Path, shard: int, *rest: Any) -> Any:
+    def mine_after_change(run: Path, shard: int, *rest: Any) -> Any:
         if shard == 0:
-            (desk.photos / "3.png").unlink()
-            if how != "deleted":
-                desk.put("3.png", scene(((0, 0, 30, 30), GREEN)))
+            (project.photos / "3.png").unlink()
+            if change != "deleted":
+                project.add_image("3.png", scene(((0, 0, 30, 30), GREEN)))
         return mine_shard(run, shard, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr("mining.runs.shard_mining.mine_shard", meddled)
-        assert desk.job(gates=GATES_OFF).deferred == 1
-    assert "3.png" not in desk.by_name()
-    if how != "replaced":
-        (desk.photos / "3.png").write_bytes(original)
-    desk.job(gates=GATES_OFF)
-    assert {name: [told(row) for row in own] for name, own in desk.by_name().items()} == desk.from_scratch(
-        desk.folder / "afresh"
-    )
+        patch.setattr("mining.runs.shard_mining.mine_shard", mine_after_change)
+        assert project.run_job(gates=GATES_OFF).deferred == 1
+    assert "3.png" not in project.rows_by_name()
+    if change != "replaced":
+        (project.photos / "3.png").write_bytes(original)
+    project.run_job(gates=GATES_OFF)
+    assert project.comparable_rows() == project.mine_from_scratch(project.folder / "from-scratch")
     count_fault("image replaced or deleted while being mined")

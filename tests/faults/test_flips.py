@@ -1,4 +1,4 @@
-"""Flip single bits of what is on the disk: each flip is reported in a sentence, or changes nothing that is read."""
+"""Flip single bits of files: each flip is reported in a sentence, or changes nothing that is read."""
 
 import random
 import shutil
@@ -15,28 +15,28 @@ from mining.config import MineSettings
 from mining.corpus import iter_shards, read_summary
 from mining.errors import BoxmineError
 from mining.evaluation.run_reading import curve_blocks, ranked_classes_of
-from mining.label_store.reading import VersionChoice, history, version_as_run
+from mining.label_store.reading import history, version_as_run
+from mining.label_store.sources import VersionChoice
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.reading import iter_boxes, iter_images
 from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.runs.status import read_status
 from tests.unit.engine.painting import BOX, CLASSES, GREEN, RED, crowd, list_painted, painted_model, scene, write_corpus
-from tests.unit.label_store.desk import Desk
-from tests.unit.label_store.test_nights import GATES_OFF
+from tests.unit.label_store.project import GATES_OFF, LabelProject
 
 Read = Callable[[], Any]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _colours_are_seen() -> Iterator[None]:
+def _painted_localizers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         list_painted(patch)
         yield
 
 
 def flips(files: list[Path], times: int, seed: int) -> Iterator[Path]:
-    """Flip one random bit of one of the files at a time; the file is whole again before the next flip."""
+    """Flip one random bit at a time, in each file in turn; yields the file, and restores it before the next flip."""
     drawn = random.Random(seed)
     whole = {file: file.read_bytes() for file in files}
     for number in range(times):
@@ -49,9 +49,12 @@ def flips(files: list[Path], times: int, seed: int) -> Iterator[Path]:
 
 
 def silent_flips(files: list[Path], times: int, seed: int, read: Read) -> tuple[int, list[Path]]:
-    """How many flips were reported in a sentence or two, and the files of which others gave other content silently.
+    """Flip bits and read.
 
-    Anything but an error of boxmine's own is a traceback, and fails the test.
+    Any error but boxmine's own is a traceback, and fails the test.
+
+    Returns:
+        How many flips were reported in a sentence or two, and the files of those that silently gave other content.
     """
     expected = read()
     reported, silent = 0, []
@@ -71,7 +74,7 @@ def silent_flips(files: list[Path], times: int, seed: int, read: Read) -> tuple[
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Finished, with every table."""
+    """A finished run with every table."""
     folder = tmp_path_factory.mktemp("run")
     corpus = write_corpus(folder, {**crowd(), "broken.png": b"no image"}, None)
     mine(MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / "run", scales=(1.0,),
@@ -80,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def readers(run: Run) -> dict[str, Read]:
-    """What reads each table; gives its content as plain values."""
+    """Functions that read each table as plain values."""
     ids = {number: number for number in range(1, 16)}
     categories = {number: number for number in CLASSES.values()}
     return {
@@ -120,7 +123,7 @@ def test_a_flip_in_a_table_of_a_finished_run_is_reported(
 
 @pytest.fixture(scope="module")
 def mined(tmp_path_factory: pytest.TempPathFactory, run: Run) -> tuple[MineSettings, Run]:
-    """The same corpus with all its parts, not merged yet."""
+    """The same corpus with all its parts, not merged yet, and its settings."""
     settings = run.settings.model_copy(update={"out": tmp_path_factory.mktemp("mined") / "run"})
     for shard in plan_mining(settings).shards:
         mine_shard(Run(settings.out), shard)
@@ -128,7 +131,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory, run: Run) -> tuple[MineSetti
 
 
 @pytest.mark.parametrize("times", [30, pytest.param(300, marks=pytest.mark.slow)])
-def test_a_flip_in_a_part_has_its_shard_mined_again(
+def test_a_shard_is_mined_again_after_a_flip_in_its_part(
     mined: tuple[MineSettings, Run], times: int, count_fault: Callable[..., None]
 ) -> None:
     settings, run = mined
@@ -156,31 +159,33 @@ def test_a_flip_in_a_part_is_reported_when_it_is_merged(
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """A store of three versions, with a checkpoint of its log."""
-    desk = Desk(tmp_path_factory.mktemp("desk"))
+def project(tmp_path_factory: pytest.TempPathFactory) -> LabelProject:
+    """A project whose store has three versions and a checkpoint of its log."""
+    project = LabelProject(tmp_path_factory.mktemp("project"))
     for number in range(9):
-        desk.put(f"{number}.png", scene((BOX, (255 - number, 0, 0)), ((0, 0, 20, 20), GREEN)))
-    desk.job(gates=GATES_OFF)
-    desk.put("b.png", scene((BOX, GREEN)))
-    desk.job(gates=GATES_OFF)
-    DeltaTable(desk.store).create_checkpoint()
-    desk.put("c.png", scene((BOX, RED)))
-    desk.job(gates=GATES_OFF)
-    return desk
+        project.add_image(f"{number}.png", scene((BOX, (255 - number, 0, 0)), ((0, 0, 20, 20), GREEN)))
+    project.run_job(gates=GATES_OFF)
+    project.add_image("b.png", scene((BOX, GREEN)))
+    project.run_job(gates=GATES_OFF)
+    DeltaTable(project.store).create_checkpoint()
+    project.add_image("c.png", scene((BOX, RED)))
+    project.run_job(gates=GATES_OFF)
+    return project
 
 
 def content(store: Path, as_of: str | None = None) -> Any:
-    """All rows that a version gives to those who read it as a run."""
+    """Read all rows of a version as those of a run."""
     with version_as_run(str(store), VersionChoice(as_of)) as run:
         tables = [pq.read_table(run / name).to_pylist() for name in ("annotations.parquet", "corpus.parquet")]
     return tables
 
 
 @pytest.mark.parametrize("times", [9, pytest.param(60, marks=pytest.mark.slow)])
-def test_a_flip_in_a_data_file_of_a_store_is_reported(desk: Desk, times: int, count_fault: Callable[..., None]) -> None:
-    (current,) = [path for path in desk.store.rglob("*.parquet") if path in _active(desk.store)]
-    reported, silent = silent_flips([current], times, seed=5, read=lambda: content(desk.store))
+def test_a_flip_in_a_data_file_of_a_store_is_reported(
+    project: LabelProject, times: int, count_fault: Callable[..., None]
+) -> None:
+    (current,) = [path for path in project.store.rglob("*.parquet") if path in _active_files(project.store)]
+    reported, silent = silent_flips([current], times, seed=5, read=lambda: content(project.store))
     assert not silent
     assert reported == times
     count_fault("a bit of a store's data file flipped", times)
@@ -188,12 +193,15 @@ def test_a_flip_in_a_data_file_of_a_store_is_reported(desk: Desk, times: int, co
 
 @pytest.mark.parametrize("times", [18, pytest.param(120, marks=pytest.mark.slow)])
 def test_a_flip_in_the_log_of_a_store_is_reported_or_harmless(
-    desk: Desk, times: int, count_fault: Callable[..., None]
+    project: LabelProject, times: int, count_fault: Callable[..., None]
 ) -> None:
-    files = sorted((desk.store / "_delta_log").iterdir())
-    assert len(files) == 5, "three commits, a checkpoint and its name"
+    files = sorted((project.store / "_delta_log").iterdir())
+    assert len(files) == 5, "three commits, a checkpoint, and the file that names it"
     reported, silent = silent_flips(
-        files, times, seed=6, read=lambda: (content(desk.store), content(desk.store, "1"), history(str(desk.store)))
+        files,
+        times,
+        seed=6,
+        read=lambda: (content(project.store), content(project.store, "1"), history(str(project.store))),
     )
     assert not silent
     assert reported > times / 4
@@ -201,35 +209,35 @@ def test_a_flip_in_the_log_of_a_store_is_reported_or_harmless(
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_data_file_of_a_store_that_is_cut_off_is_reported(desk: Desk, kept: float) -> None:
-    (current,) = _active(desk.store)
+def test_a_truncated_data_file_of_a_store_is_reported(project: LabelProject, kept: float) -> None:
+    (current,) = _active_files(project.store)
     whole = current.read_bytes()
     current.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(BoxmineError, match=rf"{current.name} is damaged: its SHA-256 .* backup"):
-        content(desk.store)
+        content(project.store)
     current.write_bytes(whole)
 
 
-def test_a_missing_data_file_of_a_store_is_reported(desk: Desk) -> None:
-    (current,) = _active(desk.store)
-    away = current.rename(desk.folder / "away")
+def test_a_missing_data_file_of_a_store_is_reported(project: LabelProject) -> None:
+    (current,) = _active_files(project.store)
+    away = current.rename(project.folder / "away")
     with pytest.raises(BoxmineError, match=rf"{current.name} is damaged: the file is missing"):
-        content(desk.store)
+        content(project.store)
     away.rename(current)
 
 
 @pytest.mark.parametrize("damage", ["{", "", "not JSON", '{"add":{}}'])
-def test_a_spoilt_commit_of_a_store_is_reported(desk: Desk, damage: str) -> None:
-    commit = desk.store / "_delta_log" / f"{2:020d}.json"
+def test_a_damaged_commit_of_a_store_is_reported(project: LabelProject, damage: str) -> None:
+    commit = project.store / "_delta_log" / f"{2:020d}.json"
     whole = commit.read_text()
     commit.write_text(damage)
     with pytest.raises(BoxmineError, match=r"_delta_log.* is damaged"):
-        content(desk.store)
+        content(project.store)
     with pytest.raises(BoxmineError, match=r"_delta_log.* is damaged"):
-        desk.job(gates=GATES_OFF)
+        project.run_job(gates=GATES_OFF)
     commit.write_text(whole)
-    assert content(desk.store)
+    assert content(project.store)
 
 
-def _active(store: Path) -> list[Path]:
+def _active_files(store: Path) -> list[Path]:
     return [store / path for path in DeltaTable(store).get_add_actions(flatten=True)["path"].to_pylist()]

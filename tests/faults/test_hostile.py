@@ -1,4 +1,4 @@
-"""Photos and labels from somebody who means no good."""
+"""Malicious images and labels: names and links that leave the folder, pipes, decompression bombs."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ from PIL import Image
 from flows.mine import mine
 from mining.config import MineSettings
 from mining.corpus.images import decoding
-from mining.corpus.images.decoding import path_below, read_image
+from mining.corpus.images.decoding import read_image, resolve_image_path
 from mining.errors import CorpusError, ImageError, RunError
 from mining.export import export
 from tests.unit.engine.painting import BOX, RED, list_painted, painted_model, scene
@@ -22,7 +22,7 @@ from tests.unit.engine.painting import BOX, RED, list_painted, painted_model, sc
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a secret picture, photos with a good one, and a model."""
+    """A folder with a secret image, a folder photos/ with a good one, and a model."""
     list_painted(monkeypatch)
     painted_model(tmp_path / "model")
     (tmp_path / "photos").mkdir()
@@ -31,10 +31,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def mined(place: Path, labels: Path | str) -> dict[str, str]:
-    """State by file name."""
-    asked: dict[str, Any] = {"images": place / "photos", "labels": labels, "model": str(place / "model")}
-    mine(MineSettings(**asked, out=place / "run", scales=(1.0,), device="cpu", workers=1, min_present=0.0))
+def mine_states(place: Path, labels: Path | str) -> dict[str, str]:
+    """Mine, and read the state of each image by file name."""
+    given: dict[str, Any] = {"images": place / "photos", "labels": labels, "model": str(place / "model")}
+    mine(MineSettings(**given, out=place / "run", scales=(1.0,), device="cpu", workers=1, min_present=0.0))
     return {row["file_name"]: row["state"] for row in pq.read_table(place / "run" / "corpus.parquet").to_pylist()}
 
 
@@ -42,7 +42,7 @@ def mined(place: Path, labels: Path | str) -> dict[str, str]:
     "name", ["../secret.png", "a/../../secret.png", "/etc/passwd", "..\\secret.png", "C:\\secret.png"]
 )
 @pytest.mark.parametrize("kind", ["csv", "coco", "voc"])
-def test_names_that_lead_out_of_the_image_folder_are_refused(place: Path, name: str, kind: str) -> None:
+def test_a_name_that_leads_out_of_the_image_folder_is_refused(place: Path, name: str, kind: str) -> None:
     if kind == "csv":
         labels = place / "labels.csv"
         labels.write_text(f"file_name,labels\ngood.png,red\n{name},red\n")
@@ -55,14 +55,14 @@ def test_names_that_lead_out_of_the_image_folder_are_refused(place: Path, name: 
         labels.mkdir()
         (labels / "a.xml").write_text(f"<annotation><filename>{name}</filename></annotation>")
     with pytest.raises(CorpusError, match="leads out of the image folder"):
-        mined(place, labels)
+        mine_states(place, labels)
 
 
-def test_links_that_lead_out_are_not_read(place: Path) -> None:
+def test_a_link_that_leads_out_is_not_read(place: Path) -> None:
     (place / "photos" / "link.png").symlink_to(place / "secret.png")
     (place / "photos" / "below").symlink_to(place)
     (place / "labels.csv").write_text("file_name,labels\ngood.png,red\nlink.png,red\nbelow/secret.png,red\n")
-    assert mined(place, place / "labels.csv") == {
+    assert mine_states(place, place / "labels.csv") == {
         "good.png": "labelled", "link.png": "quarantined", "below/secret.png": "quarantined",
     }  # fmt: skip
 
@@ -70,12 +70,12 @@ def test_links_that_lead_out_are_not_read(place: Path) -> None:
 def test_a_link_that_stays_inside_is_read(place: Path) -> None:
     (place / "photos" / "again.png").symlink_to(place / "photos" / "good.png")
     (place / "elsewhere").symlink_to(place / "photos")
-    assert path_below(place / "elsewhere", "again.png") == place / "elsewhere" / "again.png"
-    assert mined(place, "none") == {"good.png": "labelled", "again.png": "labelled"}
+    assert resolve_image_path(place / "elsewhere", "again.png") == place / "elsewhere" / "again.png"
+    assert mine_states(place, "none") == {"good.png": "labelled", "again.png": "labelled"}
 
 
-def test_a_link_that_came_after_mining_is_not_exported(place: Path) -> None:
-    mined(place, "none")
+def test_a_link_created_after_mining_is_not_exported(place: Path) -> None:
+    mine_states(place, "none")
     (place / "photos" / "good.png").unlink()
     (place / "photos" / "good.png").symlink_to(place / "secret.png")
     with pytest.raises(RunError, match="leads out of the image root"):
@@ -83,14 +83,14 @@ def test_a_link_that_came_after_mining_is_not_exported(place: Path) -> None:
     assert not (place / "exported").exists()
 
 
-def test_a_pipe_is_not_waited_for(place: Path) -> None:
+def test_a_pipe_is_quarantined_without_waiting(place: Path) -> None:
     os.mkfifo(place / "photos" / "pipe.png")
     (place / "labels.csv").write_text("file_name,labels\ngood.png,red\npipe.png,red\n")
-    found: dict[str, str] = {}
-    thread = threading.Thread(target=lambda: found.update(mined(place, place / "labels.csv")), daemon=True)
+    states: dict[str, str] = {}
+    thread = threading.Thread(target=lambda: states.update(mine_states(place, place / "labels.csv")), daemon=True)
     thread.start()
     thread.join(60)
-    assert found == {"good.png": "labelled", "pipe.png": "quarantined"}
+    assert states == {"good.png": "labelled", "pipe.png": "quarantined"}
 
 
 def test_a_file_too_large_for_an_image_is_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_file_too_large_for_an_image_is_not_read(place: Path, monkeypatch: pyt
         read_image(place / "photos" / "good.png")
 
 
-def test_a_picture_that_unpacks_to_gigabytes_is_not_unpacked(place: Path) -> None:
+def test_a_decompression_bomb_is_quarantined(place: Path) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
@@ -108,4 +108,4 @@ def test_a_picture_that_unpacks_to_gigabytes_is_not_unpacked(place: Path) -> Non
     rows = zlib.compress(bytes(side * 3 + 1) * 20)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     (place / "photos" / "bomb.png").write_bytes(bomb)
-    assert mined(place, "none")["bomb.png"] == "quarantined"
+    assert mine_states(place, "none")["bomb.png"] == "quarantined"

@@ -1,4 +1,4 @@
-"""A labelling job that is killed loses nothing, doubles nothing, and shows nobody half of a version."""
+"""A labelling job that is killed loses nothing, doubles nothing, and shows no reader half a version."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,45 +7,35 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from tests.faults.kill_injection import at_random, label_once, moments, work
-from tests.unit.engine.painting import list_painted
-from tests.unit.label_store.desk import Desk, told
-from tests.unit.label_store.test_nights import GATES_OFF, Nights
+from tests.faults.kill_injection import count_kill_points, draw_kills, run_in_process, run_label
+from tests.unit.label_store.project import GATES_OFF, LabelProject, RandomChanges
 
 
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    list_painted(monkeypatch)
-    return Desk(tmp_path)
+def read_store(project: LabelProject) -> dict[str, list[tuple[Any, ...]]]:
+    """Read what the store holds at this moment."""
+    return project.comparable_rows() if DeltaTable.is_deltatable(str(project.store)) else {}
 
 
-def seen(desk: Desk) -> dict[str, list[tuple[Any, ...]]]:
-    """What a reader has who comes now."""
-    if not DeltaTable.is_deltatable(str(desk.store)):
-        return {}
-    return {name: [told(row) for row in own] for name, own in desk.by_name().items()}
-
-
-@pytest.mark.parametrize(("nights", "kills"), [(2, 4), pytest.param(8, 12, marks=pytest.mark.slow)])
-def test_a_reader_sees_the_last_version_or_the_next_whenever_the_job_is_killed(
-    desk: Desk, tmp_path: Path, nights: int, kills: int, count_fault: Callable[..., None]
+@pytest.mark.parametrize(("jobs", "kills"), [(2, 4), pytest.param(8, 12, marks=pytest.mark.slow)])
+def test_readers_see_the_last_version_or_the_next_whenever_a_job_is_killed(
+    project: LabelProject, tmp_path: Path, jobs: int, kills: int, count_fault: Callable[..., None]
 ) -> None:
-    happening = Nights(desk, seed=nights)
+    changes = RandomChanges(project, seed=jobs)
     for _ in range(9):
-        happening.add()
-    upto = 60
+        changes.add()
+    kill_points = 60
     killed = 0
-    for night in range(nights):
-        happening.pass_by(6)
-        settings = desk.settings(gates=GATES_OFF).model_dump_json()
-        before, after = seen(desk), desk.from_scratch(tmp_path / f"afresh-{night}")
-        for death in at_random(night, kills, upto, seconds=1.5):
-            killed += work(label_once, settings, **death) == -9
-            assert seen(desk) in (before, after)
-        upto = max(20, moments(label_once, settings, told=tmp_path / "moments.json"))
-        assert seen(desk) == after
-        numbers = [row["annotation_id"] for row in desk.rows() if row["annotation_id"] is not None]
-        assert len(set(numbers)) == len(numbers) == sum(row["category"] is not None for row in desk.rows())
-        assert not [path for path in desk.runs.rglob(".tmp-*") if path.is_file()]
-    assert killed >= nights * kills // 2
+    for job in range(jobs):
+        changes.apply(6)
+        settings = project.settings(gates=GATES_OFF).model_dump_json()
+        before, after = read_store(project), project.mine_from_scratch(tmp_path / f"from-scratch-{job}")
+        for kill in draw_kills(job, kills, kill_points, seconds=1.5):
+            killed += run_in_process(run_label, settings, **kill) == -9
+            assert read_store(project) in (before, after)
+        kill_points = max(20, count_kill_points(run_label, settings, count_file=tmp_path / "count.json"))
+        assert read_store(project) == after
+        numbers = [row["annotation_id"] for row in project.rows() if row["annotation_id"] is not None]
+        assert len(set(numbers)) == len(numbers) == sum(row["category"] is not None for row in project.rows())
+        assert not [path for path in project.runs.rglob(".tmp-*") if path.is_file()]
+    assert killed >= jobs * kills // 2
     count_fault("kill -9 while labelling: listing, planning, mining, merging, publishing", killed)

@@ -10,118 +10,128 @@ from deltalake import DeltaTable
 
 from flows.label import label
 from mining.errors import StorageError
-from mining.label_store.reading import VersionChoice, history, version_as_run
+from mining.label_store.reading import history, version_as_run
 from mining.label_store.settings import LabelSettings
-from tests.faults.faulty_object_store import BUCKET, FAULTS, SECRET, Line, object_store
-from tests.unit.engine.painting import list_painted
-from tests.unit.label_store.desk import Desk, told
-from tests.unit.label_store.test_nights import GATES_OFF, Nights
+from mining.label_store.sources import VersionChoice
+from tests.faults.faulty_object_store import BUCKET, FAULTS, SECRET, FaultyProxy, run_object_store
+from tests.unit.label_store.project import GATES_OFF, LabelProject, RandomChanges, comparable_values
 
-STORE = f"s3://{BUCKET}/nightly"
+Rows = dict[str, list[tuple[object, ...]]]
 
 
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    with object_store(seed=1) as (line, environment):
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        yield line
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[FaultyProxy, dict[str, str]]]:
+    with run_object_store(seed=1) as running:
+        yield running
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: Line) -> Desk:
-    list_painted(monkeypatch)
-    return Desk(tmp_path)
+def proxy(server: tuple[FaultyProxy, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> FaultyProxy:
+    """The proxy before the object store, without faults; this process connects through it."""
+    proxy, environment = server
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    proxy.set_fault_rates()
+    return proxy
 
 
-def labelled(desk: Desk, **changes: object) -> object:
-    settings = desk.settings(gates=GATES_OFF).model_dump()
-    return label(LabelSettings(**{**settings, "store": STORE, **changes}))
+@pytest.fixture
+def store(proxy: FaultyProxy, tmp_path: Path) -> str:
+    """The address of a new label store."""
+    return f"s3://{BUCKET}/{tmp_path.name}"
 
 
-def rows(version: int | None = None) -> dict[str, list[tuple[object, ...]]]:
-    found: dict[str, list[tuple[object, ...]]] = {}
-    table = DeltaTable(STORE, version=version).to_pyarrow_table().to_pylist()
+def label_new_images(project: LabelProject, store: str, **changes: object) -> object:
+    settings = project.settings(gates=GATES_OFF).model_dump()
+    return label(LabelSettings(**{**settings, "store": store, **changes}))
+
+
+def read_rows(store: str, version: int | None = None) -> Rows:
+    grouped: Rows = {}
+    table = DeltaTable(store, version=version).to_pyarrow_table().to_pylist()
     for row in sorted(table, key=lambda row: (row["image_id"], row["annotation_id"] or 0)):
-        found.setdefault(row["file_name"], []).append(told(row))
-    return found
+        grouped.setdefault(row["file_name"], []).append(comparable_values(row))
+    return grouped
 
 
-def test_labels_may_lie_on_object_storage(desk: Desk, tmp_path: Path) -> None:
-    nights = Nights(desk, seed=5)
-    for night in range(3):
-        nights.pass_by(5)
-        labelled(desk)
-        assert rows() == desk.from_scratch(tmp_path / f"afresh-{night}")
-    with version_as_run(STORE, VersionChoice(as_of="0")) as run:
-        assert json.loads((run / "run.json").read_text())["counts"]["images"] == len(rows(0))
-    assert [one["version"] for one in history(STORE)] == list(range(len(history(STORE)) - 1, -1, -1))
+def test_a_label_store_may_be_on_object_storage(project: LabelProject, store: str, tmp_path: Path) -> None:
+    changes = RandomChanges(project, seed=5)
+    for job in range(3):
+        changes.apply(5)
+        label_new_images(project, store)
+        assert read_rows(store) == project.mine_from_scratch(tmp_path / f"from-scratch-{job}")
+    with version_as_run(store, VersionChoice(as_of="0")) as run:
+        assert json.loads((run / "run.json").read_text())["counts"]["images"] == len(read_rows(store, 0))
+    versions = [version["version"] for version in history(store)]
+    assert versions == list(range(len(versions) - 1, -1, -1))
 
 
-@pytest.mark.parametrize("nights", [2, pytest.param(12, marks=pytest.mark.slow)])
-def test_a_line_that_fails_loses_and_doubles_nothing(
-    desk: Desk, line: Line, tmp_path: Path, nights: int, count_fault: Callable[..., None]
+@pytest.mark.parametrize("jobs", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_faulty_connection_loses_and_doubles_nothing(
+    project: LabelProject,
+    proxy: FaultyProxy,
+    store: str,
+    tmp_path: Path,
+    jobs: int,
+    count_fault: Callable[..., None],
 ) -> None:
-    happening = Nights(desk, seed=nights)
-    whole: list[dict[str, list[tuple[object, ...]]]] = []
-    half: list[object] = []
+    changes = RandomChanges(project, seed=jobs)
+    versions: list[Rows] = []
+    partial: list[object] = []
     done = threading.Event()
+    before = proxy.read_counts()
 
-    def read() -> None:
-        """Somebody who reads all the time."""
+    def read_again_and_again() -> None:
         while not done.wait(0.2):
             try:
-                seen = rows()
+                rows = read_rows(store)
             except Exception:
                 continue
-            if seen not in whole:
-                half.append(seen)
+            if rows not in versions:
+                partial.append(rows)
 
-    reader = threading.Thread(target=read)
-    for night in range(nights):
-        line.fail()
-        happening.pass_by(5)
-        expected = desk.from_scratch(tmp_path / f"afresh-{night}")
-        whole.append(expected)
-        if night == 1:
+    reader = threading.Thread(target=read_again_and_again)
+    for job in range(jobs):
+        proxy.set_fault_rates()
+        changes.apply(5)
+        expected = project.mine_from_scratch(tmp_path / f"from-scratch-{job}")
+        versions.append(expected)
+        if job == 1:
             reader.start()
-        line.fail(_500=0.05, _503=0.05, cut_before=0.05, cut_after=0.05, cut_within=0.03)
+        proxy.set_fault_rates(_500=0.05, _503=0.05, cut_before=0.05, cut_after=0.05, cut_within=0.03)
         for _ in range(5):  # as a schedule with retries does
             try:
-                labelled(desk)
+                label_new_images(project, store)
                 break
             except StorageError:
                 continue
-        line.fail()
-        assert rows() == expected
-        numbers = [row["annotation_id"] for row in DeltaTable(STORE).to_pyarrow_table().to_pylist()]
+        proxy.set_fault_rates()
+        assert read_rows(store) == expected
+        numbers = [row["annotation_id"] for row in DeltaTable(store).to_pyarrow_table().to_pylist()]
         boxes = [number for number in numbers if number is not None]
         assert len(set(boxes)) == len(boxes)
     done.set()
     reader.join(60)
-    assert not half
-    told_of = line.told()
-    assert all(told_of.get(fault) for fault in FAULTS[:4]), told_of
-    count_fault("object storage answers 500 or 503", told_of["500"] + told_of["503"])
-    count_fault("object storage cuts the connection", sum(told_of.get(fault, 0) for fault in FAULTS[2:]))
+    assert not partial
+    counts = proxy.read_counts()
+    times = {fault: counts.get(fault, 0) - before.get(fault, 0) for fault in FAULTS}
+    assert all(times[fault] for fault in FAULTS[:4]), times
+    count_fault("object storage answers 500 or 503", times["500"] + times["503"])
+    count_fault("object storage cuts the connection", sum(times[fault] for fault in FAULTS[2:]))
 
 
-def test_a_store_that_cannot_be_reached_is_said_and_what_was_mined_is_kept(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.put("a.png", b"?")
+def test_an_unreachable_store_is_reported(project: LabelProject, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.add_image("a.png", b"?")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_MAX_RETRIES", "1")
     with pytest.raises(StorageError, match="cannot be used"):
-        labelled(desk)
+        label_new_images(project, store)
 
 
-def test_secrets_are_in_no_record(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
-    nights = Nights(desk, seed=1)
-    nights.pass_by(4)
-    labelled(desk)
-    files = [path for path in desk.folder.rglob("*") if path.is_file()]
+def test_secrets_are_in_no_record(project: LabelProject, store: str, capfd: pytest.CaptureFixture[str]) -> None:
+    RandomChanges(project, seed=1).apply(4)
+    label_new_images(project, store)
+    files = [path for path in project.folder.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     assert SECRET not in "".join(capfd.readouterr())
-    assert SECRET not in json.dumps(DeltaTable(STORE).history())
+    assert SECRET not in json.dumps(DeltaTable(store).history())

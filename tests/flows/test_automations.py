@@ -53,10 +53,10 @@ import os, signal, sys, time
 from prefect import tags
 from flows.running import as_prefect_flow
 from mining.errors import InputError
-from mining.label_store.summaries import LabelSummary, Verdict
-from tasks.labelling import tell
+from mining.label_store.summaries import GateResult, LabelSummary
+from tasks.labelling import publish_summary
 
-gates = [Verdict("max_no_box", 0.9, 0.5, False, "new images without a box, 18 of 20")]
+gates = [GateResult("max_no_box", 0.9, 0.5, False, "new images without a box, 18 of 20")]
 
 def label(settings: dict) -> LabelSummary:
     if settings["name"] == "lost":
@@ -66,7 +66,7 @@ def label(settings: dict) -> LabelSummary:
         raise InputError('there is no "photos"\\nat all')
     summary = LabelSummary("staged", "labels", 0, 20, 2, {"kept": 1, "reasons": {"new": 20}, "moved": 0, "copied": 0,
                            "retired": 2}, 0, 0, [], gates, ["shop-00002-abc123"], ["a note"], settings["name"])
-    tell(summary)
+    publish_summary(summary)
     return summary
 
 with tags("boxmine"):

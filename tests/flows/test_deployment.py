@@ -303,7 +303,7 @@ def test_the_maintenance_page_is_true(machine: Machine) -> None:
     said = " ".join(done.stdout.split())
     assert f"Version {before + 1} of" in said
     assert "'images' as in version 0" in said
-    assert "Nothing changed: 'images' is in version" in said, "restored twice, nothing is written"
+    assert "Nothing changed: 'images' is the same in version" in said, "restored twice, nothing is written"
     assert machine.labels().version() == before + 1
     assert len(machine.labelled()) == 30
     assert DeltaTable(machine.home / "backup" / "labels").version() == before

@@ -54,6 +54,9 @@ MINE = "mine --images photos --model model --out new"
 REFUSALS = {
     "train --images nowhere --out new": "nowhere does not exist",
     "train --images photos --labels nowhere.csv --out new": "nowhere.csv does not exist",
+    f"{MINE} --classes dgo,cat": "did you mean 'dog'",
+    f"{MINE} --map dgo=wolf --map cat=lynx": "did you mean 'dog'",
+    f"{MINE} --map dog": "give CLASS=NAME",
     f"{TRAIN} --backbone resnet5": "did you mean 'resnet50'",
     f"{TRAIN} --localizer camm": "did you mean 'cam'",
     f"{TRAIN} --options.backgrund none": "did you mean 'background'",

@@ -33,7 +33,7 @@ def test_an_export_without_a_box_is_a_warning(tmp_path: Path, capsys: pytest.Cap
 def test_an_export_says_what_its_validation_boxes_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exported(tmp_path, "--val-share", "0.5") == 0
     text = text_of(capsys)
-    assert "mined boxes, not true ones" in text
+    assert "mined boxes, not ground truth" in text
     assert "Warning" not in text
 
 

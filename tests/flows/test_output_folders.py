@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from flows.cli import application
-from mining.corpus.output_folders import refuse_inside_images
+from mining.corpus.image_root import check_output_outside_images
 from mining.errors import InputError
 from mining.runs.mining_job import plan_mining
 from mining.training.job import train
@@ -81,4 +81,4 @@ def test_the_library_refuses_it_too(place: Path) -> None:
 
 @pytest.mark.parametrize("out", ["runs/r", "photos2/r", "s3://photos/labels", "."])
 def test_folders_beside_or_above_the_images_are_fine(place: Path, out: str) -> None:
-    refuse_inside_images(out, place / "photos")
+    check_output_outside_images(out, place / "photos")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from mining.corpus.formats.json_items import JSONFile
-from mining.corpus.formats.left_out import LeftOut
-from mining.corpus.names import OutsideNameError, class_name, is_unicode, listed_name
+from mining.corpus.formats.notes import SkippedEntries
+from mining.corpus.names import NameOutsideRootError, is_valid_unicode, normalise_class_name, normalise_file_name
 from mining.errors import CorpusError
 
 IMAGES, ANNOTATIONS, CATEGORIES = "images", "annotations", "categories"
@@ -97,7 +97,7 @@ class CocoFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.left_out = LeftOut(path.name)
+        self.left_out = SkippedEntries(path.name)
         self.json = JSONFile(path)
         self.is_sharing_names = False
         self.unattached = 0
@@ -108,8 +108,8 @@ class CocoFile:
         for category in self._entries(CATEGORIES):
             key = id_key(category.get("id"))
             written = category.get("name")
-            name = class_name(written) if isinstance(written, str) else ""
-            if key is None or not name or not is_unicode(name):
+            name = normalise_class_name(written) if isinstance(written, str) else ""
+            if key is None or not name or not is_valid_unicode(name):
                 self.left_out.add(CATEGORIES, "have no id or no name", f"{category!r:.50}")
             elif found.setdefault(key, name) != name:
                 raise CorpusError(
@@ -193,9 +193,9 @@ class CocoFile:
             # its annotations are known to belong to no other image
             return None if key is None else CocoImage(key, None, "", None, None)
         try:
-            name = listed_name(written, where)
-        except OutsideNameError as error:
-            raise OutsideNameError(f"{self.path.name}, {error}") from None
+            name = normalise_file_name(written, where)
+        except NameOutsideRootError as error:
+            raise NameOutsideRootError(f"{self.path.name}, {error}") from None
         except CorpusError as error:
             self.left_out.add(IMAGES, "have a file_name that cannot be used", str(error).partition(". ")[0])
             return CocoImage(key, None, "", None, None)

@@ -4,24 +4,24 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from mining.corpus.formats.files import readable
-from mining.corpus.formats.left_out import LeftOut
-from mining.corpus.names import checked_name, class_name
+from mining.corpus.formats.notes import SkippedEntries
+from mining.corpus.formats.parsing import label_file_errors
+from mining.corpus.names import normalise_class_name, validate_file_name
 from mining.errors import CorpusError
-from mining.storage.untrusted_files import input_lines
+from mining.storage.untrusted_files import iter_lines
 
 IMAGES, LABELS, CLASSES, SPLITS = "images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"
 BOXES = "bounding_boxes.txt"
 
 
-def is_at(folder: Path) -> bool:
+def contains_cub(folder: Path) -> bool:
     """Whether the folder holds the list of images."""
     return (folder / IMAGES).is_file()
 
 
-def lines(path: Path) -> Iterator[tuple[str, str]]:
+def iter_entries(path: Path) -> Iterator[tuple[str, str]]:
     """Each line's id and what follows it; raises CorpusError for a line that has one of them only."""
-    with readable(path), closing(input_lines(path)) as text:
+    with label_file_errors(path), closing(iter_lines(path)) as text:
         for number, line in enumerate(text, start=1):
             identity, _, value = line.strip().partition(" ")
             if identity and not value.strip():
@@ -35,16 +35,16 @@ class CubLists:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.left_out = LeftOut(folder.name)
+        self.left_out = SkippedEntries(folder.name)
 
     def classes(self) -> dict[str, str]:
         """Class name by class id."""
-        return {identity: class_name(name) for identity, name in lines(self.folder / CLASSES)}
+        return {identity: normalise_class_name(name) for identity, name in iter_entries(self.folder / CLASSES)}
 
     def labels(self, classes: dict[str, str]) -> Iterator[tuple[str, str]]:
         """Image id and class name; raises CorpusError where no line has a known class."""
         what, first = f"lines of {LABELS}", ""
-        for identity, label in lines(self.folder / LABELS):
+        for identity, label in iter_entries(self.folder / LABELS):
             self.left_out.see(what)
             if label in classes:
                 yield identity, classes[label]
@@ -56,5 +56,5 @@ class CubLists:
 
     def images(self) -> Iterator[tuple[str, str]]:
         """Image id and file name; raises CorpusError for a name that leads out of the image root."""
-        for identity, written in lines(self.folder / IMAGES):
-            yield identity, checked_name(written, f"{IMAGES}, image {identity}")
+        for identity, written in iter_entries(self.folder / IMAGES):
+            yield identity, validate_file_name(written, f"{IMAGES}, image {identity}")

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import ijson
 
-from mining.corpus.formats.files import readable
+from mining.corpus.formats.parsing import label_file_errors
 from mining.errors import CorpusError
-from mining.storage.untrusted_files import JSONNestingError, ShallowJSON, open_input
+from mining.storage.untrusted_files import DepthLimitedReader, JSONNestingError, open_input
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
@@ -79,11 +79,11 @@ class JSONFile:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        with readable(self.path), open_input(self.path) as file:
+        with label_file_errors(self.path), open_input(self.path) as file:
             if file.read(3) != _BYTE_ORDER_MARK:
                 file.seek(0)
             text = file if self._is_strict else _StrictJSON(file)
-            yield text if self._is_known_shallow else ShallowJSON(text)  # type: ignore[arg-type]
+            yield text if self._is_known_shallow else DepthLimitedReader(text)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -10,10 +10,15 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from mining.corpus.file_walker import FileWalker
-from mining.corpus.formats.files import readable
-from mining.corpus.formats.flags import is_set
-from mining.corpus.formats.left_out import LeftOut
-from mining.corpus.names import OutsideNameError, class_name, file_key, listed_name, without_suffix
+from mining.corpus.formats.notes import SkippedEntries
+from mining.corpus.formats.parsing import is_flag_set, label_file_errors
+from mining.corpus.names import (
+    NameOutsideRootError,
+    file_key,
+    normalise_class_name,
+    normalise_file_name,
+    strip_image_suffix,
+)
 from mining.errors import CorpusError
 from mining.storage.untrusted_files import MAX_XML_BYTES, read_input
 
@@ -52,7 +57,7 @@ class VocFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.left_out = LeftOut(path.name)
+        self.left_out = SkippedEntries(path.name)
         self._walk = FileWalker(str(path.resolve()), XML)
 
     def annotations(self, *, in_order: bool = False) -> Iterator[VocAnnotation]:
@@ -66,7 +71,7 @@ class VocFolder:
             self.left_out.see(FILES)
             try:
                 found = self._annotation(xml_name)
-            except OutsideNameError:
+            except NameOutsideRootError:
                 raise
             except CorpusError as error:
                 first_error = first_error or error
@@ -82,36 +87,36 @@ class VocFolder:
         return [*self.left_out.notes(), *self._walk.notes()]
 
     def _annotation(self, xml_name: str) -> VocAnnotation:
-        root = parsed(self.path / xml_name)
+        root = parse_voc_xml(self.path / xml_name)
         name, own_name = _names(root, xml_name)
         found = [self._object(one, xml_name) for one in root.iterfind("object")]
         objects = [one for one in found if one is not None]
-        width, height = (number(root.findtext(f"size/{side}")) for side in ("width", "height"))
+        width, height = (parse_number(root.findtext(f"size/{side}")) for side in ("width", "height"))
         return VocAnnotation(xml_name, name, own_name, width, height, objects, len(objects) == len(found))
 
     def _object(self, element: Any, xml_name: str) -> VocObject | None:
         self.left_out.see(OBJECTS)
-        category = class_name(element.findtext("name") or "")
+        category = normalise_class_name(element.findtext("name") or "")
         if not category:
             self.left_out.add(OBJECTS, "have no name", xml_name)
             return None
-        corners = tuple(number(element.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
-        return VocObject(category, corners, is_set(element.findtext("difficult")))
+        corners = tuple(parse_number(element.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
+        return VocObject(category, corners, is_flag_set(element.findtext("difficult")))
 
 
-def is_at(folder: Path) -> bool:
+def contains_voc(folder: Path) -> bool:
     """Whether the folder, or one below it, holds an XML file."""
     with closing(iter(FileWalker(str(folder.resolve()), XML))) as names:
         return next(names, None) is not None
 
 
-def parsed(path: Path) -> Any:
+def parse_voc_xml(path: Path) -> Any:
     """The <annotation> of a file, its tags in lower case and without namespaces.
 
     Raises CorpusError for XML that is broken, unsafe or not VOC.
     """
     try:
-        with readable(path):
+        with label_file_errors(path):
             root = fromstring(read_input(path, MAX_XML_BYTES))
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise CorpusError(f"{path} is not XML that can be read ({error}). Mend it or take it away.") from error
@@ -123,7 +128,7 @@ def parsed(path: Path) -> Any:
     return root
 
 
-def number(text: str | None) -> float | None:
+def parse_number(text: str | None) -> float | None:
     """The number that a text is, None where it is none."""
     try:
         return float(text or "")
@@ -134,13 +139,13 @@ def number(text: str | None) -> float | None:
 def _names(root: Any, xml_name: str) -> tuple[str, str | None]:
     """The image's name, and the one that the XML file's own name would give where that is another."""
     folder, slash, stem = xml_name.removesuffix(xml_name[-4:]).rpartition("/")
-    own = listed_name(folder + slash + stem, xml_name)
+    own = normalise_file_name(folder + slash + stem, xml_name)
     written = (root.findtext("filename") or "").strip()
     if not written:
         return own, None
-    name = listed_name(written, xml_name)
+    name = normalise_file_name(written, xml_name)
     if not name.startswith(folder + slash):
         name = folder + slash + name
     own_last, last = (file_key(one).rpartition("/")[2] for one in (own, name))
-    is_own = {own_last, without_suffix(own_last)} & {last, without_suffix(last)}
+    is_own = {own_last, strip_image_suffix(own_last)} & {last, strip_image_suffix(last)}
     return name, None if is_own else own

@@ -17,8 +17,8 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as transforms
 
-from mining.corpus.file_walker import is_inside
-from mining.corpus.images.file_bytes import (
+from mining.corpus.image_root import is_inside
+from mining.corpus.images.image_file import (
     MAX_BYTES,
     LargeBytes,
     LargeFile,
@@ -26,20 +26,20 @@ from mining.corpus.images.file_bytes import (
     open_image_file,
     sha256_of_image,
 )
-from mining.corpus.images.image_formats import FORMATS_IN_WORDS, open_image, what_to_install
-from mining.corpus.images.memory_budget import BUDGET, bytes_to_decode, refuse_too_large
-from mining.corpus.images.orientation import are_sides_swapped, load_pixels, orientation_of, upright_size
-from mining.corpus.images.pixel_values import deep_colour_into, has_deep_colour, rgb_into
+from mining.corpus.images.image_formats import FORMATS_IN_WORDS, install_hint, open_image
+from mining.corpus.images.memory_budget import BUDGET, check_decode_bytes, estimate_decode_bytes
+from mining.corpus.images.orientation import load_pixels, orientation_of, swaps_sides, upright_size
+from mining.corpus.images.pixel_values import has_deep_colour, write_deep_colour_rgb, write_rgb
 from mining.errors import ImageError, ImageReplacedError, RunStoppedError
 
-Needed = Callable[[int, int], tuple[int, int]]
+RequiredSize = Callable[[int, int], tuple[int, int]]
 MAX_PIXELS = 128_000_000
 MAX_RATIO = 4.0
 MAX_SCANS = 500  # of a progressive JPEG, each of which goes over all of its pixels; encoders write about 10
 _START_OF_SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
 
 
-def path_below(root: Path, name: str) -> Path:
+def resolve_image_path(root: Path, name: str) -> Path:
     """Where the image `name` of the folder `root` lies. Raises ImageError where that is not in the folder.
 
     A name with '..', an absolute one or a link may lead anywhere, and not everybody who writes a label file or an
@@ -64,15 +64,15 @@ def read_image(path: Path) -> Tensor:
     Raises ImageError when the file is missing, empty, corrupt, truncated, has more than MAX_PIXELS pixels or MAX_BYTES
     bytes, or would take more memory than the budget.
     """
-    return read_reduced(path, whole_size)[0]
+    return read_reduced(path, full_size)[0]
 
 
-def whole_size(height: int, width: int) -> tuple[int, int]:
+def full_size(height: int, width: int) -> tuple[int, int]:
     """For `decode_image`: every pixel is needed."""
     return height, width
 
 
-def read_reduced(path: Path, needed: Needed, sha256: str | None = None) -> tuple[Tensor, tuple[int, int]]:
+def read_reduced(path: Path, needed: RequiredSize, sha256: str | None = None) -> tuple[Tensor, tuple[int, int]]:
     """What `decode_image` gives, for whoever decodes one image at a time."""
     with decode_image(path, needed, sha256) as found:
         return found
@@ -80,7 +80,7 @@ def read_reduced(path: Path, needed: Needed, sha256: str | None = None) -> tuple
 
 @contextmanager
 def decode_image(
-    path: Path, needed: Needed, sha256: str | None = None, keep_sha256: Callable[[str], None] | None = None
+    path: Path, needed: RequiredSize, sha256: str | None = None, keep_sha256: Callable[[str], None] | None = None
 ) -> Iterator[tuple[Tensor, tuple[int, int]]]:
     """The image as `read_image` gives it, or a JPEG at a half, a quarter or an eighth of its size.
 
@@ -98,13 +98,13 @@ def decode_image(
 
 
 def _decoded(
-    path: Path, needed: Needed, sha256: str | None, keep_sha256: Callable[[str], None] | None, stack: ExitStack
+    path: Path, needed: RequiredSize, sha256: str | None, keep_sha256: Callable[[str], None] | None, stack: ExitStack
 ) -> tuple[Tensor, tuple[int, int]]:
     file = open_image_file(path, MAX_BYTES)
     stack.callback(file.close)
     image, size = _opened(path, file, needed, stack)
-    needed_bytes = bytes_to_decode(image, size, file.size)
-    refuse_too_large(path, needed_bytes, BUDGET.limit)
+    needed_bytes = estimate_decode_bytes(image, size, file.size)
+    check_decode_bytes(path, needed_bytes, BUDGET.limit)
     stack.enter_context(BUDGET.reserve(needed_bytes))
     data = file.read_whole()
     if sha256 is not None or keep_sha256 is not None:
@@ -122,7 +122,7 @@ def _decoded(
 
 
 def _opened(
-    path: Path, file: SmallFile | LargeFile | LargeBytes, needed: Needed, stack: ExitStack
+    path: Path, file: SmallFile | LargeFile | LargeBytes, needed: RequiredSize, stack: ExitStack
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The image, a JPEG set to be decoded at a smaller size where that suffices; and its whole size, (w, h) upright."""
     with _without_warnings():
@@ -162,8 +162,8 @@ def _through_pillow(image: Image.Image, data: bytes) -> tuple[Tensor, int]:
     load_pixels(image)
     if image.size != target.shape[1::-1]:
         raise ValueError("its size is not the one that its header names")
-    if not (is_deep and deep_colour_into(target, data)):
-        rgb_into(target, image)
+    if not (is_deep and write_deep_colour_rgb(target, data)):
+        write_rgb(target, image)
     orientation = orientation_of(image)
     image.close()  # frees Pillow's pixels, before others are made of ours
     return pixels, orientation
@@ -171,7 +171,7 @@ def _through_pillow(image: Image.Image, data: bytes) -> tuple[Tensor, int]:
 
 def _turned(pixels: Tensor, orientation: int) -> Tensor:
     """(C, H, W) turned upright by an EXIF orientation, 1 to 8."""
-    if are_sides_swapped(orientation):
+    if swaps_sides(orientation):
         pixels = pixels.transpose(1, 2)
     flipped = [side for side, turns in ((1, (3, 4, 7, 8)), (2, (2, 3, 6, 7))) if orientation in turns]
     return pixels.flip(flipped).contiguous() if flipped or orientation > 1 else pixels
@@ -206,7 +206,7 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image in a known format ({FORMATS_IN_WORDS}){what_to_install(path.suffix.lower())}"
+        return f"not an image in a known format ({FORMATS_IN_WORDS}){install_hint(path.suffix.lower())}"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS:,} pixels; reduce the image first"
     if isinstance(error, OSError) and error.errno is not None:
@@ -218,7 +218,7 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def working_size(height: int, width: int, *, short_side: int, step: int = 16) -> tuple[int, int]:
+def network_input_size(height: int, width: int, *, short_side: int, step: int = 16) -> tuple[int, int]:
     """Height and width (px) at which an image is shown to a network at scale 1.
 
     The shorter side becomes `short_side`; the longer keeps the aspect to the nearest multiple of `step`,
@@ -231,7 +231,7 @@ def working_size(height: int, width: int, *, short_side: int, step: int = 16) ->
     return (short, long) if height <= width else (long, short)
 
 
-def scale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+def scaled_input_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """A working size at another scale of the pyramid, at least 32 px a side."""
     return max(32, round(size[0] * scale)), max(32, round(size[1] * scale))
 

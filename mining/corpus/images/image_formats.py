@@ -75,6 +75,6 @@ def _registered() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def what_to_install(suffix: str) -> str:
+def install_hint(suffix: str) -> str:
     """In brackets behind a suffix that is not read; '' where nothing helps."""
     return " (install boxmine[heif])" if suffix in _HEIF and not HAS_HEIF else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from mining.corpus.images.interruption import check_stopped
+from mining.corpus.images.image_file import check_stopped
 from mining.corpus.images.pixel_values import has_deep_colour
 from mining.errors import ImageError
 
@@ -48,7 +48,7 @@ class MemoryBudget:
                 self._changed.notify_all()
 
 
-def bytes_to_decode(image: Image.Image, whole: tuple[int, int], file_bytes: int) -> int:
+def estimate_decode_bytes(image: Image.Image, whole: tuple[int, int], file_bytes: int) -> int:
     """About the most memory that an opened image takes until it is resized, from its header alone.
 
     The file (twice while it is read), what the format's decoder keeps for itself, and RGB beside Pillow's pixels or a
@@ -78,7 +78,7 @@ def _tiff_block(image: Image.Image) -> int:
     return int(tags[_WIDTH]) * min(int(tags.get(_ROWS, tags[_LENGTH])), int(tags[_LENGTH]))
 
 
-def refuse_too_large(path: object, count: int, limit: int) -> None:
+def check_decode_bytes(path: object, count: int, limit: int) -> None:
     """Raise ImageError for an image that alone takes more than the budget."""
     if count > limit:
         raise ImageError(
@@ -87,7 +87,7 @@ def refuse_too_large(path: object, count: int, limit: int) -> None:
         )
 
 
-def take_turns(turns: AbstractContextManager[Any], _worker: int = 0) -> None:
+def share_across_processes(turns: AbstractContextManager[Any], _worker: int = 0) -> None:
     """Let this process share its budget with others, as a worker of a data loader begins."""
     BUDGET.turns = turns
 

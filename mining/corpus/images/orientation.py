@@ -48,20 +48,20 @@ def _exif(image: Image.Image) -> Image.Exif:
     return exif
 
 
-def are_sides_swapped(orientation: int) -> bool:
+def swaps_sides(orientation: int) -> bool:
     """Whether turning by this orientation exchanges width and height."""
     return orientation >= 5
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height after turning."""
-    is_swapped = image.format != "TIFF" and are_sides_swapped(orientation_of(image))  # Pillow has a TIFF's swapped
+    is_swapped = image.format != "TIFF" and swaps_sides(orientation_of(image))  # Pillow has a TIFF's swapped
     return (image.height, image.width) if is_swapped else image.size
 
 
 def load_pixels(image: Image.Image) -> None:
     """Decode the image, without regard to XMP: Pillow would turn a TIFF by it."""
-    forget_xmp(image)
+    drop_xmp(image)
     image.load()
 
 
@@ -72,7 +72,7 @@ def turn_upright(image: Image.Image) -> Image.Image:
     return image.transpose(_TRANSPOSE[orientation]) if orientation > 1 else image
 
 
-def is_ambiguous(image: Image.Image) -> bool:
+def is_orientation_ambiguous(image: Image.Image) -> bool:
     """Whether readers that follow XMP, or another way of reading EXIF, would turn the image otherwise.
 
     To be asked before the image is loaded.
@@ -86,7 +86,7 @@ def is_ambiguous(image: Image.Image) -> bool:
     return followed in range(2, 9)
 
 
-def forget_xmp(image: Image.Image) -> None:
+def drop_xmp(image: Image.Image) -> None:
     """Drop the XMP block of an opened image."""
     for key in _XMP:
         image.info.pop(key, None)

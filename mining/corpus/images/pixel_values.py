@@ -19,7 +19,7 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 INTEGERS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
-def rgb_into(target: Bytes, image: Image.Image) -> None:
+def write_rgb(target: Bytes, image: Image.Image) -> None:
     """Write the loaded image's pixels to `target`, (H, W, 3) uint8."""
     convert = _converter(image)
     for rows in _strips(image.height, image.width, 16):
@@ -34,7 +34,7 @@ def has_deep_colour(image: Image.Image) -> bool:
     return any(";16" in str(tile.args) for tile in getattr(image, "tile", []))
 
 
-def deep_colour_into(target: Bytes, data: bytes) -> bool:
+def write_deep_colour_rgb(target: Bytes, data: bytes) -> bool:
     """Decode a PNG or TIFF with channels of 16 bits to `target`, (H, W, 3) uint8, as it lies in the file.
 
     False where OpenCV cannot: Pillow's upper 8 bits have to do.

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from mining.corpus.file_walker import ImageRoot
+from mining.corpus.formats.cub import contains_cub
+from mining.corpus.formats.voc import contains_voc
+from mining.corpus.image_root import ImageRoot
+from mining.corpus.listing import ListingInfo
 from mining.corpus.readers import coco, csv_list, cub, folders, voc
-from mining.corpus.readers.source import Source
 from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError
-from mining.storage.untrusted_files import refuse_special_file
+from mining.storage.untrusted_files import check_not_special_file
 
 _ACCEPTED = (
     "--labels takes a CSV (file_name,labels), a COCO JSON, a folder of VOC XML, a folder of CUB list files, or 'none'"
@@ -16,16 +18,16 @@ _ACCEPTED = (
 _READERS = {"csv": csv_list.read, "coco": coco.read, "voc": voc.read, "cub": cub.read}
 
 
-def kind_of(labels: Path) -> str:
+def detect_kind(labels: Path) -> str:
     """csv, coco, voc or cub, by what lies at the path; nothing is read yet.
 
     Raises CorpusError where there is nothing, or nothing of a known kind.
     """
     _refuse_special_file(labels)
     if labels.is_dir():
-        if cub.is_at(labels):
+        if contains_cub(labels):
             return "cub"
-        if voc.is_at(labels):
+        if contains_voc(labels):
             return "voc"
         raise CorpusError(f"{labels} is a folder without VOC XML and without CUB list files. {_ACCEPTED}.")
     kind = {".csv": "csv", ".json": "coco"}.get(labels.suffix.lower())
@@ -37,16 +39,16 @@ def kind_of(labels: Path) -> str:
 
 def _refuse_special_file(labels: Path) -> None:
     try:
-        refuse_special_file(labels)
+        check_not_special_file(labels)
     except FileNotFoundError:
         raise CorpusError(f"{labels} does not exist. {_ACCEPTED}.") from None
     except (OSError, ValueError) as error:
         raise CorpusError(f"Cannot read {labels}: {getattr(error, 'strerror', error)}. {_ACCEPTED}.") from None
 
 
-def read(
+def read_listing(
     labels: Path | Literal["none"] | None, root: ImageRoot, table: CorpusIndex, split: str | None = None
-) -> Source:
+) -> ListingInfo:
     """Take the listing into the table; gives what it says of the corpus as a whole.
 
     labels: None = what the folders say; 'none' = no labels whatever they say. split: what of it will be used.
@@ -55,4 +57,4 @@ def read(
     if labels is None or labels == "none":
         return folders.read(root, table, are_classes_wanted=labels is None, split=split)
     path = Path(labels)
-    return _READERS[kind_of(path)](path, root, table)
+    return _READERS[detect_kind(path)](path, root, table)

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mining.corpus.file_walker import ImageRoot
 from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, id_number
-from mining.corpus.formats.sentences import unknown_images
-from mining.corpus.readers.source import Source
-from mining.corpus.sqlite_index import CorpusIndex, ImageIds, Listed, Relation
-from mining.corpus.summary import sentences
+from mining.corpus.formats.notes import unknown_images_notes
+from mining.corpus.image_root import ImageRoot
+from mining.corpus.listing import ListedImage, ListingInfo
+from mining.corpus.sqlite_index import CocoImageIndex, CorpusIndex, ValuesById
+from mining.corpus.summary import select_notes
 
 _LARGEST_CATEGORY_ID = 2**31 - 1  # as the tables of a run hold it
 
 
-def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
+def read(path: Path, root: ImageRoot, table: CorpusIndex) -> ListingInfo:
     """Take in the images with the categories of their annotations; sizes as the file states them.
 
     Where the file has annotations, an image without one is known to have none of the classes. It is unknown where
@@ -28,10 +28,10 @@ def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
     coco.refuse_if_unusable(categories)
     unknown = [0]
     table.add_listed(_listed(coco, ids, labels, unknown))
-    return Source("coco", path, _category_ids(categories), _notes(coco, table, unknown[0]))
+    return ListingInfo("coco", path, _category_ids(categories), _notes(coco, table, unknown[0]))
 
 
-def _labels(coco: CocoFile, categories: dict[str, str], ids: ImageIds) -> Iterator[tuple[str, str]]:
+def _labels(coco: CocoFile, categories: dict[str, str], ids: CocoImageIndex) -> Iterator[tuple[str, str]]:
     for annotation in coco.annotations(categories, ids):
         if annotation.category is None:
             ids.mark_incomplete(annotation.image)
@@ -39,7 +39,7 @@ def _labels(coco: CocoFile, categories: dict[str, str], ids: ImageIds) -> Iterat
             yield annotation.image, annotation.category
 
 
-def _listed(coco: CocoFile, ids: ImageIds, labels: Relation, unknown: list[int]) -> Iterator[Listed]:
+def _listed(coco: CocoFile, ids: CocoImageIndex, labels: ValuesById, unknown: list[int]) -> Iterator[ListedImage]:
     """The rows; counts in `unknown` the images that may have labels which could not be read."""
     is_labelled = coco.left_out.seen(ANNOTATIONS) > 0
     for key, name, number, width, height, is_incomplete in ids:
@@ -47,7 +47,7 @@ def _listed(coco: CocoFile, ids: ImageIds, labels: Relation, unknown: list[int])
         if is_labelled and not known and (coco.unattached or is_incomplete):
             known = None
             unknown[0] += 1
-        yield Listed(name, known, None, number, width, height)
+        yield ListedImage(name, known, None, number, width, height)
 
 
 def _category_ids(categories: dict[str, str]) -> dict[str, int] | None:
@@ -63,8 +63,8 @@ def _notes(coco: CocoFile, table: CorpusIndex, unknown: int) -> list[str]:
     file = coco.path.name
     return (
         coco.notes()
-        + unknown_images(file, unknown)
-        + sentences(
+        + unknown_images_notes(file, unknown)
+        + select_notes(
             (not coco.left_out.seen(ANNOTATIONS), f"{file} has no annotations, so no label is known."),
             (not table.has_ids(), f"The image ids of {file} are not all whole numbers; images are numbered anew."),
         )

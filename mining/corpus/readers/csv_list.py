@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mining.corpus.file_walker import ImageRoot
-from mining.corpus.formats.files import readable
-from mining.corpus.names import checked_name
-from mining.corpus.readers.source import Source, class_names
-from mining.corpus.sqlite_index import CorpusIndex, Listed
+from mining.corpus.formats.parsing import label_file_errors
+from mining.corpus.image_root import ImageRoot
+from mining.corpus.listing import ListedImage, ListingInfo
+from mining.corpus.names import normalise_class_names, validate_file_name
+from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError
-from mining.storage.untrusted_files import input_lines
+from mining.storage.untrusted_files import iter_lines
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 _KNOWN = ("file_name", "labels", "split")
 
 
-def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
+def read(path: Path, root: ImageRoot, table: CorpusIndex) -> ListingInfo:
     """Take in the rows. Without a column `labels` nothing is known of any image; an empty cell says 'none of them'.
 
     Raises CorpusError for a header without file_name, with a stranger in place of labels, and for a broken row.
     """
-    with readable(path), closing(input_lines(path)) as text:
+    with label_file_errors(path), closing(iter_lines(path)) as text:
         lines = csv.reader(text, skipinitialspace=True)
         columns = [cell.strip().lower() for cell in _next(lines, path) or []]
         ignored = _strangers(columns, path)
         table.add_listed(_rows(lines, columns, path))
     notes = [f"Columns of {path.name} that say nothing here: {', '.join(ignored)}."] if ignored else []
-    return Source("csv", path, notes=notes)
+    return ListingInfo("csv", path, notes=notes)
 
 
 def _next(lines: "Reader", path: Path) -> list[str] | None:
@@ -56,7 +56,7 @@ def _strangers(columns: list[str], path: Path) -> list[str]:
     return [repr(column) for column in strangers]
 
 
-def _rows(lines: "Reader", columns: list[str], path: Path) -> Iterator[Listed]:
+def _rows(lines: "Reader", columns: list[str], path: Path) -> Iterator[ListedImage]:
     at_name = columns.index("file_name")
     at_labels = columns.index("labels") if "labels" in columns else None
     at_split = columns.index("split") if "split" in columns else None
@@ -69,9 +69,9 @@ def _rows(lines: "Reader", columns: list[str], path: Path) -> Iterator[Listed]:
         if len(cells) != len(columns):
             cells = _mended(cells, columns, where)
         name = cells[at_name].strip()
-        labels = None if at_labels is None else class_names(cells[at_labels].split("|"))
+        labels = None if at_labels is None else normalise_class_names(cells[at_labels].split("|"))
         split = None if at_split is None else cells[at_split].strip() or None
-        yield Listed(checked_name(name, where), labels, split)
+        yield ListedImage(validate_file_name(name, where), labels, split)
 
 
 def _mended(cells: list[str], columns: list[str], where: str) -> list[str]:

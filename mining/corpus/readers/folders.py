@@ -2,18 +2,20 @@
 
 from collections import Counter
 
-from mining.corpus.file_walker import FileWalker, ImageRoot
+from mining.corpus.file_walker import FileWalker
+from mining.corpus.image_root import ImageRoot
 from mining.corpus.images.image_formats import FORMATS_IN_WORDS
-from mining.corpus.readers.layout import DEPTH, Folder, Layout, read_layout
-from mining.corpus.readers.source import Source, class_names
-from mining.corpus.splits import matching_split
-from mining.corpus.sqlite_index import CorpusIndex, Listed
-from mining.corpus.summary import counted
+from mining.corpus.listing import ListedImage, ListingInfo
+from mining.corpus.names import normalise_class_names
+from mining.corpus.readers.layout import DEPTH, Folder, FolderLayout, infer_layout
+from mining.corpus.splits import match_split
+from mining.corpus.sqlite_index import CorpusIndex
+from mining.corpus.summary import format_count
 from mining.errors import CorpusError
 
 
-def read(root: ImageRoot, table: CorpusIndex, *, are_classes_wanted: bool, split: str | None = None) -> Source:
-    """List every image below the root, with the class and the split that its folders name (see `read_layout`).
+def read(root: ImageRoot, table: CorpusIndex, *, are_classes_wanted: bool, split: str | None = None) -> ListingInfo:
+    """List every image below the root, with the class and the split that its folders name (see `infer_layout`).
 
     split: what is asked for. Raises CorpusError for a folder without images.
     """
@@ -22,33 +24,36 @@ def read(root: ImageRoot, table: CorpusIndex, *, are_classes_wanted: bool, split
     counts = Counter(map(_folder, table.disk()))
     if not counts:
         raise CorpusError(" ".join([f"{root.given} holds no image ({FORMATS_IN_WORDS}).", *walk.notes()]))
-    layout = read_layout(counts, split)
+    layout = infer_layout(counts, split)
     if split is not None and layout.split_level is not None:
         known = {found for folder in counts if (found := layout.split_of(folder))}
-        layout = read_layout(counts, matching_split(split, known))
+        layout = infer_layout(counts, match_split(split, known))
     if not are_classes_wanted:
         layout.class_level = None
     has_classes = layout.class_level is not None
     notes = _notes_on_unlabelled(layout, table) if has_classes else []
     table.add_listed(row for name in table.disk() if (row := _row(name, layout)) is not None)
-    return Source("classes" if has_classes else "folder", notes=[*notes, *layout.notes, *walk.notes()])
+    return ListingInfo("classes" if has_classes else "folder", notes=[*notes, *layout.notes, *walk.notes()])
 
 
-def _notes_on_unlabelled(layout: Layout, table: CorpusIndex) -> list[str]:
-    return [
-        f"{counted(count, 'image')} without labels, because no class folder holds {'it' if count == 1 else 'them'}, "
-        f"first {next(name for name in table.disk() if _folder(name) == folder)!r}."
-        for folder, count in sorted(layout.unlabelled.items())
-    ]
+def _notes_on_unlabelled(layout: FolderLayout, table: CorpusIndex) -> list[str]:
+    notes = []
+    for folder, count in sorted(layout.unlabelled.items()):
+        first = next(name for name in table.disk() if _folder(name) == folder)
+        pronoun = "it" if count == 1 else "them"
+        notes.append(
+            f"{format_count(count, 'image')} without labels, because no class folder holds {pronoun}, first {first!r}."
+        )
+    return notes
 
 
 def _folder(name: str) -> Folder:
     return tuple(name.split("/", DEPTH)[:-1])
 
 
-def _row(name: str, layout: Layout) -> Listed | None:
+def _row(name: str, layout: FolderLayout) -> ListedImage | None:
     folder = _folder(name)
     if layout.is_left_out(folder):
         return None
     label = layout.class_of(folder)
-    return Listed(name, None if label is None else class_names([label]), layout.split_of(folder))
+    return ListedImage(name, None if label is None else normalise_class_names([label]), layout.split_of(folder))

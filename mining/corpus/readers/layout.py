@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from mining.corpus.splits import split_part
-from mining.corpus.summary import counted
+from mining.corpus.splits import canonical_split
+from mining.corpus.summary import format_count
 
 Folder = tuple[str, ...]
 DEPTH = 6  # levels of folders that are looked at
@@ -19,7 +19,7 @@ _ANNOTATIONS = {
 
 
 @dataclass
-class Layout:
+class FolderLayout:
     """Which level of folders names the split and which the class, counted from 0; None where none does.
 
     left_out: folders whose images are annotations. unlabelled: folders above those of the classes, and the number of
@@ -49,7 +49,7 @@ def _at(folder: Folder, level: int | None) -> str | None:
     return folder[level] if level is not None and level < len(folder) else None
 
 
-def read_layout(counts: Mapping[Folder, int], split: str | None) -> Layout:
+def infer_layout(counts: Mapping[Folder, int], split: str | None) -> FolderLayout:
     """Read the folders from the top.
 
     counts: images that lie in each folder itself. split: what is asked for; labels of other splits do not matter.
@@ -59,7 +59,7 @@ def read_layout(counts: Mapping[Folder, int], split: str | None) -> Layout:
     lie above them than in them; below it a level of splits may follow (CLASS/train/...). Beside a folder such as
     `images`, one such as `masks` holds annotations.
     """
-    layout, level = Layout(), 0
+    layout, level = FolderLayout(), 0
     counts = dict(counts)
     while True:
         counts = _without_annotations(layout, counts, level)
@@ -92,7 +92,7 @@ def _in(counts: Mapping[Folder, int], level: int, name: str) -> dict[Folder, int
     return {folder: count for folder, count in counts.items() if len(folder) > level and folder[level] == name}
 
 
-def _without_annotations(layout: Layout, counts: dict[Folder, int], level: int) -> dict[Folder, int]:
+def _without_annotations(layout: FolderLayout, counts: dict[Folder, int], level: int) -> dict[Folder, int]:
     kept, masks = dict(counts), Counter[str]()
     names = {name: name.casefold().replace(" ", "_") for name in _names(counts, level)}
     is_layout = names and all(word in _IMAGES | _ANNOTATIONS for word in names.values())
@@ -106,15 +106,15 @@ def _without_annotations(layout: Layout, counts: dict[Folder, int], level: int) 
     for name, count in sorted(masks.items()):
         images = next(one for one, word in sorted(names.items()) if word in _IMAGES)
         layout.notes.append(
-            f"{counted(count, 'image')} left out, because a folder {name} beside {images} is taken for annotations; "
-            "rename it to include them."
+            f"{format_count(count, 'image')} left out, because a folder {name} beside {images} is taken for "
+            "annotations; rename it to include them."
         )
     return kept
 
 
 def _why_splits(counts: Mapping[Folder, int], level: int, below: Mapping[str, set[str]]) -> str | None:
     """Why the folders of a level are splits, as the end of a sentence; None where they are not."""
-    parts = {split_part(name) for name in below}
+    parts = {canonical_split(name) for name in below}
     if below and None not in parts:
         return ""
     if len(parts - {None}) >= 2:
@@ -123,7 +123,7 @@ def _why_splits(counts: Mapping[Folder, int], level: int, below: Mapping[str, se
     are_same = len(below) >= 2 and len(first) >= 2 and all(one == other for one, other in pairwise(below.values()))
     has_images = any(len(folder) == level + 1 for folder in counts)
     words = {name.casefold() for name in first}
-    if are_same and not has_images and not words <= _IMAGES | _ANNOTATIONS and not all(map(split_part, first)):
+    if are_same and not has_images and not words <= _IMAGES | _ANNOTATIONS and not all(map(canonical_split, first)):
         return ", because each has the same sub-folders"
     return None
 
@@ -131,10 +131,10 @@ def _why_splits(counts: Mapping[Folder, int], level: int, below: Mapping[str, se
 def _splits_follow(counts: Mapping[Folder, int], level: int) -> bool:
     """Whether each class folder holds nothing but folders of splits."""
     names = _names(counts, level + 1)
-    return bool(names) and all(map(split_part, names)) and not any(len(folder) == level + 1 for folder in counts)
+    return bool(names) and all(map(canonical_split, names)) and not any(len(folder) == level + 1 for folder in counts)
 
 
-def _take_classes(layout: Layout, counts: Mapping[Folder, int], level: int, split: str | None) -> None:
+def _take_classes(layout: FolderLayout, counts: Mapping[Folder, int], level: int, split: str | None) -> None:
     """Make the level one of classes, and say which images have none."""
     asked = {folder: n for folder, n in counts.items() if split is None or layout.split_of(folder) == split}
     above: defaultdict[Folder, int] = defaultdict(int)

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mining.corpus.file_walker import ImageRoot
-from mining.corpus.formats.voc import VocFolder, is_at
-from mining.corpus.readers.source import Source, class_names
-from mining.corpus.sqlite_index import CorpusIndex, Listed, pixels
+from mining.corpus.formats.parsing import parse_image_size
+from mining.corpus.formats.voc import VocFolder
+from mining.corpus.image_root import ImageRoot
+from mining.corpus.listing import ListedImage, ListingInfo
+from mining.corpus.names import normalise_class_names
+from mining.corpus.sqlite_index import CorpusIndex
 
-__all__ = ["is_at", "read"]
 
-
-def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
+def read(path: Path, root: ImageRoot, table: CorpusIndex) -> ListingInfo:
     """Take in <filename>, <size> and the <name> of each <object>; an annotation without objects says 'none of them'.
 
     An XML in a subfolder may name its image with or without that subfolder. Without <filename> the XML's name counts,
@@ -20,10 +20,10 @@ def read(path: Path, root: ImageRoot, table: CorpusIndex) -> Source:
     """
     folder = VocFolder(path)
     table.add_listed(_listed(folder))
-    return Source("voc", path, notes=[*folder.notes(), *shared_name_note(table, path.name)])
+    return ListingInfo("voc", path, notes=[*folder.notes(), *resolve_shared_names(table, path.name)])
 
 
-def shared_name_note(table: CorpusIndex, folder: str) -> list[str]:
+def resolve_shared_names(table: CorpusIndex, folder: str) -> list[str]:
     """Give files that share a <filename> their own names; gives the sentence that says so."""
     count, first = table.prefer_own_names()
     if not count:
@@ -34,8 +34,8 @@ def shared_name_note(table: CorpusIndex, folder: str) -> list[str]:
     ]
 
 
-def _listed(folder: VocFolder) -> Iterator[Listed]:
+def _listed(folder: VocFolder) -> Iterator[ListedImage]:
     for one in folder.annotations():
-        names = class_names([found.category for found in one.objects])
+        names = normalise_class_names([found.category for found in one.objects])
         labels = names if names or one.is_complete else None
-        yield Listed(one.name, labels, None, None, *pixels(one.width, one.height), one.own_name)
+        yield ListedImage(one.name, labels, None, None, *parse_image_size(one.width, one.height), one.own_name)

@@ -23,7 +23,7 @@ from mining.evaluation.ground_truth.box_formats import (
 )
 
 if TYPE_CHECKING:
-    from mining.corpus.sqlite_index import Listed
+    from mining.corpus.listing import ListedImage
     from mining.evaluation.ground_truth.sources import Source, TrueObject
 
 _NO_BOX = "have no box of four finite numbers"
@@ -182,7 +182,7 @@ def is_outside(xywh: Floats, sizes: Floats) -> Bools:
     return np.any((xywh[:, :2] >= sizes) | (xywh[:, :2] + xywh[:, 2:] <= 0), axis=1)
 
 
-def _is_repeated(rows: Floats, images: "Sequence[Listed]") -> Bools:
+def _is_repeated(rows: Floats, images: "Sequence[ListedImage]") -> Bools:
     """(n,) the boxes that stand before, of images that are listed more than once."""
     repeated = np.zeros(len(rows), bool)
     if len({image.name for image in images}) < len(images) and len(rows):

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from mining.corpus.file_walker import FileWalker
 from mining.corpus.formats import cub, voc
 from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, CocoImage
-from mining.corpus.formats.flags import is_set
-from mining.corpus.formats.left_out import LeftOut
-from mining.corpus.formats.sentences import merged_images, two_sizes, unknown_images
-from mining.corpus.names import class_name
-from mining.corpus.readers.voc import shared_name_note
-from mining.corpus.sqlite_index import CorpusIndex, Listed
+from mining.corpus.formats.notes import SkippedEntries, merged_images_notes, two_sizes_message, unknown_images_notes
+from mining.corpus.formats.parsing import is_flag_set
+from mining.corpus.listing import ListedImage
+from mining.corpus.names import normalise_class_name
+from mining.corpus.readers.voc import resolve_shared_names
+from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError, ScoringError
 from mining.storage.files import sha256_of
 from mining.storage.integrity import check_file
@@ -54,11 +54,11 @@ class Source:
 
     file: str
     sha256: str
-    images: list[Listed]
+    images: list[ListedImage]
     sizes: list[tuple[Any, Any]]
     classes: set[str]
     objects: Iterator[TrueObject]
-    left_out: LeftOut
+    left_out: SkippedEntries
     what: str
     notes: Callable[[], list[str]]
     incomplete: set[int]
@@ -73,11 +73,11 @@ class Source:
         """Sentences on images that are listed twice, and on those of which it is not known what they hold."""
         times = Counter(image.name for image in self.images)
         merged = sum(number > 1 for number in times.values())
-        return [*merged_images(self.file, merged, "boxes"), *unknown_images(self.file, unknown)]
+        return [*merged_images_notes(self.file, merged, "boxes"), *unknown_images_notes(self.file, unknown)]
 
     def two_sizes(self, name: str) -> str:
         """What to say where one name stands for images of two sizes."""
-        return two_sizes(self.file, name)
+        return two_sizes_message(self.file, name)
 
 
 def open_source(path: Path, table: CorpusIndex) -> Source:
@@ -89,9 +89,9 @@ def open_source(path: Path, table: CorpusIndex) -> Source:
         path = path.parent
     if not path.is_dir():
         return _coco(path)
-    if cub.is_at(path):
+    if cub.contains_cub(path):
         return _cub(path)
-    if voc.is_at(path):
+    if voc.contains_voc(path):
         return _voc(path, table)
     raise ScoringError(
         f"The folder {path} holds no truth: neither VOC XML nor CUB list files with {cub.BOXES}. Give one of them, or "
@@ -141,8 +141,8 @@ def _coco(path: Path) -> Source:
                 if one.category is None:
                     incomplete.add(place[one.image])
                     continue
-                crowd = is_set(one.entry.get("iscrowd"))
-                ignored = crowd or is_set(one.entry.get("ignore")) or is_set(one.entry.get("difficult"))
+                crowd = is_flag_set(one.entry.get("iscrowd"))
+                ignored = crowd or is_flag_set(one.entry.get("ignore")) or is_flag_set(one.entry.get("difficult"))
                 numbers, area = one.entry.get("bbox"), one.entry.get("area")
                 image = place[one.image]
                 yield TrueObject(image, one.category, numbers, area, ignored, crowd, one.entry.get("id"))
@@ -152,7 +152,7 @@ def _coco(path: Path) -> Source:
             _refuse_other_json(coco)
 
     return Source(
-        path.name, sha256_of(path), [Listed(image.name, None) for image in found],
+        path.name, sha256_of(path), [ListedImage(image.name, None) for image in found],
         [(image.width, image.height) for image in found], set(categories.values()), objects(), coco.left_out,
         ANNOTATIONS, coco.notes, incomplete, lambda: coco.unattached > 0,
     )  # fmt: skip
@@ -188,7 +188,7 @@ def _cub(folder: Path) -> Source:
     what, incomplete = f"lines of {cub.BOXES}", set[int]()
 
     def objects() -> Iterator[TrueObject]:
-        for identity, sides in cub.lines(boxes):
+        for identity, sides in cub.iter_entries(boxes):
             lists.left_out.see(what)
             if identity not in place or identity not in labels:
                 file = cub.IMAGES if identity not in place else cub.LABELS
@@ -200,7 +200,7 @@ def _cub(folder: Path) -> Source:
             yield TrueObject(place[identity], labels[identity], numbers, None, False, False, identity)
 
     return Source(
-        cub.BOXES, sha256_of(boxes), [Listed(name, None) for _, name in found], [(None, None)] * len(found),
+        cub.BOXES, sha256_of(boxes), [ListedImage(name, None) for _, name in found], [(None, None)] * len(found),
         set(classes.values()), objects(), lists.left_out, what, lists.left_out.notes, incomplete, lambda: False,
     )  # fmt: skip
 
@@ -208,11 +208,11 @@ def _cub(folder: Path) -> Source:
 def _voc(path: Path, table: CorpusIndex) -> Source:
     folder = voc.VocFolder(path)
     found = list(folder.annotations(in_order=True))
-    table.add_listed(Listed(one.name, None, own_name=one.own_name) for one in found)
-    shared = shared_name_note(table, path.name)
+    table.add_listed(ListedImage(one.name, None, own_name=one.own_name) for one in found)
+    shared = resolve_shared_names(table, path.name)
     named = [name for _, name, _ in table.names_by_row()]
     images = [
-        Listed(name, None, own_name=one.own_name if name == one.name else None)
+        ListedImage(name, None, own_name=one.own_name if name == one.name else None)
         for name, one in zip(named, found, strict=True)
     ]
 
@@ -223,7 +223,8 @@ def _voc(path: Path, table: CorpusIndex) -> Source:
 
     return Source(
         path.name, _digest(path), images, [(one.width, one.height) for one in found],
-        {class_name(box.category) for one in found for box in one.objects}, objects(), folder.left_out, voc.OBJECTS,
+        {normalise_class_name(box.category) for one in found for box in one.objects}, objects(), folder.left_out,
+        voc.OBJECTS,
         lambda: [*folder.notes(), *shared], {number for number, one in enumerate(found) if not one.is_complete},
         lambda: False, are_corners=True,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mining.arrays import Floats
 from mining.errors import ScoringError
-from mining.regions.extraction import checked_thresholds
+from mining.regions.extraction import validate_thresholds
 
 Kind = TypeVar("Kind", bound=str)
 
@@ -25,7 +25,7 @@ class AccuracyAtThresholds(Generic[Kind]):
 
     def __init__(self, thresholds: ArrayLike, kinds: Iterable[Kind]) -> None:
         """thresholds: as above. Raises ValueError when they are not so."""
-        self.thresholds = checked_thresholds(thresholds)
+        self.thresholds = validate_thresholds(thresholds)
         self.pairs = 0
         shape = len(IOU_THRESHOLDS), len(self.thresholds)
         self.correct: dict[Kind, NDArray[np.int64]] = {kind: np.zeros(shape, np.int64) for kind in kinds}

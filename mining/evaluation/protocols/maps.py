@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mining.arrays import Bools, Ints
 from mining.errors import MapError
-from mining.regions.extraction import checked_map
+from mining.regions.extraction import validate_map
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Components:
 
 def finite_map(activation: ArrayLike) -> NDArray[np.floating]:
     """The map as an array. Raises MapError when it is no (H, W) floats, and when it holds NaN or infinity."""
-    level = checked_map(activation)
+    level = validate_map(activation)
     if not np.isfinite(level).all():
         raise MapError("The activation map holds NaN or infinity; the model's weights are broken or overflowed.")
     return level

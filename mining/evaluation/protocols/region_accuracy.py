@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike
 
 from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, checked_boxes
 from mining.evaluation.protocols.wsoleval import threshold_grid
-from mining.regions.extraction import Regions, regions_at_thresholds
+from mining.regions.extraction import RegionChoice, regions_at_thresholds
 
 
-class RegionAccuracy(AccuracyAtThresholds[Regions]):
+class RegionAccuracy(AccuracyAtThresholds[RegionChoice]):
     """MaxBoxAcc and MaxBoxAccV2 of boxmine's own boxes, map after map, of "largest", "peak" and "all" regions."""
 
     def __init__(

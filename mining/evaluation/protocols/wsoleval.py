@@ -26,7 +26,7 @@ from mining.arrays import Floats, Ints
 from mining.boxes.iou import iou_matrix
 from mining.errors import MapError, ScoringError
 from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, checked_boxes
-from mining.regions.extraction import checked_map, checked_thresholds
+from mining.regions.extraction import validate_map, validate_thresholds
 
 Contours = Literal["largest", "all"]
 Grey = NDArray[np.uint8]
@@ -52,7 +52,7 @@ def normalised_map(activation: ArrayLike) -> NDArray[np.floating]:
     activation: (H, W) float, any range; left as it is. Gives its shape and dtype.
     Raises MapError when it is no (H, W) floats, or when its range is infinite.
     """
-    level = checked_map(activation)
+    level = validate_map(activation)
     lowest, highest = level.min(), level.max()
     if np.isnan(highest) or lowest == highest:
         return np.zeros_like(level)
@@ -69,7 +69,7 @@ def map_at_protocol_size(activation: ArrayLike) -> Floats:
     activation: (H, W) float, any range. Gives (224, 224) float64: bicubic in double precision, normalised afterwards,
     for the interpolation overshoots. Raises MapError as `normalised_map` does, and when the map holds infinity.
     """
-    level = checked_map(activation).astype(np.float64)
+    level = validate_map(activation).astype(np.float64)
     if np.isinf(level).any():
         raise MapError("The activation map holds infinity; the model's weights are broken or overflowed.")
     resized = cv2.resize(level, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
@@ -203,7 +203,7 @@ class PixelPrecision:
 
     def __init__(self, thresholds: ArrayLike | None = None) -> None:
         """thresholds: as above, by default the protocol's thousand. Raises ValueError when they are not so."""
-        self.thresholds = checked_thresholds(threshold_grid() if thresholds is None else thresholds)
+        self.thresholds = validate_thresholds(threshold_grid() if thresholds is None else thresholds)
         self.object_pixels = np.zeros(len(self.thresholds) + 2, np.int64)
         self.background_pixels = np.zeros_like(self.object_pixels)
 

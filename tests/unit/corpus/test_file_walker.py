@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mining.corpus.file_walker import FileWalker, ImageRoot
+from mining.corpus.file_walker import FileWalker
+from mining.corpus.image_root import ImageRoot
 from mining.errors import CorpusError
 
 

@@ -2,14 +2,14 @@
 
 import hashlib
 
-from mining.corpus.identical_images import ImageFile, first_names
+from mining.corpus.identical_images import ImageFile, map_copies_to_first
 
 
 def copies(folder, contents, hashes=None):
     for name, content in contents.items():
         if content is not None:
             (folder / name).write_bytes(content)
-    return first_names(lambda: [ImageFile(name, folder / name, (hashes or {}).get(name)) for name in contents])
+    return map_copies_to_first(lambda: [ImageFile(name, folder / name, (hashes or {}).get(name)) for name in contents])
 
 
 LONG = b"x" * 50_000

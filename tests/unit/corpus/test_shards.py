@@ -4,7 +4,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mining.corpus import CORPUS_SCHEMA, Change, iter_shards, read_shard, read_summary, scan, shard_count, update
+from mining.corpus import (
+    CORPUS_SCHEMA,
+    CorpusUpdate,
+    iter_shards,
+    read_shard,
+    read_summary,
+    scan,
+    shard_count,
+    update_corpus,
+)
 from mining.errors import CorpusError, InputError
 
 
@@ -43,7 +52,9 @@ def test_a_shard_that_is_not_there_is_an_index_error(corpus, index):
 def test_update_changes_states_and_sizes_and_nothing_else(corpus, tmp_path):
     before = rows(corpus)
     out = tmp_path / "done.parquet"
-    update(corpus, out, iter([{2: Change("labelled", 8, 6)}, {}, {7: Change("quarantined", None, None)}]))
+    update_corpus(
+        corpus, out, iter([{2: CorpusUpdate("labelled", 8, 6)}, {}, {7: CorpusUpdate("quarantined", None, None)}])
+    )
     expected = [dict(row) for row in before]
     expected[1].update(state="labelled", width=8, height=6)
     expected[6].update(state="quarantined")
@@ -55,8 +66,8 @@ def test_update_changes_states_and_sizes_and_nothing_else(corpus, tmp_path):
 
 
 def test_update_may_write_over_its_own_table_and_keeps_known_sizes(corpus):
-    update(corpus, corpus, [{1: Change("labelled", 8, 6)}, {}, {}])
-    update(corpus, corpus, [{1: Change("no_region", None, None)}, {}, {}])
+    update_corpus(corpus, corpus, [{1: CorpusUpdate("labelled", 8, 6)}, {}, {}])
+    update_corpus(corpus, corpus, [{1: CorpusUpdate("no_region", None, None)}, {}, {}])
     first = rows(corpus)[0]
     assert (first["state"], first["width"], first["height"]) == ("no_region", 8, 6)
 
@@ -66,14 +77,14 @@ def test_update_may_write_over_its_own_table_and_keeps_known_sizes(corpus):
     [
         ([{}, {}], r"has 3 shards; one mapping for each was expected"),
         ([{}, {}, {}, {}], r"has 3 shards; one mapping for each was expected"),
-        ([{4: Change("labelled", 1, 1)}, {}, {}], r"image_id 4 is not in shard 0"),
-        ([{1: Change("finished", 1, 1)}, {}, {}], r"unknown state 'finished'; the states are pending, labelled"),
+        ([{4: CorpusUpdate("labelled", 1, 1)}, {}, {}], r"image_id 4 is not in shard 0"),
+        ([{1: CorpusUpdate("finished", 1, 1)}, {}, {}], r"unknown state 'finished'; the states are pending, labelled"),
     ],
 )
 def test_a_wrong_update_is_refused_and_leaves_the_table_as_it_was(corpus, changes, message):
     before = corpus.read_bytes()
     with pytest.raises(ValueError, match=message):
-        update(corpus, corpus, changes)
+        update_corpus(corpus, corpus, changes)
     assert corpus.read_bytes() == before
     assert [p.name for p in corpus.parent.glob(".tmp-*")] == []
 

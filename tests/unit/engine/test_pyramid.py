@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone, StageSpec
-from mining.corpus.images.decoding import resize_image, scale_size
+from mining.corpus.images.decoding import resize_image, scaled_input_size
 from mining.engine.pyramid import fuse_scales, localize_pyramid, pictures_of
 from mining.localizers.cam import CAM
 
@@ -32,7 +32,7 @@ def best(logits: Tensor) -> Tensor:
 
 
 def at_scales(images: Tensor, scales: Sequence[float]) -> dict[float, Tensor]:
-    return {scale: resize_image(images, scale_size(SIZE, scale)) for scale in scales}
+    return {scale: resize_image(images, scaled_input_size(SIZE, scale)) for scale in scales}
 
 
 def pyramid(localizer: CAM, images: Tensor, scales: Sequence[float], classes: object = best):
@@ -89,7 +89,7 @@ def test_each_scales_map_is_what_the_localizer_gives_at_that_size(localizer: CAM
     found = pyramid(localizer, images, (1.0, 1.5))
     for scale, level in found.levels.items():
         with torch.inference_mode():
-            alone = localizer.localize(resize_image(images, scale_size(SIZE, scale)), found.classes)
+            alone = localizer.localize(resize_image(images, scaled_input_size(SIZE, scale)), found.classes)
         assert torch.allclose(alone.maps, level, atol=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_logits_and_classes_come_from_the_scale_nearest_to_one(
 ) -> None:
     found = pyramid(localizer, images, scales)
     with torch.inference_mode():
-        logits = localizer(resize_image(images, scale_size(SIZE, nearest)))
+        logits = localizer(resize_image(images, scaled_input_size(SIZE, nearest)))
     assert torch.allclose(found.logits, logits, atol=1e-5)
     assert torch.equal(found.classes, best(logits))
 

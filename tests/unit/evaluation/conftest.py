@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mining.config.mine import CURVE_THRESHOLDS
-from mining.regions.threshold_curves import Curve, curve_row
+from mining.regions.threshold_curves import ThresholdCurve, curve_row
 from mining.runs.schema import CURVE_SCHEMA
 
 SIZE = 100
@@ -90,7 +90,7 @@ class World:
         for name, category, box_at in self.curves:
             boxes = [box_at(threshold) or (0, 0, 0, 0) for threshold in CURVE_THRESHOLDS]
             corners = [(x // 2, y // 2, (x + w) // 2, (y + h) // 2) for x, y, w, h in boxes]
-            curve = Curve(
+            curve = ThresholdCurve(
                 (SIZE // 2, SIZE // 2), np.array(corners), np.array([any(box) for box in boxes]) * 1, 0.5, 0.3
             )
             image, number = 100 + names.index(name), (self.model_classes or []).index(category)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mining.errors import InputError, RunError, StorageError
 from mining.export import EXPORTERS, ExportSummary, export
-from mining.storage.folders import whole_folder
+from mining.storage.folders import atomic_folder
 
 FORMATS = sorted(EXPORTERS)
 PIXELS = {"coco": "images", "yolo": "images/train", "voc": "VOCdevkit/VOC2012/JPEGImages"}
@@ -213,7 +213,7 @@ def test_what_a_killed_export_left_is_swept_by_the_next_and_nothing_that_looks_l
 
 
 def test_a_second_export_to_the_same_folder_ends_in_a_sentence_and_harms_nothing(small_run, tmp_path):
-    with whole_folder(tmp_path / "out") as first:
+    with atomic_folder(tmp_path / "out") as first:
         (first / "picture.jpg").write_text("of the first")
         with pytest.raises(InputError, match=r"Another process is writing .*out; wait for it"):
             export(small_run.folder, "coco", tmp_path / "out")
@@ -224,7 +224,7 @@ def test_a_second_export_to_the_same_folder_ends_in_a_sentence_and_harms_nothing
 def test_of_two_exports_that_began_at_once_the_second_leaves_the_first_as_it_is(tmp_path):
     with (
         pytest.raises(InputError, match="was written by another process meanwhile"),
-        whole_folder(tmp_path / "out") as last,
+        atomic_folder(tmp_path / "out") as last,
     ):
         (last / "b").write_text("")
         (tmp_path / "out").mkdir()

@@ -74,7 +74,7 @@ def test_a_photo_that_is_listed_in_two_splits_is_not_trained_on() -> None:
     copies = {"0.jpg": "0.jpg", "1.jpg": "0.jpg"}
     split = find_split(rows, val_share=0.1, seed=0, copies=copies)
     assert [split.part_of(one) for one in rows] == ["val", "val", "train", "test"]
-    assert "1 were moved out of their split" in split.notes[0]
+    assert "1 were moved to another part" in split.notes[0]
 
 
 def test_where_all_images_are_one_photo_none_is_validated_with() -> None:
@@ -91,7 +91,7 @@ def test_the_export_says_that_its_validation_images_have_mined_boxes(
     format: str, unlisted_run: SmallRun, tmp_path: Path
 ) -> None:
     summary = export(unlisted_run.folder, format, tmp_path / "out", val_share=0.3)
-    assert re.search("validation images? ha(s|ve) mined boxes, not true ones", " ".join(summary.notes))
+    assert re.search("validation images? ha(s|ve) mined boxes, not ground truth", " ".join(summary.notes))
     text = (tmp_path / "out" / "README.md").read_text()
     assert all(note in text for note in summary.notes)
     assert "| val | " in text
@@ -196,6 +196,6 @@ def test_ultralytics_starts_where_no_image_is_held_back(unlisted_run: SmallRun, 
     summary = export(unlisted_run.folder, "yolo", tmp_path / "out", val_share=0)
     data = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
     assert (data["train"], data["val"]) == ("images/train", "images/train")
-    assert any(note.startswith("No image is held back.") for note in summary.notes)
+    assert any(note.startswith("No image is held out.") for note in summary.notes)
     parts = read(tmp_path / "out", tmp_path / "scratch")["parts"]
     assert len(parts["train"]) == len(parts["val"]) == 12

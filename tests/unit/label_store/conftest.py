@@ -1,14 +1,14 @@
-"""What the label store's tests share."""
+"""A label project for each test of the label store."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.unit.engine.painting import list_painted
-from tests.unit.label_store.desk import Desk
+from tests.unit.label_store.project import LabelProject
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelProject:
     list_painted(monkeypatch)
-    return Desk(tmp_path)
+    return LabelProject(tmp_path)

@@ -13,25 +13,24 @@ from mining.label_store.job import lock_job, plan_labels
 from mining.label_store.publish import publish_labels
 from mining.runs.run import Run
 from tests.unit.engine.painting import BOX, scene
-from tests.unit.label_store.desk import Desk
-from tests.unit.label_store.test_nights import GATES_OFF
+from tests.unit.label_store.project import GATES_OFF, LabelProject
 
 
 @pytest.fixture
-def published(desk: Desk) -> Desk:
+def published(project: LabelProject) -> LabelProject:
     """One version, of one photo."""
-    desk.put("a.png", scene((BOX, (255, 0, 0))))
-    desk.job()
-    return desk
+    project.add_image("a.png", scene((BOX, (255, 0, 0))))
+    project.run_job()
+    return project
 
 
-def records(desk: Desk) -> list[dict[str, object]]:
-    return [Run(path.parent).record for path in sorted(desk.runs.glob("images-*/run.json"))]
+def records(project: LabelProject) -> list[dict[str, object]]:
+    return [Run(path.parent).record for path in sorted(project.runs.glob("images-*/run.json"))]
 
 
-def test_a_run_records_where_and_as_which_version_it_was_published(published: Desk) -> None:
-    published.put("b.png", scene((BOX, (0, 255, 0))))
-    published.job(gates=GATES_OFF)
+def test_a_run_records_where_and_as_which_version_it_was_published(published: LabelProject) -> None:
+    published.add_image("b.png", scene((BOX, (0, 255, 0))))
+    published.run_job(gates=GATES_OFF)
     made = [record["published"] for record in records(published)]
     assert [[one["version"] for one in each] for each in made] == [[0], [1]]  # type: ignore[attr-defined]
     assert {one["store"] for each in made for one in each} == {str(published.store)}  # type: ignore[attr-defined]
@@ -39,30 +38,32 @@ def test_a_run_records_where_and_as_which_version_it_was_published(published: De
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_job_stops_where_the_store_that_it_published_to_is_gone(published: Desk, tmp_path: Path, empty: bool) -> None:
+def test_a_job_stops_where_the_store_that_it_published_to_is_gone(
+    published: LabelProject, tmp_path: Path, empty: bool
+) -> None:
     published.store.rename(tmp_path / "unmounted")
     if empty:
         published.store.mkdir()
-    published.put("b.png", scene((BOX, (0, 255, 0))))
+    published.add_image("b.png", scene((BOX, (0, 255, 0))))
     with pytest.raises(StoreMissingError, match=r"holds no labels of 'images'.*version 0 of .*--new-store") as caught:
-        published.job(gates=GATES_OFF)
+        published.run_job(gates=GATES_OFF)
     assert caught.value.exit_code == 5
     assert len(records(published)) == 1, "nothing was mined"
     assert published.store.exists() == empty
     assert not empty or not list(published.store.iterdir())
     published.store.rmdir() if empty else None
     (tmp_path / "unmounted").rename(published.store)
-    assert published.job(gates=GATES_OFF).version == 1
+    assert published.run_job(gates=GATES_OFF).version == 1
 
 
-def test_a_mistyped_address_begins_no_new_store(published: Desk, tmp_path: Path) -> None:
+def test_a_mistyped_address_begins_no_new_store(published: LabelProject, tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match=r"lables holds no labels"):
-        published.job(store=str(tmp_path / "lables"))
+        published.run_job(store=str(tmp_path / "lables"))
     assert not (tmp_path / "lables").exists()
 
 
 def test_the_command_ends_with_code_5_and_a_sentence(
-    published: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    published: LabelProject, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mining.preflight.check", lambda _: None)  # knows no localizer of tests
     recipe = tmp_path / "recipe.yaml"
@@ -76,16 +77,18 @@ def test_the_command_ends_with_code_5_and_a_sentence(
     assert "nothing was deleted" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_new_store_is_begun_where_a_person_asks_for_it_and_nothing_is_mined_again(published: Desk) -> None:
+def test_a_new_store_is_begun_where_a_person_asks_for_it_and_nothing_is_mined_again(published: LabelProject) -> None:
     shutil.rmtree(published.store)
-    made = published.job(new_store=True)
+    made = published.run_job(new_store=True)
     assert (made.state, made.version, made.images) == ("published", 0, 1)
     assert len(records(published)) == 1
-    assert published.job().state == "unchanged"
+    assert published.run_job().state == "unchanged"
 
 
-def test_a_store_that_goes_while_images_are_mined_is_noticed_before_anything_is_published(published: Desk) -> None:
-    published.put("b.png", scene((BOX, (0, 255, 0))))
+def test_a_store_that_goes_while_images_are_mined_is_noticed_before_anything_is_published(
+    published: LabelProject,
+) -> None:
+    published.add_image("b.png", scene((BOX, (0, 255, 0))))
     settings = published.settings(gates=GATES_OFF)
     with lock_job(settings):
         plan_labels(settings)
@@ -96,44 +99,44 @@ def test_a_store_that_goes_while_images_are_mined_is_noticed_before_anything_is_
 
 
 def test_another_store_that_lacks_the_corpus_is_not_taken_for_the_one_published_to(
-    published: Desk, tmp_path: Path
+    published: LabelProject, tmp_path: Path
 ) -> None:
     other = str(tmp_path / "other")
-    published.job(name="others", store=other)
+    published.run_job(name="others", store=other)
     with pytest.raises(StoreMissingError):
-        published.job(store=other)
-    assert published.job(name="others", store=other).state == "unchanged"
+        published.run_job(store=other)
+    assert published.run_job(name="others", store=other).state == "unchanged"
 
 
-def test_a_second_corpus_begins_in_a_store_without_being_asked(published: Desk) -> None:
-    assert published.job(name="others").version == 1
+def test_a_second_corpus_begins_in_a_store_without_being_asked(published: LabelProject) -> None:
+    assert published.run_job(name="others").version == 1
 
 
-def test_a_first_job_that_was_staged_has_no_store_to_miss(desk: Desk) -> None:
+def test_a_first_job_that_was_staged_has_no_store_to_miss(project: LabelProject) -> None:
     for number in range(9):
-        desk.put(f"dark-{number}.png", scene((BOX, (0, 0, number))))
-    assert desk.job(gates={"max_no_box": 0.1}, keep_runs=1).state == "staged"
-    assert desk.job(gates={"max_no_box": 0.1}).state == "staged"
-    assert desk.job(accept=True).version == 0
+        project.add_image(f"dark-{number}.png", scene((BOX, (0, 0, number))))
+    assert project.run_job(gates={"max_no_box": 0.1}, keep_runs=1).state == "staged"
+    assert project.run_job(gates={"max_no_box": 0.1}).state == "staged"
+    assert project.run_job(accept=True).version == 0
 
 
 def test_a_job_that_was_killed_between_publishing_and_recording_catches_up(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    project: LabelProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.put("a.png", scene((BOX, (255, 0, 0))))
+    project.add_image("a.png", scene((BOX, (255, 0, 0))))
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(publish, "record_publication", killed)
-        desk.job()
-    assert [record.get("published") for record in records(desk)] == [None]
-    assert desk.job().state == "unchanged"
-    assert [one["version"] for one in records(desk)[0]["published"]] == [0]  # type: ignore[attr-defined]
+        project.run_job()
+    assert [record.get("published") for record in records(project)] == [None]
+    assert project.run_job().state == "unchanged"
+    assert [one["version"] for one in records(project)[0]["published"]] == [0]  # type: ignore[attr-defined]
 
 
-def test_jobs_of_before_runs_recorded_it_are_known_by_their_last_summary(published: Desk) -> None:
+def test_jobs_of_before_runs_recorded_it_are_known_by_their_last_summary(published: LabelProject) -> None:
     last = published.runs / ".images" / "last.json"
     record = json.loads(last.read_text())
     del record["published"]
@@ -142,15 +145,15 @@ def test_jobs_of_before_runs_recorded_it_are_known_by_their_last_summary(publish
         Run(run).update(published=[])
     shutil.rmtree(published.store)
     with pytest.raises(StoreMissingError, match="version 0 of"):
-        published.job()
+        published.run_job()
 
 
 @pytest.mark.parametrize("where", ["store", "work"])
-def test_folders_of_other_things_are_neither_made_a_store_nor_a_work_folder(desk: Desk, where: str) -> None:
-    desk.put("a.png", scene((BOX, (255, 0, 0))))
-    folder = desk.store if where == "store" else desk.runs / ".images"
+def test_folders_of_other_things_are_neither_made_a_store_nor_a_work_folder(project: LabelProject, where: str) -> None:
+    project.add_image("a.png", scene((BOX, (255, 0, 0))))
+    folder = project.store if where == "store" else project.runs / ".images"
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("ten years of work")
     with pytest.raises(InputError, match=r"holds other things \(e\.g\. 'thesis\.tex'\)"):
-        desk.job()
+        project.run_job()
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]

@@ -12,8 +12,7 @@ from mining.label_store import job, publish
 from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.schema import STORE_SCHEMA
 from tests.unit.engine.painting import ALL, BLUE, BOX, GREEN, MANY, RED, black, scene
-from tests.unit.label_store.desk import Desk, told
-from tests.unit.label_store.test_nights import GATES_OFF
+from tests.unit.label_store.project import GATES_OFF, LabelProject, comparable_values
 
 
 def red(strength: int = 255) -> np.ndarray:
@@ -22,18 +21,18 @@ def red(strength: int = 255) -> np.ndarray:
 
 
 @pytest.fixture
-def labelled(desk: Desk) -> Desk:
+def labelled(project: LabelProject) -> LabelProject:
     """Five photos, labelled once; one has two things, one has none."""
     for number in range(3):
-        desk.put(f"{number}.png", red(255 - number))
-    desk.put("many.png", MANY)
-    desk.put("none.png", black())
-    assert desk.job().state == "published"
-    return desk
+        project.add_image(f"{number}.png", red(255 - number))
+    project.add_image("many.png", MANY)
+    project.add_image("none.png", black())
+    assert project.run_job().state == "published"
+    return project
 
 
-def test_the_first_job_puts_a_row_a_box_into_the_store_and_one_for_an_image_without(labelled: Desk) -> None:
-    rows = labelled.by_name()
+def test_the_first_job_puts_a_row_a_box_into_the_store_and_one_for_an_image_without(labelled: LabelProject) -> None:
+    rows = labelled.rows_by_name()
     assert {name: len(own) for name, own in rows.items()} == {
         "0.png": 1,
         "1.png": 1,
@@ -52,120 +51,124 @@ def test_the_first_job_puts_a_row_a_box_into_the_store_and_one_for_an_image_with
     assert [(one.name, one.metadata) for one in schema] == [(one.name, one.metadata) for one in STORE_SCHEMA]
 
 
-def test_rows_are_what_mining_everything_gives(labelled: Desk, tmp_path: Path) -> None:
-    expected = labelled.from_scratch(tmp_path / "whole")
-    assert {name: [told(row) for row in own] for name, own in labelled.by_name().items()} == expected
+def test_rows_are_what_mining_everything_gives(labelled: LabelProject, tmp_path: Path) -> None:
+    expected = labelled.mine_from_scratch(tmp_path / "whole")
+    assert labelled.comparable_rows() == expected
 
 
-def test_where_nothing_changed_nothing_is_mined_and_no_version_written(labelled: Desk) -> None:
+def test_where_nothing_changed_nothing_is_mined_and_no_version_written(labelled: LabelProject) -> None:
     before = sorted(labelled.runs.iterdir())
-    again = labelled.job()
+    again = labelled.run_job()
     assert (again.state, again.version, again.runs, again.tally["kept"]) == ("unchanged", 0, [], 5)
     assert sorted(path for path in labelled.runs.iterdir()) == before
-    assert labelled.version() == 0
+    assert labelled.latest_version() == 0
 
 
-def test_only_new_images_are_mined(labelled: Desk) -> None:
+def test_only_new_images_are_mined(labelled: LabelProject) -> None:
     old = labelled.rows()
-    labelled.put("new.png", red(200))
-    job = labelled.job()
+    labelled.add_image("new.png", red(200))
+    job = labelled.run_job()
     assert (job.state, job.version, job.images, job.boxes) == ("published", 1, 6, 6)
     assert job.tally["reasons"] == {"new": 1}
-    assert labelled.mined(job.runs[0]) == ["new.png"]
+    assert labelled.mined_images(job.runs[0]) == ["new.png"]
     assert [row for row in labelled.rows() if row["file_name"] != "new.png"] == old
-    assert labelled.by_name()["new.png"][0]["image_id"] == 6
+    assert labelled.rows_by_name()["new.png"][0]["image_id"] == 6
 
 
-def test_a_renamed_image_keeps_its_numbers_and_is_not_mined(labelled: Desk) -> None:
-    old = labelled.by_name()["many.png"]
-    labelled.rename("many.png", "below/several.png".replace("below/", ""))
-    job = labelled.job()
+def test_a_renamed_image_keeps_its_numbers_and_is_not_mined(labelled: LabelProject) -> None:
+    old = labelled.rows_by_name()["many.png"]
+    labelled.rename_image("many.png", "below/several.png".replace("below/", ""))
+    job = labelled.run_job()
     assert (job.runs, job.tally["moved"], job.tally["retired"]) == ([], 1, 0)
-    assert labelled.by_name()["several.png"] == [{**row, "file_name": "several.png"} for row in old]
-    assert "many.png" not in labelled.by_name()
+    assert labelled.rows_by_name()["several.png"] == [{**row, "file_name": "several.png"} for row in old]
+    assert "many.png" not in labelled.rows_by_name()
 
 
-def test_a_copy_is_not_mined_and_has_numbers_of_its_own(labelled: Desk) -> None:
-    labelled.put("copy.png", MANY)
-    job = labelled.job()
+def test_a_copy_is_not_mined_and_has_numbers_of_its_own(labelled: LabelProject) -> None:
+    labelled.add_image("copy.png", MANY)
+    job = labelled.run_job()
     assert (job.runs, job.tally["copied"], job.tally["reasons"]) == ([], 1, {"new": 1})
-    copy, original = (labelled.by_name()[name] for name in ("copy.png", "many.png"))
-    assert [told(row) for row in copy] == [told(row) for row in original]
+    copy, original = (labelled.rows_by_name()[name] for name in ("copy.png", "many.png"))
+    assert [comparable_values(row) for row in copy] == [comparable_values(row) for row in original]
     assert {row["annotation_id"] for row in copy}.isdisjoint(row["annotation_id"] for row in original)
     assert copy[0]["image_id"] == 6
 
 
-def test_new_images_of_one_content_are_mined_once(labelled: Desk) -> None:
+def test_new_images_of_one_content_are_mined_once(labelled: LabelProject) -> None:
     for name in ("c.png", "a.png", "b.png"):
-        labelled.put(name, red(199))
-    job = labelled.job()
-    assert labelled.mined(job.runs[0]) == ["a.png"]
-    assert [labelled.by_name()[name][0]["image_id"] for name in ("a.png", "b.png", "c.png")] == [6, 7, 8]
+        labelled.add_image(name, red(199))
+    job = labelled.run_job()
+    assert labelled.mined_images(job.runs[0]) == ["a.png"]
+    assert [labelled.rows_by_name()[name][0]["image_id"] for name in ("a.png", "b.png", "c.png")] == [6, 7, 8]
     assert len({row["annotation_id"] for row in labelled.rows() if row["annotation_id"]}) == 8
 
 
-def test_a_changed_image_is_mined_again_and_loses_its_old_boxes(labelled: Desk) -> None:
-    labelled.put("1.png", scene(((0, 0, 20, 20), GREEN)))
-    job = labelled.job()
-    assert (job.tally["reasons"], labelled.mined(job.runs[0])) == ({"another content": 1}, ["1.png"])
-    (row,) = labelled.by_name()["1.png"]
+def test_a_changed_image_is_mined_again_and_loses_its_old_boxes(labelled: LabelProject) -> None:
+    labelled.add_image("1.png", scene(((0, 0, 20, 20), GREEN)))
+    job = labelled.run_job()
+    assert (job.tally["reasons"], labelled.mined_images(job.runs[0])) == ({"another content": 1}, ["1.png"])
+    (row,) = labelled.rows_by_name()["1.png"]
     assert (row["image_id"], row["category"], row["w"]) == (2, "green", 20)
 
 
-def test_images_that_swap_their_names_swap_their_boxes_and_are_not_mined(labelled: Desk) -> None:
-    old = labelled.by_name()
+def test_images_that_swap_their_names_swap_their_boxes_and_are_not_mined(labelled: LabelProject) -> None:
+    old = labelled.rows_by_name()
     for name, new in (("many.png", "x.png"), ("0.png", "many.png"), ("x.png", "0.png")):
-        labelled.rename(name, new)
-    job = labelled.job()
+        labelled.rename_image(name, new)
+    job = labelled.run_job()
     assert job.runs == []
-    assert [told(row) for row in labelled.by_name()["0.png"]] == [told(row) for row in old["many.png"]]
-    assert [told(row) for row in labelled.by_name()["many.png"]] == [told(row) for row in old["0.png"]]
+    assert [comparable_values(row) for row in labelled.rows_by_name()["0.png"]] == [
+        comparable_values(row) for row in old["many.png"]
+    ]
+    assert [comparable_values(row) for row in labelled.rows_by_name()["many.png"]] == [
+        comparable_values(row) for row in old["0.png"]
+    ]
 
 
-def test_the_boxes_of_a_deleted_image_retire_and_stay_in_the_history(labelled: Desk) -> None:
-    labelled.remove("many.png")
-    job = labelled.job()
+def test_the_boxes_of_a_deleted_image_retire_and_stay_in_the_history(labelled: LabelProject) -> None:
+    labelled.delete_image("many.png")
+    job = labelled.run_job()
     assert (job.tally["retired"], job.images, job.boxes, job.runs) == (1, 4, 3, [])
-    assert "many.png" not in labelled.by_name()
-    assert len(labelled.by_name(version=0)["many.png"]) == 2
+    assert "many.png" not in labelled.rows_by_name()
+    assert len(labelled.rows_by_name(version=0)["many.png"]) == 2
 
 
-def test_numbers_are_not_given_twice(labelled: Desk) -> None:
-    labelled.remove("none.png")
-    labelled.remove("many.png")
-    labelled.job(gates={"max_retired": None})
-    labelled.put("new.png", MANY)
-    labelled.job()
-    assert {row["image_id"] for row in labelled.by_name()["new.png"]} == {6}
-    assert {row["annotation_id"] for row in labelled.by_name()["new.png"]} == {6, 7}
+def test_numbers_are_not_given_twice(labelled: LabelProject) -> None:
+    labelled.delete_image("none.png")
+    labelled.delete_image("many.png")
+    labelled.run_job(gates={"max_retired": None})
+    labelled.add_image("new.png", MANY)
+    labelled.run_job()
+    assert {row["image_id"] for row in labelled.rows_by_name()["new.png"]} == {6}
+    assert {row["annotation_id"] for row in labelled.rows_by_name()["new.png"]} == {6, 7}
 
 
-def test_other_labels_are_a_reason_to_mine_again(desk: Desk) -> None:
-    desk.put("a.png", MANY, "red")
-    desk.put("b.png", MANY, "red", "green")
-    desk.put("c.png", red())
-    first = desk.job()
-    assert len(desk.mined(first.runs[0])) == 3, "one content, asked three things"
-    desk.labels = {**(desk.labels or {}), "b.png": ("green",)}
-    second = desk.job()
-    assert (second.tally["reasons"], desk.mined(second.runs[0])) == ({"other labels": 1}, ["b.png"])
-    assert [row["category"] for row in desk.by_name()["b.png"]] == ["green"]
-    assert desk.by_name()["c.png"][0]["state"] == "no_region"
+def test_other_labels_are_a_reason_to_mine_again(project: LabelProject) -> None:
+    project.add_image("a.png", MANY, "red")
+    project.add_image("b.png", MANY, "red", "green")
+    project.add_image("c.png", red())
+    first = project.run_job()
+    assert len(project.mined_images(first.runs[0])) == 3, "one content, asked three things"
+    project.labels = {**(project.labels or {}), "b.png": ("green",)}
+    second = project.run_job()
+    assert (second.tally["reasons"], project.mined_images(second.runs[0])) == ({"other labels": 1}, ["b.png"])
+    assert [row["category"] for row in project.rows_by_name()["b.png"]] == ["green"]
+    assert project.rows_by_name()["c.png"][0]["state"] == "no_region"
 
 
-def test_another_model_relabels_all_but_images_known_to_hold_nothing(desk: Desk) -> None:
-    desk.put("a.png", red(), "red")
-    desk.put("b.png", red(250), "red")
-    desk.put(
+def test_another_model_relabels_all_but_images_known_to_hold_nothing(project: LabelProject) -> None:
+    project.add_image("a.png", red(), "red")
+    project.add_image("b.png", red(250), "red")
+    project.add_image(
         "none.png",
         black(),
     )
-    desk.job()
-    desk.train(white=300)
-    job = desk.job(gates={"max_score_drift": None})
+    project.run_job()
+    project.change_model(white=300)
+    job = project.run_job(gates={"max_score_drift": None})
     assert job.tally["reasons"] == {"another model": 2}
-    assert desk.mined(job.runs[0]) == ["a.png", "b.png"]
-    digests = {name: own[0]["model_sha256"] for name, own in desk.by_name().items()}
+    assert project.mined_images(job.runs[0]) == ["a.png", "b.png"]
+    digests = {name: own[0]["model_sha256"] for name, own in project.rows_by_name().items()}
     assert digests["a.png"] == digests["b.png"] != digests["none.png"]
 
 
@@ -181,114 +184,114 @@ def test_another_model_relabels_all_but_images_known_to_hold_nothing(desk: Desk)
     ],
 )  # fmt: skip
 def test_other_settings_relabel_what_depends_on_them(
-    desk: Desk, changed: dict[str, Any], mined: list[str], reason: str | None
+    project: LabelProject, changed: dict[str, Any], mined: list[str], reason: str | None
 ) -> None:
-    desk.put("a.png", MANY, "red")
-    desk.put("b.png", MANY, "red", "green")
-    desk.put("c.png", MANY, "blue")
-    desk.job()
-    job = desk.job(mine=changed, gates={})
-    assert [name for run in job.runs for name in desk.mined(run)] == mined
+    project.add_image("a.png", MANY, "red")
+    project.add_image("b.png", MANY, "red", "green")
+    project.add_image("c.png", MANY, "blue")
+    project.run_job()
+    job = project.run_job(mine=changed, gates={})
+    assert [name for run in job.runs for name in project.mined_images(run)] == mined
     assert job.tally["reasons"] == ({reason: len(mined)} if reason else {})
 
 
-def test_what_the_classifier_names_depends_on_where_it_is_cut(labelled: Desk) -> None:
-    job = labelled.job(mine={"class_cut": 0.9})
+def test_what_the_classifier_names_depends_on_where_it_is_cut(labelled: LabelProject) -> None:
+    job = labelled.run_job(mine={"class_cut": 0.9})
     assert job.tally["reasons"] == {"another class_cut": 5}
 
 
-def test_what_cannot_be_read_is_in_the_store_with_its_reason_and_is_not_tried_again(labelled: Desk) -> None:
-    labelled.put("broken.png", b"no image")
-    job = labelled.job(gates={"max_quarantined": None})
+def test_what_cannot_be_read_is_in_the_store_with_its_reason_and_is_not_tried_again(labelled: LabelProject) -> None:
+    labelled.add_image("broken.png", b"no image")
+    job = labelled.run_job(gates={"max_quarantined": None})
     assert (job.quarantined, job.state) == (1, "published")
-    (row,) = labelled.by_name()["broken.png"]
+    (row,) = labelled.rows_by_name()["broken.png"]
     assert row["state"] == "quarantined"
     assert "broken.png" in row["reason"]
-    assert labelled.job().state == "unchanged"
-    labelled.put("broken.png", red(180))
-    assert labelled.job().tally["reasons"] == {"another content": 1}
-    assert labelled.by_name()["broken.png"][0]["category"] == "red"
+    assert labelled.run_job().state == "unchanged"
+    labelled.add_image("broken.png", red(180))
+    assert labelled.run_job().tally["reasons"] == {"another content": 1}
+    assert labelled.rows_by_name()["broken.png"][0]["category"] == "red"
 
 
-def test_a_listed_file_that_is_missing_is_said_once_and_mined_when_it_is_there(desk: Desk) -> None:
-    desk.put("a.png", red(), "red")
-    desk.put("later.png", red(209), "red")
-    (desk.photos / "later.png").rename(desk.folder / "later.png")
-    assert desk.job(gates={"max_quarantined": None}).quarantined == 1
-    assert desk.by_name()["later.png"][0]["state"] == "quarantined"
-    assert desk.by_name()["later.png"][0]["content_hash"] is None
-    assert desk.job().state == "unchanged"
-    (desk.folder / "later.png").rename(desk.photos / "later.png")
-    assert desk.job().tally["reasons"] == {"another content": 1}
-    assert desk.by_name()["later.png"][0]["category"] == "red"
+def test_a_listed_file_that_is_missing_is_said_once_and_mined_when_it_is_there(project: LabelProject) -> None:
+    project.add_image("a.png", red(), "red")
+    project.add_image("later.png", red(209), "red")
+    (project.photos / "later.png").rename(project.folder / "later.png")
+    assert project.run_job(gates={"max_quarantined": None}).quarantined == 1
+    assert project.rows_by_name()["later.png"][0]["state"] == "quarantined"
+    assert project.rows_by_name()["later.png"][0]["content_hash"] is None
+    assert project.run_job().state == "unchanged"
+    (project.folder / "later.png").rename(project.photos / "later.png")
+    assert project.run_job().tally["reasons"] == {"another content": 1}
+    assert project.rows_by_name()["later.png"][0]["category"] == "red"
 
 
 def test_an_image_replaced_while_it_was_mined_waits_for_the_next_job(
-    labelled: Desk, monkeypatch: pytest.MonkeyPatch
+    labelled: LabelProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labelled.put("new.png", red(200))
-    labelled.put("1.png", red(201))
+    labelled.add_image("new.png", red(200))
+    labelled.add_image("1.png", red(201))
     plan = job.plan_labels
 
     def replaced_after_it_was_listed(settings: Any) -> Any:
         planned = plan(settings)
-        labelled.put("1.png", scene(((0, 0, 20, 20), BLUE)))
+        labelled.add_image("1.png", scene(((0, 0, 20, 20), BLUE)))
         return planned
 
     with monkeypatch.context() as patch:
         patch.setattr(job, "plan_labels", replaced_after_it_was_listed)
-        first = labelled.job(gates={"max_quarantined": None})
+        first = labelled.run_job(gates={"max_quarantined": None})
     assert first.deferred == 1
-    assert "1.png" not in labelled.by_name(), "its boxes are of another picture"
-    assert labelled.by_name()["new.png"][0]["category"] == "red"
-    second = labelled.job()
+    assert "1.png" not in labelled.rows_by_name(), "its boxes are of another picture"
+    assert labelled.rows_by_name()["new.png"][0]["category"] == "red"
+    second = labelled.run_job()
     assert (second.deferred, second.tally["reasons"]) == (0, {"new": 1})
-    assert labelled.by_name()["1.png"][0]["category"] == "blue"
+    assert labelled.rows_by_name()["1.png"][0]["category"] == "blue"
 
 
-def test_a_version_that_fails_a_gate_is_staged_and_not_seen_until_it_is_accepted(labelled: Desk) -> None:
+def test_a_version_that_fails_a_gate_is_staged_and_not_seen_until_it_is_accepted(labelled: LabelProject) -> None:
     for number in range(12):
-        labelled.put(f"dark-{number}.png", scene((BOX, (0, 0, number))))
-    first = labelled.job()
-    assert (first.state, first.version, labelled.version()) == ("staged", 0, 0)
+        labelled.add_image(f"dark-{number}.png", scene((BOX, (0, 0, number))))
+    first = labelled.run_job()
+    assert (first.state, first.version, labelled.latest_version()) == ("staged", 0, 0)
     assert [gate.gate for gate in first.gates if not gate.passed] == ["max_no_box"]
-    labelled.put("one-more.png", scene((BOX, (0, 9, 9))))
-    second = labelled.job()
+    labelled.add_image("one-more.png", scene((BOX, (0, 9, 9))))
+    second = labelled.run_job()
     assert second.state == "staged"
     assert second.tally["ready"] == 12, "what was mined for the first is not mined again"
-    assert labelled.mined(second.runs[0]) == ["one-more.png"]
-    third = labelled.job(accept=True)
+    assert labelled.mined_images(second.runs[0]) == ["one-more.png"]
+    third = labelled.run_job(accept=True)
     assert (third.state, third.version, third.images) == ("published", 1, 18)
     assert third.tally["reasons"] == {"new": 13}
-    assert labelled.job().state == "unchanged"
+    assert labelled.run_job().state == "unchanged"
 
 
-def test_a_folder_that_is_suddenly_half_empty_is_not_believed(labelled: Desk) -> None:
+def test_a_folder_that_is_suddenly_half_empty_is_not_believed(labelled: LabelProject) -> None:
     for name in ("0.png", "1.png", "2.png"):
-        labelled.remove(name)
-    job = labelled.job()
+        labelled.delete_image(name)
+    job = labelled.run_job()
     assert (job.state, [gate.gate for gate in job.gates if not gate.passed]) == ("staged", ["max_retired"])
-    assert len(labelled.by_name()) == 5
+    assert len(labelled.rows_by_name()) == 5
 
 
 def test_what_was_mined_by_a_job_that_died_is_published_by_the_next(
-    labelled: Desk, monkeypatch: pytest.MonkeyPatch
+    labelled: LabelProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labelled.put("new.png", red(177))
+    labelled.add_image("new.png", red(177))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(publish, "publish_labels", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt()))
-        labelled.job()
+        labelled.run_job()
     runs = sorted(path.name for path in labelled.runs.glob("images-*"))
-    second = labelled.job()
+    second = labelled.run_job()
     assert (second.state, second.tally["ready"]) == ("published", 1)
     assert sorted(path.name for path in labelled.runs.glob("images-*")) == runs
 
 
-def test_a_run_that_was_stopped_is_carried_on(labelled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_stopped_is_carried_on(labelled: LabelProject, monkeypatch: pytest.MonkeyPatch) -> None:
     from mining.runs import shard_mining
 
     for number in range(9):
-        labelled.put(f"new-{number}.png", red(190 - number))
+        labelled.add_image(f"new-{number}.png", red(190 - number))
     mine = shard_mining.mine_shard
     done: list[int] = []
 
@@ -300,58 +303,60 @@ def test_a_run_that_was_stopped_is_carried_on(labelled: Desk, monkeypatch: pytes
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shard_mining, "mine_shard", stopped)
-        labelled.job()
-    labelled.put("last.png", red(133))
-    second = labelled.job()
+        labelled.run_job()
+    labelled.add_image("last.png", red(133))
+    second = labelled.run_job()
     assert second.state == "published"
-    assert sorted(len(labelled.mined(run)) for run in second.runs) == [1, 9]
-    assert len(labelled.by_name()) == 15
+    assert sorted(len(labelled.mined_images(run)) for run in second.runs) == [1, 9]
+    assert len(labelled.rows_by_name()) == 15
 
 
 @pytest.fixture
-def other(desk: Desk, tmp_path: Path) -> Desk:
+def other(project: LabelProject, tmp_path: Path) -> LabelProject:
     """Somebody else's photo, for the same store."""
     (tmp_path / "other").mkdir()
-    other = Desk(tmp_path / "other")
-    other.store = desk.store
-    other.put("0.png", scene((BOX, GREEN)))
+    other = LabelProject(tmp_path / "other")
+    other.store = project.store
+    other.add_image("0.png", scene((BOX, GREEN)))
     return other
 
 
-def test_a_store_may_hold_several_corpora(labelled: Desk, other: Desk) -> None:
-    job = other.job(name="green")
+def test_a_store_may_hold_several_corpora(labelled: LabelProject, other: LabelProject) -> None:
+    job = other.run_job(name="green")
     assert (job.state, job.version, job.tally["retired"]) == ("published", 1, 0)
     rows = labelled.rows()
     assert len(rows) == 7
     assert [row["image_id"] for row in rows if row["corpus"] == "green"] == [6]
-    assert labelled.job().state == "unchanged"
-    labelled.put("new.png", red(160))
-    labelled.job()
+    assert labelled.run_job().state == "unchanged"
+    labelled.add_image("new.png", red(160))
+    labelled.run_job()
     assert [row["file_name"] for row in labelled.rows() if row["corpus"] == "green"] == ["0.png"]
 
 
-def test_other_photos_do_not_take_the_place_of_those_with_the_same_name(labelled: Desk, other: Desk) -> None:
+def test_other_photos_do_not_take_the_place_of_those_with_the_same_name(
+    labelled: LabelProject, other: LabelProject
+) -> None:
     before = labelled.rows()
-    with pytest.raises(InputError, match=r"none of those images is in .*other.*another `name`"):
-        other.job(gates=GATES_OFF)
+    with pytest.raises(InputError, match=r"none of its images is in .*other.*another `name`"):
+        other.run_job(gates=GATES_OFF)
     assert labelled.rows() == before
     assert not list(other.runs.glob("images-*")), "said before anything is mined"
 
 
-def test_photos_that_moved_to_another_folder_keep_their_boxes(labelled: Desk) -> None:
+def test_photos_that_moved_to_another_folder_keep_their_boxes(labelled: LabelProject) -> None:
     labelled.photos = labelled.photos.rename(labelled.folder / "moved")
-    labelled.put("new.png", red(160))
-    labelled.remove("0.png")
-    job = labelled.job()
+    labelled.add_image("new.png", red(160))
+    labelled.delete_image("0.png")
+    job = labelled.run_job()
     assert (job.state, job.tally["kept"], job.tally["reasons"]) == ("published", 4, {"new": 1})
-    labelled.put("0.png", red())
+    labelled.add_image("0.png", red())
     labelled.photos = labelled.photos.rename(labelled.folder / "again")
-    labelled.train(white=300)
-    assert labelled.job().tally["reasons"] == {"another model": 5, "new": 1}
+    labelled.change_model(white=300)
+    assert labelled.run_job().tally["reasons"] == {"another model": 5, "new": 1}
 
 
 @pytest.fixture
-def bases(other: Desk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def bases(other: LabelProject, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Has the other one publish while the first is about to; the versions that were published against."""
     publish = LabelStore.publish
     bases: list[int] = []
@@ -359,16 +364,18 @@ def bases(other: Desk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def overtaken(self: LabelStore, base: Version, *rest: Any) -> int:
         bases.append(base.number)
         if len(bases) == 1:
-            other.job(name="green")
+            other.run_job(name="green")
         return publish(self, base, *rest)
 
     monkeypatch.setattr(LabelStore, "publish", overtaken)
     return bases
 
 
-def test_two_jobs_that_planned_from_one_version_publish_one_after_the_other(labelled: Desk, bases: list[int]) -> None:
-    labelled.put("new.png", red(160))
-    job = labelled.job()
+def test_two_jobs_that_planned_from_one_version_publish_one_after_the_other(
+    labelled: LabelProject, bases: list[int]
+) -> None:
+    labelled.add_image("new.png", red(160))
+    job = labelled.run_job()
     assert (job.state, job.version, bases) == ("published", 2, [0, 0, 1])
     ids = [row["image_id"] for row in labelled.rows()]
     assert sorted(set(ids)) == [1, 2, 3, 4, 5, 6, 7]
@@ -376,39 +383,39 @@ def test_two_jobs_that_planned_from_one_version_publish_one_after_the_other(labe
     assert sorted(numbers) == list(range(1, 8))
 
 
-def test_two_jobs_that_both_make_the_store_publish_one_after_the_other(desk: Desk, bases: list[int]) -> None:
-    desk.put("0.png", red())
-    assert desk.job().version == 1
+def test_two_jobs_that_both_make_the_store_publish_one_after_the_other(project: LabelProject, bases: list[int]) -> None:
+    project.add_image("0.png", red())
+    assert project.run_job().version == 1
     assert bases == [-1, -1, 0]
-    assert sorted((row["corpus"], row["image_id"]) for row in desk.rows()) == [("green", 1), ("images", 2)]
+    assert sorted((row["corpus"], row["image_id"]) for row in project.rows()) == [("green", 1), ("images", 2)]
 
 
-def test_a_second_job_on_the_same_runs_is_turned_away(labelled: Desk) -> None:
+def test_a_second_job_on_the_same_runs_is_turned_away(labelled: LabelProject) -> None:
     with job.lock_job(labelled.settings()), pytest.raises(RunStoppedError, match="Another labelling job"):
-        labelled.job()
+        labelled.run_job()
 
 
-def test_a_table_of_somebody_else_is_left_alone(desk: Desk) -> None:
+def test_a_table_of_somebody_else_is_left_alone(project: LabelProject) -> None:
     import pyarrow as pa
 
-    write_deltalake(desk.store, pa.table({"a": [1]}))
-    desk.put("a.png", red())
-    with pytest.raises(InputError, match="not one of labels"):
-        desk.job()
-    assert DeltaTable(desk.store).to_pyarrow_table().to_pylist() == [{"a": 1}]
+    write_deltalake(project.store, pa.table({"a": [1]}))
+    project.add_image("a.png", red())
+    with pytest.raises(InputError, match="not a label store"):
+        project.run_job()
+    assert DeltaTable(project.store).to_pyarrow_table().to_pylist() == [{"a": 1}]
 
 
-def test_the_store_may_be_compacted_by_others(labelled: Desk) -> None:
+def test_the_store_may_be_compacted_by_others(labelled: LabelProject) -> None:
     table = DeltaTable(labelled.store)
     table.optimize.compact()
     table.optimize.z_order(["image_id"])
-    labelled.put("new.png", red(160))
-    assert labelled.job().state == "published"
-    assert len(labelled.by_name()) == 6
-    assert sorted(row["image_id"] for row in labelled.by_name()["new.png"]) == [6]
+    labelled.add_image("new.png", red(160))
+    assert labelled.run_job().state == "published"
+    assert len(labelled.rows_by_name()) == 6
+    assert sorted(row["image_id"] for row in labelled.rows_by_name()["new.png"]) == [6]
 
 
-def test_corloc_is_held_against_the_last_version_where_there_is_truth(labelled: Desk) -> None:
+def test_corloc_is_held_against_the_last_version_where_there_is_truth(labelled: LabelProject) -> None:
     import orjson
 
     truth = {
@@ -420,15 +427,15 @@ def test_corloc_is_held_against_the_last_version_where_there_is_truth(labelled: 
     }  # fmt: skip
     path = labelled.folder / "truth.json"
     path.write_bytes(orjson.dumps(truth))
-    labelled.put("new.png", red(160))
-    assert labelled.job(truth=path, gates={"min_corloc": 0.9}).state == "published"
-    labelled.put("0.png", scene(((0, 0, 20, 20), RED)))
-    job = labelled.job(truth=path)
+    labelled.add_image("new.png", red(160))
+    assert labelled.run_job(truth=path, gates={"min_corloc": 0.9}).state == "published"
+    labelled.add_image("0.png", scene(((0, 0, 20, 20), RED)))
+    job = labelled.run_job(truth=path)
     assert job.state == "staged"
     assert {gate.gate: gate.value for gate in job.gates if not gate.passed} == {"max_corloc_drop": 0.5}
 
 
-def test_all_classes_are_mined_where_all_are_asked_for(desk: Desk) -> None:
-    desk.put("a.png", MANY, *ALL)
-    desk.job()
-    assert [row["category"] for row in desk.by_name()["a.png"]] == ["red", "green", "blue"]
+def test_all_classes_are_mined_where_all_are_asked_for(project: LabelProject) -> None:
+    project.add_image("a.png", MANY, *ALL)
+    project.run_job()
+    assert [row["category"] for row in project.rows_by_name()["a.png"]] == ["red", "green", "blue"]

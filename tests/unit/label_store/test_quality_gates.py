@@ -9,12 +9,12 @@ from mining.config import parse
 from mining.corpus.schema import LABELLED, QUARANTINED
 from mining.errors import InputError
 from mining.label_store.diff import Tally
-from mining.label_store.quality_gates import Measured, VersionStatistics, evaluate_gates
+from mining.label_store.quality_gates import Measurements, VersionStatistics, evaluate_gates
 from mining.label_store.settings import Gates, LabelSettings
 from mining.label_store.summaries import GateResult
-from tasks.labelling import gate_rows
+from mining.label_store.summary_text import gate_rows
 from tests.unit.engine.painting import BOX, scene
-from tests.unit.label_store.desk import Desk
+from tests.unit.label_store.project import LabelProject
 from tests.unit.label_store.test_publish import red
 
 
@@ -28,7 +28,7 @@ def images(boxed: int = 0, empty: int = 0, unusable: int = 0, boxes_at: int = 50
 def verdicts(
     new: VersionStatistics, before: VersionStatistics | None = None, tally: Tally | None = None, **gates: float
 ) -> dict[str, GateResult]:
-    found = evaluate_gates(Gates(**gates), Measured(new, before or images(boxed=100), tally or Tally()))  # type: ignore[arg-type]
+    found = evaluate_gates(Gates(**gates), Measurements(new, before or images(boxed=100), tally or Tally()))  # type: ignore[arg-type]
     return {one.gate: one for one in found}
 
 
@@ -105,7 +105,7 @@ def test_every_row_shows_a_value_above_its_limit_where_it_failed_and_nowhere_els
 
 def test_of_a_first_version_only_the_counts_are_judged() -> None:
     found = evaluate_gates(
-        Gates(min_corloc=0.5), Measured(images(boxed=10), VersionStatistics(), Tally(), has_truth=True, corloc=0.4)
+        Gates(min_corloc=0.5), Measurements(images(boxed=10), VersionStatistics(), Tally(), has_truth=True, corloc=0.4)
     )
     assert {one.gate: one.outcome for one in found} == {
         "max_no_box": "passed", "max_quarantined": "passed", "max_retired": "first version",
@@ -138,117 +138,119 @@ def test_a_least_corloc_without_truth_is_refused() -> None:
 # --- whole nights ----------------------------------------------------------------------------------------------------
 
 
-def add(desk: Desk, night: str, good: int = 0, broken: int = 0, shade: int = 255) -> None:
+def add(project: LabelProject, night: str, good: int = 0, broken: int = 0, shade: int = 255) -> None:
     for number in range(good):
-        desk.put(f"{night}-good-{number}.png", red(shade - number), "red")
+        project.add_image(f"{night}-good-{number}.png", red(shade - number), "red")
     for number in range(broken):
-        desk.put(f"{night}-broken-{number}.png", f"{night} {number}".encode(), "red")
+        project.add_image(f"{night}-broken-{number}.png", f"{night} {number}".encode(), "red")
 
 
 def outcomes(gates: list[GateResult]) -> dict[str, str]:
     return {one.gate: one.outcome for one in gates}
 
 
-def test_seven_broken_photos_of_nineteen_are_staged(desk: Desk) -> None:
-    add(desk, "first", good=12, broken=7)
-    job = desk.job()
+def test_seven_broken_photos_of_nineteen_are_staged(project: LabelProject) -> None:
+    add(project, "first", good=12, broken=7)
+    job = project.run_job()
     assert (job.state, outcomes(job.gates)["max_quarantined"]) == ("staged", "FAILED")
-    assert not desk.store.exists()
+    assert not project.store.exists()
 
 
-def test_small_nights_are_counted_together_until_they_can_be_judged(desk: Desk) -> None:
-    add(desk, "a", good=12)
-    desk.job()
-    add(desk, "b", good=1, broken=3, shade=200)
-    first = desk.job()
+def test_small_nights_are_counted_together_until_they_can_be_judged(project: LabelProject) -> None:
+    add(project, "a", good=12)
+    project.run_job()
+    add(project, "b", good=1, broken=3, shade=200)
+    first = project.run_job()
     assert (first.state, outcomes(first.gates)["max_quarantined"]) == (
         "published", "too few images to judge: 4 of at least 10",
     )  # fmt: skip
-    add(desk, "c", good=3, shade=190)
-    second = desk.job()
+    add(project, "c", good=3, shade=190)
+    second = project.run_job()
     assert outcomes(second.gates)["max_quarantined"] == "too few images to judge: 7 of at least 10"
-    add(desk, "d", good=3, shade=180)
-    third = desk.job()
+    add(project, "d", good=3, shade=180)
+    third = project.run_job()
     assert (third.state, outcomes(third.gates)["max_quarantined"]) == ("staged", "FAILED")
     (gate,) = [one for one in third.gates if one.gate == "max_quarantined"]
     assert gate.meaning.startswith("new images that cannot be used, 3 of 10, with 7 images of earlier nights")
-    assert desk.job(accept=True).state == "published"
-    add(desk, "e", good=2, shade=170)
-    assert outcomes(desk.job().gates)["max_quarantined"] == "too few images to judge: 2 of at least 10", "begun anew"
+    assert project.run_job(accept=True).state == "published"
+    add(project, "e", good=2, shade=170)
+    assert outcomes(project.run_job().gates)["max_quarantined"] == "too few images to judge: 2 of at least 10", (
+        "begun anew"
+    )
 
 
-def test_a_small_night_of_bad_images_alone_is_staged_whatever_the_nights_before_it_were(desk: Desk) -> None:
-    add(desk, "a", good=4)
-    assert desk.job().state == "published"
+def test_a_small_night_of_bad_images_alone_is_staged_whatever_the_nights_before_it_were(project: LabelProject) -> None:
+    add(project, "a", good=4)
+    assert project.run_job().state == "published"
     for number in range(5):
-        desk.put(f"dark-{number}.png", scene((BOX, (0, 0, number))), "red")
-    job = desk.job()
+        project.add_image(f"dark-{number}.png", scene((BOX, (0, 0, number))), "red")
+    job = project.run_job()
     assert (job.state, outcomes(job.gates)["max_no_box"]) == ("staged", "FAILED")
     (gate,) = [one for one in job.gates if one.gate == "max_no_box"]
     assert (gate.value, gate.meaning) == (1.0, "new images without a box, 5 of 5: all of this night")
 
 
-def test_what_was_mended_since_a_small_night_is_not_counted_any_more(desk: Desk) -> None:
-    add(desk, "a", good=12)
-    desk.job()
-    add(desk, "b", good=1, broken=3, shade=200)
-    desk.job()
+def test_what_was_mended_since_a_small_night_is_not_counted_any_more(project: LabelProject) -> None:
+    add(project, "a", good=12)
+    project.run_job()
+    add(project, "b", good=1, broken=3, shade=200)
+    project.run_job()
     for number in range(3):
-        desk.put(f"b-broken-{number}.png", red(150 - number), "red")
-    add(desk, "c", good=7, shade=190)
-    job = desk.job()
+        project.add_image(f"b-broken-{number}.png", red(150 - number), "red")
+    add(project, "c", good=7, shade=190)
+    job = project.run_job()
     assert (job.state, outcomes(job.gates)["max_quarantined"]) == ("published", "passed")
 
 
-def test_a_known_image_that_is_listed_but_missing_counts_as_gone(desk: Desk) -> None:
-    add(desk, "a", good=20)
-    desk.job()
+def test_a_known_image_that_is_listed_but_missing_counts_as_gone(project: LabelProject) -> None:
+    add(project, "a", good=20)
+    project.run_job()
     for number in range(8):
-        (desk.photos / f"a-good-{number}.png").unlink()
-    add(desk, "b", good=40, shade=230)
-    job = desk.job(gates={"max_score_drift": None})
+        (project.photos / f"a-good-{number}.png").unlink()
+    add(project, "b", good=40, shade=230)
+    job = project.run_job(gates={"max_score_drift": None})
     assert (job.state, job.tally["absent"], job.tally["retired"]) == ("staged", 8, 0)
     assert [one.gate for one in job.gates if not one.passed] == ["max_retired"]
     (gate,) = [one for one in job.gates if one.gate == "max_retired"]
     assert (gate.value, gate.meaning) == (
         0.4, "images of the last version that are gone, 8 of 20; 8 of them listed, but missing or unreadable",
     )  # fmt: skip
-    assert desk.job().state == "staged", "as long as they are missing"
-    assert len([row for row in desk.rows() if row["state"] == "labelled"]) == 20
+    assert project.run_job().state == "staged", "as long as they are missing"
+    assert len([row for row in project.rows() if row["state"] == "labelled"]) == 20
 
 
-def test_a_few_known_images_that_are_missing_are_not_taken_for_unusable_new_ones(desk: Desk) -> None:
-    add(desk, "a", good=20)
-    desk.job()
+def test_a_few_known_images_that_are_missing_are_not_taken_for_unusable_new_ones(project: LabelProject) -> None:
+    add(project, "a", good=20)
+    project.run_job()
     for number in range(3):
-        (desk.photos / f"a-good-{number}.png").unlink()
-    job = desk.job()
+        (project.photos / f"a-good-{number}.png").unlink()
+    job = project.run_job()
     assert (job.state, job.quarantined, job.tally["reasons"]) == ("published", 3, {"missing or unreadable": 3})
     assert outcomes(job.gates)["max_quarantined"] == "no new images"
-    add(desk, "b", good=1, shade=230)
-    assert desk.job().tally["absent"] == 0, "they are known to be missing"
+    add(project, "b", good=1, shade=230)
+    assert project.run_job().tally["absent"] == 0, "they are known to be missing"
 
 
-def test_a_new_image_that_is_listed_but_missing_is_an_unusable_one(desk: Desk) -> None:
-    add(desk, "a", good=12)
+def test_a_new_image_that_is_listed_but_missing_is_an_unusable_one(project: LabelProject) -> None:
+    add(project, "a", good=12)
     for number in range(5):
-        (desk.photos / f"a-good-{number}.png").unlink()
-    job = desk.job()
+        (project.photos / f"a-good-{number}.png").unlink()
+    job = project.run_job()
     assert [one.gate for one in job.gates if not one.passed] == ["max_quarantined"]
 
 
 def test_verdicts_stand_in_the_record_of_the_version_and_in_the_log(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    project: LabelProject, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk.put("bright.png", red(), "red")
-    desk.put("dark.png", scene((BOX, (0, 0, 9))), "red")
+    project.add_image("bright.png", red(), "red")
+    project.add_image("dark.png", scene((BOX, (0, 0, 9))), "red")
     with caplog.at_level("INFO", logger="boxmine"):
-        desk.job()
+        project.run_job()
     note = "too few images to judge: 2 of at least 10"
     from mining.label_store.delta_table import LabelStore
 
-    (gate, *_) = LabelStore(str(desk.store)).latest().corpus("images")["gates"]
+    (gate, *_) = LabelStore(str(project.store)).latest().corpus("images")["gates"]
     assert (gate["gate"], gate["value"], gate["limit"], gate["note"]) == ("max_no_box", 0.5, 0.5, note)
-    lines = [json.loads(line) for line in (desk.runs / ".images" / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (project.runs / ".images" / "log.jsonl").read_text().splitlines()]
     assert any(note in gate for gate in lines[-1]["gates"])
     assert f"max_no_box 0.500 (limit 0.500): {note}" in caplog.text

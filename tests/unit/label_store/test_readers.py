@@ -6,20 +6,21 @@ import pytest
 from deltalake import DeltaTable
 
 from mining.errors import InputError
-from mining.label_store.reading import VersionChoice, export_as_run
+from mining.label_store.reading import export_as_run
+from mining.label_store.sources import VersionChoice
 from mining.runs.run import Run
 from tests.unit.engine.painting import MANY, black
-from tests.unit.label_store.desk import Desk
+from tests.unit.label_store.project import LabelProject
 
 
 @pytest.fixture
-def store(desk: Desk) -> str:
+def store(project: LabelProject) -> str:
     """Two boxes on one image, none on another; and a version before the second image came."""
-    desk.put("many.png", MANY)
-    desk.job()
-    desk.put("none.png", black())
-    desk.job()
-    return str(desk.store)
+    project.add_image("many.png", MANY)
+    project.run_job()
+    project.add_image("none.png", black())
+    project.run_job()
+    return str(project.store)
 
 
 def test_pandas(store: str) -> None:
@@ -59,7 +60,7 @@ def test_a_version_becomes_a_run_directory_whole_or_not_at_all(store: str, tmp_p
     assert not list(tmp_path.glob(".tmp-*"))
     (tmp_path / "file").write_text("")
     for taken in (out, tmp_path / "file"):
-        with pytest.raises(InputError, match="is there already and not an empty folder"):
+        with pytest.raises(InputError, match="exists and is not an empty folder"):
             export_as_run(store, VersionChoice(), taken)
     with pytest.raises(InputError, match="no version 9"):
         export_as_run(store, VersionChoice(as_of="9"), tmp_path / "nine")

@@ -7,20 +7,20 @@ import pytest
 
 from flows.cli.application import run_command
 from tests.unit.engine.painting import BOX, scene
-from tests.unit.label_store.desk import Desk
+from tests.unit.label_store.project import LabelProject
 from tests.unit.label_store.test_publish import red
 
 
 @pytest.fixture
-def staged(desk: Desk) -> Desk:
+def staged(project: LabelProject) -> LabelProject:
     """A store with one version, and a second one that waits: its five new photos have no box."""
     for number in range(3):
-        desk.put(f"{number}.png", red(255 - number))
-    desk.job()
+        project.add_image(f"{number}.png", red(255 - number))
+    project.run_job()
     for number in range(5):
-        desk.put(f"dark-{number}.png", scene((BOX, (0, 0, number))))
-    assert desk.job().state == "staged"
-    return desk
+        project.add_image(f"dark-{number}.png", scene((BOX, (0, 0, number))))
+    assert project.run_job().state == "staged"
+    return project
 
 
 def status(source: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, object]], str]:
@@ -33,7 +33,7 @@ def status(source: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[
 
 
 def test_the_status_of_a_store_says_that_a_version_waits_and_which_run_holds_it(
-    staged: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    staged: LabelProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = sorted(staged.runs.glob("images-00002-*"))
     monkeypatch.chdir(staged.folder)
@@ -42,20 +42,20 @@ def test_the_status_of_a_store_says_that_a_version_waits_and_which_run_holds_it(
     waiting = versions[0]["waiting"]
     assert isinstance(waiting, dict)
     assert (waiting["runs"], waiting["images"], waiting["boxes"]) == ([str(run)], 8, 3)
-    assert "A version of 'images' waits" in shown
+    assert "A version of 'images' was staged at" in shown
     assert "max_no_box 1.000 (limit 0.500) did not pass" in shown
     assert f"Its new boxes are in {run}" in shown
 
 
-def test_a_version_waits_no_more_once_it_is_accepted(staged: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    staged.job(accept=True)
+def test_a_version_waits_no_more_once_it_is_accepted(staged: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
+    staged.run_job(accept=True)
     versions, shown = status(staged.store, capsys)
     assert [one["waiting"] for one in versions] == [None, None]
     assert "waits" not in shown
 
 
 def test_a_version_waits_no_more_once_another_machine_has_published(
-    staged: Desk, capsys: pytest.CaptureFixture[str]
+    staged: LabelProject, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = staged.runs / ".images" / "last.json"
     record = json.loads(last.read_text())
@@ -65,13 +65,13 @@ def test_a_version_waits_no_more_once_another_machine_has_published(
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"state": "staged"}', '{"state": "staged", "gates": 1}'])
 def test_a_damaged_record_of_the_last_job_does_not_stop_the_status(
-    staged: Desk, content: str, capsys: pytest.CaptureFixture[str]
+    staged: LabelProject, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (staged.runs / ".images" / "last.json").write_text(content)
     assert "waits" not in status(staged.store, capsys)[1]
 
 
-def test_the_status_of_a_folder_lists_its_runs(staged: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_of_a_folder_lists_its_runs(staged: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
     (staged.runs / "stray.txt").write_text("not a run")
     (staged.runs / "broken").mkdir()
     (staged.runs / "broken" / "run.json").write_text("{")
@@ -82,15 +82,17 @@ def test_the_status_of_a_folder_lists_its_runs(staged: Desk, capsys: pytest.Capt
     assert str(runs[1]["reason"]).startswith("staged, not published: max_no_box")
     assert "cannot be read as a run's record" in str(runs[2]["reason"])
     assert all(run["started"] and run["finished"] for run in runs[:2])
-    assert "A version of 'images' waits" in shown
+    assert "A version of 'images' was staged at" in shown
     above, _ = status(staged.folder, capsys)
     assert [run["name"] for run in above] == [f"runs/{run['name']}" for run in runs]
 
 
-def test_a_first_version_that_waits_is_shown_beside_its_run(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    desk.put("broken.png", b"no image")
-    assert desk.job().state == "staged"
-    assert "A version of 'images' waits" in status(desk.runs, capsys)[1]
+def test_a_first_version_that_waits_is_shown_beside_its_run(
+    project: LabelProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.add_image("broken.png", b"no image")
+    assert project.run_job().state == "staged"
+    assert "A version of 'images' was staged at" in status(project.runs, capsys)[1]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +102,9 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert "neither a run directory, nor a label store, nor a folder of runs" in capsys.readouterr().err
 
 
-def test_a_run_that_was_stopped_is_listed_with_its_reason(staged: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_was_stopped_is_listed_with_its_reason(
+    staged: LabelProject, capsys: pytest.CaptureFixture[str]
+) -> None:
     (run,) = sorted(staged.runs.glob("images-00001-*"))
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "state": "stopped", "failed": "the disk is full"}))
@@ -114,9 +118,9 @@ def test_a_run_that_was_stopped_is_listed_with_its_reason(staged: Desk, capsys: 
 
 
 def test_a_store_has_a_report_of_its_last_version_or_of_another(
-    staged: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    staged: LabelProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    staged.job(accept=True)
+    staged.run_job(accept=True)
     monkeypatch.chdir(staged.folder)
     assert run_command(["report", "labels"]) == 0
     assert "The report is images@1.html." in capsys.readouterr().err
@@ -127,7 +131,7 @@ def test_a_store_has_a_report_of_its_last_version_or_of_another(
     assert run_command(["report", "labels"]) == 0, "a page of its own is replaced"
 
 
-def test_a_report_replaces_nothing_of_somebody_elses(staged: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_replaces_nothing_of_somebody_elses(staged: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
     foreign = staged.folder / "notes.html"
     foreign.write_text("mine")
     for out, why in ((foreign, "is not a report page of boxmine"), (staged.folder / "labels.csv", "ends in .html")):
@@ -136,4 +140,4 @@ def test_a_report_replaces_nothing_of_somebody_elses(staged: Desk, capsys: pytes
     assert foreign.read_text() == "mine"
     (run, *_) = sorted(staged.runs.glob("images-*"))
     assert run_command(["report", str(run), "--out", str(foreign)]) == 2
-    assert "--out goes with a label store" in capsys.readouterr().err
+    assert "--out is for label stores" in capsys.readouterr().err

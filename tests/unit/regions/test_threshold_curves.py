@@ -14,7 +14,7 @@ from mining.config.mine import CURVE_THRESHOLDS
 from mining.errors import MapError
 from mining.regions.extraction import boxes_from_map, normalise_map
 from mining.regions.map_thresholds import entropy_threshold, grey_level_shares, otsu_threshold
-from mining.regions.threshold_curves import Curve, curve_row, extract_with_curve
+from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
 from mining.runs.schema import CURVE_SCHEMA
 
 
@@ -23,7 +23,7 @@ def hills(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def curve_of(activation: np.ndarray, **how: Any) -> Curve:
+def curve_of(activation: np.ndarray, **how: Any) -> ThresholdCurve:
     return extract_with_curve(activation, threshold=0.3, **how).curve
 
 

@@ -15,7 +15,7 @@ from mining.config import MineSettings, ScoreSettings
 from mining.errors import CorpusError, ModelError, RunError
 from mining.evaluation.job import score
 from mining.models.card import read_card
-from mining.runs import mining_job
+from mining.runs import inputs
 from mining.runs.mining_job import finish_mining, lock_run, plan_mining
 from mining.runs.run import Run
 from mining.runs.schema import ANNOTATION_SCHEMA
@@ -204,7 +204,7 @@ def test_a_run_killed_before_its_classes_were_checked_checks_them_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(mining_job, "unknown_classes", killed)
+        patched.setattr(inputs, "unknown_classes", killed)
         with pytest.raises(KeyboardInterrupt):
             plan_mining(settings)
     with pytest.raises(ModelError, match="does not know the class 'horse'"):
@@ -425,7 +425,7 @@ def test_a_run_with_a_missing_part_cannot_be_finished(settings: MineSettings) ->
     plan_mining(settings)
     mine_shard(Run(settings.out), 0)
     mine_shard(Run(settings.out), 2)
-    with pytest.raises(RunError, match=r"part-00001\.parquet is missing; give the `boxmine mine` command"):
+    with pytest.raises(RunError, match=r"part-00001\.parquet is missing; run the `boxmine mine` command"):
         finish_mining(Run(settings.out))
     assert record(settings)["state"] == "running"
     assert not (settings.out / "annotations.parquet").exists()

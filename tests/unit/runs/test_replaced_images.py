@@ -17,7 +17,8 @@ from mining.errors import RunError
 from mining.evaluation.job import score
 from mining.evaluation.run_comparison import compare_runs
 from mining.export import export
-from mining.label_store.reading import VersionChoice, version_as_run
+from mining.label_store.reading import version_as_run
+from mining.label_store.sources import VersionChoice
 from mining.reporting.comparison_page import write_comparison
 from mining.reporting.report_page import write_report
 from mining.runs.mining_job import finish_mining, plan_mining
@@ -25,8 +26,7 @@ from mining.runs.run import Run
 from mining.runs.shard_files import part_outcomes
 from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import BOX, GREEN, RED, list_painted, painted_model, scene, write_corpus
-from tests.unit.label_store.desk import Desk
-from tests.unit.label_store.test_nights import GATES_OFF
+from tests.unit.label_store.project import GATES_OFF, LabelProject
 
 NAMES = ("a.png", "b.png")
 
@@ -130,13 +130,13 @@ def test_maps_of_replaced_images_are_not_scored(run: Run, tmp_path: Path) -> Non
 
 
 def test_a_version_of_a_label_store_is_exported_with_the_images_it_was_made_from(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    project = LabelProject(tmp_path)
     for name in NAMES:
-        desk.put(name, scene((BOX, RED)))
-    desk.job(gates=GATES_OFF)
-    desk.put("a.png", scene(((0, 0, 30, 60), GREEN)))
+        project.add_image(name, scene((BOX, RED)))
+    project.run_job(gates=GATES_OFF)
+    project.add_image("a.png", scene(((0, 0, 30, 60), GREEN)))
     with (
-        version_as_run(str(desk.store), VersionChoice()) as run,
+        version_as_run(str(project.store), VersionChoice()) as run,
         pytest.raises(RunError, match=r"a\.png changed since"),
     ):
         export(run, "coco", tmp_path / "exported")
@@ -144,5 +144,5 @@ def test_a_version_of_a_label_store_is_exported_with_the_images_it_was_made_from
 
 def test_an_image_that_is_gone_is_named(run: Run, tmp_path: Path) -> None:
     (run.settings.images / "a.png").unlink()
-    with pytest.raises(RunError, match=r"a\.png is gone since the run"):
+    with pytest.raises(RunError, match=r"a\.png is missing; it was there during the run"):
         export(run.path, "coco", tmp_path / "exported")

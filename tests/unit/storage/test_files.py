@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mining.errors import InputError, StorageError
-from mining.storage.files import sha256_of, storage_errors, whole_file, write_json
+from mining.storage.files import atomic_write, sha256_of, storage_errors, write_json
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_appears_when_its_block_ends_well(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "down" / "a.txt"
-    with whole_file(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_text("all of it")
         assert temporary.parent == out.parent
         assert not out.exists()
@@ -40,7 +40,7 @@ def test_a_file_appears_when_its_block_ends_well(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_when_the_block_fails(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="half way"), whole_file(tmp_path / "a.txt") as temporary:
+    with pytest.raises(RuntimeError, match="half way"), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
         raise RuntimeError("half way")
     assert names(tmp_path) == []
@@ -49,7 +49,7 @@ def test_nothing_is_left_when_the_block_fails(tmp_path: Path) -> None:
 def test_an_interrupt_leaves_the_earlier_file_as_it_was(tmp_path: Path) -> None:
     out = tmp_path / "a.txt"
     out.write_text("before")
-    with pytest.raises(KeyboardInterrupt), whole_file(out) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(out) as temporary:
         temporary.write_text("after")
         raise KeyboardInterrupt
     assert out.read_text() == "before"
@@ -59,14 +59,14 @@ def test_an_interrupt_leaves_the_earlier_file_as_it_was(tmp_path: Path) -> None:
 def test_an_earlier_file_is_replaced_whole(tmp_path: Path) -> None:
     out = tmp_path / "a.txt"
     out.write_text("a long text from before")
-    with whole_file(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_text("new")
     assert out.read_text() == "new"
 
 
 def test_a_full_disk_is_told_with_the_file_and_the_remedy(tmp_path: Path) -> None:
     out = tmp_path / "a.txt"
-    with pytest.raises(StorageError, match="the disk is full") as caught, whole_file(out) as temporary:
+    with pytest.raises(StorageError, match="the disk is full") as caught, atomic_write(out) as temporary:
         temporary.write_text("started")
         Path("/dev/full").write_text("no room for this")
     assert str(out) in str(caught.value)
@@ -84,9 +84,9 @@ def test_a_file_that_may_not_grow_leaves_nothing(tmp_path: Path) -> None:
 def test_a_table_that_may_not_grow_leaves_the_earlier_one(tmp_path: Path) -> None:
     out = tmp_path / "a.parquet"
     small, large = pa.table({"n": [1]}), pa.table({"n": [os.urandom(50_000)]})
-    with whole_file(out) as temporary:
+    with atomic_write(out) as temporary:
         pq.write_table(small, temporary)
-    with pytest.raises(StorageError), files_of_at_most(10_000), whole_file(out) as temporary:
+    with pytest.raises(StorageError), files_of_at_most(10_000), atomic_write(out) as temporary:
         pq.write_table(large, temporary)
     assert pq.read_table(out).equals(small)
     assert names(tmp_path) == ["a.parquet"]
@@ -112,14 +112,14 @@ def test_other_errors_of_the_system_come_through(tmp_path: Path) -> None:
 def test_an_output_path_below_a_file_is_refused(tmp_path: Path, below: str) -> None:
     blocking = tmp_path / "file"
     blocking.write_text("in the way")
-    with pytest.raises(InputError, match="a folder above it is a file"), whole_file(blocking / below) as t:
+    with pytest.raises(InputError, match="a folder above it is a file"), atomic_write(blocking / below) as t:
         t.write_text("x")
     assert blocking.read_text() == "in the way"
 
 
 def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
-    with pytest.raises(InputError, match="a folder of this name"), whole_file(tmp_path / "a.txt") as temporary:
+    with pytest.raises(InputError, match="a folder of this name"), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("x")
     assert names(tmp_path) == ["a.txt"]
 
@@ -144,7 +144,7 @@ def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("refuse", [whole_file, storage_errors])
+@pytest.mark.parametrize("refuse", [atomic_write, storage_errors])
 def test_the_cause_of_a_refusal_is_kept(
     tmp_path: Path, refuse: Callable[[Path], AbstractContextManager[object]]
 ) -> None:

@@ -21,7 +21,9 @@ from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.run import DIGESTED_FILES, Run
 from mining.runs.shard_mining import mine_shard
 from mining.runs.status import read_status
-from mining.storage.integrity import digest_fits, seal_holds, sealed_writer, with_digest
+from mining.storage.embedded_digest import embedded_digest_matches
+from mining.storage.integrity import digest_matches, with_digest
+from mining.storage.parquet import parquet_writer
 from tests.unit.engine.painting import CLASSES, crowd, list_painted, painted_model, write_corpus
 
 TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.parquet", "quarantine.parquet")
@@ -102,14 +104,14 @@ def write_without_seal(path: Path) -> None:
 def test_a_flip_of_any_bit_breaks_a_seal_or_leaves_the_same_rows(tmp_path: Path) -> None:
     table = pa.table({"number": list(range(30)), "name": [f"{n}.jpg" for n in range(30)]})
     path = tmp_path / "table.parquet"
-    with sealed_writer(path, table.schema) as writer:
+    with parquet_writer(path, table.schema) as writer:
         writer.write_table(table)
     whole = path.read_bytes()
-    assert seal_holds(path) is True
+    assert embedded_digest_matches(path) is True
     unsealed = 0
     for place in [*range(0, len(whole), 5), *range(len(whole) - 200, len(whole))]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
-        holds = seal_holds(path)
+        holds = embedded_digest_matches(path)
         assert holds is not True, f"byte {place}"
         if holds is None:  # the flip is in the mark of the seal itself
             unsealed += 1
@@ -121,25 +123,25 @@ def test_a_seal_is_found_before_metadata_of_any_size_and_whatever_names_there_ar
     mark = b"\x0cboxmine.seal\x18\x4fboxmine-sha256:" + b"0" * 64
     names = pa.table({"name": [mark.decode(), "a.jpg"]})
     schema = names.schema.with_metadata({"images": json.dumps([mark.decode()] * 20_000)})
-    with sealed_writer(tmp_path / "table.parquet", schema) as writer:
+    with parquet_writer(tmp_path / "table.parquet", schema) as writer:
         writer.write_table(names.cast(schema))
     assert pq.read_table(tmp_path / "table.parquet")["name"].to_pylist() == [mark.decode(), "a.jpg"]
-    assert seal_holds(tmp_path / "table.parquet") is True
+    assert embedded_digest_matches(tmp_path / "table.parquet") is True
     flip(tmp_path / "table.parquet", 40)
-    assert seal_holds(tmp_path / "table.parquet") is False
+    assert embedded_digest_matches(tmp_path / "table.parquet") is False
 
 
 def test_a_table_without_a_seal_is_one_of_an_earlier_version(tmp_path: Path) -> None:
     pq.write_table(pa.table({"number": [1]}), tmp_path / "old.parquet")
-    assert seal_holds(tmp_path / "old.parquet") is None
+    assert embedded_digest_matches(tmp_path / "old.parquet") is None
 
 
 def test_a_record_with_a_digest_may_be_written_and_read_back() -> None:
     record = with_digest({"threshold": 0.1 + 0.2, "per": {10: "a", 9: "b"}, "path": Path("x"), "pair": (1, 2)})
     read_back = json.loads(json.dumps(record, default=str))
-    assert digest_fits(read_back)
-    assert not digest_fits({**read_back, "threshold": 0.31})
-    assert digest_fits({"threshold": 0.3})
+    assert digest_matches(read_back)
+    assert not digest_matches({**read_back, "threshold": 0.31})
+    assert digest_matches({"threshold": 0.3})
 
 
 # --- tables of a finished run ----------------------------------------------------------------------------------------

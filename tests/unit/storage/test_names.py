@@ -8,7 +8,7 @@ from mining.config import parse
 from mining.errors import InputError
 from mining.experiments import ExperimentSettings
 from mining.label_store.settings import LabelSettings
-from mining.storage.names import folder_name, slug
+from mining.storage.names import slugify, validate_folder_name
 
 LEADING_OUT = (
     ".",
@@ -41,7 +41,7 @@ def experiment(**changes: Any) -> ExperimentSettings:
 @pytest.mark.parametrize("name", LEADING_OUT)
 def test_names_that_lead_out_of_a_folder_or_hide_or_are_too_long_are_refused_in_a_sentence(name: str) -> None:
     with pytest.raises(ValueError, match="becomes a folder"):
-        folder_name(name)
+        validate_folder_name(name)
     for refuse in (
         lambda: label(name),
         lambda: experiment(corpora={name: {"images": "i", "truth": "t"}}),
@@ -53,7 +53,7 @@ def test_names_that_lead_out_of_a_folder_or_hide_or_are_too_long_are_refused_in_
 
 @pytest.mark.parametrize("name", ["images", "shop-2", "1.5", "läden", "cam, as published", "+", "a" * 120])
 def test_other_names_are_taken(name: str) -> None:
-    assert folder_name(name) == name
+    assert validate_folder_name(name) == name
     assert list(experiment(variants={name: {}}).variants) == [name]
 
 
@@ -76,5 +76,5 @@ def test_a_label_recipes_name_has_no_space() -> None:
     ],
 )
 def test_a_slug_is_one_name(name: object, made: str) -> None:
-    assert slug(name) == made
-    assert "/" not in slug(name)
+    assert slugify(name) == made
+    assert "/" not in slugify(name)

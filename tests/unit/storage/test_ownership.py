@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mining.errors import RunError
-from mining.storage.files import whole_file
+from mining.storage.files import atomic_write
 from mining.storage.locks import lock_folder
-from mining.storage.ownership import MARK_FILE, foreign_entries, mark_folder, sweep, token_of
+from mining.storage.ownership import MARK_FILE, delete_temporaries, foreign_entries, mark_folder, token_of
 
 FOREIGN = (".tmp-", ".tmp-notes", ".tmp-123-run.json", ".tmp-0123456789abcdef-01234567-run.json")
 
@@ -16,7 +16,7 @@ FOREIGN = (".tmp-", ".tmp-notes", ".tmp-123-run.json", ".tmp-0123456789abcdef-01
 def killed_while_writing(path: Path) -> None:
     child = os.fork()
     if child == 0:
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             os._exit(9)
     os.waitpid(child, 0)
@@ -34,7 +34,7 @@ def test_a_sweep_takes_what_a_killed_writer_left_and_no_foreign_file_of_a_simila
         (tmp_path / name).write_text("somebody's")
     for name in ("run.json", "parts/part-00000.parquet"):
         killed_while_writing(tmp_path / name)
-    assert sweep(tmp_path, ("parts",)) == 2
+    assert delete_temporaries(tmp_path, ("parts",)) == 2
     assert names(tmp_path) == foreign | {MARK_FILE}
 
 
@@ -42,7 +42,7 @@ def test_a_folder_without_a_mark_is_never_swept(tmp_path: Path) -> None:
     killed_while_writing(tmp_path / "run.json")
     before = names(tmp_path)
     assert len(before) == 1
-    assert sweep(tmp_path) == 0
+    assert delete_temporaries(tmp_path) == 0
     assert names(tmp_path) == before
 
 
@@ -52,7 +52,7 @@ def test_a_link_to_another_folder_is_not_followed(tmp_path: Path) -> None:
     token = mark_folder(tmp_path / "run", "run")
     (tmp_path / "elsewhere" / f".tmp-{token}-x").write_text("")
     (tmp_path / "run" / "parts").symlink_to(tmp_path / "elsewhere")
-    assert sweep(tmp_path / "run", ("parts",)) == 0
+    assert delete_temporaries(tmp_path / "run", ("parts",)) == 0
     assert (tmp_path / "elsewhere" / f".tmp-{token}-x").exists()
 
 
@@ -71,7 +71,7 @@ def test_a_process_that_was_killed_while_it_marked_a_folder_is_no_hindrance(tmp_
 
 def test_a_long_name_has_a_temporary_one_that_the_disk_takes(tmp_path: Path) -> None:
     path = tmp_path / ("ä" * 125 + ".json")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("x")
     assert path.read_text() == "x"
 

@@ -15,10 +15,10 @@ from mining.errors import CorpusError, InputError, ScoringError
 from mining.evaluation import read_truth
 from mining.storage.untrusted_files import (
     MAX_JSON_DEPTH,
+    DepthLimitedReader,
     JSONNestingError,
     LongLineError,
-    ShallowJSON,
-    input_lines,
+    iter_lines,
     open_input,
     parse_json,
     read_json,
@@ -42,7 +42,7 @@ def test_json_nested_without_end_is_refused(text: bytes) -> None:
     with pytest.raises(JSONNestingError, match=f"deeper than {MAX_JSON_DEPTH} levels"):
         parse_json(text)
     with pytest.raises(JSONNestingError):
-        list(ijson.items(ShallowJSON(io.BytesIO(text)), "annotations.item"))
+        list(ijson.items(DepthLimitedReader(io.BytesIO(text)), "annotations.item"))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_json_nested_without_end_is_refused(text: bytes) -> None:
 def test_json_that_is_not_nested_too_deeply_is_read_as_it_is(value: object) -> None:
     text = json.dumps(value).encode()
     assert parse_json(text) == value
-    whole = ShallowJSON(InPieces(text))
+    whole = DepthLimitedReader(InPieces(text))
     assert b"".join(iter(whole.read, b"")) == text
 
 
@@ -139,7 +139,7 @@ def test_a_file_without_line_ends_is_not_read_as_one_line(tmp_path: Path) -> Non
     with path.open("wb") as file:
         file.truncate(2_000_000_000)  # takes no room on the disk
     with pytest.raises(LongLineError, match="line 1 is longer"):
-        next(input_lines(path))
+        next(iter_lines(path))
 
 
 def test_a_record_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:

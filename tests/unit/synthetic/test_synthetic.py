@@ -15,7 +15,7 @@ from mining.storage.ownership import MARK_FILE, temporary_path
 from mining.synthetic import CLASSES, Scene, compose, generate, render
 from mining.synthetic.objects import FIGURES
 from mining.synthetic.scenes import MIN_VISIBLE, _Placed, _put, _Stage, _truth
-from mining.synthetic.sprites import Sprite, draw
+from mining.synthetic.sprites import Sprite, draw_sprite
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def sprites(name: str, longest_px: float) -> list[Sprite]:
     rngs = [np.random.default_rng(number) for number in range(25)]
-    return [draw(FIGURES[name](rng), rng, longest_px=longest_px) for rng in rngs]
+    return [draw_sprite(FIGURES[name](rng), rng, longest_px=longest_px) for rng in rngs]
 
 
 def test_the_same_call_writes_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_boxes_are_tight_around_the_visible_pixels(scenes: list[Scene]) -> None:
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_truth_lies_where_the_object_is_painted(name: str, corner: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
-    sprite = draw(FIGURES[name](rng), rng, longest_px=100)
+    sprite = draw_sprite(FIGURES[name](rng), rng, longest_px=100)
     stage = _Stage(np.zeros((150, 140, 3), np.float32), np.zeros((150, 140), np.int16))
     assert _put(stage, sprite, corner, _Placed(0, 0.7, 0, 0))
     y, x = np.nonzero(stage.image.max(2) > 0)

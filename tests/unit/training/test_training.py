@@ -23,7 +23,7 @@ from mining.models.card import read_card
 from mining.models.checkpoint import load_model
 from mining.storage.locks import lock_folder
 from mining.storage.ownership import temporary_path
-from mining.storage.provenance import versions
+from mining.storage.provenance import package_versions
 from mining.training import fit as fit_module
 from mining.training import job as training_job
 from mining.training.data import ImageDataset, collate
@@ -150,7 +150,7 @@ def test_the_record_can_be_read_and_looked_at(tmp_path: Path) -> None:
     record = json.loads((summary.folder / "model.json").read_text())["training"]
     assert record["settings"]["learning_rate"] == 0.02
     assert record["images"] == 12
-    assert record["versions"] == versions()
+    assert record["versions"] == package_versions()
 
 
 def test_class_ids_are_those_of_the_listing(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from torch import Tensor
 from mining.corpus.images.decoding import (
     MAX_PIXELS,
     MAX_RATIO,
+    network_input_size,
     read_image,
     read_reduced,
     resize_image,
-    scale_size,
-    working_size,
+    scaled_input_size,
 )
 from mining.errors import ImageError
 
@@ -366,7 +366,7 @@ shorts = st.integers(16, 640)
 @given(height=sides, width=sides, short_side=shorts, step=st.sampled_from([8, 16, 32]))
 @settings(max_examples=200, deadline=None)
 def test_working_sizes_are_whole_steps_and_keep_the_aspect(height: int, width: int, short_side: int, step: int) -> None:
-    high, wide = working_size(height, width, short_side=short_side, step=step)
+    high, wide = network_input_size(height, width, short_side=short_side, step=step)
     short, long = min(high, wide), max(high, wide)
     assert short % step == long % step == 0
     assert short == max(step, round(short_side / step) * step)
@@ -378,22 +378,22 @@ def test_working_sizes_are_whole_steps_and_keep_the_aspect(height: int, width: i
 @given(height=sides, width=sides, short_side=shorts)
 @settings(max_examples=100, deadline=None)
 def test_a_turned_image_gets_the_turned_size(height: int, width: int, short_side: int) -> None:
-    size = working_size(height, width, short_side=short_side)
-    assert working_size(width, height, short_side=short_side) == size[::-1]
+    size = network_input_size(height, width, short_side=short_side)
+    assert network_input_size(width, height, short_side=short_side) == size[::-1]
 
 
 @given(side=st.integers(1, 2_000), times=st.integers(2, 9), short_side=shorts)
 @settings(max_examples=100, deadline=None)
 def test_the_working_size_depends_on_the_aspect_alone(side: int, times: int, short_side: int) -> None:
-    once = working_size(3 * side, 4 * side, short_side=short_side)
-    assert working_size(3 * side * times, 4 * side * times, short_side=short_side) == once
+    once = network_input_size(3 * side, 4 * side, short_side=short_side)
+    assert network_input_size(3 * side * times, 4 * side * times, short_side=short_side) == once
 
 
 @pytest.mark.parametrize(
     ("size", "scale", "expected"), [((224, 304), 1.5, (336, 456)), ((224, 224), 0.1, (32, 32)), ((64, 32), 1, (64, 32))]
 )
 def test_scaled_sizes_stay_large_enough(size: tuple[int, int], scale: float, expected: tuple[int, int]) -> None:
-    assert scale_size(size, scale) == expected
+    assert scaled_input_size(size, scale) == expected
 
 
 def test_resizing_to_the_same_size_changes_nothing() -> None:

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from mining.corpus.images import decoding
-from mining.corpus.images.decoding import decode_image, read_image, whole_size
-from mining.corpus.images.file_bytes import open_image_file
-from mining.corpus.images.memory_budget import BUDGET, MemoryBudget, bytes_to_decode
+from mining.corpus.images.decoding import decode_image, full_size, read_image
+from mining.corpus.images.image_file import open_image_file
+from mining.corpus.images.memory_budget import BUDGET, MemoryBudget, estimate_decode_bytes
 from mining.engine.worker_threads import InferenceThreadPool
 from mining.errors import ImageError, ImageReplacedError, RunStoppedError
 
@@ -42,7 +42,7 @@ def begun(crew: InferenceThreadPool[Any]) -> Future[Any]:
 
 def cost(path: Path) -> int:
     with open_image_file(path) as file, Image.open(file) as image:
-        return bytes_to_decode(image, image.size, path.stat().st_size)
+        return estimate_decode_bytes(image, image.size, path.stat().st_size)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_images_wait_for_one_another_so_that_all_threads_keep_the_budget(tmp_pat
 
     def work(path: Path) -> None:
         nonlocal at_work, most
-        with decode_image(path, whole_size):
+        with decode_image(path, full_size):
             with lock:
                 at_work += 1
                 most = max(most, at_work)
@@ -170,7 +170,7 @@ def test_a_large_sparse_file_is_refused_at_once(tmp_path: Path, start: bytes) ->
 
 def test_a_large_file_that_was_replaced_by_junk_is_called_replaced(tmp_path: Path) -> None:
     with pytest.raises(ImageReplacedError, match="changed after it was listed"):
-        decoding.read_reduced(sparse(tmp_path / "a.jpg", b"", 2 * MEGABYTE), whole_size, "0" * 64)
+        decoding.read_reduced(sparse(tmp_path / "a.jpg", b"", 2 * MEGABYTE), full_size, "0" * 64)
 
 
 def test_reading_a_large_file_ends_when_the_run_is_stopped(tmp_path: Path) -> None:
