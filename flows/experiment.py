@@ -9,12 +9,12 @@ from tasks.progress import Stage
 
 def experiment(settings: ExperimentSettings) -> list[Row]:
     """Measure every cell that has no figures yet, then compare all; tables are written to the experiment's folder."""
-    from mining.experiments.folder import hold_experiment
+    from mining.experiments.folder import lock_experiment
     from mining.experiments.measurement import plan_cells
     from mining.experiments.table import write_tables
 
     cells = step(name="plan")(plan_cells)(settings)
-    with hold_experiment(settings):
+    with lock_experiment(settings):
         stage = Stage("cells", len(cells))
         for _ in measure_cell.each(cells, stage):
             pass

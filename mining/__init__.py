@@ -1,6 +1,6 @@
-"""Boxes from photos that have class names at most: the library under the flows.
+"""Weakly supervised object localization: from images with image-level labels to pseudo-annotations.
 
-Nothing here knows of Prefect: every module can be used from a notebook.
+This is the library below the flows. It does not depend on Prefect: every module can be used from a notebook.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Array types that several rooms share, and compilation by Numba."""
+"""Array types that several packages share, and compilation with Numba."""
 
 from typing import Any
 
@@ -14,11 +14,12 @@ FloatMap = NDArray[np.float32]  # (H, W)
 
 
 def jit(function: Any) -> Any:
-    """Compile a function with Numba at its first call; it runs without Python's lock and is cached on disk.
+    """Compile a function with Numba at its first call.
 
-    A read-only installation without a home folder has no place for the cache; there each process compiles anew.
+    The compiled function releases the GIL and is cached on disk. A read-only installation without a home folder has no
+    place for the cache; there each process compiles again.
     """
-    from numba import njit  # its import takes longer than most commands that need none of these functions
+    from numba import njit  # slow to import; most commands need no compiled function
 
     try:
         return njit(function, cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""Addresses with a user's name and password in them: what is shown or kept of them leaves these out."""
+"""Redact user names, passwords and keys in addresses before they are printed or stored."""
 
 import re
 from collections.abc import Mapping
@@ -22,9 +22,13 @@ HIDDEN = "***"
 
 
 def redact(text: str) -> str:
-    """The text with user names, passwords and keys in addresses, and storage keys by their names, replaced by ***.
+    """Replace credentials in a text by ***: those in addresses, and the values of storage keys.
 
-    Nothing else is: a class or a photo may be called "secret".
+    Nothing else is replaced: a class or an image may be called "secret".
+
+    Example:
+        >>> redact("s3://key:secret@bucket/labels")
+        's3://***@bucket/labels'
     """
     text = _USER.sub(rf"\g<scheme>{HIDDEN}@", text)
     text = _ADDRESS.sub(lambda address: _PARAMETER.sub(rf"\g<1>{HIDDEN}", address[0]), text)
@@ -32,16 +36,16 @@ def redact(text: str) -> str:
 
 
 def redact_values(value: Any) -> Any:
-    """The same for each text in lists and dictionaries, so that what is written as JSON stays JSON."""
+    """Redact each text in nested lists and dictionaries; what was JSON stays JSON."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {name: redact_values(one) for name, one in value.items()}
+        return {name: redact_values(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [redact_values(one) for one in value]
+        return [redact_values(item) for item in value]
     return value
 
 
 def has_credentials(address: str) -> bool:
-    """Whether a user or password stands in the address."""
+    """Whether an address contains a user name or a password."""
     return _USER.match(address) is not None

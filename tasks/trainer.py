@@ -1,8 +1,8 @@
 """A process that trains: `python -m tasks.trainer CONNECTION SETTINGS`, the settings as JSON.
 
-It writes how far it is (done, total, text) to the connection, and last what it came to: a TrainingSummary, or the
-exception that ended it. For each further device Lightning has this very command run once more; those processes say
-nothing. All of them end when nobody is at the other end.
+It sends its progress (done, total, text) over the connection, and at last the result: a TrainingSummary, or the
+exception that ended it. For each further device Lightning runs this command again; those processes send nothing. All of
+them end when the connection is closed at the other end.
 """
 
 import os
@@ -19,7 +19,12 @@ Message = tuple[int, int, str] | TrainingSummary | Exception
 
 
 def main(descriptor: int, settings: TrainSettings) -> None:
-    """Train, and tell."""
+    """Train, sending progress and result.
+
+    Args:
+        descriptor: File descriptor of the connection.
+        settings: What to train.
+    """
     from mining.training.distributed import is_rank_zero
     from mining.training.job import train
 
@@ -27,7 +32,7 @@ def main(descriptor: int, settings: TrainSettings) -> None:
         train(settings)
         return
     connection = Connection(descriptor)
-    Thread(target=_end_with, args=(connection,), daemon=True).start()
+    Thread(target=_exit_when_closed, args=(connection,), daemon=True).start()
     last: Message
     try:
         last = train(settings, progress=lambda done, total, text: connection.send((done, total, text)))
@@ -36,12 +41,12 @@ def main(descriptor: int, settings: TrainSettings) -> None:
     connection.send(last)
 
 
-def _end_with(connection: Connection) -> None:
-    """Wait until nobody is at the other end any more, and take this process and those it has started along."""
+def _exit_when_closed(connection: Connection) -> None:
+    """Wait until the connection is closed, then kill this process and those that it started."""
     try:
         connection.recv()
     except (EOFError, ConnectionError):
-        os.killpg(0, signal.SIGKILL)  # an epoch that is begun is lost, and only that
+        os.killpg(0, signal.SIGKILL)  # only the current epoch is lost
 
 
 if __name__ == "__main__":

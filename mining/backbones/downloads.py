@@ -1,4 +1,4 @@
-"""Downloads of pretrained weights: quiet, and given up soon where there is no network."""
+"""Downloads of pretrained weights: without output, and given up soon where there is no network."""
 
 import logging
 import socket
@@ -16,15 +16,19 @@ READ_SECONDS = 20.0
 
 @contextmanager
 def weights_download(backbone: str, *, from_hub: bool) -> Iterator[None]:
-    """Download the ImageNet weights of a backbone in the block, or take them from the library's cache.
+    """Set timeouts and redirect output for a block that downloads a backbone's ImageNet weights.
 
-    from_hub: by the client of the Hugging Face Hub, which tries for a minute.
-    Raises ModelError with the remedy for whatever goes wrong in it.
+    Args:
+        backbone: Its name, for the message.
+        from_hub: Whether the client of the Hugging Face Hub downloads them, which by itself retries for a minute.
+
+    Raises:
+        ModelError: The download failed; the message has the remedy.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(READ_SECONDS)
     try:
-        with redirect_stdout(sys.stderr), _quiet_hub() if from_hub else nullcontext():  # stdout is for answers
+        with redirect_stdout(sys.stderr), _quiet_hub() if from_hub else nullcontext():  # stdout is for results
             yield
     except ModelError:
         raise
@@ -32,7 +36,7 @@ def weights_download(backbone: str, *, from_hub: bool) -> Iterator[None]:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ModelError(
             f"The ImageNet weights of {backbone} could not be downloaded ({reason.rstrip('. ')}). Give a file of them "
-            "by --weights FILE, or take efficientnet_lite0, whose weights are installed with boxmine."
+            "by --weights FILE, or use efficientnet_lite0, whose weights are installed with boxmine."
         ) from None
     finally:
         socket.setdefaulttimeout(before)
@@ -40,7 +44,7 @@ def weights_download(backbone: str, *, from_hub: bool) -> Iterator[None]:
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """Let the Hugging Face Hub's client look into its cache only, where its server cannot be reached."""
+    """Restrict the Hugging Face Hub's client to its cache where its server cannot be reached."""
     from huggingface_hub import close_session, constants
 
     logger = logging.getLogger("huggingface_hub")
@@ -49,11 +53,11 @@ def _quiet_hub() -> Iterator[None]:
     is_reachable = offline or can_connect(host.hostname or "", host.port or 443, scheme=host.scheme)
     logger.setLevel(logging.CRITICAL)
     constants.HF_HUB_OFFLINE = offline or not is_reachable
-    close_session()  # a session keeps the mode that it was begun in
+    close_session()  # a session keeps the mode it was started in
     try:
         yield
     except OSError as error:
-        raise error if is_reachable else ConnectionError(f"there is no connection to {host.hostname}") from None
+        raise error if is_reachable else ConnectionError(f"no connection to {host.hostname}") from None
     finally:
         constants.HF_HUB_OFFLINE = offline
         logger.setLevel(level)
@@ -61,11 +65,11 @@ def _quiet_hub() -> Iterator[None]:
 
 
 def can_connect(host: str, port: int, *, scheme: str = "https") -> bool:
-    """Whether the host, or the proxy that the environment names for it, takes a connection within 5 seconds."""
+    """Return whether the host, or its proxy in the environment, accepts a connection within 5 seconds."""
     proxy = None if proxy_bypass(host) else getproxies().get(scheme)
     if proxy:
-        place = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        host, port = place.hostname or host, place.port or 80
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = address.hostname or host, address.port or 80
     try:
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError:

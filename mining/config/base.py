@@ -92,4 +92,5 @@ def setting_or_default(kind: type[Settings], record: Mapping[str, Any], name: st
     """Return a setting of a record; if the record is older than the setting, its present default."""
     if name in record or name not in kind.model_fields:
         return record.get(name)
-    return kind.model_fields[name].get_default(call_default_factory=True)
+    default = kind.model_fields[name].get_default(call_default_factory=True)
+    return list(default) if isinstance(default, tuple) else default  # as JSON has it

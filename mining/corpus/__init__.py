@@ -1,20 +1,28 @@
-"""What to label: a folder, a CSV, a COCO JSON, VOC XML or CUB list files become one table, a row an image.
+"""Corpus table: one row per image, from an image folder and its image-level labels.
 
-    summary = scan(Path("photos"), Path("train.csv"), Path("corpus.parquet"))
-    for shard in iter_shards(Path("corpus.parquet")):
-        print(shard["file_name"])
+Labels come from folders named after classes, a CSV, a COCO JSON, VOC XML or CUB list files.
 
-Its files:
+Example:
+        summary = scan(Path("photos"), Path("train.csv"), Path("corpus.parquet"))
+        for shard in iter_shards(Path("corpus.parquet")):
+            print(shard["file_name"])
 
-    scanning   the scan, from the listing to the table
-    readers/   one file per kind of listing
-    formats/   COCO, VOC and CUB files, read the same way as labels and as truth
-    names      when two file names or class names are the same;  matching: which file a listed name means
-    walk       the files below a folder; links stay inside
-    spill      sorting and joining on disk
-    presence   which listed images are there, and what to advise when none is
-    tally      the counts of a scan; summary: what they are told as
-    shards     the table: read, write, update
+Modules:
+
+    scanner           scan: from a listing to the corpus table
+    listing           what a listing states, per image and as a whole
+    readers/          one module per kind of listing
+    formats/          COCO, VOC and CUB files, read in the same way as labels and as ground truth
+    names             when two file names or class names are the same
+    name_matching     which file a listed name means;  path_tails: its index
+    image_root        the folder of the images;  file_walker: the files below it
+    image_lookup      which listed images exist, and advice where few or none do
+    sqlite_index      sorting and joining on disk
+    splits            names of splits
+    counts            counts of a scan;  summary: its result
+    content_hashes    a cache of file hashes;  identical_images: copies of one image
+    schema            columns of the corpus table;  shards: read, write and update it
+    images/           decoding of image files
 """
 
 from mining.corpus.images.image_formats import IMAGE_SUFFIXES

@@ -1,4 +1,4 @@
-"""Content hashes that are not computed anew for files that did not change."""
+"""A cache of content hashes: files that did not change are not read again."""
 
 import os
 import sqlite3
@@ -14,11 +14,11 @@ from mining.storage.files import sha256_of
 
 _TABLE = """CREATE TABLE IF NOT EXISTS hashes
             (name TEXT PRIMARY KEY, size INT, modified INT, changed INT, inode INT, hash TEXT) WITHOUT ROWID"""
-_SETTLED_NS = 2_000_000_000  # file systems keep times to 2 s at worst
+_TIMESTAMP_RESOLUTION_NS = 2_000_000_000  # the coarsest of common file systems
 
 
 class _Stat(NamedTuple):
-    """What tells that a file is the one it was: bytes, times in ns, number on the disk."""
+    """Identifies the state of a file: size in bytes, times of content and inode change in ns, inode number."""
 
     size: int
     modified: int
@@ -27,29 +27,36 @@ class _Stat(NamedTuple):
 
 
 class HashCache:
-    """SHA-256 of files below a folder, kept in a file of its own from one scan to the next.
+    """SHA-256 of the files below a folder, stored in an SQLite file from one scan to the next.
 
-    A file whose size, times (of its content and of its entry) and number on the disk are those of last time is not
-    read again. Times that lie less than 2 s before the reading, or after it, are not trusted: the file may have been
-    written once more within the same tick, or the clock was set back.
+    A file whose size, timestamps and inode are those of the last scan is not read again. Timestamps that lie less than
+    2 s before the reading, or after it, are not trusted: the file may have been written again within the resolution of
+    the clock, or the clock was set back.
+
+    Args:
+        folder: The folder that names are relative to.
+        connection: The SQLite file; None stores nothing.
+
+    Attributes:
+        files_read: Number of files whose content was read.
     """
 
     def __init__(self, folder: str, connection: sqlite3.Connection | None = None) -> None:
         self._folder = folder
         self._connection = connection
-        self.read = 0  # files whose bytes were read
+        self.files_read = 0
 
-    def of(self, names: Sequence[str]) -> list[str | None]:
-        """64 hex digits a name, None for a file that cannot be read."""
-        found = {name: self._kept(name) for name in names}
-        unknown = [name for name, (_, digest) in found.items() if digest is None]
+    def compute(self, names: Sequence[str]) -> list[str | None]:
+        """Return the SHA-256 of each file, 64 hex digits; None for a file that cannot be read."""
+        cached = {name: self._look_up(name) for name in names}
+        unknown = [name for name, (_, digest) in cached.items() if digest is None]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             digests = dict(zip(unknown, pool.map(self._digest, unknown), strict=True))
-        self.read += len(unknown)
-        self._keep((name, *stat, digest) for name, (stat, digest) in digests.items() if stat is not None)
-        return [found[name][1] or digests[name][1] for name in names]
+        self.files_read += len(unknown)
+        self._store((name, *stat, digest) for name, (stat, digest) in digests.items() if stat is not None)
+        return [cached[name][1] or digests[name][1] for name in names]
 
-    def _kept(self, name: str) -> tuple[_Stat | None, str | None]:
+    def _look_up(self, name: str) -> tuple[_Stat | None, str | None]:
         stat = self._stat(name)
         if stat is None or self._connection is None:
             return stat, None
@@ -57,42 +64,49 @@ class HashCache:
         return stat, row[5] if row is not None and row[1:5] == stat else None
 
     def _digest(self, name: str) -> tuple[_Stat | None, str | None]:
-        """The hash, and what tells the file where that can be trusted next time."""
-        began, before = time.time_ns(), self._stat(name)
-        if before is None or before.size > MAX_BYTES:  # not read when it is mined either; a sparse file takes hours
+        """The hash, and the state of the file if that can be trusted in the next scan."""
+        start, before = time.time_ns(), self._stat(name)
+        if (
+            before is None or before.size > MAX_BYTES
+        ):  # not read when it is mined either; a sparse file would take hours
             return None, None
         try:
             digest = sha256_of(Path(self._folder, name))
         except OSError:
             return None, None
-        is_settled = max(before.modified, before.changed) < began - _SETTLED_NS
+        is_settled = max(before.modified, before.changed) < start - _TIMESTAMP_RESOLUTION_NS
         return before if is_settled and self._stat(name) == before else None, digest
 
-    def _keep(self, rows: Iterator[tuple[object, ...]]) -> None:
+    def _store(self, rows: Iterator[tuple[object, ...]]) -> None:
         if self._connection is not None:
             with self._connection:
                 self._connection.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _stat(self, name: str) -> _Stat | None:
         try:
-            found = os.stat(f"{self._folder}/{name}")
+            status = os.stat(f"{self._folder}/{name}")
         except OSError:
             return None
-        return _Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        return _Stat(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 @contextmanager
 def open_hash_cache(folder: str, path: Path | None) -> Iterator[HashCache]:
-    """Hashes of the files below `folder`, kept in `path`; None keeps nothing. A damaged `path` is begun anew."""
+    """Open a cache of hashes.
+
+    Args:
+        folder: The folder of the files.
+        path: The file that stores the hashes, which is replaced if damaged; None stores nothing.
+    """
     if path is None:
         yield HashCache(folder)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(_opened(path)) as connection:
+    with closing(_connect(path)) as connection:
         yield HashCache(folder, connection)
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     for _ in range(2):
         connection = sqlite3.connect(path)
         try:

@@ -1,4 +1,4 @@
-"""The counts of a scan, taken while its rows go by."""
+"""Count the rows of a scan while they are written."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +11,18 @@ from mining.corpus.summary import CorpusSummary, assign_category_ids, format_cou
 
 @dataclass
 class CorpusCounts:
-    """What is counted; all numbers are images."""
+    """Counts of a scan; all numbers are images.
+
+    Attributes:
+        images: Rows of the table.
+        labelled: Images whose labels are known, including those known to have none of the classes.
+        missing: Listed images without a file.
+        with_one_label: Images with exactly one class.
+        repeated: Images that are listed more than once.
+        in_two_splits: Images that are listed in more than one split.
+        first_missing: Name of the first missing image.
+        classes: Number of images per class.
+    """
 
     images: int = 0
     labelled: int = 0
@@ -33,11 +44,18 @@ class CorpusCounts:
             self.with_one_label += len(image.labels) == 1
             self.classes.update(image.labels)
 
-    def summary(self, source: ListingInfo, root: ImageRoot, unlisted: int, notes: list[str]) -> CorpusSummary:
-        """The summary of the rows counted so far."""
-        ids, id_notes = assign_category_ids(source.category_ids, self.classes)
+    def summarize(self, listing: ListingInfo, root: ImageRoot, unlisted: int, notes: list[str]) -> CorpusSummary:
+        """Summarize the rows that were counted.
+
+        Args:
+            listing: The listing as a whole.
+            root: The folder of the images.
+            unlisted: Number of image files that are not listed.
+            notes: Notes to put after those on the counts.
+        """
+        ids, id_notes = assign_category_ids(listing.category_ids, self.classes)
         return CorpusSummary(
-            kind=source.kind,
+            kind=listing.kind,
             images=self.images,
             labelled=self.labelled,
             missing=self.missing,
@@ -45,34 +63,39 @@ class CorpusCounts:
             classes=dict(sorted(self.classes.items())),
             category_ids=ids,
             single_label=0 < self.labelled == self.with_one_label,
-            notes=[*self._notes(source, root, unlisted), *id_notes, *notes],
+            notes=[*self._notes(listing, root, unlisted), *id_notes, *notes],
         )
 
-    def _notes(self, source: ListingInfo, root: ImageRoot, unlisted: int) -> list[str]:
-        label_file = source.path.name if source.path else str(root.given)
+    def _notes(self, listing: ListingInfo, root: ImageRoot, unlisted: int) -> list[str]:
+        label_file = listing.path.name if listing.path else str(root.given)
         folded = Counter(name.casefold() for name in self.classes)
         alike = sorted(name for name in self.classes if folded[name.casefold()] > 1)
-        noun, is_are, left_out = (
-            ("image", "has", "is left out") if unlisted == 1 else ("images", "have", "are left out")
-        )
+        pronoun = "it is" if unlisted == 1 else "they are"
         return select_notes(
-            (source.kind == "classes", f"{_classes_in_words(self.classes)}; --labels none ignores them."),
-            (unlisted, f"{unlisted} {noun} under {root.given} {is_are} no row in {label_file} and {left_out}."),
+            (listing.kind == "classes", f"{_describe_classes(self.classes)}. Give --labels none to ignore them."),
+            (
+                unlisted,
+                f"{format_count(unlisted, 'image')} found below {root.given}, but not listed in {label_file}; "
+                f"{pronoun} not used.",
+            ),
             (
                 self.missing,
-                f"{format_count(self.missing, 'image')} named by {label_file} but not to be found under {root.given}, "
-                f"first {self.first_missing!r}; listed all the same, and quarantined when mined.",
+                f"{format_count(self.missing, 'image')} listed in {label_file}, but missing below {root.given}, first "
+                f"{self.first_missing!r}; mining puts missing images into quarantine.",
             ),
-            *((True, one) for one in merged_images_notes(label_file, self.repeated, "labels")),
+            *((True, note) for note in merged_images_notes(label_file, self.repeated, "labels")),
             (
                 self.in_two_splits,
-                f"{format_count(self.in_two_splits, 'image')} in more than one split; the first one is kept.",
+                f"{format_count(self.in_two_splits, 'image')} listed in more than one split; the first split is kept.",
             ),
-            (alike, f"Class names that differ in upper and lower case only: {', '.join(alike[:12])}."),
+            (
+                alike,
+                f"Some class names differ in letter case only, and are different classes: {', '.join(alike[:12])}.",
+            ),
         )
 
 
-def _classes_in_words(classes: Counter[str], limit: int = 12) -> str:
+def _describe_classes(classes: Counter[str], limit: int = 12) -> str:
     shown = ", ".join(f"{name} {count}" for name, count in sorted(classes.items())[:limit])
     more = ", ..." if len(classes) > limit else ""
-    return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} from folders: {shown}{more}"
+    return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} from folder names: {shown}{more}"

@@ -1,4 +1,4 @@
-"""The files below a folder, streamed: links stay inside, cycles end, a million entries cost no memory."""
+"""List the files below a folder in constant memory; symbolic links never lead outside or in circles."""
 
 import os
 from collections import Counter
@@ -8,23 +8,32 @@ from dataclasses import dataclass, field
 from mining.corpus.image_root import is_inside
 from mining.corpus.images.image_formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, install_hint
 from mining.corpus.names import is_valid_unicode, suffix_of
-from mining.corpus.summary import format_count
 
-# of Synology and QNAP, archives of macOS, Windows and file systems: thumbnails, recycle bins, snapshots
-_LEFTOVERS = {
+# thumbnails, recycle bins and snapshots of Synology, QNAP, macOS, Windows and file systems
+_SYSTEM_FOLDERS = {
     "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "__macosx", "$recycle.bin",
     "system volume information", "lost+found",
 }  # fmt: skip
-Opened = tuple[str, "os._ScandirIterator[str]"]
+_OpenFolder = tuple[str, "os._ScandirIterator[str]"]
 
 
 @dataclass
 class FileWalker:
-    """Iterate to get the names below `folder` (paths with '/'), in no order, of files with one of the suffixes.
+    """Iterate to get the names of the files below a folder that have one of the suffixes, in no particular order.
 
-    Hidden files and folders are passed over, and what NAS systems, archives and operating systems leave behind. Files
-    of other kinds of pictures are counted by suffix. A link is followed where its target lies below the folder, a link
-    to a folder once. What was left out is counted here and said by `notes`.
+    Hidden files and folders are skipped, and so are the system folders of NAS devices, archives and operating systems.
+    A symbolic link is followed if its target lies below the folder; a link to a folder is followed once. Skipped files
+    are counted; `notes` reports them.
+
+    Attributes:
+        folder: The folder, without symbolic links.
+        suffixes: The suffixes to list, in lower case.
+        outside: Links that lead out of the folder.
+        broken: Links without a target.
+        cyclic: Links to a folder above themselves.
+        undecodable: Names that are not valid UTF-8.
+        unreadable: Folders that cannot be opened.
+        unread: Number of image files in formats that are not supported, by suffix.
     """
 
     folder: str
@@ -40,13 +49,13 @@ class FileWalker:
 
     def __iter__(self) -> Generator[str, None, None]:
         yield from self._below("")
-        # links to folders come after the real folders: which name a photo gets does not depend on the disk's order
+        # links to folders come last, so that the name of an image does not depend on the order of the disk
         while self._links:
             self._links.sort(reverse=True)
             yield from self._below(self._links.pop() + "/")
 
     def _below(self, prefix: str) -> Iterator[str]:
-        # one open folder a level, not a list of folders still to come: those may be a million
+        # one open folder per level rather than a list of pending folders, which may be a million
         stack = self._open(prefix)
         try:
             while stack:
@@ -55,7 +64,7 @@ class FileWalker:
                 if entry is None:
                     stack.pop()
                     entries.close()
-                elif not _is_leftover(entry.name) and self._is_decodable(entry.name):
+                elif not _is_skipped(entry.name) and self._is_decodable(entry.name):
                     name = prefix + entry.name
                     if entry.is_symlink():
                         if self._is_file_through_link(entry, name):
@@ -74,7 +83,7 @@ class FileWalker:
             self.unread[suffix] += 1
         return suffix in self.suffixes
 
-    def _open(self, prefix: str) -> list[Opened]:
+    def _open(self, prefix: str) -> list[_OpenFolder]:
         try:
             return [(prefix, os.scandir(f"{self.folder}/{prefix}"))]
         except OSError:
@@ -112,26 +121,29 @@ class FileWalker:
             self._links.append(name)
 
     def notes(self) -> list[str]:
-        """What was left out, one sentence each."""
-        folder = self.folder
+        """Report what was skipped, one sentence per reason."""
         unread = ", ".join(sorted(self.unreadable)[:3])
-        left_out = [
-            (self.outside, "link", f"below {folder} not followed, because the target lies outside of it."),
-            (self.broken, "link", f"below {folder} left out, because the target does not exist."),
-            (self.cyclic, "link", f"below {folder} not followed, because the target is a folder above the link."),
-            (self.undecodable, "name", f"below {folder} left out, because it is not valid UTF-8; rename to include."),
-            (len(self.unreadable), "folder", f"left out, because it cannot be opened: {unread}."),
+        skipped = [
+            (self.outside, "link", "not followed, because the target lies outside of it."),
+            (self.broken, "link", "skipped, because the target does not exist."),
+            (self.cyclic, "link", "not followed, because the target is a folder above the link."),
+            (self.undecodable, "name", "skipped, because it is not valid UTF-8. Rename the file to use it."),
+            (len(self.unreadable), "folder", f"skipped, because it cannot be opened: {unread}."),
         ]
-        notes = [f"{format_count(number, what)} {rest}" for number, what, rest in left_out if number]
+        notes = [f"{_count_below(number, noun, self.folder)} {rest}" for number, noun, rest in skipped if number]
         return [*self._note_on_unread(), *notes]
 
     def _note_on_unread(self) -> list[str]:
         if not self.unread or self.suffixes is not IMAGE_SUFFIXES:
             return []
-        every = ", ".join(f"{count} {suffix}{install_hint(suffix)}" for suffix, count in self.unread.most_common())
-        files = "file" if self.unread.total() == 1 else "files"
-        return [f"{self.unread.total()} {files} below {self.folder} not read: {every}."]
+        counts = ", ".join(f"{count} {suffix}{install_hint(suffix)}" for suffix, count in self.unread.most_common())
+        files = _count_below(self.unread.total(), "file", self.folder)
+        return [f"{files} skipped, because the image format is not supported: {counts}."]
 
 
-def _is_leftover(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _LEFTOVERS
+def _count_below(number: int, noun: str, folder: str) -> str:
+    return f"1 {noun} below {folder} is" if number == 1 else f"{number} {noun}s below {folder} are"
+
+
+def _is_skipped(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS

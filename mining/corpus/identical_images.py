@@ -1,4 +1,4 @@
-"""Which images are copies of one another: the same bytes under several names."""
+"""Find images that are copies of one another: the same bytes under several names."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -11,7 +11,13 @@ _HEAD_BYTES = 16_384
 
 
 class ImageFile(NamedTuple):
-    """An image below the image root. content_hash: SHA-256 of the file where it is known already."""
+    """An image file.
+
+    Attributes:
+        name: Path relative to the image root.
+        path: Path of the file.
+        content_hash: SHA-256 of the file, if known.
+    """
 
     name: str
     path: Path
@@ -19,11 +25,16 @@ class ImageFile(NamedTuple):
 
 
 def map_copies_to_first(images: Callable[[], Iterable[ImageFile]]) -> dict[str, str]:
-    """From the name of each image that has a copy to the name of the first of its copies, in the given order.
+    """Map the name of each image that has copies to the name of the first of them, in the given order.
 
-    images: gives the images, in the same order at each call. Images without a copy are not in the result, nor are
-    those that cannot be read. Where hashes are not known, only files that begin alike and have one size are read as a
-    whole. Memory: 8 bytes for each image, and the names of the copies.
+    Where hashes are not known, only files of the same size and the same first bytes are read completely. Memory: 8
+    bytes per image, and the names of the copies.
+
+    Args:
+        images: Gives the images, in the same order at each call.
+
+    Returns:
+        Images without a copy, and those that cannot be read, are left out.
     """
     has_hashes = all(image.content_hash is not None for image in images())
     keys = np.fromiter((_key(image, has_hashes) for image in images()), np.uint64)
@@ -40,13 +51,13 @@ def map_copies_to_first(images: Callable[[], Iterable[ImageFile]]) -> dict[str, 
 
 
 def _key(image: ImageFile, has_hashes: bool) -> int:
-    """Of equal images equal; 0 for one that cannot be read."""
+    """A number that is equal for equal images; 0 for one that cannot be read."""
     digest = image.content_hash if has_hashes else _digest_of(image.path, _HEAD_BYTES)
     return 0 if digest is None else int(digest[:16], 16) or 1
 
 
 def _digest_of(path: Path, head: int | None) -> str | None:
-    """SHA-256 of a file, or of its size and its first bytes; None where it cannot be read."""
+    """SHA-256 of a file, or of its size and first `head` bytes; None if it cannot be read."""
     try:
         if not path.is_file():
             return None

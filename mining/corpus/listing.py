@@ -1,29 +1,21 @@
-"""TODO mining.corpus.listing."""
+"""What a listing of images states: image by image, and as a whole."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class ListingInfo:
-    """A listing as a whole.
-
-    kind: a key of KINDS. path: the label file or folder, None where the image folder itself is the listing.
-    category_ids: class name -> id where the listing numbers its classes. notes: sentences for a person.
-    """
-
-    kind: str
-    path: Path | None = None
-    category_ids: dict[str, int] | None = None
-    notes: list[str] = field(default_factory=list)
-
-
 class ListedImage(NamedTuple):
-    """One row of a listing: an image and what the listing says of it; several rows may name one image.
+    """One row of a listing; several rows may be of the same image.
 
-    labels: None = not known, empty = known to have none. width, height: pixels. own_name: another name the image may
-    have, that of its own annotation file.
+    Attributes:
+        name: File name, a path relative to the image root.
+        labels: Class names; None where they are not known, empty where the image is known to have none of the classes.
+        split: Name of its split, e.g. "train".
+        source_id: The id that a COCO file gives the image.
+        width: Width in pixels.
+        height: Height in pixels.
+        own_name: Another name that the image may have: that of its own annotation file.
     """
 
     name: str
@@ -33,3 +25,20 @@ class ListedImage(NamedTuple):
     width: int | None = None
     height: int | None = None
     own_name: str | None = None
+
+
+@dataclass(frozen=True)
+class ListingInfo:
+    """What a listing states as a whole.
+
+    Attributes:
+        kind: A key of `mining.corpus.summary.KINDS`.
+        path: The label file or folder; None where the folders of the images are the listing.
+        category_ids: Class name to id, where the listing has ids of its own.
+        notes: Sentences for the user on what was ignored, merged or assumed.
+    """
+
+    kind: str
+    path: Path | None = None
+    category_ids: dict[str, int] | None = None
+    notes: list[str] = field(default_factory=list)

@@ -1,9 +1,9 @@
-"""Match the names that a listing gives with the names of image files: the one place for labels and for truth.
+"""Match listed names with image files, in the same way for labels and ground truth.
 
-A listed name means the file of the same name (see `mining.corpus.names`). Where there is none, it means the one file
-whose path ends in it, or in whose name its own path ends, if no other file and no other listed name could be meant.
-Never does a folder named after a split take part in that unless it is known to be the same split. What was matched so,
-and what was not although it looks alike, is counted and named.
+A listed name means the file of the same name (see `mining.corpus.names`). Where there is none, it means the only file
+whose path ends in the name, or the only file that the name's path ends in, provided that no other file and no other
+listed name could be meant. A folder named after a split takes part in this only if it is known to be the same split.
+Notes count the names that were matched in part, and those that were not matched although they look similar.
 """
 
 from collections import Counter
@@ -18,39 +18,42 @@ from mining.corpus.sqlite_index import CorpusIndex
 _BY_END, _BY_SUFFIX, _BY_OWN = "by end", "by suffix", "by own"
 _AMBIGUOUS, _OTHER_CASE, _OTHER_FOLDER = "ambiguous", "other case", "other folder"
 _SENTENCES = {
-    _BY_END: "{count} of {listing} {are} found by the end of the path, first {name!r} as {file!r}.",
+    _BY_END: "{count} of {listing} {are} matched by the end of the path only, first {name!r} with {file!r}.",
     _BY_SUFFIX: (
-        "{count} of {listing} {are} found although the suffix differs in letter case, first {name!r} as {file!r}."
+        "{count} of {listing} {are} matched although the suffix differs in letter case, first {name!r} with {file!r}."
     ),
     _BY_OWN: (
-        "{count} of {listing} {are} found by the name of the XML file, because no file has the name in <filename>, "
-        "first {name!r} as {file!r}."
+        "{count} of {listing} {are} matched by the name of the XML file, because no image has the name in <filename>, "
+        "first {name!r} with {file!r}."
     ),
     _AMBIGUOUS: (
-        "{count} of {listing} could mean more than one file, or a file that others mean too, first {name!r} (file "
+        "{count} of {listing} could mean several files, or a file that another name means too, first {name!r} (file "
         "{file!r}); not matched. Write the names with their folders."
     ),
     _OTHER_CASE: (
-        "{count} of {listing} {differ} from a file in upper and lower case only, first {name!r} (file {file!r}); not "
-        "matched. Write the names as the files have them."
+        "{count} of {listing} {differ} from a file in letter case only, first {name!r} (file {file!r}); not matched. "
+        "Write the names as the files are named."
     ),
     _OTHER_FOLDER: (
         "{count} of {listing} {have} the name of a file in another folder, first {name!r} (file {file!r}); not "
-        "matched, because it may be another image. Write the names with their folders."
+        "matched, because the file may be a different image. Write the names with their folders."
     ),
 }
 
 
 @dataclass
 class NameMatcher:
-    """Gives listed names the names of the image files they mean, and counts what it did.
+    """Gives listed images the names of their files.
 
-    listing: what the names are from, for the sentences: '... of LISTING ...'. file: the listing's file name, which
-    may name a split. root: the folder that the files lie in, where it is known. find: look for one name on the disk
-    that the table of files does not have.
+    Attributes:
+        index: The listed names and the image files.
+        listing: What the names are from, for the notes: "... of LISTING ...".
+        file: File name of the listing, which may contain the name of a split, as in instances_val2017.json.
+        root: The folder that the files lie in, where it is known.
+        find: Looks up a name on the disk that the table of files does not have.
     """
 
-    table: CorpusIndex
+    index: CorpusIndex
     listing: str
     file: str
     root: PurePath | None = None
@@ -59,26 +62,30 @@ class NameMatcher:
     _first: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._ends = self.table.path_ends()
+        self._tails = self.index.path_tails()
 
     def run(self) -> list[str]:
-        """Rename the listed images; gives the notes on what was matched by less than its name, and what was not."""
-        for name in self.table.not_on_disk():
-            found = self._found(name)
-            if found is not None:
-                self.table.rename(name, found)
-        for name, own in self.table.own_names_of_absent():
-            found = own if self.table.holds(own) and not self.table.is_listed(own) else self._found(own)
-            if found is not None:
-                self._count(_BY_OWN, name, found)
-                self.table.rename(name, found)
-        for name in self.table.not_on_disk():
+        """Rename the listed images to their files.
+
+        Returns:
+            Notes on the names that were matched in part, and on those that were not matched although they look similar.
+        """
+        for name in self.index.not_on_disk():
+            file = self._find_file(name)
+            if file is not None:
+                self.index.rename(name, file)
+        for name, own in self.index.own_names_of_absent():
+            file = own if self.index.holds(own) and not self.index.is_listed(own) else self._find_file(own)
+            if file is not None:
+                self._count(_BY_OWN, name, file)
+                self.index.rename(name, file)
+        for name in self.index.not_on_disk():
             self._count_hint(name)
         return self._notes()
 
-    def _found(self, name: str) -> str | None:
+    def _find_file(self, name: str) -> str | None:
         key = file_key(name)
-        same = self._ends.whole_files(key)
+        same = self._tails.whole_files(key)
         if len(same) == 1 and self._is_free(same[0], name):
             if _suffix_differs(name, same[0]):
                 self._count(_BY_SUFFIX, name, same[0])
@@ -88,32 +95,32 @@ class NameMatcher:
         on_disk = self.find(name) if self.find else None
         if on_disk is not None:
             return on_disk
-        by_end = self._by_end(key)
+        by_end = self._find_by_end(key)
         if by_end is None or not self._is_free(by_end, name):
             return None
         self._count(_BY_END, name, by_end)
         return by_end
 
-    def _by_end(self, key: str) -> str | None:
-        """The one file whose path ends in the name, or in whose path the name ends; None where a split contradicts."""
-        longer = self._ends.files(key)
+    def _find_by_end(self, key: str) -> str | None:
+        """The only file whose path ends in the name, or that the name ends in; None if a split contradicts it."""
+        longer = self._tails.files(key)
         if longer:
             more = file_key(longer[0])
             added = more[: len(more) - len(key)] if more.endswith(key) else more.rpartition(key)[0]
             return longer[0] if len(longer) == 1 and self._may_add(added) else None
         for end in list(path_tails(key))[1:]:
-            shorter = self._ends.whole_files(end)
+            shorter = self._tails.whole_files(end)
             if shorter:
                 return shorter[0] if len(shorter) == 1 and self._may_drop(key[: len(key) - len(end)]) else None
         return None
 
     def _may_add(self, folders: str) -> bool:
-        """Whether the listing may have left out these folders: not where its file is named after another split."""
+        """Whether the listing may have omitted these folders: not if its file is named after another split."""
         listed = _splits_in(self.file)
         return not listed or not (_splits_of(folders) - listed)
 
     def _may_drop(self, folders: str) -> bool:
-        """Whether the files may lie in these folders: a split must be known to be that of the root."""
+        """Whether the image root may lie in these folders: a split among them must be that of the root."""
         splits = _splits_of(folders)
         if not splits:
             return True
@@ -123,21 +130,21 @@ class NameMatcher:
         return self.root.parts[-len(dropped) :] == dropped or splits == _splits_of(self.root.name)
 
     def _is_free(self, file: str, name: str) -> bool:
-        """Whether no other listed name means the file; other spellings of the same name may."""
-        is_taken = self.table.is_listed(file) and normalise_name(file) != normalise_name(name)
-        return not is_taken and not self._ends.is_meant_by_others(file, name)
+        """Whether no other listed name means the file, apart from other spellings of the same name."""
+        is_taken = self.index.is_listed(file) and normalise_name(file) != normalise_name(name)
+        return not is_taken and not self._tails.is_meant_by_others(file, name)
 
     def _count_hint(self, name: str) -> None:
         key = file_key(name)
         last = key.rpartition("/")[2]
         hints = (
-            (_AMBIGUOUS, next(iter(self._ends.files(key)), None) or self._by_end(key)),
-            (_OTHER_CASE, self._ends.file_in_other_case(key)),
-            (_OTHER_FOLDER, next(iter(self._ends.files(last)), None)),
-            (_OTHER_CASE, self._ends.file_in_other_case(last)),
+            (_AMBIGUOUS, next(iter(self._tails.files(key)), None) or self._find_by_end(key)),
+            (_OTHER_CASE, self._tails.file_in_other_case(key)),
+            (_OTHER_FOLDER, next(iter(self._tails.files(last)), None)),
+            (_OTHER_CASE, self._tails.file_in_other_case(last)),
         )
         for kind, file in hints:
-            if file is not None and not self.table.is_listed(file):
+            if file is not None and not self.index.is_listed(file):
                 self._count(kind, name, file)
                 return
 
@@ -151,8 +158,8 @@ class NameMatcher:
             number = self._counts[kind]
             if number:
                 name, file = self._first[kind]
-                words = ("image", "is", "differs", "has") if number == 1 else ("images", "are", "differ", "have")
-                noun, are, differ, have = words
+                forms = ("image", "is", "differs", "has") if number == 1 else ("images", "are", "differ", "have")
+                noun, are, differ, have = forms
                 notes.append(
                     sentence.format(
                         count=f"{number} {noun}",
@@ -168,17 +175,17 @@ class NameMatcher:
 
 
 def _suffix_differs(name: str, file: str) -> bool:
-    """Whether both have the same suffix, in other letter case."""
-    suffixes = [normalise_name(one)[-len(suffix_of(one)) :] for one in (name, file) if suffix_of(one)]
+    """Whether both have the same suffix, in different letter case."""
+    suffixes = [normalise_name(path)[-len(suffix_of(path)) :] for path in (name, file) if suffix_of(path)]
     return len(suffixes) == 2 and suffixes[0] != suffixes[1]
 
 
 def _splits_of(folders: str) -> set[str]:
-    """The splits that folders of a path are named after."""
-    return {part for one in folders.split("/") if (part := canonical_split(one)) is not None}
+    """The canonical splits that folders of a path are named after."""
+    return {split for folder in folders.split("/") if (split := canonical_split(folder)) is not None}
 
 
 def _splits_in(file: str) -> set[str]:
-    """The splits that a file name holds as words, as in instances_val2017.json."""
+    """The canonical splits that a file name contains as words, as in instances_val2017.json."""
     words = file.rpartition(".")[0].replace("-", "_").replace(" ", "_").replace(".", "_").split("_")
-    return {part for one in words if (part := canonical_split(one)) is not None}
+    return {split for word in words if (split := canonical_split(word)) is not None}

@@ -1,4 +1,4 @@
-"""A scan: the listing, sorted and matched with the disk, written as the corpus table."""
+"""Scan the images: read a listing, sort it, match it with the files, and write the corpus table."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
@@ -35,17 +35,32 @@ def scan(
     min_present: float = 0.0,
     remarks: Sequence[str] = (),
 ) -> CorpusSummary:
-    """List the images and write them to `out` as the corpus table, in constant memory.
+    """List the images and write the corpus table, atomically and in constant memory.
 
-    images: the root that file names are relative to. labels: a CSV, a COCO JSON, a folder of VOC XML or of CUB list
-    files, which then is the listing; None = class folders where the images lie so; 'none' = no labels at all.
-    split: keep only the rows of it. shard_size: rows per row group, the last one may be shorter; shard i is row
-    group i. hashes: read every file and fill content_hash. hashes_kept: a file that keeps them, so that next time only
-    files that changed are read. check_files: False trusts a label file and looks at no
-    image file, so that `bytes` stays null and nothing counts as missing or unlisted. min_present: raise CorpusError
-    where a smaller share of the listed images (of the split) is there. remarks: notes to begin with.
-    Rows are sorted by file_name; image_id is the COCO id where all rows have one, else 1, 2, ...; all are pending.
-    Raises CorpusError for what cannot be used, StorageError when the disk refuses; `out` is there whole or not at all.
+    Rows are sorted by file name. The image ids are those of a COCO file if all rows have one, else 1, 2, ... All images
+    are in the state "pending".
+
+    Args:
+        images: The folder that file names are relative to.
+        labels: A CSV, a COCO JSON, or a folder of VOC XML or CUB list files, which then is the listing. None lists the
+            files below `images`, with folder names as classes where the images lie in class folders; 'none' does so
+            without classes.
+        out: The Parquet file to write.
+        split: Keep only the rows of this split.
+        shard_size: Rows per shard, which is a row group; the last shard may be shorter.
+        hashes: Compute the SHA-256 of each file for the column content_hash.
+        hashes_kept: A file that caches the hashes, so that the next scan reads only files that changed.
+        check_files: False trusts the label file and reads no folder: `bytes` stays null, and no image counts as missing
+            or unlisted.
+        min_present: Smallest share of the listed images (of the split) that must have a file, in 0-1.
+        remarks: Notes to put before those of the scan.
+
+    Returns:
+        The counts and notes, which are also stored in the table.
+
+    Raises:
+        CorpusError: The images or labels cannot be used.
+        StorageError: The disk is full, read-only or not writable.
     """
     if shard_size < 1:
         raise ValueError(f"shard_size must be at least 1, got {shard_size}")
@@ -53,63 +68,63 @@ def scan(
     listing = None if labels is None or labels == "none" else Path(labels)
     if listing is not None:
         readers.detect_kind(listing)
-    with open_index(out) as table:
-        source = readers.read_listing(labels, root, table, split)
-        split = _known_split(table, split, listing or root.given)
+    with open_index(out) as index:
+        source = readers.read_listing(labels, root, index, split)
+        split = _check_split(index, split, listing or root.given)
         notes, unlisted = [*remarks, *source.notes], 0
         if listing is not None and check_files:
-            notes += image_lookup.locate_images(table, root, listing, split, min_present)
-            unlisted = table.unlisted()
-        tally = CorpusCounts()
-        rows = _rows(table, root if listing is None or check_files else None, split, tally)
-        with corpus_writer(out) as writer, open_hash_cache(root.real, hashes_kept) as known:
+            notes += image_lookup.locate_images(index, root, listing, split, min_present)
+            unlisted = index.unlisted()
+        counts = CorpusCounts()
+        rows = _rows(index, root if listing is None or check_files else None, split, counts)
+        with corpus_writer(out) as writer, open_hash_cache(root.real, hashes_kept) as cache:
             for batch in _batches(rows, shard_size):
-                write_shard(writer, rows_to_table(_hashed(batch, known) if hashes else batch))
-            summary = tally.summary(source, root, unlisted, notes)
+                write_shard(writer, rows_to_table(_add_hashes(batch, cache) if hashes else batch))
+            summary = counts.summarize(source, root, unlisted, notes)
             write_summary(writer, summary)
     return summary
 
 
-def _known_split(table: CorpusIndex, split: str | None, listing: Path) -> str | None:
-    """The split as the listing spells it."""
-    if table.is_empty():
-        raise CorpusError(f"{listing} names no image. Fill it, or leave --labels out to take every image.")
-    if name := table.name_of_two_sizes():
+def _check_split(index: CorpusIndex, split: str | None, listing: Path) -> str | None:
+    """Check the listing as a whole, and return the split as the listing spells it."""
+    if index.is_empty():
+        raise CorpusError(f"{listing} lists no image. Add rows to it, or leave --labels out to use every image.")
+    if name := index.name_of_two_sizes():
         raise CorpusError(two_sizes_message(listing.name, name))
     if split is None:
         return None
-    known = table.splits()
+    known = index.splits()
     if not known:
-        raise CorpusError(f"{listing} names no splits; leave out --split {split}.")
+        raise CorpusError(f"{listing} has no splits. Leave --split {split} out.")
     found = match_split(split, known)
     if found is None:
         raise CorpusError(f"{listing} has no split {split!r}; {did_you_mean(split, known)}")
     return found
 
 
-def _rows(table: CorpusIndex, root: ImageRoot | None, split: str | None, tally: CorpusCounts) -> Iterator[Row]:
-    """The rows of the corpus table, duplicates merged; root: None = do not look at the files."""
-    keeps_ids = table.has_ids()
-    by_name = groupby(table.rows(split), key=lambda found: found[0].name)
+def _rows(index: CorpusIndex, root: ImageRoot | None, split: str | None, counts: CorpusCounts) -> Iterator[Row]:
+    """The rows of the corpus table, duplicates merged; without a root, files are not looked up."""
+    keeps_ids = index.has_ids()
+    by_name = groupby(index.rows(split), key=lambda row: row[0].name)
     for number, (name, same) in enumerate(by_name, start=1):
         (first, is_present), *others = same
-        image = _merged(first, [other for other, _ in others], tally) if others else first
+        image = _merged(first, [other for other, _ in others], counts) if others else first
         size = root.size_of(name) if root and is_present else None
-        tally.add(image, is_missing=root is not None and size is None)
+        counts.add(image, is_missing=root is not None and size is None)
         identity = image.source_id if keeps_ids else number
         yield (identity, name, image.width, image.height, image.labels, image.split, size, None, PENDING)
 
 
-def _merged(first: ListedImage, others: list[ListedImage], tally: CorpusCounts) -> ListedImage:
+def _merged(first: ListedImage, others: list[ListedImage], counts: CorpusCounts) -> ListedImage:
     rows = [first, *others]
     known = [row.labels for row in rows if row.labels is not None]
     labels = sorted(set(chain.from_iterable(known)))
-    # 'none of them' holds only where every row says so
+    # the image is known to have none of the classes only if every row says so
     is_known = bool(labels) or (bool(known) and len(known) == len(rows))
     sized = next((row for row in rows if row.width is not None), first)
     splits = [row.split for row in rows if row.split is not None]
-    tally.repeated += 1
-    tally.in_two_splits += len(set(splits)) > 1
+    counts.repeated += 1
+    counts.in_two_splits += len(set(splits)) > 1
     return first._replace(
         labels=labels if is_known else None,
         split=splits[0] if splits else None,
@@ -124,9 +139,9 @@ def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def _hashed(batch: list[Row], known: HashCache) -> list[Row]:
-    # 7 = content_hash; a file that cannot be read keeps null and is quarantined when it is mined
-    digests = known.of([row[1] for row in batch])
+def _add_hashes(batch: list[Row], cache: HashCache) -> list[Row]:
+    # column 7 is content_hash; a file that cannot be read keeps null, and is quarantined when it is mined
+    digests = cache.compute([row[1] for row in batch])
     return [(*row[:7], digest, row[8]) for row, digest in zip(batch, digests, strict=True)]
 
 
@@ -138,6 +153,20 @@ def scan_from_settings(
     hashes_kept: Path | None = None,
     remarks: Sequence[str] = (),
 ) -> CorpusSummary:
+    """Scan the images of a corpus as its settings say.
+
+    Args:
+        settings: The corpus.
+        out: The Parquet file to write.
+        labels: The label file or folder, which may be another than that of the settings.
+        shard_size: Rows per shard.
+        hashes_kept: Compute content hashes, and cache them in this file; None computes none.
+        remarks: Notes to put before those of the scan.
+
+    Raises:
+        CorpusError: The images or labels cannot be used.
+        StorageError: The disk is full, read-only or not writable.
+    """
     listing: Path | Literal["none"] | None = "none" if labels == NO_LABELS else labels
     return scan(
         settings.images, listing, out, split=settings.split, shard_size=shard_size,

@@ -1,4 +1,4 @@
-"""The corpus table: one row an image that was asked for."""
+"""Columns of the corpus table, which has one row per image."""
 
 import pyarrow as pa
 
@@ -10,12 +10,12 @@ FILTERED = "filtered"
 QUARANTINED = "quarantined"
 
 STATES = {
-    PENDING: "not looked at yet",
+    PENDING: "not mined yet",
     LABELLED: "has at least one accepted box",
-    NO_REGION: "no class was asked for or predicted, or no region of its maps passed the threshold",
-    LOW_SCORE: "regions were found, and all scored below the cut",
-    FILTERED: "regions were found, and all were filtered out by size or shape",
-    QUARANTINED: "could not be read; the reason is in quarantine.parquet",
+    NO_REGION: "no class is listed or predicted for it, or no region of its activation maps passed the threshold",
+    LOW_SCORE: "regions were found, but all scored below the minimum score",
+    FILTERED: "regions were found, but all were removed by the filters on size and shape",
+    QUARANTINED: "could not be used; the reason is in quarantine.parquet",
 }
 
 
@@ -28,20 +28,26 @@ CORPUS_SCHEMA = pa.schema(
         _field(
             "image_id",
             pa.int64(),
-            "unique in the corpus; the COCO id where the listing has one, else 1, 2, ...",
+            "unique in the corpus; the COCO id if the listing has ids, else 1, 2, ...",
             nullable=False,
         ),
-        _field("file_name", pa.string(), "path below the image root, '/' between its parts, unique", nullable=False),
-        _field("width", pa.int32(), "pixels, EXIF orientation applied; null until the listing or a decode told it"),
-        _field("height", pa.int32(), "pixels, EXIF orientation applied; null until the listing or a decode told it"),
+        _field(
+            "file_name", pa.string(), "path relative to the image root, with '/' as separator; unique", nullable=False
+        ),
+        _field(
+            "width", pa.int32(), "pixels, after EXIF orientation; null until known from the listing or from decoding"
+        ),
+        _field(
+            "height", pa.int32(), "pixels, after EXIF orientation; null until known from the listing or from decoding"
+        ),
         _field(
             "labels",
             pa.list_(pa.string()),
-            "class names known to be in the image; null = not known, empty = known to have none",
+            "names of the classes in the image; null = not known, empty = known to have none of the classes",
         ),
-        _field("split", pa.string(), "train, test, ... where the listing says so"),
-        _field("bytes", pa.int64(), "size of the file; null where the file is missing"),
-        _field("content_hash", pa.string(), "SHA-256 of the file, 64 hex digits; null unless it was asked for"),
+        _field("split", pa.string(), "name of the split, e.g. train, if the listing has splits"),
+        _field("bytes", pa.int64(), "size of the file in bytes; null if the file is missing"),
+        _field("content_hash", pa.string(), "SHA-256 of the file, 64 hex digits; null if it was not computed"),
         _field(
             "state", pa.string(), "; ".join(f"{name} = {meaning}" for name, meaning in STATES.items()), nullable=False
         ),
@@ -51,8 +57,8 @@ CORPUS_SCHEMA = pa.schema(
 QUARANTINE_SCHEMA = pa.schema(
     [
         _field("image_id", pa.int64(), "as in corpus.parquet", nullable=False),
-        _field("file_name", pa.string(), "path below the image root", nullable=False),
-        _field("reason", pa.string(), "why it could not be used, and what to do", nullable=False),
+        _field("file_name", pa.string(), "path relative to the image root", nullable=False),
+        _field("reason", pa.string(), "why the image could not be used, and what to do", nullable=False),
     ]
 )
 

@@ -1,10 +1,10 @@
-"""The names that datasets give to their splits: one list, for reading folders and listings and for writing exports."""
+"""Names of splits, as datasets write them: one table for folders, listings and exports."""
 
 import re
 from collections.abc import Iterable
 
 TRAIN, VAL, TEST = "train", "val", "test"
-# as the Hugging Face hub groups them
+# grouped as the Hugging Face Hub does
 SPLIT_NAMES = {
     "train": TRAIN, "training": TRAIN, "trainval": TRAIN,
     "val": VAL, "valid": VAL, "validation": VAL, "validate": VAL, "dev": VAL, "devel": VAL, "development": VAL,
@@ -14,9 +14,13 @@ _DECORATION = re.compile(r"[-_ .]*(sets?|splits?|data|dataset|images?|imgs?|\d{2
 
 
 def canonical_split(name: str | None) -> str | None:
-    """The part that a split's name stands for: 'train', 'val' or 'test'; None where it is no name of a split.
+    """Map a split's name to 'train', 'val' or 'test'; None if it is not the name of a split.
 
-    Letter case does not matter, and a year or a word such as 'set' may follow: 'Train', 'val2017', 'test_set'.
+    Letter case does not matter, and a year or a word such as 'set' may follow.
+
+    Example:
+        >>> [canonical_split(name) for name in ("Train", "val2017", "test_set", "cats")]
+        ['train', 'val', 'test', None]
     """
     plain = (name or "").strip().casefold()
     if plain in SPLIT_NAMES:
@@ -25,10 +29,15 @@ def canonical_split(name: str | None) -> str | None:
 
 
 def match_split(asked: str, known: Iterable[str]) -> str | None:
-    """The known split that is asked for: of this name, or else the only one that stands for the same part."""
+    """Find a split by its name, or else the only one with the same canonical name; None if there is none.
+
+    Args:
+        asked: The name that the user gave.
+        known: The names in the listing.
+    """
     names = list(known)
     if asked in names:
         return asked
-    part = canonical_split(asked)
-    same = [name for name in names if part is not None and canonical_split(name) == part]
+    canonical = canonical_split(asked)
+    same = [name for name in names if canonical is not None and canonical_split(name) == canonical]
     return same[0] if len(same) == 1 else None

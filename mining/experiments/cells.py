@@ -1,4 +1,4 @@
-"""What there is to measure: a cell for each corpus, variant, seed and pyramid."""
+"""The cells of an experiment: one measurement per corpus, variant, seed and pyramid."""
 
 import hashlib
 import json
@@ -12,9 +12,18 @@ from mining.runs.inputs import resolve_thresholds
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement. train, mine: the settings of its two commands; cells of one training name one model folder.
+    """One measurement of an experiment.
 
-    figures: the file that keeps what was measured. experiment: the folder of all.
+    Attributes:
+        corpus: Name of the corpus.
+        variant: Name of the variant.
+        seed: Seed of the training.
+        scales: Scales to mine at.
+        train: Settings of the training; cells with equal settings share one model folder.
+        mine: Settings of the mining.
+        truth: Ground truth to score against.
+        figures: File of the measured figures.
+        experiment: Folder of the experiment.
     """
 
     corpus: str
@@ -28,10 +37,11 @@ class Cell:
     experiment: Path
 
     def __str__(self) -> str:
-        return f"{self.corpus}, {self.variant}, seed {self.seed}, scales {in_words(self.scales)}"
+        """Return the cell in words, for progress lines."""
+        return f"{self.corpus}, {self.variant}, seed {self.seed}, scales {scales_text(self.scales)}"
 
     def identity(self) -> dict[str, object]:
-        """What the recipe says that the figures depend on."""
+        """Return the settings that the figures depend on."""
         return {
             "train": self.train.identity(),
             "mine": {name: value for name, value in self.mine.identity().items() if name != "model"},
@@ -39,8 +49,8 @@ class Cell:
         }
 
 
-def cells(settings: ExperimentSettings) -> list[Cell]:
-    """All cells, seed by seed, so that there is something of everything early."""
+def make_cells(settings: ExperimentSettings) -> list[Cell]:
+    """Return all cells, seed by seed, so that the first seed of every variant is measured early."""
     return [
         _cell(settings, corpus, variant, seed, scales)
         for seed in settings.seeds
@@ -50,25 +60,25 @@ def cells(settings: ExperimentSettings) -> list[Cell]:
     ]
 
 
-def in_words(scales: tuple[float, ...]) -> str:
-    """'1, 1.5, 2'."""
+def scales_text(scales: tuple[float, ...]) -> str:
+    """Return the scales as text, such as "1, 1.5, 2"."""
     return ", ".join(f"{scale:g}" for scale in scales)
 
 
 def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, scales: tuple[float, ...]) -> Cell:
-    photos, folder = settings.corpora[corpus], settings.out / corpus
+    images, folder = settings.corpora[corpus], settings.out / corpus
     options = settings.train_options(variant, seed)
-    weights = _digest(options.model_dump(mode="json", include=set(TrainOptions.model_fields)))
-    model = folder / "models" / f"{options.localizer}-{seed}-{weights}"
-    name = f"{variant}-{in_words(scales).replace(', ', '-')}-seed{seed}"
+    digest = _digest(options.model_dump(mode="json", include=set(TrainOptions.model_fields)))
+    model = folder / "models" / f"{options.localizer}-{seed}-{digest}"
+    name = f"{variant}-{scales_text(scales).replace(', ', '-')}-seed{seed}"
     return Cell(
         corpus, variant, seed, scales,
-        train=TrainSettings(**dict(photos.train_corpus()), **dict(options), out=model),
+        train=TrainSettings(**dict(images.train_corpus()), **dict(options), out=model),
         mine=MineSettings(
-            **dict(photos.test_corpus()), **dict(resolve_thresholds(settings.mine_options(variant, scales))),
+            **dict(images.test_corpus()), **dict(resolve_thresholds(settings.mine_options(variant, scales))),
             model=str(model), out=folder / "runs" / name,
         ),
-        truth=photos.truth, figures=folder / "figures" / f"{name}.json", experiment=settings.out,
+        truth=images.truth, figures=folder / "figures" / f"{name}.json", experiment=settings.out,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the figures of all cells say: means, spreads, and differences pair by pair."""
+"""Compare the figures of all cells: means and spreads over seeds, and paired differences."""
 
 import statistics
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mining.evaluation.metrics.corloc import IOU_THRESHOLD
 from mining.experiments.cells import Cell
 
 Key = tuple[str, str, tuple[float, ...]]  # corpus, variant, scales
-Verdicts = dict[tuple[str, str], float]  # of a pair: the share of the seeds whose best-scored box is right
+PairScores = dict[tuple[str, str], float]  # by image and class: share of the seeds whose top box is a hit
 STRICT_IOU = 0.7
 FIGURES = (
     "corloc", "corloc_0.3", "corloc_0.7", "max_box_acc_v2", "ap50", "instance_recall", "boxes_per_pair",
@@ -22,12 +22,21 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Row:
-    """A variant at a pyramid on a corpus, over its seeds.
+    """A variant at one pyramid on one corpus, over its seeds.
 
-    means, spreads: of FIGURES; a spread is the standard deviation over seeds, None of one seed.
-    over_baseline, over_first_pyramid: difference in CorLoc to the baseline at the same pyramid, and to the variant's
-    own first pyramid; None for these themselves. `_strictly`: at IoU 0.7.
-    train_seconds: a training. mine_seconds: an image.
+    Attributes:
+        corpus: Name of the corpus.
+        variant: Name of the variant.
+        scales: Scales that were mined at.
+        seeds: Number of seeds.
+        means: Mean of each of FIGURES.
+        spreads: Standard deviation of each of FIGURES over seeds; None for a single seed.
+        over_baseline: Difference in CorLoc to the baseline at the same pyramid; None for the baseline itself.
+        over_baseline_strictly: The same at IoU 0.7.
+        over_first_pyramid: Difference in CorLoc to the variant's first pyramid; None for that pyramid itself.
+        over_first_pyramid_strictly: The same at IoU 0.7.
+        train_seconds: Mean time of a training.
+        mine_seconds: Mean time per image.
     """
 
     corpus: str
@@ -44,30 +53,37 @@ class Row:
     mine_seconds: float
 
 
-def compared(measured: Sequence[tuple[Cell, dict[str, Any]]], baseline: str | None) -> list[Row]:
-    """One row for each corpus, variant and pyramid, in the order of the cells."""
+def compare(measured: Sequence[tuple[Cell, dict[str, Any]]], baseline: str | None) -> list[Row]:
+    """Return one row per corpus, variant and pyramid, in the order of the cells.
+
+    Args:
+        measured: Cells and their figures.
+        baseline: Name of the variant that the others are compared with, if any.
+    """
     groups: dict[Key, list[dict[str, Any]]] = {}
     for cell, figures in measured:
         groups.setdefault((cell.corpus, cell.variant, cell.scales), []).append(figures)
-    verdicts = {
-        iou: {key: _verdicts(group, iou) for key, group in groups.items()} for iou in (IOU_THRESHOLD, STRICT_IOU)
+    scores = {
+        iou: {key: _pair_scores(group, iou) for key, group in groups.items()} for iou in (IOU_THRESHOLD, STRICT_IOU)
     }
     first = {(corpus, variant): scales for corpus, variant, scales in reversed(groups)}
     rows = []
     for key, group in groups.items():
         corpus, variant, scales = key
-        values = {name: [float(figures[name]) for figures in group] for name in FIGURES}
+        by_figure = {name: [float(figures[name]) for figures in group] for name in FIGURES}
         base, own_first = (corpus, baseline or "", scales), (corpus, variant, first[corpus, variant])
         rows.append(
             Row(
                 *key,
                 seeds=len(group),
-                means={name: statistics.mean(found) for name, found in values.items()},
-                spreads={name: statistics.stdev(found) if len(found) > 1 else None for name, found in values.items()},
-                over_baseline=_difference(verdicts[IOU_THRESHOLD], base, key),
-                over_baseline_strictly=_difference(verdicts[STRICT_IOU], base, key),
-                over_first_pyramid=_difference(verdicts[IOU_THRESHOLD], own_first, key),
-                over_first_pyramid_strictly=_difference(verdicts[STRICT_IOU], own_first, key),
+                means={name: statistics.mean(values) for name, values in by_figure.items()},
+                spreads={
+                    name: statistics.stdev(values) if len(values) > 1 else None for name, values in by_figure.items()
+                },
+                over_baseline=_difference(scores[IOU_THRESHOLD], base, key),
+                over_baseline_strictly=_difference(scores[STRICT_IOU], base, key),
+                over_first_pyramid=_difference(scores[IOU_THRESHOLD], own_first, key),
+                over_first_pyramid_strictly=_difference(scores[STRICT_IOU], own_first, key),
                 train_seconds=statistics.mean(figures["train_seconds"] for figures in group),
                 mine_seconds=statistics.mean(figures["mine_seconds"] / figures["images"] for figures in group),
             )
@@ -75,21 +91,21 @@ def compared(measured: Sequence[tuple[Cell, dict[str, Any]]], baseline: str | No
     return rows
 
 
-def _verdicts(group: list[dict[str, Any]], threshold: float) -> Verdicts:
+def _pair_scores(group: list[dict[str, Any]], threshold: float) -> PairScores:
     hits: dict[tuple[str, str], list[bool]] = {}
     for figures in group:
         for file_name, category, iou in figures["pairs"]:
             hits.setdefault((file_name, category), []).append(iou >= threshold)
-    return {pair: statistics.mean(found) for pair, found in hits.items()}
+    return {pair: statistics.mean(values) for pair, values in hits.items()}
 
 
-def _difference(verdicts: dict[Key, Verdicts], of: Key, to: Key) -> PairedDifference | None:
-    """What the one has over the other, on the pairs of both; None where there is nothing to compare."""
-    if of == to or of not in verdicts:
+def _difference(scores: dict[Key, PairScores], of: Key, to: Key) -> PairedDifference | None:
+    """Difference from `of` to `to` on the pairs of both; None if there is nothing to compare."""
+    if of == to or of not in scores:
         return None
-    pairs = sorted(verdicts[of].keys() & verdicts[to].keys())
+    pairs = sorted(scores[of].keys() & scores[to].keys())
     if not pairs:
         return None
     image = np.unique([file_name for file_name, _ in pairs], return_inverse=True)[1]
-    first, second = (np.array([verdicts[key][pair] for pair in pairs]) for key in (of, to))
+    first, second = (np.array([scores[key][pair] for pair in pairs]) for key in (of, to))
     return paired_difference(image, first, second)

@@ -1,4 +1,4 @@
-"""The folder of an experiment, and the runs in it that are its own."""
+"""The folder of an experiment: its lock, and which of the runs in it are its own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,11 @@ _TABLES = ("table.md", "table.json")
 
 
 @contextmanager
-def hold_experiment(settings: ExperimentSettings) -> Iterator[None]:
-    """Keep other experiments off the folder, and mark it as this one's.
+def lock_experiment(settings: ExperimentSettings) -> Iterator[None]:
+    """Lock the experiment's folder and mark it as an experiment.
 
-    Raises RunError while another process works on it, and where it holds other things.
+    Raises:
+        RunError: Another process holds the lock, or the folder holds other things.
     """
     refuse_foreign_folder(settings)
     with lock_folder(settings.out):
@@ -29,31 +30,37 @@ def hold_experiment(settings: ExperimentSettings) -> Iterator[None]:
 
 
 def refuse_foreign_folder(settings: ExperimentSettings) -> None:
-    """Raise RunError where `out` is neither new nor empty nor an experiment's."""
+    """Raise RunError unless the folder is new, empty, or belongs to an experiment."""
     out = settings.out
     if out.is_file():
         raise RunError(f"--out {out} is a file; give a folder.")
     if token_of(out, _KIND) is not None:
         return
     foreign = foreign_entries(out)
-    # earlier versions left no mark: theirs have figures of a corpus, and nothing but tables beside them
+    # earlier versions left no mark: their folders hold the figures of a corpus, and otherwise only tables
     measured = [name for name in settings.corpora if (out / name / "figures").is_dir()]
     if foreign and not (measured and set(foreign) <= {*_TABLES, *settings.corpora}):
         raise RunError(
-            f"--out {out} holds other things (e.g. {foreign[0]!r}) and is no experiment; give a new or an empty "
+            f"--out {out} holds other things (e.g. {foreign[0]!r}) and is not an experiment; give a new or an empty "
             "folder. Nothing in it was touched."
         )
 
 
 def clear_run(cell: Cell, token: str | None) -> None:
-    """Delete what an earlier try at the cell has mined: half a run has not shown all its maps.
+    """Delete the run of an interrupted measurement, because its maps must all be measured in one pass.
 
-    token: of the experiment that the cell belongs to. The caller has the run locked. Raises RunError where the run is
-    another one's.
+    The caller holds the lock of the run.
+
+    Args:
+        cell: The cell.
+        token: Token of the experiment.
+
+    Raises:
+        RunError: The run does not belong to this experiment.
     """
     run = Run(cell.mine.out)
     if not run.has_started():
-        return  # what else may lie there is refused when the run is opened
+        return  # other files there are refused when the run is started
     record = run.record
     config = cell.mine.identity()
     is_of_this_cell = all(record["config"].get(name) == value for name, value in config.items())

@@ -1,4 +1,4 @@
-"""Measuring a cell: the same jobs as the commands, and the maps looked at on their way."""
+"""Measure a cell: the same steps as the commands train, mine and score, and MaxBoxAccV2 of the maps in passing."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from mining.evaluation import read_truth
 from mining.evaluation.map_scores import MapScores
 from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
 from mining.evaluation.score_run import best_iou_of_pairs, score_run
-from mining.experiments.cells import Cell, cells
+from mining.experiments.cells import Cell, make_cells
 from mining.experiments.folder import clear_run
 from mining.experiments.settings import ExperimentSettings
 from mining.localizers.options import build_config
@@ -30,11 +30,19 @@ MAP_THRESHOLDS = 0.01  # step of the thresholds behind MaxBoxAccV2
 
 
 def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = training_job.train) -> dict[str, Any]:
-    """The cell's figures, measured unless they are there for the same settings; shares in [0, 1].
+    """Return the cell's figures; they are measured unless they exist already for the same settings.
 
-    Raises what training, mining and scoring raise.
+    Args:
+        cell: The cell.
+        train: Trains a model and returns a summary.
+
+    Returns:
+        Figures by name, shares in [0, 1]; `pairs` lists the best IoU of each pair of image and class.
+
+    Raises:
+        BoxmineError: Training, mining or scoring failed.
     """
-    earlier = measured(cell)
+    earlier = read_figures(cell)
     if earlier is not None:
         return earlier
     training = train(cell.train)
@@ -45,12 +53,12 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
         plan = mining_job.plan_mining(cell.mine)
         plan.run.update(experiment=token)
         accuracy = BoxAccuracy(threshold_grid(MAP_THRESHOLDS))
-        seen, seconds = MapScores(truth, plan.run.corpus, accuracy), 0.0
+        map_scores, seconds = MapScores(truth, plan.run.corpus, accuracy), 0.0
         for shard in plan.shards:
             started = time.perf_counter()
-            mine_shard(plan.run, shard, on_map=seen.keep)
+            mine_shard(plan.run, shard, on_map=map_scores.keep)
             seconds += time.perf_counter() - started
-            seen.score()
+            map_scores.score()
         summary = mining_job.finish_mining(plan.run, seconds)
     scores = score_run(cell.mine.out, cell.truth, resamples=0)
     corloc = scores["corloc"]
@@ -70,15 +78,15 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
 
 
 def plan_cells(settings: ExperimentSettings) -> list[Cell]:
-    """Return all cells of an experiment. Raises ModelError where one of them cannot be measured."""
-    every = cells(settings)
-    validate_cells(every)
-    return every
+    """Return all cells of an experiment, after checking that each can be measured. Raises ModelError."""
+    cells = make_cells(settings)
+    validate_cells(cells)
+    return cells
 
 
-def validate_cells(every: Sequence[Cell]) -> None:
-    """Raises ModelError where a cell names a backbone, a localizer or an option that there is not."""
-    for cell in every:
+def validate_cells(cells: Sequence[Cell]) -> None:
+    """Raise ModelError if a cell names an unknown backbone, localizer or option."""
+    for cell in cells:
         try:
             spec_of(cell.train.backbone)
             build_config(localizer_named(cell.train.localizer).Config, cell.train.options)
@@ -88,14 +96,14 @@ def validate_cells(every: Sequence[Cell]) -> None:
             raise ModelError(f"Variant {cell.variant!r}: {error}") from None
 
 
-def measured(cell: Cell) -> dict[str, Any] | None:
-    """What was measured of the cell, None where nothing was with these settings."""
+def read_figures(cell: Cell) -> dict[str, Any] | None:
+    """Return the cell's figures if they were measured with these settings, else None."""
     if not cell.figures.exists():
         return None
     try:
-        found: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
-        return found if _is_same_cell(found["cell"], _identity(cell)) else None
-    except (ValueError, KeyError, TypeError, AttributeError):  # damaged: measured anew
+        figures: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
+        return figures if _is_same_cell(figures["cell"], _identity(cell)) else None
+    except (ValueError, KeyError, TypeError, AttributeError):  # a damaged file is measured again
         return None
 
 
@@ -110,7 +118,7 @@ def _is_same_cell(recorded: dict[str, Any], identity: dict[str, Any]) -> bool:
 
 
 def _identity(cell: Cell) -> dict[str, Any]:
-    """What the figures depend on, with what the settings leave to the localizer."""
+    """Everything the figures depend on, including the localizers' defaults for settings that are not given."""
     trained = localizer_named(cell.train.localizer)
     mined = localizer_named(cell.mine.localizer or cell.train.localizer)
     defaults = {"learning_rate": trained.learning_rate, "threshold": mined.threshold, "normalise": mined.normalise}

@@ -1,12 +1,12 @@
-"""An experiment's rows for people: in columns, and as Markdown."""
+"""The table of an experiment: as columns for a terminal, as Markdown and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from mining.evaluation.bootstrap import PairedDifference
-from mining.experiments.cells import cells, in_words
-from mining.experiments.comparison import Row, compared
-from mining.experiments.measurement import measured
+from mining.experiments.cells import make_cells, scales_text
+from mining.experiments.comparison import Row, compare
+from mining.experiments.measurement import read_figures
 from mining.experiments.settings import ExperimentSettings
 from mining.storage.files import atomic_write, write_json
 
@@ -16,15 +16,15 @@ HEADINGS = (
 )  # fmt: skip
 LEGEND = (
     "Percent: mean ± standard deviation over the seeds. CorLoc at IoU 0.5, and at 0.3 and 0.7. Differences in "
-    "points of CorLoc with 95 % intervals (paired bootstrap over images of the mean over seeds); * leaves out 0. "
-    "Over one scale: over the method's own first pyramid."
+    "points of CorLoc with 95 % intervals (paired bootstrap over images of the mean over seeds); * the interval does "
+    "not include 0. Over one scale: compared with the method's own first pyramid."
 )
 
 
 def write_tables(settings: ExperimentSettings) -> list[Row]:
-    """Compare what is measured and write it to table.md and table.json in the experiment's folder; gives the rows."""
-    known = [(cell, figures) for cell in cells(settings) if (figures := measured(cell)) is not None]
-    rows = compared(known, settings.baseline)
+    """Compare the measured cells and write table.md and table.json in the experiment's folder; return the rows."""
+    measured = [(cell, figures) for cell in make_cells(settings) if (figures := read_figures(cell)) is not None]
+    rows = compare(measured, settings.baseline)
     write_json(settings.out / "table.json", [asdict(row) for row in rows])
     with atomic_write(settings.out / "table.md") as temporary:
         temporary.write_text(markdown(rows), encoding="utf-8")
@@ -32,10 +32,10 @@ def write_tables(settings: ExperimentSettings) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """A tuple of words for each row, under HEADINGS."""
+    """Return the cells of the table as text, one tuple per row, in the columns HEADINGS."""
     return [
         (
-            row.corpus, row.variant, in_words(row.scales), str(row.seeds),
+            row.corpus, row.variant, scales_text(row.scales), str(row.seeds),
             *(_share(row, name) for name in ("corloc", "corloc_0.3", "corloc_0.7", "max_box_acc_v2")),
             _difference(row.over_baseline), _difference(row.over_baseline_strictly),
             _difference(row.over_first_pyramid), _difference(row.over_first_pyramid_strictly),
@@ -46,7 +46,7 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown, with its legend."""
+    """Return the table and its legend as Markdown."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *table(rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{LEGEND}\n"
 
@@ -56,8 +56,9 @@ def _share(row: Row, name: str) -> str:
     return f"{100 * row.means[name]:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
-def _difference(found: PairedDifference | None) -> str:
-    if found is None:
+def _difference(difference: PairedDifference | None) -> str:
+    if difference is None:
         return ""
-    low, high = found.ci95
-    return f"{100 * found.value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}){'*' if found.is_clear else ''}"
+    low, high = difference.ci95
+    mark = "*" if difference.is_clear else ""
+    return f"{100 * difference.value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}){mark}"

@@ -9,13 +9,14 @@ from mining.label_store.diff import StalenessFn
 from mining.storage.integrity import digest_of
 
 _FOR_UNLABELLED_IMAGES = {"class_cut", "max_classes"}
+_LATER_SETTINGS = {"classes", "map"}  # left out if empty: digests from before there were any stay the same
 Labels = Sequence[str] | None
 
 
 def settings_that_matter(options: MineOptions) -> dict[str, Any]:
     """Return the settings that boxes depend on."""
     dumped = options.model_dump(mode="json", include=set(MineOptions.model_fields))
-    return {name: dumped[name] for name in sorted(dumped)}
+    return {name: dumped[name] for name in sorted(dumped) if dumped[name] or name not in _LATER_SETTINGS}
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], labels: Labels) -> list[str]:
@@ -26,12 +27,12 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], labels: 
         now: Current settings.
         labels: Labels of the image; None = unknown.
     """
-    names = [name for name in now if labels is None or name not in _FOR_UNLABELLED_IMAGES]
+    names = [name for name in sorted({*now, *_LATER_SETTINGS}) if labels is None or name not in _FOR_UNLABELLED_IMAGES]
     return [
         name
         for name in names
         if _effective_value(setting_or_default(MineOptions, before, name), labels)
-        != _effective_value(now[name], labels)
+        != _effective_value(setting_or_default(MineOptions, now, name), labels)
     ]
 
 

@@ -1,5 +1,5 @@
 """Localizers, one file per paper.
 
-`registry` lists them and imports their classes on demand; `base` is what each of them implements; `options` has their
-options, which can be checked without importing torch.
+`registry` lists them and imports their classes on demand; `base` is the contract that each of them implements;
+`options` has their options, which can be checked and described without importing torch.
 """

@@ -1,8 +1,19 @@
-"""Class activation mapping in its one-pass form.
+"""Class activation mapping (CAM) in its one-pass form.
 
-Zhou et al., "Learning Deep Features for Discriminative Localization" (2016): a linear classifier on globally
-averaged features is the average of a 1x1 convolution, whose output is the class activation map
-M_c(x, y) = sum_k w_k^c f_k(x, y) (eq. 2).
+A linear classifier on globally averaged features equals the average of a 1x1 convolution with the same weights. The
+output of that convolution is the class activation map M_c(x, y) = sum_k w_k^c f_k(x, y) (eq. 2), so one forward pass
+gives logits and maps.
+
+Differences from the paper:
+
+- The mean of all classes' maps is subtracted (option `background`). A softmax depends on differences between classes
+  only, so that a map is determined up to a part that all classes share; without it, the map shows what distinguishes
+  this class rather than any object.
+- The class layer has a bias, and dropout before it in training.
+- Networks are fully convolutional with output stride 16 (see mining/backbones/base.py).
+
+Reference:
+    Zhou, Khosla, Lapedriza, Oliva, Torralba, "Learning Deep Features for Discriminative Localization", CVPR 2016.
 """
 
 from typing import Any, ClassVar
@@ -17,7 +28,7 @@ from mining.localizers.options import CAMConfig, build_config
 
 
 class CAM(Classifier):
-    """A 1x1 class convolution and global average pooling over the last features. Options: see CAMConfig."""
+    """A 1x1 class convolution and global average pooling over the last features; options in CAMConfig."""
 
     Config = CAMConfig
     name: ClassVar[str] = "cam"
@@ -28,7 +39,7 @@ class CAM(Classifier):
         self.config = config
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
-        """Logits and the maps of the classes asked for, from one pass; only those maps are computed."""
+        """Compute logits and the maps of the classes asked for in one pass; no other maps are computed."""
         features = self.features(images)[-1]
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)

@@ -1,7 +1,7 @@
-"""The classifier that most localizers are: a linear head on globally averaged features.
+"""The classifier under most localizers: a linear head on globally averaged features.
 
-It is kept as a 1x1 convolution, so that its weights are those of the class activation maps (Zhou et al. 2016). All
-localizers on it share their weights: one training serves every method that only reads the maps differently.
+The head is a 1x1 convolution, so that its weights are those of the class activation maps (Zhou et al. 2016). Localizers
+that add no weights of their own to it are interchangeable: one trained model serves all of them.
 """
 
 import torch
@@ -12,12 +12,14 @@ from mining.localizers.base import ClassificationLoss, Localizer
 
 
 class Classifier(Localizer):
-    """A 1x1 class convolution over the last features. Subclasses say where it looked.
+    """A 1x1 class convolution over the last features; subclasses make the maps.
 
-    weights_of is 'classifier' for those that add no weights to it.
-
-    bias: of the class convolution. dropout: on the averaged features, in training.
-    channels: of the features that are classified, by default those of the backbone's last stage.
+    Args:
+        backbone: The features.
+        classes: Number of classes.
+        bias: Whether the class convolution has a bias.
+        dropout: On the averaged features, in training.
+        channels: Channels of the features that are classified; by default those of the backbone's last stage.
     """
 
     def __init__(
@@ -33,26 +35,26 @@ class Classifier(Localizer):
             nn.init.zeros_(self.classifier.bias)
 
     def load_linear(self, linear: nn.Linear) -> None:
-        """Take over a linear classifier of the same shape, e.g. the ImageNet one."""
+        """Copy the weights of a linear classifier of the same shape, e.g. the ImageNet one."""
         with torch.no_grad():
             self.classifier.weight.copy_(linear.weight[:, :, None, None])
             if self.classifier.bias is not None:
                 self.classifier.bias.copy_(linear.bias)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) RGB values 0-255 to the features of every stage; the last are classified."""
+        """Compute the features of every stage from (B, 3, H, W) RGB values 0-255; the last ones are classified."""
         return self.backbone(images)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(B, D, h, w) last features to class logits (B, C)."""
-        # averaging first is the same sum, and C maps cheaper than convolving first
+        """Classify (B, D, h, w) last features: (B, C) logits."""
+        # averaging first gives the same sum as convolving first, and saves C maps
         pooled = self.dropout(features.mean(dim=(2, 3), keepdim=True))
         return self.classifier(pooled).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB values 0-255 to class logits (B, C)."""
+        """Classify (B, 3, H, W) RGB values 0-255: (B, C) logits."""
         return self.logits(self.features(images)[-1])
 
     def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
-        """The classification loss."""
+        """Compute the classification loss."""
         return {"classification": loss(self(images), targets)}

@@ -1,13 +1,27 @@
 """Maps from the gradient of a class score: Grad-CAM, Grad-CAM++ and LayerCAM, on any stage of the backbone.
 
-Notation: S^c is the score of class c, A^k_ij channel k of the stage's activation at cell (i, j), Z the number of cells,
-g^k_ij = dS^c / dA^k_ij. The head of the classifier averages, so at the last stage g^k_ij = w_k^c / Z in every cell:
-there Grad-CAM is the positive part of CAM (over Z), and LayerCAM is CAM without its negative weights. The methods go
-their own ways at the stages below.
+Each method sums the channels of an activation, weighted by the gradient of the class score: Grad-CAM by a channel's
+mean gradient, Grad-CAM++ by its positive gradients with closed-form coefficients, LayerCAM cell by cell.
 
-Thresholds are those of the highest CorLoc on the train photos of two sets together (VOC's classes, and seven everyday
-objects) with EfficientNet-Lite0 at three scales; maps that hold positive weights only lie higher above 0 in the
-background, and are cut higher.
+Notation: S^c is the score of class c, A^k_ij channel k of the stage's activation at cell (i, j), Z the number of cells,
+g^k_ij = dS^c / dA^k_ij. The classifier averages, so that at the last stage g^k_ij = w_k^c / Z in every cell: there
+Grad-CAM is the positive part of CAM (divided by Z), and LayerCAM is CAM without its negative weights. The methods
+differ more at lower stages.
+
+Differences from the papers:
+
+- The classifier is a linear layer on averaged features, without the papers' fully connected layers; at the last stage
+  no backward pass is run.
+- The default thresholds are the best on the training photos of two sets (VOC's classes, and seven everyday objects)
+  with EfficientNet-Lite0 at three scales. Maps that sum positive weights only are higher in the background, and are cut
+  higher.
+- LayerCAM without GrabCut and without the fusion of several stages, which the paper describes too.
+
+Reference:
+    Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
+    Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks",
+    WACV 2018.
+    Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 2021.
 """
 
 from abc import abstractmethod
@@ -27,25 +41,32 @@ from mining.localizers.classifier import Classifier
 from mining.localizers.options import GradCAMConfig, GradCAMppConfig, build_config
 
 # --- the methods, as functions of activation and gradient ------------------------------------------------------------
-# An activation is (B, D, h, w); a gradient is, too, or (B, D, 1, 1) where it is the same in every cell.
+# An activation is (B, D, h, w); a gradient is the same, or (B, D, 1, 1) where it is equal in all cells.
 
 
 def gradcam_weights(gradient: Tensor) -> Tensor:
-    """w_k = 1/Z sum_ij g^k_ij (Grad-CAM eq. 1). (B, D, h, w) gradient to (B, D)."""
+    """Compute w_k = 1/Z sum_ij g^k_ij (Grad-CAM eq. 1), (B, D), from a (B, D, h, w) gradient."""
     return gradient.mean(dim=(2, 3))
 
 
 def gradcampp_alphas(activation: Tensor, gradient: Tensor, *, eps: float = 0.0) -> Tensor:
-    """The gradient weights of Grad-CAM++ (eq. 19), 0 where the gradient is: (B, D, h, w) each, alphas as gradient.
+    """Compute the gradient weights of Grad-CAM++ (eq. 19); they are 0 where the gradient is 0.
 
     alpha^k_ij = g^2 / (2 g^2 + g^3 sum_ab A^k_ab), which without eps is 1 / (2 + g sum_ab A^k_ab): in (0, 1/2] where
-    gradient and activation are positive, without bound where the denominator passes 0.
-    eps: added to the denominator; 1e-6 gives the numbers of the package grad-cam, which for gradients of averaging
-        networks (g^2 about 1e-6) are far from the paper's.
+    gradient and activation are positive, unbounded where the denominator passes 0.
+
+    Args:
+        activation: (B, D, h, w).
+        gradient: (B, D, h, w) or (B, D, 1, 1).
+        eps: Added to the denominator. 1e-6 gives the numbers of the package grad-cam, which for the gradients of
+            averaging networks (g^2 about 1e-6) are far from the paper's.
+
+    Returns:
+        Of the shape of the gradient.
     """
     total = activation.sum(dim=(2, 3), keepdim=True)
     if eps == 0:
-        denominator = (total * gradient).add_(2)  # no square of a small gradient that would round to 0
+        denominator = (total * gradient).add_(2)  # the square of a small gradient would round to 0
         unknown = (gradient == 0) | (denominator == 0)
         return denominator.reciprocal_().masked_fill_(unknown, 0)
     square = gradient**2
@@ -53,29 +74,31 @@ def gradcampp_alphas(activation: Tensor, gradient: Tensor, *, eps: float = 0.0) 
 
 
 def gradcampp_weights(activation: Tensor, gradient: Tensor, *, eps: float = 0.0) -> Tensor:
-    """w_k = sum_ij alpha^k_ij relu(g^k_ij) (Grad-CAM++ eq. 5). (B, D, h, w) each to (B, D)."""
+    """Compute w_k = sum_ij alpha^k_ij relu(g^k_ij) (Grad-CAM++ eq. 5), (B, D), from (B, D, h, w) each."""
     cells = activation.shape[2] * activation.shape[3]
     return (gradcampp_alphas(activation, gradient, eps=eps) * gradient.relu()).mean(dim=(2, 3)) * cells
 
 
 def weighted_sum(weights: Tensor, activation: Tensor) -> Tensor:
-    """sum_k w_k A^k: (B, D) weights and (B, D, h, w) activation to (B, h, w)."""
+    """Compute sum_k w_k A^k, (B, h, w), from (B, D) weights and a (B, D, h, w) activation."""
     return torch.einsum("bd,bdhw->bhw", weights, activation)
 
 
 def layercam_map(activation: Tensor, gradient: Tensor) -> Tensor:
-    """sum_k relu(g^k_ij) A^k_ij, each cell weighted by itself (LayerCAM). (B, D, h, w) each to (B, h, w)."""
+    """Compute sum_k relu(g^k_ij) A^k_ij, each cell weighted by itself (LayerCAM): (B, h, w) from (B, D, h, w)."""
     return (gradient.relu() * activation).sum(dim=1)
 
 
-# --- what they share -------------------------------------------------------------------------------------------------
+# --- common part -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the backbone seen by one class of each image, float32.
+    """The activation of a stage, and its gradient for one class per image; float32.
 
-    activation: (B, D, h, w). gradient: the same, or (B, D, 1, 1) where it is the same in every cell.
+    Attributes:
+        activation: (B, D, h, w).
+        gradient: The same, or (B, D, 1, 1) where it is equal in all cells.
     """
 
     activation: Tensor
@@ -83,12 +106,12 @@ class Stage:
 
 
 class GradientLocalizer(Classifier):
-    """The classifier, and for each class asked for one backward pass from its score to the stages it is read at.
+    """The classifier, with one backward pass per class from its score to the stages that the method reads.
 
-    What lies below the lowest of these stages runs without gradients; from there on everything is in the precision
-    of the weights, because the gradients of an averaging head are too small for 16 bits. The gradient at the last stage
-    is known without a pass, so a method that reads no other costs no more than CAM.
-    Subclasses say at which stages and what map is made of them.
+    Stages below the lowest of these run without gradients. Stages above it run in the precision of the weights, because
+    the gradients of an averaging head are too small for 16 bits. The gradient at the last stage is known without a
+    backward pass, so a method that reads no other stage costs no more than CAM. Subclasses state which stages they read
+    and how the map is made.
     """
 
     needs_gradients: ClassVar[bool] = True
@@ -102,41 +125,46 @@ class GradientLocalizer(Classifier):
 
     @abstractmethod
     def stages_read(self) -> Sequence[int]:
-        """Indices of the backbone's stages that the maps are made of, lowest first."""
+        """Return the indices of the backbone's stages that the maps are made from, lowest first."""
 
     @abstractmethod
     def map_of(self, stages: Sequence[Stage], scores: Tensor) -> Tensor:
-        """(B, h, w), of the lowest stage's size, from the stages read and the (B,) scores that were differentiated."""
+        """Make the (B, h, w) map, of the lowest stage's size.
+
+        Args:
+            stages: The stages that are read, lowest first.
+            scores: (B,) scores that were differentiated.
+        """
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
-        """Logits, and a map for each class asked for; in evaluation mode, for the gradients are those without dropout.
+        """Compute logits and a map for each class asked for; use evaluation mode, so that there is no dropout.
 
-        A backward pass serves the first class of every image, the next the second, and so on; what few images ask for
-        goes apart (see `taken_together`).
+        One backward pass serves the first class of every image, the next one the second, and so on; classes in columns
+        that few images have run separately (see `split_columns`).
         """
-        activations, logits = self.traced(images)
+        activations, logits = self.trace(images)
         wanted = chosen_classes(classes, logits.detach().float())
-        together, apart = taken_together(wanted)
-        wanted, apart = wanted.to(logits.device), apart.to(logits.device)
+        shared, separate = split_columns(wanted)
+        wanted, separate = wanted.to(logits.device), separate.to(logits.device)
         maps = logits.new_zeros((*wanted.shape, *activations[0].shape[2:]), dtype=torch.float32)
-        for start in range(0, len(apart), len(wanted)):
-            image, place = apart[start : start + len(wanted)].unbind(dim=1)
-            again = self.traced_above(activations[0].detach()[image])
-            maps[image, place] = self.mapped(*again, wanted[image, place])
-        for column in together:
-            maps[:, column] = self.mapped(activations, logits, wanted[:, column], again=column != together[-1])
+        for start in range(0, len(separate), len(wanted)):
+            image, place = separate[start : start + len(wanted)].unbind(dim=1)
+            rerun = self.trace_from(activations[0].detach()[image])
+            maps[image, place] = self.make_maps(*rerun, wanted[image, place])
+        for column in shared:
+            maps[:, column] = self.make_maps(activations, logits, wanted[:, column], retain_graph=column != shared[-1])
         return Localization(logits.detach().float(), wanted, maps)
 
-    def traced(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The activations of the stages read and the (B, C) logits, with the graph between them and none below."""
+    def trace(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Compute the activations of the stages read and the (B, C) logits, with no graph below them."""
         features = self.backbone.normalise(images)
         with torch.no_grad():
             for stage in list(self.backbone.stages)[: self.stages_read()[0] + 1]:
                 features = stage(features)
-        return self.traced_above(features)
+        return self.trace_from(features)
 
-    def traced_above(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The same from the (B, D, h, w) features of the lowest stage read."""
+    def trace_from(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Compute the same from the (B, D, h, w) features of the lowest stage read."""
         first, *further = self.stages_read()
         with (
             torch.autocast(features.device.type, enabled=False),
@@ -152,29 +180,49 @@ class GradientLocalizer(Classifier):
                     activations.append(features)
             return activations, self.logits(features)
 
-    def mapped(self, activations: Sequence[Tensor], logits: Tensor, classes: Tensor, *, again: bool = False) -> Tensor:
-        """(B, h, w) float32: the map of a (B,) class of each image, from what was traced, which `again` keeps."""
+    def make_maps(
+        self, activations: Sequence[Tensor], logits: Tensor, classes: Tensor, *, retain_graph: bool = False
+    ) -> Tensor:
+        """Make the map of one class per image.
+
+        Args:
+            activations: See `trace`.
+            logits: See `trace`.
+            classes: (B,) int64; NO_CLASS gives an undefined map.
+            retain_graph: Whether further backward passes follow.
+
+        Returns:
+            (B, h, w) float32.
+        """
         direction = self.direction(classes, logits)
-        gradients = self.gradients(activations, logits, direction, again=again)
-        stages = [Stage(one.detach(), gradient) for one, gradient in zip(activations, gradients, strict=True)]
+        gradients = self.gradients(activations, logits, direction, retain_graph=retain_graph)
+        stages = [
+            Stage(activation.detach(), gradient) for activation, gradient in zip(activations, gradients, strict=True)
+        ]
         return self.map_of(stages, (logits.detach() * direction).sum(dim=1)).float()
 
     def gradients(
-        self, activations: Sequence[Tensor], logits: Tensor, direction: Tensor, *, again: bool = False
+        self, activations: Sequence[Tensor], logits: Tensor, direction: Tensor, *, retain_graph: bool = False
     ) -> list[Tensor]:
-        """Of the score that is the (B, C) direction, at the stages read; at the last stage (B, D, 1, 1).
+        """Compute the gradients of a score at the stages read; at the last stage (B, D, 1, 1).
 
-        The head averages, so there dS^c / dA^k_ij = w_k^c / Z, and no pass is needed for it.
+        The head averages, so that there dS^c / dA^k_ij = w_k^c / Z and no backward pass is needed.
+
+        Args:
+            activations: See `trace`.
+            logits: See `trace`.
+            direction: (B, C), the score as weights of the logits.
+            retain_graph: Whether further backward passes follow.
         """
         if self.stages_read()[-1] < len(self.backbone.stages) - 1:
-            return list(torch.autograd.grad(logits, activations, direction, retain_graph=again))
+            return list(torch.autograd.grad(logits, activations, direction, retain_graph=retain_graph))
         *lower, last = activations
         at_last = direction @ self.classifier.weight.detach().flatten(1) / (last.shape[2] * last.shape[3])
-        below = torch.autograd.grad(logits, lower, direction, retain_graph=again) if lower else ()
+        below = torch.autograd.grad(logits, lower, direction, retain_graph=retain_graph) if lower else ()
         return [*below, at_last[:, :, None, None]]
 
     def direction(self, classes: Tensor, logits: Tensor) -> Tensor:
-        """(B, C): the score that is differentiated, as weights of the logits. classes: (B,); NO_CLASS gives zeros."""
+        """Return the differentiated score as (B, C) weights of the logits; zeros where (B,) classes are NO_CLASS."""
         named = (classes != NO_CLASS).to(logits.dtype)[:, None]
         direction = torch.zeros_like(logits).scatter_(1, classes.clamp(min=0)[:, None], named)
         if self.config.background == "mean" and logits.shape[1] > 1:
@@ -182,16 +230,19 @@ class GradientLocalizer(Classifier):
         return direction
 
 
-def taken_together(classes: Tensor) -> tuple[list[int], Tensor]:
-    """Which of the (B, K) classes share backward passes, and which go apart.
+def split_columns(classes: Tensor) -> tuple[list[int], Tensor]:
+    """Decide which of the (B, K) classes share backward passes.
 
-    Gives the columns of `classes` that are passed back through the graph of the whole batch, one after the other, and
-    the (n, 2) image and column of the others, for which the stages above the lowest one read run again. That is so for
-    a column that less than half of the images have: forward and backward through these takes less time than backward
-    through all. One image has no such columns, and one column is everyone's.
+    A column that less than half of the images have is not shared: running the stages above the lowest one read forward
+    and backward for its images takes less time than a backward pass through the whole batch.
 
-    Measured with MSRD, in computing time of the bare forward pass (CPU, 4 images of 224 px); "1, 2, 5, 1" are classes
-    of the four images, "anew" is all pairs of image and class forward and backward, "at once" is_grads_batched:
+    Returns:
+        The columns of `classes` that share a backward pass through the graph of the whole batch, and the (n, 2) image
+        and column of all other classes, whose stages run again.
+
+    Measured with MSRD, in units of the bare forward pass (CPU, 4 images of 224 px). "1, 2, 5, 1" are the numbers of
+    classes of the four images; "anew" runs every pair of image and class forward and backward; "at once" is
+    is_grads_batched:
 
         VGG16      1: 1.09 (anew 1.14)  2: 1.2 (1.5; at once 1.4)  5: 1.6 (2.3; 1.5)  1, 2, 5, 1: 1.3 (1.4; columns 1.5)
         ResNet50   1: 1.8 (anew 2.0)    2: 2.6 (3.1; at once 2.6)  5: 4.7 (7.3; 4.9)  1, 2, 5, 1: 3.9 (3.5; columns 4.8)
@@ -200,27 +251,31 @@ def taken_together(classes: Tensor) -> tuple[list[int], Tensor]:
     count, width = classes.shape
     if min(count, width) <= 1:
         return list(range(width)), torch.zeros((0, 2), dtype=torch.int64)
-    asked = (classes != NO_CLASS).cpu()
-    together = [place for place in range(width) if place == 0 or 2 * int(asked[:, place].sum()) >= count]
-    asked[:, together] = False
-    return together, asked.nonzero()
+    is_class = (classes != NO_CLASS).cpu()
+    shared = [column for column in range(width) if column == 0 or 2 * int(is_class[:, column].sum()) >= count]
+    is_class[:, shared] = False
+    return shared, is_class.nonzero()
 
 
 @contextmanager
 def constant(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """In it the parameters are constants to autograd, which then keeps nothing for their gradients."""
-    learning = [one for one in parameters if one.requires_grad]
-    for one in learning:
-        one.requires_grad_(False)
+    """Make parameters constants to autograd in the block, so that nothing is kept for their gradients."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for one in learning:
-            one.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def stage_index(backbone: Backbone, layer: int) -> int:
-    """The stage that an option names, counted from the end where negative; raises ModelError where there is none."""
+    """Return the index of the stage that an option names, counted from the end if negative.
+
+    Raises:
+        ModelError: The backbone has no such stage.
+    """
     count = len(backbone.stages)
     if not -count <= layer < count:
         raise ModelError(
@@ -234,52 +289,59 @@ def stage_index(backbone: Backbone, layer: int) -> int:
 
 
 class OneStage(GradientLocalizer):
-    """A gradient method that reads one stage, and shows what speaks for the class."""
+    """A gradient method that reads one stage; option `relu` sets negative activation to 0."""
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__(backbone, classes, **options)
         self.layer = stage_index(backbone, self.config.layer)
 
     def stages_read(self) -> Sequence[int]:
+        """Return the one stage of option `layer`."""
         return (self.layer,)
 
     def map_of(self, stages: Sequence[Stage], scores: Tensor) -> Tensor:
+        """Make the map, see GradientLocalizer."""
         activation = self.activation_map(stages[0], scores)
         return activation.relu() if self.config.relu else activation
 
     @abstractmethod
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
-        """(B, h, w) before the final ReLU."""
+        """Make the (B, h, w) map before the final ReLU.
+
+        Args:
+            stage: Activation and gradient.
+            scores: (B,) scores that were differentiated.
+        """
 
 
 class GradCAM(OneStage):
-    """Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (2017).
+    """Grad-CAM: L = relu(sum_k w_k A^k) (eq. 2), with w_k the mean gradient of the channel; options in GradCAMConfig.
 
-    L = relu(sum_k w_k A^k) (eq. 2), w_k the mean gradient of the channel. Reported: 56.51 % top-1 localization error on
-    ILSVRC with VGG-16, maps cut at 0.15 of their maximum. A class whose score no cell speaks for gets a map of zeros;
-    `background` mean helps there. Options: see GradCAMConfig.
+    The paper reports 56.51 % top-1 localization error on ILSVRC with VGG-16, with maps cut at 0.15 of their maximum. A
+    class that no cell supports has a map of zeros; `background: mean` helps there.
     """
 
     Config = GradCAMConfig
     name: ClassVar[str] = "gradcam"
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
+        """Weight each channel by its mean gradient."""
         return weighted_sum(gradcam_weights(stage.gradient), stage.activation)
 
 
 class GradCAMpp(OneStage):
-    """Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional
-    Networks" (2018).
+    """Grad-CAM++: Grad-CAM with w_k the positive gradients weighted by alpha (eqs. 5 and 19); options in
+    GradCAMppConfig.
 
-    L = relu(sum_k w_k A^k), w_k the positive gradients of the channel weighted by alpha (eqs. 5 and 19). Reported:
-    52.76 % top-1 localization error on ILSVRC with VGG-16 (as the MSRD paper quotes it). The alphas suppose
-    activations that are not negative. Options: see GradCAMppConfig.
+    Reported: 52.76 % top-1 localization error on ILSVRC with VGG-16 (quoted in the MSRD paper). The alphas assume
+    activations that are not negative.
     """
 
     Config = GradCAMppConfig
     name: ClassVar[str] = "gradcampp"
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
+        """Weight each channel by its positive gradients and the alphas."""
         weights = gradcampp_weights(stage.activation, stage.gradient, eps=self.config.eps)
         if self.config.score == "exp":  # dY/dA = exp(S) g
             weights = weights * scores.exp()[:, None]
@@ -287,15 +349,15 @@ class GradCAMpp(OneStage):
 
 
 class LayerCAM(OneStage):
-    """Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (2021).
+    """LayerCAM: each cell is weighted by its own positive gradient; options in GradCAMConfig.
 
-    Each cell is weighted by its own positive gradient, so that lower stages (option `layer`) give fine maps. The
-    released code localizes with one stage and cuts maps at 0.15 of their maximum, after GrabCut for the lower stages;
-    GrabCut and the paper's fusion of several stages are not part of this. Options: see GradCAMConfig.
+    Lower stages (option `layer`) give finer maps. The released code localizes with one stage and cuts maps at 0.15 of
+    their maximum, after GrabCut for the lower stages.
     """
 
     Config = GradCAMConfig
     name: ClassVar[str] = "layercam"
 
     def activation_map(self, stage: Stage, scores: Tensor) -> Tensor:
+        """Weight each cell by its positive gradient."""
         return layercam_map(stage.activation, stage.gradient)

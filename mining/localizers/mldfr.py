@@ -1,38 +1,46 @@
-"""Low-discriminative features reactivated: batch norm and self-attention through the network, maps of several scales.
+"""mLDFR: multi-scale low-discriminative feature reactivation.
 
-Wang, Yuan, Li, Ding, Li, Wu, Hu, "Multi-scale Low-Discriminative Feature Reactivation for Weakly Supervised Object
-Localization" (mLDFR). With VGG16 the paper reports a CorLoc of 75.04 % on CUB-200-2011 and 66.12 % on ILSVRC, top-1
-localization errors of 38.07 % and 46.96 %; with DenseNet161 79.91 % and 69.06 % (tables III, IV, VI, XIII). Without
-attention VGG16 has 71.82 / 63.49, without batch norm 47.21 / 63.35, without both 42.45 / 61.33 (table IX): options
-attention and batch_norm.
+Batch norm and self-attention through the network reactivate features that a classifier alone would ignore, and the last
+down-sampling is replaced so that maps are finer. Maps of several scales are summed.
 
     image -> [convolutions, batch norms] -> pool 2 -> attention 7x7 -> ... pool 3 -> attention 5x5
           -> ... pool 4 -> attention 3x3 -> ... -> 1x1 class convolution = class maps -> global average = logits
 
-What is done to the network is in mldfr_network.py; MsCAM (section III-C), the sum of the maps of scales 1, 1.5 and
-2, in mining/engine/pyramid.py; eq. 9 and the boxes in mining/regions/extraction.py, with the paper's threshold of 0.2.
+The changes of the network are in mldfr_network.py. MsCAM (section III-C), the sum of the maps of scales 1, 1.5 and 2,
+is in mining/engine/pyramid.py. Eq. 9 and the boxes are in mining/regions/extraction.py, with the paper's threshold of
+0.2.
 
-Where the text leaves something open or the released code does otherwise:
+The paper reports, with VGG16, a CorLoc of 75.04 % on CUB-200-2011 and 66.12 % on ILSVRC, top-1 localization errors of
+38.07 % and 46.96 %; with DenseNet161 79.91 % and 69.06 % (tables III, IV, VI, XIII). Without attention VGG16 has
+71.82 / 63.49, without batch norm 47.21 / 63.35, without both 42.45 / 61.33 (table IX; options attention and
+batch_norm).
 
-- Order. Channel attention first, and spatial attention sees what it gives (eq. 7; "sequentially learns").
-- The released code has a batch norm between the weights and the sigmoid of both attentions: attention_batch_norm. Its
-  class convolution has a bias, the text's has none: bias. Its GoogLeNet has dropout 0.2, the text none: dropout.
-- Attention starts from Xavier's normal distribution, as in the released code, so around sigmoid(0): each of the two
-  halves its features, unevenly. The paper's networks learn through that on all of ILSVRC; pretrained layers behind it
-  get features of another size than they know. attention_start='neutral' starts where attention changes nothing: from
-  weights of 0, and with both attentions doubled. The paper has one learning rate for all; here attention has the
-  tenth that pretrained layers have, for at the full rate it leaves what frozen layers behind it can read. Measured
-  with EfficientNet-Lite0, frozen, 6 epochs of 280 photos of 7 classes at 128 px: accuracy 0.76 at the full rate, 0.81
-  at a tenth, 0.96 at a tenth from neutral; CAM on the same features 0.99.
-- Two cuts of the released code are not in the text, and not here: the fused map is set to 0 where it is below its
-  mean (also where the mean is negative, so that what is cut ends above what is kept), and after the threshold the
-  mask is cut a second time, at the mean of what is left. Its box is that of the whole mask unless asked for several,
-  its regions are 4-connected. mining/scoring/mldfr.py has that protocol in full. Where the mean is positive
-  the first cut makes 0 the lowest value, so normalising by 'max' instead of 'minmax' comes near it.
+Differences from the paper, and from the released code where the paper leaves something open:
+
+- Order. Channel attention comes first, and spatial attention is computed from its result (eq. 7; "sequentially
+  learns").
+- The released code has a batch norm before the sigmoid of both attentions (option attention_batch_norm), a bias in the
+  class convolution (option bias) and dropout 0.2 in its GoogLeNet (option dropout); the paper has none of them.
+- Attention starts from Xavier's normal distribution, as in the released code, hence around sigmoid(0): each of the two
+  halves its features, unevenly. The paper's networks adapt to that on all of ILSVRC; pretrained layers behind it get
+  features of another size than they were trained on. attention_start='neutral' starts where attention changes nothing:
+  weights of 0, and both attentions doubled. The paper has one learning rate for all layers; here attention has a tenth,
+  because at the full rate frozen layers behind it cannot use its result. Measured with EfficientNet-Lite0, frozen,
+  6 epochs of 280 photos of 7 classes at 128 px: accuracy 0.76 at the full rate, 0.81 at a tenth, 0.96 at a tenth from
+  neutral; CAM on the same features 0.99.
+- The released code cuts twice more than the paper, which is not done here: the fused map is set to 0 where it is below
+  its mean (also where the mean is negative, so that what is cut ends above what is kept), and after the threshold the
+  mask is cut again, at the mean of what is left. Its box is that of the whole mask unless several are asked for, and
+  its regions are 4-connected. mining/evaluation/protocols has that protocol in full. Where the mean is positive, the
+  first cut makes 0 the lowest value, so that `normalise: max` instead of `minmax` comes close to it.
 - Training. Of the paper's recipe (SGD of rate 0.03, momentum 0.9, weight decay 1e-4, rate divided by 10 when the loss
-  has not improved for 3 epochs, 50 epochs, batches of 256, crops of 80-100 %) the localizer holds that the last
-  epoch's weights are kept; the rest is that of all localizers. Batches of 16 did not converge in the paper and those
-  of 32 lost 12 points on CUB (table XII): of a network that is not frozen, make batches large.
+  has not improved for 3 epochs, 50 epochs, batches of 256, crops of 80-100 %) only the choice of the last epoch's
+  weights is part of the localizer; the rest is the training's. Batches of 16 did not converge in the paper and those of
+  32 lost 12 points on CUB (table XII): use large batches for a network that is not frozen.
+
+Reference:
+    Wang, Yuan, Li, Ding, Li, Wu, Hu, "Multi-scale Low-Discriminative Feature Reactivation for Weakly Supervised Object
+    Localization", IEEE TIP 2021.
 """
 
 from collections.abc import Sequence
@@ -50,7 +58,7 @@ from mining.localizers.options import MLDFRConfig, build_config
 
 
 class MLDFR(CAM):
-    """CAM on a network recalibrated by batch norm and self-attention. Options: see MLDFRConfig."""
+    """CAM on a network with batch norm and self-attention; options in MLDFRConfig."""
 
     Config = MLDFRConfig
     name: ClassVar[str] = "mldfr"
@@ -74,11 +82,13 @@ class MLDFR(CAM):
         if not config.bias:
             self.classifier.bias = None  # eq. 3
         self.attention = nn.ModuleList(attention)
-        # by name, for they are registered where they stand
-        self._added = tuple(name for name, module in backbone.named_modules() if any(module is one for one in added))
+        # by name, because they are registered in the backbone
+        self._added = tuple(
+            name for name, module in backbone.named_modules() if any(module is layer for layer in added)
+        )
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) RGB values 0-255 to the features behind each attention and behind the last stage."""
+        """Compute the features behind each attention and behind the last stage from (B, 3, H, W) RGB values 0-255."""
         features = self.backbone.normalise(images)
         collected = []
         for number, stage in enumerate(self.backbone.stages):
@@ -89,17 +99,17 @@ class MLDFR(CAM):
         return collected
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
-        """The contract's groups, and the attention apart with its share of the rate."""
+        """Return the optimizer's groups, with the attention in a group of its own rate."""
         attention = [p for part in self.modules() if isinstance(part, SelfAttention) for p in part.parameters()]
-        apart = {id(parameter) for parameter in attention}
+        attention_ids = {id(parameter) for parameter in attention}
         groups = super().parameter_groups(learning_rate)
         for group in groups:
-            group["params"] = [p for p in cast(list[nn.Parameter], group["params"]) if id(p) not in apart]
-        own: dict[str, object] = {"params": attention, "lr": learning_rate * self.config.attention_rate}
-        return [*groups, own] if attention else groups
+            group["params"] = [p for p in cast(list[nn.Parameter], group["params"]) if id(p) not in attention_ids]
+        attention_group: dict[str, object] = {"params": attention, "lr": learning_rate * self.config.attention_rate}
+        return [*groups, attention_group] if attention else groups
 
     def new_layers(self) -> list[nn.Module]:
-        """The layers that the paper puts into the backbone, with their norms."""
+        """List the layers that the paper adds to the backbone, with their norms."""
         return [self.backbone.get_submodule(name) for name in self._added]
 
 
@@ -113,7 +123,7 @@ def _attentions(channels: Sequence[int], config: MLDFRConfig) -> list[nn.Module]
 
 
 def _between_stages(backbone: Backbone, config: MLDFRConfig) -> tuple[list[nn.Module], list[nn.Module]]:
-    """The attentions that follow each stage of the rebuilt backbone but the last, and what is new in it."""
+    """The attentions behind each stage of the rebuilt backbone but the last, and the backbone's new layers."""
     added = rebuild(
         backbone, last=config.last, batch_norm=config.batch_norm, extra_channels=config.extra_channels,
         cut_after=config.after,
@@ -122,7 +132,7 @@ def _between_stages(backbone: Backbone, config: MLDFRConfig) -> tuple[list[nn.Mo
 
 
 def _within_timm_network(backbone: Backbone, config: MLDFRConfig) -> list[nn.Module]:
-    """The attentions, put behind blocks of a network that is known as one stage."""
+    """The attentions, inserted behind blocks of a network that is a single stage."""
     if not config.batch_norm:
         raise ModelError(f"Option 'batch_norm' of the localizer: it cannot be taken out of {backbone.name}.")
     if not config.attention:
@@ -136,9 +146,13 @@ def _within_timm_network(backbone: Backbone, config: MLDFRConfig) -> list[nn.Mod
 
 
 class SelfAttention(nn.Module):
-    """Recalibrates features in the channels, then in the plane (eq. 7): (B, K, H, W) to the same.
+    """Recalibrates features by channel, then by position (eq. 7).
 
-    neutral: starts as identity; both attentions are then in 0-2.
+    Args:
+        channels: K.
+        kernel: Size of the spatial attention's convolution.
+        batch_norm: Whether both have a batch norm before the sigmoid.
+        neutral: Start as identity; both attentions are then in 0-2.
     """
 
     def __init__(self, channels: int, kernel: int, *, batch_norm: bool = False, neutral: bool = False) -> None:
@@ -151,12 +165,13 @@ class SelfAttention(nn.Module):
             nn.init.zeros_(self.spatial.weigh.weight)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Recalibrate (B, K, H, W) features."""
         features = self.gain * self.channel(features) * features  # FR_c
         return self.gain * self.spatial(features) * features  # FR_s
 
 
 class ChannelAttention(nn.Module):
-    """sigmoid(W_fc F_avg), F_avg the mean of each channel (eq. 5): (B, K, H, W) to (B, K, 1, 1) in 0-1."""
+    """Channel attention sigmoid(W_fc F_avg), with F_avg the mean of each channel (eq. 5)."""
 
     def __init__(self, channels: int, *, batch_norm: bool = False) -> None:
         super().__init__()
@@ -165,11 +180,12 @@ class ChannelAttention(nn.Module):
         nn.init.xavier_normal_(self.weigh.weight)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Compute (B, K, 1, 1) attention in 0-1 from (B, K, H, W) features."""
         return self.norm(self.weigh(features.mean(dim=(2, 3), keepdim=True))).sigmoid()
 
 
 class SpatialAttention(nn.Module):
-    """sigmoid(W_conv [F_avg, F_max]), mean and maximum over channels (eq. 6): (B, K, H, W) to (B, 1, H, W) in 0-1."""
+    """Spatial attention sigmoid(W_conv [F_avg, F_max]), of mean and maximum over channels (eq. 6)."""
 
     def __init__(self, kernel: int, *, batch_norm: bool = False) -> None:
         super().__init__()
@@ -178,12 +194,13 @@ class SpatialAttention(nn.Module):
         nn.init.xavier_normal_(self.weigh.weight)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Compute (B, 1, H, W) attention in 0-1 from (B, K, H, W) features."""
         described = torch.cat([features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1)
         return self.norm(self.weigh(described)).sigmoid()
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """Batch norm of momentum 0.01, as the released code has it; a single value has no statistics of its own."""
+    """Batch norm of momentum 0.01, as in the released code; a single value uses the running statistics."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, momentum=0.01)

@@ -1,8 +1,8 @@
-"""How mLDFR changes a network (sections III-D and IV-B): its last down-sampling goes, batch norm comes where there is
-none, and the network is cut where self-attention stands.
+"""The network of mLDFR (sections III-D and IV-B).
 
-Every backbone follows one rule. The network is a row of units: layers, pools, blocks. A unit that halves the
-resolution is a down-sampling, and attention follows the 2nd, 3rd and 4th of them:
+The last down-sampling is replaced, batch norm is added where there is none, and the network is split where
+self-attention stands. Every backbone follows one rule. The network is a row of units: layers, pools, blocks. A unit
+that halves the resolution is a down-sampling, and attention follows the 2nd, 3rd and 4th of them:
 
     backbone         2nd           3rd                4th                the last becomes a transition layer
     vgg16            pool2  128    pool3  256         pool4  512         pool5: removed, a 3x3 convolution added
@@ -14,21 +14,21 @@ resolution is a down-sampling, and attention follows the 2nd, 3rd and 4th of the
     efficientnet_*   stage 2 24    stage 3  40        stage 4  80        stage 6: 1x1, 112 to 192 (of lite0 and lite1;
                      the first block of the stage, which has its stride)
 
-Other networks, of timm, are one piece: attention goes behind the stage at which timm says that the features are 1/4,
-1/8 and 1/16 of the image, and the last down-sampling stays as mining/backbones/base.py leaves it.
+Other networks of timm are a single stage: attention stands behind the block at which timm records features of 1/4, 1/8
+and 1/16 of the image, and the last down-sampling stays as mining/backbones/timm_networks.py leaves it.
 
-Where the text leaves something open:
+Where the paper leaves something open:
 
-- The "down-sampling block" is the unit with the stride, except in ResNet: there only a 1x1 in place of the 3x3
-  convolution gives the parameters of table V, and attention follows the whole layer2 and layer3 as in the released
-  code (table V cannot tell, their blocks have the same channels). The 1x1 on ResNet's shortcut keeps its weights at
-  stride 1; in the released code it starts anew.
-- DenseNet's transition3 holds a 1x1 convolution of its own, which stays with its weights: only its pool goes. The
-  released code puts the third attention behind it (1056 channels); the text has it behind transition2.
-- A transition layer is followed by batch norm and ReLU ("we insert a BN module after each convolutional module"), as
-  in the released code; without ReLU in MobileNetV2 and EfficientNet, whose blocks have linear outputs.
-- The convolutions behind it are not dilated: the paper says nothing of dilation and the released code has none.
-- torchvision's GoogLeNet has batch norms already, and the released code takes it as it is: nothing is inserted.
+- The "down-sampling block" is the unit with the stride, except in ResNet: there only a 1x1 instead of the 3x3
+  convolution gives the number of parameters in table V, and attention follows the whole layer2 and layer3 as in the
+  released code (table V does not decide it, because their blocks have the same channels). The 1x1 on ResNet's shortcut
+  keeps its weights at stride 1; in the released code it is initialised anew.
+- DenseNet's transition3 has a 1x1 convolution of its own, which keeps its weights: only its pool is removed. The
+  released code has the third attention behind it (1056 channels), the paper behind transition2.
+- A transition layer is followed by batch norm and ReLU ("we insert a BN module after each convolutional module"), as in
+  the released code; without ReLU in MobileNetV2 and EfficientNet, whose blocks have linear outputs.
+- The convolutions behind it are not dilated: the paper mentions no dilation and the released code has none.
+- torchvision's GoogLeNet has batch norms already, and the released code uses it unchanged: nothing is inserted.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,11 +53,18 @@ def rebuild(
 ) -> Units:  # fmt: skip
     """Change a backbone into mLDFR's localization network, in place; its stages end where attention stands.
 
-    last: 'transition' as the paper has it; 'dilated' leaves the backbone's own way of taking out its last stride.
-    batch_norm: after each convolution; False takes those that are there out (ResNet50X of table IX).
-    extra_channels: of VGG16's added convolution. cut_after: numbers of down-samplings, from 1, rising.
-    Gives the modules that are new, so not pretrained.
-    Raises ModelError for a backbone that has fewer down-samplings or norms that cannot be taken out.
+    Args:
+        backbone: One of KNOWN.
+        last: 'transition' as in the paper; 'dilated' keeps the backbone's own replacement of its last stride.
+        batch_norm: After each convolution; False removes existing ones (ResNet50X of table IX).
+        extra_channels: Channels of VGG16's added convolution.
+        cut_after: Numbers of down-samplings, from 1, rising.
+
+    Returns:
+        The new modules, which are not pretrained.
+
+    Raises:
+        ModelError: The backbone has fewer down-samplings, or norms that cannot be removed.
     """
     if not batch_norm:
         _fold_batch_norms(backbone.stages, backbone.name)
@@ -159,9 +166,9 @@ def _with_batch_norms(units: Units, batch_norm: bool) -> tuple[Units, Units]:
 
 
 def _fold_batch_norms(module: nn.Module, name: str) -> None:
-    """Take batch norms out: what they are in evaluation mode goes into the convolutions in front of them.
+    """Fold batch norms, as in evaluation mode, into the convolutions before them.
 
-    So pretrained features stay, but nothing is normalised, or learned of a batch's statistics, any more.
+    Pretrained features stay the same, but nothing is normalised by a batch's statistics any more.
     """
     before: nn.Module | None = None
     for key, child in list(module.named_children()):
@@ -169,7 +176,7 @@ def _fold_batch_norms(module: nn.Module, name: str) -> None:
             if not isinstance(before, nn.Conv2d):
                 raise ModelError(
                     f"Option 'batch_norm' of the localizer: {name} has norms that follow no convolution and cannot be "
-                    "taken out (the paper takes them out of VGG16, GoogLeNet and ResNet50)."
+                    "removed (the paper removes them from VGG16, GoogLeNet and ResNet50)."
                 )
             norm = cast(Any, child)
             before.weight, before.bias = fuse_conv_bn_weights(
@@ -190,7 +197,7 @@ def _start(layer: nn.Conv2d) -> None:
 
 
 def _units(module: nn.Module) -> Units:
-    """The layers, pools and blocks of a network in the order they are run; a row of residual blocks is one unit."""
+    """The layers, pools and blocks of a network in the order they run; a row of residual blocks is one unit."""
     if type(module) is not nn.Sequential or isinstance(module[0], Bottleneck):
         return [module]
     return [unit for child in module for unit in _units(child)]
@@ -202,10 +209,10 @@ def _halves(unit: nn.Module) -> bool:
 
 
 def _cut(backbone: Backbone, units: Units, cut_after: Sequence[int]) -> None:
-    """Make the row of units the backbone's stages, each but the last ending with one of the down-samplings named."""
+    """Make the units the backbone's stages, each but the last ending with one of the named down-samplings."""
     places = [place for place, unit in enumerate(units, start=1) if _halves(unit)]
     if cut_after and cut_after[-1] > len(places):
-        raise ModelError(f"Option 'after' of the localizer: {backbone.name} halves {len(places)} times only.")
+        raise ModelError(f"Option 'after' of the localizer: {backbone.name} has only {len(places)} down-samplings.")
     ends = [0, *(places[number - 1] for number in cut_after), len(units)]
     backbone.stages = nn.ModuleList(nn.Sequential(*units[start:end]) for start, end in pairwise(ends))
     backbone.strides = tuple(2 ** sum(place <= end for place in places) for end in ends[1:])
@@ -213,7 +220,7 @@ def _cut(backbone: Backbone, units: Units, cut_after: Sequence[int]) -> None:
 
 
 def _channels_of(stages: nn.ModuleList) -> tuple[int, ...]:
-    """Channels that each stage gives, seen on an empty image."""
+    """Channels of each stage's output, found with an empty image."""
     modes = [part.training for part in stages.modules()]
     features = next(stages.parameters()).new_zeros(1, 3, _PROBE_PX, _PROBE_PX)
     channels = []
@@ -226,20 +233,24 @@ def _channels_of(stages: nn.ModuleList) -> tuple[int, ...]:
     return tuple(channels)
 
 
-# --- networks in one piece --------------------------------------------------------------------------------------------
+# --- networks of one stage --------------------------------------------------------------------------------------------
 
 
 def timm_places(backbone: Backbone, numbers: Sequence[int]) -> list[tuple[str, int]]:
-    """Where the down-samplings with these numbers end in a network of timm's: path in its stages, channels.
+    """Find where the down-samplings with these numbers end in a network of timm.
 
-    Raises ModelError where timm knows of no such place, as in a transformer.
+    Returns:
+        Path in the backbone's stages and number of channels, one pair per down-sampling.
+
+    Raises:
+        ModelError: timm records no such place, as in a transformer.
     """
-    found: dict[int, tuple[str, int]] = {}
-    for one in getattr(getattr(backbone.stages[0], "network", None), "feature_info", []):
-        found.setdefault(one["reduction"], (f"0.network.{one['module']}", one["num_chs"]))
-    if not all(2**number in found for number in numbers):
+    places: dict[int, tuple[str, int]] = {}
+    for info in getattr(getattr(backbone.stages[0], "network", None), "feature_info", []):
+        places.setdefault(info["reduction"], (f"0.network.{info['module']}", info["num_chs"]))
+    if not all(2**number in places for number in numbers):
         raise ModelError(
             f"mldfr needs features of 1/{', 1/'.join(str(2**number) for number in numbers)} of the image's size, which "
-            f"{backbone.name} does not have. Take one of: {', '.join(sorted(KNOWN))}, or other options 'after'."
+            f"{backbone.name} does not have. Use one of: {', '.join(sorted(KNOWN))}, or other options 'after'."
         )
-    return [found[2**number] for number in numbers]
+    return [places[2**number] for number in numbers]

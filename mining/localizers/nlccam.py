@@ -1,31 +1,34 @@
-"""Combinational class activation maps and non-local blocks.
+"""NL-CCAM: combinational class activation maps and non-local blocks.
 
-Yang, Kim, Kim, Kim, "Combinational Class Activation Maps for Weakly Supervised Object Localization" (NL-CCAM, 2020):
-the map of a class is a weighted sum of the maps of all classes, from the most to the least probable one, so that
-what speaks for improbable classes is taken off as background (section 3.1); non-local blocks between the stages of
-the network let every place look at every other (section 3.3).
+The map of a class is a weighted sum of the maps of all classes, from the most to the least probable one, so that what
+supports improbable classes is subtracted as background (CCAM, section 3.1). Non-local blocks between the stages of the
+network let every place use the features of every other place (section 3.3).
 
-Reported, VGG16 at 224 px, localization errors: ILSVRC 49.83 % top-1, 39.31 % top-5, 34.77 % ground truth known;
-CUB-200-2011 47.60 % top-1, 34.97 % top-5 (tables 3 to 5). CCAM without blocks: 51.78 % and 49.93 % top-1.
-Trained there at a learning rate of 0.0001, 30 epochs of batches of 32, random crops of 224 px from 256 x 256.
+The paper reports, with VGG16 at 224 px, localization errors on ILSVRC of 49.83 % top-1, 39.31 % top-5 and 34.77 % with
+known class; on CUB-200-2011 47.60 % top-1 and 34.97 % top-5 (tables 3 to 5). CCAM without blocks: 51.78 % and 49.93 %
+top-1. It is trained there at a learning rate of 0.0001, 30 epochs of batches of 32, random crops of 224 px from 256 x
+256.
 
-Where the text leaves something open, or its released code does something else:
+Differences from the paper, and from the released code where the paper leaves something open:
 
-- Eq. 6 prints -1 for k >= j; table 6's "bottom-j" are the j last ranks, k > K - j, and so they are here.
-- The text ranks by probability, for one class an image. Here the class that is asked for comes first and the others
-  follow by probability, so that two classes of an image have two maps. The released code does so for top-1 only;
-  its polynomials ignore the class: `first="predicted"`. Of many classes a polynomial tells little either way: moving
-  a class to the front changes the weights of the others by about degree / K.
-- Eq. 5 with the released code's 200 classes written out is a little off: it has an exact 0 at the end of the one half
-  of the ranks and another at the start of the other. Here it is as printed, for any number of classes.
-- C' of section 3.3 is not given; a factor of 8 below C is the released code's and that of the paper's reference [27].
-- The softmax of eq. 7 runs over the places that eq. 8 sums over; its scores are not scaled.
-- The boxes are those of the CAM paper's thresholding, 20 % of the maximum (section 4.1); here 25 %, which was
-  better on the train photos of two sets with EfficientNet-Lite0. The released code cuts at 12 % of the map's range
-  above its minimum (`normalise: minmax`, `threshold: 0.12`), and then again at the mean.
-- "Before every bottleneck layer excluding the first" is read as before each pooling, thus at the end of each stage
-  but the first. The released code has the blocks after pooling: `pooling="after"`. It also replaces VGG's ReLU by
-  LeakyReLU(0.2), has no convolution behind conv5_3 (`convolution=0`) and a bias in its head (`bias=true`).
+- Eq. 6 prints -1 for k >= j. Table 6's "bottom-j" are the j last ranks, k > K - j, which is what is done here.
+- The paper ranks by probability, for one class per image. Here the class that is asked for has rank 1 and the others
+  follow by probability, so that two classes of an image have two maps. The released code does so for top-1 only; its
+  polynomials ignore the class (`first: predicted`). With many classes a polynomial differs little either way: moving a
+  class to the front changes the weights of the others by about degree / K.
+- Eq. 5 as the released code writes it out for 200 classes is slightly off: it has an exact 0 at the end of one half of
+  the ranks and another at the start of the other half. Here it is as printed, for any number of classes.
+- C' of section 3.3 is not given; a factor of 8 below C is that of the released code and of the paper's reference [27].
+- The softmax of eq. 7 is over the places that eq. 8 sums over; its scores are not scaled.
+- Boxes: the paper cuts at 20 % of the maximum, as the CAM paper (section 4.1); here 25 %, which was better on the
+  training photos of two sets with EfficientNet-Lite0. The released code cuts at 12 % of the map's range above its
+  minimum (`normalise: minmax`, `threshold: 0.12`), and then again at the mean.
+- "Before every bottleneck layer excluding the first" is read as before each pooling, thus at the end of each stage but
+  the first. The released code has the blocks after pooling (`pooling: after`). It also replaces VGG's ReLU by
+  LeakyReLU(0.2), has no convolution behind conv5_3 (`convolution: 0`) and a bias in its head (`bias: true`).
+
+Reference:
+    Yang, Kim, Kim, Kim, "Combinational Class Activation Maps for Weakly Supervised Object Localization", WACV 2020.
 """
 
 from typing import Any, ClassVar
@@ -47,17 +50,17 @@ VGGNET_GAP_CHANNELS = 1024
 
 
 def polynomial_weights(classes: int, degree: float, pivot: float | None = None) -> Tensor:
-    """(K,) float64 weights by rank, the most probable class first: 1 at rank 1, falling to -1 at rank K (eq. 5)."""
+    """Compute (K,) float64 weights by rank, most probable first: 1 at rank 1, falling to -1 at rank K (eq. 5)."""
     rank = torch.arange(1, classes + 1, dtype=torch.float64)
     p = (classes + 1) / 2 if pivot is None else pivot
-    # where a half is a single rank, eq. 5 is 0 / 0 there and its limit is 1
+    # where a half has a single rank, eq. 5 is 0 / 0, with the limit 1
     foreground = (p - rank) / (p - 1) if p > 1 else torch.ones_like(rank)
     background = (rank - p) / (classes - p) if p < classes else torch.ones_like(rank)
     return torch.where(rank <= p, foreground.clamp(min=0) ** degree, -(background.clamp(min=0) ** degree))
 
 
 def top_bottom_weights(classes: int, top: int, bottom: int) -> Tensor:
-    """(K,) float64 weights by rank: 1 for the first `top`, -1 for the last `bottom`, else 0 (eq. 6)."""
+    """Compute (K,) float64 weights by rank: 1 for the first `top`, -1 for the last `bottom`, else 0 (eq. 6)."""
     weights = torch.zeros(classes, dtype=torch.float64)
     weights[max(0, classes - bottom) :] = -1
     weights[:top] = 1
@@ -65,7 +68,11 @@ def top_bottom_weights(classes: int, top: int, bottom: int) -> Tensor:
 
 
 def weights_by_rank(config: CCAMConfig, classes: int) -> Tensor:
-    """(K,) float64, the combination function g. Raises ModelError where it is 0 everywhere."""
+    """Compute the combination function g, (K,) float64.
+
+    Raises:
+        ModelError: It is 0 everywhere.
+    """
     if config.function == "polynomial":
         return polynomial_weights(classes, config.degree, config.pivot)
     if config.top == config.bottom == 0:
@@ -74,14 +81,19 @@ def weights_by_rank(config: CCAMConfig, classes: int) -> Tensor:
 
 
 def ranks_of(logits: Tensor) -> Tensor:
-    """(B, K) logits to each class's place in the order of falling probability, 0 for the most probable."""
+    """Rank (B, K) logits: each class's place in the order of falling probability, 0 for the most probable."""
     return logits.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
 def ranks_from(asked: Tensor, ranks: Tensor) -> Tensor:
-    """The ranking that begins with the class asked for; the others follow in their order.
+    """Move the class asked for to rank 0; the others follow in their order.
 
-    asked: (B, A) int64 classes, NO_CLASS as padding. ranks: (B, K) int64. Gives (B, A, K) int64.
+    Args:
+        asked: (B, A) int64 classes, NO_CLASS as padding.
+        ranks: (B, K) int64.
+
+    Returns:
+        (B, A, K) int64.
     """
     asked = asked.clamp(min=0)
     own = ranks.gather(1, asked)[:, :, None]
@@ -90,9 +102,15 @@ def ranks_from(asked: Tensor, ranks: Tensor) -> Tensor:
 
 
 def combined_maps(features: Tensor, kernel: Tensor, shares: Tensor) -> Tensor:
-    """(B, A, h, w) maps M_ccam = sum_k g(k) M_ck (eq. 4), at the cost of A maps rather than K.
+    """Compute the maps M_ccam = sum_k g(k) M_ck (eq. 4), at the cost of A maps rather than K.
 
-    features: (B, N, h, w). kernel: (K, N), the weights of each class. shares: (B, A, K), g of each class's rank.
+    Args:
+        features: (B, N, h, w).
+        kernel: (K, N), the weights of each class.
+        shares: (B, A, K), g of each class's rank.
+
+    Returns:
+        (B, A, h, w).
     """
     # sum_k g(k) sum_n w_n,ck f_n = sum_n (sum_k g(k) w_n,ck) f_n (eq. 3 into eq. 4, sums exchanged)
     return torch.einsum("ban,bnhw->bahw", shares @ kernel, features)
@@ -102,14 +120,16 @@ def combined_maps(features: Tensor, kernel: Tensor, shares: Tensor) -> Tensor:
 
 
 class NonLocalBlock(nn.Module):
-    """Every place of a feature map adds what it finds at the places that resemble it; the identity when new.
+    """Adds to each place the features of the places that resemble it; initialised as identity.
 
-    channels: C. embedding: C'.
+    Args:
+        channels: C.
+        embedding: C'.
     """
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
-        # biases that the softmax (of f) or the batch norm (of h and k) would cancel are left out
+        # no bias where the softmax (f) or the batch norm (h and k) would cancel it
         self.f = nn.Conv2d(channels, embedding, kernel_size=1, bias=False)
         self.g = nn.Conv2d(channels, embedding, kernel_size=1)
         self.h = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
@@ -120,7 +140,7 @@ class NonLocalBlock(nn.Module):
         nn.init.zeros_(self.norm.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape and dtype."""
+        """Transform (B, C, H, W) features; shape and dtype stay the same."""
         # unscaled scores overflow in half precision
         with torch.autocast(features.device.type, enabled=False):
             x = features.to(self.k.weight.dtype)
@@ -130,13 +150,21 @@ class NonLocalBlock(nn.Module):
 
 
 def attention(f: Tensor, g: Tensor, h: Tensor) -> Tensor:
-    """h alpha of eq. 8, with alpha = softmax(f^T g) (eq. 7): at each place the mean of h over all places i, weighted.
+    """Compute h alpha of eq. 8, with alpha = softmax(f^T g) (eq. 7): at each place the weighted mean of h over all
+    places.
 
-    f, g: (B, C', H, W), C' at most C. h: (B, C, H, W). Gives (B, C, H, W).
-    The HW x HW matrix is not kept: memory grows with HW.
+    The HW x HW matrix is not stored, so that memory grows with HW only.
+
+    Args:
+        f: (B, C', H, W), with C' at most C.
+        g: (B, C', H, W).
+        h: (B, C, H, W).
+
+    Returns:
+        (B, C, H, W).
     """
     keys, queries, values = (part.flatten(2).transpose(1, 2)[:, None].contiguous() for part in (f, g, h))
-    # zeros change no product, and the kernels that do without the matrix want one width for all three
+    # zeros change no product, and the kernels that avoid the matrix need one width for all three
     missing = (0, values.shape[-1] - keys.shape[-1])
     mean = functional.scaled_dot_product_attention(
         functional.pad(queries, missing), functional.pad(keys, missing), values, scale=1.0
@@ -148,9 +176,10 @@ def attention(f: Tensor, g: Tensor, h: Tensor) -> Tensor:
 
 
 class CombinationalClassifier(Classifier):
-    """A classifier that is localized by the maps of all its classes.
+    """A classifier whose maps combine those of all its classes.
 
-    shares: (K,) g of each rank; not among the weights, so that a trained model takes another function.
+    Attributes:
+        shares: (K,) g of each rank; not among the weights, so that a trained model can use another function.
     """
 
     config: CCAMConfig
@@ -164,11 +193,11 @@ class CombinationalClassifier(Classifier):
         self.register_buffer("shares", weights_by_rank(config, classes).float(), persistent=False)
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
-        """Logits and the combined maps of the classes asked for, from one pass."""
+        """Compute logits and the combined maps of the classes asked for, in one pass."""
         features = self.features(images)[-1]
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
-        # differences of many class maps: not in half precision
+        # differences of many class maps need more than half precision
         with torch.autocast(features.device.type, enabled=False):
             kernel = self.classifier.weight.flatten(1)
             maps = combined_maps(features.to(kernel.dtype), kernel, self.shares[self._ranks(logits, wanted)])
@@ -183,7 +212,7 @@ class CombinationalClassifier(Classifier):
 
 
 class CCAM(CombinationalClassifier):
-    """Combinational maps of the plain network ("VGGnet-CCAM"). Options: see CCAMConfig."""
+    """Combinational maps of the plain network ("VGGnet-CCAM"); options in CCAMConfig."""
 
     Config: ClassVar[type[Any]] = CCAMConfig
     name: ClassVar[str] = "ccam"
@@ -193,7 +222,7 @@ class CCAM(CombinationalClassifier):
 
 
 class NLCCAM(CombinationalClassifier):
-    """Combinational maps of a network with non-local blocks between its stages. Options: see NLCCAMConfig."""
+    """Combinational maps of a network with non-local blocks between its stages; options in NLCCAMConfig."""
 
     Config: ClassVar[type[Any]] = NLCCAMConfig
     name: ClassVar[str] = "nlccam"
@@ -211,17 +240,17 @@ class NLCCAM(CombinationalClassifier):
         self.added = nn.Sequential(nn.Conv2d(last, added, kernel_size=3, padding=1), nn.ReLU()) if added else None
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) RGB values 0-255 to the features of every stage, and of the convolution behind them if any."""
-        seen = self.backbone.normalise(images)
+        """Compute the features of every stage, and of the added convolution if any."""
+        features = self.backbone.normalise(images)
         collected = []
         for modules in self._in_order():
             for module in modules:
-                seen = module(seen)
-            collected.append(seen)
+                features = module(features)
+            collected.append(features)
         return collected
 
     def _in_order(self) -> list[list[nn.Module]]:
-        """What is run, stage by stage, the blocks at their places."""
+        """The modules stage by stage, with the blocks at their places."""
         stages = list(self.backbone.stages)
         order = [[stage] for stage in stages]
         for key, block in self.blocks.items():
@@ -234,7 +263,7 @@ class NLCCAM(CombinationalClassifier):
         return [*order, [self.added]] if self.added is not None else order
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
-        """All that is new at the full rate, a backbone that is trained at its share of it."""
+        """Return the optimizer's groups: new layers at the full rate, an unfrozen backbone at its share of it."""
         new, *old = super().parameter_groups(learning_rate)
         return [new, *({**group, "lr": learning_rate * self.config.backbone_rate} for group in old)]
 

@@ -1,17 +1,26 @@
-"""Online refinement of activation maps made from low-level features.
+"""ORNet: online refinement of activation maps made from low-level features.
 
-Xie et al., "Online Refinement of Low-level Feature Based Activation Map for Weakly Supervised Object Localization"
-(ICCV 2021). A small encoder-decoder inside the shallow layers of a classifier learns to mask their features (stage
-one), then is refined by a fixed evaluator that must recognise the object in the masked image (stage two).
-Reported with VGG16: CorLoc 86.19 on CUB-200-2011 (64.52 after stage one) and 68.27 on ImageNet-1K.
+A small encoder-decoder inside the shallow layers of a classifier learns to mask their features (stage one). Then it is
+refined by a fixed evaluator, which must recognise the object in the masked image (stage two).
 
-Where the released code differs from the text, the text is followed: the code refines the last two blocks of the
-decoder only, erases every other map on average, each pixel with probability 0.2 + 0.6 p^a, which then stands in the
-map's place (see `erase_*`), and adds the 4th to 25th best classes' channels of f^a to the area loss.
-Where the paper has nothing, the image is continued beyond its borders when maps are drawn (see `margin`).
-Where the text is silent, the code is followed: p^a ends in a sigmoid (eq. 12 needs probabilities), the shallow layers
-end at stride 4, the encoder-decoder is a U-net of depth 3, leaky, as wide as the shallow features; erasing goes before
-I p^a only, the losses see p^a whole; and the class comes from the evaluator, shown the whole image.
+The paper reports, with VGG16, a CorLoc of 86.19 on CUB-200-2011 (64.52 after stage one) and 68.27 on ImageNet-1K.
+
+Differences from the paper, and from the released code where the paper leaves something open:
+
+- The evaluator is trained beforehand in the paper. Here it learns the classes during stage one, on whole images; it
+  shares no parameter with the classifier, so that this is the same training at the same time.
+- When maps are made, the image is continued beyond its borders (option `margin`), which the paper does not do.
+- Where the released code differs from the paper, the paper is followed: the code refines the last two blocks of the
+  decoder only; erases every other map on average, each pixel with probability 0.2 + 0.6 p^a, which then replaces the
+  map (options `erase_*`); and adds the channels of f^a of the 4th to 25th best classes to the area loss.
+- Where the paper is silent, the released code is followed: p^a ends in a sigmoid (eq. 12 needs probabilities), the
+  shallow layers end at stride 4, the encoder-decoder is a U-net of depth 3 with leaky ReLUs, as wide as the shallow
+  features; erasing applies to I p^a only, the losses use the whole p^a; and the class is predicted by the evaluator
+  from the whole image.
+
+Reference:
+    Xie et al., "Online Refinement of Low-level Feature Based Activation Map for Weakly Supervised Object Localization",
+    ICCV 2021.
 """
 
 import copy
@@ -38,13 +47,16 @@ WIDEST = 64
 
 
 class ORNet(Localizer):
-    """Shallow layers and a generator that give one map, and an evaluator that tells the class.
+    """Shallow layers and a generator that make one map, and an evaluator that classifies; options in ORNetConfig.
 
-    Options: see ORNetConfig. backbone: the classifier F^c; its deep layers serve stage one only.
-    evaluator: F^e, a classifier of its own that starts from the same pretrained weights. The paper has it trained
-    beforehand; here it learns the classes during stage one, on whole images. The two share no parameter, so that this
-    is the same training at the same time. Only image and map meet it in stage two, where it is fixed.
-    In a frozen backbone the class head, the generator and the evaluator's head are trained.
+    With a frozen backbone, the class head, the generator and the evaluator's head are trained.
+
+    Attributes:
+        backbone: The classifier F^c; its deep layers are used in stage one only.
+        shallow: Number of its shallow stages F_1^c.
+        generator: F^g.
+        evaluator: F^e, a classifier of its own that starts from the same pretrained weights; fixed in stage two.
+        refining: Whether the training is in stage two.
     """
 
     Config = ORNetConfig
@@ -70,20 +82,20 @@ class ORNet(Localizer):
         self.classifier = nn.Linear(backbone.channels[-1], classes)
         self.evaluator = CAM(copy.deepcopy(backbone), classes, dropout=config.dropout)
 
-    # --- looking -----------------------------------------------------------------------------------------------------
+    # --- localizing ---------------------------------------------------------------------------------------------------
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB values 0-255 to the evaluator's logits (B, C)."""
+        """Classify (B, 3, H, W) RGB values 0-255 with the evaluator: (B, C) logits."""
         return self.evaluator(images)
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
-        """The evaluator's logits, and one map an image whatever the classes."""
+        """Compute the evaluator's logits, and one map per image for all classes."""
         logits = self(images).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
         return Localization(logits, wanted, self.maps(images, wanted))
 
     def maps(self, images: Tensor, classes: Tensor) -> Tensor:
-        """p^a, (B, 1, h, w) float32 in 0-1: shallow layers and generator alone (Fig. 5c)."""
+        """Compute p^a, (B, 1, h, w) float32 in 0-1, with shallow layers and generator alone (Fig. 5c)."""
         cells = self.config.margin
         if not cells:
             return self._activation(images)
@@ -99,10 +111,10 @@ class ORNet(Localizer):
         """f^c = F_1^c(I), (B, c, h, w) (eq. 1, 7)."""
         return _through(self.backbone.stages[: self.shallow], self.backbone.normalise(images))
 
-    # --- learning ----------------------------------------------------------------------------------------------------
+    # --- training ----------------------------------------------------------------------------------------------------
 
     def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
-        """The losses of the stage that the training is in, weights multiplied in."""
+        """Compute the losses of the current stage, multiplied by their weights."""
         return self._refinement(images, targets, loss) if self.refining else self._generation(images, targets, loss)
 
     def _generation(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
@@ -113,7 +125,7 @@ class ORNet(Localizer):
         logits = self.classifier(self.dropout(deep.mean(dim=(2, 3))))  # eq. 3
         losses = {"classification": loss(logits.float(), targets)}  # eq. 5
         if self.config.auxiliary:
-            # the mean of the convolution is the convolution of the mean (eq. 4)
+            # the mean of a 1x1 convolution equals the convolution of the mean (eq. 4)
             guess = self.auxiliary(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
             losses["auxiliary"] = self.config.auxiliary * loss(guess.float(), targets)  # eq. 6
         return losses | {"evaluator": loss(self.evaluator(images).float(), targets)}
@@ -137,13 +149,13 @@ class ORNet(Localizer):
         return losses
 
     def _evaluated(self, images: Tensor, activation: Tensor) -> Tensor:
-        """y = F^e(I p^a), (B, C) (eq. 9); what is masked takes the mean colour, which is 0 to the network."""
-        judge = self.evaluator.backbone
+        """y = F^e(I p^a), (B, C) (eq. 9); masked pixels have the mean colour, which is 0 after normalisation."""
+        backbone = self.evaluator.backbone
         mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
-        return self.evaluator.logits(_through(judge.stages, judge.normalise(images) * mask))
+        return self.evaluator.logits(_through(backbone.stages, backbone.normalise(images) * mask))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Enter the stage that the epoch is in; what stage two fixes is fixed."""
+        """Enter the stage of the epoch, and fix in stage two what the paper fixes."""
         self.refining = epoch >= epochs_of_stage_one(epochs, self.config.stage_one)
         for part in self._fixed_in_refinement():
             part.requires_grad_(not self.refining)
@@ -156,7 +168,7 @@ class ORNet(Localizer):
         return fixed if self.config.refine_shallow else [*fixed, self.backbone.stages[: self.shallow]]
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
-        """Those of every stage from the start: what is new at the full rate, both pretrained networks at a tenth."""
+        """Return the groups of both stages: new layers at the full rate, both unfrozen networks at a tenth of it."""
         networks = (self.backbone, self.evaluator.backbone)
         old = [p for network in networks for p in network.parameters() if p.requires_grad]
         inherited = self.pretrained_parameters()
@@ -165,16 +177,16 @@ class ORNet(Localizer):
         return [*groups, {"params": old, "lr": learning_rate / 10}] if old else groups
 
     def pretrained_parameters(self) -> set[int]:
-        """The ids of the parameters of both networks."""
+        """Return the ids of the parameters of both networks."""
         return super().pretrained_parameters() | {id(p) for p in self.evaluator.backbone.parameters()}
 
     def freeze_backbone(self) -> None:
-        """Leave the pretrained features of classifier and evaluator as they are."""
+        """Keep the pretrained features of classifier and evaluator as they are."""
         super().freeze_backbone()
         self.evaluator.freeze_backbone()
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; what stage two fixes stays in evaluation mode there."""
+        """Set training or evaluation mode; what stage two fixes stays in evaluation mode in it."""
         super().train(mode)
         if self.refining:
             for part in self._fixed_in_refinement():
@@ -183,7 +195,7 @@ class ORNet(Localizer):
 
 
 class Generator(nn.Module):
-    """F^g: encoder-decoder, convolution, batch norm (eq. 2)."""
+    """The generator F^g: encoder-decoder, convolution, batch norm (eq. 2)."""
 
     def __init__(self, channels: int, features: int, width: int, depth: int) -> None:
         super().__init__()
@@ -191,13 +203,13 @@ class Generator(nn.Module):
         self.activation = nn.Sequential(nn.Conv2d(features, 1, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(1))
 
     def forward(self, low: Tensor) -> tuple[Tensor, Tensor]:
-        """Low-level features f^c (B, c, h, w) to p^a (B, 1, h, w) float32 in 0-1 and f^a (B, k, h, w)."""
+        """Compute p^a, (B, 1, h, w) float32 in 0-1, and f^a, (B, k, h, w), from (B, c, h, w) low-level features f^c."""
         features = self.decoded(low)
         return self.activation(features).float().sigmoid(), features
 
 
 class EncoderDecoder(nn.Module):
-    """F^d as a U-net: (B, c, h, w) to (B, outputs, h, w), by way of maps halved `depth` times."""
+    """The encoder-decoder F^d as a U-net that halves the map `depth` times."""
 
     def __init__(self, channels: int, outputs: int, width: int, depth: int) -> None:
         super().__init__()
@@ -209,14 +221,14 @@ class EncoderDecoder(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Odd sides are rounded up on the way down and met again on the way up."""
-        passed = []
+        """Compute (B, outputs, h, w) from (B, c, h, w); odd sides are rounded up on the way down and restored."""
+        skipped = []
         for block in self.encoder:
-            passed.append(features)
+            skipped.append(features)
             features = block(functional.max_pool2d(features, 2, ceil_mode=True))
-        for block, skipped in zip(self.decoder, reversed(passed), strict=True):
-            raised = functional.interpolate(features, skipped.shape[-2:], mode="bilinear")
-            features = block(torch.cat([skipped, raised], dim=1))
+        for block, skip in zip(self.decoder, reversed(skipped), strict=True):
+            upsampled = functional.interpolate(features, skip.shape[-2:], mode="bilinear")
+            features = block(torch.cat([skip, upsampled], dim=1))
         return features
 
 
@@ -224,26 +236,26 @@ class EncoderDecoder(nn.Module):
 
 
 def pixel_entropy(activation: Tensor) -> Tensor:
-    """H(X_ij) = -p log p - (1 - p) log(1 - p), of the activation's shape (eq. 12)."""
-    # short of 0 and 1, where the entropy has no slope
+    """Compute H(X_ij) = -p log p - (1 - p) log(1 - p), of the activation's shape (eq. 12)."""
+    # slightly inside 0 and 1, where the slope of the entropy is infinite
     margin = torch.finfo(activation.dtype).eps
     p = activation.clamp(margin, 1 - margin)
     return -p * p.log() - (1 - p) * (1 - p).log()
 
 
 def entropy_loss(activation: Tensor) -> Tensor:
-    """L_h, a scalar: the mean entropy (eq. 13)."""
+    """Compute L_h, a scalar: the mean entropy (eq. 13)."""
     return pixel_entropy(activation).mean()
 
 
 def weighted_entropy_loss(activation: Tensor, mu: float, sigma: float) -> Tensor:
-    """L_w, a scalar: the mean entropy, each pixel weighed by a Gaussian around the least certain value (eq. 14, 15)."""
+    """Compute L_w, a scalar: the mean entropy, weighted by a Gaussian around the least certain value (eq. 14, 15)."""
     gamma = torch.exp(-((activation - mu) ** 2) / (2 * sigma**2))
     return (gamma * pixel_entropy(activation)).mean()
 
 
 def area_loss(activation: Tensor) -> Tensor:
-    """L_a, a scalar: the mean activation (eq. 16)."""
+    """Compute L_a, a scalar: the mean activation (eq. 16)."""
     return activation.mean()
 
 
@@ -251,7 +263,7 @@ def area_loss(activation: Tensor) -> Tensor:
 
 
 def attentively_erased(activation: Tensor, config: ORNetConfig) -> Tensor:
-    """p^a (B, 1, h, w) with candidates dropped at random (Fig. 7d); gradients pass through what is left."""
+    """Erase candidate pixels of p^a, (B, 1, h, w), at random (Fig. 7d); gradients pass through the others."""
     p = activation.detach()
     probability = 0.2 + 0.6 * p if config.erase_probability == "adaptive" else config.erase_probability
     chosen = torch.rand(len(p), 1, 1, 1, device=p.device) < config.erase_share
@@ -260,7 +272,7 @@ def attentively_erased(activation: Tensor, config: ORNetConfig) -> Tensor:
 
 
 def erasing_candidates(activation: Tensor, config: ORNetConfig) -> Tensor:
-    """Pixels above a threshold inside a random rectangle around the peak (Fig. 7c): (B, 1, h, w) bool.
+    """Find the pixels above a threshold inside a random rectangle around the peak (Fig. 7c): (B, 1, h, w) bool.
 
     A constant map has none.
     """
@@ -275,9 +287,9 @@ def erasing_candidates(activation: Tensor, config: ORNetConfig) -> Tensor:
 
 
 def _within(high: Tensor, centre: Tensor, least: float) -> Tensor:
-    """One side of the rectangle: (B, n) bool, the cells of a random length around the centre (B,).
+    """One side of the rectangle: (B, n) bool, cells of a random length around the (B,) centre.
 
-    high: (B, n) bool, the cells of a row or column that hold any pixel above the threshold.
+    high: (B, n) bool, whether a row or column has a pixel above the threshold.
     """
     cells = torch.arange(high.shape[1], device=high.device)
     first = torch.where(high, cells, high.shape[1]).amin(dim=1)
@@ -292,17 +304,17 @@ def _uniform(like: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * torch.rand(len(like), device=like.device)
 
 
-# --- small things ----------------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------------
 
 
 def shallow_stages(backbone: Backbone) -> int:
-    """How many stages of the backbone it takes to stride 4, or beyond where none ends there."""
+    """Return how many stages of the backbone reach stride 4, or the first larger one."""
     reached = (i for i, stride in enumerate(backbone.strides, start=1) if stride >= SHALLOW_STRIDE)
     return next(reached, len(backbone.strides))
 
 
 def epochs_of_stage_one(epochs: int, share: float) -> int:
-    """The share of the epochs, rounded; either stage gets one at least unless the share is 1 or there is but one."""
+    """Return the rounded share of the epochs; each stage has at least one, unless the share or the number is 1."""
     return epochs if share == 1 else max(1, min(round(share * epochs), epochs - 1))
 
 
@@ -315,7 +327,9 @@ def _refuse_contradictions(config: ORNetConfig, backbone: Backbone) -> None:
             f"{config.erase_depth})."
         )
     if config.stage_one < 1 and not (config.evaluation or config.alpha or config.beta):
-        raise ModelError("Stage two has no loss left: give a weight to evaluation, alpha or beta, or stage_one 1.")
+        raise ModelError(
+            "Stage two has no loss: give a weight to option evaluation, alpha or beta, or set stage_one to 1."
+        )
 
 
 def _two_convolutions(channels: int, outputs: int) -> nn.Sequential:

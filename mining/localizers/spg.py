@@ -1,8 +1,7 @@
-"""Self-produced guidance: the attention map teaches masks, and the masks teach the features it is made of.
+"""SPG: self-produced guidance.
 
-Zhang, Wei, Kang, Yang, Huang, "Self-produced Guidance for Weakly-supervised Object Localization" (ECCV 2018). With
-InceptionV3 the paper reports 64.69 % GT-known localization on ILSVRC (table 4: SPG-plain 62.68, without C 63.94,
-without the cascade 64.42, B1 and B2 unshared 63.69), top-1 localization 48.60 % there and 46.64 % on CUB-200-2011.
+The classifier's attention map yields masks of its most and least confident pixels, and these masks supervise the
+features that the map is made from, stage by stage.
 
     image -> Stem -> A1 -> A2 -> A3 -> A4 -> global average -> class logits
                      |     |     |     '---- attention map O ---> seeds of B2
@@ -10,35 +9,40 @@ without the cascade 64.42, B1 and B2 unshared 63.69), top-1 localization 48.60 %
                      |     '--> B2  <-------- mask of O
                      '--> B1  <-------------- mask of B2
 
-Where the text leaves something open or the released code does otherwise:
+The map that localizes is the attention map of A (section 3.2, testing); B and C are not run then. With a frozen
+backbone the first two blocks are weak features by themselves: option third_block helps more there than the guidance
+does.
+
+The paper reports, with InceptionV3, 64.69 % GT-known localization on ILSVRC (table 4: SPG-plain 62.68, without C 63.94,
+without the cascade 64.42, B1 and B2 unshared 63.69), top-1 localization 48.60 % there and 46.64 % on CUB-200-2011.
+
+Differences from the paper, and from the released code where the paper leaves something open:
 
 - Blocks. A1 and A2 are InceptionV3's first and second Inception block, and what lies behind is removed (section 3.3).
   In general: A1 is the last stage of the backbone before its last down-sampling, A2 the first behind it, and the
   stages after A2 are removed. That is the output of the stages with stride 8 and 16: Mixed_5d and Mixed_6e of
   InceptionV3 (288 and 768 channels), conv4_3 and conv5_3 of VGG16 (512, 512), layer2 and layer3 of ResNet50
-  (512, 1024), blocks 2 and 4 of EfficientNet-Lite0 (40, 112). Of a network known as one stage both read that stage.
-  The released code takes the stride out of the second block as well (28 x 28 maps of 224 px) and feeds B2 from the
-  last but one of its modules (Mixed_6d); ports to ResNet50 keep layer4 in A3: option third_block.
-- First layers of B. "288 and 768 filters" is read as what they take: their outputs go into one shared layer of 512
-  filters, and section 3.1 has them adapt the number of channels.
-- C. Section 3.1 has one 3x3 convolution (the released code too), section 3.3 has two, with their filters: two, see
-  c_layers. It reads the features of A3, so that the guidance reaches A without passing through the class filters.
-- Thresholds of the fused mask are not given; those of B2 are taken, as in the released code. (For the seeds of B2
+  (512, 1024), blocks 2 and 4 of EfficientNet-Lite0 (40, 112). Of a network that is a single stage, both read that
+  stage. The released code removes the stride of the second block as well (28 x 28 maps of 224 px) and feeds B2 from the
+  last but one of its modules (Mixed_6d); ports to ResNet50 keep layer4 in A3 (option third_block).
+- First layers of B. "288 and 768 filters" is read as their input: their outputs go into one shared layer of 512
+  filters, and section 3.1 lets them adapt the number of channels.
+- C. Section 3.1 has one 3x3 convolution (the released code too), section 3.3 has two, with their filters: two here
+  (option c_layers). It reads the features of A3, so that the guidance reaches A without passing the class filters.
+- Thresholds of the fused mask are not given; those of B2 are used, as in the released code. (For the seeds of B2
   that has 0.05 and 0.7.)
 - Sigmoid or resizing first: the branches' logits are resized, then go through the sigmoid, as in the released code.
-- Several labels in an image: B and C know objects, not classes, so their mask is one an image. O is the maximum over
-  the labels of the normalised class maps: a pixel is object if it surely is one of any label, background only if
-  it surely is none of any. One label gives the paper's O.
+- Several labels in an image: B and C distinguish objects from background, not classes, so that there is one mask per
+  image. O is the maximum over the labels of the normalised class maps: a pixel is object if it surely is one of any
+  label, background only if it surely is none of any. With one label this is the paper's O.
 - An image without a label, or whose attention map is constant, has no seeds. It is ignored in all three masks.
-- The losses of the branches are means over all pixels of the batch that are 0 or 1, 0 where there are none.
-- No dropout is mentioned; the released code has 0.5, also at test time. Ours, where asked for, is of training only.
+- The losses of the branches are means over all pixels of the batch that are 0 or 1, and 0 where there are none.
+- The paper mentions no dropout; the released code has 0.5, also at test time. Here it is an option, in training only.
 - New layers start from Xavier's uniform distribution, biases from 0, as in the released code.
 - In the released code the mask of an image depends on those before it in the batch; never here (fewest_object_px).
 
-The map that localizes is the attention map of A (section 3.2, testing); B and C cost nothing then.
-
-On a backbone that stays frozen the first two blocks are weak features by themselves: third_block helps more there than
-the guidance does.
+Reference:
+    Zhang, Wei, Kang, Yang, Huang, "Self-produced Guidance for Weakly-supervised Object Localization", ECCV 2018.
 """
 
 from typing import Any, ClassVar, Literal, cast
@@ -63,12 +67,12 @@ _CLASSES_AT_ONCE = 16  # maps brought to the size of the image together
 
 
 class SPG(Localizer):
-    """A classifier whose features are told object from background by masks of its own making. Options: SPGConfig."""
+    """A classifier whose features learn object and background from masks of its own maps; options in SPGConfig."""
 
     Config = SPGConfig
     name: ClassVar[str] = "spg"
-    keeps_last: ClassVar[bool] = True  # what the guidance improves, a classification loss does not show
-    learning_rate: ClassVar[float] = 3e-4  # 0.003 throws its stacks of convolutions off in the first epoch
+    keeps_last: ClassVar[bool] = True  # the classification loss does not show what the guidance improves
+    learning_rate: ClassVar[float] = 3e-4  # 0.003 makes its stacks of convolutions diverge in the first epoch
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__()
@@ -91,18 +95,18 @@ class SPG(Localizer):
         _start(*(module for name, module in self.named_children() if name != "backbone"))
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) RGB values 0-255 to F^A1 (B, D1, h1, w1), F^A2 (B, D2, h, w) and A3's (B, D3, h, w)."""
+        """Compute F^A1 (B, D1, h1, w1), F^A2 (B, D2, h, w) and A3's (B, D3, h, w) from (B, 3, H, W) RGB values."""
         stages = self.backbone(images)
         first, second = self.places
         return stages[first], stages[second], self.dropout(self.a3(stages[-1]))
 
     def logits(self, features: Tensor) -> Tensor:
-        """A3's (B, D3, h, w) features to class logits (B, C): the global average of A4."""
-        # averaging first is the same sum, and C maps cheaper than convolving first
+        """Classify A3's (B, D3, h, w) features, by the global average of A4: (B, C) logits."""
+        # averaging first gives the same sum as convolving first, and saves C maps
         return self.a4(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
 
     def class_maps(self, features: Tensor, classes: Tensor, background: Literal["mean", "none"] = "none") -> Tensor:
-        """A3's (B, D3, h, w) features to F^A4 of (B, K) classes, (B, K, h, w) float32; of NO_CLASS anything."""
+        """Compute F^A4 of (B, K) classes, (B, K, h, w) float32, from A3's features; undefined for NO_CLASS."""
         kernel, bias = self.a4.weight.flatten(1), cast(Tensor, self.a4.bias)
         if background == "mean" and len(kernel) > 1:
             kernel, bias = kernel - kernel.mean(dim=0), bias - bias.mean()
@@ -110,18 +114,18 @@ class SPG(Localizer):
         return maps + bias[classes.clamp(min=0)].float()[..., None, None]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB values 0-255 to class logits (B, C)."""
+        """Classify (B, 3, H, W) RGB values 0-255: (B, C) logits."""
         return self.logits(self.features(images)[-1])
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
-        """Logits and the attention maps of the classes asked for, from one pass."""
+        """Compute logits and the attention maps of the classes asked for, in one pass."""
         features = self.features(images)[-1]
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
         return Localization(logits, wanted, self.class_maps(features, wanted, self.config.background))
 
     def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
-        """The classification loss and those of the branches, 'b2', 'b1' and 'c' (algorithm 1)."""
+        """Compute the classification loss and those of the branches, 'b2', 'b1' and 'c' (algorithm 1)."""
         first, second, features = self.features(images)
         losses = {"classification": loss(self.logits(features), targets)}
         if self.config.branches == "A":
@@ -137,10 +141,16 @@ class SPG(Localizer):
     def attention(
         self, features: Tensor, targets: Tensor, size: tuple[int, int], loss: ClassificationLoss
     ) -> tuple[Tensor, Tensor]:
-        """The localization map O of each image's labels (algorithm 1, line 3), (B, H, W) in 0-1.
+        """Compute the localization map O of each image's labels (algorithm 1, line 3).
 
-        features: (B, D3, h, w) of A3. targets: (B, C) of 0 and 1.
-        Also (B,) bool, whether there is any: there is none of an image without label, or where all is constant.
+        Args:
+            features: (B, D3, h, w) of A3.
+            targets: (B, C) of 0 and 1.
+            size: (H, W), size of the image.
+            loss: Its objective says whether an image has several labels.
+
+        Returns:
+            (B, H, W) in 0-1, and (B,) bool, whether it has seeds: not without a label or where all maps are constant.
         """
         if loss.objective == "multi":
             return attention_of_labels(self.a4(features).float(), targets, size)
@@ -148,20 +158,25 @@ class SPG(Localizer):
         return attention_of_labels(self.class_maps(features, label), targets.gather(1, label), size)
 
     def branches(self, first: Tensor, second: Tensor, features: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """F^A1, F^A2 and A3's features to the logits of object against background by branch, (B, H, W) float32."""
-        found = {
+        """Compute each branch's logits of object against background, (B, H, W), from F^A1, F^A2 and A3's features."""
+        logits_of = {
             "b2": self.b_rest[-1](self.b_first[1](second)),
             "b1": self.b_rest[0](self.b_first[0](first)),
         }
         if self.config.branches == "ABC":
-            found["c"] = self.c(features)
-        return {name: resized(logits.float(), size)[:, 0] for name, logits in found.items()}
+            logits_of["c"] = self.c(features)
+        return {name: resized(logits.float(), size)[:, 0] for name, logits in logits_of.items()}
 
     @torch.no_grad()
     def masks(self, attention: Tensor, has_seeds: Tensor, b1: Tensor, b2: Tensor) -> dict[str, Tensor]:
-        """What each branch learns, (B, H, W) uint8 of BACKGROUND, OBJECT and IGNORED (algorithm 1, lines 4-8).
+        """Make the mask that each branch learns, (B, H, W) uint8 of BACKGROUND, OBJECT, IGNORED (algorithm 1, lines
+        4-8).
 
-        attention: (B, H, W) in 0-1. has_seeds: (B,) bool, images without are ignored. b1, b2: (B, H, W) logits.
+        Args:
+            attention: (B, H, W) in 0-1.
+            has_seeds: (B,) bool; images without seeds are ignored.
+            b1: (B, H, W) logits of B1.
+            b2: (B, H, W) logits of B2.
         """
         config = self.config
         maps = {"b2": (attention, config.b2), "b1": (attention, config.b2)}
@@ -180,36 +195,41 @@ class SPG(Localizer):
 
 
 def guided_stages(strides: tuple[int, ...]) -> tuple[int, int]:
-    """The places of A1 and A2 among a backbone's stages: the last before its last down-sampling, the first behind."""
+    """Return the indices of A1 and A2 among the stages: the last before the last down-sampling, the first behind it."""
     second = strides.index(strides[-1])
     return max(0, second - 1), second
 
 
 def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, K, h, w) to (B, K, H, W), bilinear, cell centres aligned."""
+    """Resize (B, K, h, w) maps to (B, K, H, W), bilinear, with cell centres aligned."""
     return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def attention_of_labels(maps: Tensor, present: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The maximum over the present classes of their maps, each resized and then normalised to 0-1.
+    """Compute the maximum over the present classes of their maps, each resized and then normalised to 0-1.
 
-    maps: (B, K, h, w) float32. present: (B, K) of 0 and 1.
-    Gives (B, H, W) float32, 0 where no class is present or maps are constant, and (B,) bool: some map is not.
+    Args:
+        maps: (B, K, h, w) float32.
+        present: (B, K) of 0 and 1.
+        size: (H, W).
+
+    Returns:
+        (B, H, W) float32, 0 where no class is present or all maps are constant; and (B,) bool, whether a map is not.
     """
     attention = maps.new_zeros((len(maps), *size))
-    found = torch.zeros(len(maps), dtype=torch.bool, device=maps.device)
-    # in pieces, and of absent classes too: to look which classes the batch has would wait for the GPU
+    has_map = torch.zeros(len(maps), dtype=torch.bool, device=maps.device)
+    # in pieces and for absent classes too, because asking which classes the batch has would wait for the GPU
     pieces = zip(torch.split(maps, _CLASSES_AT_ONCE, 1), torch.split(present, _CLASSES_AT_ONCE, 1), strict=True)
     for some, wanted in pieces:
         levels, varied = min_max(resized(some, size))
         shown = varied & (wanted > 0)
         attention = torch.maximum(attention, levels.masked_fill(~shown[..., None, None], 0).amax(dim=1))
-        found |= shown.any(dim=1)
-    return attention, found
+        has_map |= shown.any(dim=1)
+    return attention, has_map
 
 
 def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, K, H, W) maps brought to 0-1 each, constant ones to 0; and (B, K) bool, which are not constant."""
+    """Normalise (B, K, H, W) maps to 0-1 each, constant ones to 0; also return which are not, (B, K) bool."""
     lowest, highest = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
     span = highest - lowest
     varied = span > _MIN_RANGE * torch.maximum(highest.abs(), lowest.abs())
@@ -220,10 +240,17 @@ def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
 def guidance_mask(
     saliency: Tensor, low: float, high: float, *, fewest_object_px: int = 0, fallback: float = 0.7
 ) -> Tensor:
-    """Eq. 1: BACKGROUND below `low`, OBJECT above `high`, IGNORED from one to the other.
+    """Make a mask by eq. 1: BACKGROUND below `low`, OBJECT above `high`, IGNORED between them and where NaN.
 
-    saliency: (B, H, W) in 0-1. Gives (B, H, W) uint8. NaN is ignored.
-    fewest_object_px: an image with fewer takes the pixels above `fallback` times its maximum (see SPGConfig).
+    Args:
+        saliency: (B, H, W) in 0-1.
+        low: delta_l.
+        high: delta_h.
+        fewest_object_px: An image with fewer object pixels takes those above `fallback` times its maximum.
+        fallback: See fewest_object_px.
+
+    Returns:
+        (B, H, W) uint8.
     """
     is_object = saliency > high
     if fewest_object_px:
@@ -231,14 +258,16 @@ def guidance_mask(
         best = saliency > fallback * saliency.amax(dim=(1, 2), keepdim=True)
         is_object = best.where(too_few, is_object)
     mask = torch.full_like(saliency, IGNORED, dtype=torch.uint8)
-    # background last: the best pixels of a faint map are background nevertheless
+    # background last: even the best pixels of a faint map are background
     return mask.masked_fill(is_object, OBJECT).masked_fill(saliency < low, BACKGROUND)
 
 
 def guidance_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy over the pixels that are not IGNORED, their mean; 0 where all are.
+    """Compute the mean binary cross-entropy over the pixels that are not IGNORED; 0 where all are ignored.
 
-    logits: (B, H, W) float32. mask: (B, H, W) uint8 of BACKGROUND, OBJECT and IGNORED.
+    Args:
+        logits: (B, H, W) float32.
+        mask: (B, H, W) uint8 of BACKGROUND, OBJECT and IGNORED.
     """
     known = mask != IGNORED
     losses = functional.binary_cross_entropy_with_logits(logits, (mask == OBJECT).to(logits.dtype), reduction="none")
@@ -249,7 +278,7 @@ def guidance_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _convolutions(channels: int, width: int, count: int, dropout: float = 0.0) -> tuple[nn.Sequential, int]:
-    """`count` 3x3 convolutions of stride 1 and pad 1, each with a ReLU, and the channels of what they give."""
+    """`count` 3x3 convolutions of stride 1 and padding 1, each with a ReLU, and the channels of their output."""
     layers: list[nn.Module] = []
     for _ in range(count):
         layers += [nn.Dropout(dropout), nn.Conv2d(channels, width, kernel_size=3, padding=1), nn.ReLU()]
@@ -258,7 +287,7 @@ def _convolutions(channels: int, width: int, count: int, dropout: float = 0.0) -
 
 
 def _saliency(channels: int, config: SPGConfig, count: int = 1) -> nn.Sequential:
-    """Convolutions down to one logit a pixel: the second and third layers of B, and all of C."""
+    """Convolutions to one logit per pixel: the second and third layers of B, and all of C."""
     layers, width = _convolutions(channels, config.guidance_width, count)
     return nn.Sequential(*layers, nn.Conv2d(width, 1, kernel_size=1))
 

@@ -1,1 +1,1 @@
-"""Model folders: weights as safetensors beside model.json."""
+"""Model folders: weights as safetensors beside model.json; loading, installing, selecting classes."""

@@ -1,4 +1,4 @@
-"""A trained localizer made ready to run fast: the same function of its input, in fewer operations."""
+"""Prepare a trained localizer for inference: the same function in fewer operations."""
 
 import copy
 from typing import cast
@@ -14,7 +14,7 @@ _TOLERANCE = 1e-3
 
 
 def prepare_for_inference(localizer: Localizer, device: torch.device) -> Localizer:
-    """The localizer on `device` in evaluation mode, batch norms folded, channels last."""
+    """Move the localizer to the device, in evaluation mode, with folded batch norms and channels-last memory format."""
     localizer = localizer.eval()
     for part in localizer.modules():
         if isinstance(part, Backbone):  # a localizer may have more than one
@@ -23,19 +23,19 @@ def prepare_for_inference(localizer: Localizer, device: torch.device) -> Localiz
 
 
 def _folded(stages: nn.ModuleList) -> nn.ModuleList:
-    """The stages with each batch norm folded into the convolution in front of it.
+    """The stages with each batch norm folded into the convolution before it.
 
-    Which convolution stands in front is read from the order of the modules, and the result is compared with the
-    original on noise: stages that are put together otherwise stay as they are.
+    Which convolution comes before is taken from the order of the modules, and the result is compared with the original
+    on noise: stages that are built differently stay unchanged.
     """
     folded = copy.deepcopy(stages)
     if not _fold_children(folded):
         return stages
     noise = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        plain, quick = _through(stages, noise), _through(folded, noise)
+        plain, fused = _through(stages, noise), _through(folded, noise)
     scale = float(plain.abs().max())
-    return folded if float((plain - quick).abs().max()) <= _TOLERANCE * scale else stages
+    return folded if float((plain - fused).abs().max()) <= _TOLERANCE * scale else stages
 
 
 def _fold_children(module: nn.Module) -> int:
@@ -44,7 +44,7 @@ def _fold_children(module: nn.Module) -> int:
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and before is not None and isinstance(before[1], nn.Conv2d):
             setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
-            # timm's batch norms carry the activation that follows them
+            # timm's batch norms include the activation that follows them
             setattr(module, name, cast(nn.Module, getattr(child, "act", nn.Identity())))
             count += 1
         else:

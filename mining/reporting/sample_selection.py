@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mining.boxes.iou import iou_matrix
 from mining.reporting.ground_truth_index import GroundTruthIndex, TrueBoxes
-from mining.reporting.statistics import batches_of
+from mining.storage.parquet import iter_batches
 
 BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
 RIGHT = 0.5
@@ -113,7 +113,7 @@ def _pairs(annotations: Path, classes: list[str], truth: GroundTruthIndex | None
 
 def _rows(annotations: Path, classes: list[str]) -> Iterator[Row]:
     wanted = pa.array(classes, pa.string())
-    for batch in batches_of(annotations, _COLUMNS):
+    for batch in iter_batches(annotations, _COLUMNS):
         kept = batch.filter(pc.is_in(batch["category"], value_set=wanted))
         yield from map(Row, *(kept[name].to_pylist() for name in _COLUMNS))
 

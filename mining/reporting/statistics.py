@@ -1,20 +1,17 @@
 """All boxes of a run counted in one pass, in constant memory."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mining.storage.parquet import open_parquet
+from mining.storage.parquet import iter_batches
 
 FINE = 1000  # cells of the counts kept, over 0-1
-_BATCH = 20_000
 
 Cells = NDArray[np.int64]
 
@@ -44,7 +41,7 @@ class RunStatistics:
 def run_statistics(annotations: Path) -> RunStatistics:
     """Count the boxes of annotations.parquet. Raises RunError when it cannot be read."""
     survey = RunStatistics()
-    for batch in batches_of(annotations, ["category", "score", "area", "width", "height"]):
+    for batch in iter_batches(annotations, ["category", "score", "area", "width", "height"]):
         score, area, width, height = (_numbers(batch[name]) for name in ("score", "area", "width", "height"))
         survey.boxes += len(batch)
         survey.scores += cells_of(score)
@@ -52,12 +49,6 @@ def run_statistics(annotations: Path) -> RunStatistics:
         for found in pc.value_counts(batch["category"]).to_pylist():
             survey.per_class[found["values"]] += found["counts"]
     return survey
-
-
-def batches_of(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The table in pieces. Raises RunError when it is missing or cannot be read."""
-    with open_parquet(path) as file:
-        yield from file.iter_batches(batch_size=_BATCH, columns=columns)
 
 
 def cells_of(values: NDArray[np.float64]) -> Cells:

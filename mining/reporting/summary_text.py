@@ -9,7 +9,7 @@ from mining.corpus.schema import QUARANTINED, STATES
 from mining.evaluation import table_rows
 from mining.models.card import read_card
 from mining.runs.run import Run
-from mining.storage.parquet import open_parquet
+from mining.storage.parquet import iter_batches
 
 Pairs = list[tuple[str, str]]
 _REASONS = 20
@@ -92,8 +92,7 @@ def quarantined(run: Run, states: Mapping[str, int]) -> Pairs:
     """(file name, reason) of the first images that could not be used."""
     if not states.get(QUARANTINED) or not run.quarantine.is_file():
         return []
-    with open_parquet(run.quarantine) as file:
-        batch = next(file.iter_batches(batch_size=_REASONS, columns=["file_name", "reason"]), None)
+    batch = next(iter_batches(run.quarantine, ["file_name", "reason"], _REASONS), None)
     return [] if batch is None else [(row["file_name"], row["reason"]) for row in batch.to_pylist()]
 
 

@@ -21,8 +21,8 @@ from mining.errors import ImageError, MapError, ModelError
 from mining.models.checkpoint import load_model
 from mining.regions.extraction import normalise_map
 from mining.reporting.sample_selection import Pair
-from mining.reporting.statistics import batches_of
 from mining.runs.run import Run
+from mining.storage.parquet import iter_batches
 
 PHOTO_SIDE = 320
 JPEG_QUALITY = 80
@@ -144,7 +144,7 @@ def _content_hashes(run: Run, names: Collection[str]) -> dict[str, str]:
     """The SHA-256 of the files that these images' boxes were drawn on, as far as the run knows them."""
     found: dict[str, str] = {}
     wanted = pa.array(sorted(set(names)), pa.string())
-    for batch in batches_of(run.corpus, ["file_name", "content_hash"]):
+    for batch in iter_batches(run.corpus, ["file_name", "content_hash"]):
         kept = batch.filter(pc.and_(pc.is_in(batch["file_name"], value_set=wanted), batch["content_hash"].is_valid()))
         found.update(zip(kept["file_name"].to_pylist(), kept["content_hash"].to_pylist(), strict=True))
     return found

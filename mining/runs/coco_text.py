@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mining.corpus.schema import QUARANTINED
-from mining.runs.reading import batches, is_enough
+from mining.runs.reading import is_enough
+from mining.storage.parquet import iter_batches
 
 _IMAGE_COLUMNS = ["image_id", "file_name", "width", "height", "state"]
 _BOX_COLUMNS = ["annotation_id", "image_id", "category_id", "x", "y", "w", "h", "width", "height", "score", "source"]
@@ -18,7 +19,7 @@ _ESCAPED = r"[\"\\\x00-\x1f]"  # characters that JSON escapes
 
 def image_texts(corpus: Path) -> Iterator[pa.Array]:
     """Yield the readable images of a corpus table, each as JSON followed by a comma and a line break."""
-    for batch in batches(corpus, _IMAGE_COLUMNS):
+    for batch in iter_batches(corpus, _IMAGE_COLUMNS):
         known = pc.and_(batch["width"].is_valid(), batch["height"].is_valid())
         read = batch.filter(pc.and_(known, pc.not_equal(batch["state"], _text(QUARANTINED))))
         yield _concatenate(
@@ -29,7 +30,7 @@ def image_texts(corpus: Path) -> Iterator[pa.Array]:
 
 def box_texts(annotations: Path, min_score: float = 0.0) -> Iterator[pa.Array]:
     """Yield the boxes with a score of at least `min_score`, in the form of `image_texts`."""
-    for batch in batches(annotations, _BOX_COLUMNS):
+    for batch in iter_batches(annotations, _BOX_COLUMNS):
         kept = batch.filter(pa.array(is_enough(batch, min_score))) if min_score > 0 else batch
         (x0, y0), (x1, y1) = _corners(kept)
         w, h = _round(pc.subtract(x1, x0), 2), _round(pc.subtract(y1, y0), 2)

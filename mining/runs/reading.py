@@ -15,9 +15,8 @@ from mining.errors import RunError
 from mining.models.card import CARD_FILE
 from mining.runs.run import Run
 from mining.storage.integrity import check_file
-from mining.storage.parquet import open_parquet
+from mining.storage.parquet import iter_batches
 
-CHUNK = 20_000
 _CORPUS_COLUMNS = ["image_id", "file_name", "width", "height", "split", "content_hash", "state", "labels"]
 _BOX_COLUMNS = ["annotation_id", "image_id", "category_id", "category", "source", "score"]
 _EDGE_COLUMNS = ["x", "y", "w", "h", "width", "height"]
@@ -100,15 +99,9 @@ def open_run(path: Path) -> Run:
     return run
 
 
-def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield a table's columns in batches of at most CHUNK rows. Raises RunError if it cannot be read."""
-    with open_parquet(path) as file:
-        yield from file.iter_batches(batch_size=CHUNK, columns=columns)
-
-
 def iter_images(corpus: Path) -> Iterator[ImageRow]:
     """Yield the images of a corpus table that could be read: not quarantined, and of known size."""
-    for batch in batches(corpus, _CORPUS_COLUMNS):
+    for batch in iter_batches(corpus, _CORPUS_COLUMNS):
         columns = (batch[name].to_pylist() for name in _CORPUS_COLUMNS)
         for number, file_name, width, height, split, digest, state, labels in zip(*columns, strict=True):
             if state != QUARANTINED and width is not None and height is not None:
@@ -118,7 +111,7 @@ def iter_images(corpus: Path) -> Iterator[ImageRow]:
 
 def iter_boxes(annotations: Path, min_score: float = 0.0) -> Iterator[BoxRow]:
     """Yield the boxes with a score of at least `min_score`, in the order of the table."""
-    for batch in batches(annotations, _BOX_COLUMNS + _EDGE_COLUMNS):
+    for batch in iter_batches(annotations, _BOX_COLUMNS + _EDGE_COLUMNS):
         rows = [batch[name].to_pylist() for name in _BOX_COLUMNS[:-1]]
         rows.append(np.round(_numbers(batch["score"]), 5).tolist())
         yield from compress(map(BoxRow, *rows, *_edges(batch)), is_enough(batch, min_score).tolist())
@@ -126,7 +119,7 @@ def iter_boxes(annotations: Path, min_score: float = 0.0) -> Iterator[BoxRow]:
 
 def boxes_below(annotations: Path, min_score: float) -> int:
     """Count the boxes that score less than `min_score`."""
-    return sum(int((~is_enough(batch, min_score)).sum()) for batch in batches(annotations, ["score"]))
+    return sum(int((~is_enough(batch, min_score)).sum()) for batch in iter_batches(annotations, ["score"]))
 
 
 def is_enough(batch: pa.RecordBatch, min_score: float) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes, with messages for what the disk refuses."""
 
 import errno
 import hashlib
@@ -33,54 +33,66 @@ _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPN
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the disk's refusals into a StorageError that names the file and the remedy.
+    """Turn errors of the operating system while writing `path` into a message with the remedy.
 
-    Raises InputError where no file can ever be, because a file stands in place of a folder or the reverse.
+    Args:
+        path: What the block writes; named in the message.
+
+    Raises:
+        StorageError: The disk is full, read-only or not writable.
+        InputError: No file can exist at `path`, e.g. because a folder above it is a file.
     """
     try:
         yield
     except Exception as error:
         number = getattr(error, "errno", None)
         if number in _WRONG_PLACE:
-            raise InputError(f"Cannot write {path}: {_WRONG_PLACE[number]}. Choose another place.") from error
-        reason = _DISK_REFUSED.get(number or 0) or _reason_in_words(error)
+            raise InputError(f"Cannot write {path}: {_WRONG_PLACE[number]}. Give another path.") from error
+        reason = _DISK_REFUSED.get(number or 0) or _reason_from_text(error)
         if reason is None:
             raise
         raise StorageError(
-            f"Cannot write {path}: {reason}. Make room (or mend the path or its permissions) and give the same command "
-            "again; what is finished is kept."
+            f"Cannot write {path}: {reason}. Free space (or correct the path or its permissions) and run the same "
+            "command again to resume; finished work is kept."
         ) from error
 
 
-def _reason_in_words(error: Exception) -> str | None:
-    # pyarrow, safetensors and torch have the number in the text only, or not at all
+def _reason_from_text(error: Exception) -> str | None:
+    # errors of pyarrow, safetensors and torch carry the error number in their text only, or not at all
     text = str(error)
     return "the disk is full" if "No space left on device" in text or "PytorchStreamWriter" in text else None
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; rename it when the block ends well.
+    """Write a file atomically: it appears under its name complete and flushed to disk, or not at all.
 
-    The file appears under its own name complete and flushed to the disk, or not at all.
-    Raises StorageError when the disk refuses, InputError where no file can be.
+    Args:
+        path: The file to write; folders above it are created.
+
+    Yields:
+        A temporary path beside `path` to write to. It is renamed to `path` when the block ends without an error.
+
+    Raises:
+        StorageError: The disk is full, read-only or not writable.
+        InputError: No file can exist at `path`.
     """
     temporary = temporary_path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a second name of the file, which takes no room; where the disk has no such thing, a copy."""
+    """Create `target` as a hard link to `source`, or as a copy where the file system has no hard links."""
     try:
-        # resolved: a link to a symbolic link would be one itself
+        # resolved, because a hard link to a symbolic link would be a symbolic link
         os.link(source.resolve(), target)
     except OSError as error:
         if error.errno not in _CANNOT_LINK:
@@ -89,13 +101,13 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write a value as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 as 64 hex digits, read in pieces."""
+    """Compute the SHA-256 of a file, as 64 hex digits; memory does not depend on its size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all."""
+"""Atomic folders."""
 
 import os
 import re
@@ -15,46 +15,56 @@ from mining.storage.ownership import TEMPORARY, delete_own, mark_folder, short_n
 
 @contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder to write to; it becomes `out` when the block ends well, else it is deleted.
+    """Write a folder atomically: it appears under its name complete, or not at all.
 
-    It lies in a folder beside `out` that is marked, and locked as long as it is written to: what a killed process left
-    is told by the one and what another process is writing by the other, also where processes of several containers
-    share the disk. Raises InputError where another process writes the same folder, or has written it meanwhile.
+    The temporary folder lies beside `out` in a folder with an ownership mark, which stays locked while it is written.
+    The mark identifies what a killed process left, the lock what another process is still writing; both work across
+    containers that share the disk.
+
+    Args:
+        out: The folder to create.
+
+    Yields:
+        A temporary folder to write to. It is renamed to `out` when the block ends without an error, else deleted.
+
+    Raises:
+        InputError: Another process is writing `out`, or wrote it in the meantime.
+        StorageError: The disk is full, read-only or not writable.
     """
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_company_and_sweep(out)
-        around, handle = _marked_folder_beside(out)
-        temporary = around / "folder"
+        _delete_leftovers(out)
+        wrapper, handle = _create_marked_folder(out)
+        temporary = wrapper / "folder"
         try:
             temporary.mkdir()
             yield temporary
             _rename(temporary, out)
         finally:
-            delete_own(around)
+            delete_own(wrapper)
             os.close(handle)
 
 
-def _marked_folder_beside(out: Path) -> tuple[Path, int]:
-    """A new folder beside `out` whose name and mark have the same token, locked; and the lock's handle."""
+def _create_marked_folder(out: Path) -> tuple[Path, int]:
+    """Create a locked folder beside `out` whose name and mark share a token; also gives the lock's handle."""
     token = token_hex(8)
-    around = out.with_name(f"{TEMPORARY}{token}-{short_name(out)}")
-    around.mkdir()
-    handle = os.open(around, os.O_RDONLY)
+    wrapper = out.with_name(f"{TEMPORARY}{token}-{short_name(out)}")
+    wrapper.mkdir()
+    handle = os.open(wrapper, os.O_RDONLY)
     try_lock(handle)
-    mark_folder(around, "half-written folder", token)  # locked before it is marked: others look at marked ones only
-    return around, handle
+    mark_folder(wrapper, "half-written folder", token)  # after locking: other processes consider marked folders only
+    return wrapper, handle
 
 
-def _refuse_company_and_sweep(out: Path) -> None:
-    """Delete what killed processes left that wrote the same folder. Raises InputError where one is at work."""
+def _delete_leftovers(out: Path) -> None:
+    """Delete what killed processes left of the same folder. Raises InputError while a process is writing it."""
     name = re.compile(rf"{re.escape(TEMPORARY)}([0-9a-f]{{16}})-{re.escape(short_name(out))}")
     for path in sorted(out.parent.iterdir()):
-        found = name.fullmatch(path.name)
-        if found is None or token_of(path) != found[1]:
+        match = name.fullmatch(path.name)
+        if match is None or token_of(path) != match[1]:
             continue
         if is_locked(path):
-            raise InputError(f"Another process is writing {out}; wait for it, or give another --out.")
+            raise InputError(f"Another process is writing {out}. Wait until it has finished, or give another --out.")
         delete_own(path)
 
 
@@ -64,6 +74,6 @@ def _rename(temporary: Path, out: Path) -> None:
     except OSError:
         if out.is_dir() and any(out.iterdir()):
             raise InputError(
-                f"{out} was written by another process meanwhile and is left as it is; give another --out."
+                f"{out} was written by another process in the meantime and is left unchanged. Give another --out."
             ) from None
         raise

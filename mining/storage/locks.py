@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Locks that let one process at a time work in a folder."""
 
 import fcntl
 import os
@@ -10,30 +10,33 @@ from pathlib import Path
 from mining.errors import RunError
 from mining.storage.files import storage_errors
 
-_TRIES, _PAUSE = 4, 0.1  # seconds: another process may just be checking whether it is locked
+_TRIES, _PAUSE_SECONDS = 4, 0.1  # seconds; another process may hold the lock for a moment, only to check it
 
 
 @contextmanager
 def lock_folder(path: Path) -> Iterator[None]:
-    """Lock the folder for this process, and create it where there is none.
+    """Lock a folder for this process; it is created if missing.
 
-    Folders that were created for it are removed at the end where nothing was written to them.
-    Raises RunError while another process has it, StorageError where it cannot be created.
+    Folders that were created for this are removed at the end if they are still empty.
+
+    Raises:
+        RunError: Another process holds the lock.
+        StorageError: The folder cannot be created.
     """
     with storage_errors(path):
-        created = [one for one in (path, *path.parents) if not one.exists()]
-    handle = _opened_and_locked(path)
+        created = [folder for folder in (path, *path.parents) if not folder.exists()]
+    handle = _open_and_lock(path)
     try:
         yield
     finally:
-        with suppress(OSError):  # it is not empty
-            for one in created:
-                one.rmdir()
+        with suppress(OSError):  # not empty
+            for folder in created:
+                folder.rmdir()
         os.close(handle)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process has the folder (or file) locked."""
+    """Whether a process holds the lock of a folder or file."""
     handle = os.open(path, os.O_RDONLY)
     try:
         return not try_lock(handle)
@@ -42,31 +45,31 @@ def is_locked(path: Path) -> bool:
 
 
 def try_lock(handle: int, tries: int = 1) -> bool:
-    """Lock an open file or folder for this process, if no other has it."""
-    for left in reversed(range(tries)):
+    """Lock an open file or folder for this process; False where another process holds the lock."""
+    for remaining in reversed(range(tries)):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            time.sleep(_PAUSE if left else 0)
+            time.sleep(_PAUSE_SECONDS if remaining else 0)
         else:
             return True
     return False
 
 
-def _opened_and_locked(path: Path) -> int:
+def _open_and_lock(path: Path) -> int:
     while True:
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDONLY)  # the folder itself, so that no file is added
+            handle = os.open(path, os.O_RDONLY)  # the folder itself, so that no lock file is needed
         if not try_lock(handle, _TRIES):
             os.close(handle)
-            raise RunError(f"Another process is working on {path}; wait for it, or give another --out.")
-        if _is_still_there(path, handle):
+            raise RunError(f"Another process is working on {path}. Wait until it has finished, or give another --out.")
+        if _is_same_folder(path, handle):
             return handle
-        os.close(handle)  # another process has just removed the empty folder
+        os.close(handle)  # another process removed the empty folder in between
 
 
-def _is_still_there(path: Path, handle: int) -> bool:
+def _is_same_folder(path: Path, handle: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Names that become names of files and folders: checked where a person gives them, made safe where a record does."""
+"""Names that become file and folder names: validated where a user gives them, made safe where a record does."""
 
 import re
 import unicodedata
@@ -6,27 +6,36 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-_LONGEST_BYTES = 120  # file systems take 255, and ours come with numbers, tokens and suffixes
-_POSSIBLE = re.compile(r"[\w+][\w.,+ -]*")
-_NOT_IN_A_SLUG = re.compile(r"[^\w.+@-]+")
+_MAX_BYTES = 120  # file systems allow 255; numbers, tokens and suffixes are added
+_FOLDER_NAME = re.compile(r"[\w+][\w.,+ -]*")
+_UNSAFE = re.compile(r"[^\w.+@-]+")
 
 
 def validate_folder_name(name: str) -> str:
-    """The name as it is; raises ValueError where it cannot safely be the name of a folder."""
-    if not _POSSIBLE.fullmatch(name) or name != name.strip():
+    """Return the name unchanged if it can safely name a folder.
+
+    Raises:
+        ValueError: It is empty, too long, or has characters that file systems or shells treat specially.
+    """
+    if not _FOLDER_NAME.fullmatch(name) or name != name.strip():
         raise ValueError(
-            "it becomes a folder: give letters, digits and . , + - _ or spaces between them, and begin with a letter "
-            "or a digit"
+            "it names a folder: use letters, digits, spaces and . , + - _ only, and begin with a letter, a digit, "
+            "_ or +"
         )
-    if len(name.encode()) > _LONGEST_BYTES:
-        raise ValueError(f"it becomes a folder: give at most {_LONGEST_BYTES} bytes")
+    if len(name.encode()) > _MAX_BYTES:
+        raise ValueError(f"it names a folder: use at most {_MAX_BYTES} bytes")
     return name
 
 
 def slugify(name: object) -> str:
-    """A name of a file that lies in no other folder, whatever a record says; letters and digits stay."""
-    text = _NOT_IN_A_SLUG.sub("-", unicodedata.normalize("NFC", str(name)).encode(errors="replace").decode())
-    short = text.encode()[:_LONGEST_BYTES].decode(errors="ignore").strip(".-")
+    """Turn any text into a file name without folders; letters and digits are kept.
+
+    Example:
+        >>> slugify("../my run")
+        'my-run'
+    """
+    text = _UNSAFE.sub("-", unicodedata.normalize("NFC", str(name)).encode(errors="replace").decode())
+    short = text.encode()[:_MAX_BYTES].decode(errors="ignore").strip(".-")
     return short or "run"
 
 

@@ -1,4 +1,4 @@
-"""Versions of what computes the boxes, and the time."""
+"""Package versions and timestamps, as records keep them."""
 
 import platform
 from datetime import UTC, datetime
@@ -6,20 +6,20 @@ from importlib import metadata
 
 from mining import __version__
 
-_VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
+_PACKAGES = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pyarrow", "prefect")
 
 
 def package_versions() -> dict[str, str]:
-    """Of boxmine, Python and what computes the boxes."""
-    found = {"boxmine": __version__, "python": platform.python_version()}
-    for package in _VERSIONS:
+    """Versions of boxmine, Python and the installed packages that compute the boxes, by name."""
+    versions = {"boxmine": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def utc_now() -> str:
-    """The time in UTC, to the second."""
+    """The current time in UTC, in ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
-"""Read files that other people or programs wrote, within bounds: no endless waiting, no memory out of proportion.
+"""Read files that other people or programs wrote, within bounds on waiting, memory and nesting.
 
-Errors are OSError or ValueError (JSONNestingError among them), which each caller turns into a sentence of its own.
+Functions raise OSError or ValueError (including JSONNestingError), which each caller turns into a message of its own.
 """
 
 import codecs
@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 
 import orjson
 
-MAX_JSON_DEPTH = 32  # COCO files need 6; parsers of paths need memory that grows with the square of the depth
+MAX_JSON_DEPTH = 32  # COCO files need 6; a parser that tracks paths needs memory quadratic in the depth
 MAX_LINE_BYTES = 1_000_000
-MAX_XML_BYTES = 16_000_000  # a tree takes up to fifty times as much memory
-MAX_RECORD_BYTES = 256_000_000  # run.json, model.json and the like, whose sizes are a few kB
-_PIECE_BYTES = 1 << 20
+MAX_XML_BYTES = 16_000_000  # the parsed tree takes up to fifty times as much memory
+MAX_RECORD_BYTES = 256_000_000  # run.json, model.json and the like, which are a few kB large
+_CHUNK_BYTES = 1 << 20
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -35,48 +35,67 @@ _OPENING_TO_ONE = bytes.maketrans(b"[{]}", b"\1\1\0\0")
 
 
 class JSONNestingError(ValueError):
-    """A JSON text is nested deeper than any file of these formats."""
+    """A JSON text is nested deeper than MAX_JSON_DEPTH levels."""
 
     def __init__(self, message: str = f"nested deeper than {MAX_JSON_DEPTH} levels") -> None:
         super().__init__(message)
 
 
 class LongLineError(ValueError):
-    """A line of a text file is longer than any line of these formats."""
+    """A line of a text file is longer than MAX_LINE_BYTES."""
 
 
 def open_input(path: Path) -> BinaryIO:
-    """Open a regular file for reading, without waiting for a writer where it is a named pipe.
+    """Open a regular file for reading; a named pipe is refused rather than waited for.
 
-    Raises OSError, also for what is not a regular file: a named pipe, a device, a socket, a folder.
+    Raises:
+        OSError: The file is missing, cannot be opened, or is a named pipe, a device, a socket or a folder.
     """
-    _refuse_kind(path.stat(), path, stat.S_IFREG)
+    _check_kind(path.stat(), path, stat.S_IFREG)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     return os.fdopen(descriptor, "rb")
 
 
 def check_not_special_file(path: Path) -> None:
-    """Raises OSError where something is at the path that is neither a regular file nor a folder."""
-    _refuse_kind(path.stat(), path, stat.S_IFREG, stat.S_IFDIR)
+    """Check that a path is a regular file or a folder.
+
+    Raises:
+        OSError: It is missing, or is a named pipe, a device or a socket.
+    """
+    _check_kind(path.stat(), path, stat.S_IFREG, stat.S_IFDIR)
 
 
-def _refuse_kind(found: os.stat_result, path: Path, *accepted: int) -> None:
-    kind = stat.S_IFMT(found.st_mode)
+def _check_kind(status: os.stat_result, path: Path, *accepted: int) -> None:
+    kind = stat.S_IFMT(status.st_mode)
     if kind not in accepted:
         raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'not a file')}, a regular file is needed", str(path))
 
 
 def read_input(path: Path, limit: int | None = MAX_RECORD_BYTES) -> bytes:
-    """The whole content of a regular file. Raises OSError where it is larger than `limit` bytes."""
+    """Read the whole content of a regular file.
+
+    Args:
+        path: The file.
+        limit: Most bytes; None reads a file of any size.
+
+    Raises:
+        OSError: The file cannot be read, is not a regular file, or is larger than `limit`.
+    """
     with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size
         if limit is not None and size > limit:
-            raise OSError(errno.EFBIG, f"it has {size:,} bytes, at most {limit:,} are expected", str(path))
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than the limit of {limit:,}", str(path))
         return file.read()
 
 
 def iter_lines(path: Path, encoding: str = "utf-8-sig") -> Generator[str, None, None]:
-    """The lines of a text file with their ends. Raises LongLineError for one of more than MAX_LINE_BYTES."""
+    """Read the lines of a text file one by one, with their line ends.
+
+    Raises:
+        OSError: The file cannot be read or is not a regular file.
+        UnicodeDecodeError: It is not text in this encoding.
+        LongLineError: A line has more than MAX_LINE_BYTES characters.
+    """
     with open_input(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
         number = 0
         while line := text.readline(MAX_LINE_BYTES):
@@ -87,21 +106,25 @@ def iter_lines(path: Path, encoding: str = "utf-8-sig") -> Generator[str, None, 
 
 
 class DepthLimitedReader:
-    """A binary file of JSON for a streaming parser. Reading raises JSONNestingError before it is nested too deeply."""
+    """A binary JSON file for a streaming parser, whose `read` raises JSONNestingError for text nested too deeply.
+
+    Args:
+        file: The file to read from.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._depth = _Depth()
 
     def read(self, size: int = -1) -> bytes:
-        """As of any file."""
+        """Read at most `size` bytes, all of them if negative."""
         data = self._file.read(size)
         self._depth.add(data)
         return data
 
 
 class _Depth:
-    """How deeply the JSON seen so far is nested, strings left out."""
+    """Nesting depth of the JSON text read so far; brackets in strings do not count."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -109,7 +132,7 @@ class _Depth:
         self._escape = b""
 
     def add(self, data: bytes) -> None:
-        """Follow further bytes. Raises JSONNestingError."""
+        """Track further bytes. Raises JSONNestingError."""
         data = self._escape + data
         if b"\\" in data:
             data = _ESCAPED.sub(b"", data)
@@ -125,13 +148,14 @@ class _Depth:
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a JSON text; NaN, infinities and a byte order mark are taken too, as other programs write them.
+    """Parse a JSON text; NaN, infinities and a byte order mark are accepted, because other programs write them.
 
-    Raises ValueError.
+    Raises:
+        ValueError: The text is not JSON, or is nested too deeply.
     """
     depth = _Depth()
-    for start in range(0, len(text), _PIECE_BYTES):
-        depth.add(text[start : start + _PIECE_BYTES])
+    for start in range(0, len(text), _CHUNK_BYTES):
+        depth.add(text[start : start + _CHUNK_BYTES])
     try:
         return orjson.loads(text)
     except ValueError:
@@ -139,5 +163,14 @@ def parse_json(text: bytes) -> Any:
 
 
 def read_json(path: Path, limit: int | None = MAX_RECORD_BYTES) -> Any:
-    """The value that a JSON file holds. Raises OSError or ValueError."""
+    """Read the value of a JSON file.
+
+    Args:
+        path: The file.
+        limit: Most bytes; None reads a file of any size.
+
+    Raises:
+        OSError: The file cannot be read, is not a regular file, or is larger than `limit`.
+        ValueError: It is not JSON, or is nested too deeply.
+    """
     return parse_json(read_input(path, limit))

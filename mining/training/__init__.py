@@ -1,1 +1,1 @@
-"""Training a localizer from image-level labels."""
+"""Training from image-level labels, with Lightning."""

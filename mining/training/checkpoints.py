@@ -1,4 +1,4 @@
-"""Checkpoints of a training, read only where they are whole."""
+"""Read the checkpoints of a training, after checking that they are undamaged."""
 
 import zipfile
 from pathlib import Path
@@ -13,7 +13,11 @@ _NEEDED = ("epoch", "state_dict", "optimizer_states", "loops")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint that Lightning wrote, on the CPU. Raises ModelError where it is damaged."""
+    """Read a checkpoint that Lightning wrote, onto the CPU.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
     try:
         with open_input(path) as file, zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
@@ -23,7 +27,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         missing = [name for name in _NEEDED if name not in content]
         if missing:
             raise ValueError(f"it has no {missing[0]}")
-    except Exception as error:  # whatever zipfile and torch make of damaged bytes
+    except Exception as error:  # whatever zipfile and torch raise on damaged bytes
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ModelError(
             f"{path} is damaged ({reason.rstrip('.'):.200}). Delete {path.parent} and run the same command again to "

@@ -1,4 +1,4 @@
-"""Training on several devices: Lightning starts a process a device, and each sees its share of the images."""
+"""Training on several devices: Lightning starts one process per device, and each gets its share of the images."""
 
 import os
 import time
@@ -11,19 +11,21 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 T = TypeVar("T")
-EXIT_TIMEOUT_S = 5.0  # from the end of a process's connections to its own
+EXIT_TIMEOUT_S = 5.0  # a process may end a little later than its connections
 
 
 def is_rank_zero() -> bool:
-    """False in the processes that Lightning starts for further devices; the first one reads, writes and tells."""
+    """Return whether this is the first process, which reads, writes and reports; Lightning starts the others."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def is_distributed(settings: TrainSettings) -> bool:
-    """Whether the training will have more than one process."""
+    """Return whether the training will have more than one process."""
     if settings.devices not in ("auto", "-1"):
-        number, *others = settings.devices.split(",")  # Lightning takes "2" for a number, "0,1" for their names
-        return len([one for one in others if one.strip()]) > 0 or (not others and int(number) > 1)
+        number, *others = settings.devices.split(
+            ","
+        )  # for Lightning "2" is a number of devices, "0,1" are their indices
+        return len([index for index in others if index.strip()]) > 0 or (not others and int(number) > 1)
     if settings.accelerator not in ("auto", "gpu", "cuda"):
         return False
     import torch
@@ -32,20 +34,20 @@ def is_distributed(settings: TrainSettings) -> bool:
 
 
 def all_gather(value: T) -> list[T]:
-    """The value of each process that trains, by rank; must be called by all of them."""
+    """Return the value of each training process, by rank; all of them must call it."""
     import torch.distributed as processes
 
     if not (processes.is_available() and processes.is_initialized()):
         return [value]
-    found: list[Any] = [None] * processes.get_world_size()
-    processes.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * processes.get_world_size()
+    processes.all_gather_object(values, value)
+    return values
 
 
 def exit_code_of_lost(processes: "Sequence[Popen[Any]]") -> int | None:
-    """The exit code of a further device's process that failed or was killed; None where all are well."""
-    ends = time.monotonic() + EXIT_TIMEOUT_S
-    while processes and time.monotonic() < ends:
+    """Return the exit code of a further device's process that failed or was killed; None where there is none."""
+    deadline = time.monotonic() + EXIT_TIMEOUT_S
+    while processes and time.monotonic() < deadline:
         for process in processes:
             if process.poll():
                 return process.returncode

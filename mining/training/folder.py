@@ -1,7 +1,7 @@
-"""What a training may find, write and delete in its model folder.
+"""The model folder during a training: what may be in it, what is written and what is deleted.
 
-While a training is unfinished its folder holds `training.json` (what was asked for), `checkpoints/` and a mark. When it
-is finished they go, and `model.json` says that the folder holds a model.
+The folder of an unfinished training holds `training.json` (its settings), `checkpoints/` and the file that marks it as
+boxmine's. They are deleted when the training is finished; `model.json` then shows that the folder holds a model.
 """
 
 from pathlib import Path
@@ -27,7 +27,11 @@ _CHECKPOINT_FILES = ("last.ckpt", "best.ckpt", CORPUS_FILE)
 
 
 def refuse_foreign_folder(out: Path) -> None:
-    """Raise ModelError where `out` is neither new nor empty, nor a model nor an unfinished training of ours."""
+    """Check that a training may use the folder `out`.
+
+    Raises:
+        ModelError: It is not empty, and neither a model nor an unfinished training.
+    """
     if out.is_file():
         raise ModelError(f"--out {out} is a file; give a folder.")
     if (out / CARD_FILE).exists() or (out / TRAINING_FILE).exists():
@@ -41,7 +45,11 @@ def refuse_foreign_folder(out: Path) -> None:
 
 
 def read_training(out: Path) -> dict[str, Any]:
-    """The settings of the unfinished training in `out`; raises ModelError where the record is not one of ours."""
+    """Read the settings of the unfinished training in `out`.
+
+    Raises:
+        ModelError: The record cannot be read.
+    """
     path = out / TRAINING_FILE
     try:
         record = read_json(path)
@@ -56,13 +64,13 @@ def read_training(out: Path) -> dict[str, Any]:
 
 
 def begin_training(out: Path) -> None:
-    """Mark the folder as a training's, and delete what a killed one left half written. The caller holds its lock."""
+    """Mark the folder as boxmine's, and delete files that a killed training left unfinished; call it under the lock."""
     mark_folder(out, "model")
     delete_temporaries(out, (CHECKPOINTS,))
 
 
 def end_training(out: Path) -> None:
-    """Leave the finished model alone: its checkpoints, record and mark go."""
+    """Delete everything but the finished model: checkpoints, record and mark."""
     delete_checkpoints(out)
     delete_temporaries(out)
     (out / TRAINING_FILE).unlink(missing_ok=True)
@@ -70,19 +78,19 @@ def end_training(out: Path) -> None:
 
 
 def discard_false_start(out: Path) -> None:
-    """Where nothing was trained yet, leave nothing, so that the corrected command may use the same folder."""
+    """Delete a training that has no checkpoint yet, so that the corrected command can use the same folder."""
     if not any((out / CHECKPOINTS / name).exists() for name in _CHECKPOINT_FILES if name.endswith(".ckpt")):
         end_training(out)
 
 
 def discard_training(out: Path) -> None:
-    """Leave nothing that a corrected command could take for a training to resume."""
+    """Delete everything that a corrected command could resume."""
     delete_checkpoints(out)
     (out / HISTORY_FILE).unlink(missing_ok=True)
 
 
 def delete_checkpoints(out: Path) -> None:
-    """Delete what a training has written to its checkpoints; anything else that lies there stays."""
+    """Delete a training's checkpoints; other files beside them are kept."""
     for path in find_temporaries(out, (CHECKPOINTS,)):
         delete_own(path)
     delete_files(out / CHECKPOINTS, _CHECKPOINT_FILES)

@@ -1,15 +1,10 @@
-"""The training job: list the images, train, resume what was interrupted."""
+"""The training job: list the images, train, resume an interrupted training."""
 
 from pathlib import Path
 from typing import Any
 
-from mining.config import (
-    TrainSettings,
-    setting_or_default,
-)
-from mining.corpus import (
-    read_summary,
-)
+from mining.config import TrainSettings, setting_or_default
+from mining.corpus import read_summary
 from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
@@ -32,32 +27,41 @@ from mining.training.summary import TrainingSummary
 
 
 def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
-    """Scan the corpus and fit the localizer; an unfinished training of the same settings is carried on.
+    """Scan the corpus and fit the localizer; resumes an unfinished training of the same settings.
 
-    Raises ModelError when --out holds another model, CorpusError when the images or labels cannot be used.
+    Args:
+        settings: What to train, and where.
+        progress: Called after each step with steps done, steps planned and a text.
+
+    Returns:
+        The summary; that of the finished training where there is one of the same settings.
+
+    Raises:
+        ModelError: --out holds another model, or the settings cannot be used.
+        CorpusError: The images or labels cannot be used.
     """
     refuse_unknown_localizer(settings.localizer)
     check_output_outside_images(settings.out, settings.images)
     from mining.localizers.registry import localizer_named
 
     kind = localizer_named(settings.localizer)
-    options = options_of(settings.localizer, settings.options)  # "0.5" of a command line is a recipe's 0.5
+    options = options_of(settings.localizer, settings.options)  # the command line's "0.5" is a recipe's 0.5
     settings = settings.model_copy(update={"options": options})
-    if settings.learning_rate is None:  # put into the record: another default is another training
+    if settings.learning_rate is None:  # recorded, because another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
     out = settings.out
     if not is_rank_zero():
-        return _trained(settings, progress)
-    asked = settings.identity()
+        return _scan_and_fit(settings, progress)
+    wanted = settings.identity()
     refuse_foreign_folder(out)
-    done = _earlier_training(out, asked)
+    done = _earlier_training(out, wanted)
     if done is None:
         with lock_folder(out):
-            refuse_foreign_folder(out)  # once more: another process may just have ended its training here
-            done = _earlier_training(out, asked)
+            refuse_foreign_folder(out)  # again, because another process may just have finished here
+            done = _earlier_training(out, wanted)
             if done is None:
-                return _trained_in_own_folder(settings, asked, progress)
-    elif (out / TRAINING_FILE).exists() and read_training(out) == asked:  # killed just before it was tidied up
+                return _train_in_folder(settings, wanted, progress)
+    elif (out / TRAINING_FILE).exists() and read_training(out) == wanted:  # killed just before it was cleaned up
         with lock_folder(out):
             end_training(out)
     return TrainingSummary(
@@ -65,12 +69,12 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     )
 
 
-def _trained_in_own_folder(settings: TrainSettings, asked: dict[str, Any], progress: Any) -> TrainingSummary:
+def _train_in_folder(settings: TrainSettings, wanted: dict[str, Any], progress: Any) -> TrainingSummary:
     out = settings.out
     begin_training(out)
-    write_json(out / TRAINING_FILE, asked)
+    write_json(out / TRAINING_FILE, wanted)
     try:
-        summary = _trained(settings, progress)
+        summary = _scan_and_fit(settings, progress)
     except InputError:
         discard_false_start(out)
         raise
@@ -78,7 +82,7 @@ def _trained_in_own_folder(settings: TrainSettings, asked: dict[str, Any], progr
     return summary
 
 
-def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
+def _scan_and_fit(settings: TrainSettings, progress: Any) -> TrainingSummary:
     from mining.training.fit import fit
 
     corpus = settings.out / CHECKPOINTS / CORPUS_FILE
@@ -93,30 +97,34 @@ def _trained(settings: TrainSettings, progress: Any) -> TrainingSummary:
 
 
 def refuse_other_training(settings: TrainSettings) -> None:
-    """Raises ModelError where --out holds a model or a training of other settings, as far as is known without torch."""
+    """Check --out as far as possible without torch.
+
+    Raises:
+        ModelError: It holds a model or a training of other settings.
+    """
     options = options_of(settings.localizer, settings.options)
-    asked = settings.model_copy(update={"options": options}).identity()
+    wanted = settings.model_copy(update={"options": options}).identity()
     if settings.learning_rate is None:  # the localizer's
-        del asked["learning_rate"]
+        del wanted["learning_rate"]
     refuse_foreign_folder(settings.out)
-    _earlier_training(settings.out, asked)
+    _earlier_training(settings.out, wanted)
 
 
-def _earlier_training(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+def _earlier_training(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     if (out / CARD_FILE).exists():
         training = read_card(out).training
-        _refuse_difference(out, training.get("settings", {}), asked, "a finished model")
+        _refuse_difference(out, training.get("settings", {}), wanted, "a finished model")
         return training
     if (out / TRAINING_FILE).exists():
-        _refuse_difference(out, read_training(out), asked, "an unfinished training")
+        _refuse_difference(out, read_training(out), wanted, "an unfinished training")
     return None
 
 
-def _refuse_difference(out: Path, found: dict[str, Any], asked: dict[str, Any], what: str) -> None:
-    for name in asked:
-        its = setting_or_default(TrainSettings, found, name)
-        if its != asked[name]:
+def _refuse_difference(out: Path, recorded: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+    for name in wanted:
+        value = setting_or_default(TrainSettings, recorded, name)
+        if value != wanted[name]:
             raise ModelError(
-                f"{out} holds {what} of other settings: its {name} is {its!r}, "
-                f"this command's is {asked[name]!r}. Give another --out, or delete the folder."
+                f"{out} holds {what} of other settings: its {name} is {value!r}, "
+                f"this command's is {wanted[name]!r}. Give another --out, or delete the folder."
             )

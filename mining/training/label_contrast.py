@@ -1,4 +1,4 @@
-"""Which classes a classifier can learn at all: those that some images have and others lack."""
+"""Which classes a classifier can learn: those that some images show and others do not."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,16 +6,19 @@ import numpy.typing as npt
 from mining.errors import CorpusError
 
 Targets = npt.NDArray[np.float32]
-NEARLY_ALL = 0.95  # share of the images from which on a class is taken to be on all of them
+NEARLY_ALL = 0.95  # share of the images from which on a class counts as being on all of them
 _FEWEST_WITHOUT = 2  # one image may be held back for validation
 _NAMED = 8
 
 
 def has_contrast(targets: Targets) -> npt.NDArray[np.bool_]:
-    """(C,) which classes enough images lack.
+    """Return (C,) whether enough images lack each class.
 
-    targets: (n, C) of 0 and 1. A class that is on all images, on NEARLY_ALL of them, or missing on a single one though
-    several have it, gives a classifier nothing to tell it apart from: it may answer from anything in the picture.
+    A class that is on all images, on NEARLY_ALL of them, or missing on a single one only although several show it,
+    gives a classifier nothing to distinguish it from: it may use anything in the image.
+
+    Args:
+        targets: (n, C) of 0 and 1.
     """
     count = len(targets)
     positives = targets.sum(axis=0)
@@ -24,7 +27,11 @@ def has_contrast(targets: Targets) -> npt.NDArray[np.bool_]:
 
 
 def refuse_no_contrast(targets: Targets, classes: list[str]) -> None:
-    """Raise CorpusError where no class has a contrast."""
+    """Check that a classifier can learn at least one class.
+
+    Raises:
+        CorpusError: All, or nearly all, images have the same labels.
+    """
     if has_contrast(targets).any():
         return
     count = len(targets)
@@ -39,7 +46,7 @@ def refuse_no_contrast(targets: Targets, classes: list[str]) -> None:
 
 
 def contrast_notes(targets: Targets, classes: list[str], metric: str) -> list[str]:
-    """A sentence about the classes without a contrast, if there are any."""
+    """Return a sentence about the classes that too few images lack, if there are any."""
     weak = ~has_contrast(targets)
     if not weak.any():
         return []

@@ -1,26 +1,29 @@
-"""Shared memory for the processes that load training images: how many of them fit into what there is."""
+"""How many loader workers fit into shared memory, through which they pass their batches."""
 
 import shutil
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
-_BATCHES_PER_WORKER = 3  # two that wait, and one that is made
+_BATCHES_PER_WORKER = 3  # two that wait, and one in preparation
 _USABLE_SHARE = 0.8  # other programs use it too
 
 
 def workers_that_fit(
     wanted: int, batch_bytes: int, *, loaders: int, processes: int = 1, folder: Path = SHARED_MEMORY
 ) -> tuple[int, list[str]]:
-    """How many loader workers fit into shared memory, and a sentence where those are fewer than wanted.
+    """Compute how many loader workers fit into shared memory.
 
-    A worker that finds no room there is killed, and the training waits for it for ever.
+    A worker that runs out of it is killed, and the training waits for it forever.
 
     Args:
         wanted: Workers of each loader.
         batch_bytes: Size of one batch.
-        loaders: Loaders with workers of their own that a process has (training, validation).
+        loaders: Loaders with their own workers per process (training, validation).
         processes: Processes that train at the same time on this machine.
-        folder: Where shared memory is mounted; where there is no such folder, the system sets no such limit.
+        folder: Where shared memory is mounted; a system without this folder has no such limit.
+
+    Returns:
+        The number of workers, and a sentence where it is smaller than wanted.
     """
     if not wanted or not folder.is_dir():
         return wanted, []

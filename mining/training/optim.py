@@ -1,4 +1,4 @@
-"""The optimizer of a training, and how its rate falls."""
+"""The optimizer of a training, and the schedule of its learning rate."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from mining.localizers.base import Localizer
 
 
 def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW or SGD over the localizer's groups, the pretrained ones at backbone_rate where that is given."""
+    """Make AdamW or SGD over the localizer's groups; pretrained groups get `backbone_rate` where it is set."""
     rate = localizer.learning_rate if settings.learning_rate is None else settings.learning_rate
     groups: list[dict[str, Any]] = localizer.parameter_groups(rate)
     if settings.backbone_rate is not None:
@@ -24,12 +24,18 @@ def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.
 
 
 def schedule_for(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> dict[str, Any]:
-    """The schedule as Lightning takes it. steps: planned in all."""
+    """Make the schedule as Lightning expects it.
+
+    Args:
+        optimizer: The optimizer.
+        settings: Kind of schedule, epochs, restart.
+        steps: Number of planned steps.
+    """
     schedules = torch.optim.lr_scheduler
     if settings.schedule == "plateau":
-        patience = settings.schedule_epochs - 1  # of the epochs that may pass before the one at whose end it falls
+        patience = settings.schedule_epochs - 1  # epochs before the one after which the rate falls
         falling = schedules.ReduceLROnPlateau(optimizer, factor=0.1, patience=patience)
-        # an epoch of nothing but unreadable images has no loss
+        # not strict: an epoch whose images are all unreadable has no loss
         return {"scheduler": falling, "interval": "epoch", "monitor": "train_loss", "strict": False}
     if settings.schedule == "cosine" and settings.restart is None:
         return {"scheduler": schedules.CosineAnnealingLR(optimizer, T_max=max(1, steps)), "interval": "step"}
@@ -38,13 +44,16 @@ def schedule_for(optimizer: torch.optim.Optimizer, settings: TrainSettings, step
 
 
 def rate_share(settings: TrainOptions, step: int, epoch_steps: int) -> float:
-    """Share of the learning rate at a step (from 0) of a cosine, constant or step schedule that may begin again.
+    """Compute the share of the learning rate at a step of a cosine, constant or step schedule that may restart.
 
-    epoch_steps: in an epoch.
+    Args:
+        settings: Kind of schedule, epochs, restart.
+        step: From 0.
+        epoch_steps: Steps per epoch.
     """
     start, end, share = 0, settings.epochs, 1.0
     if settings.restart is not None:
-        # rounded as localizers round their stages; either part has an epoch at least where there are two
+        # rounded as localizers round their stages; with two epochs or more, each part has at least one
         again = max(1, min(round(settings.restart * end), end - 1))
         start, end, share = (0, again, 1.0) if step < again * epoch_steps else (again, end, settings.restart_rate)
     done, length = step - start * epoch_steps, max(1, end - start) * epoch_steps

@@ -1,11 +1,15 @@
-"""Checks of training options that need no network library."""
+"""Checks of training options; they import no network library."""
 
 from mining.config import TrainOptions
 from mining.errors import ModelError
 
 
 def refuse_blind_backbone(options: TrainOptions) -> None:
-    """Raises ModelError where random features are to be kept as they are."""
+    """Refuse to freeze a backbone of random weights.
+
+    Raises:
+        ModelError: `freeze` with weights none.
+    """
     if options.freeze and options.weights == "none":
         raise ModelError(
             "A frozen backbone without pretrained weights learns nothing; give --no-freeze, or leave --weights alone."
@@ -13,9 +17,13 @@ def refuse_blind_backbone(options: TrainOptions) -> None:
 
 
 def refuse_small_crops(options: TrainOptions, size: int) -> None:
-    """Raises ModelError where crops of `size` px do not fit into what they are cut from."""
+    """Check that crops of `size` px fit into the square they are cut from.
+
+    Raises:
+        ModelError: `crop_from` is smaller.
+    """
     if options.crop_from is not None and options.crop_from < size:
         raise ModelError(
-            f"--crop-from {options.crop_from} is less than the {size} px that the network is shown: give {size} or "
+            f"--crop-from {options.crop_from} is less than the {size} px of the network's input: give {size} or "
             "more, or a smaller --input-size."
         )

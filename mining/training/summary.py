@@ -7,11 +7,22 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """folder: of the model. epochs: trained. best_epoch: whose weights were kept (from 1).
+    """The result of a training.
 
-    metric: 'accuracy' or 'mean average precision' on the held-back images, value None without any.
-    unreadable: file name to reason, of the images left out. notes: sentences about the corpus.
-    missing: images that are listed and not there.
+    Attributes:
+        folder: The model folder.
+        images: Number of training images.
+        validation_images: Number of images held back for validation.
+        classes: Number of classes.
+        objective: One class per image, or several.
+        epochs: Number of epochs that were trained.
+        best_epoch: Epoch whose weights were kept, from 1.
+        metric: 'accuracy' or 'mean average precision'.
+        value: The metric on the validation images; None without any.
+        seconds: Duration.
+        unreadable: File name to reason, of images that were left out.
+        notes: Sentences about the corpus.
+        missing: Number of listed images that do not exist.
     """
 
     folder: Path

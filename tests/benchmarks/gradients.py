@@ -101,7 +101,7 @@ def backward_alone(localizer: GradientLocalizer) -> Callable[[], object]:
     """Forward, and back to the lowest stage read; no map is made of it."""
 
     def there_and_back() -> object:
-        activations, logits = localizer.traced(IMAGES)
+        activations, logits = localizer.trace(IMAGES)
         return torch.autograd.grad(logits.sum(), activations[0])
 
     return there_and_back

@@ -106,7 +106,7 @@ def test_a_typing_mistake_is_named_with_the_nearest_choice(
 
 def test_an_empty_folder_is_refused(terminal: Terminal, model: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    assert "holds no image" in terminal.read_refusal(*mine_arguments(tmp_path / "photos", model, tmp_path / "run"))
+    assert "contains no image" in terminal.read_refusal(*mine_arguments(tmp_path / "photos", model, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

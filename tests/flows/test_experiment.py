@@ -260,5 +260,5 @@ def test_names_that_lead_out_of_the_folder_are_refused(
     changed = recipe.with_name(f"leading-{name}.yaml")
     changed.write_text(yaml.safe_dump({**values, "baseline": None, name: {"..": next(iter(values[name].values()))}}))
     assert run_command(["experiment", str(changed), "--out", str(tmp_path / "a" / "results")]) == 2
-    assert "becomes a folder" in " ".join(capfd.readouterr().err.split())
+    assert "names a folder" in " ".join(capfd.readouterr().err.split())
     assert not (tmp_path / "a").exists()

@@ -8,7 +8,7 @@ import pytest
 from flows.cli.application import run_command
 from mining.config import RunSettings, parse
 from mining.config.recipes import read_recipe
-from mining.experiments import ExperimentSettings, cells
+from mining.experiments import ExperimentSettings, make_cells
 from mining.experiments.measurement import validate_cells
 from mining.localizers.registry import LOCALIZERS
 from mining.synthetic import generate
@@ -22,7 +22,7 @@ EXPERIMENTS = [RECIPES / "localizers.yaml", *sorted((RECIPES / "ablations").glob
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_names_what_there_is(path: Path) -> None:
     settings = parse(ExperimentSettings, read_recipe(path))
-    every = cells(settings)
+    every = make_cells(settings)
     assert settings.baseline in settings.variants
     assert len({str(cell) for cell in every}) == len(every) == 3 * len(settings.pyramids) * len(settings.variants)
     validate_cells(every)
@@ -57,7 +57,7 @@ def test_an_experiment_runs_and_prints_its_table(
 
 def test_every_localizer_is_compared() -> None:
     settings = parse(ExperimentSettings, read_recipe(RECIPES / "localizers.yaml"))
-    compared = {(cell.mine.localizer or cell.train.localizer) for cell in cells(settings)}
+    compared = {(cell.mine.localizer or cell.train.localizer) for cell in make_cells(settings)}
     assert compared == set(LOCALIZERS)
 
 

@@ -121,7 +121,7 @@ def test_layercam_is_that_of_both_packages(arrays: Arrays, layer: str) -> None:
 def test_activations_logits_and_gradients_are_the_peers(arrays: Arrays, layer: str) -> None:
     localizer = on_the_peers_network(arrays, GradCAM, layer=LAYERS[layer])
     targets = torch.from_numpy(arrays["targets"]).long()
-    (activation,), logits = localizer.traced(torch.from_numpy(arrays["input"]))
+    (activation,), logits = localizer.trace(torch.from_numpy(arrays["input"]))
     (gradient,) = torch.autograd.grad(logits, [activation], localizer.direction(targets, logits))
     np.testing.assert_allclose(logits.detach(), arrays["logits"], rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(activation.detach(), arrays[f"{layer}.activation"], rtol=1e-10, atol=1e-12)

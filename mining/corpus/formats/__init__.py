@@ -1,7 +1,9 @@
-"""Formats of label and truth files, read the same way for both.
+"""Formats of label and ground truth files, read in the same way for both.
 
-json_items   the one way in which JSON of other programs is read
-coco         COCO JSON;  voc: folders of VOC XML;  cub: CUB list files
-flags        what `difficult` and its like mean
-left_out     what could not be used, counted by reason;  sentences: what is said alike of both
+json_items   JSON files of other programs, streamed
+coco         COCO JSON
+voc          folders of VOC XML
+cub          CUB list files
+parsing      values and errors that the formats share
+notes        entries that were skipped, and notes that labels and ground truth share
 """

@@ -1,7 +1,7 @@
-"""COCO JSON, read the same way as labels and as truth.
+"""COCO JSON, read in the same way as labels and as ground truth.
 
-Ids are compared as text, so that 7, 7.0 and "7" are one id. An entry that cannot be used is left out and counted;
-what makes the whole file ambiguous is refused.
+Ids are compared as text, so that 7, 7.0 and "7" are one id. Entries that cannot be used are skipped and counted; a file
+that is ambiguous as a whole is refused.
 """
 
 import math
@@ -17,16 +17,21 @@ from mining.errors import CorpusError
 
 IMAGES, ANNOTATIONS, CATEGORIES = "images", "annotations", "categories"
 _INT64 = range(-(2**63), 2**63)
-_NO_IMAGE_ID = "name no image_id"
-_NOT_LISTED = "name an image_id that the file does not list"
-_LEFT_OUT = "belong to an image that is left out"
-_NO_CATEGORY = "name a category_id that the file does not list"
+_NO_IMAGE_ID = "have no image_id"
+_NOT_LISTED = "have an image_id that the file does not list"
+_LEFT_OUT = "belong to an image that was skipped"
+_NO_CATEGORY = "have a category_id that the file does not list"
 
 
 class CocoImage(NamedTuple):
-    """One entry of `images`. key: the id as text. number: the same where it is a whole number of 64 bits.
+    """One entry of `images`.
 
-    width, height: as written, whatever they are.
+    Attributes:
+        key: The id as text.
+        number: The id as a 64-bit integer, if it is one.
+        name: File name; empty for an image that was skipped.
+        width: Width as written, of any type.
+        height: Height as written, of any type.
     """
 
     key: str
@@ -39,8 +44,10 @@ class CocoImage(NamedTuple):
 class CocoAnnotation(NamedTuple):
     """One entry of `annotations` that belongs to a listed image.
 
-    image: the image's key. category: the class name, None where the file does not list the category. entry: all of it,
-    as written.
+    Attributes:
+        image: The image's key.
+        category: Class name; None if the file does not list the category.
+        entry: The whole entry, as written.
     """
 
     image: str
@@ -49,27 +56,27 @@ class CocoAnnotation(NamedTuple):
 
     @property
     def label(self) -> str:
-        """How to name the entry in a sentence."""
+        """How the entry is named in messages."""
         return annotation_label(self.entry)
 
 
 class ImageNames(Protocol):
-    """The names of the images by their keys, '' for an image that was left out; kept in memory or on disk."""
+    """The names of the images by their keys, empty for an image that was skipped; kept in memory or on disk."""
 
     def get(self, key: str, /) -> str | None:
-        """The name of an image, None where there is no such key."""
+        """The name of an image; None for an unknown key."""
 
     def add(self, image: CocoImage, /) -> str | None:
-        """Keep an image under its key. Where the key has a name, that stays, and is given back."""
+        """Add an image. If its key has a name already, that name is kept and returned."""
 
 
 def annotation_label(entry: dict[str, Any]) -> str:
-    """How to name an annotation in a sentence."""
+    """How an annotation is named in messages."""
     return f"annotation {entry.get('id')!r}"
 
 
 def id_key(identity: Any) -> str | None:
-    """An id as text; None for what is no id (null, true, NaN, a list, empty text)."""
+    """Convert an id to text; None for values that are not ids (null, true, NaN, a list, empty text)."""
     if isinstance(identity, bool):
         return None
     if isinstance(identity, float) and math.isfinite(identity) and identity.is_integer():
@@ -81,7 +88,7 @@ def id_key(identity: Any) -> str | None:
 
 
 def id_number(key: str) -> int | None:
-    """The whole number that a key is, where it fits 64 bits."""
+    """Convert a key to an integer; None if it is not a whole number of 64 bits."""
     digits = key.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 20 and str(int(key)) == key):
         return None
@@ -91,8 +98,13 @@ def id_number(key: str) -> int | None:
 class CocoFile:
     """A COCO file; its lists are streamed, in this order: categories, images, annotations.
 
-    left_out: what could not be used so far. is_sharing_names: whether categories of different ids share a name.
-    unattached: the number of annotations so far that belong to no listed image.
+    Args:
+        path: The file.
+
+    Attributes:
+        left_out: The entries that were skipped so far.
+        is_sharing_names: Whether categories of different ids share a name.
+        unattached: Number of annotations so far that belong to no listed image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,25 +115,30 @@ class CocoFile:
         self.unattached = 0
 
     def categories(self) -> dict[str, str]:
-        """Class name by key. Raises CorpusError for a key that stands for two names."""
-        found: dict[str, str] = {}
+        """Read the class name of each category id, as text.
+
+        Raises:
+            CorpusError: An id stands for two names, or the file is not valid JSON.
+        """
+        names: dict[str, str] = {}
         for category in self._entries(CATEGORIES):
             key = id_key(category.get("id"))
             written = category.get("name")
             name = normalise_class_name(written) if isinstance(written, str) else ""
             if key is None or not name or not is_valid_unicode(name):
                 self.left_out.add(CATEGORIES, "have no id or no name", f"{category!r:.50}")
-            elif found.setdefault(key, name) != name:
+            elif names.setdefault(key, name) != name:
                 raise CorpusError(
-                    f"{self.path}: category id {key} stands for both {found[key]!r} and {name!r}. Ids must be unique."
+                    f"{self.path}: category id {key} stands for both {names[key]!r} and {name!r}. Ids must be unique."
                 )
-        self.is_sharing_names = len(set(found.values())) < len(found)
-        return found
+        self.is_sharing_names = len(set(names.values())) < len(names)
+        return names
 
     def read_images(self, names: ImageNames) -> None:
-        """Add the images to `names`, each key once, those that are left out with an empty name.
+        """Add the images to `names`, each key once; skipped images get an empty name.
 
-        Raises CorpusError for a key that stands for two names, and where there is no image.
+        Raises:
+            CorpusError: An id stands for two names, or the file lists no image.
         """
         is_empty = True
         for entry in self._entries(IMAGES):
@@ -131,18 +148,18 @@ class CocoFile:
             earlier = names.add(image)
             if earlier and image.name and earlier != image.name:
                 raise CorpusError(
-                    f"{self.path}: image id {image.key}: the id stands twice, for {earlier!r} and {image.name!r}; "
-                    "ids must be unique."
+                    f"{self.path}: image id {image.key} occurs twice, for {earlier!r} and {image.name!r}. Ids must be "
+                    "unique."
                 )
             is_empty = is_empty and not image.name
         if is_empty:
             raise CorpusError(
                 f"{self.path} lists no image: {self.left_out.reasons(IMAGES) or self._contents()}; expected a COCO "
-                "object with a list 'images', each with an id and a file_name."
+                "object with a list 'images', whose entries have an id and a file_name."
             )
 
     def annotations(self, categories: dict[str, str], names: ImageNames) -> Iterator[CocoAnnotation]:
-        """The annotations of listed images, those of unknown category too."""
+        """Read the annotations of listed images, including those of unknown categories."""
         for entry in self._entries(ANNOTATIONS):
             image, category = id_key(entry.get("image_id")), id_key(entry.get("category_id"))
             listed = None if image is None else names.get(image)
@@ -157,18 +174,22 @@ class CocoFile:
             yield CocoAnnotation(image, name, entry)
 
     def refuse_if_unusable(self, categories: dict[str, str]) -> None:
-        """Raise CorpusError where there are annotations, and all of them were left out."""
+        """Check that some annotation can be used, if there are any.
+
+        Raises:
+            CorpusError: All annotations were skipped.
+        """
         number = self.left_out.seen(ANNOTATIONS)
         if number and self.left_out.number(ANNOTATIONS) == number:
             known = ", ".join(f"{key} {name}" for key, name in islice(categories.items(), 8)) or "none"
             raise CorpusError(
                 f"No annotation of {self.path} can be used: {self.left_out.reasons(ANNOTATIONS)}. "
-                f"The categories that it lists: {known}. Mend the ids in the file."
+                f"The categories in the file: {known}. Correct the ids in the file."
             )
 
     def notes(self) -> list[str]:
-        """One sentence for each kind of thing that was left out or merged."""
-        shared = f"Categories of {self.path.name} that share a name are taken as one class."
+        """Notes on entries that were skipped or merged, one sentence per reason."""
+        shared = f"Categories of {self.path.name} with the same name are merged into one class."
         return [*self.left_out.notes(), *([shared] if self.is_sharing_names else [])]
 
     def _entries(self, key: str) -> Iterator[dict[str, Any]]:
@@ -185,12 +206,12 @@ class CocoFile:
         self.left_out.add(ANNOTATIONS, why, f"{annotation_label(entry)} with {field} {entry.get(field)!r}")
 
     def _image(self, image: dict[str, Any]) -> CocoImage | None:
-        """The image, without a name where that cannot be used; None where it has no id."""
+        """The image, without a name if its file name cannot be used; None if it has no id."""
         key, written = id_key(image.get("id")), image.get("file_name")
         where = f"image id {image.get('id')!r}"
         if key is None or not isinstance(written, str):
             self.left_out.add(IMAGES, "have no id or no file_name", f"{image!r:.60}")
-            # its annotations are known to belong to no other image
+            # keeping the id shows that its annotations belong to no other image
             return None if key is None else CocoImage(key, None, "", None, None)
         try:
             name = normalise_file_name(written, where)

@@ -1,4 +1,4 @@
-"""CUB list files, read the same way as labels and as truth: a line is an id, a space and a value."""
+"""CUB list files, read in the same way as labels and as ground truth. Each line is an id, a space and a value."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,12 +15,16 @@ BOXES = "bounding_boxes.txt"
 
 
 def contains_cub(folder: Path) -> bool:
-    """Whether the folder holds the list of images."""
+    """Whether the folder contains images.txt."""
     return (folder / IMAGES).is_file()
 
 
 def iter_entries(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line's id and what follows it; raises CorpusError for a line that has one of them only."""
+    """Read each line's id and value.
+
+    Raises:
+        CorpusError: The file cannot be read, or a line has no value.
+    """
     with label_file_errors(path), closing(iter_lines(path)) as text:
         for number, line in enumerate(text, start=1):
             identity, _, value = line.strip().partition(" ")
@@ -31,18 +35,29 @@ def iter_entries(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class CubLists:
-    """The lists of a folder. left_out: what could not be used so far."""
+    """The list files of a folder.
+
+    Args:
+        folder: The folder.
+
+    Attributes:
+        left_out: The lines that were skipped so far.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.left_out = SkippedEntries(folder.name)
 
     def classes(self) -> dict[str, str]:
-        """Class name by class id."""
+        """Read the class name of each class id."""
         return {identity: normalise_class_name(name) for identity, name in iter_entries(self.folder / CLASSES)}
 
     def labels(self, classes: dict[str, str]) -> Iterator[tuple[str, str]]:
-        """Image id and class name; raises CorpusError where no line has a known class."""
+        """Read image ids and class names.
+
+        Raises:
+            CorpusError: No line has a known class.
+        """
         what, first = f"lines of {LABELS}", ""
         for identity, label in iter_entries(self.folder / LABELS):
             self.left_out.see(what)
@@ -52,9 +67,13 @@ class CubLists:
                 first = first or f"image {identity} has class {label!r}, which {CLASSES} does not list"
                 self.left_out.add(what, f"name a class that {CLASSES} does not list", f"image {identity}: {label!r}")
         if first and self.left_out.number(what) == self.left_out.seen(what):
-            raise CorpusError(f"{self.folder / LABELS}: {first}.")
+            raise CorpusError(f"{self.folder / LABELS}: {first}. Correct the class ids in one of the files.")
 
     def images(self) -> Iterator[tuple[str, str]]:
-        """Image id and file name; raises CorpusError for a name that leads out of the image root."""
+        """Read image ids and file names.
+
+        Raises:
+            CorpusError: A file name is empty or leads out of the image root.
+        """
         for identity, written in iter_entries(self.folder / IMAGES):
             yield identity, validate_file_name(written, f"{IMAGES}, image {identity}")

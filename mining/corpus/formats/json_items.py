@@ -1,8 +1,7 @@
-"""JSON files of others, streamed: memory does not depend on the size of the file.
+"""Stream JSON files that other programs wrote: memory does not depend on the size of the file.
 
-Everything that reads a label or truth file in JSON goes through `JSONFile`. Besides strict JSON it takes what
-programs write all the same: a byte order mark, NaN and Infinity (read as null), whole numbers of any length (read as
-text where they do not fit 64 bits).
+Labels and ground truth in JSON are read with `JSONFile`. Besides strict JSON it accepts what programs write: a byte
+order mark, NaN and Infinity (read as null), and integers of any length (read as text if they do not fit 64 bits).
 """
 
 import math
@@ -21,26 +20,31 @@ from mining.storage.untrusted_files import DepthLimitedReader, JSONNestingError,
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
-# words and numbers that a parser refuses: NaN, Infinity, more digits than 64 bits hold, an exponent of three digits
-_STRANGE = re.compile(
+# tokens that parsers refuse: NaN, Infinity, more digits than 64 bits hold, an exponent of three digits
+_NON_STANDARD = re.compile(
     rb"(?<![-+.0-9A-Za-z\\])[-+]?(?:NaN|Infinity|nan|inf|\d{19,}|\d+(?:\.\d+)?[eE]\+?\d{3,})(?![-+.0-9A-Za-z])"
 )
 _WORD_BYTES = b"-+.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz\\"
-_LONGEST_WORD = 1000
+_MAX_TOKEN_BYTES = 1000
 
 
 class JSONFile:
-    """A JSON file of somebody else's."""
+    """A JSON file that another program wrote.
+
+    Args:
+        path: The file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._is_strict = True
-        self._is_known_shallow = False  # once it was read to its end
+        self._is_known_shallow = False  # after it was read to its end once
 
     def items(self, key: str) -> Iterator[Any]:
-        """The entries of the list that stands under a key of the file's object; none where there is no such list.
+        """Read the entries of the list under a key of the file's object; none if there is no such list.
 
-        Raises CorpusError where the file cannot be read, is not JSON or is nested too deeply.
+        Raises:
+            CorpusError: The file cannot be read, is not valid JSON, or is nested too deeply.
         """
         given = 0
         if self._is_strict:
@@ -51,31 +55,35 @@ class JSONFile:
                 self._is_known_shallow = True
                 return
             except ijson.JSONError:
-                # only a file that the strict parser refuses takes the slower way, from the entry on that it got to
+                # only a file that the strict parser refuses takes the slower way, continuing at the entry that failed
                 self._is_strict = False
         with _json_errors(self.path), self._opened() as file:
             yield from islice(ijson.items(file, f"{key}.item", use_float=True), given, None)
 
     def keys(self) -> dict[str, str] | None:
-        """The keys of the file's object with the kind of each value: 'list', 'object', 'null' or 'value'.
+        """Read the keys of the file's object with the kind of each value: 'list', 'object', 'null' or 'value'.
 
-        None where the file holds something else than an object. Raises what `items` raises.
+        Returns:
+            None if the file does not contain an object.
+
+        Raises:
+            CorpusError: As for `items`.
         """
         kinds = {"start_array": "list", "start_map": "object", "null": "null"}
-        found: dict[str, str] | None = None
+        keys: dict[str, str] | None = None
         key = ""
         self._is_strict = False
         with _json_errors(self.path), self._opened() as file:
             for prefix, event, value in ijson.parse(file, use_float=True):
-                if found is None:
+                if keys is None:
                     if event != "start_map":
                         return None
-                    found = {}
+                    keys = {}
                 elif prefix == "" and event == "map_key":
                     key = value
                 elif prefix and prefix == key:
-                    found.setdefault(key, kinds.get(event, "value"))
-        return found
+                    keys.setdefault(key, kinds.get(event, "value"))
+        return keys
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -92,9 +100,9 @@ def _json_errors(path: Path) -> Iterator[None]:
         try:
             yield
         except ijson.JSONError as error:
-            said = error.args[0] if error.args else ""
-            said = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-            reason = " ".join(said.split())[:120]
+            text = error.args[0] if error.args else ""
+            text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+            reason = " ".join(text.split())[:120]
             raise CorpusError(f"{path} is not valid JSON ({reason}). Is the file complete?") from error
 
 
@@ -107,20 +115,20 @@ def _nesting_errors(path: Path) -> Iterator[None]:
 
 
 class _StrictJSON:
-    """A binary file of JSON whose numbers and words, outside of strings, are rewritten to what a parser takes."""
+    """A binary JSON file whose non-standard tokens, outside of strings, are rewritten to standard JSON."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._is_in_string = False
-        self._kept = b""  # the end of what was read, which may go on
+        self._kept = b""  # the end of the last chunk, which may be part of a token
 
     def read(self, size: int = -1) -> bytes:
-        """About as many bytes as asked for; b'' at the end of the file only."""
+        """Read about `size` bytes; b'' at the end of the file only."""
         while True:
             data = self._file.read(size)
             text = self._kept + data
             kept = len(text) - len(text.rstrip(_WORD_BYTES)) if data else 0
-            self._kept = text[len(text) - kept :] if kept < _LONGEST_WORD else _half_escape(text)
+            self._kept = text[len(text) - kept :] if kept < _MAX_TOKEN_BYTES else _half_escape(text)
             text = self._rewritten(text[: len(text) - len(self._kept)])
             if text or not data:
                 return text
@@ -128,17 +136,17 @@ class _StrictJSON:
     def _rewritten(self, text: bytes) -> bytes:
         pieces = []
         start = 0
-        for found in _STRANGE.finditer(text):
-            self._pass(text[start : found.start()])
+        for found in _NON_STANDARD.finditer(text):
+            self._track(text[start : found.start()])
             pieces.append(text[start : found.start()])
             pieces.append(found.group() if self._is_in_string else _finite(found.group()))
             start = found.end()
-        self._pass(text[start:])
+        self._track(text[start:])
         pieces.append(text[start:])
         return b"".join(pieces)
 
-    def _pass(self, text: bytes) -> None:
-        """Follow where strings begin and end."""
+    def _track(self, text: bytes) -> None:
+        """Track where strings begin and end."""
         if b"\\" in text:
             text = _ESCAPED.sub(b"", text)
         self._is_in_string ^= text.count(b'"') % 2 == 1
@@ -149,10 +157,10 @@ def _half_escape(text: bytes) -> bytes:
 
 
 def _finite(word: bytes) -> bytes:
-    """What stands for a number that JSON or 64 bits do not have: null, or the digits as text."""
+    """Replace a number that JSON or 64 bits cannot hold: by null, or by its digits as text."""
     if word.lstrip(b"-").isdigit():
         return b'"' + word + b'"'
     try:
         return word if math.isfinite(float(word)) else b"null"
     except ValueError:
-        return word  # no number; for the parser to refuse
+        return word  # not a number: the parser refuses it

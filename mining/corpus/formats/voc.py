@@ -1,4 +1,4 @@
-"""A folder of VOC XML, one file per image, read the same way as labels and as truth."""
+"""A folder of VOC XML, one file per image, read in the same way as labels and as ground truth."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -28,7 +28,13 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VocObject(NamedTuple):
-    """One <object>. corners: xmin, ymin, xmax, ymax as written, None for what is no number."""
+    """One <object>.
+
+    Attributes:
+        category: Class name.
+        corners: xmin, ymin, xmax, ymax as written; None for one that is not a number.
+        is_difficult: Whether <difficult> is set.
+    """
 
     category: str
     corners: tuple[float | None, ...]
@@ -38,9 +44,14 @@ class VocObject(NamedTuple):
 class VocAnnotation(NamedTuple):
     """One XML file.
 
-    name: the image by its <filename>, in the XML's subfolder; without <filename> by the XML's own name.
-    own_name: the image by the XML's own name, where that is another. width, height: pixels. objects: those that have a
-    class name. is_complete: whether all have one.
+    Attributes:
+        xml: Path of the file relative to its folder.
+        name: File name of the image: its <filename> in the sub-folder of the XML file, or the name of the XML file.
+        own_name: The name of the XML file, if it differs from <filename>.
+        width: Width in pixels.
+        height: Height in pixels.
+        objects: The objects that have a class name.
+        is_complete: Whether all objects have a class name.
     """
 
     xml: str
@@ -53,7 +64,14 @@ class VocAnnotation(NamedTuple):
 
 
 class VocFolder:
-    """The XML files below a folder. left_out: what could not be used so far."""
+    """The XML files below a folder.
+
+    Args:
+        path: The folder.
+
+    Attributes:
+        left_out: The files and objects that were skipped so far.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,16 +79,20 @@ class VocFolder:
         self._walk = FileWalker(str(path.resolve()), XML)
 
     def annotations(self, *, in_order: bool = False) -> Iterator[VocAnnotation]:
-        """The files that can be used. in_order: sorted by name, which takes memory.
+        """Read the XML files that can be used.
 
-        Raises CorpusError where there is none.
+        Args:
+            in_order: Sort them by name, which needs memory.
+
+        Raises:
+            CorpusError: No file can be used.
         """
         first_error: CorpusError | None = None
         is_empty = True
         for xml_name in sorted(self._walk) if in_order else self._walk:
             self.left_out.see(FILES)
             try:
-                found = self._annotation(xml_name)
+                annotation = self._annotation(xml_name)
             except NameOutsideRootError:
                 raise
             except CorpusError as error:
@@ -78,19 +100,19 @@ class VocFolder:
                 self.left_out.add(FILES, "cannot be read", str(error).removeprefix(f"{self.path}/"))
                 continue
             is_empty = False
-            yield found
+            yield annotation
         if is_empty and first_error is not None:
             raise first_error
 
     def notes(self) -> list[str]:
-        """One sentence for each kind of thing that was left out."""
+        """Notes on what was skipped, one sentence per reason."""
         return [*self.left_out.notes(), *self._walk.notes()]
 
     def _annotation(self, xml_name: str) -> VocAnnotation:
         root = parse_voc_xml(self.path / xml_name)
         name, own_name = _names(root, xml_name)
-        found = [self._object(one, xml_name) for one in root.iterfind("object")]
-        objects = [one for one in found if one is not None]
+        found = [self._object(element, xml_name) for element in root.iterfind("object")]
+        objects = [found_object for found_object in found if found_object is not None]
         width, height = (parse_number(root.findtext(f"size/{side}")) for side in ("width", "height"))
         return VocAnnotation(xml_name, name, own_name, width, height, objects, len(objects) == len(found))
 
@@ -105,31 +127,32 @@ class VocFolder:
 
 
 def contains_voc(folder: Path) -> bool:
-    """Whether the folder, or one below it, holds an XML file."""
+    """Whether a folder, or one below it, contains an XML file."""
     with closing(iter(FileWalker(str(folder.resolve()), XML))) as names:
         return next(names, None) is not None
 
 
 def parse_voc_xml(path: Path) -> Any:
-    """The <annotation> of a file, its tags in lower case and without namespaces.
+    """Parse the <annotation> of a file; its tags become lower case, without namespaces.
 
-    Raises CorpusError for XML that is broken, unsafe or not VOC.
+    Raises:
+        CorpusError: The XML is malformed, unsafe or not VOC.
     """
     try:
         with label_file_errors(path):
             root = fromstring(read_input(path, MAX_XML_BYTES))
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise CorpusError(f"{path} is not XML that can be read ({error}). Mend it or take it away.") from error
+        raise CorpusError(f"{path} is not XML that can be read ({error}). Correct the file or move it away.") from error
     for element in root.iter():
         if isinstance(element.tag, str):
             element.tag = element.tag.rpartition("}")[2].lower()
     if root.tag != "annotation":
-        raise CorpusError(f"{path} is not VOC XML: it does not begin with <annotation>.")
+        raise CorpusError(f"{path} is not VOC XML: its root element is <{root.tag}>, expected <annotation>.")
     return root
 
 
 def parse_number(text: str | None) -> float | None:
-    """The number that a text is, None where it is none."""
+    """Convert a text to a number; None if it is not one."""
     try:
         return float(text or "")
     except ValueError:
@@ -137,7 +160,7 @@ def parse_number(text: str | None) -> float | None:
 
 
 def _names(root: Any, xml_name: str) -> tuple[str, str | None]:
-    """The image's name, and the one that the XML file's own name would give where that is another."""
+    """The image's file name, and the name of the XML file if it differs."""
     folder, slash, stem = xml_name.removesuffix(xml_name[-4:]).rpartition("/")
     own = normalise_file_name(folder + slash + stem, xml_name)
     written = (root.findtext("filename") or "").strip()
@@ -146,6 +169,6 @@ def _names(root: Any, xml_name: str) -> tuple[str, str | None]:
     name = normalise_file_name(written, xml_name)
     if not name.startswith(folder + slash):
         name = folder + slash + name
-    own_last, last = (file_key(one).rpartition("/")[2] for one in (own, name))
-    is_own = {own_last, strip_image_suffix(own_last)} & {last, strip_image_suffix(last)}
-    return name, None if is_own else own
+    own_last, last = (file_key(path).rpartition("/")[2] for path in (own, name))
+    is_same = {own_last, strip_image_suffix(own_last)} & {last, strip_image_suffix(last)}
+    return name, None if is_same else own

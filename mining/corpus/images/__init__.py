@@ -1,1 +1,1 @@
-"""Reading image files: formats, orientation, pixel values, and a budget for the memory of decoding."""
+"""Decoding of image files: formats, orientation, pixel values, and a bound on memory."""

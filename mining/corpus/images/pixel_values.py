@@ -1,7 +1,7 @@
-"""From an opened image of any kind to 8-bit RGB, in strips of rows so that no whole-image copies pile up.
+"""Convert the pixels of an opened image to 8-bit RGB, in strips of rows to avoid copies of the whole image.
 
-White is opaque paper: transparent pixels become white. Values of more than 8 bits are brought to 8 by the rule of
-`bits_in_use`, float values by that of `_FloatScale`.
+Transparent pixels become white. Values of more than 8 bits are converted to 8 bits as `bits_in_use` describes, float
+values as `_FloatScale` describes.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,12 @@ INTEGERS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 def write_rgb(target: Bytes, image: Image.Image) -> None:
-    """Write the loaded image's pixels to `target`, (H, W, 3) uint8."""
+    """Write the pixels of a loaded image to an array.
+
+    Args:
+        target: (H, W, 3) uint8, which is overwritten.
+        image: The image.
+    """
     convert = _converter(image)
     for rows in _strips(image.height, image.width, 16):
         whole = rows.start == 0 and rows.stop == image.height
@@ -28,16 +33,21 @@ def write_rgb(target: Bytes, image: Image.Image) -> None:
 
 
 def has_deep_colour(image: Image.Image) -> bool:
-    """Whether an image that is not loaded yet has several channels of 16 bits, of which Pillow keeps the upper 8."""
+    """Whether an image that is not yet loaded has several 16-bit channels, of which Pillow keeps the upper 8 bits."""
     if image.format not in ("PNG", "TIFF") or image.mode in INTEGERS:
         return False
     return any(";16" in str(tile.args) for tile in getattr(image, "tile", []))
 
 
 def write_deep_colour_rgb(target: Bytes, data: bytes) -> bool:
-    """Decode a PNG or TIFF with channels of 16 bits to `target`, (H, W, 3) uint8, as it lies in the file.
+    """Decode a PNG or TIFF with 16-bit channels, without applying its orientation.
 
-    False where OpenCV cannot: Pillow's upper 8 bits have to do.
+    Args:
+        target: (H, W, 3) uint8, which is overwritten.
+        data: Content of the file.
+
+    Returns:
+        False if OpenCV cannot decode it; Pillow's upper 8 bits are then the best available.
     """
     try:
         pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -56,11 +66,15 @@ def write_deep_colour_rgb(target: Bytes, data: bytes) -> bool:
 
 
 def bits_in_use(highest: int) -> int:
-    """The number of bits, 8 or more, that a file's values take: 12 where the highest is 3000.
+    """Number of bits, at least 8, that the values of an image use: 12 if the highest value is 3000.
 
-    Cameras and scanners write 10, 12 or 14 bits into files of 16, which are nearly black when white is taken to be
-    65535. No header says so, and a range over all images of a run would change with every image that is added, so each
-    file's own highest value decides, to a whole number of bits: it ends up in the upper half of the grey levels.
+    Cameras and scanners write 10, 12 or 14 bits into 16-bit files, which are nearly black if 65535 is taken as white.
+    No header states the number, and a range over all images would change with every image that is added. So the
+    highest value of each file decides, rounded up to a whole number of bits: it ends up in the upper half of the grey
+    levels.
+
+    Args:
+        highest: Highest value in the file.
     """
     return max(8, highest.bit_length())
 
@@ -87,13 +101,13 @@ def _grey(values: Bytes) -> Bytes:
     return np.broadcast_to(values[..., None], (*values.shape, 3))
 
 
-def _on_white(see_through: Image.Image) -> Bytes:
-    ground = Image.new("RGBA", see_through.size, "white")
-    return np.asarray(Image.alpha_composite(ground, see_through).convert("RGB"))
+def _on_white(transparent: Image.Image) -> Bytes:
+    background = Image.new("RGBA", transparent.size, "white")
+    return np.asarray(Image.alpha_composite(background, transparent).convert("RGB"))
 
 
 def _range_of(image: Image.Image) -> tuple[float, float]:
-    """Lowest and highest finite value; (0, 0) where there is none."""
+    """Lowest and highest finite value; (0, 0) if there is none."""
     low, high = np.inf, -np.inf
     for rows in _strips(image.height, image.width, 16):
         values = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
@@ -104,17 +118,17 @@ def _range_of(image: Image.Image) -> tuple[float, float]:
 
 
 class _FloatScale:
-    """Brings float values to grey levels.
+    """Converts float values to grey levels.
 
-    Values that all lie in 0-1 are a photo, and are scaled as integers are: white is the power of two that holds the
-    highest. All others (elevation, temperature) have no white: the file's own lowest value becomes black, its highest
-    white. What is not finite becomes black.
+    Values in 0-1 are taken as an ordinary image and scaled as integers are: white is the power of two at or above the
+    highest value. All others (elevation, temperature) have no defined white: the lowest value of the file becomes
+    black, the highest white. Values that are not finite become black.
     """
 
     def __init__(self, low: float, high: float) -> None:
-        is_photo = low >= 0.0 and 0.0 < high <= 1.0 and low < high
-        white = 2.0 ** np.ceil(np.log2(high)) if is_photo else high
-        self._low = 0.0 if is_photo else low
+        is_unit_range = low >= 0.0 and 0.0 < high <= 1.0 and low < high
+        white = 2.0 ** np.ceil(np.log2(high)) if is_unit_range else high
+        self._low = 0.0 if is_unit_range else low
         self._span = (white - self._low) or 1.0
 
     def __call__(self, values: NDArray[np.float32]) -> Bytes:

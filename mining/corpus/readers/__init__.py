@@ -1,4 +1,4 @@
-"""What lists the images: one file per kind of listing, and the choice between them."""
+"""Readers of listings: one module per kind, and the choice between them."""
 
 from pathlib import Path
 from typing import Literal
@@ -19,25 +19,29 @@ _READERS = {"csv": csv_list.read, "coco": coco.read, "voc": voc.read, "cub": cub
 
 
 def detect_kind(labels: Path) -> str:
-    """csv, coco, voc or cub, by what lies at the path; nothing is read yet.
+    """Detect the kind of a label file or folder from its suffix or contents; the labels are not read yet.
 
-    Raises CorpusError where there is nothing, or nothing of a known kind.
+    Returns:
+        "csv", "coco", "voc" or "cub".
+
+    Raises:
+        CorpusError: It is missing, cannot be read, or is of no known kind.
     """
-    _refuse_special_file(labels)
+    _check_exists(labels)
     if labels.is_dir():
         if contains_cub(labels):
             return "cub"
         if contains_voc(labels):
             return "voc"
-        raise CorpusError(f"{labels} is a folder without VOC XML and without CUB list files. {_ACCEPTED}.")
+        raise CorpusError(f"{labels} is a folder with neither VOC XML nor CUB list files. {_ACCEPTED}.")
     kind = {".csv": "csv", ".json": "coco"}.get(labels.suffix.lower())
     if kind is None:
-        hint = f"give its folder: --labels {labels.parent}" if labels.suffix.lower() == ".xml" else _ACCEPTED
-        raise CorpusError(f"{labels} is not a kind of label file that is known here; {hint}.")
+        hint = f"Give its folder: --labels {labels.parent}" if labels.suffix.lower() == ".xml" else _ACCEPTED
+        raise CorpusError(f"{labels} is not a label file of a known kind. {hint}.")
     return kind
 
 
-def _refuse_special_file(labels: Path) -> None:
+def _check_exists(labels: Path) -> None:
     try:
         check_not_special_file(labels)
     except FileNotFoundError:
@@ -47,14 +51,23 @@ def _refuse_special_file(labels: Path) -> None:
 
 
 def read_listing(
-    labels: Path | Literal["none"] | None, root: ImageRoot, table: CorpusIndex, split: str | None = None
+    labels: Path | Literal["none"] | None, root: ImageRoot, index: CorpusIndex, split: str | None = None
 ) -> ListingInfo:
-    """Take the listing into the table; gives what it says of the corpus as a whole.
+    """Read a listing into the index.
 
-    labels: None = what the folders say; 'none' = no labels whatever they say. split: what of it will be used.
-    Raises CorpusError for whatever cannot be used.
+    Args:
+        labels: The label file or folder; None takes classes from folder names, 'none' ignores those.
+        root: The folder of the images.
+        index: Where the listed images go.
+        split: The split that will be used.
+
+    Returns:
+        What the listing states as a whole.
+
+    Raises:
+        CorpusError: The listing cannot be used.
     """
     if labels is None or labels == "none":
-        return folders.read(root, table, are_classes_wanted=labels is None, split=split)
+        return folders.read(root, index, are_classes_wanted=labels is None, split=split)
     path = Path(labels)
-    return _READERS[detect_kind(path)](path, root, table)
+    return _READERS[detect_kind(path)](path, root, index)

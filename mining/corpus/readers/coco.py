@@ -1,4 +1,4 @@
-"""A COCO JSON as image-level labels: the boxes in it are ignored. Streamed, so that its size does not matter."""
+"""Image-level labels from a COCO JSON, which is streamed; its boxes are ignored."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,62 +10,65 @@ from mining.corpus.listing import ListedImage, ListingInfo
 from mining.corpus.sqlite_index import CocoImageIndex, CorpusIndex, ValuesById
 from mining.corpus.summary import select_notes
 
-_LARGEST_CATEGORY_ID = 2**31 - 1  # as the tables of a run hold it
+_MAX_CATEGORY_ID = 2**31 - 1  # the tables of a run hold 32 bits
 
 
-def read(path: Path, root: ImageRoot, table: CorpusIndex) -> ListingInfo:
-    """Take in the images with the categories of their annotations; sizes as the file states them.
+def read(path: Path, root: ImageRoot, index: CorpusIndex) -> ListingInfo:
+    """Read the images with the categories of their annotations, and the sizes that the file states.
 
-    Where the file has annotations, an image without one is known to have none of the classes. It is unknown where
-    annotations could not be attached to an image, because one of them may have been of this image.
-    Raises CorpusError for broken JSON, no images, ids that stand for two things, or annotations none of which fits.
+    If the file has annotations, an image without one is known to have none of the classes. Its labels are unknown if
+    annotations could not be attached to an image, because one of them may belong to it.
+
+    Raises:
+        CorpusError: The JSON is malformed or lists no image, an id stands for two things, or no annotation can be used.
     """
     coco = CocoFile(path)
     categories = coco.categories()
-    ids, labels = table.image_ids(), table.relation("coco_labels")
-    coco.read_images(ids)
-    labels.add(_labels(coco, categories, ids))
+    images, labels = index.create_coco_images(), index.create_values_by_id("coco_labels")
+    coco.read_images(images)
+    labels.add(_labels(coco, categories, images))
     coco.refuse_if_unusable(categories)
     unknown = [0]
-    table.add_listed(_listed(coco, ids, labels, unknown))
-    return ListingInfo("coco", path, _category_ids(categories), _notes(coco, table, unknown[0]))
+    index.add_listed(_listed(coco, images, labels, unknown))
+    return ListingInfo("coco", path, _category_ids(categories), _notes(coco, index, unknown[0]))
 
 
-def _labels(coco: CocoFile, categories: dict[str, str], ids: CocoImageIndex) -> Iterator[tuple[str, str]]:
-    for annotation in coco.annotations(categories, ids):
+def _labels(coco: CocoFile, categories: dict[str, str], images: CocoImageIndex) -> Iterator[tuple[str, str]]:
+    for annotation in coco.annotations(categories, images):
         if annotation.category is None:
-            ids.mark_incomplete(annotation.image)
+            images.mark_incomplete(annotation.image)
         else:
             yield annotation.image, annotation.category
 
 
-def _listed(coco: CocoFile, ids: CocoImageIndex, labels: ValuesById, unknown: list[int]) -> Iterator[ListedImage]:
-    """The rows; counts in `unknown` the images that may have labels which could not be read."""
+def _listed(coco: CocoFile, images: CocoImageIndex, labels: ValuesById, unknown: list[int]) -> Iterator[ListedImage]:
+    """The rows; counts in `unknown` the images whose labels are unknown."""
     is_labelled = coco.left_out.seen(ANNOTATIONS) > 0
-    for key, name, number, width, height, is_incomplete in ids:
-        known = labels.of(key) if is_labelled else None
-        if is_labelled and not known and (coco.unattached or is_incomplete):
-            known = None
+    for key, name, number, width, height, is_incomplete in images:
+        classes = labels.get(key) if is_labelled else None
+        if is_labelled and not classes and (coco.unattached or is_incomplete):
+            classes = None
             unknown[0] += 1
-        yield ListedImage(name, known, None, number, width, height)
+        yield ListedImage(name, classes, None, number, width, height)
 
 
 def _category_ids(categories: dict[str, str]) -> dict[str, int] | None:
+    """Class name to id; None if a class has no id that the tables hold."""
     ids: dict[str, int] = {}
     for key, name in categories.items():
         number = id_number(key)
-        if number is not None and 0 <= number <= _LARGEST_CATEGORY_ID:
+        if number is not None and 0 <= number <= _MAX_CATEGORY_ID:
             ids[name] = min(number, ids.get(name, number))
     return ids if set(ids) == set(categories.values()) else None
 
 
-def _notes(coco: CocoFile, table: CorpusIndex, unknown: int) -> list[str]:
+def _notes(coco: CocoFile, index: CorpusIndex, unknown: int) -> list[str]:
     file = coco.path.name
     return (
         coco.notes()
         + unknown_images_notes(file, unknown)
         + select_notes(
-            (not coco.left_out.seen(ANNOTATIONS), f"{file} has no annotations, so no label is known."),
-            (not table.has_ids(), f"The image ids of {file} are not all whole numbers; images are numbered anew."),
+            (not coco.left_out.seen(ANNOTATIONS), f"{file} has no annotations, so the labels are not known."),
+            (not index.has_ids(), f"The image ids of {file} are not all whole numbers; images are renumbered from 1."),
         )
     )

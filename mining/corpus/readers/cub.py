@@ -1,4 +1,4 @@
-"""CUB list files: images.txt, image_class_labels.txt, classes.txt and, where there is one, train_test_split.txt."""
+"""Image-level labels from CUB list files: images.txt, image_class_labels.txt, classes.txt, train_test_split.txt."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,23 +12,25 @@ from mining.errors import CorpusError
 _SPLIT_OF = {"1": "train", "0": "test"}
 
 
-def read(path: Path, root: ImageRoot, table: CorpusIndex) -> ListingInfo:
-    """Take in the images with their class and split; names are below ROOT/images where they lie there, else ROOT.
+def read(path: Path, root: ImageRoot, index: CorpusIndex) -> ListingInfo:
+    """Read the images with their class and, if train_test_split.txt exists, their split.
 
-    Raises CorpusError for a list that is missing, a line that is not 'id value', or lines none of whose classes is
-    known.
+    Names are relative to ROOT/images if the first image is there but not below ROOT itself.
+
+    Raises:
+        CorpusError: A list is missing, a line is not 'id value', an image id is repeated, or no class is known.
     """
     lists = CubLists(path)
-    labels, splits, seen = (table.relation(f"cub_{what}") for what in ("labels", "splits", "images"))
+    labels, splits, names = (index.create_values_by_id(f"cub_{what}") for what in ("labels", "splits", "images"))
     labels.add(lists.labels(lists.classes()))
     if (path / SPLITS).is_file():
-        splits.add(_split(path / SPLITS))
-    if not table.add_listed(_images(lists, root, labels, splits, seen)):
+        splits.add(_read_splits(path / SPLITS))
+    if not index.add_listed(_images(lists, root, labels, splits, names)):
         raise CorpusError(f"{path / IMAGES} lists no image; expected lines such as '1 001.Laysan/photo.jpg'.")
     return ListingInfo("cub", path, notes=lists.left_out.notes())
 
 
-def _split(path: Path) -> Iterator[tuple[str, str]]:
+def _read_splits(path: Path) -> Iterator[tuple[str, str]]:
     for identity, is_training in iter_entries(path):
         if is_training not in _SPLIT_OF:
             raise CorpusError(f"{path}: image {identity} has {is_training!r}, expected 1 (train) or 0 (test).")
@@ -36,16 +38,17 @@ def _split(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _images(
-    lists: CubLists, root: ImageRoot, labels: ValuesById, splits: ValuesById, seen: ValuesById
+    lists: CubLists, root: ImageRoot, labels: ValuesById, splits: ValuesById, names: ValuesById
 ) -> Iterator[ListedImage]:
     prefix: str | None = None
     for identity, name in lists.images():
-        if earlier := seen.of(identity):
+        if earlier := names.get(identity):
             raise CorpusError(
-                f"{lists.folder / IMAGES}: image id {identity} stands twice, for {earlier[0]!r} and {name!r}."
+                f"{lists.folder / IMAGES}: image id {identity} occurs twice, for {earlier[0]!r} and {name!r}. Ids must "
+                "be unique."
             )
-        seen.add([(identity, name)])
+        names.add([(identity, name)])
         if prefix is None:
             prefix = "images/" if not root.find(name) and root.find(f"images/{name}") else ""
-        split = splits.of(identity)
-        yield ListedImage(prefix + name, labels.of(identity) or None, split[0] if split else None)
+        split = splits.get(identity)
+        yield ListedImage(prefix + name, labels.get(identity) or None, split[0] if split else None)

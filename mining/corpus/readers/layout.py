@@ -1,4 +1,4 @@
-"""What the folders above the images mean: classes, splits, a wrapper around everything, masks beside the images."""
+"""Infer what the folders of a dataset mean: splits, classes, one wrapper around everything, masks beside images."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from mining.corpus.splits import canonical_split
 from mining.corpus.summary import format_count
 
 Folder = tuple[str, ...]
-DEPTH = 6  # levels of folders that are looked at
+DEPTH = 6  # levels of folders that are considered
 _IMAGES = {"images", "image", "imgs", "img", "jpegimages", "jpegs", "photos", "pictures", "pics", "rgb"}
 _ANNOTATIONS = {
     "masks", "mask", "labels", "label", "annotations", "annotation", "annots", "segmentation", "segmentations",
@@ -20,10 +20,14 @@ _ANNOTATIONS = {
 
 @dataclass
 class FolderLayout:
-    """Which level of folders names the split and which the class, counted from 0; None where none does.
+    """Which levels of folders name the split and the class.
 
-    left_out: folders whose images are annotations. unlabelled: folders above those of the classes, and the number of
-    images in them. notes: sentences for a person.
+    Attributes:
+        split_level: Level whose folders are splits, counted from 0; None if there is none.
+        class_level: Level whose folders are classes; None if there is none.
+        left_out: Folders whose images are annotations, such as masks.
+        unlabelled: Number of images in each folder above the class folders.
+        notes: Sentences for the user on what was inferred.
     """
 
     split_level: int | None = None
@@ -37,12 +41,12 @@ class FolderLayout:
         return _at(folder, self.split_level)
 
     def class_of(self, folder: Folder) -> str | None:
-        """Their class, as the folder is written."""
+        """The class of the images in a folder, as the folder is written."""
         return _at(folder, self.class_level)
 
     def is_left_out(self, folder: Folder) -> bool:
-        """Whether they are annotations."""
-        return any(folder[: len(one)] == one for one in self.left_out)
+        """Whether the images in a folder are annotations."""
+        return any(folder[: len(excluded)] == excluded for excluded in self.left_out)
 
 
 def _at(folder: Folder, level: int | None) -> str | None:
@@ -50,14 +54,16 @@ def _at(folder: Folder, level: int | None) -> str | None:
 
 
 def infer_layout(counts: Mapping[Folder, int], split: str | None) -> FolderLayout:
-    """Read the folders from the top.
+    """Infer the layout of a dataset from the top folder down.
 
-    counts: images that lie in each folder itself. split: what is asked for; labels of other splits do not matter.
+    A level contains splits if its folders have names of splits, or if all of them have the same sub-folders. A single
+    folder that contains folders is a wrapper. Any other level contains classes, if it has at least two folders and no
+    more images lie above them than in them; a level of splits may follow (CLASS/train/...). A folder such as `masks`
+    beside one such as `images` contains annotations.
 
-    A level is one of splits where its folders have names of splits, or each the same sub-folders. A single folder with
-    folders in it is a wrapper. What is neither is a level of classes, where at least two are found and no more images
-    lie above them than in them; below it a level of splits may follow (CLASS/train/...). Beside a folder such as
-    `images`, one such as `masks` holds annotations.
+    Args:
+        counts: Number of images directly in each folder.
+        split: The split that will be used; the folders of other splits need no classes.
     """
     layout, level = FolderLayout(), 0
     counts = dict(counts)
@@ -65,10 +71,10 @@ def infer_layout(counts: Mapping[Folder, int], split: str | None) -> FolderLayou
         counts = _without_annotations(layout, counts, level)
         names = _names(counts, level)
         below = {name: _names(_in(counts, level, name), level + 1) for name in names}
-        why = _why_splits(counts, level, below) if layout.split_level is None else None
-        if why is not None:
+        reason = _why_splits(counts, level, below) if layout.split_level is None else None
+        if reason is not None:
             layout.split_level = level
-            layout.notes.append(f"The folders {_listed(names)} are taken as splits{why}.")
+            layout.notes.append(f"The folders {_join(names)} are taken as splits{reason}.")
         elif not (len(names) == 1 and any(below.values())):
             break
         level += 1
@@ -77,9 +83,7 @@ def infer_layout(counts: Mapping[Folder, int], split: str | None) -> FolderLayou
     counts = _without_annotations(layout, counts, level + 1)
     if layout.split_level is None and _splits_follow(counts, level):
         layout.split_level = level + 1
-        layout.notes.append(
-            f"The folders {_listed(_names(counts, level + 1))} in the class folders are taken as splits."
-        )
+        layout.notes.append(f"The folders {_join(_names(counts, level + 1))} in the class folders are taken as splits.")
     _take_classes(layout, counts, level, split)
     return layout
 
@@ -104,38 +108,40 @@ def _without_annotations(layout: FolderLayout, counts: dict[Folder, int], level:
             masks[folder[level]] += count
             del kept[folder]
     for name, count in sorted(masks.items()):
-        images = next(one for one, word in sorted(names.items()) if word in _IMAGES)
+        images = next(folder for folder, word in sorted(names.items()) if word in _IMAGES)
         layout.notes.append(
-            f"{format_count(count, 'image')} left out, because a folder {name} beside {images} is taken for "
-            "annotations; rename it to include them."
+            f"{format_count(count, 'image')} not used, because the folder {name} beside {images} is assumed to "
+            "contain annotations. Rename it to use them."
         )
     return kept
 
 
 def _why_splits(counts: Mapping[Folder, int], level: int, below: Mapping[str, set[str]]) -> str | None:
-    """Why the folders of a level are splits, as the end of a sentence; None where they are not."""
+    """Why the folders of a level are splits, as the end of a sentence; None if they are not."""
     parts = {canonical_split(name) for name in below}
     if below and None not in parts:
         return ""
     if len(parts - {None}) >= 2:
-        return ", since some have names of splits"
-    first = next(iter(below.values()), set())
-    are_same = len(below) >= 2 and len(first) >= 2 and all(one == other for one, other in pairwise(below.values()))
+        return ", because some have names of splits"
+    folders = next(iter(below.values()), set())
+    are_same = (
+        len(below) >= 2 and len(folders) >= 2 and all(first == second for first, second in pairwise(below.values()))
+    )
     has_images = any(len(folder) == level + 1 for folder in counts)
-    words = {name.casefold() for name in first}
-    if are_same and not has_images and not words <= _IMAGES | _ANNOTATIONS and not all(map(canonical_split, first)):
+    words = {name.casefold() for name in folders}
+    if are_same and not has_images and not words <= _IMAGES | _ANNOTATIONS and not all(map(canonical_split, folders)):
         return ", because each has the same sub-folders"
     return None
 
 
 def _splits_follow(counts: Mapping[Folder, int], level: int) -> bool:
-    """Whether each class folder holds nothing but folders of splits."""
+    """Whether each class folder contains only folders that are splits."""
     names = _names(counts, level + 1)
     return bool(names) and all(map(canonical_split, names)) and not any(len(folder) == level + 1 for folder in counts)
 
 
 def _take_classes(layout: FolderLayout, counts: Mapping[Folder, int], level: int, split: str | None) -> None:
-    """Make the level one of classes, and say which images have none."""
+    """Use the level as classes, and record the images that have none."""
     asked = {folder: n for folder, n in counts.items() if split is None or layout.split_of(folder) == split}
     above: defaultdict[Folder, int] = defaultdict(int)
     inside: defaultdict[Folder, int] = defaultdict(int)
@@ -145,16 +151,17 @@ def _take_classes(layout: FolderLayout, counts: Mapping[Folder, int], level: int
     stray = sum(above.values()) - sum(flat.values())
     if stray > sum(inside.values()):
         layout.notes.append(
-            f"No labels are taken from the folders {_listed(_names(counts, level))}, because more images lie above "
-            f"them ({stray}) than in them ({sum(inside.values())}). Move these into class folders, or give --labels."
+            f"The folders {_join(_names(counts, level))} are not taken as classes, because more images lie above "
+            f"them ({stray}) than in them ({sum(inside.values())}). Move the images into class folders, or give "
+            "--labels."
         )
         return
     layout.class_level, layout.unlabelled = level, dict(above)
     if level and not (level == 1 and layout.split_level == 0):
         wrappers = sorted({"/".join(folder) for folder in inside})
-        layout.notes.append(f"The class folders were found in {_listed(wrappers)}.")
+        layout.notes.append(f"The class folders were found in {_join(wrappers)}.")
 
 
-def _listed(names: Iterable[str], limit: int = 12) -> str:
+def _join(names: Iterable[str], limit: int = 12) -> str:
     known = sorted(names)
     return ", ".join(known[:limit]) + (f", ... ({len(known)} in all)" if len(known) > limit else "")

@@ -1,4 +1,4 @@
-"""A folder of VOC XML, one file an image, as image-level labels: the boxes in it are ignored."""
+"""Image-level labels from a folder of VOC XML, one file per image; its boxes are ignored."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,31 +11,39 @@ from mining.corpus.names import normalise_class_names
 from mining.corpus.sqlite_index import CorpusIndex
 
 
-def read(path: Path, root: ImageRoot, table: CorpusIndex) -> ListingInfo:
-    """Take in <filename>, <size> and the <name> of each <object>; an annotation without objects says 'none of them'.
+def read(path: Path, root: ImageRoot, index: CorpusIndex) -> ListingInfo:
+    """Read <filename>, <size> and the <name> of each <object>.
 
-    An XML in a subfolder may name its image with or without that subfolder. Without <filename> the XML's name counts,
-    and also where several XML files have the same <filename>, or no image has it.
-    Raises CorpusError where no XML file can be used.
+    An annotation without objects means that the image has none of the classes. An XML file in a sub-folder may name its
+    image with or without that sub-folder. The image is found by the name of the XML file if there is no <filename>, if
+    several XML files have the same <filename>, or if no image has that name.
+
+    Raises:
+        CorpusError: No XML file can be used.
     """
     folder = VocFolder(path)
-    table.add_listed(_listed(folder))
-    return ListingInfo("voc", path, notes=[*folder.notes(), *resolve_shared_names(table, path.name)])
+    index.add_listed(_listed(folder))
+    return ListingInfo("voc", path, notes=[*folder.notes(), *resolve_shared_names(index, path.name)])
 
 
-def resolve_shared_names(table: CorpusIndex, folder: str) -> list[str]:
-    """Give files that share a <filename> their own names; gives the sentence that says so."""
-    count, first = table.prefer_own_names()
+def resolve_shared_names(index: CorpusIndex, folder: str) -> list[str]:
+    """Name the images of XML files that share a <filename> after the XML files.
+
+    Returns:
+        A note, if there are any.
+    """
+    count, first = index.prefer_own_names()
     if not count:
         return []
     return [
-        f"{count} XML files of {folder} have a <filename> that stands in several, first {first!r}: their images are "
-        "found by the names of the XML files."
+        f"{count} XML files of {folder} share their <filename> with another, first {first!r}: their images are looked "
+        "up by the names of the XML files."
     ]
 
 
 def _listed(folder: VocFolder) -> Iterator[ListedImage]:
-    for one in folder.annotations():
-        names = normalise_class_names([found.category for found in one.objects])
-        labels = names if names or one.is_complete else None
-        yield ListedImage(one.name, labels, None, None, *parse_image_size(one.width, one.height), one.own_name)
+    for annotation in folder.annotations():
+        names = normalise_class_names([found.category for found in annotation.objects])
+        labels = names if names or annotation.is_complete else None
+        size = parse_image_size(annotation.width, annotation.height)
+        yield ListedImage(annotation.name, labels, None, None, *size, annotation.own_name)

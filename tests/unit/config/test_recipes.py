@@ -142,7 +142,7 @@ def test_aliases_in_proportion_are_welcome(tmp_path: Path) -> None:
 
 
 def test_a_recipe_of_many_megabytes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="at most 1,000,000 are expected"):
+    with pytest.raises(InputError, match="more than the limit of 1,000,000"):
         read_recipe(written(tmp_path, "# " + "x" * 2_000_000))
 
 

@@ -58,7 +58,7 @@ def test_the_order_of_the_lists_in_the_file_does_not_matter(photos, scanned, coc
 def test_a_file_without_annotations_knows_no_labels(photos, scanned, coco_file, more):
     summary, rows = scanned(photos("a.jpg"), coco_file({"images": [image(1, "a.jpg")], "categories": [], **more}))
     assert rows[0]["labels"] is None
-    assert summary.notes == ["instances.json has no annotations, so no label is known."]
+    assert summary.notes == ["instances.json has no annotations, so the labels are not known."]
 
 
 def test_a_size_that_is_not_stated_stays_unknown(photos, scanned, coco_file):
@@ -90,7 +90,7 @@ def test_two_ids_of_one_file_are_merged(photos, scanned, coco_file):
     )
     summary, rows = scanned(photos("a.jpg"), labels)
     assert [(r["image_id"], r["labels"]) for r in rows] == [(8, ["cat", "dog"])]
-    assert summary.notes == ["1 image is named more than once by instances.json; the labels are merged."]
+    assert summary.notes == ["1 image is listed more than once in instances.json; the labels are merged."]
 
 
 def test_annotations_of_images_that_are_not_listed_are_noted(photos, scanned, coco_file):
@@ -104,7 +104,7 @@ def test_annotations_of_images_that_are_not_listed_are_noted(photos, scanned, co
     summary, _ = scanned(photos("a.jpg"), labels)
     assert summary.classes == {"cat": 1}
     assert summary.notes == [
-        "1 of 2 annotations in instances.json name an image_id that the file does not list (annotation 1 with image_id "
+        "1 of 2 annotations in instances.json have an image_id that the file does not list (annotation 1 with image_id "
         "99); left out."
     ]
 
@@ -126,15 +126,15 @@ def test_a_byte_order_mark_is_tolerated(photos, scanned, coco_file):
         ({"images": ["a.jpg"]}, r"lists no image: 1 of 1 images are not JSON objects \('a.jpg'\)"),
         ({"images": [{"id": 1}]}, r"lists no image: 1 of 1 images have no id or no file_name"),
         ({"images": [{"file_name": "a.jpg"}]}, r"lists no image: 1 of 1 images have no id or no file_name"),
-        ({"images": [image(1, "a.jpg"), image(1, "b.jpg")]}, r"the id stands twice, for 'a.jpg' and 'b.jpg'"),
+        ({"images": [image(1, "a.jpg"), image(1, "b.jpg")]}, r"occurs twice, for 'a.jpg' and 'b.jpg'"),
         ({"images": [image(1, "../a.jpg")]}, r"image id 1: '../a.jpg' leads out of the image folder"),
         (
             {"images": [image(1, "a.jpg")], "annotations": [annotation(1, 4)], "categories": CATEGORIES},
-            r"1 of 1 annotations name a category_id that the file does not list \(annotation 1 with category_id 4\).*7 dog, 3 cat, 90 owl",
+            r"1 of 1 annotations have a category_id that the file does not list \(annotation 1 with category_id 4\).*7 dog, 3 cat, 90 owl",
         ),
         (
             {"images": [image(1, "a.jpg")], "annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]},
-            r"1 of 1 annotations name a category_id that the file does not list \(annotation 1 with category_id None\).*: none",
+            r"1 of 1 annotations have a category_id that the file does not list \(annotation 1 with category_id None\).*: none",
         ),
         (
             {"images": [image(1, "a.jpg")], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]},

@@ -58,7 +58,7 @@ def test_an_unknown_split_is_an_error_that_lists_the_splits(photos, scanned, csv
 
 
 def test_a_split_of_a_listing_without_splits_is_an_error(photos, scanned, csv_file):
-    with pytest.raises(CorpusError, match=r"names no splits; leave out --split test"):
+    with pytest.raises(CorpusError, match=r"has no splits\. Leave --split test out"):
         scanned(photos("a.jpg"), csv_file("file_name,labels", "a.jpg,cat"), split="test")
 
 
@@ -67,38 +67,38 @@ def test_the_listing_decides_which_images_are_in(photos, scanned, csv_file):
     summary, rows = scanned(root, csv_file("file_name,labels", "b.jpg,cat"))
     assert [row["file_name"] for row in rows] == ["b.jpg"]
     assert summary.unlisted == 2
-    assert summary.notes == [f"2 images under {root} have no row in train.csv and are left out."]
+    assert summary.notes == [f"2 images are found below {root}, but not listed in train.csv; they are not used."]
 
 
 def test_columns_that_say_nothing_are_named_in_a_note(photos, scanned, csv_file):
     summary, _ = scanned(photos("a.jpg"), csv_file("id,file_name,labels", "7,a.jpg,cat"))
-    assert summary.notes == ["Columns of train.csv that say nothing here: 'id'."]
+    assert summary.notes == ["Columns of train.csv that are ignored: 'id'."]
 
 
 def test_classes_that_differ_in_case_only_are_noted(photos, scanned, csv_file):
     summary, _ = scanned(photos("a.jpg"), csv_file("file_name,labels", "a.jpg,Cat|cat|dog"))
-    assert summary.notes == ["Class names that differ in upper and lower case only: Cat, cat."]
+    assert summary.notes == ["Some class names differ in letter case only, and are different classes: Cat, cat."]
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (("image,class", "a.jpg,cat"), r"begins with the columns 'image', 'class'; expected file_name,labels"),
-        (("file_name,label", "a.jpg,cat"), r"begins with the columns 'file_name', 'label'"),
-        (("a.jpg,cat",), r"begins with the columns 'a.jpg', 'cat'"),
+        (("image,class", "a.jpg,cat"), r"has the columns 'image', 'class'; expected file_name,labels"),
+        (("file_name,label", "a.jpg,cat"), r"has the columns 'file_name', 'label'"),
+        (("a.jpg,cat",), r"has the columns 'a.jpg', 'cat'"),
         (("file_name;labels", "a.jpg;cat"), r"Separate the columns by commas"),
-        (("file_name,labels,labels", "a.jpg,cat,dog"), r"begins with the columns"),
-        ((), r"begins with the columns none"),
-        (("file_name,labels",), r"train.csv names no image"),
+        (("file_name,labels,labels", "a.jpg,cat,dog"), r"has the columns"),
+        ((), r"has the columns none"),
+        (("file_name,labels",), r"train.csv lists no image"),
         (("file_name,labels", "a.jpg,cat,dog"), r"line 2: 3 cells, but 2 columns\. Join labels by '\|'"),
-        (("file_name,labels", "a.jpg"), r"line 2: the row ends before 'labels'"),
+        (("file_name,labels", "a.jpg"), r"line 2: the row has no cell for 'labels'"),
         (("file_name,labels", ",cat"), r"line 2: the file name is empty"),
         (("file_name,labels", "a.jpg,cat", "../b.jpg,cat"), r"line 3: '../b.jpg' leads out of the image folder"),
         (("file_name,labels", "x/../../b.jpg,cat"), r"leads out of the image folder"),
         (("file_name,labels", "..\\b.jpg,cat"), r"leads out of the image folder"),
         (("file_name,labels", "/etc/b.jpg,cat"), r"leads out of the image folder"),
         (("file_name,labels", "C:\\b.jpg,cat"), r"leads out of the image folder"),
-        (("file_name,labels", "a\0.jpg,cat"), r"is not a possible file name"),
+        (("file_name,labels", "a\0.jpg,cat"), r"cannot be the name of a file"),
         (("file_name,labels", '"a.jpg,cat', "b.jpg,dog"), r"Look for a quote that is not closed"),
         (("file_name,labels", '"a.jpg,' + "cat" * 100_000), r"line 2: not valid CSV .* quote that is not closed"),
     ],

@@ -55,7 +55,7 @@ def test_the_split_file_may_be_absent(photos, scanned, lists):
         ({"image_class_labels": "1 9\n"}, r"image 1 has class '9', which classes.txt does not list"),
         ({"images": "1\n"}, r"images.txt, line 1: expected an id, a space and a value"),
         ({"images": "\n"}, r"images.txt lists no image"),
-        ({"images": "1 a.jpg\n1 b.jpg\n"}, r"image id 1 stands twice, for 'a.jpg' and 'b.jpg'"),
+        ({"images": "1 a.jpg\n1 b.jpg\n"}, r"image id 1 occurs twice, for 'a.jpg' and 'b.jpg'"),
         ({"images": "1 ../a.jpg\n"}, r"images.txt, image 1: '../a.jpg' leads out"),
         ({"train_test_split": "1 yes\n"}, r"image 1 has 'yes', expected 1 \(train\) or 0 \(test\)"),
     ],

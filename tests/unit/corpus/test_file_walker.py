@@ -36,7 +36,7 @@ def test_links_out_of_the_root_are_not_followed_and_are_counted(photos, tmp_path
     (root / "more").symlink_to(tmp_path / "other")
     names, notes = walked(root)
     assert names == ["a.jpg"]
-    assert notes == [f"2 links are below {root} not followed, because the target lies outside of it."]
+    assert notes == [f"2 links below {root} are not followed, because the target lies outside of it."]
 
 
 def test_a_folder_beside_the_root_whose_name_begins_alike_is_outside(photos, tmp_path):
@@ -87,7 +87,7 @@ def test_a_name_that_is_not_text_is_left_out_and_counted(photos):
         file.write(b"x")
     names, notes = walked(root)
     assert names == ["a.jpg"]
-    assert notes == [f"1 name is below {root} left out, because it is not valid UTF-8; rename to include."]
+    assert notes == [f"1 name below {root} is skipped, because it is not valid UTF-8. Rename the file to use it."]
 
 
 def test_a_pipe_is_not_an_image(photos):
@@ -105,4 +105,7 @@ def test_a_root_that_may_not_be_read_is_an_error(without_rights):
 def test_a_folder_that_may_not_be_read_is_left_out_and_named(without_rights):
     (without_rights / "a.jpg").write_bytes(b"x")
     (without_rights / "closed").mkdir(mode=0o000)
-    assert walked(without_rights) == (["a.jpg"], ["1 folder is left out, because it cannot be opened: closed."])
+    assert walked(without_rights) == (
+        ["a.jpg"],
+        [f"1 folder below {without_rights} is skipped, because it cannot be opened: closed."],
+    )

@@ -91,7 +91,7 @@ def test_split_folders_without_classes_are_splits_and_not_classes(photos, scanne
 
 
 def test_an_empty_folder_is_an_error_with_a_remedy(photos, scanned):
-    with pytest.raises(CorpusError, match=r"holds no image \(JPEG, PNG, WebP, TIFF, BMP"):
+    with pytest.raises(CorpusError, match=r"contains no image \(JPEG, PNG, WebP, TIFF, BMP"):
         scanned(photos())
 
 

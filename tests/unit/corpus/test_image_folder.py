@@ -15,8 +15,8 @@ def test_few_of_the_listed_images_are_refused_with_the_folder_that_has_most(phot
     root = photos(*(f"train/{name}" for name in NAMES[:7]), *(f"test/{name}" for name in NAMES[7:]))
     with pytest.raises(
         CorpusError,
-        match=r"Only 3 of the 10 images that \S+ names are below \S+/test; 7 are missing\. "
-        r"Most, 7 of 10, are below \S+/train: give --images \S+/train\. .*--min-present 0",
+        match=r"Only 3 of the 10 images listed in \S+ exist below \S+/test; 7 are missing\. "
+        r"Most of them, 7 of 10, are below \S+/train: give --images \S+/train\. .*--min-present 0",
     ):
         scanned(root / "test", csv_file(*rows(NAMES)), min_present=0.5)
     summary, _ = scanned(root, csv_file(*rows(NAMES)), min_present=0.5)  # train.csv is not of the images in test/
@@ -27,14 +27,17 @@ def test_the_folder_above_is_advised_where_the_names_count_from_there(photos, sc
     root = photos(*(f"a/{name}" for name in NAMES[:7]), *(f"a/b/{name}" for name in NAMES[7:]))
     listing = csv_file(*rows(["a/" + name for name in NAMES[:7]] + ["a/b/" + name for name in NAMES[7:]]))
     with pytest.raises(
-        CorpusError, match=r"Only 3 of the 10 .* Most, 7 of 10, are below \S+/photos: give --images \S+/photos\."
+        CorpusError,
+        match=r"Only 3 of the 10 .* Most of them, 7 of 10, are below \S+/photos: give --images \S+/photos\.",
     ):
         scanned(root / "a" / "b", listing, min_present=0.5)
 
 
 def test_images_all_over_the_place_are_no_reason_to_advise_one_of_their_folders(photos, scanned, csv_file):
     root = photos(*(f"{(number + 2) // 3}/{name}" for number, name in enumerate(NAMES)))
-    with pytest.raises(CorpusError, match=r"They lie in several folders, 3 of 10 below \S+: give a folder above all"):
+    with pytest.raises(
+        CorpusError, match=r"They lie in several folders, 3 of 10 below \S+\. Give --images a folder above all"
+    ):
         scanned(root / "0", csv_file(*rows(NAMES)), min_present=0.5)
 
 

@@ -11,8 +11,8 @@ def test_missing_images_stay_listed_without_a_size(photos, scanned, csv_file):
     assert [(r["file_name"], r["bytes"] is None) for r in rows] == [("a.jpg", False), ("gone.jpg", True)]
     assert (summary.images, summary.missing) == (2, 1)
     assert summary.notes == [
-        f"1 image is named by train.csv but not to be found under {root}, first 'gone.jpg'; "
-        "listed all the same, and quarantined when mined."
+        f"1 image is listed in train.csv, but missing below {root}, first 'gone.jpg'; "
+        "mining puts missing images into quarantine."
     ]
 
 
@@ -52,14 +52,16 @@ def test_a_folder_is_not_an_image(photos, scanned, csv_file):
 @pytest.mark.parametrize(
     ("on_disk", "listed", "advice"),
     [
-        ("a.png", "a.jpg", r"There is 'a.png': the names differ in the ending"),
-        ("A.JPG", "a.jpg", r"There is 'A.JPG': the names differ in the ending or in upper and lower case"),
+        ("a.png", "a.jpg", r"There is 'a.png': the names differ in the suffix"),
+        ("A.JPG", "a.jpg", r"There is 'A.JPG': the names differ in the suffix or in letter case"),
         ("a.jpg", "train/a.jpg", r"There is a 'a.jpg' in another folder"),
     ],
 )
 def test_when_every_image_is_missing_the_error_advises(photos, scanned, csv_file, on_disk, listed, advice):
     root = photos(on_disk)
-    with pytest.raises(CorpusError, match=r"None of the images that \S+ names is below \S+, first '\S+'\. .*" + advice):
+    with pytest.raises(
+        CorpusError, match=r"None of the images listed in \S+ exists below \S+, first '\S+'\. .*" + advice
+    ):
         scanned(root, csv_file("file_name,labels", f"{listed},cat"))
 
 

@@ -21,7 +21,7 @@ def tree(*folders, count=2):
 
 def test_the_classes_are_printed_with_their_counts(photos, scanned):
     summary, _ = scanned(photos(*tree("cat", count=3), *tree("dog")))
-    assert said(summary, "2 classes from folders: cat 3, dog 2; --labels none ignores them.")
+    assert said(summary, "2 classes from folder names: cat 3, dog 2. Give --labels none to ignore them.")
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_a_stray_image_above_the_class_folders_has_no_label_and_takes_none_away(
     summary, rows = scanned(photos("cover.jpg", *tree("cat", "dog")))
     assert labels(rows)["cover.jpg"] == ("", "")
     assert summary.classes == {"cat": 2, "dog": 2}
-    assert said(summary, "1 image is without labels, because no class folder holds it, first 'cover.jpg'.")
+    assert said(summary, "1 image is without labels, because no class folder contains it, first 'cover.jpg'.")
 
 
 def test_where_most_images_lie_above_the_folders_these_are_no_classes_and_it_is_said_why(photos, scanned):
     summary, rows = scanned(photos("a.jpg", "b.jpg", "c.jpg", "cat/1.jpg", "dog/1.jpg"))
     assert {row["labels"] for row in rows} == {None}
-    assert said(summary, "No labels are taken from the folders cat, dog, because more images lie above them (3)")
+    assert said(summary, "The folders cat, dog are not taken as classes, because more images lie above them (3)")
 
 
 @pytest.mark.parametrize("wrapper", ["dataset", "a/b/c", "images", "train"])
@@ -95,7 +95,7 @@ def test_a_flat_split_beside_one_of_class_folders_has_no_labels(photos, scanned)
     summary, rows = scanned(photos(*tree("train/cat", "train/dog"), *tree("test", count=9)))
     assert summary.classes == {"cat": 2, "dog": 2}
     assert labels(rows)["test/0.jpg"] == ("", "test")
-    assert said(summary, "9 images are without labels, because no class folder holds them, first 'test/0.jpg'.")
+    assert said(summary, "9 images are without labels, because no class folder contains them, first 'test/0.jpg'.")
 
 
 def test_only_the_split_that_is_asked_for_is_looked_at(photos, scanned):
@@ -121,7 +121,9 @@ def test_a_folder_beside_the_images_with_their_annotations_is_left_out(photos, s
     summary, rows = scanned(photos(*tree("images", beside)))
     assert summary.kind == "folder"
     assert [row["file_name"] for row in rows] == tree("images")
-    assert said(summary, f"2 images are left out, because a folder {beside} beside images is taken for annotations")
+    assert said(
+        summary, f"2 images are not used, because the folder {beside} beside images is assumed to contain annotations"
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def test_rows_of_one_image_are_merged_and_noted(photos, scanned, csv_file):
     ]
     assert summary.classes == {"cat": 1, "dog": 1}
     assert summary.notes == [
-        "1 image is named more than once by train.csv; the labels are merged.",
-        "1 image is in more than one split; the first one is kept.",
+        "1 image is listed more than once in train.csv; the labels are merged.",
+        "1 image is listed in more than one split; the first split is kept.",
     ]
 
 
@@ -63,9 +63,9 @@ def test_two_scans_of_the_same_give_the_same_bytes(photos, tmp_path):
     ("name", "message"),
     [
         ("nothing.csv", r"nothing.csv does not exist\. --labels takes a CSV"),
-        ("labels.xlsx", r"labels.xlsx is not a kind of label file that is known here; --labels takes a CSV"),
-        ("one.xml", r"give its folder: --labels \S+"),
-        ("empty", r"empty is a folder without VOC XML and without CUB list files"),
+        ("labels.xlsx", r"labels.xlsx is not a label file of a known kind\. --labels takes a CSV"),
+        ("one.xml", r"Give its folder: --labels \S+"),
+        ("empty", r"empty is a folder with neither VOC XML nor CUB list files"),
     ],
 )
 def test_labels_of_an_unknown_kind_are_an_error_with_a_remedy(photos, scanned, tmp_path, name, message):
@@ -111,7 +111,7 @@ def test_a_full_disk_while_sorting_is_a_storage_error_and_leaves_nothing(tmp_pat
             table._connection.execute("PRAGMA max_page_count = 20")
             table.add_listed(ListedImage(f"{i:06d}.jpg", None) for i in range(10_000))
 
-    with pytest.raises(StorageError, match=r"Cannot write .* is full\. Make room there"):
+    with pytest.raises(StorageError, match=r"Cannot write .* is full\. Free space there"):
         fill()
     assert os.listdir(tmp_path) == []
 

@@ -36,7 +36,7 @@ def test_a_shard_is_a_row_group_of_exactly_the_size_asked_for(corpus):
 
 def test_the_schema_has_the_meaning_of_every_column(corpus):
     assert read_shard(corpus, 0).schema.equals(CORPUS_SCHEMA, check_metadata=True)
-    assert pq.read_schema(corpus).field("labels").metadata[b"meaning"].startswith(b"class names")
+    assert pq.read_schema(corpus).field("labels").metadata[b"meaning"].startswith(b"names of the classes")
 
 
 def test_the_table_is_compressed_with_zstd(corpus):
@@ -75,8 +75,8 @@ def test_update_may_write_over_its_own_table_and_keeps_known_sizes(corpus):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ([{}, {}], r"has 3 shards; one mapping for each was expected"),
-        ([{}, {}, {}, {}], r"has 3 shards; one mapping for each was expected"),
+        ([{}, {}], r"has 3 shards; expected one mapping for each"),
+        ([{}, {}, {}, {}], r"has 3 shards; expected one mapping for each"),
         ([{4: CorpusUpdate("labelled", 1, 1)}, {}, {}], r"image_id 4 is not in shard 0"),
         ([{1: CorpusUpdate("finished", 1, 1)}, {}, {}], r"unknown state 'finished'; the states are pending, labelled"),
     ],
@@ -90,7 +90,7 @@ def test_a_wrong_update_is_refused_and_leaves_the_table_as_it_was(corpus, change
 
 
 def test_a_missing_table_is_an_error(tmp_path):
-    with pytest.raises(CorpusError, match=r"nothing.parquet does not exist; a scan"):
+    with pytest.raises(CorpusError, match=r"nothing.parquet does not exist\. Scan"):
         read_shard(tmp_path / "nothing.parquet", 0)
 
 

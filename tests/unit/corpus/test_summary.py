@@ -19,13 +19,13 @@ def test_ids_from_1_on_are_kept():
 def test_lower_ids_are_all_raised_by_the_same_number(lowest, raised):
     ids, (note,) = assign_category_ids({"dog": lowest, "cat": lowest + 5}, [])
     assert ids == {"dog": 1, "cat": 6}
-    assert f"begin at {lowest}: all are raised by {raised}" in note
+    assert f"start at {lowest}: all are raised by {raised}" in note
 
 
 def test_ids_that_no_table_holds_are_numbered_anew():
     ids, (note,) = assign_category_ids({"dog": 2**40, "cat": 7}, [])
     assert ids == {"cat": 1, "dog": 2}
-    assert "numbered anew" in note
+    assert "renumbered" in note
 
 
 def test_a_coco_listing_from_0_on_gives_ids_from_1_on(photos, scanned, tmp_path):

@@ -65,7 +65,7 @@ def test_a_corrupt_image_is_quarantined_with_its_reason_and_touches_no_neighbour
     pictures = {**THINGS, "b.png": b"no image at all", "d.png": half, "f.png": b""}
     found = mined(pictures, dict.fromkeys(pictures, ALL), batch_size=2)
     assert [found[name].state for name in ("b.png", "d.png", "f.png")] == ["quarantined"] * 3
-    assert "not an image in a known format" in found["b.png"].outcome.reason
+    assert "not an image in a supported format" in found["b.png"].outcome.reason
     assert "corrupt or truncated" in found["d.png"].outcome.reason
     assert "empty" in found["f.png"].outcome.reason
     assert {name: found[name].without_identity() for name in THINGS} == alone(mined)

@@ -105,3 +105,10 @@ def test_an_unknown_class_is_refused_and_leaves_the_folder_free(tmp_path: Path) 
         opened(tmp_path, PICTURES, None, classes=["gren"])
     assert not (tmp_path / "run" / "run.json").exists()
     assert set(mined(tmp_path, dict.fromkeys(PICTURES, ALL))["a.png"].classes) == {"red", "green"}
+
+
+def test_a_run_from_before_classes_could_be_selected_is_resumed(tmp_path: Path) -> None:
+    run = opened(tmp_path, PICTURES, None)
+    config = {name: value for name, value in run.record["config"].items() if name not in ("classes", "map")}
+    run.update(config=config)
+    assert plan_mining(run.settings).images == len(PICTURES)

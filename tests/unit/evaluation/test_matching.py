@@ -73,12 +73,12 @@ def test_a_name_means_the_one_file_that_it_fits(matched, tmp_path, listed, file)
 @pytest.mark.parametrize(
     ("listed", "files", "hint"),
     [
-        (["a.jpg"], ["x/a.jpg", "y/a.jpg"], "could mean more than one file"),
-        (["x/a.jpg", "y/a.jpg"], ["a.jpg"], "could mean more than one file, or a file that others mean too"),
-        (["a"], ["a.jpg", "a.png"], "could mean more than one file"),
-        (["a.JPG"], ["a.jpg", "a.Jpg"], "could mean more than one file"),
-        (["A.jpg"], ["a.jpg"], "differs from a file in upper and lower case only, first 'A.jpg' (file 'a.jpg')"),
-        (["X/a.jpg"], ["x/a.jpg"], "differs from a file in upper and lower case only"),
+        (["a.jpg"], ["x/a.jpg", "y/a.jpg"], "could mean several files"),
+        (["x/a.jpg", "y/a.jpg"], ["a.jpg"], "could mean several files, or a file that another name means too"),
+        (["a"], ["a.jpg", "a.png"], "could mean several files"),
+        (["a.JPG"], ["a.jpg", "a.Jpg"], "could mean several files"),
+        (["A.jpg"], ["a.jpg"], "differs from a file in letter case only, first 'A.jpg' (file 'a.jpg')"),
+        (["X/a.jpg"], ["x/a.jpg"], "differs from a file in letter case only"),
         (["x/a.jpg"], ["y/a.jpg"], "has the name of a file in another folder, first 'x/a.jpg' (file 'y/a.jpg')"),
         (["train/a.jpg"], ["val/a.jpg"], "has the name of a file in another folder"),
         (["train/a.jpg"], ["test/images/a.jpg"], "has the name of a file in another folder"),
@@ -105,13 +105,15 @@ def test_a_file_that_is_listed_by_its_whole_name_means_no_other(matched, tmp_pat
 @both_ways
 def test_what_is_found_by_the_end_of_the_path_is_counted_and_named(matched, tmp_path) -> None:
     _, notes = matched(tmp_path, ["a.jpg", "b.jpg", "z.jpg"], ["x/a.jpg", "y/b.jpg", "z.jpg"], "root", "l.csv")
-    assert notes == ["2 images of l.csv are found by the end of the path, first 'a.jpg' as 'x/a.jpg'."]
+    assert notes == ["2 images of l.csv are matched by the end of the path only, first 'a.jpg' with 'x/a.jpg'."]
 
 
 @both_ways
 def test_what_is_found_in_other_letter_case_of_the_suffix_is_counted_and_named(matched, tmp_path) -> None:
     _, notes = matched(tmp_path, ["a.JPG", "z.jpg"], ["a.jpg", "z.jpg"], "root", "l.csv")
-    assert notes == ["1 image of l.csv is found although the suffix differs in letter case, first 'a.JPG' as 'a.jpg'."]
+    assert notes == [
+        "1 image of l.csv is matched although the suffix differs in letter case, first 'a.JPG' with 'a.jpg'."
+    ]
 
 
 @both_ways

@@ -292,7 +292,7 @@ def test_a_class_in_other_letter_case_is_not_scored_and_a_hint_says_so(world: Wo
     coco["categories"][0]["name"] = "Cat"
     scores = score_run(*world.write(coco))
     assert scores["corloc"]["pairs"] == 2
-    hint = "Class names that differ in upper and lower case only: 'Cat' (the run has 'cat'); rename to score them."
+    hint = "Class names that differ in letter case only: 'Cat' (the run has 'cat'); rename to score them."
     assert hint in scores["notes"]
 
 
@@ -301,7 +301,7 @@ def test_images_of_which_it_is_not_known_what_they_hold_are_not_scored(world: Wo
     coco["annotations"][3]["image_id"] = 999
     scores = score_run(*world.write(coco))
     assert (scores["images"]["scored"], scores["corloc"]["pairs"]) == (2, 3)
-    assert any("what such an image holds is not known" in note for note in scores["notes"])
+    assert any("the labels of these images are taken as unknown" in note for note in scores["notes"])
 
 
 @pytest.mark.parametrize("name", ["corpus.parquet", "annotations.parquet"])

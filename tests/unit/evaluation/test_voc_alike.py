@@ -42,7 +42,7 @@ def test_files_that_share_a_filename_are_named_by_the_xml(tmp_path: Path) -> Non
     summary, labels, truth, found = both(tmp_path, "1.jpg", "a.jpg", "b.jpg", "c.jpg")
     assert labels == found == {"a.jpg": ["cat"], "b.jpg": ["dog"], "c.jpg": []}
     note = (
-        "3 XML files of xml have a <filename> that stands in several, first '1.jpg': their images are found by the names "
+        "3 XML files of xml share their <filename> with another, first '1.jpg': their images are looked up by the names "
         "of the XML files."
     )
     assert note in summary.notes
@@ -60,8 +60,8 @@ def test_a_filename_that_no_file_has_gives_way_to_the_name_of_the_xml(tmp_path: 
     summary, labels, truth, found = both(tmp_path, "a.jpg", "b.jpg")
     assert labels == found == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
     note = (
-        "1 image of xml is found by the name of the XML file, because no file has the name in <filename>, first "
-        "'IMG_1.jpg' as 'a.jpg'."
+        "1 image of xml is matched by the name of the XML file, because no image has the name in <filename>, first "
+        "'IMG_1.jpg' with 'a.jpg'."
     )
     assert note in summary.notes
     assert note in matched_images(truth, ["a.jpg", "b.jpg"], tmp_path).notes

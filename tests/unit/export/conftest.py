@@ -1,4 +1,4 @@
-"""A small finished run with the awkward images that exports meet, each box painted red on grey."""
+"""A small finished run with difficult images; each box is painted red on grey."""
 
 import json
 import zlib

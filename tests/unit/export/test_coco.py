@@ -21,7 +21,7 @@ def test_torchvision_reads_every_box_back_with_its_image(dataset, small_run):
     assert {name: boxes for name, boxes in read.items() if boxes} == small_run.truth()
 
 
-def test_boxes_lie_on_what_they_were_drawn_around_in_turned_images_too(dataset, is_red):
+def test_boxes_lie_on_their_objects_in_rotated_images_too(dataset, is_red):
     assert len(dataset) == 11
     for image, target in dataset:
         for x, y, w, h in (t["bbox"] for t in target):
@@ -37,13 +37,13 @@ def test_image_sizes_are_those_of_the_files(dataset):
         assert image.size == (entry["width"], entry["height"])
 
 
-def test_an_image_of_unknown_content_is_no_negative_but_a_truly_empty_one_is(dataset):
+def test_an_empty_image_is_a_negative_and_an_image_of_unknown_content_is_not_exported(dataset):
     names = {image["file_name"] for image in dataset.coco.imgs.values()}
     assert "truly empty.jpg" in names
     assert not names & {"nobody knows.jpg", "broken.jpg", "cut short.jpg"}
 
 
-def test_with_no_box_left_the_dataset_still_loads(small_run, tmp_path):
+def test_a_dataset_without_boxes_loads(small_run, tmp_path):
     export(small_run.folder, "coco", tmp_path / "none", min_score=1.0)
     dataset = CocoDetection(tmp_path / "none" / "images", str(tmp_path / "none" / "annotations" / "instances.json"))
     assert [target for _, target in dataset] == [[]]

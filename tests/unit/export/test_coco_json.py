@@ -44,7 +44,7 @@ def test_images_without_a_box_are_listed_and_quarantined_ones_are_not(small_run,
     assert names == {image.file_name for image in small_run.painted} - {"broken.jpg", "cut short.jpg"}
 
 
-def test_annotations_carry_the_fields_of_coco_and_their_score_and_source(small_run, tmp_path):
+def test_annotations_have_the_fields_of_coco_and_score_and_source(small_run, tmp_path):
     document = json.loads(write(small_run.folder, tmp_path / "out.json").read_bytes())
     assert document["annotations"][0] == {
         **{"id": 1, "image_id": 101, "category_id": 1, "bbox": [10.0, 5.0, 20.0, 15.0], "area": 300.0},
@@ -54,13 +54,13 @@ def test_annotations_carry_the_fields_of_coco_and_their_score_and_source(small_r
     assert document["images"][0] == {"id": 101, "file_name": "a/1.jpg", "width": 60, "height": 40}
 
 
-def test_a_box_that_scores_exactly_the_cut_stays(small_run, tmp_path):
+def test_a_box_whose_score_equals_the_minimum_is_kept(small_run, tmp_path):
     # 0.7 is stored as float32, which is a little less than 0.7
     document = json.loads(write(small_run.folder, tmp_path / "out.json", min_score=0.7).read_bytes())
     assert sorted(a["score"] for a in document["annotations"]) == [0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
-def test_a_run_without_boxes_loads_too(small_run, tmp_path):
+def test_a_run_without_boxes_loads(small_run, tmp_path):
     coco = COCO(write(small_run.folder, tmp_path / "out.json", min_score=1.0))
     assert coco.anns == {}
     assert len(coco.imgs) == len(small_run.painted) - 2
@@ -82,7 +82,7 @@ def test_boxes_stay_inside_the_image_after_rounding(tmp_path):
         np.testing.assert_allclose(boxes[:, number], stored[column].to_numpy(), atol=0.0101)
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(small_run, tmp_path):
+def test_a_failed_write_keeps_the_old_file(small_run, tmp_path):
     out = write(small_run.folder, tmp_path / "out" / "a.json")
     before = out.read_bytes()
     with pytest.raises(TypeError):
@@ -97,7 +97,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(small_run, tmp_path):
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(small_run, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_no_file(small_run, tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -170,7 +170,7 @@ def measured(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux' /proc")
-def test_two_hundred_thousand_boxes_take_no_more_memory_than_fifty_thousand(tmp_path):
+def test_memory_use_does_not_grow_with_the_number_of_boxes(tmp_path):
     grown = {}
     for boxes in (50_000, 200_000):
         folder = tmp_path / str(boxes)

@@ -1,4 +1,4 @@
-"""Files whose content is of another format than their name says."""
+"""Files whose content has another format than their suffix."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_ultralytics_reads_every_content_under_every_name(mixed_run: SmallRun, t
         assert all(is_red(colour) for colour in entry["colours"]), name
 
 
-def test_a_file_that_is_written_anew_is_what_its_name_says(mixed_run: SmallRun, tmp_path: Path) -> None:
+def test_a_reencoded_file_has_the_format_of_its_suffix(mixed_run: SmallRun, tmp_path: Path) -> None:
     export(mixed_run.folder, "yolo", tmp_path / "out", val_share=0)
     formats = {}
     for name in ("GIF0.jpg", "PPM1.jpeg", "GIF3.png", "PCX4.bmp", "JPEG5.tif", "PNG0.jpg"):

@@ -1,4 +1,4 @@
-"""What all exports have in common: refusals, links, and never a half-written folder."""
+"""Common behaviour of all exports: errors, links, and no incomplete folders."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_the_summary_counts_what_was_written_and_dropped(format, small_run, tmp_
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_images_are_hard_links_unless_a_copy_is_asked_for(format, listed_run, tmp_path):
+def test_images_are_hard_links_unless_copies_are_requested(format, listed_run, tmp_path):
     original = listed_run.images / "01.jpg"
     export(listed_run.folder, format, tmp_path / "linked")
     export(listed_run.folder, format, tmp_path / "copied", copy=True)
@@ -53,7 +53,7 @@ def test_a_symbolic_link_in_the_corpus_becomes_a_real_file(format, listed_run, t
     assert placed.samefile(far_away)
 
 
-def test_where_links_are_impossible_the_images_are_copied(listed_run, tmp_path, monkeypatch):
+def test_images_are_copied_if_links_are_impossible(listed_run, tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
@@ -63,7 +63,7 @@ def test_where_links_are_impossible_the_images_are_copied(listed_run, tmp_path, 
     assert placed.read_bytes() == (listed_run.images / "01.jpg").read_bytes()
 
 
-def test_a_jpeg_that_trainers_would_mend_in_place_is_copied(listed_run, tmp_path):
+def test_a_jpeg_that_trainers_would_repair_in_place_is_copied(listed_run, tmp_path):
     original = listed_run.images / "01.jpg"
     original.write_bytes(original.read_bytes() + b"trailing bytes")
     export(listed_run.folder, "yolo", tmp_path / "out")
@@ -71,7 +71,7 @@ def test_a_jpeg_that_trainers_would_mend_in_place_is_copied(listed_run, tmp_path
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_turned_images_are_written_upright_without_their_orientation(format, small_run, tmp_path):
+def test_rotated_images_are_written_upright_without_an_orientation(format, small_run, tmp_path):
     export(small_run.folder, format, tmp_path / "out", val_share=0.0)
     with Image.open(tmp_path / "out" / PIXELS[format] / "turned.jpg") as image:
         assert (image.size, image.getexif().get(0x0112)) == ((60, 40), None)
@@ -80,7 +80,7 @@ def test_turned_images_are_written_upright_without_their_orientation(format, sma
 
 
 @pytest.mark.parametrize(("suffix", "is_lossless"), [(".png", True), (".webp", True), (".tiff", True), (".jpg", False)])
-def test_an_image_turned_upright_keeps_its_format(suffix, is_lossless, listed_run, tmp_path):
+def test_an_image_written_upright_keeps_its_format(suffix, is_lossless, listed_run, tmp_path):
     original = listed_run.images / "01.jpg"
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -95,23 +95,23 @@ def test_an_image_turned_upright_keeps_its_format(suffix, is_lossless, listed_ru
         assert (placed.tobytes() == pixels.transpose(Image.Transpose.ROTATE_180).tobytes()) == is_lossless
 
 
-def test_an_unknown_format_names_the_nearest(small_run, tmp_path):
+def test_an_unknown_format_is_refused_with_the_nearest_name(small_run, tmp_path):
     with pytest.raises(InputError, match=r"Unknown format 'coc': did you mean 'coco'\? Choose from: coco, yolo, voc"):
         export(small_run.folder, "coc", tmp_path / "out")
 
 
 @pytest.mark.parametrize("options", [{"min_score": 1.5}, {"min_score": float("nan")}, {"val_share": 1.0}])
-def test_a_value_out_of_its_range_is_named(options, small_run, tmp_path):
+def test_a_value_out_of_range_is_refused(options, small_run, tmp_path):
     with pytest.raises(InputError, match=f"{next(iter(options))} is "):
         export(small_run.folder, "yolo", tmp_path / "out", **options)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"is not a run directory: it has no run\.json"):
         export(tmp_path, "coco", tmp_path / "out")
 
 
-def test_an_unfinished_run_is_refused_with_how_to_finish_it(small_run, tmp_path):
+def test_an_unfinished_run_is_refused_with_the_remedy(small_run, tmp_path):
     record = json.loads((small_run.folder / "run.json").read_text())
     (small_run.folder / "run.json").write_text(json.dumps(record | {"state": "running"}))
     with pytest.raises(RunError, match=r"not finished \(state: running\).* resume"):
@@ -119,20 +119,20 @@ def test_an_unfinished_run_is_refused_with_how_to_finish_it(small_run, tmp_path)
 
 
 @pytest.mark.parametrize("part", ["annotations.parquet", "corpus.parquet"])
-def test_a_damaged_table_is_named(part, small_run, tmp_path):
+def test_a_damaged_table_is_reported(part, small_run, tmp_path):
     (small_run.folder / part).write_bytes(b"PAR1 and no more PAR1")
     with pytest.raises(RunError, match=part):
         export(small_run.folder, "coco", tmp_path / "out")
 
 
-def test_images_that_went_away_are_named(small_run, tmp_path):
+def test_missing_images_are_reported(small_run, tmp_path):
     small_run.images.rename(tmp_path / "moved")
     with pytest.raises(RunError, match=r"its images were in .*photos, which is not there now"):
         export(small_run.folder, "coco", tmp_path / "out")
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_an_image_that_changed_since_the_run_stops_the_export_and_leaves_nothing(format, listed_run, tmp_path):
+def test_an_image_that_changed_since_the_run_stops_the_export(format, listed_run, tmp_path):
     Image.new("RGB", (61, 40)).save(listed_run.images / "11.jpg")
     with pytest.raises(RunError, match=r"11\.jpg is 61 x 40 px, but was 60 x 40 during the run"):
         export(listed_run.folder, format, tmp_path / "out")
@@ -141,13 +141,13 @@ def test_an_image_that_changed_since_the_run_stops_the_export_and_leaves_nothing
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"no image")])
-def test_an_image_that_is_gone_or_unreadable_is_named(spoil, listed_run, tmp_path):
+def test_a_missing_or_unreadable_image_is_reported(spoil, listed_run, tmp_path):
     spoil(listed_run.images / "05.jpg")
     with pytest.raises(RunError, match=r"05\.jpg"):
         export(listed_run.folder, "coco", tmp_path / "out")
 
 
-def test_a_taken_folder_is_refused_and_left_alone(small_run, tmp_path):
+def test_an_occupied_folder_is_refused_and_not_touched(small_run, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep me")
     with pytest.raises(InputError, match="not an empty folder"):
@@ -161,7 +161,7 @@ def test_an_empty_folder_is_filled(small_run, tmp_path):
     assert (tmp_path / "out" / "annotations" / "instances.json").is_file()
 
 
-def test_a_folder_among_the_images_is_refused(small_run):
+def test_a_folder_inside_the_images_is_refused(small_run):
     with pytest.raises(InputError, match="Give a folder outside of it"):
         export(small_run.folder, "coco", small_run.images / "export")
 
@@ -176,7 +176,7 @@ def test_a_file_name_that_leads_out_of_the_image_root_is_refused(listed_run, tmp
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_boxes_that_belong_to_no_image_are_not_lost_in_silence(format, listed_run, tmp_path):
+def test_boxes_without_an_image_are_an_error(format, listed_run, tmp_path):
     corpus = pq.read_table(listed_run.folder / "corpus.parquet")
     pq.write_table(corpus.slice(1), listed_run.folder / "corpus.parquet")
     with pytest.raises(RunError, match="boxes of image 101 have no readable image"):
@@ -184,7 +184,7 @@ def test_boxes_that_belong_to_no_image_are_not_lost_in_silence(format, listed_ru
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_full_disk_leaves_nothing_behind(format, listed_run, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_export(format, listed_run, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -202,7 +202,7 @@ def killed_export(run: Path, out: Path, *, at: str = "mining.export.coco.write_d
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 9
 
 
-def test_what_a_killed_export_left_is_swept_by_the_next_and_nothing_that_looks_like_it(small_run, tmp_path):
+def test_leftovers_of_a_killed_export_are_deleted_by_the_next_and_nothing_else(small_run, tmp_path):
     killed_export(small_run.folder, tmp_path / "out")
     assert len(leftovers(tmp_path)) == 1
     foreign = {f".tmp-{os.getpid()}-out", ".tmp-0123456789abcdef-out", ".tmp-notes"}
@@ -212,18 +212,18 @@ def test_what_a_killed_export_left_is_swept_by_the_next_and_nothing_that_looks_l
     assert set(leftovers(tmp_path)) == foreign
 
 
-def test_a_second_export_to_the_same_folder_ends_in_a_sentence_and_harms_nothing(small_run, tmp_path):
+def test_a_second_export_to_the_same_folder_is_refused_and_changes_nothing(small_run, tmp_path):
     with atomic_folder(tmp_path / "out") as first:
         (first / "picture.jpg").write_text("of the first")
-        with pytest.raises(InputError, match=r"Another process is writing .*out; wait for it"):
+        with pytest.raises(InputError, match=r"Another process is writing .*out\. Wait until it has finished"):
             export(small_run.folder, "coco", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["picture.jpg"]
     assert leftovers(tmp_path) == []
 
 
-def test_of_two_exports_that_began_at_once_the_second_leaves_the_first_as_it_is(tmp_path):
+def test_of_two_simultaneous_exports_the_second_does_not_change_the_first(tmp_path):
     with (
-        pytest.raises(InputError, match="was written by another process meanwhile"),
+        pytest.raises(InputError, match="was written by another process in the meantime"),
         atomic_folder(tmp_path / "out") as last,
     ):
         (last / "b").write_text("")
@@ -234,7 +234,7 @@ def test_of_two_exports_that_began_at_once_the_second_leaves_the_first_as_it_is(
 
 
 @pytest.mark.parametrize("name", ["/absolute/a.jpg", "../a.jpg", "../../{root}/a.jpg", "b/../a.jpg"])
-def test_a_record_that_names_files_elsewhere_writes_nothing_there(listed_run, tmp_path, name):
+def test_a_record_with_paths_outside_the_run_writes_nothing_there(listed_run, tmp_path, name):
     path = listed_run.folder / "corpus.parquet"
     corpus = pq.read_table(path)
     root = f"{listed_run.images.parent.name}/{listed_run.images.name}"
@@ -260,7 +260,7 @@ def test_the_same_export_twice_gives_the_same_files(format, unlisted_run, tmp_pa
     assert trees[0] == trees[1]
 
 
-def test_importing_the_annotations_brings_neither_torch_nor_pandas():
+def test_importing_the_exporters_imports_neither_torch_nor_pandas():
     code = "import sys, mining.export; print(sorted({'torch', 'pandas', 'prefect'} & set(sys.modules)))"
     child = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]

@@ -1,4 +1,4 @@
-"""What an export's validation images are, and what their boxes are."""
+"""The validation images of an export and their boxes."""
 
 import json
 import re
@@ -57,7 +57,7 @@ def copied_run(tmp_path: Path) -> SmallRun:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_copies_of_a_photo_are_in_one_part(copied_run: SmallRun, tmp_path: Path, seed: int) -> None:
+def test_identical_images_are_in_one_part(copied_run: SmallRun, tmp_path: Path, seed: int) -> None:
     export(copied_run.folder, "coco", tmp_path / "out", val_share=0.4, seed=seed)
     photos = [{int(name[:2]) // 3 for name in names(document(tmp_path / "out", part))} for part in ("_train", "_val")]
     assert photos[0]
@@ -69,7 +69,7 @@ def row(number: int, split: str | None = None) -> ImageRow:
     return ImageRow(number, f"{number}.jpg", 10, 10, split, False)
 
 
-def test_a_photo_that_is_listed_in_two_splits_is_not_trained_on() -> None:
+def test_an_image_listed_in_two_splits_is_not_trained_on() -> None:
     rows = [row(0, "train"), row(1, "val"), row(2, "train"), row(3, "test")]
     copies = {"0.jpg": "0.jpg", "1.jpg": "0.jpg"}
     split = find_split(rows, val_share=0.1, seed=0, copies=copies)
@@ -77,7 +77,7 @@ def test_a_photo_that_is_listed_in_two_splits_is_not_trained_on() -> None:
     assert "1 were moved to another part" in split.notes[0]
 
 
-def test_where_all_images_are_one_photo_none_is_validated_with() -> None:
+def test_if_all_images_are_identical_none_is_in_val() -> None:
     rows = [row(number) for number in range(6)]
     split = find_split(rows, val_share=0.5, seed=0, copies={one.file_name: "0.jpg" for one in rows})
     assert {split.part_of(one) for one in rows} == {"train"}
@@ -87,7 +87,7 @@ def test_where_all_images_are_one_photo_none_is_validated_with() -> None:
 
 
 @pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
-def test_the_export_says_that_its_validation_images_have_mined_boxes(
+def test_a_note_says_that_validation_images_have_mined_boxes(
     format: str, unlisted_run: SmallRun, tmp_path: Path
 ) -> None:
     summary = export(unlisted_run.folder, format, tmp_path / "out", val_share=0.3)
@@ -97,7 +97,7 @@ def test_the_export_says_that_its_validation_images_have_mined_boxes(
     assert "| val | " in text
 
 
-def test_images_that_a_minimal_score_leaves_without_a_labelled_class_are_counted(tmp_path: Path) -> None:
+def test_images_that_lose_a_labelled_class_to_min_score_are_counted(tmp_path: Path) -> None:
     low, both = (3, 30, 10, 10, 10, 0.2), ("dog", "cat & <mouse>")
     images = [Painted("lost.jpg", (BOX, low), both), Painted("whole.jpg", (BOX, (*low[:5], 0.8)), both)]
     images += [Painted("never.jpg", (BOX,), both), Painted("all low.jpg", (low,), ("cat & <mouse>",))]
@@ -114,7 +114,7 @@ def test_images_that_a_minimal_score_leaves_without_a_labelled_class_are_counted
 # --- COCO's parts ----------------------------------------------------------------------------------------------------
 
 
-def test_coco_is_split_as_the_other_formats_are(unlisted_run: SmallRun, tmp_path: Path) -> None:
+def test_coco_is_split_like_the_other_formats(unlisted_run: SmallRun, tmp_path: Path) -> None:
     export(unlisted_run.folder, "coco", tmp_path / "out", val_share=0.3)
     export(unlisted_run.folder, "yolo", tmp_path / "yolo", val_share=0.3)
     whole, train, val = (document(tmp_path / "out", part) for part in ("", "_train", "_val"))
@@ -124,7 +124,7 @@ def test_coco_is_split_as_the_other_formats_are(unlisted_run: SmallRun, tmp_path
     assert {one["image_id"] for one in val["annotations"]} == {one["id"] for one in val["images"]}
 
 
-def test_coco_without_a_validation_share_is_one_file(unlisted_run: SmallRun, tmp_path: Path) -> None:
+def test_coco_without_validation_images_is_one_file(unlisted_run: SmallRun, tmp_path: Path) -> None:
     export(unlisted_run.folder, "coco", tmp_path / "out", val_share=0)
     assert [path.name for path in (tmp_path / "out" / "annotations").iterdir()] == ["instances.json"]
 
@@ -139,7 +139,7 @@ def true_boxes(run: SmallRun) -> dict[str, list[dict]]:
     return boxes
 
 
-def test_validation_images_have_the_true_boxes(listed_run: SmallRun, tmp_path: Path) -> None:
+def test_validation_images_have_ground_truth_boxes(listed_run: SmallRun, tmp_path: Path) -> None:
     truth = truth_file(tmp_path, true_boxes(listed_run))
     summary = export(listed_run.folder, "coco", tmp_path / "out", val_truth=truth)
     val, train = document(tmp_path / "out", "_val"), document(tmp_path / "out", "_train")
@@ -154,7 +154,7 @@ def test_validation_images_have_the_true_boxes(listed_run: SmallRun, tmp_path: P
     assert "| val | 4 | true |" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_the_other_formats_have_the_true_boxes_too(listed_run: SmallRun, tmp_path: Path) -> None:
+def test_the_other_formats_have_ground_truth_boxes_too(listed_run: SmallRun, tmp_path: Path) -> None:
     truth = truth_file(tmp_path, true_boxes(listed_run))
     export(listed_run.folder, "yolo", tmp_path / "yolo", val_truth=truth)
     assert len((tmp_path / "yolo" / "labels" / "val" / "00.txt").read_text().splitlines()) == 1
@@ -163,8 +163,8 @@ def test_the_other_formats_have_the_true_boxes_too(listed_run: SmallRun, tmp_pat
     assert [one.text for one in tree.iter("difficult")] == ["0", "1"]
 
 
-def test_images_without_a_mined_box_are_validated_with_where_the_truth_knows_them(tmp_path: Path) -> None:
-    """Without them the validation set would be the images that mining found easy."""
+def test_images_without_a_mined_box_are_in_val_if_they_have_ground_truth(tmp_path: Path) -> None:
+    """Without them the validation set would consist of the images that are easy to mine."""
     images = [Painted("a.jpg", (BOX,), split="train"), Painted("b.jpg", split="val"), Painted("c.jpg", split="val")]
     images.append(Painted("d.jpg", (BOX,), split="val"))
     run = write_run(tmp_path, images)
@@ -174,14 +174,14 @@ def test_images_without_a_mined_box_are_validated_with_where_the_truth_knows_the
     assert "Validation images that are not in truth.json are left out: 1." in summary.notes
 
 
-def test_true_boxes_of_an_image_of_another_size_are_not_taken(listed_run: SmallRun, tmp_path: Path) -> None:
+def test_ground_truth_of_an_image_of_another_size_is_not_used(listed_run: SmallRun, tmp_path: Path) -> None:
     truth = truth_file(tmp_path, true_boxes(listed_run), size=(40, 50))
     summary = export(listed_run.folder, "coco", tmp_path / "out", val_truth=truth)
     assert any(note.startswith("4 validation images have another size in truth.json") for note in summary.notes)
     assert len(document(tmp_path / "out", "")["images"]) == 8
 
 
-def test_a_truth_of_other_classes_is_refused(listed_run: SmallRun, tmp_path: Path) -> None:
+def test_ground_truth_of_other_classes_is_refused(listed_run: SmallRun, tmp_path: Path) -> None:
     truth = truth_file(tmp_path, true_boxes(listed_run))
     truth.write_text(truth.read_text().replace('"dog"', '"bird"'))
     with pytest.raises(InputError, match="none of the model's classes: it has bird, the model dog"):
@@ -192,7 +192,7 @@ def test_a_truth_of_other_classes_is_refused(listed_run: SmallRun, tmp_path: Pat
 # --- Ultralytics -----------------------------------------------------------------------------------------------------
 
 
-def test_ultralytics_starts_where_no_image_is_held_back(unlisted_run: SmallRun, tmp_path: Path) -> None:
+def test_ultralytics_starts_if_no_image_is_held_out(unlisted_run: SmallRun, tmp_path: Path) -> None:
     summary = export(unlisted_run.folder, "yolo", tmp_path / "out", val_share=0)
     data = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
     assert (data["train"], data["val"]) == ("images/train", "images/train")

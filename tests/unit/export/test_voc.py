@@ -41,7 +41,7 @@ def test_torchvision_reads_every_box_back_to_half_a_pixel(exported, small_run):
         np.testing.assert_allclose([b for _, b in boxes[path]], [b for _, b in truth[path]], atol=0.5)
 
 
-def test_boxes_lie_on_what_they_were_drawn_around_in_turned_and_converted_images_too(exported, is_red):
+def test_boxes_lie_on_their_objects_in_rotated_and_converted_images_too(exported, is_red):
     for image, boxes in read(exported).values():
         for _, (x0, y0, x1, y1) in boxes:
             assert is_red(np.asarray(image)[(y0 + y1) // 2, (x0 + x1) // 2])
@@ -49,7 +49,7 @@ def test_boxes_lie_on_what_they_were_drawn_around_in_turned_and_converted_images
             assert is_red(np.asarray(image)[y1 - 3, x1 - 3])
 
 
-def test_every_image_is_a_jpeg_and_has_its_annotation(exported):
+def test_every_image_is_a_jpeg_and_has_an_annotation(exported):
     root = exported / "VOCdevkit" / "VOC2012"
     for path in (root / "JPEGImages").iterdir():
         with Image.open(path) as image:
@@ -59,7 +59,7 @@ def test_every_image_is_a_jpeg_and_has_its_annotation(exported):
     assert {"a__1", "a__1_png", "b__1", "sub_dir__naïve_猫__1", "images__deep"} <= stems
 
 
-def test_train_and_val_share_the_images_out(exported):
+def test_every_image_is_in_train_or_val(exported):
     parts = {part: set(read(exported, part)) for part in ("train", "val", "trainval")}
     assert parts["train"]
     assert parts["val"]
@@ -76,15 +76,15 @@ def test_each_object_keeps_its_score_and_is_not_difficult(exported):
     ("edges", "pixels"),
     [((0, 10), (1, 10)), ((9.6, 10), (10, 10)), ((4.4, 4.45), (5, 5)), ((0, 0), (1, 1)), ((2.6, 7.4), (4, 7))],
 )
-def test_corners_are_counted_from_one_and_never_leave_the_image(edges, pixels):
+def test_corners_are_counted_from_one_and_stay_inside_the_image(edges, pixels):
     assert _pixels(*edges, 10) == pixels
 
 
-def test_a_control_character_that_xml_cannot_hold_is_replaced():
+def test_a_control_character_that_xml_does_not_allow_is_replaced():
     assert _flat("a\x01b c#d\ud7ff") == "a_b_c_d\ud7ff"
 
 
-def test_names_from_deep_folders_stay_short_enough_for_a_file_and_apart():
+def test_names_from_deep_folders_are_shortened_and_stay_unique():
     deep = "ünder__" * 60
     assert len(_flat(deep + "1").encode()) <= 200
     assert _flat(deep + "1") != _flat(deep + "2")

@@ -1,4 +1,4 @@
-"""The YOLO folder, read back by Ultralytics itself, in a process of its own and without network."""
+"""The YOLO folder, read back by Ultralytics in a separate process without network."""
 
 import importlib.util
 import json
@@ -78,7 +78,7 @@ def label_files(out: Path) -> set[str]:
     return {p.relative_to(labels).as_posix().split("/", 1)[1] for p in labels.rglob("*.txt")}
 
 
-def test_ultralytics_reads_every_box_back_on_what_it_was_drawn_around(small_run, tmp_path, is_red):
+def test_ultralytics_reads_every_box_back_on_its_object(small_run, tmp_path, is_red):
     export(small_run.folder, "yolo", tmp_path / "out", val_share=0.3)
     result = read(tmp_path / "out", tmp_path / "scratch")
     assert result["names"] == {"0": "dog", "1": "cat & <mouse>"}
@@ -96,7 +96,7 @@ def test_ultralytics_reads_every_box_back_on_what_it_was_drawn_around(small_run,
     assert images["truly empty.jpg"]["boxes"] == []
 
 
-def test_two_images_that_would_share_a_label_file_get_one_each(small_run, tmp_path):
+def test_two_images_with_the_same_stem_have_separate_label_files(small_run, tmp_path):
     export(small_run.folder, "yolo", tmp_path / "out", val_share=0.0)
     assert {"a/1.txt", "a/1_png.txt", "b/1.txt"} <= label_files(tmp_path / "out")
 
@@ -107,25 +107,25 @@ def test_the_folder_can_be_moved(small_run, tmp_path):
     assert len(both_parts(read(tmp_path / "elsewhere", tmp_path / "scratch"))) == 11
 
 
-def test_unknown_content_becomes_a_negative_only_when_asked_for(small_run, tmp_path):
+def test_unknown_content_becomes_a_negative_only_on_request(small_run, tmp_path):
     export(small_run.folder, "yolo", tmp_path / "safe")
     export(small_run.folder, "yolo", tmp_path / "all", include_empty=True)
     assert label_files(tmp_path / "all") - label_files(tmp_path / "safe") == {"nobody knows.txt"}
     assert not label_files(tmp_path / "all") & {"broken.txt", "cut short.txt"}
 
 
-def test_an_image_whose_boxes_all_scored_too_low_is_not_a_negative(small_run, tmp_path):
+def test_an_image_whose_boxes_all_score_too_low_is_not_a_negative(small_run, tmp_path):
     export(small_run.folder, "yolo", tmp_path / "out", min_score=0.3)
     assert "doubtful.txt" not in label_files(tmp_path / "out")
 
 
-def test_the_listed_test_images_serve_as_val_where_there_is_no_val(listed_run, tmp_path):
+def test_listed_test_images_serve_as_val_if_there_is_no_val(listed_run, tmp_path):
     export(listed_run.folder, "yolo", tmp_path / "out")
     val = {p.name for p in (tmp_path / "out" / "images" / "val").iterdir()}
     assert val == {"00.jpg", "03.jpg", "06.jpg", "09.jpg"}
 
 
-def test_the_data_file_names_only_folders_beside_it(small_run, tmp_path):
+def test_the_data_file_names_only_relative_folders(small_run, tmp_path):
     export(small_run.folder, "yolo", tmp_path / "out")
     data = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text(encoding="utf-8"))
     assert data == {"train": "images/train", "val": "images/val", "names": {0: "dog", 1: "cat & <mouse>"}}

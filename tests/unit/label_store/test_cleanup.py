@@ -1,4 +1,4 @@
-"""What is cleaned away is what nobody needs."""
+"""`boxmine clean` deletes unpublished runs and leftovers, and nothing else."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def stage_two(project: LabelProject) -> set[str]:
     return names(project) - before
 
 
-def test_unpublished_runs_go_and_published_ones_stay(project: LabelProject) -> None:
+def test_unpublished_runs_are_deleted_and_published_runs_are_kept(project: LabelProject) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     published = set(project.run_job().runs)
     staged = stage_two(project)
@@ -48,7 +48,7 @@ def test_unpublished_runs_go_and_published_ones_stay(project: LabelProject) -> N
     assert project.run_job(accept=True).images == 19, "what is gone is mined again"
 
 
-def test_recipes_may_ask_for_it(project: LabelProject) -> None:
+def test_a_recipe_can_ask_for_cleaning(project: LabelProject) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     published = set(project.run_job().runs)
     stage_two(project)
@@ -56,7 +56,7 @@ def test_recipes_may_ask_for_it(project: LabelProject) -> None:
     assert len(names(project) - published) == 1
 
 
-def test_what_killed_processes_left_goes_and_every_version_stays(project: LabelProject) -> None:
+def test_leftovers_of_killed_processes_are_deleted_and_all_versions_are_kept(project: LabelProject) -> None:
     for night in range(3):
         project.add_image(f"{night}.png", scene((BOX, (255 - night, 0, 0))))
         project.run_job(gates=GATES_OFF)
@@ -85,7 +85,7 @@ def test_what_killed_processes_left_goes_and_every_version_stays(project: LabelP
     assert project.run_job(gates=GATES_OFF).state == "unchanged"
 
 
-def test_the_runs_of_a_corpus_with_a_longer_name_are_not_taken_for_its_own(project: LabelProject) -> None:
+def test_runs_of_a_corpus_with_a_longer_name_are_not_touched(project: LabelProject) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     theirs = project.run_job(name="images-2").runs
     own = project.run_job(name="images").runs
@@ -111,7 +111,7 @@ def refuses_to_clean(project: LabelProject, **changes: str) -> bool:
     return contents(project.runs) == before
 
 
-def test_without_its_store_nothing_is_deleted(project: LabelProject, tmp_path: Path) -> None:
+def test_nothing_is_deleted_if_the_store_is_missing(project: LabelProject, tmp_path: Path) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     project.run_job()
     stage_two(project)
@@ -123,18 +123,14 @@ def test_without_its_store_nothing_is_deleted(project: LabelProject, tmp_path: P
     assert not (tmp_path / "lables").exists()
 
 
-def test_a_store_of_another_corpus_is_not_taken_for_the_one_that_has_the_runs(
-    project: LabelProject, tmp_path: Path
-) -> None:
+def test_nothing_is_deleted_if_the_store_holds_only_another_corpus(project: LabelProject, tmp_path: Path) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     project.run_job()
     project.run_job(name="others", store=str(tmp_path / "other"))
     assert refuses_to_clean(project, store=str(tmp_path / "other"))
 
 
-def test_two_stores_that_share_runs_and_name_do_not_lose_each_others_runs(
-    project: LabelProject, tmp_path: Path
-) -> None:
+def test_runs_of_two_stores_in_one_folder_are_kept_apart(project: LabelProject, tmp_path: Path) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     project.run_job()
     stage_two(project)
@@ -149,7 +145,7 @@ def test_two_stores_that_share_runs_and_name_do_not_lose_each_others_runs(
     assert {name: content for name, content in contents(project.runs).items() if name in kept} == kept
 
 
-def test_a_run_that_was_published_stays_when_the_store_has_forgotten_it(project: LabelProject, tmp_path: Path) -> None:
+def test_a_published_run_is_kept_if_the_store_does_not_list_it(project: LabelProject, tmp_path: Path) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     project.run_job()
     shutil.copytree(project.store, tmp_path / "backup")
@@ -162,7 +158,7 @@ def test_a_run_that_was_published_stays_when_the_store_has_forgotten_it(project:
     assert (project.runs / published).is_dir()
 
 
-def test_a_store_that_was_moved_is_known_again(project: LabelProject, tmp_path: Path) -> None:
+def test_a_moved_store_is_recognized(project: LabelProject, tmp_path: Path) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     project.run_job()
     staged = stage_two(project)
@@ -171,7 +167,7 @@ def test_a_store_that_was_moved_is_known_again(project: LabelProject, tmp_path: 
     assert {os.path.basename(one.path) for one in clean(moved, 0).deleted} == staged
 
 
-def test_runs_that_do_not_say_for_which_store_they_are_stay(project: LabelProject) -> None:
+def test_runs_without_a_recorded_store_are_kept(project: LabelProject) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     project.run_job()
     staged = stage_two(project)
@@ -182,7 +178,7 @@ def test_runs_that_do_not_say_for_which_store_they_are_stay(project: LabelProjec
     assert cleaned.notes[0].startswith("2 runs that this store does not list are kept")
 
 
-def test_files_of_others_in_the_store_and_beside_the_runs_stay(project: LabelProject) -> None:
+def test_foreign_files_in_the_store_and_beside_the_runs_are_kept(project: LabelProject) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     (run,) = project.run_job().runs
     foreign = [
@@ -205,7 +201,7 @@ def test_files_of_others_in_the_store_and_beside_the_runs_stay(project: LabelPro
 
 
 @pytest.mark.parametrize("by", ["clean", "label"])
-def test_what_a_killed_clean_left_is_found_by_the_next_command(
+def test_an_interrupted_clean_is_completed_by_the_next_command(
     project: LabelProject, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
@@ -227,7 +223,7 @@ def test_what_a_killed_clean_left_is_found_by_the_next_command(
     assert not list(project.runs.rglob(".tmp-*"))
 
 
-def test_a_run_that_somebody_works_on_stays(project: LabelProject) -> None:
+def test_a_locked_run_is_kept(project: LabelProject) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     project.run_job()
     run = Run(project.runs / min(stage_two(project)))

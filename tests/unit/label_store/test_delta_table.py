@@ -1,4 +1,4 @@
-"""A version is written against the one it was planned from, or not at all."""
+"""A version is written on top of the one it was planned from, or not at all."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> LabelStore:
     return store
 
 
-def test_a_version_planned_from_an_older_one_is_not_written_even_where_other_files_changed(store: LabelStore) -> None:
+def test_a_version_planned_from_an_older_one_is_not_written_even_if_other_files_changed(store: LabelStore) -> None:
     base = store.latest()
     assert store.publish(base, [0], iter([rows(0, "c.png")]), {"corpora": {}}) == 1
     with pytest.raises(ConcurrentPublishError):
@@ -52,7 +52,7 @@ def test_a_bucket_may_become_empty(store: LabelStore) -> None:
     assert names(store) == ["b.png"]
 
 
-def test_rows_that_fail_on_their_way_leave_no_version(store: LabelStore) -> None:
+def test_an_error_while_rows_are_written_leaves_no_version(store: LabelStore) -> None:
     def failing() -> object:
         yield rows(0, "c.png")
         raise KeyError("the disk went")
@@ -65,12 +65,12 @@ def test_rows_that_fail_on_their_way_leave_no_version(store: LabelStore) -> None
 @pytest.mark.parametrize(
     ("moment", "words"), [("7", "no version 7"), ("soon", "give a version's number"), ("1999-01-01", "as of")]
 )
-def test_a_version_that_is_not_there_is_said(store: LabelStore, moment: str, words: str) -> None:
+def test_an_unknown_version_is_an_error(store: LabelStore, moment: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         store.as_of(moment)
 
 
-def test_a_version_may_be_named_by_a_time(store: LabelStore) -> None:
+def test_a_version_can_be_chosen_by_a_time(store: LabelStore) -> None:
     store.publish(store.latest(), [0], iter([rows(0, "c.png")]), {"corpora": {"a": {"counts": 3}}})
     assert store.as_of("0").record["corpora"]["a"]["counts"] == 2
     assert store.as_of("2099-01-01").number == 1

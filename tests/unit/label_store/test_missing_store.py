@@ -1,4 +1,4 @@
-"""A store that is gone is not begun anew without a word."""
+"""A missing label store is an error; a new one is created only on request."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def test_a_run_records_where_and_as_which_version_it_was_published(published: La
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_job_stops_where_the_store_that_it_published_to_is_gone(
+def test_a_job_stops_if_the_store_it_published_to_is_missing(
     published: LabelProject, tmp_path: Path, empty: bool
 ) -> None:
     published.store.rename(tmp_path / "unmounted")
@@ -56,13 +56,13 @@ def test_a_job_stops_where_the_store_that_it_published_to_is_gone(
     assert published.run_job(gates=GATES_OFF).version == 1
 
 
-def test_a_mistyped_address_begins_no_new_store(published: LabelProject, tmp_path: Path) -> None:
+def test_a_mistyped_address_creates_no_store(published: LabelProject, tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match=r"lables holds no labels"):
         published.run_job(store=str(tmp_path / "lables"))
     assert not (tmp_path / "lables").exists()
 
 
-def test_the_command_ends_with_code_5_and_a_sentence(
+def test_the_command_ends_with_exit_code_5_and_a_message(
     published: LabelProject, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mining.preflight.check", lambda _: None)  # knows no localizer of tests
@@ -77,7 +77,7 @@ def test_the_command_ends_with_code_5_and_a_sentence(
     assert "nothing was deleted" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_new_store_is_begun_where_a_person_asks_for_it_and_nothing_is_mined_again(published: LabelProject) -> None:
+def test_a_new_store_is_created_on_request_without_mining_again(published: LabelProject) -> None:
     shutil.rmtree(published.store)
     made = published.run_job(new_store=True)
     assert (made.state, made.version, made.images) == ("published", 0, 1)
@@ -85,7 +85,7 @@ def test_a_new_store_is_begun_where_a_person_asks_for_it_and_nothing_is_mined_ag
     assert published.run_job().state == "unchanged"
 
 
-def test_a_store_that_goes_while_images_are_mined_is_noticed_before_anything_is_published(
+def test_a_store_that_disappears_during_mining_is_noticed_before_publishing(
     published: LabelProject,
 ) -> None:
     published.add_image("b.png", scene((BOX, (0, 255, 0))))
@@ -98,9 +98,7 @@ def test_a_store_that_goes_while_images_are_mined_is_noticed_before_anything_is_
     assert not published.store.exists()
 
 
-def test_another_store_that_lacks_the_corpus_is_not_taken_for_the_one_published_to(
-    published: LabelProject, tmp_path: Path
-) -> None:
+def test_a_store_without_the_corpus_counts_as_missing(published: LabelProject, tmp_path: Path) -> None:
     other = str(tmp_path / "other")
     published.run_job(name="others", store=other)
     with pytest.raises(StoreMissingError):
@@ -108,11 +106,11 @@ def test_another_store_that_lacks_the_corpus_is_not_taken_for_the_one_published_
     assert published.run_job(name="others", store=other).state == "unchanged"
 
 
-def test_a_second_corpus_begins_in_a_store_without_being_asked(published: LabelProject) -> None:
+def test_a_second_corpus_can_be_added_to_a_store(published: LabelProject) -> None:
     assert published.run_job(name="others").version == 1
 
 
-def test_a_first_job_that_was_staged_has_no_store_to_miss(project: LabelProject) -> None:
+def test_after_a_staged_first_job_no_store_is_missing(project: LabelProject) -> None:
     for number in range(9):
         project.add_image(f"dark-{number}.png", scene((BOX, (0, 0, number))))
     assert project.run_job(gates={"max_no_box": 0.1}, keep_runs=1).state == "staged"
@@ -120,7 +118,7 @@ def test_a_first_job_that_was_staged_has_no_store_to_miss(project: LabelProject)
     assert project.run_job(accept=True).version == 0
 
 
-def test_a_job_that_was_killed_between_publishing_and_recording_catches_up(
+def test_a_job_killed_between_publishing_and_recording_records_later(
     project: LabelProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
@@ -136,7 +134,7 @@ def test_a_job_that_was_killed_between_publishing_and_recording_catches_up(
     assert [one["version"] for one in records(project)[0]["published"]] == [0]  # type: ignore[attr-defined]
 
 
-def test_jobs_of_before_runs_recorded_it_are_known_by_their_last_summary(published: LabelProject) -> None:
+def test_publications_of_earlier_versions_are_known_from_the_last_summary(published: LabelProject) -> None:
     last = published.runs / ".images" / "last.json"
     record = json.loads(last.read_text())
     del record["published"]
@@ -149,7 +147,9 @@ def test_jobs_of_before_runs_recorded_it_are_known_by_their_last_summary(publish
 
 
 @pytest.mark.parametrize("where", ["store", "work"])
-def test_folders_of_other_things_are_neither_made_a_store_nor_a_work_folder(project: LabelProject, where: str) -> None:
+def test_a_folder_with_foreign_files_becomes_neither_a_store_nor_a_work_folder(
+    project: LabelProject, where: str
+) -> None:
     project.add_image("a.png", scene((BOX, (255, 0, 0))))
     folder = project.store if where == "store" else project.runs / ".images"
     folder.mkdir(parents=True)

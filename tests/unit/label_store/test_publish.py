@@ -1,4 +1,4 @@
-"""Night after night: what is new is mined, what changed is mined again, and nothing else."""
+"""A labelling job mines new and changed images, and no others."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def labelled(project: LabelProject) -> LabelProject:
     return project
 
 
-def test_the_first_job_puts_a_row_a_box_into_the_store_and_one_for_an_image_without(labelled: LabelProject) -> None:
+def test_the_first_job_writes_one_row_per_box_and_one_per_image_without_a_box(labelled: LabelProject) -> None:
     rows = labelled.rows_by_name()
     assert {name: len(own) for name, own in rows.items()} == {
         "0.png": 1,
@@ -56,7 +56,7 @@ def test_rows_are_what_mining_everything_gives(labelled: LabelProject, tmp_path:
     assert labelled.comparable_rows() == expected
 
 
-def test_where_nothing_changed_nothing_is_mined_and_no_version_written(labelled: LabelProject) -> None:
+def test_without_changes_nothing_is_mined_and_no_version_is_written(labelled: LabelProject) -> None:
     before = sorted(labelled.runs.iterdir())
     again = labelled.run_job()
     assert (again.state, again.version, again.runs, again.tally["kept"]) == ("unchanged", 0, [], 5)
@@ -75,7 +75,7 @@ def test_only_new_images_are_mined(labelled: LabelProject) -> None:
     assert labelled.rows_by_name()["new.png"][0]["image_id"] == 6
 
 
-def test_a_renamed_image_keeps_its_numbers_and_is_not_mined(labelled: LabelProject) -> None:
+def test_a_renamed_image_keeps_its_ids_and_is_not_mined(labelled: LabelProject) -> None:
     old = labelled.rows_by_name()["many.png"]
     labelled.rename_image("many.png", "below/several.png".replace("below/", ""))
     job = labelled.run_job()
@@ -84,7 +84,7 @@ def test_a_renamed_image_keeps_its_numbers_and_is_not_mined(labelled: LabelProje
     assert "many.png" not in labelled.rows_by_name()
 
 
-def test_a_copy_is_not_mined_and_has_numbers_of_its_own(labelled: LabelProject) -> None:
+def test_a_copy_is_not_mined_and_has_ids_of_its_own(labelled: LabelProject) -> None:
     labelled.add_image("copy.png", MANY)
     job = labelled.run_job()
     assert (job.runs, job.tally["copied"], job.tally["reasons"]) == ([], 1, {"new": 1})
@@ -94,7 +94,7 @@ def test_a_copy_is_not_mined_and_has_numbers_of_its_own(labelled: LabelProject) 
     assert copy[0]["image_id"] == 6
 
 
-def test_new_images_of_one_content_are_mined_once(labelled: LabelProject) -> None:
+def test_new_identical_images_are_mined_once(labelled: LabelProject) -> None:
     for name in ("c.png", "a.png", "b.png"):
         labelled.add_image(name, red(199))
     job = labelled.run_job()
@@ -111,7 +111,7 @@ def test_a_changed_image_is_mined_again_and_loses_its_old_boxes(labelled: LabelP
     assert (row["image_id"], row["category"], row["w"]) == (2, "green", 20)
 
 
-def test_images_that_swap_their_names_swap_their_boxes_and_are_not_mined(labelled: LabelProject) -> None:
+def test_images_with_swapped_names_swap_their_boxes_and_are_not_mined(labelled: LabelProject) -> None:
     old = labelled.rows_by_name()
     for name, new in (("many.png", "x.png"), ("0.png", "many.png"), ("x.png", "0.png")):
         labelled.rename_image(name, new)
@@ -125,7 +125,7 @@ def test_images_that_swap_their_names_swap_their_boxes_and_are_not_mined(labelle
     ]
 
 
-def test_the_boxes_of_a_deleted_image_retire_and_stay_in_the_history(labelled: LabelProject) -> None:
+def test_the_boxes_of_a_deleted_image_are_dropped_and_stay_in_earlier_versions(labelled: LabelProject) -> None:
     labelled.delete_image("many.png")
     job = labelled.run_job()
     assert (job.tally["retired"], job.images, job.boxes, job.runs) == (1, 4, 3, [])
@@ -133,7 +133,7 @@ def test_the_boxes_of_a_deleted_image_retire_and_stay_in_the_history(labelled: L
     assert len(labelled.rows_by_name(version=0)["many.png"]) == 2
 
 
-def test_numbers_are_not_given_twice(labelled: LabelProject) -> None:
+def test_ids_are_not_reused(labelled: LabelProject) -> None:
     labelled.delete_image("none.png")
     labelled.delete_image("many.png")
     labelled.run_job(gates={"max_retired": None})
@@ -143,7 +143,7 @@ def test_numbers_are_not_given_twice(labelled: LabelProject) -> None:
     assert {row["annotation_id"] for row in labelled.rows_by_name()["new.png"]} == {6, 7}
 
 
-def test_other_labels_are_a_reason_to_mine_again(project: LabelProject) -> None:
+def test_an_image_with_other_labels_is_mined_again(project: LabelProject) -> None:
     project.add_image("a.png", MANY, "red")
     project.add_image("b.png", MANY, "red", "green")
     project.add_image("c.png", red())
@@ -156,7 +156,7 @@ def test_other_labels_are_a_reason_to_mine_again(project: LabelProject) -> None:
     assert project.rows_by_name()["c.png"][0]["state"] == "no_region"
 
 
-def test_another_model_relabels_all_but_images_known_to_hold_nothing(project: LabelProject) -> None:
+def test_another_model_relabels_all_images_except_those_known_to_be_empty(project: LabelProject) -> None:
     project.add_image("a.png", red(), "red")
     project.add_image("b.png", red(250), "red")
     project.add_image(
@@ -183,7 +183,7 @@ def test_another_model_relabels_all_but_images_known_to_hold_nothing(project: La
         ({"batch_size": 1, "shard_size": 2, "workers": 2, "curves": True, "retries": 0}, [], None),
     ],
 )  # fmt: skip
-def test_other_settings_relabel_what_depends_on_them(
+def test_other_settings_relabel_the_images_that_depend_on_them(
     project: LabelProject, changed: dict[str, Any], mined: list[str], reason: str | None
 ) -> None:
     project.add_image("a.png", MANY, "red")
@@ -195,12 +195,12 @@ def test_other_settings_relabel_what_depends_on_them(
     assert job.tally["reasons"] == ({reason: len(mined)} if reason else {})
 
 
-def test_what_the_classifier_names_depends_on_where_it_is_cut(labelled: LabelProject) -> None:
+def test_another_class_cut_relabels_images_without_labels(labelled: LabelProject) -> None:
     job = labelled.run_job(mine={"class_cut": 0.9})
     assert job.tally["reasons"] == {"another class_cut": 5}
 
 
-def test_what_cannot_be_read_is_in_the_store_with_its_reason_and_is_not_tried_again(labelled: LabelProject) -> None:
+def test_an_unreadable_image_is_stored_with_its_reason_and_not_mined_again(labelled: LabelProject) -> None:
     labelled.add_image("broken.png", b"no image")
     job = labelled.run_job(gates={"max_quarantined": None})
     assert (job.quarantined, job.state) == (1, "published")
@@ -213,7 +213,7 @@ def test_what_cannot_be_read_is_in_the_store_with_its_reason_and_is_not_tried_ag
     assert labelled.rows_by_name()["broken.png"][0]["category"] == "red"
 
 
-def test_a_listed_file_that_is_missing_is_said_once_and_mined_when_it_is_there(project: LabelProject) -> None:
+def test_a_missing_file_is_reported_once_and_mined_when_it_appears(project: LabelProject) -> None:
     project.add_image("a.png", red(), "red")
     project.add_image("later.png", red(209), "red")
     (project.photos / "later.png").rename(project.folder / "later.png")
@@ -249,7 +249,7 @@ def test_an_image_replaced_while_it_was_mined_waits_for_the_next_job(
     assert labelled.rows_by_name()["1.png"][0]["category"] == "blue"
 
 
-def test_a_version_that_fails_a_gate_is_staged_and_not_seen_until_it_is_accepted(labelled: LabelProject) -> None:
+def test_a_version_that_fails_a_gate_is_staged_and_not_readable_until_it_is_accepted(labelled: LabelProject) -> None:
     for number in range(12):
         labelled.add_image(f"dark-{number}.png", scene((BOX, (0, 0, number))))
     first = labelled.run_job()
@@ -266,7 +266,7 @@ def test_a_version_that_fails_a_gate_is_staged_and_not_seen_until_it_is_accepted
     assert labelled.run_job().state == "unchanged"
 
 
-def test_a_folder_that_is_suddenly_half_empty_is_not_believed(labelled: LabelProject) -> None:
+def test_a_version_with_half_of_the_images_gone_is_staged(labelled: LabelProject) -> None:
     for name in ("0.png", "1.png", "2.png"):
         labelled.delete_image(name)
     job = labelled.run_job()
@@ -274,7 +274,7 @@ def test_a_folder_that_is_suddenly_half_empty_is_not_believed(labelled: LabelPro
     assert len(labelled.rows_by_name()) == 5
 
 
-def test_what_was_mined_by_a_job_that_died_is_published_by_the_next(
+def test_a_finished_run_of_a_killed_job_is_published_by_the_next_job(
     labelled: LabelProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labelled.add_image("new.png", red(177))
@@ -287,7 +287,7 @@ def test_what_was_mined_by_a_job_that_died_is_published_by_the_next(
     assert sorted(path.name for path in labelled.runs.glob("images-*")) == runs
 
 
-def test_a_run_that_was_stopped_is_carried_on(labelled: LabelProject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_is_resumed(labelled: LabelProject, monkeypatch: pytest.MonkeyPatch) -> None:
     from mining.runs import shard_mining
 
     for number in range(9):
@@ -321,7 +321,7 @@ def other(project: LabelProject, tmp_path: Path) -> LabelProject:
     return other
 
 
-def test_a_store_may_hold_several_corpora(labelled: LabelProject, other: LabelProject) -> None:
+def test_a_store_can_hold_several_corpora(labelled: LabelProject, other: LabelProject) -> None:
     job = other.run_job(name="green")
     assert (job.state, job.version, job.tally["retired"]) == ("published", 1, 0)
     rows = labelled.rows()
@@ -333,9 +333,7 @@ def test_a_store_may_hold_several_corpora(labelled: LabelProject, other: LabelPr
     assert [row["file_name"] for row in labelled.rows() if row["corpus"] == "green"] == ["0.png"]
 
 
-def test_other_photos_do_not_take_the_place_of_those_with_the_same_name(
-    labelled: LabelProject, other: LabelProject
-) -> None:
+def test_other_images_do_not_replace_a_corpus_of_the_same_name(labelled: LabelProject, other: LabelProject) -> None:
     before = labelled.rows()
     with pytest.raises(InputError, match=r"none of its images is in .*other.*another `name`"):
         other.run_job(gates=GATES_OFF)
@@ -343,7 +341,7 @@ def test_other_photos_do_not_take_the_place_of_those_with_the_same_name(
     assert not list(other.runs.glob("images-*")), "said before anything is mined"
 
 
-def test_photos_that_moved_to_another_folder_keep_their_boxes(labelled: LabelProject) -> None:
+def test_images_moved_to_another_folder_keep_their_boxes(labelled: LabelProject) -> None:
     labelled.photos = labelled.photos.rename(labelled.folder / "moved")
     labelled.add_image("new.png", red(160))
     labelled.delete_image("0.png")
@@ -383,19 +381,21 @@ def test_two_jobs_that_planned_from_one_version_publish_one_after_the_other(
     assert sorted(numbers) == list(range(1, 8))
 
 
-def test_two_jobs_that_both_make_the_store_publish_one_after_the_other(project: LabelProject, bases: list[int]) -> None:
+def test_two_jobs_that_both_create_the_store_publish_one_after_the_other(
+    project: LabelProject, bases: list[int]
+) -> None:
     project.add_image("0.png", red())
     assert project.run_job().version == 1
     assert bases == [-1, -1, 0]
     assert sorted((row["corpus"], row["image_id"]) for row in project.rows()) == [("green", 1), ("images", 2)]
 
 
-def test_a_second_job_on_the_same_runs_is_turned_away(labelled: LabelProject) -> None:
+def test_a_second_job_on_the_same_runs_is_refused(labelled: LabelProject) -> None:
     with job.lock_job(labelled.settings()), pytest.raises(RunStoppedError, match="Another labelling job"):
         labelled.run_job()
 
 
-def test_a_table_of_somebody_else_is_left_alone(project: LabelProject) -> None:
+def test_a_delta_table_of_another_tool_is_not_touched(project: LabelProject) -> None:
     import pyarrow as pa
 
     write_deltalake(project.store, pa.table({"a": [1]}))
@@ -405,7 +405,7 @@ def test_a_table_of_somebody_else_is_left_alone(project: LabelProject) -> None:
     assert DeltaTable(project.store).to_pyarrow_table().to_pylist() == [{"a": 1}]
 
 
-def test_the_store_may_be_compacted_by_others(labelled: LabelProject) -> None:
+def test_the_store_can_be_compacted_by_other_tools(labelled: LabelProject) -> None:
     table = DeltaTable(labelled.store)
     table.optimize.compact()
     table.optimize.z_order(["image_id"])
@@ -415,7 +415,7 @@ def test_the_store_may_be_compacted_by_others(labelled: LabelProject) -> None:
     assert sorted(row["image_id"] for row in labelled.rows_by_name()["new.png"]) == [6]
 
 
-def test_corloc_is_held_against_the_last_version_where_there_is_truth(labelled: LabelProject) -> None:
+def test_corloc_is_compared_with_the_last_version_if_there_is_ground_truth(labelled: LabelProject) -> None:
     import orjson
 
     truth = {
@@ -435,7 +435,7 @@ def test_corloc_is_held_against_the_last_version_where_there_is_truth(labelled: 
     assert {gate.gate: gate.value for gate in job.gates if not gate.passed} == {"max_corloc_drop": 0.5}
 
 
-def test_all_classes_are_mined_where_all_are_asked_for(project: LabelProject) -> None:
+def test_all_labelled_classes_are_mined(project: LabelProject) -> None:
     project.add_image("a.png", MANY, *ALL)
     project.run_job()
     assert [row["category"] for row in project.rows_by_name()["a.png"]] == ["red", "green", "blue"]

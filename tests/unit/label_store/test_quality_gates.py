@@ -1,4 +1,4 @@
-"""Quality gates: counts are compared plainly with their limits, drifts with what chance alone may add."""
+"""Quality gates: counts are compared with their limits, drifts with their limits plus chance."""
 
 import json
 
@@ -46,9 +46,7 @@ def verdicts(
         ("max_no_box", images(boxed=3, empty=5, unusable=2), False),
     ],
 )
-def test_counts_of_enough_images_are_compared_plainly_with_the_limit(
-    gate: str, new: VersionStatistics, passes: bool
-) -> None:
+def test_counts_of_enough_images_are_compared_with_the_limit(gate: str, new: VersionStatistics, passes: bool) -> None:
     verdict = verdicts(new)[gate]
     assert (verdict.passed, verdict.note) == (passes, None)
     assert verdict.value is not None
@@ -62,7 +60,7 @@ def test_a_share_above_the_limit_of_too_few_images_passes_with_a_note() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5, 6, 9])
-def test_a_small_night_of_bad_images_alone_is_not_published(count: int) -> None:
+def test_a_small_night_of_unusable_images_only_is_not_published(count: int) -> None:
     unusable = verdicts(images(unusable=count))
     assert not unusable["max_quarantined"].passed
     assert f"{count} of {count}: all of this night" in unusable["max_quarantined"].meaning
@@ -70,21 +68,21 @@ def test_a_small_night_of_bad_images_alone_is_not_published(count: int) -> None:
 
 
 @pytest.mark.parametrize(("count", "passes"), [(1, True), (4, True), (5, False), (6, False), (9, False)])
-def test_a_small_night_without_a_single_box_is_not_published_from_five_images_on(count: int, passes: bool) -> None:
+def test_a_small_night_without_any_box_is_not_published_from_five_images_on(count: int, passes: bool) -> None:
     assert verdicts(images(empty=count))["max_no_box"].passed == passes
 
 
-def test_a_limit_of_one_lets_every_night_through() -> None:
+def test_a_limit_of_one_passes_every_night() -> None:
     assert verdicts(images(unusable=5), max_quarantined=1.0)["max_quarantined"].passed
     assert verdicts(images(empty=50), max_no_box=1.0)["max_no_box"].passed
 
 
-def test_the_least_number_of_images_can_be_set() -> None:
+def test_the_minimum_number_of_images_can_be_set() -> None:
     assert not verdicts(images(boxed=2, unusable=1), min_images=3)["max_quarantined"].passed
     assert verdicts(images(boxed=12, unusable=7), min_images=20)["max_quarantined"].note is not None
 
 
-def test_the_limit_of_a_drift_includes_what_chance_may_add() -> None:
+def test_the_limit_of_a_drift_includes_chance() -> None:
     few = verdicts(images(boxed=5, boxes_at=900))["max_score_drift"]
     many = verdicts(images(boxed=100, boxes_at=900))["max_score_drift"]
     assert few.limit == pytest.approx(0.2 + 1.95 * np.sqrt(1 / 5 + 1 / 100))
@@ -95,7 +93,7 @@ def test_the_limit_of_a_drift_includes_what_chance_may_add() -> None:
     assert rows == {"max_score_drift": "1.094"}
 
 
-def test_every_row_shows_a_value_above_its_limit_where_it_failed_and_nowhere_else() -> None:
+def test_the_value_shown_exceeds_the_limit_exactly_where_the_gate_failed() -> None:
     tally = Tally(retired=50)
     for new in (images(3, 9, 9), images(50, 50, 50, boxes_at=100), images(1), images()):
         for verdict in verdicts(new, tally=tally).values():
@@ -103,7 +101,7 @@ def test_every_row_shows_a_value_above_its_limit_where_it_failed_and_nowhere_els
                 assert verdict.passed == (verdict.value <= verdict.limit), verdict.line
 
 
-def test_of_a_first_version_only_the_counts_are_judged() -> None:
+def test_in_a_first_version_only_the_counts_are_judged() -> None:
     found = evaluate_gates(
         Gates(min_corloc=0.5), Measurements(images(boxed=10), VersionStatistics(), Tally(), has_truth=True, corloc=0.4)
     )
@@ -121,7 +119,7 @@ def test_gates_that_are_null_are_off() -> None:
     assert verdicts(images(unusable=50), tally=Tally(retired=100), **off) == {}  # type: ignore[arg-type]
 
 
-def test_a_night_without_new_images_judges_only_what_is_gone() -> None:
+def test_without_new_images_only_missing_images_are_judged() -> None:
     found = verdicts(images(), tally=Tally(retired=31))
     assert {one.gate: one.outcome for one in found.values()} == {
         "max_no_box": "no new images", "max_quarantined": "no new images", "max_retired": "FAILED",
@@ -129,7 +127,7 @@ def test_a_night_without_new_images_judges_only_what_is_gone() -> None:
     }  # fmt: skip
 
 
-def test_a_least_corloc_without_truth_is_refused() -> None:
+def test_min_corloc_without_ground_truth_is_refused() -> None:
     values = {"store": "labels", "runs": "runs", "corpus": {"images": "photos"}, "model": "model"}
     with pytest.raises(InputError, match="The gate min_corloc needs `truth`"):
         parse(LabelSettings, {**values, "gates": {"min_corloc": 0.4}})
@@ -179,7 +177,7 @@ def test_small_nights_are_counted_together_until_they_can_be_judged(project: Lab
     )
 
 
-def test_a_small_night_of_bad_images_alone_is_staged_whatever_the_nights_before_it_were(project: LabelProject) -> None:
+def test_a_small_night_of_bad_images_only_is_staged_whatever_the_nights_before(project: LabelProject) -> None:
     add(project, "a", good=4)
     assert project.run_job().state == "published"
     for number in range(5):
@@ -190,7 +188,7 @@ def test_a_small_night_of_bad_images_alone_is_staged_whatever_the_nights_before_
     assert (gate.value, gate.meaning) == (1.0, "new images without a box, 5 of 5: all of this night")
 
 
-def test_what_was_mended_since_a_small_night_is_not_counted_any_more(project: LabelProject) -> None:
+def test_images_repaired_since_a_small_night_are_not_counted_again(project: LabelProject) -> None:
     add(project, "a", good=12)
     project.run_job()
     add(project, "b", good=1, broken=3, shade=200)
@@ -219,7 +217,7 @@ def test_a_known_image_that_is_listed_but_missing_counts_as_gone(project: LabelP
     assert len([row for row in project.rows() if row["state"] == "labelled"]) == 20
 
 
-def test_a_few_known_images_that_are_missing_are_not_taken_for_unusable_new_ones(project: LabelProject) -> None:
+def test_missing_known_images_do_not_count_as_unusable_new_ones(project: LabelProject) -> None:
     add(project, "a", good=20)
     project.run_job()
     for number in range(3):
@@ -231,7 +229,7 @@ def test_a_few_known_images_that_are_missing_are_not_taken_for_unusable_new_ones
     assert project.run_job().tally["absent"] == 0, "they are known to be missing"
 
 
-def test_a_new_image_that_is_listed_but_missing_is_an_unusable_one(project: LabelProject) -> None:
+def test_a_new_image_that_is_listed_but_missing_counts_as_unusable(project: LabelProject) -> None:
     add(project, "a", good=12)
     for number in range(5):
         (project.photos / f"a-good-{number}.png").unlink()
@@ -239,7 +237,7 @@ def test_a_new_image_that_is_listed_but_missing_is_an_unusable_one(project: Labe
     assert [one.gate for one in job.gates if not one.passed] == ["max_quarantined"]
 
 
-def test_verdicts_stand_in_the_record_of_the_version_and_in_the_log(
+def test_gate_results_are_in_the_record_of_the_version_and_in_the_log(
     project: LabelProject, caplog: pytest.LogCaptureFixture
 ) -> None:
     project.add_image("bright.png", red(), "red")

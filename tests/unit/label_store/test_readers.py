@@ -1,4 +1,4 @@
-"""The store is read by what people have: pandas, Polars, DuckDB, and whatever else reads Delta."""
+"""The store can be read by pandas, Polars, DuckDB and other readers of Delta tables."""
 
 from pathlib import Path
 
@@ -23,34 +23,34 @@ def store(project: LabelProject) -> str:
     return str(project.store)
 
 
-def test_pandas(store: str) -> None:
+def test_pandas_reads_the_store(store: str) -> None:
     table = DeltaTable(store).to_pandas()
     assert table.groupby("file_name")["category"].count().to_dict() == {"many.png": 2, "none.png": 0}
     assert len(DeltaTable(store, version=0).to_pandas()) == 2
 
 
-def test_polars(store: str) -> None:
+def test_polars_reads_the_store(store: str) -> None:
     polars = pytest.importorskip("polars")
     boxes = polars.read_delta(store).drop_nulls("category")
     assert sorted(boxes["category"].to_list()) == ["green", "red"]
     assert len(polars.read_delta(store, version=0)) == 2
 
 
-def test_duckdb(store: str) -> None:
+def test_duckdb_reads_the_store(store: str) -> None:
     duckdb = pytest.importorskip("duckdb")
     labels = DeltaTable(store).to_pyarrow_dataset()  # noqa: F841  the query names it
     found = duckdb.sql("SELECT file_name, count(category) FROM labels GROUP BY 1 ORDER BY 1").fetchall()
     assert found == [("many.png", 2), ("none.png", 0)]
 
 
-def test_any_reader_of_the_protocol(store: str) -> None:
-    """Nothing but the first protocol's features is asked of a reader; Spark has read those since 2019."""
+def test_the_store_needs_only_the_first_protocol_of_delta(store: str) -> None:
+    """Readers need only the features of the first protocol version, which Spark has supported since 2019."""
     protocol = DeltaTable(store).protocol()
     assert protocol.min_reader_version == 1
     assert not protocol.reader_features
 
 
-def test_a_version_becomes_a_run_directory_whole_or_not_at_all(store: str, tmp_path: Path) -> None:
+def test_a_version_is_exported_as_a_run_completely_or_not_at_all(store: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_as_run(store, VersionChoice(as_of="0"), out)
     run = Run(out)

@@ -1,4 +1,4 @@
-"""An earlier version restored: one commit, nothing else touched, and the next night planned from it."""
+"""Restoring a version: one commit, nothing else changes, and the next job continues from it."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def two_versions(project: LabelProject) -> LabelProject:
     return project
 
 
-def test_the_rows_of_the_earlier_version_are_the_newest_ones(two_versions: LabelProject) -> None:
+def test_restoring_publishes_the_rows_of_the_earlier_version(two_versions: LabelProject) -> None:
     first, second = two_versions.rows(0), two_versions.rows(1)
     job = restore(two_versions, "0")
     assert (job.state, job.version, job.restored, job.images, job.boxes) == ("restored", 2, 0, 2, 2)
@@ -41,7 +41,7 @@ def test_the_rows_of_the_earlier_version_are_the_newest_ones(two_versions: Label
     assert two_versions.rows(1) == second, "older versions stay"
 
 
-def test_restored_again_nothing_is_written(two_versions: LabelProject) -> None:
+def test_restoring_twice_writes_nothing(two_versions: LabelProject) -> None:
     restore(two_versions, "0")
     again = restore(two_versions, "0")
     assert (again.state, again.version, two_versions.latest_version()) == ("unchanged", 2, 2)
@@ -52,7 +52,7 @@ def test_restored_again_nothing_is_written(two_versions: LabelProject) -> None:
     assert restore(two_versions, "0").state == "restored", "a restored version is not the last one any more"
 
 
-def test_the_next_night_is_planned_from_the_restored_version(two_versions: LabelProject) -> None:
+def test_the_next_job_continues_from_the_restored_version(two_versions: LabelProject) -> None:
     restore(two_versions, "0")
     job = two_versions.run_job(gates=GATES_OFF)
     assert (job.state, job.version) == ("published", 3)
@@ -63,7 +63,7 @@ def test_the_next_night_is_planned_from_the_restored_version(two_versions: Label
     assert two_versions.run_job(gates=GATES_OFF).state == "unchanged"
 
 
-def test_no_number_is_given_twice(two_versions: LabelProject) -> None:
+def test_ids_are_not_reused_after_restoring(two_versions: LabelProject) -> None:
     given = {row["annotation_id"]: row["content_hash"] for version in (0, 1) for row in two_versions.rows(version)}
     images = {row["image_id"] for version in (0, 1) for row in two_versions.rows(version)}
     restore(two_versions, "0")
@@ -76,7 +76,7 @@ def test_no_number_is_given_twice(two_versions: LabelProject) -> None:
         assert given.get(row["annotation_id"], row["content_hash"]) == row["content_hash"]
 
 
-def test_a_version_of_another_model_is_labelled_anew_by_the_model_of_the_recipe(project: LabelProject) -> None:
+def test_a_restored_version_of_another_model_is_relabelled(project: LabelProject) -> None:
     project.add_image("a.png", red(), "red")
     project.run_job()
     project.change_model(white=300)
@@ -91,7 +91,7 @@ def test_a_version_of_another_model_is_labelled_anew_by_the_model_of_the_recipe(
     )
 
 
-def test_other_corpora_of_the_store_stay_as_they_are(two_versions: LabelProject, tmp_path: Path) -> None:
+def test_restoring_does_not_change_other_corpora(two_versions: LabelProject, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = LabelProject(tmp_path / "other")
     other.store = two_versions.store
@@ -106,7 +106,7 @@ def test_other_corpora_of_the_store_stay_as_they_are(two_versions: LabelProject,
         restore(other, "1", name="other")
 
 
-def test_a_version_that_another_job_publishes_meanwhile_is_not_lost(
+def test_a_version_published_meanwhile_is_not_lost(
     two_versions: LabelProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -127,7 +127,9 @@ def test_a_version_that_another_job_publishes_meanwhile_is_not_lost(
     assert [row["file_name"] for row in two_versions.rows() if row["corpus"] == "other"] == ["0.png"]
 
 
-def test_the_command_line(two_versions: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_restore_command_prints_the_new_version(
+    two_versions: LabelProject, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = two_versions.settings()
     recipe = two_versions.folder / "recipe.yaml"
     recipe.write_text(

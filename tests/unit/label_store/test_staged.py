@@ -1,4 +1,4 @@
-"""A version that a gate stopped is shown by the store's status and by that of the folder with its run."""
+"""A staged version is shown by the status of the store and of the folder with its run."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def status(source: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[
     return answer, shown.out + shown.err
 
 
-def test_the_status_of_a_store_says_that_a_version_waits_and_which_run_holds_it(
+def test_the_status_of_a_store_shows_a_staged_version_and_its_run(
     staged: LabelProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = sorted(staged.runs.glob("images-00002-*"))
@@ -47,14 +47,14 @@ def test_the_status_of_a_store_says_that_a_version_waits_and_which_run_holds_it(
     assert f"Its new boxes are in {run}" in shown
 
 
-def test_a_version_waits_no_more_once_it_is_accepted(staged: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_accepted_version_is_not_shown_as_staged(staged: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
     staged.run_job(accept=True)
     versions, shown = status(staged.store, capsys)
     assert [one["waiting"] for one in versions] == [None, None]
     assert "waits" not in shown
 
 
-def test_a_version_waits_no_more_once_another_machine_has_published(
+def test_a_staged_version_is_not_shown_once_another_machine_has_published(
     staged: LabelProject, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = staged.runs / ".images" / "last.json"
@@ -87,7 +87,7 @@ def test_the_status_of_a_folder_lists_its_runs(staged: LabelProject, capsys: pyt
     assert [run["name"] for run in above] == [f"runs/{run['name']}" for run in runs]
 
 
-def test_a_first_version_that_waits_is_shown_beside_its_run(
+def test_the_status_of_a_folder_shows_a_staged_first_version(
     project: LabelProject, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.add_image("broken.png", b"no image")
@@ -102,9 +102,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert "neither a run directory, nor a label store, nor a folder of runs" in capsys.readouterr().err
 
 
-def test_a_run_that_was_stopped_is_listed_with_its_reason(
-    staged: LabelProject, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stopped_run_is_listed_with_its_reason(staged: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
     (run,) = sorted(staged.runs.glob("images-00001-*"))
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "state": "stopped", "failed": "the disk is full"}))
@@ -117,7 +115,7 @@ def test_a_run_that_was_stopped_is_listed_with_its_reason(
 # --- reports ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_store_has_a_report_of_its_last_version_or_of_another(
+def test_a_store_can_be_reported_on_at_any_version(
     staged: LabelProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged.run_job(accept=True)
@@ -131,7 +129,7 @@ def test_a_store_has_a_report_of_its_last_version_or_of_another(
     assert run_command(["report", "labels"]) == 0, "a page of its own is replaced"
 
 
-def test_a_report_replaces_nothing_of_somebody_elses(staged: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_does_not_overwrite_foreign_files(staged: LabelProject, capsys: pytest.CaptureFixture[str]) -> None:
     foreign = staged.folder / "notes.html"
     foreign.write_text("mine")
     for out, why in ((foreign, "is not a report page of boxmine"), (staged.folder / "labels.csv", "ends in .html")):

@@ -24,7 +24,7 @@ from mining.localizers.gradient import (
     gradcampp_alphas,
     gradcampp_weights,
     layercam_map,
-    taken_together,
+    split_columns,
     weighted_sum,
 )
 from mining.localizers.msrd import MSRD
@@ -86,7 +86,7 @@ def from_stage(localizer: GradientLocalizer, layer: int, activation: Tensor) -> 
 
 
 def activation_and_gradient(localizer: GradientLocalizer, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    (activation,), logits = localizer.traced(images)
+    (activation,), logits = localizer.trace(images)
     (gradient,) = torch.autograd.grad(logits, [activation], localizer.direction(classes, logits))
     return activation.detach(), gradient
 
@@ -235,7 +235,7 @@ def test_gradients_are_the_finite_differences_of_the_score(layer: int, backgroun
 
 def test_below_the_stage_read_nothing_is_kept_for_gradients() -> None:
     localizer = small(GradCAM, layer=1)
-    (activation,), logits = localizer.traced(noise())
+    (activation,), logits = localizer.trace(noise())
     assert activation.is_leaf
     assert logits.requires_grad
     localizer.localize(noise(), torch.tensor([[1], [2]]))
@@ -250,7 +250,7 @@ def leaves(graph: Any) -> list[Tensor]:
 
 def test_autograd_keeps_nothing_for_the_parameters() -> None:
     localizer = small(GradCAM, layer=0)
-    (activation,), logits = localizer.traced(noise())
+    (activation,), logits = localizer.trace(noise())
     assert {id(leaf) for leaf in leaves(logits.grad_fn)} == {id(activation)}
     with torch.enable_grad():
         assert len(leaves(localizer(noise()).grad_fn)) == len(list(localizer.parameters()))
@@ -271,7 +271,7 @@ def test_parameters_learn_again_after_an_error_and_those_that_did_not_do_not() -
 def test_at_the_last_stage_the_gradient_is_known_without_a_pass(kind: type[GradientLocalizer], background: str) -> None:
     localizer = small(kind, background=background)
     classes = torch.tensor([2, NO_CLASS])
-    activations, logits = localizer.traced(noise())
+    activations, logits = localizer.trace(noise())
     direction = localizer.direction(classes, logits)
     (expected,) = torch.autograd.grad(logits, activations[-1:], direction, retain_graph=True)
     gradient = localizer.gradients(activations, logits, direction)[-1]
@@ -340,7 +340,7 @@ RAGGED = [
 def test_what_few_images_ask_for_is_mapped_as_what_all_do(kind: type[GradientLocalizer]) -> None:
     options = {} if kind is MSRD else {"layer": 1, "relu": False}
     localizer, classes = small(kind, **options), torch.tensor(RAGGED)
-    assert len(taken_together(classes)[1]) == 3
+    assert len(split_columns(classes)[1]) == 3
     expected = plainly_mapped(localizer, noise(5), classes)
     seen = localizer.localize(noise(5), classes)
     asked = classes != NO_CLASS
@@ -351,7 +351,7 @@ def test_what_few_images_ask_for_is_mapped_as_what_all_do(kind: type[GradientLoc
 
 def test_columns_that_less_than_half_of_the_images_have_go_apart() -> None:
     def taken(classes: list[list[int]]) -> tuple[list[int], list[list[int]]]:
-        together, apart = taken_together(torch.tensor(classes))
+        together, apart = split_columns(torch.tensor(classes))
         return together, apart.tolist()
 
     assert taken(RAGGED) == ([0], [[0, 1], [0, 2], [2, 1]])
@@ -516,7 +516,7 @@ def test_under_reduced_precision_gradients_and_maps_stay_float32(kind: type[Grad
     classes = torch.tensor([[0, 3], [2, 1]])
     full = localizer.localize(pictures(), classes)
     with torch.autocast("cpu", torch.bfloat16):
-        activations, logits = localizer.traced(pictures())
+        activations, logits = localizer.trace(pictures())
         seen = localizer.localize(pictures(), classes)
     assert {one.dtype for one in (*activations, logits, seen.maps, seen.logits)} == {torch.float32}
     assert not torch.equal(seen.maps, full.maps), "autocast was at work below"

@@ -1,6 +1,6 @@
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def test_the_card_says_what_was_given_and_the_hash_of_the_weights_file(tmp_path:
     _, written = saved(tmp_path)
     digest = hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest()
     assert written == card_of(weights_sha256=digest)
-    assert json.loads((tmp_path / "model.json").read_text()) == {"format": "boxmine-model/1", **asdict(written)}
+    assert json.loads((tmp_path / "model.json").read_text()) == {"format": "boxmine-model/1", **written.to_record()}
     assert read_card(tmp_path) == written
     assert written.class_names == ["cat", "dog", "Kuh & Kalb"]
 

@@ -147,7 +147,7 @@ def test_a_truth_of_other_images_ranks_nothing(mined: Mined, tmp_path: Path):
 def test_the_quarantine_is_told_with_its_reasons(mined: Mined):
     write_report(mined.run)
     assert "Why 1 image could not be used" in mined.page().text
-    assert "not an image in a known format" in mined.page().text
+    assert "not an image in a supported format" in mined.page().text
 
 
 def test_a_run_without_boxes_has_a_page(mined: Mined, model: Path):
@@ -155,7 +155,7 @@ def test_a_run_without_boxes_has_a_page(mined: Mined, model: Path):
     write_report(run)
     text = Mined(run, mined.images, mined.truth).page().text
     assert "The run has no box." in text
-    assert "regions were found, and all scored below the cut" in text
+    assert "regions were found, but all scored below the minimum score" in text
 
 
 def test_a_run_without_boxes_shows_what_the_truth_has(mined: Mined, model: Path):

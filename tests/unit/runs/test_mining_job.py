@@ -128,7 +128,7 @@ def test_the_tables_of_a_finished_run_agree(settings: MineSettings) -> None:
     assert [(r["width"], r["height"]) for r in corpus if r["state"] != "quarantined"] == [(128, 96)] * 4
     (reason,) = rows(settings.out / "quarantine.parquet")
     assert (reason["image_id"], reason["file_name"]) == (3, "broken.jpg")
-    assert "not an image in a known format" in reason["reason"]
+    assert "not an image in a supported format" in reason["reason"]
     coco = json.loads((settings.out / "annotations.json").read_text())
     assert [one["id"] for one in coco["images"]] == [1, 2, 4, 5], "the size of the broken one is not known"
     assert [one["id"] for one in coco["annotations"]] == [box["annotation_id"] for box in boxes]
@@ -171,7 +171,7 @@ def test_a_damaged_part_is_planned_again(settings: MineSettings) -> None:
         mine_shard(Run(settings.out), shard)
     part = Run(settings.out).part(1)
     part.write_bytes(part.read_bytes()[:200])
-    with pytest.raises(RunError, match=r"part-00001\.parquet is damaged; give the same command again"):
+    with pytest.raises(RunError, match=r"part-00001\.parquet is damaged\. Run the same command again"):
         finish_mining(Run(settings.out))
     plan = plan_mining(settings)
     assert (plan.shards, plan.done_images) == ([1], 3)

@@ -277,7 +277,7 @@ def test_a_part_that_is_damaged_in_the_middle_stops_the_merge_by_its_name(tmp_pa
     content[4:400] = bytes(396)
     parts[1].write_bytes(content)
     assert part_outcomes(parts[1]) is None
-    with pytest.raises(RunError, match=r"2\.parquet is damaged; give the same command again"):
+    with pytest.raises(RunError, match=r"2\.parquet is damaged\. Run the same command again"):
         merge_parts(parts, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 

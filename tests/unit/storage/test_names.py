@@ -40,14 +40,14 @@ def experiment(**changes: Any) -> ExperimentSettings:
 
 @pytest.mark.parametrize("name", LEADING_OUT)
 def test_names_that_lead_out_of_a_folder_or_hide_or_are_too_long_are_refused_in_a_sentence(name: str) -> None:
-    with pytest.raises(ValueError, match="becomes a folder"):
+    with pytest.raises(ValueError, match="names a folder"):
         validate_folder_name(name)
     for refuse in (
         lambda: label(name),
         lambda: experiment(corpora={name: {"images": "i", "truth": "t"}}),
         lambda: experiment(variants={name: {}}),
     ):
-        with pytest.raises(InputError, match="becomes a folder"):
+        with pytest.raises(InputError, match="names a folder"):
             refuse()
 
 

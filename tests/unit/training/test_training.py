@@ -293,7 +293,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, worke
     broken = sorted({"r00.png", "b05.png", held})
     summary = train(tmp_path, RED_AND_BLUE, broken=broken, workers=workers)
     assert sorted(summary.unreadable) == broken
-    assert all("not an image in a known format" in reason for reason in summary.unreadable.values())
+    assert all("not an image in a supported format" in reason for reason in summary.unreadable.values())
     assert read_card(summary.folder).training["unreadable"] == summary.unreadable
     assert summary.value is not None
 

@@ -46,7 +46,7 @@ def test_other_kinds_of_pictures_are_counted_by_suffix_and_other_files_are_not(p
         photos("a.jpg", "b.CR2", "deep/c.cr2", "d.psb", "e.dng", "f.txt", "g.json", "h.xml", "i.mp4")
     )
     assert names(rows) == ["a.jpg"]
-    assert any("3 files" in note and note.endswith("not read: 2 .cr2, 1 .dng.") for note in summary.notes)
+    assert any("3 files" in note and note.endswith("not supported: 2 .cr2, 1 .dng.") for note in summary.notes)
 
 
 def test_heic_files_are_read_or_it_is_said_what_to_install(photos, scanned, monkeypatch):
@@ -56,7 +56,9 @@ def test_heic_files_are_read_or_it_is_said_what_to_install(photos, scanned, monk
     monkeypatch.setattr(file_walker, "IMAGE_SUFFIXES", jpeg := frozenset({".jpg"}))
     found = file_walker.FileWalker(str(root), suffixes=jpeg)
     assert list(found) == ["a.jpg"]
-    assert found.notes() == [f"1 file below {root} not read: 1 .heic (install boxmine[heif])."]
+    assert found.notes() == [
+        f"1 file below {root} is skipped, because the image format is not supported: 1 .heic (install boxmine[heif])."
+    ]
 
 
 @pytest.mark.skipif(not image_formats.HAS_HEIF, reason="pillow-heif is not installed")

@@ -171,7 +171,7 @@ def test_an_image_whose_annotation_has_no_class_is_unknown_and_the_others_are_no
     summary, labels, truth = both(tmp_path, json.dumps(content))
     assert labels == classes_of(truth) == known
     assert summary.notes == list(truth.notes)
-    assert "name a category_id that the file does not list" in " ".join(summary.notes)
+    assert "have a category_id that the file does not list" in " ".join(summary.notes)
 
 
 @pytest.mark.parametrize(
@@ -279,9 +279,9 @@ def ids_that_do_not_meet(content: Content) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (two_names_of_an_id, r"image id 1: the id stands twice, for 'a.jpg' and 'b.jpg'; ids must be unique"),
+        (two_names_of_an_id, r"image id 1 occurs twice, for 'a.jpg' and 'b.jpg'. Ids must be unique"),
         (two_names_of_a_category_id, r"category id 1 stands for both 'cat' and 'dog'"),
-        (two_sizes_of_a_name, r"c.json lists the file name 'a.jpg' more than once, with different sizes"),
+        (two_sizes_of_a_name, r"c.json lists the file name 'a.jpg' more than once, with different image sizes"),
         (name_with_two_dots, r"image id 2: '../b.jpg' leads out of the image folder"),
         (absolute_name, r"image id 2: .*b.jpg' leads out of the image folder"),
         (ids_that_do_not_meet, r"No annotation of .*c.json can be used: 3 of 3 annotations name an image_id"),

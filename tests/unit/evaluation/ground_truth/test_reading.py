@@ -51,10 +51,10 @@ def test_only_iscrowd_makes_a_crowd(world: World) -> None:
 @pytest.mark.parametrize(
     ("annotation", "reason"),
     [
-        ({"image_id": 999}, "name an image_id that the file does not list"),
-        ({"image_id": [0]}, "name no image_id"),
-        ({"image_id": ...}, "name no image_id"),
-        ({"category_id": "cat"}, "name a category_id that the file does not list"),
+        ({"image_id": 999}, "have an image_id that the file does not list"),
+        ({"image_id": [0]}, "have no image_id"),
+        ({"image_id": ...}, "have no image_id"),
+        ({"category_id": "cat"}, "have a category_id that the file does not list"),
         ({"bbox": ...}, "have no box of four finite numbers"),
         ({"bbox": None}, "have no box of four finite numbers"),
         ({"bbox": [1, 2, 3]}, "have no box of four finite numbers"),
@@ -110,7 +110,7 @@ def test_an_image_without_a_file_name_is_left_out_and_counted(world: World) -> N
     del coco["images"][2]["file_name"]
     notes = read_truth(world.write(coco)[1]).notes
     assert notes[0].startswith("1 of 3 images in truth.json have no id or no file_name ({'id': 14")
-    assert "belong to an image that is left out" in notes[1]
+    assert "belong to an image that was skipped" in notes[1]
 
 
 def test_two_ids_of_one_class_name_are_one_class(world: World) -> None:
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_truth_is_refused(tmp_path: Path, content: bytes, sent
             {"id": 50, "file_name": "./a.jpg", "width": 7, "height": 7},
             "lists the file name 'a.jpg' more than",
         ),
-        ("images", {"id": 0, "file_name": "z.jpg"}, "image id 0: the id stands twice, for 'a.jpg' and 'z.jpg'"),
+        ("images", {"id": 0, "file_name": "z.jpg"}, "image id 0 occurs twice, for 'a.jpg' and 'z.jpg'"),
         ("categories", {"id": 90, "name": "cow"}, "category id 90 stands for both 'cat' and 'cow'"),
     ],
 )
