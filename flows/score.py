@@ -1,11 +1,10 @@
 """Score a run against ground truth."""
 
-from typing import Any
-
 from mining.config import ScoreSettings
+from mining.evaluation.scores import Scores
 from tasks.scoring import score_boxes
 
 
-def score(settings: ScoreSettings) -> dict[str, Any]:
-    """Return the metrics of a finished run, as scores.json holds them."""
+def score(settings: ScoreSettings) -> Scores:
+    """Return the metrics of a finished run."""
     return score_boxes(settings)

@@ -12,10 +12,10 @@ from flows.cli.output import (
     print_json,
     print_mine_summary,
     print_notes,
-    print_scores,
     quarantine_code,
     training_sentences,
 )
+from flows.cli.score_output import print_scores
 from flows.cli.terminal import ProgressView, err
 from flows.cli.timing import print_timing
 from mining.config import MineSettings, RunSettings, TrainSettings, parse
@@ -150,6 +150,6 @@ def run_recipe(settings: RunSettings, *, as_json: bool, strict: bool) -> int:
     if as_json:
         print_json({**asdict(summary), "scores": scores})
     elif scores is not None:
-        print_scores(scores)
+        print_scores(scores, summary.run)
     err.print(f"The report is {summary.run / 'report' / 'index.html'}.")
     return code

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flows.cli.terminal import err, print_table
+from flows.cli.terminal import err
 from mining.redaction import redact_values
 
 SHOWN_REASONS = 3
@@ -48,14 +48,6 @@ def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: 
         if count > SHOWN_REASONS:
             err.print(f"  ... {where}")
     return QUARANTINED if count and strict else 0
-
-
-def print_scores(scores: dict[str, Any]) -> None:
-    """The figures of scores.json, and their notes."""
-    from tasks.scoring import score_table
-
-    print_table(score_table(scores), ("figure", "value", "meaning"))
-    print_notes(scores["notes"])
 
 
 def print_notes(notes: Sequence[str]) -> None:

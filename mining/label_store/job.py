@@ -19,7 +19,7 @@ from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
 from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.errors import RunError, RunStoppedError
-from mining.evaluation import read_truth
+from mining.evaluation import read_ground_truth
 from mining.label_store.changes import compare_snapshots
 from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.diff import SnapshotDiff
@@ -113,7 +113,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
     layout = JobLayout(settings)
     card = install_job_model(settings)
     if settings.truth is not None:
-        read_truth(settings.truth)  # a faulty file is reported before the images are mined, not after
+        read_ground_truth(settings.truth)  # a faulty file is reported before the images are mined, not after
     inputs.list_images(
         settings.corpus, settings.mine.shard_size, label_card(settings), settings.model, layout.listed, layout.hashes
     )

@@ -14,7 +14,7 @@ from flows.mine import mine
 from mining.config import MineSettings
 from mining.corpus import iter_shards, read_summary
 from mining.errors import BoxmineError
-from mining.evaluation.run_reading import curve_blocks, ranked_classes_of
+from mining.evaluation.run_reading import iter_curve_blocks, read_ranked_classes
 from mining.label_store.reading import history, version_as_run
 from mining.label_store.sources import VersionChoice
 from mining.runs.mining_job import finish_mining, plan_mining
@@ -94,9 +94,9 @@ def readers(run: Run) -> dict[str, Read]:
         ),
         "curves.parquet": lambda: [
             (one.image.tolist(), one.category.tolist(), one.xyxy.tolist(), one.boxes.tolist(), one.otsu.tolist())
-            for one in curve_blocks(run.path, ids, categories)
+            for one in iter_curve_blocks(run.path, ids, categories)
         ],
-        "rankings.parquet": lambda: ranked_classes_of(run.path, ids, categories, 16).tolist(),  # type: ignore[union-attr]
+        "rankings.parquet": lambda: read_ranked_classes(run.path, ids, categories, 16).tolist(),  # type: ignore[union-attr]
         "quarantine.parquet": run.first_reasons,
         "annotations.json": lambda: read_status(run.path),
     }  # fmt: skip

@@ -311,4 +311,4 @@ def test_damaged_weights_stop_a_resumed_run(corpus: dict[str, Any], tmp_path: Pa
 
 def test_a_report_with_damaged_weights_has_no_maps_and_says_why(run: Path) -> None:
     flip(run / "model" / "weights.safetensors", -1)
-    assert "Without activation maps" in write_report(run).read_text()
+    assert "Activation maps are not shown" in write_report(run).read_text()
