@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -173,7 +174,7 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
         run: Run or run directory.
         format: coco, yolo or voc.
         out: New or empty folder; it appears complete or not at all.
-        **options: min_score, copy, val_share, seed, include_empty, val_truth: see `boxmine export`.
+        **options: min_score, copy, val_share, seed, include_empty, val_truth, used_classes: see `boxmine export`.
 
     Raises:
         InputError: The format is unknown, a value is out of range, or `out` is not empty.
@@ -218,6 +219,7 @@ def label(
     from mining.label_store.cleanup import clean
     from mining.label_store.restore import restore_version
     from mining.label_store.settings import LabelSettings
+    from mining.runs.inputs import resolve_thresholds
 
     values = dict(recipe) if isinstance(recipe, Mapping) else read_recipe(Path(recipe))
     settings = parse(LabelSettings, values)
@@ -226,6 +228,7 @@ def label(
     with progress_bar("mine", progress) as report_progress, job.lock_job(settings):
         if restore is not None:
             return restore_version(settings, restore)
+        settings = settings.model_copy(update={"mine": resolve_thresholds(settings.mine)})
         job.check_store(settings, new_store=new_store)
         summary = None
         while summary is None:
@@ -235,7 +238,8 @@ def label(
             plan = job.plan_labels(settings)
             if plan.run is not None:
                 _mine_in_process(plan.run, report_progress)
-            summary = publish.publish_labels(settings, accept=accept, new_store=new_store)
+            with suppress(publish.PartsDiscardedError):  # the next round mines them again
+                summary = publish.publish_labels(settings, accept=accept, new_store=new_store)
         if settings.keep_runs is not None:
             clean(settings, settings.keep_runs, needs_store=False)
     return summary
@@ -255,11 +259,12 @@ def load_model(model: AnyPath, **options: Unpack[ExtractionKeywords]) -> "Locali
     from boxmine._localizer import Localizer
     from mining.models.pretrained import load_reference
     from mining.preflight import check_mining, check_model
+    from mining.runs.inputs import resolve_thresholds
 
     here = Path.cwd()
     values: dict[str, Any] = {"images": here, "out": here, "curves": False, "model": os.fspath(model), **options}
     _refuse_other_processes(values)
-    settings = parse(MineSettings, values)
+    settings = resolve_thresholds(parse(MineSettings, values))
     check_mining(settings, check_model(settings.model), settings.model)
     return Localizer(*load_reference(settings.model, settings), settings)
 

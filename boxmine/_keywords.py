@@ -98,3 +98,4 @@ class ExportKeywords(TypedDict, total=False):
     seed: int
     include_empty: bool
     val_truth: AnyPath | None
+    used_classes: bool

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from boxmine._html import html_table
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from boxmine._keywords import ExtractionKeywords
     from boxmine._localizer import Localizer
+    from mining.evaluation.scores import Scores as ScoresContent
     from mining.training.summary import TrainingSummary
 
 
@@ -88,9 +89,9 @@ class Scores(Mapping[str, Any]):
         return pd.DataFrame(self._rows(), columns=["figure", "value", "meaning"])
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        from mining.evaluation import table_rows
+        from mining.reporting.score_rows import score_rows
 
-        return table_rows(dict(self._values))
+        return score_rows(cast("ScoresContent", self._values))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -123,7 +124,7 @@ class Comparison(Mapping[str, Any]):
         self.page = page
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        from mining.evaluation.score_table import comparison_rows
+        from mining.reporting.score_rows import comparison_rows
 
         return comparison_rows(dict(self._values))
 

@@ -1,11 +1,10 @@
-"""Score a run against a truth."""
-
-from typing import Any
+"""Score a run against ground truth."""
 
 from mining.config import ScoreSettings
+from mining.evaluation.scores import Scores
 from tasks.scoring import score_boxes
 
 
-def score(settings: ScoreSettings) -> dict[str, Any]:
-    """CorLoc and COCO figures of a finished run."""
+def score(settings: ScoreSettings) -> Scores:
+    """Return the metrics of a finished run."""
     return score_boxes(settings)

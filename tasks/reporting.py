@@ -1,39 +1,57 @@
-"""Write the page a person looks at first."""
+"""Write the report page of a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.orchestration import report, step
+from tasks.progress import Stage
 
 
 @step(name="report")
 def write_report(run: Path, truth: Path | None = None) -> Path:
-    """Write report/index.html of a finished run; gives its path."""
+    """Write report/index.html of a finished run, and return its path."""
     from mining.preflight import check_truth
+    from mining.reporting.report_page import write_report as write
     from mining.runs.run import Run
 
     Run(run).require_finished()
     check_truth(truth)
-    from mining.reporting.report_page import write_report as write
-
-    page = write(run, truth)
+    page = write(run, truth, progress=Stage("report", 1).reach)
     report(_show_page, run.name, page)
     return page
 
 
-def report_any(source: str, truth: Path | None, out: Path | None, chosen: Mapping[str, Any]) -> Path:
-    """Write the report of a run directory or of a label store's version; gives its path. Raises InputError."""
+def report_any(source: str, truth: Path | None, out: Path | None, chosen: Mapping[str, Any]) -> tuple[Path, str]:
+    """Write the report of a run directory or of a version of a label store.
+
+    Args:
+        source: Run directory or label store.
+        truth: Ground truth whose boxes are drawn.
+        out: Page to write, for a label store only.
+        chosen: Options that choose the version, for a label store only.
+
+    Returns:
+        The path of the page, and a note on ground truth that was not found, or an empty text.
+
+    Raises:
+        InputError: The source, an option or the ground truth cannot be used.
+    """
     from mining.label_store.sources import VersionChoice, is_store, refuse_store_options
     from mining.preflight import check_truth
+    from mining.reporting.ground_truth_index import find_ground_truth
+    from mining.runs.run import Run
 
     if is_store(source):
         from mining.label_store.version_report import report_of_version
 
         check_truth(truth)
-        return report_of_version(source, VersionChoice(**chosen), out, truth)
+        return report_of_version(source, VersionChoice(**chosen), out, truth), ""
     refuse_store_options(source, {"out": out, **chosen})
-    return write_report(Path(source), truth)
+    run = Run(Path(source))
+    run.require_finished()
+    path, note = find_ground_truth(run, truth)
+    return write_report(run.path, path), note
 
 
 def _show_page(run: str, page: Path) -> None:

@@ -2,18 +2,28 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from flows.cli.common import Json, app, recipe_values
-from flows.cli.output import print_json, print_scores
+from flows.cli.output import print_json
+from flows.cli.score_output import print_comparison, print_scores
 from flows.cli.terminal import ProgressView, err, print_table
 from mining.config import ScoreSettings, parse
 
 
 @app.command
-def score(run_dir: Path, /, *, truth: Path, maps: bool = False, as_json: Json = False) -> int:
+def score(
+    run_dir: Path,
+    /,
+    *,
+    truth: Path,
+    maps: bool = False,
+    engine: Literal["boxmine", "pycocotools"] = "boxmine",
+    show_all: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    as_json: Json = False,
+) -> int:
     """Score a finished run against true boxes.
 
     Parameters
@@ -23,7 +33,11 @@ def score(run_dir: Path, /, *, truth: Path, maps: bool = False, as_json: Json = 
     truth
         COCO JSON with boxes, folder of VOC XML, or CUB folder.
     maps
-        Draw the maps again, as long as mining took, for MaxBoxAcc and MaxBoxAccV2 as papers have them.
+        Draw the maps again, which takes as long as mining did, for MaxBoxAcc and MaxBoxAccV2 as papers report them.
+    engine
+        What computes COCO's figures; both give the same numbers, pycocotools far more slowly.
+    show_all
+        Print every figure, not only the five most important ones.
     as_json
         Print scores.json on stdout.
     """
@@ -31,8 +45,9 @@ def score(run_dir: Path, /, *, truth: Path, maps: bool = False, as_json: Json = 
     from flows.running import run_flow
 
     with ProgressView():
-        scores = run_flow(flow.score, parse(ScoreSettings, {"run": run_dir, "truth": truth, "maps": maps}))
-    print_json(scores) if as_json else print_scores(scores)
+        values = {"run": run_dir, "truth": truth, "maps": maps, "engine": engine}
+        scores = run_flow(flow.score, parse(ScoreSettings, values))
+    print_json(scores) if as_json else print_scores(scores, run_dir, show_all=show_all)
     return 0
 
 
@@ -66,8 +81,11 @@ def report(
     """
     from tasks.reporting import report_any
 
-    chosen = {"as_of": as_of, "corpus": corpus, "images": images}
-    err.print(f"The report is {report_any(source, truth, out, chosen)}.")
+    with ProgressView():
+        page, note = report_any(source, truth, out, {"as_of": as_of, "corpus": corpus, "images": images})
+    if note:
+        err.print(f"Note: {note}")
+    err.print(f"The report is {page}.")
     return 0
 
 
@@ -93,14 +111,13 @@ def compare(
     from flows import compare as flow
     from flows.running import run_flow
     from mining.config import CompareSettings
-    from tasks.comparing import comparison_rows
 
     values = {"first": first, "second": second, "truth": truth, "out": out}
     summary, page = run_flow(flow.compare, parse(CompareSettings, values))
     if as_json:
         print_json(summary)
     else:
-        print_table(comparison_rows(summary), ("figure", "value", "meaning"))
+        print_comparison(summary)
     err.print(f"The page is {page}.")
     return 0
 
@@ -132,7 +149,6 @@ def experiment(
     from flows import experiment as flow
     from flows.running import run_flow
     from mining.experiments import ExperimentSettings
-    from mining.experiments.table import HEADINGS, LEGEND, table
 
     settings = parse(ExperimentSettings, recipe_values(recipe, out, changes))
     with ProgressView():
@@ -140,6 +156,8 @@ def experiment(
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0
+    from mining.experiments.table import HEADINGS, LEGEND, table  # imports torch
+
     print_table(table(rows), HEADINGS)
     err.print(LEGEND)
     err.print(f"The table is in {settings.out / 'table.md'}.")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flows.cli.terminal import err, print_table
+from flows.cli.terminal import err
 from mining.redaction import redact_values
 
 SHOWN_REASONS = 3
@@ -36,17 +36,6 @@ def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> 
     )
 
 
-def print_timing(timing: Any) -> None:
-    """Where the time of a run went."""
-    from tasks.mining import speed_in_words, speed_rows
-
-    if timing is None:
-        err.print("Where the time went is not known: the run is of a version that did not keep it.")
-        return
-    print_table(speed_rows(timing), ("stage", "s", "share", "what"))
-    err.print(speed_in_words(timing))
-
-
 def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: bool = False) -> int:
     """Print how many images could not be used, the first reasons, and where all are; gives the exit code.
 
@@ -59,14 +48,6 @@ def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: 
         if count > SHOWN_REASONS:
             err.print(f"  ... {where}")
     return QUARANTINED if count and strict else 0
-
-
-def print_scores(scores: dict[str, Any]) -> None:
-    """The figures of scores.json, and their notes."""
-    from tasks.scoring import score_table
-
-    print_table(score_table(scores), ("figure", "value", "meaning"))
-    print_notes(scores["notes"])
 
 
 def print_notes(notes: Sequence[str]) -> None:

@@ -1,30 +1,53 @@
-"""How good the boxes are, where there is a truth to compare with.
+"""Score mined boxes against ground truth.
 
-    score_run(run_dir, truth)       everything scores.json holds
-    write_scores(run_dir, scores)   writes it
-    table_rows(scores)              the same in words
+    score_run(run_dir, truth)        everything scores.json holds (types in `scores`)
+    write_scores, read_scores        the writer and the checked reader of scores.json
+    read_ground_truth(path)          COCO JSON, VOC XML or CUB, as arrays
+    corloc, coco_scores              metrics of `TruthBoxes` and `Detections`
 
-and on arrays: `TruthBoxes`, `Detections`, `corloc`, `coco_scores`; `read_truth` reads a COCO file. Other protocols,
-each defined in the module of its name: `localization` (GT-known, Top-1, Top-5), `voc` (AP), `wsoleval` (MaxBoxAcc,
-PxAP), `explanation` (MSRD's Loc(delta)), `mldfr` and `nlccam` (their released code), `breakdown` (by size and by
-instances). `sweep` has the regions of a map at all thresholds at once.
+The other metrics are in the modules of their names in `metrics`; `protocols` holds MaxBoxAcc and PxAP of activation
+maps as their released code defines them. The names are imported on first use: the types of scores.json need no Numba.
 """
 
-from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.ground_truth.reading import Truth, read_truth
-from mining.evaluation.metrics.coco import coco_scores
-from mining.evaluation.metrics.corloc import corloc
-from mining.evaluation.score_run import score_run, write_scores
-from mining.evaluation.score_table import table_rows
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mining.evaluation.boxes import Detections, TruthBoxes
+    from mining.evaluation.ground_truth.reading import GroundTruth, read_ground_truth
+    from mining.evaluation.metrics.coco import coco_scores
+    from mining.evaluation.metrics.corloc import corloc
+    from mining.evaluation.run_scoring import score_run
+    from mining.evaluation.scores import Scores, read_scores, write_scores
 
 __all__ = [
     "Detections",
-    "Truth",
+    "GroundTruth",
+    "Scores",
     "TruthBoxes",
     "coco_scores",
     "corloc",
-    "read_truth",
+    "read_ground_truth",
+    "read_scores",
     "score_run",
-    "table_rows",
     "write_scores",
 ]
+
+_MODULES = {
+    "Detections": "boxes",
+    "GroundTruth": "ground_truth.reading",
+    "Scores": "scores",
+    "TruthBoxes": "boxes",
+    "coco_scores": "metrics.coco",
+    "corloc": "metrics.corloc",
+    "read_ground_truth": "ground_truth.reading",
+    "read_scores": "scores",
+    "score_run": "run_scoring",
+    "write_scores": "scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Boxes as arrays: what truth and predictions are scored from, and their overlaps."""
+"""True and predicted boxes as arrays, and their overlaps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,18 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from mining.arrays import Bools, Floats, Ints
 from mining.boxes.iou import area, intersection, ratio
 
-_COMPARISONS_AT_ONCE = 2_000_000
+_PAIRS_PER_BLOCK = 2_000_000
 
 
 @dataclass(frozen=True)
 class TruthBoxes:
-    """The true boxes of many images, m rows.
+    """The true boxes of many images, one row per box, m rows.
 
-    image, category: (m,) int, 0-based positions in the lists of images and classes.
-    xywh: (m, 4) float64 pixels, as COCO writes them.
-    area: (m,) float64 px^2, of the object where the file tells it (COCO's size ranges); by default w * h.
-    is_ignored: (m,) bool, neither to be found nor wrong to find (difficult, ignore, crowd); by default none.
-    is_crowd: (m,) bool, COCO's iscrowd; every crowd is ignored too.
+    Attributes:
+        image: (m,) int, 0-based position in the list of images.
+        category: (m,) int, 0-based position in the list of classes.
+        xywh: (m, 4) float64 pixels, as in COCO.
+        area: (m,) float64 px^2, area of the object where the file states it (for COCO's size ranges); else w * h.
+        is_ignored: (m,) bool, whether the box is neither to be found nor wrong to find (difficult, ignore, crowd); by
+            default none is.
+        is_crowd: (m,) bool, COCO's iscrowd; every crowd is ignored too.
     """
 
     image: Ints
@@ -44,16 +47,16 @@ class TruthBoxes:
 
     @cached_property
     def xyxy(self) -> Floats:
-        """(m, 4) the boxes by their corners, half-open."""
+        """(m, 4) corners x0, y0, x1, y1, half-open."""
         return xyxy_from_xywh(self.xywh)
 
     @property
     def is_countable(self) -> Bools:
-        """(m,) the boxes that are to be found."""
+        """(m,) whether each box is to be found."""
         return ~self.is_ignored
 
     def where(self, keep: NDArray[np.bool_]) -> "TruthBoxes":
-        """The rows for which `keep` (m,) is true."""
+        """Return the rows for which `keep` (m,) is true."""
         return TruthBoxes(
             image=self.image[keep],
             category=self.category[keep],
@@ -69,11 +72,13 @@ class TruthBoxes:
 
 @dataclass(frozen=True)
 class Detections:
-    """The predicted boxes of many images, n rows.
+    """The predicted boxes of many images, one row per box, n rows.
 
-    image, category: (n,) int, positions in the same lists as those of the truth.
-    xywh: (n, 4) float64 pixels.
-    scores: (n,) float64, higher is surer; of equal scores the first row wins.
+    Attributes:
+        image: (n,) int, position in the same list of images as the ground truth's.
+        category: (n,) int, position in the same list of classes.
+        xywh: (n, 4) float64 pixels.
+        scores: (n,) float64, higher means more confident; of equal scores the first row wins.
     """
 
     image: Ints
@@ -88,11 +93,11 @@ class Detections:
 
     @cached_property
     def xyxy(self) -> Floats:
-        """(n, 4) the boxes by their corners, half-open."""
+        """(n, 4) corners x0, y0, x1, y1, half-open."""
         return xyxy_from_xywh(self.xywh)
 
     def where(self, keep: NDArray[np.bool_]) -> "Detections":
-        """The rows for which `keep` (n,) is true."""
+        """Return the rows for which `keep` (n,) is true."""
         return Detections(self.image[keep], self.category[keep], self.xywh[keep], self.scores[keep])
 
     def __len__(self) -> int:
@@ -101,11 +106,12 @@ class Detections:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """How predictions and truth of the same image and class overlap.
+    """Overlaps of predicted and true boxes of the same image and class.
 
-    prediction_iou: (n,) best IoU of each prediction with a countable true box; 0 where there is none.
-    prediction_ignored: (n,) largest share of each prediction's area inside one ignored true box.
-    truth_iou: (m,) best IoU of each true box with a prediction.
+    Attributes:
+        prediction_iou: (n,) best IoU of each prediction with a countable true box; 0 where there is none.
+        prediction_ignored: (n,) largest share of each prediction's area inside one ignored true box.
+        truth_iou: (m,) best IoU of each true box with a prediction.
     """
 
     prediction_iou: Floats
@@ -113,53 +119,59 @@ class Overlaps:
     truth_iou: Floats
 
     def where(self, predictions: NDArray[np.bool_], true_boxes: NDArray[np.bool_]) -> "Overlaps":
-        """The rows for which `predictions` (n,) and `true_boxes` (m,) are true; whole pairs of image and class."""
+        """Return the rows of some (image, class) pairs, given by flags (n,) and (m,)."""
         return Overlaps(
             self.prediction_iou[predictions], self.prediction_ignored[predictions], self.truth_iou[true_boxes]
         )
 
 
 def xyxy_from_xywh(xywh: Floats) -> Floats:
-    """(n, 4) corners x0, y0, x1, y1 (half-open) of boxes given as x, y, width, height."""
+    """Convert (n, 4) boxes x, y, width, height to corners x0, y0, x1, y1 (half-open)."""
     return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
-def overlaps(truth: TruthBoxes, predicted: Detections) -> Overlaps:
-    """Compare each prediction with the true boxes of its image and class; linear in the comparisons made."""
-    found = Overlaps(np.zeros(len(predicted)), np.zeros(len(predicted)), np.zeros(len(truth)))
-    for rows, true_rows in comparisons(truth, predicted):
+def compute_overlaps(truth: TruthBoxes, predicted: Detections) -> Overlaps:
+    """Compare each prediction with the true boxes of its image and class; linear in the number of such pairs."""
+    overlaps = Overlaps(np.zeros(len(predicted)), np.zeros(len(predicted)), np.zeros(len(truth)))
+    for rows, true_rows in candidate_pairs(truth, predicted):
         box, true_box = predicted.xyxy[rows], truth.xyxy[true_rows]
         common = intersection(box, true_box)
         iou = ratio(common, area(box) + area(true_box) - common)
         ignored = truth.is_ignored[true_rows]
-        np.maximum.at(found.prediction_iou, rows[~ignored], iou[~ignored])
-        np.maximum.at(found.prediction_ignored, rows[ignored], ratio(common, area(box))[ignored])
-        np.maximum.at(found.truth_iou, true_rows, iou)
-    return found
+        np.maximum.at(overlaps.prediction_iou, rows[~ignored], iou[~ignored])
+        np.maximum.at(overlaps.prediction_ignored, rows[ignored], ratio(common, area(box))[ignored])
+        np.maximum.at(overlaps.truth_iou, true_rows, iou)
+    return overlaps
 
 
-def pair_codes(image: Ints, category: Ints, classes: int) -> Ints:
-    """(n,) one number for each (image, class), ascending by image, then by class."""
+def encode_pairs(image: Ints, category: Ints, classes: int) -> Ints:
+    """Return (n,) one number for each (image, class), ascending by image, then by class."""
     return image * classes + category
 
 
-def class_count(truth: TruthBoxes, predicted: Detections) -> int:
-    """One more than the highest class number in use; at least 1."""
+def count_classes(truth: TruthBoxes, predicted: Detections) -> int:
+    """Return one more than the highest class number in use; at least 1."""
     return 1 + max(int(truth.category.max(initial=0)), int(predicted.category.max(initial=0)))
 
 
-def comparisons(truth: TruthBoxes, predicted: Detections) -> Iterator[tuple[Ints, Ints]]:
-    """Rows (prediction, truth) of the same image and class, in blocks of bounded size.
+def candidate_pairs(truth: TruthBoxes, predicted: Detections) -> Iterator[tuple[Ints, Ints]]:
+    """Yield the rows of predictions and true boxes of the same image and class, in blocks of bounded size.
 
-    Predictions ascend and lie in one block each; the true boxes of each ascend.
+    Args:
+        truth: True boxes.
+        predicted: Predicted boxes.
+
+    Yields:
+        Rows of predictions and of true boxes, of equal length. Predictions ascend, each lies in one block, and the true
+        boxes of each ascend.
     """
-    classes = class_count(truth, predicted)
-    code = pair_codes(truth.image, truth.category, classes)
+    classes = count_classes(truth, predicted)
+    code = encode_pairs(truth.image, truth.category, classes)
     order = np.argsort(code, kind="stable")
-    wanted = pair_codes(predicted.image, predicted.category, classes)
-    first = np.searchsorted(code[order], wanted, "left")
-    partners = np.searchsorted(code[order], wanted, "right") - first
-    block = np.cumsum(partners) // _COMPARISONS_AT_ONCE
+    predicted_code = encode_pairs(predicted.image, predicted.category, classes)
+    first = np.searchsorted(code[order], predicted_code, "left")
+    partners = np.searchsorted(code[order], predicted_code, "right") - first
+    block = np.cumsum(partners) // _PAIRS_PER_BLOCK
     for rows in np.split(np.arange(len(predicted)), np.flatnonzero(np.diff(block)) + 1):
         repeats = partners[rows]
         within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
@@ -179,4 +191,4 @@ def _set_columns(record: object, *, image: ArrayLike, category: ArrayLike, xywh:
 def _check_lengths(rows: int, **columns: NDArray[np.generic]) -> None:
     for name, values in columns.items():
         if len(values) != rows:
-            raise ValueError(f"{name} has {len(values)} rows, image has {rows}; every column needs one row a box.")
+            raise ValueError(f"{name} has {len(values)} rows, image has {rows}; every column needs one row per box.")

@@ -1,45 +1,52 @@
-"""Score a finished run."""
+"""Score a finished run and write its scores.json."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from mining.config import (
-    ScoreSettings,
-)
-from mining.corpus import (
-    read_shard,
-    read_summary,
-    shard_count,
-)
+from mining.config import ScoreSettings
+from mining.corpus import read_shard, read_summary, shard_count
+from mining.evaluation.scores import MapScores, Scores, write_scores
 from mining.runs.run import Run
 from mining.storage.integrity import with_digest
 
+ProgressCallback = Callable[[int, int], None]
 
-def score(settings: ScoreSettings, progress: Any = lambda done, total: None) -> dict[str, Any]:
-    """Score a finished run against a truth and write scores.json. Raises RunError or ScoringError.
 
-    progress: called with the images whose maps were drawn again and how many there are, where that is asked for.
+def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, total: None) -> Scores:
+    """Score a finished run against a ground truth and write scores.json.
+
+    Args:
+        settings: Run, ground truth and what to compute.
+        progress: With `settings.maps`, called with the number of images whose maps were drawn again, and their total.
+
+    Returns:
+        The content of scores.json.
+
+    Raises:
+        RunError: The run is not finished or cannot be read.
+        ScoringError: The ground truth cannot be used.
     """
-    from mining.evaluation import score_run, write_scores
+    from mining.evaluation.run_scoring import score_run
 
     run = Run(settings.run)
     run.require_finished()
-    scores = score_run(settings.run, settings.truth)
+    scores = score_run(settings.run, settings.truth, engine=settings.engine)
     scores["maps"] = None
     if settings.maps:
-        scores["maps"], changed = _map_scores(run, settings.truth, progress)
+        scores["maps"], changed = _score_maps(run, settings.truth, progress)
         if changed:
-            scores["notes"].append(f"{changed} images changed since the run or are gone; no map of them was drawn.")
-    scores = with_digest(scores)
+            scores["notes"].append(f"{changed} images changed or vanished since the run; their maps were not drawn.")
+    scores = cast(Scores, with_digest(cast(dict[str, Any], scores)))
     write_scores(settings.run, scores)
     return scores
 
 
-def _map_scores(run: Run, truth: Path, progress: Any) -> tuple[dict[str, Any], int]:
-    """Figures of the run's maps, drawn again, and the number of images that are not those of the run any more."""
+def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapScores, int]:
+    """Draw the run's maps again and score them; also the number of images that are not the run's any more."""
     from mining.engine.miner import Miner
-    from mining.evaluation import read_truth
-    from mining.evaluation.map_scores import MapScores, map_figures
+    from mining.evaluation.ground_truth.reading import read_ground_truth
+    from mining.evaluation.map_scores import MapCollector, map_scores
     from mining.evaluation.protocols.region_accuracy import RegionAccuracy
     from mining.evaluation.protocols.wsoleval import BoxAccuracy
     from mining.models.checkpoint import load_model
@@ -47,12 +54,12 @@ def _map_scores(run: Run, truth: Path, progress: Any) -> tuple[dict[str, Any], i
     settings = run.settings.model_copy(update={"curves": False})
     miner = Miner(*load_model(run.model, settings), settings)
     protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.extractor.params.normalise)
-    seen = MapScores(read_truth(truth), run.corpus, protocol, own)
+    maps = MapCollector(read_ground_truth(truth), run.corpus, protocol, own)
     images, done, changed = read_summary(run.corpus).images, 0, 0
     for shard in range(shard_count(run.corpus)):
         rows = read_shard(run.corpus, shard).to_pylist()
-        changed += sum(outcome.replaced for outcome in miner.mine(rows, watch=seen.keep))
-        seen.score()
+        changed += sum(outcome.replaced for outcome in miner.mine(rows, watch=maps.collect))
+        maps.count_collected()
         done += len(rows)
         progress(done, images)
-    return map_figures(seen, protocol, own), changed
+    return map_scores(maps, protocol, own), changed

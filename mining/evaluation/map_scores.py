@@ -1,4 +1,4 @@
-"""MaxBoxAcc and MaxBoxAccV2 of the maps that a run draws, for those who must compare with papers."""
+"""MaxBoxAcc and MaxBoxAccV2 of the maps that a run draws, for comparison with papers."""
 
 import threading
 from pathlib import Path
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from mining.arrays import Floats
 from mining.corpus import iter_shards
 from mining.errors import ScoringError
-from mining.evaluation.ground_truth.reading import Truth
+from mining.evaluation.ground_truth.reading import GroundTruth
 from mining.evaluation.protocols.region_accuracy import RegionAccuracy
 from mining.evaluation.protocols.wsoleval import BoxAccuracy
-from mining.evaluation.run_reading import matched_images
+from mining.evaluation.run_reading import match_images
+from mining.evaluation.scores import MapScores
 
 DEFINITION = (
     "Over the (image, class) pairs that the truth has a countable box of and the run drew a map of; each IoU at its "
@@ -25,44 +26,66 @@ DEFINITION = (
 Counter = BoxAccuracy | RegionAccuracy
 
 
-class MapScores:
-    """Collects maps as they are drawn, and counts at which thresholds their boxes are right.
+class MapCollector:
+    """Collects maps while they are drawn, and counts at which thresholds their boxes are correct."""
 
-    counters: each is shown every map of a pair that the truth has boxes of.
-    """
+    def __init__(self, truth: GroundTruth, corpus: Path, *counters: Counter) -> None:
+        """Prepare to collect the maps of all pairs that have a countable true box.
 
-    def __init__(self, truth: Truth, corpus: Path, *counters: Counter) -> None:
+        Args:
+            truth: Ground truth.
+            corpus: corpus.parquet of the run.
+            counters: Each counts every collected map.
+        """
         self.counters = counters
-        self._kept: list[tuple[NDArray[np.float32], Floats, tuple[float, float]]] = []
+        self._collected: list[tuple[NDArray[np.float32], Floats, tuple[float, float]]] = []
         self._lock = threading.Lock()
         self._boxes = _boxes_by_pair(truth, corpus)
 
     def __len__(self) -> int:
         return len(self._boxes)
 
-    def keep(self, row: dict[str, Any], category: str, activation: NDArray[np.float32]) -> None:
-        """For the engine to call with each map, from any thread."""
+    def collect(self, row: dict[str, Any], category: str, activation: NDArray[np.float32]) -> None:
+        """Collect one map, if the ground truth has its pair; may be called from any thread.
+
+        Args:
+            row: The image's row of the corpus table.
+            category: Class name.
+            activation: (H, W) map.
+        """
         boxes = self._boxes.get((row["file_name"], category))
         if boxes is not None:
             with self._lock:
-                self._kept.append((activation, boxes, (row["width"], row["height"])))
+                self._collected.append((activation, boxes, (row["width"], row["height"])))
 
-    def score(self) -> None:
-        """Work through what was kept, between two shards."""
-        for one in self._kept:
+    def count_collected(self) -> None:
+        """Count the collected maps and forget them, between two shards."""
+        for activation, boxes, size in self._collected:
             for counter in self.counters:
-                counter.add(*one)
-        self._kept.clear()
+                counter.add(activation, boxes, size)
+        self._collected.clear()
 
 
-def map_figures(seen: MapScores, protocol: BoxAccuracy, own: RegionAccuracy) -> dict[str, Any]:
-    """The `maps` part of scores.json. Raises ScoringError where no map of a pair of the truth was drawn."""
+def map_scores(maps: MapCollector, protocol: BoxAccuracy, own: RegionAccuracy) -> MapScores:
+    """Compute the `maps` part of scores.json.
+
+    Args:
+        maps: The collector, all maps counted.
+        protocol: Its counter by the released protocol.
+        own: Its counter of boxmine's own regions.
+
+    Returns:
+        Accuracies in [0, 1].
+
+    Raises:
+        ScoringError: No map was drawn of a pair that has a countable true box.
+    """
     if not protocol.pairs:
         raise ScoringError("The run drew no map of an image and class that the truth has a countable box of.")
     return {
         "definition": DEFINITION,
         "pairs": protocol.pairs,
-        "pairs_without_map": len(seen) - protocol.pairs,
+        "pairs_without_map": len(maps) - protocol.pairs,
         "MaxBoxAcc": protocol.max_box_acc(),
         "MaxBoxAccV2": protocol.max_box_acc_v2(),
         "best_thresholds": {
@@ -76,14 +99,14 @@ def map_figures(seen: MapScores, protocol: BoxAccuracy, own: RegionAccuracy) -> 
     }  # fmt: skip
 
 
-def _boxes_by_pair(truth: Truth, corpus: Path) -> dict[tuple[str, str], Floats]:
+def _boxes_by_pair(truth: GroundTruth, corpus: Path) -> dict[tuple[str, str], Floats]:
     """The countable true boxes, xyxy, by the corpus' file name and the class."""
     names = [name for shard in iter_shards(corpus) for name in shard["file_name"].to_pylist()]
-    row = matched_images(truth, names, corpus.parent).position
+    position = match_images(truth, names, corpus.parent).position
     boxes: dict[tuple[str, str], list[Floats]] = {}
     countable = np.flatnonzero(truth.boxes.is_countable)
-    for at, xyxy in zip(countable, truth.boxes.xyxy[countable], strict=True):
-        found = row[truth.boxes.image[at]]
-        if found >= 0:
-            boxes.setdefault((names[found], truth.classes[truth.boxes.category[at]]), []).append(xyxy)
+    for row, xyxy in zip(countable, truth.boxes.xyxy[countable], strict=True):
+        place = position[truth.boxes.image[row]]
+        if place >= 0:
+            boxes.setdefault((names[place], truth.classes[truth.boxes.category[row]]), []).append(xyxy)
     return {pair: np.stack(rows) for pair, rows in boxes.items()}

@@ -1,10 +1,11 @@
-"""Two runs on the same images: which boxes changed, and where there is a truth, whether they got better.
+"""Compare two runs on the same images: which boxes changed, and with ground truth whether they got better.
 
 A pair is an image and a class of which either run has a box; its agreement is the IoU of the two best-scored boxes, 0
-where only one run has any. Against a truth the pairs are those of CorLoc, scored in both runs, and the difference has
-a paired bootstrap interval over images: both runs meet the same images in every resample.
+where only one run has any. With ground truth the pairs are those of CorLoc, scored in both runs, and the difference has
+a paired bootstrap interval over images: every resample draws the same images for both runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from mining.boxes.iou import paired_iou
 from mining.errors import RunError
 from mining.evaluation.bootstrap import paired_difference
 from mining.evaluation.boxes import xyxy_from_xywh
-from mining.evaluation.metrics.rules import mean_of
-from mining.evaluation.run_reading import RunBoxes, matched_files, read_run
-from mining.evaluation.score_run import best_iou_of_pairs
+from mining.evaluation.metrics.hits import mean_or_none
+from mining.evaluation.run_reading import RunBoxes, match_classes, match_files, read_run_boxes
+from mining.evaluation.run_scoring import best_iou_of_pairs
 
 SAME = 0.95
 IOU_THRESHOLDS = (0.5, 0.7)
@@ -32,7 +33,15 @@ DEFINITION = (
 
 @dataclass(frozen=True)
 class PairChange:
-    """One pair. agreement: IoU of the best-scored boxes. first_iou, second_iou: with the truth, None without one."""
+    """One pair of an image and a class.
+
+    Attributes:
+        file_name: Name of the image.
+        category: Class name.
+        agreement: IoU of the two runs' best-scored boxes.
+        first_iou: IoU of the first run's best-scored box with a true box; None without ground truth.
+        second_iou: The same of the second run.
+    """
 
     file_name: str
     category: str
@@ -42,7 +51,7 @@ class PairChange:
 
     @property
     def verdict(self) -> str:
-        """better, worse, right, wrong; without truth same or moved."""
+        """One of better, worse, right, wrong; without ground truth same or moved."""
         if self.first_iou is None or self.second_iou is None:
             return "same" if self.agreement >= SAME else "moved"
         before, after = (iou >= IOU_THRESHOLDS[0] for iou in (self.first_iou, self.second_iou))
@@ -50,7 +59,7 @@ class PairChange:
 
     @property
     def gain(self) -> float:
-        """IoU won from the first run to the second; without truth what they do not agree on."""
+        """Gain in IoU from the first run to the second; without ground truth 1 - agreement."""
         if self.first_iou is None or self.second_iou is None:
             return 1 - self.agreement
         return self.second_iou - self.first_iou
@@ -58,7 +67,12 @@ class PairChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """summary: what is printed as JSON. changes: every pair, of both runs or of the truth, by image and class."""
+    """The result of a comparison.
+
+    Attributes:
+        summary: Counts and figures, as printed with --json.
+        changes: Every pair by image and class: of both runs, or with ground truth those scored in both.
+    """
 
     summary: dict[str, Any]
     changes: list[PairChange]
@@ -69,20 +83,31 @@ def compare_runs(
 ) -> Comparison:
     """Compare the boxes of two run directories.
 
-    truth: COCO JSON, VOC XML or CUB folder; None compares the runs with each other alone.
-    Raises RunError when the runs share no image or lack their tables, ScoringError when the truth cannot be used.
+    Args:
+        first: Run directory to compare with.
+        second: Run directory that is compared with it.
+        truth: COCO JSON, VOC XML or CUB folder; None compares the runs with each other only.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples.
+
+    Returns:
+        The summary and every pair.
+
+    Raises:
+        RunError: The runs share no image or no class, or lack their tables.
+        ScoringError: The ground truth cannot be used.
     """
-    runs = read_run(first), read_run(second)
+    runs = read_run_boxes(first), read_run_boxes(second)
     names = sorted(set(runs[0].file_names) & set(runs[1].file_names))
     if not names:
         raise RunError(f"{first} and {second} have no image in common (by file name); there is nothing to compare.")
+    _check_shared_class((first, second), runs)
     agreements, boxes = _agreements(runs, names)
     values = np.array(list(agreements.values()))
-    only = [np.array([key in boxes[0], key in boxes[1]]) for key in agreements]
     pairs = {
-        "both": sum(bool(one.all()) for one in only),
-        "only_first": sum(bool(one[0] and not one[1]) for one in only),
-        "only_second": sum(bool(one[1] and not one[0]) for one in only),
+        "both": sum(key in boxes[0] and key in boxes[1] for key in agreements),
+        "only_first": sum(key not in boxes[1] for key in agreements),
+        "only_second": sum(key not in boxes[0] for key in agreements),
         "same": int((values >= SAME).sum()),
     }
     pairs["moved"] = pairs["both"] - pairs["same"]
@@ -108,15 +133,31 @@ def compare_runs(
 Key = tuple[str, str]
 
 
+def _check_shared_class(folders: tuple[Path, Path], runs: tuple[RunBoxes, RunBoxes]) -> None:
+    """Raise RunError where both runs know classes, and none of them is the same."""
+    names = [run.box_classes if run.classes is None else tuple(run.classes.values()) for run in runs]
+    if not all(names) or (match_classes(names[0], names[1]) >= 0).any():
+        return
+    raise RunError(
+        f"{folders[0]} and {folders[1]} have no class in common: the first has {_format_names(names[0])}, the second "
+        f"{_format_names(names[1])}. Compare runs of models that know the same classes by the same names."
+    )
+
+
+def _format_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
+
+
 def _agreements(runs: tuple[RunBoxes, RunBoxes], names: list[str]) -> tuple[dict[Key, float], list[dict[Key, Floats]]]:
     """The agreement of every pair, by name and class, and the best-scored box (4,) of each pair in each run."""
-    wanted = set(names)
-    best = [{key: box for key, box in _best_boxes(run).items() if key[0] in wanted} for run in runs]
+    shared = set(names)
+    best = [{key: box for key, box in _best_boxes(run).items() if key[0] in shared} for run in runs]
     keys = sorted({*best[0], *best[1]})
     if not keys:
         return {}, best
-    nothing = np.zeros(4)
-    sides = [np.array([one.get(key, nothing) for key in keys]) for one in best]
+    no_box = np.zeros(4)
+    sides = [np.array([boxes.get(key, no_box) for key in keys]) for boxes in best]
     return dict(zip(keys, paired_iou(*sides).tolist(), strict=True)), best
 
 
@@ -128,7 +169,8 @@ def _best_boxes(run: RunBoxes) -> dict[Key, Floats]:
     xyxy = xyxy_from_xywh(run.xywh[first])
     files, classes = run.box_file[first].tolist(), run.box_class[first].tolist()
     return {
-        (run.box_files[file], run.box_classes[one]): box for file, one, box in zip(files, classes, xyxy, strict=True)
+        (run.box_files[file], run.box_classes[number]): box
+        for file, number, box in zip(files, classes, xyxy, strict=True)
     }
 
 
@@ -141,36 +183,36 @@ def _against(
     seed: int,
     resamples: int,
 ) -> tuple[dict[str, Any], list[PairChange]]:
-    scored = [{(name, one): iou for name, one, iou in best_iou_of_pairs(folder, truth)} for folder in folders]
+    scored = [{(name, category): iou for name, category, iou in best_iou_of_pairs(folder, truth)} for folder in folders]
     keys = [key for key in scored[0] if key in scored[1]]
     if not keys:
         return {"file": truth.name, "pairs": 0}, []
-    iou = [np.array([one[key] for key in keys]) for one in scored]
+    iou = [np.array([best_iou[key] for key in keys]) for best_iou in scored]
     _, image = np.unique([name for name, _ in keys], return_inverse=True)
     figures = {
         f"corloc_{threshold}": _difference(image, iou[0] >= threshold, iou[1] >= threshold, seed, resamples)
         for threshold in IOU_THRESHOLDS
     }
     files = sorted({name for name, _ in keys})
-    place = matched_files(files, runs[1].file_names).tolist()
-    own = {name: runs[1].file_names[at] for name, at in zip(files, place, strict=True)}
+    positions = match_files(files, runs[1].file_names).tolist()
+    run_name = {name: runs[1].file_names[position] for name, position in zip(files, positions, strict=True)}
     changes = [
-        PairChange(own[name], one, agreements.get((own[name], one), 0.0), before, after)
-        for (name, one), before, after in zip(keys, iou[0].tolist(), iou[1].tolist(), strict=True)
+        PairChange(run_name[name], category, agreements.get((run_name[name], category), 0.0), before, after)
+        for (name, category), before, after in zip(keys, iou[0].tolist(), iou[1].tolist(), strict=True)
     ]
     return {"file": truth.name, "pairs": len(keys), **figures}, changes
 
 
 def _difference(image: Ints, first: Any, second: Any, seed: int, resamples: int) -> dict[str, Any]:
-    found = paired_difference(
+    paired = paired_difference(
         image, first.astype(np.float64), second.astype(np.float64), seed=seed, resamples=resamples
     )
     return {
-        "first": mean_of(first),
-        "second": mean_of(second),
-        "difference": found.value,
-        "ci95": list(found.ci95),
-        "is_clear": found.is_clear,
+        "first": mean_or_none(first),
+        "second": mean_or_none(second),
+        "difference": paired.value,
+        "ci95": list(paired.ci95),
+        "is_clear": paired.is_clear,
         "better": int((second & ~first).sum()),
         "worse": int((first & ~second).sum()),
     }

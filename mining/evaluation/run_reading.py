@@ -1,4 +1,4 @@
-"""The boxes of a run directory, and how its names meet those of a truth."""
+"""Read the boxes and curves of a run, and match its names with those of a ground truth."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mining.arrays import Floats, Ints
 from mining.errors import RunError
-from mining.evaluation.ground_truth.reading import Truth
+from mining.evaluation.ground_truth.reading import GroundTruth
 from mining.storage.integrity import check_file
 from mining.storage.parquet import open_parquet
 from mining.storage.untrusted_files import read_json
@@ -23,14 +23,19 @@ _CORPUS_COLUMNS = ["image_id", "file_name", "width", "height"]
 
 @dataclass(frozen=True)
 class RunBoxes:
-    """What a run predicted, n boxes, and the N images it was asked for.
+    """The n boxes of a run, and the N images of its corpus.
 
-    image_ids: (N,) int64, of the N images. file_names: of the same.
-    sizes: (N, 2) float64 width and height in pixels; NaN where not known.
-    classes: names the model knows, by their ids; None when the run has no model.json.
-    box_files, box_file: the file names in use, and for each box its position among them, (n,).
-    box_classes, box_class: the same for class names.
-    xywh: (n, 4) float64 pixels; scores: (n,) float64.
+    Attributes:
+        image_ids: (N,) int64.
+        file_names: Names of the N images.
+        sizes: (N, 2) float64 width and height in pixels; NaN where not known.
+        classes: Class names of the model by their ids; None when the run has no model.json.
+        box_files: File names that have a box.
+        box_file: (n,) int, position of each box's file name among `box_files`.
+        box_classes: Class names that have a box.
+        box_class: (n,) int, position of each box's class name among `box_classes`.
+        xywh: (n, 4) float64 pixels.
+        scores: (n,) float64.
     """
 
     image_ids: Ints
@@ -47,11 +52,15 @@ class RunBoxes:
 
 @dataclass(frozen=True)
 class CurveBlock:
-    """Curves of p pairs of image and class, some of a run's.
+    """Threshold curves of p (image, class) pairs of a run.
 
-    image, category: (p,) int, positions in the truth's lists; -1 where the truth has no such image or class.
-    xyxy: (p, T, 4) float32 px of the image, half-open; zeros where there is no box. boxes: (p, T) int, how many pass.
-    otsu, entropy: (p,) float, thresholds.
+    Attributes:
+        image: (p,) int, position in the ground truth's list of images.
+        category: (p,) int, position in the ground truth's list of classes.
+        xyxy: (p, T, 4) float32 pixels of the image, half-open; zeros where there is no box.
+        boxes: (p, T) int, number of boxes that pass the filters.
+        otsu: (p,) float, threshold by Otsu's method.
+        entropy: (p,) float, threshold by Kapur's entropy.
     """
 
     image: Ints
@@ -62,10 +71,11 @@ class CurveBlock:
     entropy: Floats
 
 
-def read_run(run_dir: Path) -> RunBoxes:
+def read_run_boxes(run_dir: Path) -> RunBoxes:
     """Read corpus.parquet, annotations.parquet and model/model.json of a run directory.
 
-    Raises RunError when one of the tables is missing, cannot be read or lacks a column.
+    Raises:
+        RunError: A table is missing, cannot be read or lacks a column.
     """
     corpus = _table(run_dir, "corpus.parquet", _CORPUS_COLUMNS)
     boxes = _table(run_dir, "annotations.parquet", _BOX_COLUMNS)
@@ -85,8 +95,8 @@ def read_run(run_dir: Path) -> RunBoxes:
     )
 
 
-def mined_threshold(run_dir: Path) -> float | None:
-    """The threshold that the run's boxes were cut at, as run.json has it; None where they have no common one."""
+def read_mined_threshold(run_dir: Path) -> float | None:
+    """Return the threshold of the run's boxes, as run.json records it; None where they have no common one."""
     try:
         used = read_json(run_dir / "run.json")["used"]
         return None if used.get("class_thresholds") else float(used["threshold"])
@@ -94,30 +104,47 @@ def mined_threshold(run_dir: Path) -> float | None:
         return None
 
 
-def ranked_classes_of(
+def read_ranked_classes(
     run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int], images: int
 ) -> Ints | None:
-    """(images, K) the classes that the run's classifier ranks first, best first; -1 for none and for unknown ones.
+    """Read the classes that the run's classifier ranks first for each image.
 
-    image_of, category_of: positions in the truth's lists by image id and category id. None where the run has no
-    rankings. Raises RunError when they cannot be read.
+    Args:
+        run_dir: Run directory.
+        image_of: Position in the ground truth's list of images, by image id.
+        category_of: Position in its list of classes, by category id.
+        images: Number of images of the ground truth.
+
+    Returns:
+        (images, K) int, best class first; -1 for none and for classes unknown to the ground truth. None where the run
+        has no rankings.
+
+    Raises:
+        RunError: The rankings cannot be read.
     """
     path = run_dir / RANKINGS
     if not path.is_file():
         return None
     with open_parquet(path) as file:
         table = file.read(columns=["image_id", "category_ids"])
-    rows = [image_of.get(one, -1) for one in table["image_id"].to_pylist()]
-    listed = table["category_ids"].to_pylist()
-    found = np.full((images, max(map(len, listed), default=1)), -1, np.int64)
-    for row, ids in zip(rows, listed, strict=True):
+    rows = [image_of.get(image_id, -1) for image_id in table["image_id"].to_pylist()]
+    ranked_ids = table["category_ids"].to_pylist()
+    ranked = np.full((images, max(map(len, ranked_ids), default=1)), -1, np.int64)
+    for row, ids in zip(rows, ranked_ids, strict=True):
         if row >= 0:
-            found[row, : len(ids)] = [category_of.get(one, -1) for one in ids]
-    return found
+            ranked[row, : len(ids)] = [category_of.get(category_id, -1) for category_id in ids]
+    return ranked
 
 
-def curve_thresholds(run_dir: Path) -> Floats | None:
-    """(T,) at which the run's curves tell boxes; None where it has no curves. Raises RunError when they are damaged."""
+def read_curve_thresholds(run_dir: Path) -> Floats | None:
+    """Read the thresholds of the run's curves.
+
+    Returns:
+        (T,) ascending; None where the run has no curves.
+
+    Raises:
+        RunError: The curves are damaged.
+    """
     path = run_dir / CURVES
     if not path.is_file():
         return None
@@ -128,11 +155,21 @@ def curve_thresholds(run_dir: Path) -> Floats | None:
         raise _no_curves(path, error) from error
 
 
-def curve_blocks(run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int]) -> Iterator[CurveBlock]:
-    """The run's curves, some at a time.
+def iter_curve_blocks(
+    run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int]
+) -> Iterator[CurveBlock]:
+    """Yield the run's curves in blocks, without those of images and classes that the ground truth lacks.
 
-    image_of, category_of: positions in the truth's lists by image id and category id; of others the curves are left
-    out. Raises RunError when curves.parquet cannot be read.
+    Args:
+        run_dir: Run directory.
+        image_of: Position in the ground truth's list of images, by image id.
+        category_of: Position in its list of classes, by category id.
+
+    Yields:
+        Curves of some pairs.
+
+    Raises:
+        RunError: curves.parquet cannot be read.
     """
     path = run_dir / CURVES
     try:
@@ -149,59 +186,73 @@ def _no_curves(path: Path, error: Exception) -> RunError:
 
 def _curve_block(table: Any, image_of: Mapping[int, int], category_of: Mapping[int, int]) -> CurveBlock:
     image, category = (
-        np.array([places.get(one, -1) for one in table[name].to_pylist()], np.int64)
+        np.array([places.get(identity, -1) for identity in table[name].to_pylist()], np.int64)
         for name, places in (("image_id", image_of), ("category_id", category_of))
     )
-    wanted = (image >= 0) & (category >= 0)
-    xyxy = _lists(table["xyxy"]).reshape(len(table), -1, 4)[wanted]
+    is_known = (image >= 0) & (category >= 0)
+    xyxy = _lists(table["xyxy"]).reshape(len(table), -1, 4)[is_known]
     stretch = [_floats(table[side]) / _floats(table[f"map_{side}"]) for side in ("width", "height")]
     return CurveBlock(
-        image[wanted],
-        category[wanted],
-        (xyxy * np.stack([*stretch, *stretch], axis=1)[wanted, None]).astype(np.float32),
-        _lists(table["boxes"])[wanted],
-        _floats(table["otsu"])[wanted],
-        _floats(table["entropy"])[wanted],
+        image[is_known],
+        category[is_known],
+        (xyxy * np.stack([*stretch, *stretch], axis=1)[is_known, None]).astype(np.float32),
+        _lists(table["boxes"])[is_known],
+        _floats(table["otsu"])[is_known],
+        _floats(table["entropy"])[is_known],
     )
 
 
 def _lists(column: Any) -> Any:
-    """(n, length) of a column of n lists of one length."""
+    """(n, length) array of a column of n lists of equal length."""
     return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
 @dataclass(frozen=True)
 class MatchedImages:
-    """(N,) for each image of a truth its position among the known file names, -1 where there is none; and notes."""
+    """Images of a ground truth matched with file names.
+
+    Attributes:
+        position: (N,) int, position of each image among the known file names; -1 where there is none.
+        notes: Sentences on ambiguous names.
+    """
 
     position: Ints
     notes: tuple[str, ...]
 
 
-def matched_images(truth: Truth, known: Sequence[str], run_dir: Path) -> MatchedImages:
-    """Match the images of a truth with the file names of a run; those whose objects are not known are left out."""
-    found = _matched(truth.file_names, truth.own_names, known, truth.file, image_root(run_dir))
-    return MatchedImages(np.where(truth.is_known, found.position, -1), found.notes)
+def match_images(truth: GroundTruth, known: Sequence[str], run_dir: Path) -> MatchedImages:
+    """Match the images of a ground truth with the file names of a run.
+
+    Args:
+        truth: Ground truth; images whose objects are not known are left out.
+        known: File names of the run's corpus.
+        run_dir: Run directory.
+
+    Returns:
+        The position of each image among `known`.
+    """
+    matched = _match(truth.file_names, truth.own_names, known, truth.file, image_root(run_dir))
+    return MatchedImages(np.where(truth.is_known, matched.position, -1), matched.notes)
 
 
-def matched_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
-    """(len(wanted),) for each wanted file name its position in `known`, -1 where there is none."""
-    return _matched(wanted, (None,) * len(wanted), known, "", None).position
+def match_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
+    """Return for each wanted file name its position in `known`, -1 where there is none."""
+    return _match(wanted, (None,) * len(wanted), known, "", None).position
 
 
 def image_root(run_dir: Path) -> PurePath | None:
-    """The folder of a run's images, as its run.json has it; None where that cannot be told."""
+    """Return the folder of a run's images, as run.json records it; None where it is not known."""
     try:
         return PurePath(read_json(run_dir / "run.json")["config"]["images"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _matched(
+def _match(
     wanted: Sequence[str], own_names: Sequence[str | None], known: Sequence[str], file: str, root: PurePath | None
 ) -> MatchedImages:
     from mining.corpus.listing import ListedImage
-    from mining.corpus.name_matching import NameMatcher  # with the tables' library, which takes its time
+    from mining.corpus.name_matching import NameMatcher  # takes long to import
     from mining.corpus.sqlite_index import open_index_in_memory
 
     position = {name: place for place, name in enumerate(known)}
@@ -211,20 +262,20 @@ def _matched(
         )
         table.add_disk(known)
         notes = NameMatcher(table, file, file, root).run()
-        found = [position[name] if is_present else -1 for _, name, is_present in table.names_by_row()]
-    return MatchedImages(np.array(found, np.int64), tuple(notes))
+        positions = [position[name] if is_present else -1 for _, name, is_present in table.names_by_row()]
+    return MatchedImages(np.array(positions, np.int64), tuple(notes))
 
 
-def matched_classes(wanted: Sequence[str], known: Sequence[str]) -> Ints:
-    """(len(wanted),) for each wanted class name its position in `known`, -1 where there is none."""
-    from mining.corpus.names import normalise_class_name  # with the tables' library, which takes its time
+def match_classes(wanted: Sequence[str], known: Sequence[str]) -> Ints:
+    """Return for each wanted class name its position in `known`, -1 where there is none."""
+    from mining.corpus.names import normalise_class_name  # takes long to import
 
     position = {normalise_class_name(name): place for place, name in enumerate(known)}
     return np.array([position.get(normalise_class_name(name), -1) for name in wanted], np.int64)
 
 
-def matched_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
-    """(len(wanted),) for each wanted name its position in `known`, -1 where there is none; names of one source."""
+def match_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
+    """Return for each wanted name its position in `known`, -1 where there is none; both are from the same source."""
     position = {name: i for i, name in enumerate(known)}
     return np.array([position.get(name, -1) for name in wanted], np.int64)
 
@@ -232,7 +283,7 @@ def matched_names(wanted: Sequence[str], known: Sequence[str]) -> Ints:
 def _table(run_dir: Path, name: str, columns: list[str]) -> Any:
     path = run_dir / name
     if not path.is_file():
-        raise RunError(f"{run_dir} has no {name}, so there is nothing to score. Give the directory of a finished run.")
+        raise RunError(f"{run_dir} has no {name}, so there is nothing to score. Pass the directory of a finished run.")
     with open_parquet(path) as file:
         missing = [c for c in columns if c not in file.schema_arrow.names]
         if not missing:
@@ -241,7 +292,7 @@ def _table(run_dir: Path, name: str, columns: list[str]) -> Any:
 
 
 def _encoded(column: Any) -> tuple[tuple[str, ...], Ints]:
-    """The names in use, and for each row the position of its name."""
+    """The distinct names, and for each row the position of its name."""
     encoded = column.combine_chunks().dictionary_encode()
     return tuple(encoded.dictionary.to_pylist()), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 

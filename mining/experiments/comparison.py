@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mining.evaluation.bootstrap import PairedDifference, paired_difference
-from mining.evaluation.metrics.corloc import IOU_THRESHOLD
+from mining.evaluation.metrics.hits import IOU_THRESHOLD
 from mining.experiments.cells import Cell
 
 Key = tuple[str, str, tuple[float, ...]]  # corpus, variant, scales

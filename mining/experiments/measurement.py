@@ -7,12 +7,11 @@ from typing import Any
 
 from mining.backbones.registry import spec_of
 from mining.config import MineSettings, Settings, TrainSettings, setting_or_default
-from mining.corpus.schema import CORPUS_FILE
 from mining.errors import ModelError
-from mining.evaluation import read_truth
-from mining.evaluation.map_scores import MapScores
+from mining.evaluation import read_ground_truth
+from mining.evaluation.map_scores import MapCollector
 from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
-from mining.evaluation.score_run import best_iou_of_pairs, score_run
+from mining.evaluation.run_scoring import best_iou_of_pairs, score_run
 from mining.experiments.cells import Cell, make_cells
 from mining.experiments.folder import clear_run
 from mining.experiments.settings import ExperimentSettings
@@ -21,7 +20,6 @@ from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
 from mining.models.overrides import apply_overrides
 from mining.runs import mining_job
-from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.storage.files import write_json
 from mining.storage.ownership import token_of
@@ -48,19 +46,19 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
     if earlier is not None:
         return earlier
     training = train(cell.train)
-    truth = read_truth(cell.truth)
+    truth = read_ground_truth(cell.truth)
     with mining_job.lock_run(cell.mine.out):
         token = token_of(cell.experiment)
         clear_run(cell, token)
         plan = mining_job.plan_mining(cell.mine)
-        Run(plan.run).update(experiment=token)
+        plan.run.update(experiment=token)
         accuracy = BoxAccuracy(threshold_grid(MAP_THRESHOLDS))
-        map_scores, seconds = MapScores(truth, plan.run / CORPUS_FILE, accuracy), 0.0
+        maps, seconds = MapCollector(truth, plan.run.corpus, accuracy), 0.0
         for shard in plan.shards:
             started = time.perf_counter()
-            mine_shard(plan.run, shard, watch=map_scores.keep)
+            mine_shard(plan.run, shard, on_map=maps.collect)
             seconds += time.perf_counter() - started
-            map_scores.score()
+            maps.count_collected()
         summary = mining_job.finish_mining(plan.run, seconds)
     scores = score_run(cell.mine.out, cell.truth, resamples=0)
     corloc = scores["corloc"]

@@ -31,14 +31,14 @@ class ValTruth:
             InputError: It shares no class with the run's model.
             ScoringError: It cannot be read.
         """
-        from mining.evaluation import read_truth  # importing the readers of all formats takes long
-        from mining.evaluation.run_reading import matched_images
+        from mining.evaluation import read_ground_truth  # importing the readers of all formats takes long
+        from mining.evaluation.run_reading import match_images
 
         self._name = path.name
-        truth = read_truth(path)
+        truth = read_ground_truth(path)
         ids = {normalise_class_name(name): (number, name) for number, name in run.classes}
         known = [image.file_name for image in iter_images(run.corpus)]
-        matched = matched_images(truth, known, run.folder)
+        matched = match_images(truth, known, run.path)
         self._position = {known[row]: place for place, row in enumerate(matched.position.tolist()) if row >= 0}
         self._sizes = truth.sizes
         self._left_out = [name for name in truth.classes if normalise_class_name(name) not in ids]

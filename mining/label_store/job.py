@@ -19,7 +19,7 @@ from mining.corpus import CORPUS_SCHEMA, iter_shards, read_summary
 from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.shards import corpus_writer, write_shard, write_summary
 from mining.errors import RunError, RunStoppedError
-from mining.evaluation import read_truth
+from mining.evaluation import read_ground_truth
 from mining.label_store.changes import compare_snapshots
 from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.diff import SnapshotDiff
@@ -29,7 +29,7 @@ from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
 from mining.label_store.summaries import LabelPlan
 from mining.models.card import ModelCard, read_card
-from mining.runs import mining_job
+from mining.runs import inputs, mining_job
 from mining.runs.run import Run
 
 
@@ -113,8 +113,8 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
     layout = JobLayout(settings)
     card = install_job_model(settings)
     if settings.truth is not None:
-        read_truth(settings.truth)  # a faulty file is reported before the images are mined, not after
-    mining_job.list_images(
+        read_ground_truth(settings.truth)  # a faulty file is reported before the images are mined, not after
+    inputs.list_images(
         settings.corpus, settings.mine.shard_size, label_card(settings), settings.model, layout.listed, layout.hashes
     )
     version = LabelStore(settings.store).latest()

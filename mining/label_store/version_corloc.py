@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mining.errors import ScoringError
-from mining.evaluation.score_run import best_iou_of_pairs
+from mining.evaluation.run_scoring import best_iou_of_pairs
 from mining.label_store.run_view import write_view
 
 IOU_THRESHOLD = 0.5

@@ -1,1 +1,1 @@
-"""What people look at: the report of a run, and the page that compares two runs."""
+"""What people look at: the report page (`report_page`) and the page that compares two runs (`comparison_page`)."""

@@ -1,22 +1,25 @@
-"""Numbers for the charts; the page's template draws them."""
+"""Numbers for the charts that the page's templates draw."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from mining.reporting.statistics import FINE, Cells, quantile
+from mining.evaluation.scores import Scores
+from mining.reporting.statistics import CELLS, Cells, quantile
 
 BARS = 25
-
-
 Bar = tuple[str, float, float, bool]
-"""Name, value, length in percent, and whether it is there to compare with only."""
+"""Name, value, length in percent, and whether the bar is a baseline."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Shares in percent over BARS equal steps of 0-1. bars: of the boxes; other: of the true boxes, or empty.
+    """A histogram over 0-1 in BARS equal steps.
 
-    highest: the largest share of either. median, other_median: to 0.001; other_median None without truth.
+    Attributes:
+        bars: Shares of the boxes in percent.
+        other: Shares of the true boxes in percent, or empty.
+        highest: The largest share of either.
+        median: Median of the boxes, to 0.001.
+        other_median: Median of the true boxes; None without them.
     """
 
     bars: list[float]
@@ -31,34 +34,41 @@ class Histogram:
         return [(place / BARS, (place + 1) / BARS, share) for place, share in enumerate(self.bars)]
 
 
-def histogram(cells: Cells, other: Cells | None = None) -> Histogram | None:
-    """None where nothing was counted. other: the same of the true boxes."""
+def build_histogram(cells: Cells, other: Cells | None = None) -> Histogram | None:
+    """Build a histogram from finer counts.
+
+    Args:
+        cells: (CELLS,) boxes per cell of 0-1.
+        other: The same for the true boxes.
+
+    Returns:
+        The histogram; None where nothing was counted.
+    """
     if not cells.sum():
         return None
-    bars = _shares(cells)
-    others = _shares(other) if other is not None and other.sum() else []
-    other_median = quantile(other, 0.5) if other is not None and others else None
-    return Histogram(bars, others, max(bars + others), quantile(cells, 0.5), other_median)
-
-
-def _shares(cells: Cells) -> list[float]:
-    coarse = cells.reshape(BARS, FINE // BARS).sum(axis=1)
-    return [float(value) for value in 100 * coarse / coarse.sum()]
+    other_shares = _shares(other) if other is not None and other.sum() else []
+    other_median = quantile(other, 0.5) if other is not None and other_shares else None
+    shares = _shares(cells)
+    return Histogram(shares, other_shares, max(shares + other_shares), quantile(cells, 0.5), other_median)
 
 
 def class_bars(classes: list[tuple[str, int]]) -> list[Bar]:
-    """One bar a class, the first the longest."""
+    """Return one bar per class; the first class has the most boxes."""
     return [(name, boxes, 100 * boxes / classes[0][1], False) for name, boxes in classes]
 
 
-def baseline_bars(scores: dict[str, Any] | None) -> list[Bar]:
-    """CorLoc in percent, and what it must be better than."""
+def baseline_bars(scores: Scores | None) -> list[Bar]:
+    """Return CorLoc in percent beside the content-independent baselines."""
     if scores is None:
         return []
-    baselines = scores["baselines"]
     bars = (
         ("This run", scores["corloc"]["value"], False),
-        ("Guess: a centred box of half the area", baselines["centred_half_area"], True),
-        ("Guess: the whole image", baselines["whole_image"], True),
+        ("Baseline: a centred box of half the area", scores["baselines"]["centred_half_area"], True),
+        ("Baseline: the whole image", scores["baselines"]["whole_image"], True),
     )
-    return [(name, 100 * share, 100 * share, plain) for name, share, plain in bars if share is not None]
+    return [(name, 100 * share, 100 * share, is_baseline) for name, share, is_baseline in bars if share is not None]
+
+
+def _shares(cells: Cells) -> list[float]:
+    coarse = cells.reshape(BARS, CELLS // BARS).sum(axis=1)
+    return [float(value) for value in 100 * coarse / coarse.sum()]

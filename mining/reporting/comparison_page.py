@@ -1,17 +1,16 @@
-"""The page that shows two runs side by side, and the list behind it."""
+"""The page that shows two runs side by side, and the table of all pairs behind it."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mining.config import (
-    CompareSettings,
-)
-from mining.evaluation.run_comparison import Comparison, PairChange
-from mining.reporting.ground_truth_index import open_ground_truth
-from mining.reporting.page_files import COLUMNS, check_page, table_of
-from mining.reporting.report_page import rendered
-from mining.reporting.sample_selection import Pair, pairs_named
+from mining.config import CompareSettings
+from mining.evaluation.run_comparison import Comparison, PairChange, compare_runs
+from mining.reporting.ground_truth_index import find_ground_truth, open_ground_truth
+from mining.reporting.page_files import COLUMNS, check_page, table_path
+from mining.reporting.report_page import render_template
+from mining.reporting.sample_selection import Pair, find_pairs
 from mining.reporting.summary_text import format_setting
 from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import Run
@@ -19,56 +18,92 @@ from mining.storage.files import atomic_write
 from mining.storage.names import slugify
 
 MAX_SHOWN = 12
-# verdict, title, what it says
+# verdict, title, description
 _GROUPS = (
-    ("better", "Better", "Right in the second run alone, the greatest gain in IoU first"),
-    ("worse", "Worse", "Right in the first run alone, the greatest loss in IoU first"),
+    ("better", "Better", "Correct in the second run only, the largest gain in IoU first"),
+    ("worse", "Worse", "Correct in the first run only, the largest loss in IoU first"),
     ("moved", "Moved", "The best-scored boxes of the two runs overlap least, or one run has none"),
 )
+
+
+def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
+    """Compare two finished runs and write the page.
+
+    Args:
+        settings: The runs, the ground truth (by default the one that either run was scored against) and the page.
+
+    Returns:
+        The summary and the path of the page.
+
+    Raises:
+        RunError: A run is not finished, or the runs share no image or no class.
+        ScoringError: The ground truth cannot be used.
+        InputError: Something else is at the path of the page.
+    """
+    runs = [Run(path) for path in (settings.first, settings.second)]
+    records = [run.require_finished() for run in runs]
+    scored_against = (find_ground_truth(run).path for run in runs)
+    truth = settings.truth or next((path for path in scored_against if path is not None), None)
+    page = settings.out or runs[1].report.parent / f"against-{slugify(records[0]['name'])}.html"
+    check_page(page)  # before the work rather than after it
+    comparison = compare_runs(settings.first, settings.second, truth)
+    return comparison.summary, write_comparison(settings.first, settings.second, comparison, truth, page)
 
 
 def write_comparison(
     first: Path, second: Path, comparison: Comparison, truth: Path | None, page: Path, *, most: int = MAX_SHOWN
 ) -> Path:
-    """Write the page, and beside it every pair as CSV; gives the page's path.
+    """Write the page, and beside it every pair as CSV.
 
-    most: pairs shown of each kind. Raises InputError where something else lies there, StorageError when the disk
-    refuses.
+    Args:
+        first: Run directory to compare with.
+        second: Run directory that is compared with it.
+        comparison: What `compare_runs` found.
+        truth: Ground truth whose boxes are drawn.
+        page: The page to write, an .html file.
+        most: Pairs shown of each kind.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: Something else is at that path.
+        StorageError: The disk is full or read-only.
     """
     check_page(page)
     runs = Run(first), Run(second)
     groups = [
-        (title, words, chosen) for verdict, title, words in _GROUPS if (chosen := _of(comparison.changes, verdict))
+        (title, text, chosen) for verdict, title, text in _GROUPS if (chosen := _sorted(comparison.changes, verdict))
     ]
-    shown = {one.file_name for *_, chosen in groups for one in chosen[:most]}
+    shown = {change.file_name for *_, chosen in groups for change in chosen[:most]}
     painters = [Painter(run, shown) for run in runs]
     content: dict[str, Any] = {
-        "names": [run.record["name"] for run in runs],
+        "names": [run.name for run in runs],
         "summary": comparison.summary,
-        "settings": _differing(runs),
+        "settings": _differing_settings(runs),
         "groups": [
-            (title, words, len(chosen), _tiles(chosen[:most], runs, painters, truth)) for title, words, chosen in groups
+            (title, text, len(chosen), _tiles(chosen[:most], runs, painters, truth)) for title, text, chosen in groups
         ],
         "skipped": sorted({reason for painter in painters for reason in painter.skipped}),
-        "table": table_of(page).name,
+        "table": table_path(page).name,
     }
     with atomic_write(page) as temporary:
-        temporary.write_text(rendered("compare.html.j2", **content), encoding="utf-8")
-    _write_table(table_of(page), comparison.changes)
+        temporary.write_text(render_template("compare.html.j2", **content), encoding="utf-8")
+    _write_table(table_path(page), comparison.changes)
     return page
 
 
-def _of(changes: list[PairChange], verdict: str) -> list[PairChange]:
+def _sorted(changes: list[PairChange], verdict: str) -> list[PairChange]:
     sign = 1 if verdict == "worse" else -1
-    return sorted((one for one in changes if one.verdict == verdict), key=lambda one: sign * one.gain)
+    return sorted((change for change in changes if change.verdict == verdict), key=lambda change: sign * change.gain)
 
 
 def _tiles(
     chosen: list[PairChange], runs: tuple[Run, Run], painters: list[Painter], truth: Path | None
 ) -> list[tuple[PairChange, list[Tile]]]:
-    """Each change with its pictures, of the first run and of the second; none where the image cannot be read."""
-    keys = [(one.file_name, one.category) for one in chosen]
-    sides: list[list[Pair]] = [pairs_named(run.annotations, keys, open_ground_truth(truth, run)) for run in runs]
+    """Each change with its pictures from the first and the second run; none where the image cannot be read."""
+    keys = [(change.file_name, change.category) for change in chosen]
+    sides: list[list[Pair]] = [find_pairs(run.annotations, keys, open_ground_truth(truth, run)) for run in runs]
     shown = []
     for place, change in enumerate(chosen):
         tiles = [
@@ -80,34 +115,22 @@ def _tiles(
     return shown
 
 
-def _differing(runs: tuple[Run, Run]) -> list[tuple[str, str, str]]:
-    """(setting, in the first run, in the second) of what is not the same in both."""
-    first, second = ({**record["config"], **record["used"], **record["inputs"]} for record in (r.record for r in runs))
+def _differing_settings(runs: tuple[Run, Run]) -> list[tuple[str, str, str]]:
+    """(setting, in the first run, in the second) where they differ."""
+    first, second = (_settings_used(run.record) for run in runs)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     return [(name, format_setting(first.get(name)), format_setting(second.get(name))) for name in names]
+
+
+def _settings_used(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {**record["config"], **record["used"], **record["inputs"]}
 
 
 def _write_table(path: Path, changes: list[PairChange]) -> None:
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for one in changes:
-            values = (one.agreement, one.first_iou, one.second_iou)
-            numbers = ("" if value is None else f"{value:.6f}" for value in values)
-            writer.writerow((one.file_name, one.category, one.verdict, *numbers))
-
-
-def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
-    """Compare two finished runs; gives the summary and the page. Raises RunError or ScoringError."""
-    from mining.evaluation.run_comparison import compare_runs
-    from mining.reporting.ground_truth_index import read_scores, scored_truth
-    from mining.reporting.page_files import check_page
-
-    runs = [Run(path) for path in (settings.first, settings.second)]
-    records = [run.require_finished() for run in runs]
-    found = (scored_truth(read_scores(run), record["config"]) for run, record in zip(runs, records, strict=True))
-    truth = settings.truth or next((one for one in found if one is not None), None)
-    page = settings.out or runs[1].report.parent / f"against-{slugify(records[0]['name'])}.html"
-    check_page(page)  # before the work rather than after it
-    comparison = compare_runs(settings.first, settings.second, truth)
-    return comparison.summary, write_comparison(settings.first, settings.second, comparison, truth, page)
+        for change in changes:
+            values = (change.agreement, change.first_iou, change.second_iou)
+            cells = ("" if value is None else f"{value:.6f}" for value in values)
+            writer.writerow((change.file_name, change.category, change.verdict, *cells))

@@ -1,4 +1,4 @@
-"""Which existing pages and tables a command may replace: those that boxmine wrote."""
+"""Which existing pages and tables a command may replace: only those that boxmine wrote."""
 
 import re
 from pathlib import Path
@@ -15,20 +15,20 @@ _TITLES: dict[Kind, str] = {"report": r"<title>.*: mined boxes</title>", "compar
 
 
 def check_page(page: Path) -> None:
-    """Raise InputError where a comparison's page is no .html, or it or its table would replace what others wrote."""
+    """Raise InputError unless `page` is an .html path, and it and its table replace nothing but boxmine's own files."""
     if page.suffix.lower() != ".html":
-        raise InputError(f"--out {page} must end in .html: it is a page, with a table of the same name beside it.")
+        raise InputError(f"--out {page} must end in .html; a table of the same name goes beside the page.")
     refuse_foreign_page(page, "comparison")
-    refuse_foreign_table(table_of(page))
+    refuse_foreign_table(table_path(page))
 
 
-def table_of(page: Path) -> Path:
-    """Where the table of a comparison's page goes."""
+def table_path(page: Path) -> Path:
+    """Return the path of the table beside a comparison's page."""
     return page.with_suffix(".csv")
 
 
 def refuse_foreign_page(page: Path, kind: Kind) -> None:
-    """Raise InputError where `page` is there already and is no page of this kind."""
+    """Raise InputError if `page` exists and is not a page of this kind."""
     if _is_free(page):
         return
     head = _head(page)
@@ -38,7 +38,7 @@ def refuse_foreign_page(page: Path, kind: Kind) -> None:
 
 
 def refuse_foreign_table(table: Path) -> None:
-    """Raise InputError where `table` is there already and is no comparison's table."""
+    """Raise InputError if `table` exists and is not the table of a comparison."""
     if not _is_free(table) and _head(table).splitlines()[:1] != [",".join(COLUMNS)]:
         raise InputError(_taken(table, "a table of boxmine's comparisons"))
 
@@ -55,4 +55,4 @@ def _head(path: Path) -> str:
 
 
 def _taken(path: Path, what: str) -> str:
-    return f"{path} is there already and is not {what}; it is left as it is. Move it away, or write to another place."
+    return f"{path} is there already and is not {what}; it was not replaced. Move it away, or choose another path."

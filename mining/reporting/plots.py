@@ -1,6 +1,6 @@
-"""Charts of a scored run as pictures: how CorLoc depends on the threshold, how tight and how complete boxes are.
+"""Charts of a scored run: CorLoc by threshold, how tight the boxes are, which objects are found, precision and recall.
 
-Drawn from scores.json alone, each as SVG (for the page and for papers) and as PNG.
+They are drawn from scores.json alone, each as SVG (for the page and for papers) and as PNG.
 """
 
 from pathlib import Path
@@ -8,39 +8,48 @@ from typing import Any
 
 import numpy as np
 
+from mining.evaluation.scores import Scores, ThresholdWay
 from mining.storage.files import atomic_write
 
 FORMATS = ("svg", "png")
 _INK, _ACCENT, _PALE, _WARM = "#3c3c3a", "#1f6fb2", "#a9c9e6", "#c2571a"
 
 
-def draw_plots(scores: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Draw what the scores tell into the folder; gives the words for each plot drawn, by the name of its files.
+def draw_plots(scores: Scores, folder: Path) -> dict[str, str]:
+    """Draw the charts of a run's scores.
 
-    Raises StorageError when the disk refuses.
+    Args:
+        scores: Content of scores.json.
+        folder: Where the SVG and PNG files go.
+
+    Returns:
+        Caption of each chart that was drawn, by the name of its files.
+
+    Raises:
+        StorageError: The disk is full or read-only.
     """
-    told: dict[str, str] = {}
+    captions: dict[str, str] = {}
     if "charts" not in scores:  # of an earlier version
-        return told
+        return captions
     for name, draw in (
         ("threshold", _threshold),
         ("iou", _iou),
         ("size", _size),
         ("precision", _precision),
     ):
-        figure, axes = _empty()
-        words = draw(axes, scores)
-        if words is None:
+        figure, axes = _new_figure()
+        caption = draw(axes, scores)
+        if caption is None:
             continue
-        told[name] = words
+        captions[name] = caption
         for kind in FORMATS:
             with atomic_write(folder / f"{name}.{kind}") as temporary:
                 # without a date, so that the same scores give the same file
                 figure.savefig(temporary, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
-    return told
+    return captions
 
 
-def _empty() -> tuple[Any, Any]:
+def _new_figure() -> tuple[Any, Any]:
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
@@ -52,8 +61,8 @@ def _empty() -> tuple[Any, Any]:
     return figure, axes
 
 
-def _threshold(axes: Any, scores: dict[str, Any]) -> str | None:
-    thresholds = scores["thresholds"]
+def _threshold(axes: Any, scores: Scores) -> str | None:
+    thresholds = scores.get("thresholds")
     if thresholds is None:
         return None
     curve = thresholds["curve"]
@@ -61,41 +70,40 @@ def _threshold(axes: Any, scores: dict[str, Any]) -> str | None:
         ("at_0.3", _PALE, "IoU 0.3"), ("corloc", _ACCENT, "IoU 0.5"), ("at_0.7", _INK, "IoU 0.7"),
     ):  # fmt: skip
         axes.plot(curve["threshold"], _percent(curve[key]), color=colour, label=label)
-    chosen, mined = thresholds["chosen"], thresholds["mined"]
-    if chosen["corloc"] is not None:
-        _point(axes, chosen, "o", _WARM, f"chosen, {chosen['threshold']:g}")
-    if mined["threshold"] is not None:
-        _point(axes, mined, "s", _INK, f"as mined, {mined['threshold']:g}")
-    _label(axes, "threshold: share of the normalised map", "CorLoc, %")
+    _point(axes, thresholds["chosen"], "o", _WARM, "chosen")
+    _point(axes, thresholds["mined"], "s", _INK, "as mined")
+    _label(axes, "threshold, as a share of the normalised map's range", "CorLoc, %")
     axes.legend(fontsize="small")
     return (
-        "CorLoc by the threshold that maps are cut at. The point chosen stands at what to expect of it on new images "
-        "(cross-validated), which is why it may lie below its curve."
+        "CorLoc by threshold. The chosen threshold is shown at the CorLoc to expect on new images (cross-validated), "
+        "so it may lie below its curve."
     )
 
 
-def _point(axes: Any, way: dict[str, Any], marker: str, colour: str, label: str) -> None:
-    value = 100 * way["corloc"]
-    low, high = (100 * one for one in way["ci95"] or (way["corloc"], way["corloc"]))
+def _point(axes: Any, way: ThresholdWay, marker: str, colour: str, label: str) -> None:
+    threshold, corloc = way.get("threshold"), way["corloc"]
+    if threshold is None or corloc is None:
+        return
+    low, high = (100 * end for end in way["ci95"] or (corloc, corloc))
     axes.errorbar(
-        [way["threshold"]], [value], [[value - low], [high - value]],
-        marker=marker, color=colour, label=label, capsize=3, linestyle="none", zorder=3,
+        [threshold], [100 * corloc], [[100 * corloc - low], [high - 100 * corloc]],
+        marker=marker, color=colour, label=f"{label}, {threshold:g}", capsize=3, linestyle="none", zorder=3,
     )  # fmt: skip
 
 
-def _iou(axes: Any, scores: dict[str, Any]) -> str | None:
+def _iou(axes: Any, scores: Scores) -> str | None:
     iou = scores["charts"]["iou"]
     pairs = np.array(iou["pairs"])
     if not pairs.sum():
         return None
     left = np.arange(len(pairs)) * iou["step"]
-    colours = [_ACCENT if right > 0.5 + 1e-9 else _PALE for right in left + iou["step"]]
+    colours = [_ACCENT if end > 0.5 + 1e-9 else _PALE for end in left + iou["step"]]
     axes.bar(left, pairs, iou["step"], align="edge", color=colours, edgecolor="white", linewidth=0.6)
-    _label(axes, "IoU of the best-scored box with a true one", "pairs of image and class")
-    return "How tight boxes are: pairs by the overlap of their best-scored box; right at 0.5 are the dark ones."
+    _label(axes, "IoU of the best-scored box with a true box", "(image, class) pairs")
+    return "How tight the boxes are: pairs by the IoU of their best-scored box. Dark bars are correct at IoU 0.5."
 
 
-def _size(axes: Any, scores: dict[str, Any]) -> str | None:
+def _size(axes: Any, scores: Scores) -> str | None:
     size = scores["charts"]["size"]
     objects = np.array(size["objects"])
     if not objects.sum():
@@ -111,10 +119,10 @@ def _size(axes: Any, scores: dict[str, Any]) -> str | None:
     axes.set_zorder(other.get_zorder() + 1)
     axes.patch.set_visible(False)
     _label(axes, "size: square root of the share of the image's area", "found at IoU 0.5, %")
-    return "Which objects are found: the share of true boxes that some mined box covers, by size; bars count them."
+    return "Which objects are found: the share of true boxes that a mined box covers, by size. Bars count true boxes."
 
 
-def _precision(axes: Any, scores: dict[str, Any]) -> str | None:
+def _precision(axes: Any, scores: Scores) -> str | None:
     curve = scores["charts"]["precision"]
     if curve["precision"] is None:
         return None
@@ -123,8 +131,8 @@ def _precision(axes: Any, scores: dict[str, Any]) -> str | None:
     axes.set_ylim(0, 100)
     _label(axes, "recall, %", "precision, %")
     return (
-        "What a higher score is worth: precision at IoU 0.5 where the best-scored boxes up to a recall are kept, mean "
-        "over classes."
+        "How well scores rank boxes: precision at IoU 0.5 of the best-scored boxes that reach a recall, mean over "
+        "classes."
     )
 
 

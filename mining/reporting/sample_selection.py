@@ -1,4 +1,4 @@
-"""Which images a person should look at: of each class the best, the doubtful and the worst.
+"""Select the images to show in a report: for each class the best, the doubtful and the worst.
 
 A pair is an image and a class. Only the few pairs at the top of each ranking are held in memory.
 """
@@ -20,7 +20,7 @@ from mining.reporting.ground_truth_index import GroundTruthIndex, TrueBoxes
 from mining.storage.parquet import iter_batches
 
 BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
-RIGHT = 0.5
+CORRECT_IOU = 0.5
 _COLUMNS = ["image_id", "file_name", "category", "x", "y", "w", "h", "score", "class_score", "threshold", "source"]
 
 
@@ -42,10 +42,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and a class, with what was mined and what is true.
+    """An image and a class, with the mined and the true boxes.
 
-    rows: the mined boxes, best score first; empty for a pair that was missed.
-    truth: None where no truth tells of the image. iou: of the best-scored box with the nearest countable true box.
+    Attributes:
+        file_name: Name of the image.
+        category: Class name.
+        rows: The mined boxes, best score first; empty for a pair that was missed.
+        truth: The true boxes; None where no ground truth has the image.
+        iou: IoU of the best-scored box with the nearest countable true box; None where there is none to compare.
     """
 
     file_name: str
@@ -59,27 +63,36 @@ class Ranking:
     """The `size` pairs with the highest keys; of equal keys the earlier pair."""
 
     def __init__(self, size: int) -> None:
+        """Start an empty ranking of at most `size` pairs."""
         self._size = size
         self._heap: list[tuple[float, int, Pair]] = []
         self._offered = 0
 
     def offer(self, key: float, pair: Pair) -> None:
-        """Keep the pair if it belongs among the highest."""
+        """Keep the pair if its key is among the highest."""
         self._offered -= 1
         push = heapq.heappush if len(self._heap) < self._size else heapq.heappushpop
         push(self._heap, (key, self._offered, pair))
 
     def pairs(self) -> list[Pair]:
-        """Highest key first."""
+        """Return the pairs, highest key first."""
         return [pair for *_, pair in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
 
 
 def select_pairs(
     annotations: Path, classes: list[str], truth: GroundTruthIndex | None, *, per_class: int, class_cut: float
 ) -> dict[str, list[tuple[str, Pair]]]:
-    """For each class up to 3 * per_class (kind, pair), in the order best, doubtful, worst, missed; no pair twice.
+    """Select the pairs to show for each class.
 
-    class_cut: probability from which the classifier's own classes were mined; near it the class is in doubt.
+    Args:
+        annotations: annotations.parquet of the run.
+        classes: Classes to show.
+        truth: True boxes; None ranks by score only.
+        per_class: Pairs of each kind per class.
+        class_cut: Probability from which predicted classes were mined; near it the class is in doubt.
+
+    Returns:
+        For each class up to 3 * per_class (kind, pair) in the order best, doubtful, worst, missed; no pair twice.
     """
     rankings = {name: {kind: Ranking(3 * per_class) for kind in KINDS[:3]} for name in classes}
     for pair in _pairs(annotations, classes, truth):
@@ -88,15 +101,15 @@ def select_pairs(
     return {name: _picked(rankings[name], _missed(name, truth, per_class), per_class) for name in classes}
 
 
-def pairs_named(annotations: Path, keys: list[tuple[str, str]], truth: GroundTruthIndex | None) -> list[Pair]:
-    """The pairs of these file names and classes, in their order; one without a mined box has no rows."""
-    wanted = set(keys)
+def find_pairs(annotations: Path, keys: list[tuple[str, str]], truth: GroundTruthIndex | None) -> list[Pair]:
+    """Return the pairs of these file names and classes, in their order; one without a mined box has no rows."""
+    requested = set(keys)
     classes = sorted({category for _, category in keys})
     pairs = ((pair.file_name, pair.category, pair) for pair in _pairs(annotations, classes, truth))
-    found = {(name, one): pair for name, one, pair in pairs if (name, one) in wanted}
+    mined = {(name, category): pair for name, category, pair in pairs if (name, category) in requested}
     return [
-        found.get((name, one)) or Pair(name, one, (), truth.boxes(name, one) if truth else None, None)
-        for name, one in keys
+        mined.get((name, category)) or Pair(name, category, (), truth.boxes(name, category) if truth else None, None)
+        for name, category in keys
     ]
 
 
@@ -112,14 +125,14 @@ def _pairs(annotations: Path, classes: list[str], truth: GroundTruthIndex | None
 
 
 def _rows(annotations: Path, classes: list[str]) -> Iterator[Row]:
-    wanted = pa.array(classes, pa.string())
+    selected = pa.array(classes, pa.string())
     for batch in iter_batches(annotations, _COLUMNS):
-        kept = batch.filter(pc.is_in(batch["category"], value_set=wanted))
+        kept = batch.filter(pc.is_in(batch["category"], value_set=selected))
         yield from map(Row, *(kept[name].to_pylist() for name in _COLUMNS))
 
 
 def _iou(row: Row, truth: TrueBoxes | None) -> float | None:
-    """None also where the class has only boxes that do not count."""
+    """IoU of a box with the nearest countable true box; None where all true boxes are ignored."""
     if truth is None or (len(truth.xyxy) and truth.is_ignored.all()):
         return None
     countable = truth.xyxy[~truth.is_ignored]
@@ -129,18 +142,18 @@ def _iou(row: Row, truth: TrueBoxes | None) -> float | None:
 
 
 def _keys(pair: Pair, has_truth: bool, class_cut: float) -> Iterable[tuple[str, float]]:
-    """The rankings a pair takes part in, with its key in each."""
+    """The rankings that a pair enters, with its key in each."""
     score = pair.rows[0].score
     if not has_truth:
         return (BEST, score), (DOUBTFUL, _doubt(pair.rows, class_cut)), (WORST, -score)
     if pair.iou is None:
         return ()
-    side = (BEST, pair.iou) if pair.iou >= RIGHT else (WORST, score - pair.iou)
-    return side, (DOUBTFUL, -abs(pair.iou - RIGHT))
+    side = (BEST, pair.iou) if pair.iou >= CORRECT_IOU else (WORST, score - pair.iou)
+    return side, (DOUBTFUL, -abs(pair.iou - CORRECT_IOU))
 
 
 def _doubt(rows: tuple[Row, ...], class_cut: float) -> float:
-    """Above 0: a second box rivals the first; below: the nearer to 0, the nearer the class is to the cut."""
+    """Above 0 for a second box that rivals the first; below 0, nearer to 0 the nearer the class is to the cut."""
     if len(rows) > 1:
         return rows[1].score / max(rows[0].score, 1e-9)
     return -abs(rows[0].class_score - class_cut) - (rows[0].source != "prediction")
@@ -158,10 +171,10 @@ def _picked(rankings: dict[str, Ranking], missed: list[Pair], per_class: int) ->
     wrong = per_class - min(len(missed), per_class // 2 if queues[WORST] else per_class)
     picked: list[tuple[str, Pair]] = [(MISSED, pair) for pair in missed[: per_class - wrong]]
     taken: set[str] = set()
-    for turn in range(per_class):  # in turn, so that a class of few images still shows both ends
+    for turn in range(per_class):  # one of each kind at a time, so that a class of few images shows both ends
         for kind in (BEST, WORST, DOUBTFUL):
             pair = next((pair for pair in queues[kind] if pair.file_name not in taken), None)
             if pair is not None and not (kind == WORST and turn >= wrong):
                 taken.add(pair.file_name)
                 picked.append((kind, pair))
-    return sorted(picked, key=lambda one: KINDS.index(one[0]))
+    return sorted(picked, key=lambda kind_and_pair: KINDS.index(kind_and_pair[0]))

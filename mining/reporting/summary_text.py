@@ -1,4 +1,4 @@
-"""What the page says of a run in words and figures."""
+"""The texts and tables of the report page."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mining.corpus.schema import QUARANTINED, STATES
-from mining.evaluation import table_rows
+from mining.evaluation.scores import BreakdownScores, Scores
 from mining.models.card import read_card
+from mining.reporting.score_rows import CUT_HEADINGS, cut_rows, score_rows, verdict
 from mining.runs.run import Run
 from mining.storage.parquet import iter_batches
 
@@ -15,8 +16,8 @@ Pairs = list[tuple[str, str]]
 _REASONS = 20
 
 
-def described(run: Run, record: Mapping[str, Any]) -> str:
-    """What was run, in sentences."""
+def describe_run(run: Run, record: Mapping[str, Any]) -> str:
+    """Describe in sentences what was run."""
     config, used, card = record["config"], record["used"], read_card(run.model)
     labels = config.get("labels")
     known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
@@ -24,16 +25,16 @@ def described(run: Run, record: Mapping[str, Any]) -> str:
     return (
         f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {used['localizer']} on {card.backbone}, "
         f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}; "
-        f"boxes cut {_cut_in_words(used)}. {_when(record)}"
+        f"boxes cut {_format_threshold(used)}. {_when(record)}"
     )
 
 
-def _cut_in_words(used: Mapping[str, Any]) -> str:
+def _format_threshold(used: Mapping[str, Any]) -> str:
     threshold, of_class = used["threshold"], used.get("class_thresholds")
     if of_class:
-        return f"at a threshold a class, {min(of_class.values()):g} to {max(of_class.values()):g} of a map's range"
+        return f"at a threshold per class, {min(of_class.values()):g} to {max(of_class.values()):g} of a map's range"
     if isinstance(threshold, str):
-        return f"where each map's own threshold lies ({threshold})"
+        return f"at each map's own threshold ({threshold})"
     return f"where a map reaches {threshold:g} of its range"
 
 
@@ -48,19 +49,19 @@ def _scales(scales: list[float]) -> str:
 def _when(record: Mapping[str, Any]) -> str:
     started = datetime.fromisoformat(record["started"])
     seconds = sum(record["seconds"].values())
-    return f"Started {started.day} {started:%B %Y at %H:%M} UTC; took {duration(seconds)}."
+    return f"Started {started.day} {started:%B %Y at %H:%M} UTC; took {format_duration(seconds)}."
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words of a reader: '9.5 s', '1 min 42 s', '3 h 5 min'."""
+def format_duration(seconds: float) -> str:
+    """Format a duration as '9.5 s', '1 min 42 s' or '3 h 5 min'."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def details(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
-    """Groups of (name, value): settings, inputs, training, versions."""
+def detail_groups(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
+    """Return titled groups of (name, value): settings, inputs, training, versions."""
     card = read_card(run.model)
     trained = {name: value for name, value in card.training.items() if isinstance(value, str | int | float)}
     groups = {
@@ -75,21 +76,21 @@ def details(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Pairs]]:
 
 
 def format_setting(value: Any) -> str:
-    """A setting's value as a person writes it."""
+    """Format a setting's value as a user writes it."""
     if value is None:
         return "not set"
     if isinstance(value, list):
-        return ", ".join(format_setting(one) for one in value)
+        return ", ".join(format_setting(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def state_rows(states: Mapping[str, int]) -> list[tuple[str, int, str]]:
-    """(state, number of images, meaning), the states that occur."""
+    """Return (state, number of images, meaning) of the states that occur."""
     return [(name.replace("_", " "), states[name], meaning) for name, meaning in STATES.items() if states.get(name)]
 
 
-def quarantined(run: Run, states: Mapping[str, int]) -> Pairs:
-    """(file name, reason) of the first images that could not be used."""
+def quarantine_rows(run: Run, states: Mapping[str, int]) -> Pairs:
+    """Return (file name, reason) of the first images that could not be used."""
     if not states.get(QUARANTINED) or not run.quarantine.is_file():
         return []
     batch = next(iter_batches(run.quarantine, ["file_name", "reason"], _REASONS), None)
@@ -99,7 +100,7 @@ def quarantined(run: Run, states: Mapping[str, int]) -> Pairs:
 _BREAKDOWNS: tuple[tuple[str, str, dict[str, str]], ...] = (
     (
         "by_size",
-        "By size of the object: small to 32 x 32 px, medium to 96 x 96 px",
+        "By size of the object: small up to 32 x 32 px, medium up to 96 x 96 px",
         {"objects": "Objects", "AP": "AP", "AR": "AR", "instance_recall": "Found"},
     ),
     (
@@ -111,25 +112,41 @@ _BREAKDOWNS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )  # fmt: skip
 
 
-def scored(scores: dict[str, Any] | None, per_class: Mapping[str, int]) -> dict[str, Any] | None:
-    """What the page shows of scores.json; shares in percent."""
+def score_content(scores: Scores | None, per_class: Mapping[str, int]) -> dict[str, Any] | None:
+    """Return what the page shows of scores.json; shares in percent.
+
+    Args:
+        scores: Content of scores.json; None where the run was not scored.
+        per_class: Boxes by class name.
+    """
     if scores is None:
         return None
     return {
-        "rows": table_rows(scores),
-        **{name: scores[name] for name in ("corloc", "truth", "images", "notes")},
+        "verdict": verdict(scores),
+        "rows": score_rows(scores),
+        "cut_headings": CUT_HEADINGS,
+        "cuts": cut_rows(scores),
+        "corloc": scores["corloc"],
+        "precision": scores.get("precision"),
+        "truth": scores["truth"],
+        "images": scores["images"],
+        "notes": scores["notes"],
         "per_class": _class_rows(scores, per_class),
         "tables": _tables(scores.get("breakdown")),
     }
 
 
-def _tables(breakdown: dict[str, Any] | None) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
-    """Title, column names and rows of what breaks the scores down; shares in percent."""
+def _tables(breakdown: BreakdownScores | None) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """Title, column names and rows of the tables that break the scores down; shares in percent."""
     if breakdown is None:
         return []
     tables = []
+    rows_by_key: dict[str, Mapping[str, Any]] = {
+        "by_size": breakdown["by_size"],
+        "by_instances": breakdown["by_instances"],
+    }
     for key, title, columns in _BREAKDOWNS:
-        rows = [(name, [_cell(row[column]) for column in columns]) for name, row in breakdown[key].items()]
+        rows = [(name, [_cell(row[column]) for column in columns]) for name, row in rows_by_key[key].items()]
         tables.append((title, list(columns.values()), rows))
     return tables
 
@@ -140,14 +157,21 @@ def _cell(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %"
 
 
-def _class_rows(scores: dict[str, Any], per_class: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One row a class, lowest CorLoc first."""
-    precise = scores["coco"].get("per_class_AP50") or {}
+def _class_rows(scores: Scores, per_class: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One row per class, lowest CorLoc first."""
+    ap50 = scores["coco"].get("per_class_AP50") or {}
+    precision = scores["precision"]["per_class"] if "precision" in scores else {}
     rows = [
-        {"name": name, "value": _percent(one["value"]), "pairs": one["pairs"],
-         "ap50": _percent(precise.get(name)), "boxes": per_class.get(name, 0)}
-        for name, one in scores["corloc"]["per_class"].items()
-    ]  # fmt: skip
+        {
+            "name": name,
+            "value": _percent(corloc["value"]),
+            "pairs": corloc["pairs"],
+            "precision": _percent(precision[name]["value"]) if name in precision else None,
+            "ap50": _percent(ap50.get(name)),
+            "boxes": per_class.get(name, 0),
+        }
+        for name, corloc in scores["corloc"]["per_class"].items()
+    ]
     return sorted(rows, key=lambda row: (row["value"] is None, row["value"], row["name"]))
 
 

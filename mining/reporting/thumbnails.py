@@ -1,4 +1,4 @@
-"""A pair as a picture: photo, activation map and boxes, each a layer of its own that the page can hide."""
+"""Pictures of pairs: image, activation map and boxes as separate layers that the page can hide."""
 
 import base64
 import io
@@ -26,16 +26,25 @@ from mining.storage.parquet import iter_batches
 
 PHOTO_SIDE = 320
 JPEG_QUALITY = 80
-_HEAT_SIDE = 96  # the page draws it larger, smoothly
+_HEAT_SIDE = 96  # the page enlarges it smoothly
 _CONTOUR_SIDE = 160
 _LEVELS = 32
-# value, red, green, blue, opacity: apart from the colours of the boxes for every kind of colour vision
+# value, red, green, blue, opacity: distinct from the colours of the boxes for every kind of colour vision
 _HEAT = np.array([[0, 90, 40, 200, 0], [0.25, 150, 40, 190, 50], [0.6, 220, 38, 127, 120], [1, 255, 170, 190, 180]])
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A box on a picture, in percent of its width and height. label: its score, '' for a true box."""
+    """A box on a picture.
+
+    Attributes:
+        left: Left edge in percent of the picture's width.
+        top: Top edge in percent of its height.
+        width: Width in percent of the picture's width.
+        height: Height in percent of its height.
+        label: The box's score; empty for a true box.
+        is_ignored: Whether a true box is not counted.
+    """
 
     left: float
     top: float
@@ -47,9 +56,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Heat:
-    """An activation map. uri: PNG; outline: SVG path around what reaches the threshold, in `width` x `height`.
+    """An activation map as a layer.
 
-    The path is empty where a map without a box had a threshold of its own.
+    Attributes:
+        uri: PNG as a data URI.
+        outline: SVG path around the region that reaches the threshold; empty where the threshold is not known.
+        width: Width of the path's coordinate system.
+        height: Height of it.
     """
 
     uri: str
@@ -60,7 +73,18 @@ class Heat:
 
 @dataclass(frozen=True)
 class Tile:
-    """Everything the page shows of a pair."""
+    """Everything that the page shows of a pair.
+
+    Attributes:
+        kind: best, doubtful, worst or missed; in a comparison first or second.
+        pair: The pair.
+        photo: JPEG as a data URI.
+        width: Width of the photo in pixels.
+        height: Height of the photo in pixels.
+        heat: The activation map; None where it cannot be drawn.
+        mined: The mined boxes.
+        true: The true boxes.
+    """
 
     kind: str
     pair: Pair
@@ -73,26 +97,34 @@ class Tile:
 
     @property
     def alt(self) -> str:
-        """The picture in words."""
+        """Text alternative of the picture."""
         boxes = f"{len(self.mined)} mined {'box' if len(self.mined) == 1 else 'boxes'} of {self.pair.category}"
         true = "" if self.pair.truth is None else f" and {len(self.true)} true"
         return f"Photo {self.pair.file_name} with {boxes}{true}"
 
     @property
     def verdict(self) -> str:
-        """Class, score and IoU in words."""
+        """Caption: class, score and IoU."""
         score = f"score {self.pair.rows[0].score:.2f}" if self.pair.rows else "no box"
         iou = "" if self.pair.iou is None else f", IoU {self.pair.iou:.2f}"
         return f"{self.pair.category}, {score}{iou}"
 
 
 class Painter:
-    """Draws the pairs of one run; what cannot be drawn is told in `skipped` and `no_maps`.
+    """Draws the pairs of one run.
 
-    names: of the images that may be drawn.
+    Attributes:
+        skipped: Reasons why pictures could not be drawn.
+        no_maps: Why activation maps cannot be drawn; empty where they can.
     """
 
     def __init__(self, run: Run, names: Collection[str]) -> None:
+        """Load the run's model.
+
+        Args:
+            run: A finished run.
+            names: File names of the images that may be drawn.
+        """
         self.skipped: list[str] = []
         self._hashes = _content_hashes(run, names)
         self.no_maps = ""
@@ -104,7 +136,7 @@ class Painter:
             self.no_maps = str(error)
 
     def tiles(self, pairs: Iterable[tuple[str, Pair]]) -> list[Tile]:
-        """The pictures of (kind, pair); an image that can no longer be read, or that was replaced, gives none."""
+        """Draw (kind, pair); an image that can no longer be read, or that was replaced, is skipped."""
         tiles = []
         for kind, pair in pairs:
             try:
@@ -141,13 +173,13 @@ class Painter:
 
 
 def _content_hashes(run: Run, names: Collection[str]) -> dict[str, str]:
-    """The SHA-256 of the files that these images' boxes were drawn on, as far as the run knows them."""
-    found: dict[str, str] = {}
-    wanted = pa.array(sorted(set(names)), pa.string())
+    """SHA-256 of the files that were mined, by file name, where the run recorded it."""
+    hashes: dict[str, str] = {}
+    selected = pa.array(sorted(set(names)), pa.string())
     for batch in iter_batches(run.corpus, ["file_name", "content_hash"]):
-        kept = batch.filter(pc.and_(pc.is_in(batch["file_name"], value_set=wanted), batch["content_hash"].is_valid()))
-        found.update(zip(kept["file_name"].to_pylist(), kept["content_hash"].to_pylist(), strict=True))
-    return found
+        kept = batch.filter(pc.and_(pc.is_in(batch["file_name"], value_set=selected), batch["content_hash"].is_valid()))
+        hashes.update(zip(kept["file_name"].to_pylist(), kept["content_hash"].to_pylist(), strict=True))
+    return hashes
 
 
 def _within(height: int, width: int, side: int) -> tuple[int, int]:
@@ -175,7 +207,7 @@ def _photo(pixels: Tensor) -> str:
 
 
 def _heat(level: NDArray[np.float32], threshold: float | None) -> Heat:
-    """level: (H, W) normalised map."""
+    """Draw an (H, W) normalised map."""
     small = _shrunk(level, _HEAT_SIDE)
     picture = Image.fromarray((np.clip(small, 0, 1) * (_LEVELS - 1)).round().astype(np.uint8), "L").convert("P")
     values = np.linspace(0, 1, _LEVELS)

@@ -104,7 +104,7 @@ def _dump_entries(entries: Iterable[dict[str, Any]]) -> Iterator[Chunk]:
 
 
 def _join_lines(texts: pa.Array) -> Chunk:
-    """Join lines that end in ",\\n" without the last ending, as a view of the array's memory."""
+    """Join lines without the last comma and line break, as a view of the memory of the array."""
     if not len(texts):
         return memoryview(b""), 0
     _, offsets, data = texts.buffers()

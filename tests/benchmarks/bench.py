@@ -25,6 +25,7 @@ from rich.table import Table
 from scipy import ndimage
 
 from mining.evaluation import Detections, TruthBoxes, coco_scores
+from mining.evaluation.metrics.pycocotools_engine import pycocotools_scores
 from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds
 from mining.evaluation.protocols.region_accuracy import RegionAccuracy
 from mining.evaluation.protocols.wsoleval import (
@@ -32,13 +33,12 @@ from mining.evaluation.protocols.wsoleval import (
     BoxAccuracy,
     Contours,
     grey_levels,
-    iou_with_one_added,
-    map_at_protocol_size,
-    resized_boxes,
+    iou_plus_one,
+    resize_boxes,
+    resize_map,
     threshold_grid,
 )
 from mining.regions.extraction import boxes_from_map
-from tests.unit.evaluation.pycocotools_reference import reference_scores
 
 ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"
 
@@ -83,7 +83,7 @@ def pairs_of_the_oracle() -> list[Pair]:
 def counted(accuracy: BoxAccuracy | RegionAccuracy, pairs: list[Pair]) -> BoxAccuracy | RegionAccuracy:
     for activation, true_boxes, size in pairs:
         # boxmine measures a map as it is; here it is brought to 224 x 224, to have as many pixels as the protocol's
-        level = map_at_protocol_size(activation) if isinstance(accuracy, RegionAccuracy) else activation
+        level = resize_map(activation) if isinstance(accuracy, RegionAccuracy) else activation
         accuracy.add(level, true_boxes, size)
     return accuracy
 
@@ -93,8 +93,8 @@ def counted_level_by_level(pairs: list[Pair]) -> AccuracyAtThresholds[Contours]:
     kinds: tuple[Contours, ...] = ("largest", "all")
     accuracy = AccuracyAtThresholds(threshold_grid(), kinds)
     for activation, true_boxes, size in pairs:
-        truth = resized_boxes(true_boxes, size, (SIDE_PX, SIDE_PX))
-        grey = grey_levels(map_at_protocol_size(activation))
+        truth = resize_boxes(true_boxes, size, (SIDE_PX, SIDE_PX))
+        grey = grey_levels(resize_map(activation))
         accuracy.count({kind: best_iou_level_by_level(grey, truth, accuracy.thresholds, kind) for kind in kinds})
     return accuracy
 
@@ -113,7 +113,7 @@ def best_iou_level_by_level(
         sides = [cv2.boundingRect(contour) for contour in found]
         first.append(len(boxes))
         boxes += [(x, y, min(x + w, SIDE_PX - 1), min(y + h, SIDE_PX - 1)) for x, y, w, h in sides] or [(0, 0, 0, 0)]
-    return np.maximum.reduceat(iou_with_one_added(boxes, truth).max(axis=1), first)
+    return np.maximum.reduceat(iou_plus_one(boxes, truth).max(axis=1), first)
 
 
 def sweep_speedup(ours: type[BoxAccuracy] | type[RegionAccuracy], goal: float) -> Figure | str:
@@ -255,9 +255,9 @@ def coco_speedup() -> Figure:
     predicted = Detections(truth.image[near], truth.category[near], xywh, random.random(20_000))
     names = [str(number) for number in range(20)]
     ratio, slow, fast = in_turns(
-        lambda: reference_scores(truth, predicted, names), lambda: coco_scores(truth, predicted, names)
+        lambda: pycocotools_scores(truth, predicted, names), lambda: coco_scores(truth, predicted, names)
     )
-    identical = reference_scores(truth, predicted, names) == coco_scores(truth, predicted, names)
+    identical = pycocotools_scores(truth, predicted, names) == coco_scores(truth, predicted, names)
     said = "numbers identical" if identical else "numbers differ MISSED"
     return Figure(ratio, 10, "times", f"{1000 * fast:.0f} ms, pycocotools {1000 * slow:.0f}; {said}", True)
 

@@ -14,7 +14,7 @@ from flows.mine import mine
 from mining.config import MineSettings
 from mining.corpus import iter_shards, read_summary
 from mining.errors import BoxmineError
-from mining.evaluation.run_reading import curve_blocks, ranked_classes_of
+from mining.evaluation.run_reading import iter_curve_blocks, read_ranked_classes
 from mining.label_store.reading import history, version_as_run
 from mining.label_store.sources import VersionChoice
 from mining.runs.mining_job import finish_mining, plan_mining
@@ -94,9 +94,9 @@ def readers(run: Run) -> dict[str, Read]:
         ),
         "curves.parquet": lambda: [
             (one.image.tolist(), one.category.tolist(), one.xyxy.tolist(), one.boxes.tolist(), one.otsu.tolist())
-            for one in curve_blocks(run.path, ids, categories)
+            for one in iter_curve_blocks(run.path, ids, categories)
         ],
-        "rankings.parquet": lambda: ranked_classes_of(run.path, ids, categories, 16).tolist(),  # type: ignore[union-attr]
+        "rankings.parquet": lambda: read_ranked_classes(run.path, ids, categories, 16).tolist(),  # type: ignore[union-attr]
         "quarantine.parquet": run.first_reasons,
         "annotations.json": lambda: read_status(run.path),
     }  # fmt: skip
@@ -126,7 +126,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory, run: Run) -> tuple[MineSetti
     """The same corpus with all its parts, not merged yet, and its settings."""
     settings = run.settings.model_copy(update={"out": tmp_path_factory.mktemp("mined") / "run"})
     for shard in plan_mining(settings).shards:
-        mine_shard(settings.out, shard)
+        mine_shard(Run(settings.out), shard)
     return settings, Run(settings.out)
 
 
@@ -150,8 +150,8 @@ def test_a_flip_in_a_part_is_reported_when_it_is_merged(
     copy = Path(shutil.copytree(mined[1].path, tmp_path / "run"))
     for _ in flips(sorted((copy / "parts").iterdir()), times, seed=8):
         with pytest.raises(BoxmineError, match="is damaged"):
-            finish_mining(copy)
-    finish_mining(copy)
+            finish_mining(Run(copy))
+    finish_mining(Run(copy))
     count_fault("a bit of a part flipped before it was merged", times)
 
 

@@ -102,7 +102,7 @@ def test_compare_prints_a_table_or_json_and_names_its_page(
     assert run_command(command) == 0
     said = capsys.readouterr()
     assert "Moved" in said.out
-    assert "the interval holds 0" in " ".join(said.out.split())
+    assert "the interval includes 0" in " ".join(said.out.split())
     assert f"The page is {tmp_path / 'p.html'}." in " ".join(said.err.split())
     assert run_command([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["truth"]["corloc_0.5"]["difference"] == 0
@@ -116,6 +116,13 @@ def test_score_prints_a_table_or_the_file(run: Path, corpus: Path, capsys: pytes
     said = capsys.readouterr()
     assert json.loads(said.out) == json.loads((run / "scores.json").read_text())
     assert run_command(["score", str(run), "--truth", str(corpus / "truth.json")]) == 0
+    said = capsys.readouterr()
+    figures = ("CorLoc", "Precision", "Instance recall", "Over best baseline", "Boxes scored", "minimum score")
+    assert all(figure in said.out for figure in figures)
+    assert "AP50" not in said.out
+    assert "Next: " in said.err
+    assert "--all" in said.err
+    assert run_command(["score", str(run), "--truth", str(corpus / "truth.json"), "--all"]) == 0
     said = capsys.readouterr()
     for figure in ("CorLoc", "Baseline: whole image", "AP50"):
         assert figure in said.out

@@ -12,19 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mining.evaluation import Detections, Truth, TruthBoxes, coco_scores, read_truth
+from mining.evaluation import Detections, GroundTruth, TruthBoxes, coco_scores, read_ground_truth
 from mining.evaluation.metrics.coco import (
     AREAS,
     IOU_THRESHOLDS,
     NUMBERS,
     RECALLS,
-    matches_of,
+    match_detections,
+    max_recall,
     overlap_of,
-    precision_of,
-    recall_of,
+    precision_at_recalls,
 )
-from mining.evaluation.metrics.voc import Curve, RankedMatches, curves_of, rank_matches, voc_scores
-from mining.evaluation.protocols.plus_one import extend_by_one_pixel
+from mining.evaluation.metrics.voc import (
+    PrecisionRecallCurve,
+    RankedMatches,
+    precision_recall_curves,
+    rank_matches,
+    voc_scores,
+)
+from tests.oracles.protocols.plus_one import extend_by_one_pixel
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +39,8 @@ def folder(oracle: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def truth(folder: Path) -> Truth:
-    return read_truth(folder / "gt.json")
+def truth(folder: Path) -> GroundTruth:
+    return read_ground_truth(folder / "gt.json")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def peer(folder: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def detections(folder: Path, truth: Truth) -> Detections:
+def detections(folder: Path, truth: GroundTruth) -> Detections:
     listing = json.loads((folder / "gt.json").read_text())
     names = {image["id"]: image["file_name"] for image in listing["images"]}
     classes = {category["id"]: category["name"] for category in listing["categories"]}
@@ -56,24 +62,28 @@ def detections(folder: Path, truth: Truth) -> Detections:
     )
 
 
-def test_the_truth_of_the_oracle_is_read_whole(truth: Truth) -> None:
+def test_the_truth_of_the_oracle_is_read_whole(truth: GroundTruth) -> None:
     assert (len(truth.file_names), len(truth.boxes), truth.boxes.is_crowd.sum()) == (200, 669, 16)
     assert truth.notes == ()
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_each_of_the_twelve_numbers_is_the_peers(number: str, truth: Truth, detections: Detections, peer: dict) -> None:
+def test_each_of_the_twelve_numbers_is_the_peers(
+    number: str, truth: GroundTruth, detections: Detections, peer: dict
+) -> None:
     ours = coco_scores(truth.boxes, detections, truth.classes)
     assert ours[number] == pytest.approx(peer["coco12"][number], abs=1e-9)
 
 
-def test_ap50_of_each_class_is_the_peers(folder: Path, truth: Truth, detections: Detections, peer: dict) -> None:
+def test_ap50_of_each_class_is_the_peers(folder: Path, truth: GroundTruth, detections: Detections, peer: dict) -> None:
     ours = coco_scores(truth.boxes, detections, truth.classes)["per_class_AP50"]
     ids = {c["name"]: str(c["id"]) for c in json.loads((folder / "gt.json").read_text())["categories"]}
     assert ours == {name: pytest.approx(peer["per_category"][ids[name]]["AP50"], abs=1e-9) for name in ids}
 
 
-def test_without_classes_the_twelve_numbers_are_the_peers(truth: Truth, detections: Detections, peer: dict) -> None:
+def test_without_classes_the_twelve_numbers_are_the_peers(
+    truth: GroundTruth, detections: Detections, peer: dict
+) -> None:
     boxes = replace(truth.boxes, category=0 * truth.boxes.category)
     ours = coco_scores(boxes, replace(detections, category=0 * detections.category), ["any"])
     expected = peer["class_agnostic_useCats0"]
@@ -81,20 +91,20 @@ def test_without_classes_the_twelve_numbers_are_the_peers(truth: Truth, detectio
 
 
 def test_precision_and_recall_are_the_peers_at_every_threshold(
-    folder: Path, truth: Truth, detections: Detections
+    folder: Path, truth: GroundTruth, detections: Detections
 ) -> None:
     peer = np.load(folder / "cocoeval_arrays.npz")
     listed = sorted((c["id"], c["name"]) for c in json.loads((folder / "gt.json").read_text())["categories"])
-    found, most = matches_of(truth.boxes, detections), (1, 10, 100)
+    found, most = match_detections(truth.boxes, detections), (1, 10, 100)
     assert IOU_THRESHOLDS.tolist() == peer["iou_thrs"].tolist()
     assert RECALLS.tolist() == peer["rec_thrs"].tolist()
     for k, (_, name) in enumerate(listed):
         category = truth.classes.index(name)
         for m, boxes in enumerate(most):
-            ours = precision_of(found, category, "all", boxes)
+            ours = precision_at_recalls(found, category, "all", boxes)
             np.testing.assert_allclose(ours, peer["precision"][:, :, k, m], rtol=0, atol=1e-12)
             for a, area in enumerate(AREAS):
-                recall = recall_of(found, category, area, boxes)
+                recall = max_recall(found, category, area, boxes)
                 np.testing.assert_allclose(recall, peer["recall"][:, k, a, m], rtol=0, atol=1e-12)
 
 
@@ -122,26 +132,28 @@ def with_crowds_found_any_number_of_times(boxes: TruthBoxes, found: RankedMatche
     return replace(found, is_ignored=on_crowd & ~found.is_right)
 
 
-def curves_by_the_peers_rules(truth: Truth, predicted: Detections, sign: int, *, crowds: bool) -> dict[str, Curve]:
+def curves_by_the_peers_rules(
+    truth: GroundTruth, predicted: Detections, sign: int, *, crowds: bool
+) -> dict[str, PrecisionRecallCurve]:
     boxes = extend_by_one_pixel(truth.boxes)
     objects = TruthBoxes(boxes.image, boxes.category, boxes.xywh) if crowds else boxes.where(~boxes.is_crowd)
     settled = of_equal_scores_the_right_first(objects, extend_by_one_pixel(predicted), sign)
     found = rank_matches(objects, settled, rule="above")
     if crowds:
         found = with_crowds_found_any_number_of_times(boxes, found)
-    return {truth.classes[one]: curve for one, curve in curves_of(objects, settled, found).items()}
+    return {truth.classes[one]: curve for one, curve in precision_recall_curves(objects, settled, found).items()}
 
 
 @pytest.mark.parametrize(("key", "crowds"), [("voc_mAP50_crowd_rows_removed", False), ("voc_mAP50", True)])
 def test_vocs_average_precision_of_each_class_is_the_peers(
-    key: str, crowds: bool, folder: Path, truth: Truth, detections: Detections, peer: dict
+    key: str, crowds: bool, folder: Path, truth: GroundTruth, detections: Detections, peer: dict
 ) -> None:
     worst, best = (curves_by_the_peers_rules(truth, detections, sign, crowds=crowds) for sign in (-1, 1))
     ids = {c["name"]: str(c["id"]) for c in json.loads((folder / "gt.json").read_text())["categories"]}
     float32 = 1e-6  # of the peer's figures
     for name, figure in (
-        ("voc07_11pt_AP", Curve.average_precision_11_point),
-        ("voc_allpoint_AP", Curve.average_precision_all_point),
+        ("voc07_11pt_AP", PrecisionRecallCurve.average_precision_11_point),
+        ("voc_allpoint_AP", PrecisionRecallCurve.average_precision_all_point),
     ):
         for one in truth.classes:
             lowest, highest = figure(worst[one]), figure(best[one])
@@ -149,7 +161,7 @@ def test_vocs_average_precision_of_each_class_is_the_peers(
             assert highest - lowest < 0.003
 
 
-def test_vocs_means_are_those_of_its_classes(truth: Truth, detections: Detections, peer: dict) -> None:
+def test_vocs_means_are_those_of_its_classes(truth: GroundTruth, detections: Detections, peer: dict) -> None:
     boxes = extend_by_one_pixel(truth.boxes.where(~truth.boxes.is_crowd))
     found = voc_scores(boxes, extend_by_one_pixel(detections), truth.classes, rule="above")
     expected = peer["voc_mAP50_crowd_rows_removed"]

@@ -13,7 +13,10 @@ from torch import Tensor
 from mining.boxes.boxes import Boxes, merge_nms
 from mining.engine.pyramid import fuse_scales
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.protocols.mldfr import (
+from mining.evaluation.protocols.wsoleval import iou_plus_one
+from mining.localizers.mldfr import MLDFR
+from mining.regions.extraction import boxes_from_map, normalise_map
+from tests.oracles.protocols.mldfr import (
     boxes_of_map,
     cut_at_its_mean,
     labelled_once,
@@ -22,9 +25,6 @@ from mining.evaluation.protocols.mldfr import (
     mldfr_scores,
     top_classes,
 )
-from mining.evaluation.protocols.wsoleval import iou_with_one_added
-from mining.localizers.mldfr import MLDFR
-from mining.regions.extraction import boxes_from_map, normalise_map
 
 Peer = dict[str, np.ndarray]
 
@@ -118,7 +118,7 @@ def test_the_peers_second_threshold_only_ever_cuts_more_than_the_papers(localize
 
 
 def test_overlaps_are_the_peers_once_boxes_end_behind_their_last_pixel(overlaps: Peer) -> None:
-    found = iou_with_one_added(overlaps["box_a"], overlaps["box_b"])
+    found = iou_plus_one(overlaps["box_a"], overlaps["box_b"])
     for name in ("iou_calc_iou", "iou_cross"):
         np.testing.assert_allclose(found, overlaps[name].reshape(found.shape), atol=1e-12)
     np.testing.assert_allclose(found.diagonal(), overlaps["iou_paired"], atol=1e-12)

@@ -13,14 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mining.backbones.base import Backbone, StageSpec
-from mining.evaluation.protocols.nlccam import (
-    SIDE_PX,
-    box_of_largest_component,
-    box_of_map,
-    boxes_on_image,
-    boxes_on_map,
-)
-from mining.evaluation.protocols.wsoleval import iou_with_one_added
+from mining.evaluation.protocols.wsoleval import iou_plus_one
 from mining.localizers.nlccam import (
     CCAM,
     CCAMConfig,
@@ -30,6 +23,13 @@ from mining.localizers.nlccam import (
     ranks_of,
     top_bottom_weights,
     weights_by_rank,
+)
+from tests.oracles.protocols.nlccam import (
+    SIDE_PX,
+    box_of_largest_component,
+    box_of_map,
+    boxes_on_image,
+    boxes_on_map,
 )
 
 Arrays = Mapping[str, np.ndarray]
@@ -212,7 +212,7 @@ def test_components_are_the_peers(boxes: Arrays) -> None:
 
 
 def test_overlaps_are_the_peers(boxes: Arrays) -> None:
-    found = iou_with_one_added(boxes["iou_a"], boxes["iou_b"]).diagonal()
+    found = iou_plus_one(boxes["iou_a"], boxes["iou_b"]).diagonal()
     np.testing.assert_allclose(found, boxes["iou"], rtol=0, atol=1e-15)
 
 

@@ -16,11 +16,11 @@ from mining.evaluation.protocols.wsoleval import (
     PixelPrecision,
     boxes_at_thresholds,
     grey_levels,
-    iou_with_one_added,
-    map_at_protocol_size,
-    normalised_map,
+    iou_plus_one,
+    normalise_map,
     protocol_mask,
-    resized_boxes,
+    resize_boxes,
+    resize_map,
     threshold_grid,
 )
 from mining.regions.extraction import RegionsAtThresholds, regions_at_thresholds
@@ -65,7 +65,7 @@ def test_normalised_maps_are_the_peers_to_the_last_bit_and_leave_their_input_alo
     for name in peer["names"]:
         activation = peer[f"in_{name}"]
         before = activation.copy()
-        found = normalised_map(activation)
+        found = normalise_map(activation)
         assert found.dtype == peer[f"out_{name}"].dtype
         np.testing.assert_array_equal(found, peer[f"out_{name}"], err_msg=name)
         np.testing.assert_array_equal(activation, before, err_msg=name)
@@ -91,12 +91,12 @@ def test_boxes_of_each_map_at_each_threshold_are_the_peers_in_its_order(folder: 
 
 def test_overlaps_are_the_peers(folder: Path) -> None:
     peer = arrays(folder, "iou")
-    np.testing.assert_array_equal(iou_with_one_added(peer["box_a"], peer["box_b"]), peer["iou"])
+    np.testing.assert_array_equal(iou_plus_one(peer["box_a"], peer["box_b"]), peer["iou"])
 
 
 def test_boxes_brought_to_another_size_are_the_peers(folder: Path) -> None:
     cases = arrays(folder, "iou")["resize_cases"]
-    found = [resized_boxes(case[:4], tuple(case[4:6]), tuple(case[6:8]))[0] for case in cases]
+    found = [resize_boxes(case[:4], tuple(case[4:6]), tuple(case[6:8]))[0] for case in cases]
     np.testing.assert_array_equal(found, cases[:, 8:])
 
 
@@ -110,13 +110,13 @@ def images(boxeval: Peer) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[int, i
 
 
 def test_maps_at_224_are_the_peers(boxeval: Peer) -> None:
-    found = [map_at_protocol_size(activation) for activation in boxeval["cams28"]]
+    found = [resize_map(activation) for activation in boxeval["cams28"]]
     np.testing.assert_array_equal([grey_levels(level) for level in found], boxeval["map_u8"])
     np.testing.assert_allclose(found[:2], boxeval["map_f64_first2"], rtol=0, atol=1e-15)
 
 
 def test_true_boxes_at_224_are_the_peers(boxeval: Peer) -> None:
-    found = np.concatenate([resized_boxes(boxes, size, (224, 224)) for _, boxes, size in images(boxeval)])
+    found = np.concatenate([resize_boxes(boxes, size, (224, 224)) for _, boxes, size in images(boxeval)])
     np.testing.assert_array_equal(found, boxeval["gt_boxes_resized"][np.argsort(boxeval["gt_image"], kind="stable")])
 
 
@@ -179,7 +179,7 @@ def test_most_pixels_is_the_largest_contour_but_where_the_outlines_say_otherwise
             assert found.area_px[found.largest[i]] == pixels.max()
             assert pixels[outlines.argmax()] < pixels.max() or (pixels == pixels.max()).sum() > 1
         truth = boxeval["gt_boxes_resized"][boxeval["gt_image"] == image]
-        best = {"outline": iou_with_one_added(by_outline, truth), "pixels": iou_with_one_added(by_pixels, truth)}
+        best = {"outline": iou_plus_one(by_outline, truth), "pixels": iou_plus_one(by_pixels, truth)}
         accuracy.count({kind: iou.max(axis=1)[of_threshold] for kind, iou in best.items()})
     assert different < masks / 500
     apart = accuracy.best_accuracy("outline") - accuracy.best_accuracy("pixels")
@@ -190,7 +190,7 @@ def test_the_figures_of_boxmines_own_regions_are_nearly_the_peers(boxeval: Peer)
     """At most one map in 120 apart here, for the peer's sides have one pixel more."""
     accuracy = RegionAccuracy()
     for activation, true_boxes, size in images(boxeval):
-        accuracy.add(map_at_protocol_size(activation), true_boxes, size)
+        accuracy.add(resize_map(activation), true_boxes, size)
     for kind, contours in PEERS_NAMES.items():
         percent = 100 * accuracy.best_accuracy(contours)
         np.testing.assert_allclose(percent, boxeval[f"maxboxacc_itv0.001_{kind}"], atol=2, rtol=0)
@@ -224,5 +224,5 @@ def test_pixels_between_thresholds_and_pxap_are_the_peers(pxap: Peer) -> None:
         np.testing.assert_array_equal(precision.object_pixels, pxap[f"hist_true_itv{step}"])
         np.testing.assert_array_equal(precision.background_pixels, pxap[f"hist_false_itv{step}"])
         assert 100 * precision.px_ap() == pytest.approx(float(pxap[f"pxap_itv{step}"]), abs=1e-10)
-    found = [map_at_protocol_size(activation) for activation in pxap["cams28"][:2]]
+    found = [resize_map(activation) for activation in pxap["cams28"][:2]]
     np.testing.assert_allclose(found, pxap["map_f64_first2"], rtol=0, atol=1e-15)

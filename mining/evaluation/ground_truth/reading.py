@@ -1,4 +1,4 @@
-"""The truth: a COCO JSON file with boxes, a folder of VOC XML or of CUB list files, read into arrays.
+"""Read ground truth into arrays: a COCO JSON file, a folder of VOC XML or of CUB list files.
 
 Annotations marked `iscrowd`, `ignore` or `difficult` become ignored boxes: neither to be found nor wrong to find.
 """
@@ -19,12 +19,12 @@ from mining.evaluation.ground_truth.box_formats import (
     WrittenBoxes,
     check_box_format,
     is_in_first_pixel,
-    leaving_note,
+    note_on_boxes_outside,
 )
 
 if TYPE_CHECKING:
     from mining.corpus.listing import ListedImage
-    from mining.evaluation.ground_truth.sources import Source, TrueObject
+    from mining.evaluation.ground_truth.sources import GroundTruthSource, TrueObject
 
 _NO_BOX = "have no box of four finite numbers"
 _NO_AREA = "have a box without area"
@@ -34,17 +34,19 @@ _DOUBLED = "repeat a box of the same image and class"
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What a truth file says.
+class GroundTruth:
+    """True boxes of N images.
 
-    file, sha256: name and SHA-256 of the file, or of the folder of VOC XML.
-    file_names: of the N images, ascending, '/' between the parts.
-    sizes: (N, 2) float64 width and height in pixels; NaN where the file does not tell.
-    classes: class names, ascending.
-    boxes: the usable boxes; `image` and `category` count into file_names and classes.
-    notes: one sentence for each kind of thing that was left out.
-    own_names: of the N images, another name that the image may have: that of its own XML file.
-    is_known: (N,) whether it is known which objects the image holds; not where its annotations could not be read.
+    Attributes:
+        file: Name of the file, or of the folder of VOC XML.
+        sha256: SHA-256 of the file, or of the folder's XML files.
+        file_names: Names of the N images, ascending, with '/' between the parts.
+        sizes: (N, 2) float64 width and height in pixels; NaN where the file does not state them.
+        classes: Class names, ascending.
+        boxes: The usable boxes; `image` and `category` count into file_names and classes.
+        notes: One sentence for each kind of thing that was left out.
+        own_names: For each image another name that it may have: that of its own XML file.
+        is_known: (N,) bool, whether the image's objects are known; false where its annotations could not be read.
     """
 
     file: str
@@ -63,8 +65,8 @@ class Truth:
         if not self.is_known.size:
             object.__setattr__(self, "is_known", np.ones(len(self.file_names), bool))
 
-    def subset(self, images: Ints, classes: Ints) -> "Truth":
-        """The same truth for some images and classes only, given by position, in that order."""
+    def subset(self, images: Ints, classes: Ints) -> "GroundTruth":
+        """Return the ground truth of some images and classes, given by position, in that order."""
         image = _positions(len(self.file_names), images)[self.boxes.image]
         category = _positions(len(self.classes), classes)[self.boxes.category]
         keep = (image >= 0) & (category >= 0)
@@ -79,17 +81,25 @@ class Truth:
         )  # fmt: skip
 
 
-def read_truth(path: Path) -> Truth:
+def read_ground_truth(path: Path) -> GroundTruth:
     """Read the boxes of a COCO JSON file, of a folder of VOC XML, or of CUB's list files.
 
-    path: of CUB the folder, or the list of boxes in it.
-    What cannot be used (annotations of unknown images or categories, without box, without area, outside their
-    image) is left out and counted in `notes`.
-    Raises ScoringError when the file is missing, is not JSON, is not COCO, has ids that stand for two things, has
-    annotations of which none can be used, or boxes that are not x, y, width, height in pixels; and CorpusError when
-    a list of CUB or an XML is broken.
+    A COCO annotation with a mask (polygons or RLE) but no `bbox` has the extent of the mask as its box. Annotations
+    that cannot be used (of unknown images or categories, without a box or mask, without area, outside their image) are
+    left out and counted in `notes`.
+
+    Args:
+        path: The file or folder; for CUB the folder, or the list of boxes in it.
+
+    Returns:
+        The ground truth.
+
+    Raises:
+        ScoringError: The file is missing, is not COCO JSON, uses an id for two things, has no usable annotation, or
+            its boxes are not x, y, width, height in pixels.
+        CorpusError: A list of CUB or an XML file is broken.
     """
-    # with the corpus' readers, which take their time
+    # imported here, because the corpus' readers take long to import
     from mining.corpus.sqlite_index import open_index_in_memory
     from mining.evaluation.ground_truth.sources import open_source
 
@@ -101,47 +111,48 @@ def read_truth(path: Path) -> Truth:
     sizes = _sizes(source, entries, names)
     classes = tuple(sorted(source.classes))
     boxes, of_unusable = _boxes(source, entries, sizes, classes)
-    seen = source.left_out.seen(source.what)
-    if seen and not len(boxes):
+    if source.left_out.seen(source.what) and not len(boxes):
         raise ScoringError(f"No annotation of {path} can be used: {source.left_out.reasons(source.what)}.")
     own_names = {image.name: image.own_name for image in source.images}
     is_known = _known(source, boxes, entries, of_unusable, len(names))
-    leaving = leaving_note(source.file, _written(boxes.xywh, sizes[boxes.image]))
+    leaving = note_on_boxes_outside(source.file, _written(boxes.xywh, sizes[boxes.image]))
     notes = (*source.notes(), *source.merging_notes(int((~is_known).sum())), *leaving)
     own = tuple(own_names[name] for name in names)
-    return Truth(source.file, source.sha256, tuple(names), sizes, classes, boxes, notes, own, is_known)
+    return GroundTruth(source.file, source.sha256, tuple(names), sizes, classes, boxes, notes, own, is_known)
 
 
 def _written(xywh: Floats, sizes: Floats) -> WrittenBoxes:
-    # only the decoded image tells whether the width in the file is the width; see `score`
+    # whether the file swaps width and height shows only once the image is decoded; see run_matching
     return WrittenBoxes(xywh, sizes, may_be_turned=True)
 
 
-def _sizes(source: "Source", entries: Ints, names: Sequence[str]) -> Floats:
-    """(N, 2). Raises ScoringError where an image of one name has two sizes, and so is two images."""
+def _sizes(source: "GroundTruthSource", entries: Ints, names: Sequence[str]) -> Floats:
+    """(N, 2) sizes; ScoringError where one name has two sizes, which makes it two images."""
     sizes = np.full((len(names), 2), np.nan)
     for place, size in zip(entries.tolist(), source.sizes, strict=True):
-        told = [_positive(side) for side in size]
-        if not all(map(math.isfinite, told)):
+        stated = [_positive(side) for side in size]
+        if not all(map(math.isfinite, stated)):
             continue
-        if np.isfinite(sizes[place]).all() and sizes[place].tolist() != told:
+        if np.isfinite(sizes[place]).all() and sizes[place].tolist() != stated:
             raise ScoringError(source.two_sizes(names[place]))
-        sizes[place] = told
+        sizes[place] = stated
     return sizes
 
 
-def _boxes(source: "Source", entries: Ints, sizes: Floats, classes: Sequence[str]) -> tuple[TruthBoxes, list[int]]:
-    """The usable boxes, and the images (as entries of the source) of those that are not."""
-    number_of = {name: place for place, name in enumerate(classes)}
+def _boxes(
+    source: "GroundTruthSource", entries: Ints, sizes: Floats, classes: Sequence[str]
+) -> tuple[TruthBoxes, list[int]]:
+    """The usable boxes, and the images (as entries of the source) of the unusable ones."""
+    class_number = {name: place for place, name in enumerate(classes)}
     rows, labels, unusable = array("d"), list[Any](), list[int]()
-    for one in source.objects:
-        row = _numbers(one)
+    for item in source.objects:
+        row = _numbers(item)
         if row is None:
-            unusable.append(one.image)
-            source.left_out.add(source.what, _NO_BOX, source.name_of(one.label))
+            unusable.append(item.image)
+            source.left_out.add(source.what, _NO_BOX, source.name_of(item.label))
             continue
-        rows.extend((one.image, number_of[one.category], *row, one.is_ignored, one.is_crowd))
-        labels.append(one.label)
+        rows.extend((item.image, class_number[item.category], *row, item.is_ignored, item.is_crowd))
+        labels.append(item.label)
     columns = np.frombuffer(rows, np.float64).reshape(-1, 9) if rows else np.empty((0, 9))
     entry = columns[:, 0].astype(np.int64)
     keep = _keep(source, columns, entries[entry], sizes[entries[entry]], labels)
@@ -152,11 +163,8 @@ def _boxes(source: "Source", entries: Ints, sizes: Floats, classes: Sequence[str
     return boxes.where(keep), [*unusable, *entry[~keep].tolist()]
 
 
-def _keep(source: "Source", columns: Floats, image: Ints, sizes: Floats, labels: list[Any]) -> Bools:
-    """(n,) the boxes that can be used; the others are counted.
-
-    Raises ScoringError where the boxes are of another kind than the format's.
-    """
+def _keep(source: "GroundTruthSource", columns: Floats, image: Ints, sizes: Floats, labels: list[Any]) -> Bools:
+    """(n,) whether each box can be used; the others are counted. ScoringError for another box format."""
     xywh, shape = _xywh(source, columns), columns[:, 2:6]
     if source.are_corners:
         shape = np.concatenate([shape[:, :2], shape[:, 2:] - shape[:, :2]], axis=1)
@@ -165,7 +173,7 @@ def _keep(source: "Source", columns: Floats, image: Ints, sizes: Floats, labels:
     reasons = {
         _NO_AREA: ~has_area,
         _FIRST_PIXEL: is_in_first_pixel(shape),
-        # the sizes may be each other's; which they are is known once the image is decoded
+        # width and height may be swapped, which shows only once the image is decoded
         _OUTSIDE: is_outside(xywh, sizes) & is_outside(xywh, sizes[:, ::-1]),
         _DOUBLED: _is_repeated(np.column_stack([image, columns[:, 1:6]]), source.images),
     }
@@ -178,12 +186,20 @@ def _keep(source: "Source", columns: Floats, image: Ints, sizes: Floats, labels:
 
 
 def is_outside(xywh: Floats, sizes: Floats) -> Bools:
-    """(n,) the boxes that lie wholly outside of images of these sizes, (n, 2); NaN = not known, and not outside."""
+    """Return which boxes lie completely outside their images.
+
+    Args:
+        xywh: (n, 4) boxes.
+        sizes: (n, 2) width and height of each box's image; NaN where not known, which is never outside.
+
+    Returns:
+        (n,) bool.
+    """
     return np.any((xywh[:, :2] >= sizes) | (xywh[:, :2] + xywh[:, 2:] <= 0), axis=1)
 
 
 def _is_repeated(rows: Floats, images: "Sequence[ListedImage]") -> Bools:
-    """(n,) the boxes that stand before, of images that are listed more than once."""
+    """(n,) whether an equal box precedes, for images that are listed more than once."""
     repeated = np.zeros(len(rows), bool)
     if len({image.name for image in images}) < len(images) and len(rows):
         repeated[:] = True
@@ -191,33 +207,33 @@ def _is_repeated(rows: Floats, images: "Sequence[ListedImage]") -> Bools:
     return repeated
 
 
-def _xywh(source: "Source", columns: Floats) -> Floats:
-    """(n, 4) half-open boxes; VOC's corners are pixels counted from 1, the last one inside the box."""
+def _xywh(source: "GroundTruthSource", columns: Floats) -> Floats:
+    """(n, 4) half-open boxes; VOC's corners count pixels from 1, and the last one is inside the box."""
     numbers = columns[:, 2:6]
     if not source.are_corners:
         return numbers
     return np.concatenate([numbers[:, :2] - 1, numbers[:, 2:] - numbers[:, :2] + 1], axis=1)
 
 
-def _numbers(one: "TrueObject") -> tuple[float, float, float, float, float] | None:
-    """The four numbers of a box and the object's area, NaN where it is not told; None where they are no box."""
+def _numbers(item: "TrueObject") -> tuple[float, float, float, float, float] | None:
+    """The four numbers of a box and the object's area, NaN where it is not stated; None where they are no box."""
     try:
-        a, b, c, d = map(float, one.numbers)
+        a, b, c, d = map(float, item.numbers)
     except (TypeError, ValueError, OverflowError):
         return None
     if not math.isfinite(a + b + c + d + c * d):
         return None
-    return a, b, c, d, _number(one.area)
+    return a, b, c, d, _number(item.area)
 
 
-def _known(source: "Source", boxes: TruthBoxes, entries: Ints, unusable: list[int], images: int) -> Bools:
-    """(N,) whether it is known which objects each image holds."""
+def _known(source: "GroundTruthSource", boxes: TruthBoxes, entries: Ints, unusable: list[int], images: int) -> Bools:
+    """(N,) whether the objects of each image are known."""
     has_box = np.bincount(boxes.image, minlength=images) > 0
     if source.is_unattached():
         return has_box
-    doubtful = np.zeros(images, bool)
-    doubtful[entries[[*unusable, *source.incomplete]]] = True
-    return has_box | ~doubtful
+    is_incomplete = np.zeros(images, bool)
+    is_incomplete[entries[[*unusable, *source.incomplete]]] = True
+    return has_box | ~is_incomplete
 
 
 def _number(value: Any) -> float:

@@ -1,4 +1,4 @@
-"""True boxes as a COCO file, a folder of VOC XML or CUB list files hold them, in terms that all three share.
+"""Ground truth as written in a COCO file, a folder of VOC XML or CUB list files, in one common form.
 
 The formats are read by the same readers as labels (`mining.corpus.formats`).
 """
@@ -20,17 +20,25 @@ from mining.corpus.names import normalise_class_name
 from mining.corpus.readers.voc import resolve_shared_names
 from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError, ScoringError
+from mining.evaluation.ground_truth.masks import box_from_segmentation
 from mining.storage.files import sha256_of
 from mining.storage.integrity import check_file
 
-REMEDY = "Give a COCO file with the lists images, annotations and categories."
+REMEDY = "Pass a COCO file with the lists images, annotations and categories."
 _COCO_LISTS = ("images", "annotations", "categories")
 
 
 class TrueObject(NamedTuple):
-    """One annotation. image: position in the source's images. numbers: what should be x, y, width, height.
+    """One annotation.
 
-    area: as written. label: names the entry, see `Source.name_of`.
+    Attributes:
+        image: Position in the source's list of images.
+        category: Class name.
+        numbers: What should be x, y, width, height, as written.
+        area: Area of the object, as written.
+        is_ignored: Whether it is neither to be found nor wrong to find.
+        is_crowd: COCO's iscrowd.
+        label: Identifies the entry in messages; see `GroundTruthSource.name_of`.
     """
 
     image: int
@@ -43,13 +51,22 @@ class TrueObject(NamedTuple):
 
 
 @dataclass
-class Source:
-    """What a truth holds.
+class GroundTruthSource:
+    """A ground truth that is opened, its objects still to be read.
 
-    file, sha256: name and SHA-256 of the file, or of the folder. images: as listed; their widths and heights as
-    written. objects: to be read once. what: what `left_out` calls the annotations. notes: sentences on what was left
-    out, once all is read. are_corners: whether the format has corners counted from 1, as VOC has. is_incomplete:
-    whether, once all is read, an image without a box may have one that could not be read.
+    Attributes:
+        file: Name of the file or folder.
+        sha256: SHA-256 of the file, or of the folder's files.
+        images: Images as listed.
+        sizes: Width and height of each image, as written.
+        classes: Class names.
+        objects: The annotations; can be iterated once.
+        left_out: Collects what cannot be used.
+        what: What `left_out` calls the annotations.
+        notes: Returns sentences on what was left out, once all objects are read.
+        incomplete: Images that may have an object that could not be read, once all objects are read.
+        is_unattached: Returns whether objects without a known image were read.
+        are_corners: Whether `numbers` are corners counted from 1, as in VOC.
     """
 
     file: str
@@ -66,24 +83,33 @@ class Source:
     are_corners: bool = False
 
     def name_of(self, label: Any) -> str:
-        """How to name an annotation in a sentence."""
+        """Return how a message names an annotation."""
         return {ANNOTATIONS: f"annotation {label!r}", voc.OBJECTS: str(label)}.get(self.what, f"image {label}")
 
     def merging_notes(self, unknown: int) -> list[str]:
-        """Sentences on images that are listed twice, and on those of which it is not known what they hold."""
+        """Return sentences on images that are listed twice, and on those whose objects are not known."""
         times = Counter(image.name for image in self.images)
         merged = sum(number > 1 for number in times.values())
         return [*merged_images_notes(self.file, merged, "boxes"), *unknown_images_notes(self.file, unknown)]
 
     def two_sizes(self, name: str) -> str:
-        """What to say where one name stands for images of two sizes."""
+        """Return the message for a name that is listed with two image sizes."""
         return two_sizes_message(self.file, name)
 
 
-def open_source(path: Path, table: CorpusIndex) -> Source:
-    """Open a truth; the objects are still to be read. table: empty tables in memory.
+def open_source(path: Path, table: CorpusIndex) -> GroundTruthSource:
+    """Open a ground truth; its objects are still to be read.
 
-    Raises ScoringError for what is no truth, and CorpusError for a list or an XML that is broken.
+    Args:
+        path: COCO JSON, folder of VOC XML, folder of CUB lists, or CUB's list of boxes.
+        table: An empty index in memory.
+
+    Returns:
+        The opened source.
+
+    Raises:
+        ScoringError: The path holds no ground truth.
+        CorpusError: A list or an XML file is broken.
     """
     if path.name == cub.BOXES:
         path = path.parent
@@ -94,9 +120,16 @@ def open_source(path: Path, table: CorpusIndex) -> Source:
     if voc.contains_voc(path):
         return _voc(path, table)
     raise ScoringError(
-        f"The folder {path} holds no truth: neither VOC XML nor CUB list files with {cub.BOXES}. Give one of them, or "
-        "a COCO file."
+        f"The folder {path} holds no ground truth: neither VOC XML nor CUB list files with {cub.BOXES}. Pass one of "
+        "them, or a COCO file."
     )
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 that identifies a ground truth: of its file, or of the files of a folder."""
+    if path.name == cub.BOXES or not path.is_dir():
+        return sha256_of(path)
+    return sha256_of(path / cub.BOXES) if cub.contains_cub(path) else _digest_of_xml(path)
 
 
 class _Images:
@@ -106,21 +139,21 @@ class _Images:
         self.by_key: dict[str, CocoImage] = {}
 
     def get(self, key: str) -> str | None:
-        """The name of an image, None where there is no such key."""
+        """Return the name of an image, None for an unknown key."""
         image = self.by_key.get(key)
         return None if image is None else image.name
 
     def add(self, image: CocoImage) -> str | None:
-        """Keep an image under its key. Where the key has a name, that stays, and is given back."""
+        """Store an image under its key, unless the key has a name already; return that name."""
         earlier = self.get(image.key)
         if not earlier:
             self.by_key[image.key] = image
         return earlier or None
 
 
-def _coco(path: Path) -> Source:
+def _coco(path: Path) -> GroundTruthSource:
     if not path.exists():
-        raise ScoringError(f"There is no truth file {path}. {REMEDY}")
+        raise ScoringError(f"There is no ground truth file {path}. {REMEDY}")
     check_file(path)  # a run's annotations.json may serve as truth
     coco = CocoFile(path)
     try:
@@ -131,31 +164,44 @@ def _coco(path: Path) -> Source:
     except CorpusError as error:
         _refuse_other_json(coco)
         raise ScoringError(str(error)) from error
-    found = [image for image in images.by_key.values() if image.name]
-    place = {image.key: number for number, image in enumerate(found)}
+    named = [image for image in images.by_key.values() if image.name]
+    position = {image.key: number for number, image in enumerate(named)}
     incomplete: set[int] = set()
+    from_masks = Counter[str]()
 
     def objects() -> Iterator[TrueObject]:
         try:
-            for one in coco.annotations(categories, images):
-                if one.category is None:
-                    incomplete.add(place[one.image])
+            for annotation in coco.annotations(categories, images):
+                entry, place = annotation.entry, position[annotation.image]
+                if annotation.category is None:
+                    incomplete.add(place)
                     continue
-                crowd = is_flag_set(one.entry.get("iscrowd"))
-                ignored = crowd or is_flag_set(one.entry.get("ignore")) or is_flag_set(one.entry.get("difficult"))
-                numbers, area = one.entry.get("bbox"), one.entry.get("area")
-                image = place[one.image]
-                yield TrueObject(image, one.category, numbers, area, ignored, crowd, one.entry.get("id"))
+                is_crowd = is_flag_set(entry.get("iscrowd"))
+                is_ignored = is_crowd or is_flag_set(entry.get("ignore")) or is_flag_set(entry.get("difficult"))
+                numbers = entry.get("bbox")
+                if not numbers and entry.get("segmentation"):
+                    numbers = box_from_segmentation(entry["segmentation"], named[place].width, named[place].height)
+                    from_masks["boxes"] += numbers is not None
+                yield TrueObject(
+                    place, annotation.category, numbers, entry.get("area"), is_ignored, is_crowd, entry.get("id")
+                )
         except CorpusError as error:
             raise ScoringError(str(error)) from error
         if not coco.left_out.seen(ANNOTATIONS):
             _refuse_other_json(coco)
 
-    return Source(
-        path.name, sha256_of(path), [ListedImage(image.name, None) for image in found],
-        [(image.width, image.height) for image in found], set(categories.values()), objects(), coco.left_out,
-        ANNOTATIONS, coco.notes, incomplete, lambda: coco.unattached > 0,
+    return GroundTruthSource(
+        path.name, digest_of(path), [ListedImage(image.name, None) for image in named],
+        [(image.width, image.height) for image in named], set(categories.values()), objects(), coco.left_out,
+        ANNOTATIONS, lambda: [*coco.notes(), *_note_on_masks(path.name, from_masks["boxes"])], incomplete,
+        lambda: coco.unattached > 0,
     )  # fmt: skip
+
+
+def _note_on_masks(file: str, boxes: int) -> list[str]:
+    if not boxes:
+        return []
+    return [f"{boxes} annotations of {file} have a mask but no bbox; their boxes are the extents of the masks."]
 
 
 def _refuse_other_json(coco: CocoFile) -> None:
@@ -166,46 +212,46 @@ def _refuse_other_json(coco: CocoFile) -> None:
     except CorpusError as error:
         raise ScoringError(str(error)) from error
     if kinds is None:
-        raise ScoringError(f"{path} is a list, as COCO detections are, or a single value, and no truth. {REMEDY}")
+        raise ScoringError(f"{path} is a list, as COCO detections are, or a single value; not ground truth. {REMEDY}")
     missing = [name for name in _COCO_LISTS if name not in kinds]
     if missing:
-        raise ScoringError(f"{path} is not a COCO truth: it has no {' and no '.join(missing)}. {REMEDY}")
+        raise ScoringError(f"{path} is not COCO ground truth: it has no {' and no '.join(missing)}. {REMEDY}")
     wrong = [name for name in _COCO_LISTS if kinds[name] != "list"]
     if wrong:
         raise ScoringError(f"{wrong[0]} in {path} is not a list. {REMEDY}")
 
 
-def _cub(folder: Path) -> Source:
-    """CUB's lists: a line `id x y width height` for each image, in pixels counted from 0."""
+def _cub(folder: Path) -> GroundTruthSource:
+    """CUB's lists: one line `id x y width height` per image, in pixels counted from 0."""
     boxes = folder / cub.BOXES
     if not boxes.is_file():
-        raise ScoringError(f"{folder} has no {cub.BOXES}, so there are no boxes to score against. Add it.")
+        raise ScoringError(f"{folder} has no {cub.BOXES}, so there are no boxes to score against. Add that file.")
     lists = cub.CubLists(folder)
     classes = lists.classes()
     labels = dict(lists.labels(classes))
-    found = list(lists.images())
-    place = {identity: number for number, (identity, _) in enumerate(found)}
+    images = list(lists.images())
+    position = {identity: number for number, (identity, _) in enumerate(images)}
     what, incomplete = f"lines of {cub.BOXES}", set[int]()
 
     def objects() -> Iterator[TrueObject]:
         for identity, sides in cub.iter_entries(boxes):
             lists.left_out.see(what)
-            if identity not in place or identity not in labels:
-                file = cub.IMAGES if identity not in place else cub.LABELS
+            if identity not in position or identity not in labels:
+                file = cub.IMAGES if identity not in position else cub.LABELS
                 lists.left_out.add(what, f"name an image that {file} does not list", f"image {identity}")
-                if identity in place:
-                    incomplete.add(place[identity])
+                if identity in position:
+                    incomplete.add(position[identity])
                 continue
             numbers = sides.split()
-            yield TrueObject(place[identity], labels[identity], numbers, None, False, False, identity)
+            yield TrueObject(position[identity], labels[identity], numbers, None, False, False, identity)
 
-    return Source(
-        cub.BOXES, sha256_of(boxes), [ListedImage(name, None) for _, name in found], [(None, None)] * len(found),
+    return GroundTruthSource(
+        cub.BOXES, digest_of(boxes), [ListedImage(name, None) for _, name in images], [(None, None)] * len(images),
         set(classes.values()), objects(), lists.left_out, what, lists.left_out.notes, incomplete, lambda: False,
     )  # fmt: skip
 
 
-def _voc(path: Path, table: CorpusIndex) -> Source:
+def _voc(path: Path, table: CorpusIndex) -> GroundTruthSource:
     folder = voc.VocFolder(path)
     found = list(folder.annotations(in_order=True))
     table.add_listed(ListedImage(one.name, None, own_name=one.own_name) for one in found)
@@ -221,8 +267,8 @@ def _voc(path: Path, table: CorpusIndex) -> Source:
             for box in one.objects:
                 yield TrueObject(number, box.category, box.corners, None, box.is_difficult, False, one.xml)
 
-    return Source(
-        path.name, _digest(path), images, [(one.width, one.height) for one in found],
+    return GroundTruthSource(
+        path.name, digest_of(path), images, [(one.width, one.height) for one in found],
         {normalise_class_name(box.category) for one in found for box in one.objects}, objects(), folder.left_out,
         voc.OBJECTS,
         lambda: [*folder.notes(), *shared], {number for number, one in enumerate(found) if not one.is_complete},
@@ -230,7 +276,7 @@ def _voc(path: Path, table: CorpusIndex) -> Source:
     )  # fmt: skip
 
 
-def _digest(folder: Path) -> str:
+def _digest_of_xml(folder: Path) -> str:
     """SHA-256 over the names and contents of the XML files."""
     whole = hashlib.sha256()
     for name in sorted(FileWalker(str(folder.resolve()), voc.XML)):

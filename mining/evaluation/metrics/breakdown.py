@@ -1,21 +1,21 @@
-"""Where the boxes are good: by the size of the object, and by how many of a class an image holds.
+"""Scores broken down by the size of the object, and by how many objects of a class an image holds.
 
-Weakly supervised boxes fail in two ways that one mean hides: small objects are missed, and neighbours of one class grow
-into one box. Each row has what COCO's evaluation gives for it, the hit rates of CorLoc's kind, and the false positives
-that these hit rates do not see, an image of all images scored, so that the rows of a table add up to the whole.
+Weakly supervised boxes fail in two ways that a single mean hides: small objects are missed, and neighbours of one class
+grow into one box. Each row has COCO's figures for it, hit rates as for CorLoc, and the false positives that these hit
+rates do not show, per image of all images scored, so that the rows of a table add up to the whole.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mining.arrays import Bools, Ints
 from mining.errors import ScoringError
-from mining.evaluation.boxes import Detections, Overlaps, TruthBoxes, class_count, pair_codes
+from mining.evaluation.boxes import Detections, Overlaps, TruthBoxes, count_classes, encode_pairs
 from mining.evaluation.metrics.coco import AREAS, coco_scores
-from mining.evaluation.metrics.corloc import IOU_THRESHOLD, false_positives, pairs_of
-from mining.evaluation.metrics.rules import mean_of
+from mining.evaluation.metrics.corloc import is_false_positive, pair_results
+from mining.evaluation.metrics.hits import IOU_THRESHOLD, mean_or_none
+from mining.evaluation.scores import BreakdownScores, CocoFigures, InstancesRow, SizeRow
 
 DEFINITION = (
     "by_size: COCO's ranges by the area of the true object (small to 32 x 32 px, medium to 96 x 96 px, large; a border "
@@ -24,112 +24,117 @@ DEFINITION = (
     "the AP of no other row sees. AP, AP50, AR: COCO's, at most 100 boxes a pair. corloc, any_box, instance_recall: "
     "shares at IoU >= 0.5. false_positives_per_image: boxes on nothing of their class, over all images scored."
 )
-# name and lowest number of countable true boxes; up to the next
+# name and lowest number of countable true boxes, up to the next row's
 INSTANCES = (("0", 0), ("1", 1), ("2", 2), ("3-4", 3), ("5+", 5))
+CocoEngine = Callable[[TruthBoxes, Detections, Sequence[str]], CocoFigures]
 
 
 def breakdown_scores(
     truth: TruthBoxes,
     predicted: Detections,
-    found: Overlaps,
-    coco: dict[str, Any],
+    overlaps: Overlaps,
+    coco: CocoFigures,
     classes: Sequence[str],
     *,
     images: int,
-) -> dict[str, Any]:
-    """Both tables, as scores.json holds them. Shares are in [0, 1]; None where there is nothing to count.
+    engine: CocoEngine = coco_scores,
+) -> BreakdownScores:
+    """Compute both tables, the `breakdown` part of scores.json.
 
-    found: overlaps of truth and predicted. coco: `coco_scores` of the same. classes: names, by class number.
-    images: how many were scored, those without a box included. Raises ScoringError when that is none.
+    Args:
+        truth: True boxes.
+        predicted: Predicted boxes.
+        overlaps: `compute_overlaps(truth, predicted)`.
+        coco: COCO's figures of the same boxes.
+        classes: Class names; `category` of both box tables counts into them.
+        images: Number of images scored, those without a box included.
+        engine: Computes COCO's figures of a part of the boxes.
+
+    Returns:
+        Shares in [0, 1]; None where there is nothing to count.
+
+    Raises:
+        ScoringError: No image was scored.
     """
     return {
         "definition": DEFINITION,
-        "by_size": by_size(truth, predicted, found, coco, images=images),
-        "by_instances": by_instances(truth, predicted, found, classes, images=images),
+        "by_size": by_size(truth, predicted, overlaps, coco, images=images),
+        "by_instances": by_instances(truth, predicted, overlaps, classes, images=images, engine=engine),
     }
 
 
 def by_size(
-    truth: TruthBoxes, predicted: Detections, found: Overlaps, coco: dict[str, Any], *, images: int
-) -> dict[str, dict[str, Any]]:
-    """A row each for small, medium and large: objects, AP, AR, instance_recall, false_positives_per_image.
-
-    Takes and raises what `breakdown_scores` does.
-    """
-    wrong, area = false_positives(found), predicted.xywh[:, 2:].prod(axis=1)
-    table = {}
+    truth: TruthBoxes, predicted: Detections, overlaps: Overlaps, coco: CocoFigures, *, images: int
+) -> dict[str, SizeRow]:
+    """Compute one row each for small, medium and large objects; see `breakdown_scores`."""
+    is_wrong, area = is_false_positive(overlaps), predicted.xywh[:, 2:].prod(axis=1)
+    rows: dict[str, SizeRow] = {}
     for size, (lowest, highest) in AREAS.items():
         if size == "all":
             continue
         objects = truth.is_countable & (truth.area >= lowest) & (truth.area <= highest)
-        on_nothing = wrong & (area >= lowest) & (area <= highest)
-        table[size] = {
+        false_positives = is_wrong & (area >= lowest) & (area <= highest)
+        figures: dict[str, float | None] = {**coco}  # type: ignore[dict-item]
+        rows[size] = {
             "objects": int(objects.sum()),
-            "AP": coco[f"AP{size[0]}"],
-            "AR": coco[f"AR{size[0]}"],
-            "instance_recall": mean_of(found.truth_iou[objects] >= IOU_THRESHOLD),
-            "false_positives_per_image": _per_image(on_nothing, images),
+            "AP": figures[f"AP{size[0]}"],
+            "AR": figures[f"AR{size[0]}"],
+            "instance_recall": mean_or_none(overlaps.truth_iou[objects] >= IOU_THRESHOLD),
+            "false_positives_per_image": _per_image(false_positives, images),
         }
-    return table
+    return rows
 
 
 def by_instances(
-    truth: TruthBoxes, predicted: Detections, found: Overlaps, classes: Sequence[str], *, images: int
-) -> dict[str, dict[str, Any]]:
-    """A row each for pairs of 0, 1, 2, 3-4 and 5+ instances: pairs, objects, AP, AP50, AR, corloc, ...
-
-    Takes and raises what `breakdown_scores` does.
-    """
-    of_truth, of_predicted = _row_of_each_box(truth, predicted)
-    return {
-        name: _instances_row(truth, predicted, found, classes, of_truth == row, of_predicted == row, images)
-        for row, (name, _) in enumerate(INSTANCES)
-    }
-
-
-def _instances_row(
     truth: TruthBoxes,
     predicted: Detections,
-    found: Overlaps,
+    overlaps: Overlaps,
     classes: Sequence[str],
-    of_truth: Bools,
-    of_predicted: Bools,
+    *,
     images: int,
-) -> dict[str, Any]:
-    boxes, some, overlaps = truth.where(of_truth), predicted.where(of_predicted), found.where(of_predicted, of_truth)
-    pairs = pairs_of(boxes, some, overlaps)
-    coco = coco_scores(boxes, some, classes)
-    return {
-        "pairs": len(pairs.image),
-        "objects": int(boxes.is_countable.sum()),
-        "boxes": len(some),
-        "AP": coco["AP"],
-        "AP50": coco["AP50"],
-        "AR": coco["AR100"],
-        "corloc": mean_of(pairs.best_iou >= IOU_THRESHOLD),
-        "any_box": mean_of(pairs.any_iou >= IOU_THRESHOLD),
-        "instance_recall": mean_of(overlaps.truth_iou[boxes.is_countable] >= IOU_THRESHOLD),
-        "false_positives_per_image": _per_image(false_positives(overlaps), images),
-    }
+    engine: CocoEngine = coco_scores,
+) -> dict[str, InstancesRow]:
+    """Compute one row each for pairs of 0, 1, 2, 3-4 and 5 or more instances; see `breakdown_scores`."""
+    truth_row, predicted_row = _row_of_each_box(truth, predicted)
+    rows: dict[str, InstancesRow] = {}
+    for row, (name, _) in enumerate(INSTANCES):
+        of_truth, of_predicted = truth_row == row, predicted_row == row
+        boxes, detections = truth.where(of_truth), predicted.where(of_predicted)
+        selected = overlaps.where(of_predicted, of_truth)
+        pairs = pair_results(boxes, detections, selected)
+        coco = engine(boxes, detections, classes)
+        rows[name] = {
+            "pairs": len(pairs.image),
+            "objects": int(boxes.is_countable.sum()),
+            "boxes": len(detections),
+            "AP": coco["AP"],
+            "AP50": coco["AP50"],
+            "AR": coco["AR100"],
+            "corloc": mean_or_none(pairs.best_iou >= IOU_THRESHOLD),
+            "any_box": mean_or_none(pairs.any_iou >= IOU_THRESHOLD),
+            "instance_recall": mean_or_none(selected.truth_iou[boxes.is_countable] >= IOU_THRESHOLD),
+            "false_positives_per_image": _per_image(is_false_positive(selected), images),
+        }
+    return rows
 
 
 def _row_of_each_box(truth: TruthBoxes, predicted: Detections) -> tuple[Ints, Ints]:
     """(m,) and (n,) the row of INSTANCES that the pair of each box belongs to."""
-    classes = class_count(truth, predicted)
-    of_truth, of_predicted = (pair_codes(boxes.image, boxes.category, classes) for boxes in (truth, predicted))
-    pairs, countable = np.unique(of_truth[truth.is_countable], return_counts=True)
+    classes = count_classes(truth, predicted)
+    truth_codes, predicted_codes = (encode_pairs(boxes.image, boxes.category, classes) for boxes in (truth, predicted))
+    pairs, countable = np.unique(truth_codes[truth.is_countable], return_counts=True)
     lowest = [least for _, least in INSTANCES]
 
-    def row(code: Ints) -> Ints:
-        place = np.searchsorted(pairs, code)
-        known = np.append(pairs, -1)[place] == code
-        instances = np.where(known, np.append(countable, 0)[place], 0)
+    def rows(codes: Ints) -> Ints:
+        place = np.searchsorted(pairs, codes)
+        is_known = np.append(pairs, -1)[place] == codes
+        instances = np.where(is_known, np.append(countable, 0)[place], 0)
         return np.searchsorted(lowest, instances, "right") - 1
 
-    return row(of_truth), row(of_predicted)
+    return rows(truth_codes), rows(predicted_codes)
 
 
 def _per_image(flags: Bools, images: int) -> float:
     if images < 1:
-        raise ScoringError(f"{images} images were scored; expected one at least.")
+        raise ScoringError(f"{images} images were scored; expected at least one.")
     return float(flags.sum() / images)

@@ -1,24 +1,26 @@
-"""COCO's twelve numbers, bit for bit those of pycocotools, in a thirtieth of its time.
+"""COCO's twelve figures, bit for bit those of pycocotools, in a thirtieth of its time.
 
-pycocotools visits every (image, class) in Python, 40 times over: minutes for a million boxes. Here the visits are
-jit, and only those that hold a box are made. What it computes is kept to the operation, so that the numbers are
-the same and not merely close; the tests compare the two.
+pycocotools visits every (image, class) in Python, 40 times over: minutes for a million boxes. Here the loops are
+compiled, and only the (image, class) pairs that hold a box are visited. The operations and their order are those of
+pycocotools, so that the figures are equal, not merely close; the tests compare the two.
 
-    evaluation     a prediction, surest first and at most 100 an (image, class), takes the true box that it overlaps
-                   most of those not taken, at each IoU of 0.5, 0.55, ... 0.95, and an ignored one only where no other
-                   will do; for each range of areas the objects outside it are ignored too
-    accumulation   best precision at recalls 0, 0.01, ... 1 and highest recall, by class, IoU, area, detections an image
+    evaluation     at each IoU of 0.5, 0.55, ... 0.95 the predictions of an (image, class), by falling score and at most
+                   100, are each matched with the true box of highest IoU among those not matched yet, with an ignored
+                   one only where no other reaches the IoU; for each range of areas the objects outside it are ignored
+    accumulation   best precision at recalls 0, 0.01, ... 1 and highest recall, by class, IoU, area and detections per
+                   image
     summary        their means over what is defined
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mining.arrays import Bools, Floats, Ints, jit
-from mining.evaluation.boxes import Detections, TruthBoxes, class_count, pair_codes
+from mining.evaluation.boxes import Detections, TruthBoxes, count_classes, encode_pairs
+from mining.evaluation.scores import CocoFigures
 
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -26,15 +28,21 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 # px^2, both ends included
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 MAX_DETECTIONS = 100
-_RECALLED = (("all", 1), ("all", 10), *((area, MAX_DETECTIONS) for area in AREAS))
+_RECALLS_SHOWN = (("all", 1), ("all", 10), *((area, MAX_DETECTIONS) for area in AREAS))
 
 
 @dataclass(frozen=True)
-class Matches:
-    """n predictions by class, then image, then falling score, and what becomes of each at every IoU and area.
+class CocoMatches:
+    """n predictions by class, image and falling score, with the outcome of each at every IoU and range of areas.
 
-    image, category, rank: (n,) image, class and place in its image and class. scores: (n,).
-    matched, ignored: (A, T, n) bool. objects: (A, C) to be found, by area and class.
+    Attributes:
+        image: (n,) int.
+        category: (n,) int.
+        rank: (n,) int, place by score in its image and class, from 0.
+        scores: (n,) float64.
+        matched: (A, T, n) bool, whether the prediction has a true box.
+        ignored: (A, T, n) bool, whether it counts neither as correct nor as wrong.
+        objects: (A, C) int, objects to be found, by range of areas and class.
     """
 
     image: Ints
@@ -46,52 +54,68 @@ class Matches:
     objects: Ints
 
 
-def coco_scores(truth: TruthBoxes, predicted: Detections, classes: Sequence[str]) -> dict[str, Any]:
-    """AP, AP50, ... ARl (boxes, at most 100 an image and class) and `per_class_AP50` by class name.
+def coco_scores(truth: TruthBoxes, predicted: Detections, classes: Sequence[str]) -> CocoFigures:
+    """Compute COCO's figures for boxes.
 
-    classes: names; `category` in truth and predictions counts into them.
-    Ignored true boxes act as COCO's crowds do (a match is neither right nor wrong), yet only real crowds are compared
+    Ignored true boxes act as COCO's crowds do (a match is neither right nor wrong), but only real crowds are compared
     by the share of the prediction inside them. pycocotools overwrites `ignore` by `iscrowd`, so that difficult objects
     would count; here they do not.
-    Values in [0, 1]; None where there is no true box to find.
+
+    Args:
+        truth: True boxes.
+        predicted: Predicted boxes; at most 100 per image and class are used, those that score highest.
+        classes: Class names; `category` of both box tables counts into them.
+
+    Returns:
+        AP, AP50, ... ARl in [0, 1] and `per_class_AP50` by class name; None where there is no object to be found.
     """
-    return coco_numbers(truth, matches_of(truth, predicted), classes)
+    return summarize_matches(truth, match_detections(truth, predicted), classes)
 
 
-def coco_numbers(truth: TruthBoxes, matches: Matches, classes: Sequence[str]) -> dict[str, Any]:
-    """`coco_scores` of predictions that are compared with the truth already."""
+def summarize_matches(truth: TruthBoxes, matches: CocoMatches, classes: Sequence[str]) -> CocoFigures:
+    """Compute `coco_scores` from matches that are known already."""
     used = [int(category) for category in np.unique(truth.category)]
     if not used:
-        return {**dict.fromkeys(NUMBERS), "per_class_AP50": {}}
-    # classes last, as pycocotools has them: the order of a sum shows in its last bit
-    precision = {area: np.stack([precision_of(matches, one, area) for one in used], axis=-1) for area in AREAS}
+        return figures_by_name([None] * len(NUMBERS), {})
+    # classes last, as in pycocotools: the order of a sum shows in its last bit
+    precision = {area: np.stack([precision_at_recalls(matches, c, area) for c in used], axis=-1) for area in AREAS}
     half = precision["all"][0]
-    numbers = [
-        _mean_found(one)
-        for one in (
+    figures = [
+        _mean_defined(table)
+        for table in (
             precision["all"], half, precision["all"][5], precision["small"], precision["medium"], precision["large"],
-            *(np.stack([recall_of(matches, one, area, most) for one in used], axis=-1) for area, most in _RECALLED),
+            *(np.stack([max_recall(matches, c, area, most) for c in used], axis=-1) for area, most in _RECALLS_SHOWN),
         )
     ]  # fmt: skip
-    per_class = {classes[category]: _mean_found(half[:, place]) for place, category in enumerate(used)}
-    return {
-        **dict(zip(NUMBERS, numbers, strict=True)),
-        "per_class_AP50": {name: value for name, value in per_class.items() if value is not None},
-    }
+    per_class = {classes[category]: _mean_defined(half[:, place]) for place, category in enumerate(used)}
+    return figures_by_name(figures, {name: value for name, value in per_class.items() if value is not None})
+
+
+def figures_by_name(figures: Sequence[float | None], per_class: dict[str, float]) -> CocoFigures:
+    """Name the twelve figures, in the order of NUMBERS."""
+    return cast(CocoFigures, {**dict(zip(NUMBERS, figures, strict=True)), "per_class_AP50": per_class})
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def matches_of(truth: TruthBoxes, predicted: Detections) -> Matches:
-    """Which predictions have a true box at every IoU, for every range of areas."""
+def match_detections(truth: TruthBoxes, predicted: Detections) -> CocoMatches:
+    """Match predictions with true boxes at every IoU and for every range of areas.
+
+    Args:
+        truth: True boxes.
+        predicted: Predicted boxes.
+
+    Returns:
+        The outcome of the at most 100 highest-scored predictions of each image and class.
+    """
     images = 1 + max(int(truth.image.max(initial=0)), int(predicted.image.max(initial=0)))
-    classes = class_count(truth, predicted)
-    code = pair_codes(predicted.category, predicted.image, images)
+    classes = count_classes(truth, predicted)
+    code = encode_pairs(predicted.category, predicted.image, images)
     order = np.lexsort((-predicted.scores, code))
     rank = _rank(code[order])
     order, rank = order[rank < MAX_DETECTIONS], rank[rank < MAX_DETECTIONS]
-    true_code = pair_codes(truth.category, truth.image, images)
+    true_code = encode_pairs(truth.category, truth.image, images)
     true_order = np.argsort(true_code, kind="stable")
     xywh, true_xywh = predicted.xywh[order], truth.xywh[true_order]
     ranges = np.array(list(AREAS.values()))
@@ -104,15 +128,15 @@ def matches_of(truth: TruthBoxes, predicted: Detections) -> Matches:
         xywh, true_xywh, truth.is_crowd[true_order], ignored, outside, borders, *true_borders,
         np.minimum(IOU_THRESHOLDS, 1 - 1e-10),
     )  # fmt: skip
-    of_class = truth.category[true_order]
-    objects = np.stack([np.bincount(of_class[~one], minlength=classes) for one in ignored])
-    return Matches(
+    true_category = truth.category[true_order]
+    objects = np.stack([np.bincount(true_category[~flags], minlength=classes) for flags in ignored])
+    return CocoMatches(
         predicted.image[order], predicted.category[order], rank, predicted.scores[order], matched, is_ignored, objects
     )
 
 
 def _rank(code: Ints) -> Ints:
-    """(n,) the place of each among those of its code, which ascends."""
+    """(n,) the place of each row among those of its code; codes ascend."""
     first = np.unique(code, return_index=True, return_inverse=True)
     return np.arange(len(code)) - first[1][first[2]]
 
@@ -126,10 +150,10 @@ def _outside(area: Floats, ranges: Floats) -> Bools:
 def _matched(
     xywh: Any, true_xywh: Any, is_crowd: Any, ignored: Any, outside: Any, borders: Any, first: Any, last: Any, ious: Any
 ) -> Any:
-    """(A, T, n) whether each prediction has a true box, and whether it is neither right nor wrong."""
+    """(A, T, n) whether each prediction has a true box, and whether it is ignored."""
     areas, count = outside.shape
     matched = np.zeros((areas, len(ious), count), np.bool_)
-    neither = np.zeros((areas, len(ious), count), np.bool_)
+    is_ignored = np.zeros((areas, len(ious), count), np.bool_)
     for pair in range(len(first)):
         start, end, true_start = borders[pair], borders[pair + 1], first[pair]
         total = last[pair] - true_start
@@ -140,10 +164,10 @@ def _matched(
         order = np.empty(total, np.int64)
         taken = np.empty(total, np.bool_)
         for area in range(areas):
-            place = 0  # those that count go first
-            for wanted in (False, True):
+            place = 0  # countable true boxes first
+            for flag in (False, True):
                 for g in range(total):
-                    if ignored[area, true_start + g] == wanted:
+                    if ignored[area, true_start + g] == flag:
                         order[place] = g
                         place += 1
             for t in range(len(ious)):
@@ -160,15 +184,15 @@ def _matched(
                     if best > -1:
                         taken[best] = True
                         matched[area, t, start + d] = True
-                        neither[area, t, start + d] = ignored[area, true_start + best]
+                        is_ignored[area, t, start + d] = ignored[area, true_start + best]
                     else:
-                        neither[area, t, start + d] = outside[area, start + d]
-    return matched, neither
+                        is_ignored[area, t, start + d] = outside[area, start + d]
+    return matched, is_ignored
 
 
 @jit
 def overlap_of(box: Any, true_box: Any, is_crowd: Any) -> Any:
-    """IoU; of a crowd the share of the box inside it."""
+    """Return the IoU of two boxes x, y, w, h; with a crowd the share of the box inside it."""
     width = min(box[2] + box[0], true_box[2] + true_box[0]) - max(box[0], true_box[0])
     if width <= 0:
         return 0.0
@@ -182,28 +206,50 @@ def overlap_of(box: Any, true_box: Any, is_crowd: Any) -> Any:
 # --- accumulation ----------------------------------------------------------------------------------------------------
 
 
-def precision_of(matches: Matches, category: int, area: str, most: int = MAX_DETECTIONS) -> Floats:
-    """(T, R) the best precision at each recall, of at most so many boxes an image; -1 where there is no object."""
+def precision_at_recalls(matches: CocoMatches, category: int, area: str, most: int = MAX_DETECTIONS) -> Floats:
+    """Compute the best precision at each recall for one class.
+
+    Args:
+        matches: Outcomes of the predictions.
+        category: Class number.
+        area: Range of areas, a key of AREAS.
+        most: Predictions per image that are used.
+
+    Returns:
+        (T, R) precision; -1 where there is no object.
+    """
     table = np.full((len(IOU_THRESHOLDS), len(RECALLS)), -1.0)
-    for t, (right, wrong, objects) in enumerate(_counts(matches, category, area, most)):
-        precision = right / (wrong + right + np.spacing(1))
+    for t, (correct, wrong, objects) in enumerate(_cumulative_counts(matches, category, area, most)):
+        precision = correct / (wrong + correct + np.spacing(1))
         best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-        table[t] = best[np.searchsorted(right / objects, RECALLS, "left")]
+        table[t] = best[np.searchsorted(correct / objects, RECALLS, "left")]
     return table
 
 
-def recall_of(matches: Matches, category: int, area: str, most: int) -> Floats:
-    """(T,) the share of objects found by at most so many boxes an image; -1 where there is no object."""
-    found = np.full(len(IOU_THRESHOLDS), -1.0)
-    for t, (right, _, objects) in enumerate(_counts(matches, category, area, most)):
-        found[t] = right[-1] / objects if len(right) else 0.0
-    return found
+def max_recall(matches: CocoMatches, category: int, area: str, most: int) -> Floats:
+    """Compute the share of a class's objects that is found.
+
+    Args:
+        matches: Outcomes of the predictions.
+        category: Class number.
+        area: Range of areas, a key of AREAS.
+        most: Predictions per image that are used.
+
+    Returns:
+        (T,) recall; -1 where there is no object.
+    """
+    recall = np.full(len(IOU_THRESHOLDS), -1.0)
+    for t, (correct, _, objects) in enumerate(_cumulative_counts(matches, category, area, most)):
+        recall[t] = correct[-1] / objects if len(correct) else 0.0
+    return recall
 
 
-def _counts(matches: Matches, category: int, area: str, most: int) -> Iterator[tuple[Floats, Floats, int]]:
-    """For each IoU how many are right and wrong after each prediction, surest first, and the objects to be found.
+def _cumulative_counts(
+    matches: CocoMatches, category: int, area: str, most: int
+) -> Iterator[tuple[Floats, Floats, int]]:
+    """For each IoU the correct and the wrong predictions so far, by falling score, and the objects to be found.
 
-    Nothing where there are none.
+    Yields nothing where there are no objects.
     """
     place = list(AREAS).index(area)
     objects = int(matches.objects[place, category])
@@ -212,11 +258,11 @@ def _counts(matches: Matches, category: int, area: str, most: int) -> Iterator[t
     start, end = np.searchsorted(matches.category, [category, category + 1])
     rows = start + np.flatnonzero(matches.rank[start:end] < most)
     rows = rows[np.argsort(-matches.scores[rows], kind="stable")]
-    matched, counts = matches.matched[place][:, rows], ~matches.ignored[place][:, rows]
-    for right, wrong in zip(matched & counts, ~matched & counts, strict=True):
-        yield np.cumsum(right, dtype=np.float64), np.cumsum(wrong, dtype=np.float64), objects
+    matched, countable = matches.matched[place][:, rows], ~matches.ignored[place][:, rows]
+    for correct, wrong in zip(matched & countable, ~matched & countable, strict=True):
+        yield np.cumsum(correct, dtype=np.float64), np.cumsum(wrong, dtype=np.float64), objects
 
 
-def _mean_found(values: Floats) -> float | None:
-    found = values[values > -1]
-    return float(found.mean()) if found.size else None
+def _mean_defined(values: Floats) -> float | None:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else None

@@ -1,26 +1,27 @@
 """Average precision as the evaluation code of PASCAL VOC computes it (Everingham et al., IJCV 2010, section 4.2).
 
-Predictions of a class go through all images by falling score. Each is compared with the true boxes of its class in its
-image, difficult ones included, and belongs to the one it overlaps most, the first of equals:
+The predictions of a class are visited over all images by falling score. Each is assigned to the true box of its class
+in its image with the highest IoU, difficult ones included, the first of equals:
 
-    IoU below the threshold           wrong
-    that box is difficult             neither right nor wrong
-    no surer prediction belongs to it right
-    otherwise                         wrong, for a box is found once; the next best box is not tried
+    IoU below the threshold                              wrong
+    the assigned box is difficult                        ignored
+    no higher-scored prediction is assigned to that box  correct
+    otherwise                                            wrong: a box is found once, the next best box is not tried
 
-With R the objects of the class that are not difficult, and precision p and recall r after each prediction that counts:
+With R the objects of the class that are not difficult, and precision p and recall r after each prediction that is not
+ignored:
 
     11-point  AP = 1/11 sum over t of 0, 0.1, ..., 1 of (max of p where r >= t, 0 where r never reaches t)
     all-point AP = sum over predictions of (r - r before) * (max of p from here on)
 
-VOC 2007 to 2009 gave the first, later years give the second; each mean is over classes with R > 0. The papers say that
-the IoU must exceed 0.5, the code takes 0.5 itself as found; the default is the code's. It adds 1 to the sides of boxes
-that end with their last pixel, as VOC's XML has them, which is the same as half-open boxes here. The eleven recalls are
-multiples of 0.1 in floating point, as in the code's ports to Python, where 3 found of 10 fall short of 0.3, and 6 and 7
-of theirs (in MATLAB 3 alone does); on a set of 160 objects a class this was worth 0.1 points.
+VOC 2007 to 2009 used the first, later years the second; each mean is over classes with R > 0. The papers require that
+the IoU exceeds 0.5, the code accepts 0.5 itself; the default is the code's. It adds 1 to the sides of boxes that end
+with their last pixel, as VOC's XML has them, which equals half-open boxes here. The eleven recalls are multiples of 0.1
+in floating point, as in the code's ports to Python, where 3 of 10 found miss 0.3, and 6 and 7 miss theirs (in MATLAB
+only 3 does); on a set of 160 objects per class this made a difference of 0.1 points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +29,10 @@ import numpy as np
 
 from mining.arrays import Bools, Floats, Ints, jit
 from mining.boxes.iou import area, intersection, ratio
-from mining.evaluation.boxes import Detections, TruthBoxes, comparisons
-from mining.evaluation.metrics.corloc import IOU_THRESHOLD, drawn_counts
-from mining.evaluation.metrics.rules import IouRule, is_hit, mean_of
+from mining.evaluation.bootstrap import percentile_interval, resample_image_counts
+from mining.evaluation.boxes import Detections, TruthBoxes, candidate_pairs
+from mining.evaluation.metrics.hits import IOU_THRESHOLD, IouRule, is_hit, mean_or_none
+from mining.evaluation.scores import ClassAveragePrecision, Interval, VocScores
 
 DEFINITION = (
     "PASCAL VOC's average precision by its evaluation code: by falling score, a prediction belongs to the true box of "
@@ -45,37 +47,42 @@ ELEVEN_RECALLS = np.arange(11) * 0.1
 
 @dataclass(frozen=True)
 class RankedMatches:
-    """What becomes of each of n predictions.
+    """The outcome of each of n predictions; one that is neither correct nor ignored is wrong.
 
-    true_box: (n,) int, row of the true box of the same image and class that it overlaps most, -1 where none.
-    iou: (n,) their IoU. is_right, is_ignored: (n,) bool; neither of both is wrong.
+    Attributes:
+        true_box: (n,) int, row of the true box of the same image and class with the highest IoU, -1 where none.
+        iou: (n,) their IoU.
+        is_correct: (n,) bool.
+        is_ignored: (n,) bool.
     """
 
     true_box: Ints
     iou: Floats
-    is_right: Bools
+    is_correct: Bools
     is_ignored: Bools
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Precision and recall of a class after each of n predictions that count, the surest first.
+class PrecisionRecallCurve:
+    """Precision and recall of a class after each of n predictions that are not ignored, by falling score.
 
-    found: (n,) int, right ones so far. objects: to be found, 1 at least.
+    Attributes:
+        true_positives: (n,) int, correct predictions so far.
+        objects: Number of objects to be found, at least 1.
     """
 
-    found: Ints
+    true_positives: Ints
     objects: int
 
     @property
     def precision(self) -> Floats:
-        """(n,) right ones among those so far."""
-        return self.found / np.arange(1, len(self.found) + 1)
+        """(n,) share of the predictions so far that are correct."""
+        return self.true_positives / np.arange(1, len(self.true_positives) + 1)
 
     @property
     def recall(self) -> Floats:
-        """(n,) objects found so far, a share."""
-        return self.found / self.objects
+        """(n,) share of the objects found so far."""
+        return self.true_positives / self.objects
 
     @property
     def best_precision(self) -> Floats:
@@ -83,12 +90,12 @@ class Curve:
         return np.maximum.accumulate(self.precision[::-1])[::-1]
 
     def average_precision_11_point(self) -> float:
-        """In [0, 1]; 0 without a prediction."""
+        """Return the 11-point average precision in [0, 1]; 0 without predictions."""
         first = np.searchsorted(self.recall, ELEVEN_RECALLS, "left")
         return float(np.append(self.best_precision, 0)[first].mean())
 
     def average_precision_all_point(self) -> float:
-        """In [0, 1]; 0 without a prediction."""
+        """Return the area under the curve in [0, 1]; 0 without predictions."""
         return float((np.diff(self.recall, prepend=0) * self.best_precision).sum())
 
 
@@ -101,23 +108,34 @@ def voc_scores(
     rule: IouRule = "at_least",
     seed: int = 0,
     resamples: int = 0,
-) -> dict[str, Any]:
-    """VOC's average precision, as scores.json holds it: means in [0, 1], and `per_class` by class name.
+) -> VocScores:
+    """Compute VOC's average precision, the `voc` part of scores.json.
 
-    classes: names; `category` in truth and predictions counts into them.
-    seed, resamples: of the bootstrap over images behind AP_all_point_ci95; None without resamples.
-    None where the truth has no countable box. Raises ValueError for a threshold or rule that is none.
+    Args:
+        truth: True boxes.
+        predicted: Predicted boxes.
+        classes: Class names; `category` of both box tables counts into them.
+        iou_threshold: IoU from which a prediction is correct, in (0, 1].
+        rule: Whether the threshold itself is enough.
+        seed: Seed of the bootstrap over images behind AP_all_point_ci95.
+        resamples: Number of resamples; 0 for no interval.
+
+    Returns:
+        Means in [0, 1] and `per_class` by class name; None where the ground truth has no countable box.
+
+    Raises:
+        ValueError: The threshold or the rule is invalid.
     """
-    found = rank_matches(truth, predicted, iou_threshold=iou_threshold, rule=rule)
-    curves = curves_of(truth, predicted, found)
+    matches = rank_matches(truth, predicted, iou_threshold=iou_threshold, rule=rule)
+    curves = precision_recall_curves(truth, predicted, matches)
     per_class = {classes[category]: _class_row(curve) for category, curve in curves.items()}
     return {
         "definition": DEFINITION,
         "iou_threshold": iou_threshold,
         "iou_rule": rule,
-        "AP_11_point": mean_of([row["AP_11_point"] for row in per_class.values()]),
-        "AP_all_point": mean_of([row["AP_all_point"] for row in per_class.values()]),
-        "AP_all_point_ci95": _bootstrap_ci95(truth, predicted, found, seed=seed, resamples=resamples),
+        "AP_11_point": mean_or_none([row["AP_11_point"] for row in per_class.values()]),
+        "AP_all_point": mean_or_none([row["AP_all_point"] for row in per_class.values()]),
+        "AP_all_point_ci95": _bootstrap(truth, predicted, matches, seed=seed, resamples=resamples),
         "per_class": per_class,
     }
 
@@ -125,90 +143,128 @@ def voc_scores(
 def rank_matches(
     truth: TruthBoxes, predicted: Detections, *, iou_threshold: float = IOU_THRESHOLD, rule: IouRule = "at_least"
 ) -> RankedMatches:
-    """Which predictions are right; of equal scores the first row goes first.
+    """Decide which predictions are correct; of equal scores the first row is visited first.
 
-    Ignored true boxes of every kind are what VOC calls difficult.
+    Ignored true boxes of every kind are treated as VOC treats difficult ones.
+
+    Args:
+        truth: True boxes.
+        predicted: Predicted boxes.
+        iou_threshold: IoU from which a prediction is correct, in (0, 1].
+        rule: Whether the threshold itself is enough.
+
+    Returns:
+        The outcome of each prediction.
+
+    Raises:
+        ValueError: The threshold or the rule is invalid.
     """
     true_box, iou = _most_overlapped(truth, predicted)
-    belongs = is_hit(iou, iou_threshold, rule)
-    is_ignored = belongs & np.append(truth.is_ignored, False)[true_box]  # -1 has the last
-    counts = np.flatnonzero(belongs & ~is_ignored)
-    surest_first = counts[np.argsort(-predicted.scores[counts], kind="stable")]
-    first_of_its_box = np.unique(true_box[surest_first], return_index=True)[1]
-    is_right = np.zeros(len(predicted), bool)
-    is_right[surest_first[first_of_its_box]] = True
-    return RankedMatches(true_box, iou, is_right, is_ignored)
+    is_assigned = is_hit(iou, iou_threshold, rule)
+    is_ignored = is_assigned & np.append(truth.is_ignored, False)[true_box]  # -1 reads the appended False
+    countable = np.flatnonzero(is_assigned & ~is_ignored)
+    by_score = countable[np.argsort(-predicted.scores[countable], kind="stable")]
+    first_of_its_box = np.unique(true_box[by_score], return_index=True)[1]
+    is_correct = np.zeros(len(predicted), bool)
+    is_correct[by_score[first_of_its_box]] = True
+    return RankedMatches(true_box, iou, is_correct, is_ignored)
 
 
-def curves_of(truth: TruthBoxes, predicted: Detections, found: RankedMatches) -> dict[int, Curve]:
-    """The curve of each class with an object to find, by class number, ascending."""
-    counts = np.flatnonzero(~found.is_ignored)
-    order = counts[np.lexsort((-predicted.scores[counts], predicted.category[counts]))]
+def precision_recall_curves(
+    truth: TruthBoxes, predicted: Detections, matches: RankedMatches
+) -> dict[int, PrecisionRecallCurve]:
+    """Return the curve of each class that has an object to be found, by class number, ascending."""
+    countable = np.flatnonzero(~matches.is_ignored)
+    order = countable[np.lexsort((-predicted.scores[countable], predicted.category[countable]))]
     category = predicted.category[order]
     curves = {}
-    for one, objects in zip(*np.unique(truth.category[truth.is_countable], return_counts=True), strict=True):
-        rows = order[np.searchsorted(category, one, "left") : np.searchsorted(category, one, "right")]
-        curves[int(one)] = Curve(np.cumsum(found.is_right[rows], dtype=np.int64), int(objects))
+    for number, objects in zip(*np.unique(truth.category[truth.is_countable], return_counts=True), strict=True):
+        rows = order[np.searchsorted(category, number, "left") : np.searchsorted(category, number, "right")]
+        true_positives = np.cumsum(matches.is_correct[rows], dtype=np.int64)
+        curves[int(number)] = PrecisionRecallCurve(true_positives, int(objects))
     return curves
 
 
-def _bootstrap_ci95(
-    truth: TruthBoxes, predicted: Detections, found: RankedMatches, *, seed: int, resamples: int
-) -> list[float] | None:
-    """95 % percentile interval of AP_all_point, images drawn with replacement; those of a class none drawn is left out.
+def _bootstrap(
+    truth: TruthBoxes, predicted: Detections, matches: RankedMatches, *, seed: int, resamples: int
+) -> Interval | None:
+    """Return the interval of AP_all_point; a class that a resample lacks is left out of its mean."""
+    if not truth.is_countable.any() or resamples < 1:
+        return None
+    images = len(np.unique(np.concatenate([truth.image, predicted.image])))
+    counts = resample_image_counts(images, seed=seed, resamples=resamples)
+    values = resampled_average_precision((times for block in counts for times in block), truth, predicted, matches)
+    return percentile_interval(np.array(values))
 
-    What an image's predictions are depends on it alone, so that only their counts change.
+
+def resampled_average_precision(
+    counts: Iterator[Ints], truth: TruthBoxes, predicted: Detections, matches: RankedMatches
+) -> list[float]:
+    """Compute the mean AP_all_point of resamples of the images.
+
+    The predictions of an image depend on that image alone, so a resample changes only how often each of them counts.
+
+    Args:
+        counts: For each resample (N,) int, how often each image was drawn; the N images are those with a true or a
+            predicted box, ascending.
+        truth: True boxes, at least one of them countable.
+        predicted: Predicted boxes.
+        matches: `rank_matches(truth, predicted)`.
+
+    Returns:
+        One mean per resample, over the classes that it has an object of.
     """
     objects = truth.where(truth.is_countable)
-    if not len(objects) or resamples < 1:
-        return None
-    images, _ = np.unique(np.concatenate([truth.image, predicted.image]), return_inverse=True)
-    counts = np.flatnonzero(~found.is_ignored)
-    order = counts[np.lexsort((-predicted.scores[counts], predicted.category[counts]))]
+    images = np.unique(np.concatenate([truth.image, predicted.image]))
+    countable = np.flatnonzero(~matches.is_ignored)
+    order = countable[np.lexsort((-predicted.scores[countable], predicted.category[countable]))]
     category, image = predicted.category[order], np.searchsorted(images, predicted.image[order])
-    of_class = np.argsort(objects.category, kind="stable")
-    object_class, object_image = objects.category[of_class], np.searchsorted(images, objects.image[of_class])
+    by_class = np.argsort(objects.category, kind="stable")
+    object_class, object_image = objects.category[by_class], np.searchsorted(images, objects.image[by_class])
     classes = np.unique(object_class)
     borders = [np.searchsorted(of, classes, side) for of in (category, object_class) for side in ("left", "right")]
-    rng = np.random.default_rng(seed)
-    drawn = [
-        _mean_average_precision(times, found.is_right[order], image, object_image, *borders)
-        for block in drawn_counts(rng, resamples, len(images), len(images))
-        for times in block
-    ]
-    return [float(value) for value in np.percentile(drawn, [2.5, 97.5])]
+    is_correct = matches.is_correct[order]
+    return [_mean_average_precision(times, is_correct, image, object_image, *borders) for times in counts]
 
 
 @jit
 def _mean_average_precision(
-    times: Any, is_right: Any, image: Any, object_image: Any, first: Any, last: Any, first_object: Any, last_object: Any
+    times: Any,
+    is_correct: Any,
+    image: Any,
+    object_image: Any,
+    first: Any,
+    last: Any,
+    first_object: Any,
+    last_object: Any,
 ) -> Any:
-    """Mean over classes of the area under the curve, image i being there times[i] times; 0 where none has an object."""
+    """Mean over classes of the area under the curve where image i counts times[i] times; 0 without objects."""
     total, classes = 0.0, 0
-    for one in range(len(first)):
+    for number in range(len(first)):
         objects = 0
-        for row in range(first_object[one], last_object[one]):
+        for row in range(first_object[number], last_object[number]):
             objects += times[object_image[row]]
         if not objects:
             continue
-        right, seen = 0, 0
-        for row in range(first[one], last[one]):
-            right += times[image[row]] * is_right[row]
-            seen += times[image[row]]
+        correct, visited = 0, 0
+        for row in range(first[number], last[number]):
+            correct += times[image[row]] * is_correct[row]
+            visited += times[image[row]]
         area, best = 0.0, 0.0
-        for row in range(last[one] - 1, first[one] - 1, -1):  # from the highest recall, for the best from here on
+        # from the highest recall downwards, so that `best` is the best precision from here on
+        for row in range(last[number] - 1, first[number] - 1, -1):
             count = times[image[row]]
             if count:
-                best = max(best, right / seen)
-                if is_right[row]:
+                best = max(best, correct / visited)
+                if is_correct[row]:
                     area += best * count / objects
-                    right -= count
-                seen -= count
+                    correct -= count
+                visited -= count
         total, classes = total + area, classes + 1
     return total / max(1, classes)
 
 
-def _class_row(curve: Curve) -> dict[str, Any]:
+def _class_row(curve: PrecisionRecallCurve) -> ClassAveragePrecision:
     return {
         "AP_11_point": curve.average_precision_11_point(),
         "AP_all_point": curve.average_precision_all_point(),
@@ -217,14 +273,14 @@ def _class_row(curve: Curve) -> dict[str, Any]:
 
 
 def _most_overlapped(truth: TruthBoxes, predicted: Detections) -> tuple[Ints, Floats]:
-    """(n,) row of the true box each prediction overlaps most, the first of equals, -1 where none; and their IoU."""
+    """(n,) row of the true box with the highest IoU, the first of equals, -1 where none; and (n,) that IoU."""
     best, best_iou = np.full(len(predicted), -1, np.int64), np.zeros(len(predicted))
-    for rows, true_rows in comparisons(truth, predicted):
+    for rows, true_rows in candidate_pairs(truth, predicted):
         box, true_box = predicted.xyxy[rows], truth.xyxy[true_rows]
         common = intersection(box, true_box)
         iou = ratio(common, area(box) + area(true_box) - common)
         np.maximum.at(best_iou, rows, iou)
         is_best = (iou > 0) & (iou == best_iou[rows])
-        # written backwards: where a row comes twice the last one stays, which is then the first
+        # assigned in reverse: where a row occurs twice the last assignment wins, which is then the first true box
         best[rows[is_best][::-1]] = true_rows[is_best][::-1]
     return best, best_iou

@@ -1,1 +1,1 @@
-"""Evaluation protocols of papers and of their released code, reproduced exactly, each by its name."""
+"""Evaluation protocols of activation maps, reproduced exactly from papers and their released code."""

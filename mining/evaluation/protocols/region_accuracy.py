@@ -7,11 +7,10 @@ threshold t, and an IoU threshold d:
     MaxBoxAcc      = max over t of BoxAcc(t, 0.5), regions: the largest, or the one with the map's highest peak
     MaxBoxAccV2    = mean over d of 0.3, 0.5, 0.7 of (max over t of BoxAcc(t, d)), regions: all
 
-These are the figures of wsoleval.py on the boxes that boxmine mines. They differ from the protocol's, for whose sake a
-map is cut to 8 bits, sides count one pixel more, holes have boxes, a map without region has one, and the largest region
-is the one whose outline encloses most. The last seldom tells, only where two regions are nearly of one size: in 22 of
-30,090 masks of the protocol's 120 reference maps, without changing a figure. The sides do: they move MaxBoxAcc there by
-one map.
+These are the figures of wsoleval.py on the boxes that boxmine mines. The protocol itself reduces maps to 8 bits, counts
+sides one pixel longer, gives boxes to holes and to maps without a region, and takes as largest the region whose outline
+encloses the largest area. The last matters only where two regions are nearly equal in size: in 22 of 30,090 masks of
+the protocol's 120 reference maps, without changing a figure. The sides change MaxBoxAcc there by one map.
 """
 
 from typing import Literal
@@ -19,13 +18,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, checked_boxes
+from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, check_boxes
 from mining.evaluation.protocols.wsoleval import threshold_grid
 from mining.regions.extraction import RegionChoice, regions_at_thresholds
 
 
 class RegionAccuracy(AccuracyAtThresholds[RegionChoice]):
-    """MaxBoxAcc and MaxBoxAccV2 of boxmine's own boxes, map after map, of "largest", "peak" and "all" regions."""
+    """MaxBoxAcc and MaxBoxAccV2 of boxmine's own boxes, map by map, of "largest", "peak" and "all" regions."""
 
     def __init__(
         self,
@@ -34,9 +33,15 @@ class RegionAccuracy(AccuracyAtThresholds[RegionChoice]):
         normalise: Literal["max", "minmax"] = "max",
         min_area_px: int = 4,
     ) -> None:
-        """thresholds: (T,) ascending in [0, 1), by default a thousand. Raises ValueError otherwise.
+        """Start counting.
 
-        normalise, min_area_px: as in `boxes_from_map`.
+        Args:
+            thresholds: (T,) ascending in [0, 1); by default a thousand.
+            normalise: As in `boxes_from_map`.
+            min_area_px: As in `boxes_from_map`.
+
+        Raises:
+            ValueError: The thresholds are not ascending in [0, 1).
         """
         super().__init__(threshold_grid() if thresholds is None else thresholds, ("largest", "peak", "all"))
         self.normalise = normalise
@@ -45,12 +50,16 @@ class RegionAccuracy(AccuracyAtThresholds[RegionChoice]):
     def add(self, activation: ArrayLike, true_boxes: ArrayLike, image_size: tuple[float, float]) -> None:
         """Count one image, or one pair of an image and a class.
 
-        activation: (H, W) float, any range; its pixels are stretched over the image as they are.
-        true_boxes: (m, 4) xyxy in pixels of the image, half-open, m >= 1; one without area is found by no box.
-        image_size: width and height of the image in pixels.
-        Raises MapError for a map, ScoringError for boxes or a size that cannot be used; nothing is counted then.
+        Args:
+            activation: (H, W) float map, any range; its pixels are stretched over the image.
+            true_boxes: (m, 4) xyxy in pixels of the image, half-open, m >= 1; no box hits one without area.
+            image_size: Width and height of the image in pixels.
+
+        Raises:
+            MapError: The map cannot be used; nothing is counted.
+            ScoringError: The boxes or the size cannot be used; nothing is counted.
         """
-        truth = checked_boxes(true_boxes, image_size)
+        truth = check_boxes(true_boxes, image_size)
         found = regions_at_thresholds(
             activation, self.thresholds, normalise=self.normalise, min_area_px=self.min_area_px
         )  # fmt: skip
@@ -58,9 +67,9 @@ class RegionAccuracy(AccuracyAtThresholds[RegionChoice]):
         self.count(found.best_iou(truth * np.tile([width / image_size[0], height / image_size[1]], 2)))
 
     def max_box_acc(self, regions: Literal["largest", "peak"] = "largest") -> float:
-        """MaxBoxAcc in [0, 1]: IoU 0.5, one region a map."""
+        """Return MaxBoxAcc in [0, 1]: IoU 0.5, one region per map."""
         return self._best_at_half(regions)
 
     def max_box_acc_v2(self) -> float:
-        """MaxBoxAccV2 in [0, 1]: all regions, mean over IoU 0.3, 0.5 and 0.7."""
+        """Return MaxBoxAccV2 in [0, 1]: all regions, mean over IoU 0.3, 0.5 and 0.7."""
         return self._mean_of_best("all")

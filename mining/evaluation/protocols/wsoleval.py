@@ -1,4 +1,4 @@
-"""MaxBoxAcc, MaxBoxAccV2 and PxAP: how good activation maps are, whatever threshold their boxes are cut at.
+"""MaxBoxAcc, MaxBoxAccV2 and PxAP: the quality of activation maps, independent of the threshold of their boxes.
 
 The protocol of Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right" (CVPR 2020), and its
 successor's MaxBoxAccV2, figure for figure as their released code gives them (clovaai/wsolevaluation). With N pairs of
@@ -9,7 +9,7 @@ a map s and its true boxes B, boxes(s, t) cut at the map threshold t, and an IoU
     MaxBoxAccV2    = mean over d of 0.3, 0.5, 0.7 of (max over t of BoxAcc(t, d)), boxes: one for each contour
     PxAP           = sum over thresholds of precision(t) * (recall(t) - recall(the next higher t)), over all pixels
 
-Where that code differs from the rest of boxmine it is followed, here only: maps are cut to 8 bits, a box ends one
+Where that code differs from the rest of boxmine it is followed, here only: maps are reduced to 8 bits, a box ends one
 pixel behind its region yet IoU counts sides with 1 added, holes have boxes of their own, the largest contour is the
 one whose polygon through pixel centres has the largest area, and a map without a region has the box 0, 0, 0, 0.
 """
@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from mining.arrays import Floats, Ints
 from mining.boxes.iou import iou_matrix
 from mining.errors import MapError, ScoringError
-from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, checked_boxes
+from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, check_boxes
 from mining.regions.extraction import validate_map, validate_thresholds
 
 Contours = Literal["largest", "all"]
@@ -39,18 +39,24 @@ _PLATEAU_PX = 4
 
 
 def threshold_grid(step: float = 0.001) -> Floats:
-    """(T,) map thresholds from 0 to below 1; 0.001 is the protocol's step."""
+    """Return (T,) map thresholds from 0 to below 1; 0.001 is the protocol's step."""
     return np.arange(0, 1, step)
 
 
 # --- maps ------------------------------------------------------------------------------------------------------------
 
 
-def normalised_map(activation: ArrayLike) -> NDArray[np.floating]:
-    """The map brought to 0-1 by its own range; all zeros where it is constant or holds NaN.
+def normalise_map(activation: ArrayLike) -> NDArray[np.floating]:
+    """Scale a map to 0-1 by its own range.
 
-    activation: (H, W) float, any range; left as it is. Gives its shape and dtype.
-    Raises MapError when it is no (H, W) floats, or when its range is infinite.
+    Args:
+        activation: (H, W) float map, any range; not modified.
+
+    Returns:
+        A map of the same shape and dtype; all zeros where the map is constant or holds NaN.
+
+    Raises:
+        MapError: It is not an (H, W) float map, or its range is infinite.
     """
     level = validate_map(activation)
     lowest, highest = level.min(), level.max()
@@ -63,21 +69,27 @@ def normalised_map(activation: ArrayLike) -> NDArray[np.floating]:
     return (level - lowest) / span
 
 
-def map_at_protocol_size(activation: ArrayLike) -> Floats:
-    """The map at 224 x 224, then brought to 0-1.
+def resize_map(activation: ArrayLike) -> Floats:
+    """Resize a map to 224 x 224, then scale it to 0-1.
 
-    activation: (H, W) float, any range. Gives (224, 224) float64: bicubic in double precision, normalised afterwards,
-    for the interpolation overshoots. Raises MapError as `normalised_map` does, and when the map holds infinity.
+    Args:
+        activation: (H, W) float map, any range.
+
+    Returns:
+        (224, 224) float64: bicubic in double precision, normalised afterwards, because the interpolation overshoots.
+
+    Raises:
+        MapError: As for `normalise_map`, and for a map that holds infinity.
     """
     level = validate_map(activation).astype(np.float64)
     if np.isinf(level).any():
         raise MapError("The activation map holds infinity; the model's weights are broken or overflowed.")
     resized = cv2.resize(level, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
-    return normalised_map(resized).astype(np.float64, copy=False)
+    return normalise_map(resized).astype(np.float64, copy=False)
 
 
 def grey_levels(level: NDArray[np.floating]) -> Grey:
-    """(H, W) uint8 of a map in 0-1, cut off rather than rounded: only the maximum is 255."""
+    """Convert a map in 0-1 to (H, W) uint8, truncated rather than rounded: only the maximum becomes 255."""
     return (level * 255).astype(np.uint8)
 
 
@@ -86,13 +98,14 @@ def grey_levels(level: NDArray[np.floating]) -> Grey:
 
 @dataclass(frozen=True)
 class BoxesAtThresholds:
-    """The boxes of one map at T thresholds, which cut S different masks and n contours in all.
+    """The boxes of one map at T thresholds, which give S different masks with n contours in all.
 
-    xyxy: (n, 4) int64, mask after mask, each in OpenCV's order of contours; x1 and y1 lie one pixel behind the
-        region, or on the last pixel of the map where it touches that border.
-    first: (S,) int64, the row at which the boxes of each mask begin.
-    largest: (S,) int64, the row of each mask's largest contour, the first of equals.
-    mask: (T,) int64, the mask that each threshold cuts.
+    Attributes:
+        xyxy: (n, 4) int64, mask by mask, each in OpenCV's order of contours; x1 and y1 lie one pixel behind the
+            region, or on the last pixel of the map where it touches that border.
+        first: (S,) int64, first row of each mask's boxes.
+        largest: (S,) int64, row of each mask's largest contour, the first of equals.
+        mask: (T,) int64, mask of each threshold.
     """
 
     xyxy: Ints
@@ -101,30 +114,36 @@ class BoxesAtThresholds:
     mask: Ints
 
     def of_largest_contour(self) -> Ints:
-        """(T, 4) one box a threshold."""
+        """Return (T, 4) boxes, one per threshold."""
         return self.xyxy[self.largest][self.mask]
 
     def of_all_contours(self) -> list[Ints]:
-        """T arrays (k, 4), the k >= 1 boxes of each threshold."""
+        """Return T arrays (k, 4), the k >= 1 boxes of each threshold."""
         of_mask = np.split(self.xyxy, self.first[1:])
         return [of_mask[mask] for mask in self.mask]
 
     def best_iou(self, true_boxes: ArrayLike) -> dict[Contours, Floats]:
-        """(T,) the best IoU, sides with 1 added, at each threshold with any of (m, 4) true boxes, m >= 1.
+        """Return (T,) the best IoU at each threshold with any of (m, 4) true boxes, sides with 1 added.
 
-        Of the largest contour's box, and of the best of all contours' boxes.
+        Given for the box of the largest contour, and for the best box of all contours.
         """
-        best = iou_with_one_added(self.xyxy, true_boxes).max(axis=1)
+        best = iou_plus_one(self.xyxy, true_boxes).max(axis=1)
         best_of_mask = np.maximum.reduceat(best, self.first)
         return {"largest": best[self.largest][self.mask], "all": best_of_mask[self.mask]}
 
 
 def boxes_at_thresholds(grey: Grey, thresholds: ArrayLike) -> BoxesAtThresholds:
-    """Cut boxes at each threshold: pixels brighter than int(threshold * maximum), 8-connected, holes included.
+    """Extract boxes at each threshold: pixels brighter than int(threshold * maximum), 8-connected, holes included.
 
-    grey: (H, W) uint8, H and W at least 1. thresholds: (T,) in [0, 1).
-    Contours are searched once for each set of thresholds between the same two grey levels of the map, which is at most
-    255 times, only within the rectangle that holds all bright pixels, and not where there can be one contour only.
+    Contours are searched once per set of thresholds between the same two grey levels of the map, at most 255 times,
+    only within the rectangle that holds all bright pixels, and not where there can be only one contour.
+
+    Args:
+        grey: (H, W) uint8 map, H and W at least 1.
+        thresholds: (T,) in [0, 1).
+
+    Returns:
+        The boxes of all thresholds.
     """
     cuts = (np.asarray(thresholds, np.float64) * int(grey.max())).astype(np.int64)
     levels = np.flatnonzero(np.bincount(grey.ravel(), minlength=256))
@@ -136,43 +155,55 @@ def boxes_at_thresholds(grey: Grey, thresholds: ArrayLike) -> BoxesAtThresholds:
     return BoxesAtThresholds(xyxy, first, first + largest_of_mask, mask)
 
 
-def iou_with_one_added(first: ArrayLike, second: ArrayLike) -> Floats:
-    """(n, m) IoU of (n, 4) and (m, 4) boxes xyxy whose sides count as x1 - x0 + 1, as if x1 were the last pixel."""
+def iou_plus_one(first: ArrayLike, second: ArrayLike) -> Floats:
+    """Return (n, m) IoU of (n, 4) and (m, 4) boxes xyxy whose sides are x1 - x0 + 1, as if x1 were the last pixel."""
     one_more = np.array([0, 0, 1, 1])
     return iou_matrix(np.asarray(first) + one_more, np.asarray(second) + one_more)
 
 
-def resized_boxes(xyxy: ArrayLike, size: tuple[float, float], new_size: tuple[float, float]) -> Ints:
-    """(m, 4) boxes of an image of `size` (width, height) where it has `new_size`, fractions cut off."""
+def resize_boxes(xyxy: ArrayLike, size: tuple[float, float], new_size: tuple[float, float]) -> Ints:
+    """Scale (m, 4) boxes of an image from `size` (width, height) to `new_size`, fractions truncated."""
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
-    # multiplied before it is divided: another order rounds to other integers
+    # multiply before dividing: the other order rounds to other integers
     return (boxes * np.tile(new_size, 2) / np.tile(size, 2)).astype(np.int64)
 
 
 class BoxAccuracy(AccuracyAtThresholds[Contours]):
-    """MaxBoxAcc and MaxBoxAccV2, map after map, of "largest" and "all" contours."""
+    """MaxBoxAcc and MaxBoxAccV2, map by map, of "largest" and "all" contours."""
 
     def __init__(self, thresholds: ArrayLike | None = None) -> None:
-        """thresholds: (T,) ascending in [0, 1), by default the protocol's thousand. Raises ValueError otherwise."""
+        """Start counting.
+
+        Args:
+            thresholds: (T,) ascending in [0, 1); by default the protocol's thousand.
+
+        Raises:
+            ValueError: The thresholds are not ascending in [0, 1).
+        """
         super().__init__(threshold_grid() if thresholds is None else thresholds, ("largest", "all"))
 
     def add(self, activation: ArrayLike, true_boxes: ArrayLike, image_size: tuple[float, float]) -> None:
         """Count one image, or one pair of an image and a class.
 
-        activation: (H, W) float, any range and size. true_boxes: (m, 4) xyxy in pixels of the image, m >= 1.
-        image_size: width and height of the image in pixels.
-        Raises MapError for a map, ScoringError for boxes or a size that cannot be used; nothing is counted then.
+        Args:
+            activation: (H, W) float map, any range and size.
+            true_boxes: (m, 4) xyxy in pixels of the image, m >= 1.
+            image_size: Width and height of the image in pixels.
+
+        Raises:
+            MapError: The map cannot be used; nothing is counted.
+            ScoringError: The boxes or the size cannot be used; nothing is counted.
         """
-        truth = resized_boxes(checked_boxes(true_boxes, image_size), image_size, (SIDE_PX, SIDE_PX))
-        found = boxes_at_thresholds(grey_levels(map_at_protocol_size(activation)), self.thresholds)
+        truth = resize_boxes(check_boxes(true_boxes, image_size), image_size, (SIDE_PX, SIDE_PX))
+        found = boxes_at_thresholds(grey_levels(resize_map(activation)), self.thresholds)
         self.count(found.best_iou(truth))
 
     def max_box_acc(self) -> float:
-        """MaxBoxAcc in [0, 1]: largest contour, IoU 0.5."""
+        """Return MaxBoxAcc in [0, 1]: largest contour, IoU 0.5."""
         return self._best_at_half("largest")
 
     def max_box_acc_v2(self) -> float:
-        """MaxBoxAccV2 in [0, 1]: all contours, mean over IoU 0.3, 0.5 and 0.7."""
+        """Return MaxBoxAccV2 in [0, 1]: all contours, mean over IoU 0.3, 0.5 and 0.7."""
         return self._mean_of_best("all")
 
 
@@ -180,11 +211,17 @@ class BoxAccuracy(AccuracyAtThresholds[Contours]):
 
 
 def protocol_mask(objects: Sequence[ArrayLike], ignored: ArrayLike) -> Grey:
-    """The mask that PxAP compares a map with.
+    """Build the mask that PxAP compares a map with.
 
-    objects: masks (H, W) of any sizes, one an instance, nonzero on the object. ignored: (H, W), nonzero on what is
-    neither right nor wrong. Gives (224, 224) uint8: 0 background, 1 object, 255 ignored; objects win over ignored.
-    Raises ScoringError when there is no object.
+    Args:
+        objects: Masks (H, W) of any size, one per instance, nonzero on the object.
+        ignored: (H, W), nonzero on pixels that do not count.
+
+    Returns:
+        (224, 224) uint8: 0 background, 1 object, 255 ignored; objects take precedence over ignored.
+
+    Raises:
+        ScoringError: There is no object.
     """
     if not len(objects):
         raise ScoringError("There is no object's mask; expected at least one.")
@@ -194,15 +231,24 @@ def protocol_mask(objects: Sequence[ArrayLike], ignored: ArrayLike) -> Grey:
 
 
 class PixelPrecision:
-    """Counts, map after map, the scores of object and background pixels; PxAP at the end.
+    """Counts, map by map, the scores of object and background pixels; PxAP at the end.
 
-    thresholds: (T,) float64 ascending in [0, 1).
-    object_pixels, background_pixels: (T + 2,) int64, pixels with scores from each threshold to the next, then those
-        of 1, then an empty bin that is the protocol's own.
+    Attributes:
+        thresholds: (T,) float64 ascending in [0, 1).
+        object_pixels: (T + 2,) int64, pixels of objects with scores from each threshold to the next, then those of 1,
+            then an empty bin that the protocol has.
+        background_pixels: The same of the background.
     """
 
     def __init__(self, thresholds: ArrayLike | None = None) -> None:
-        """thresholds: as above, by default the protocol's thousand. Raises ValueError when they are not so."""
+        """Start counting.
+
+        Args:
+            thresholds: (T,) ascending in [0, 1); by default the protocol's thousand.
+
+        Raises:
+            ValueError: The thresholds are not ascending in [0, 1).
+        """
         self.thresholds = validate_thresholds(threshold_grid() if thresholds is None else thresholds)
         self.object_pixels = np.zeros(len(self.thresholds) + 2, np.int64)
         self.background_pixels = np.zeros_like(self.object_pixels)
@@ -210,19 +256,28 @@ class PixelPrecision:
     def add(self, activation: ArrayLike, mask: ArrayLike) -> None:
         """Count the pixels of one image.
 
-        activation: (H, W) float, any range and size. mask: (224, 224) as `protocol_mask` gives it.
-        Raises MapError for a map, ScoringError for a mask that cannot be used; nothing is counted then.
+        Args:
+            activation: (H, W) float map, any range and size.
+            mask: (224, 224) as `protocol_mask` returns it.
+
+        Raises:
+            MapError: The map cannot be used; nothing is counted.
+            ScoringError: The mask cannot be used; nothing is counted.
         """
         truth = np.asarray(mask)
         if truth.shape != (SIDE_PX, SIDE_PX):
             raise ScoringError(f"The mask has shape {truth.shape}; expected {(SIDE_PX, SIDE_PX)} (protocol_mask).")
-        score = map_at_protocol_size(activation)
+        score = resize_map(activation)
         edges = np.append(self.thresholds, [1, 2, 3])
         self.object_pixels += np.histogram(score[truth == OBJECT], edges)[0]
         self.background_pixels += np.histogram(score[truth == BACKGROUND], edges)[0]
 
     def px_ap(self) -> float:
-        """PxAP in [0, 1]. Raises ScoringError while no object pixel was added."""
+        """Return PxAP in [0, 1].
+
+        Raises:
+            ScoringError: No object pixel has been counted.
+        """
         if not self.object_pixels.any():
             raise ScoringError("No pixel of an object was added, so there is no PxAP; add a mask with objects.")
         found, wrong = (pixels[::-1].cumsum() for pixels in (self.object_pixels, self.background_pixels))
@@ -231,15 +286,15 @@ class PixelPrecision:
         return float((precision[1:] * np.diff(recall)).sum())
 
 
-# --- within ----------------------------------------------------------------------------------------------------------
+# --- private ----------------------------------------------------------------------------------------------------------
 
 
 def _boxes_above(grey: Grey, cuts: Ints) -> list[tuple[list[Sequence[int]], int]]:
-    """x, y, width, height of each contour of the brighter pixels, and which is the largest, for each of (S,) cuts.
+    """x, y, width, height of each contour of the brighter pixels, and which is the largest, for (S,) ascending cuts.
 
-    cuts: ascending. Each contour is the outside of a component or a hole in one, so that one component with the Euler
-    number 1 has one contour, around all bright pixels, and needs no search. From cut to lower cut components may merge,
-    but there is no new one unless there is a new local maximum.
+    A contour is the outside of a component or a hole in one, so a single component with Euler number 1 has one contour,
+    around all bright pixels, and needs no search. From a cut to a lower one components may merge, but a new one appears
+    only with a new local maximum.
     """
     columns, rows = (_ranges_above(grey.max(axis), cuts) for axis in (0, 1))
     euler, maxima = (numbers[cuts].tolist() for numbers in (_euler_numbers_above(grey), _maxima_above(grey)))
@@ -269,8 +324,8 @@ def _euler_numbers_above(grey: Grey) -> Ints:
 def _maxima_above(grey: Grey) -> Ints:
     """(256,) pixels above each grey level that may be a local maximum; no maximum is missed.
 
-    A pixel is none beside a brighter one, nor beside one of its own level that is none; the latter is followed for a
-    few pixels only, which is enough for the slopes of smooth maps.
+    A pixel is no maximum beside a brighter one, nor beside an equal one that is no maximum; the latter is followed for
+    a few pixels only, which is enough for the slopes of smooth maps.
     """
     neighbours = np.ones((3, 3), np.uint8)
     is_maximum = cv2.dilate(grey, neighbours) == grey
@@ -295,7 +350,7 @@ def _largest(contours: _Found) -> int:
 
 
 def _ranges_above(peaks: Grey, cuts: Ints) -> list[tuple[int, int]]:
-    """For each cut, the first of the rows or columns that reach above it, and one behind the last."""
+    """For each cut, the first row or column that exceeds it, and one past the last."""
     starts = np.searchsorted(np.maximum.accumulate(peaks), cuts, "right")
     ends = len(peaks) - np.searchsorted(np.maximum.accumulate(peaks[::-1]), cuts, "right")
     return list(zip(starts.tolist(), ends.tolist(), strict=True))

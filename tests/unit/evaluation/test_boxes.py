@@ -6,7 +6,7 @@ import pytest
 import mining.evaluation.boxes as module
 from mining.boxes.iou import iou_matrix
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.boxes import overlaps
+from mining.evaluation.boxes import compute_overlaps
 
 
 def test_iou_of_boxes_that_share_half_of_each_is_a_third() -> None:
@@ -34,7 +34,7 @@ def test_only_boxes_of_the_same_image_and_class_are_compared() -> None:
     box = [[0, 0, 10, 10]]
     truth = TruthBoxes(np.array([0]), np.array([0]), np.array(box))
     elsewhere = Detections(np.array([1, 0]), np.array([0, 1]), np.array(box * 2), np.ones(2))
-    assert overlaps(truth, elsewhere).prediction_iou.tolist() == [0, 0]
+    assert compute_overlaps(truth, elsewhere).prediction_iou.tolist() == [0, 0]
 
 
 def test_comparing_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,9 +42,9 @@ def test_comparing_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     xywh = rng.uniform(1, 30, (80, 4))
     truth = TruthBoxes(rng.integers(0, 4, 80), rng.integers(0, 3, 80), xywh, is_ignored=rng.random(80) < 0.2)
     predicted = Detections(rng.integers(0, 4, 90), rng.integers(0, 3, 90), rng.uniform(1, 30, (90, 4)), np.ones(90))
-    whole = overlaps(truth, predicted)
-    monkeypatch.setattr(module, "_COMPARISONS_AT_ONCE", 7)
-    in_blocks = overlaps(truth, predicted)
+    whole = compute_overlaps(truth, predicted)
+    monkeypatch.setattr(module, "_PAIRS_PER_BLOCK", 7)
+    in_blocks = compute_overlaps(truth, predicted)
     for name in ("prediction_iou", "prediction_ignored", "truth_iou"):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))
 
@@ -54,7 +54,7 @@ def test_overlaps_are_those_of_the_matrix() -> None:
     truth = TruthBoxes(np.zeros(6), np.zeros(6), rng.uniform(1, 30, (6, 4)))
     predicted = Detections(np.zeros(9), np.zeros(9), rng.uniform(1, 30, (9, 4)), np.ones(9))
     matrix = iou_matrix(predicted.xyxy, truth.xyxy)
-    found = overlaps(truth, predicted)
+    found = compute_overlaps(truth, predicted)
     np.testing.assert_allclose(found.prediction_iou, matrix.max(axis=1))
     np.testing.assert_allclose(found.truth_iou, matrix.max(axis=0))
 

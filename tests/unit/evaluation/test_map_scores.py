@@ -6,15 +6,15 @@ import pytest
 
 from mining.corpus.schema import CORPUS_SCHEMA
 from mining.errors import ScoringError
-from mining.evaluation import read_truth
-from mining.evaluation.map_scores import MapScores, map_figures
+from mining.evaluation import read_ground_truth
+from mining.evaluation.map_scores import MapCollector, map_scores
 from mining.evaluation.protocols.region_accuracy import RegionAccuracy
 from mining.evaluation.protocols.wsoleval import BoxAccuracy
 from tests.unit.evaluation.conftest import SIZE, World
 
 
 @pytest.fixture
-def seen(world: World) -> MapScores:
+def maps(world: World) -> MapCollector:
     """Of the known world, whose four pairs are wanted."""
     run, truth = world.write()
     rows = [
@@ -22,7 +22,7 @@ def seen(world: World) -> MapScores:
         for i, name in enumerate(world.images)
     ]
     pq.write_table(CORPUS_SCHEMA.empty_table().from_pylist(rows, schema=CORPUS_SCHEMA), run / "corpus.parquet")
-    return MapScores(read_truth(truth), run / "corpus.parquet", BoxAccuracy(), RegionAccuracy())
+    return MapCollector(read_ground_truth(truth), run / "corpus.parquet", BoxAccuracy(), RegionAccuracy())
 
 
 def hill(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -32,38 +32,38 @@ def hill(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     return activation
 
 
-def shown(seen: MapScores, name: str, category: str, activation: np.ndarray) -> None:
-    seen.keep({"file_name": name, "width": SIZE, "height": SIZE}, category, activation)
+def shown(maps: MapCollector, name: str, category: str, activation: np.ndarray) -> None:
+    maps.collect({"file_name": name, "width": SIZE, "height": SIZE}, category, activation)
 
 
-def figures(seen: MapScores) -> dict:
-    seen.score()
-    return map_figures(seen, *seen.counters)
+def figures(maps: MapCollector) -> dict:
+    maps.count_collected()
+    return map_scores(maps, *maps.counters)
 
 
-def test_maps_of_the_true_boxes_and_of_others_are_counted(seen: MapScores) -> None:
-    shown(seen, "a.jpg", "cat", hill(10, 10, 50, 50))
-    shown(seen, "a.jpg", "dog", hill(0, 0, 20, 20))
-    shown(seen, "c.jpg", "dog", hill(10, 10, 90, 90))
-    found = figures(seen)
+def test_maps_of_the_true_boxes_and_of_others_are_counted(maps: MapCollector) -> None:
+    shown(maps, "a.jpg", "cat", hill(10, 10, 50, 50))
+    shown(maps, "a.jpg", "dog", hill(0, 0, 20, 20))
+    shown(maps, "c.jpg", "dog", hill(10, 10, 90, 90))
+    found = figures(maps)
     assert (found["pairs"], found["pairs_without_map"]) == (3, 1)
     assert found["MaxBoxAcc"] == found["own"]["MaxBoxAcc"] == found["own"]["MaxBoxAcc_peak"] == pytest.approx(2 / 3)
     assert found["MaxBoxAccV2"] == pytest.approx(2 / 3)
 
 
-def test_maps_of_what_the_truth_lacks_are_left_out(seen: MapScores) -> None:
-    shown(seen, "a.jpg", "cat", hill(10, 10, 50, 50))
-    shown(seen, "a.jpg", "horse", hill(10, 10, 50, 50))
-    shown(seen, "z.jpg", "cat", hill(10, 10, 50, 50))
-    assert figures(seen)["pairs"] == 1
+def test_maps_of_what_the_truth_lacks_are_left_out(maps: MapCollector) -> None:
+    shown(maps, "a.jpg", "cat", hill(10, 10, 50, 50))
+    shown(maps, "a.jpg", "horse", hill(10, 10, 50, 50))
+    shown(maps, "z.jpg", "cat", hill(10, 10, 50, 50))
+    assert figures(maps)["pairs"] == 1
 
 
-def test_a_map_is_counted_once(seen: MapScores) -> None:
-    shown(seen, "a.jpg", "cat", hill(10, 10, 50, 50))
-    seen.score()
-    assert figures(seen)["pairs"] == 1
+def test_a_map_is_counted_once(maps: MapCollector) -> None:
+    shown(maps, "a.jpg", "cat", hill(10, 10, 50, 50))
+    maps.count_collected()
+    assert figures(maps)["pairs"] == 1
 
 
-def test_without_any_map_it_is_said_so(seen: MapScores) -> None:
+def test_without_any_map_it_is_said_so(maps: MapCollector) -> None:
     with pytest.raises(ScoringError, match="drew no map of an image and class"):
-        figures(seen)
+        figures(maps)

@@ -11,8 +11,8 @@ import pytest
 from mining.corpus import iter_shards, scan
 from mining.errors import CorpusError
 from mining.evaluation.boxes import TruthBoxes
-from mining.evaluation.ground_truth.reading import Truth
-from mining.evaluation.run_reading import matched_images
+from mining.evaluation.ground_truth.reading import GroundTruth
+from mining.evaluation.run_reading import match_images
 from tests.factories import write_photos
 
 
@@ -37,8 +37,8 @@ def by_truth(folder: Path, listed: Sequence[str], files: Sequence[str], root: st
     (folder / "run").mkdir()
     (folder / "run" / "run.json").write_text(json.dumps({"config": {"images": str(folder / root)}}))
     empty = TruthBoxes(np.empty(0, int), np.empty(0, int), np.empty((0, 4)))
-    truth = Truth(listing, "", tuple(listed), np.full((len(listed), 2), np.nan), (), empty)
-    found = matched_images(truth, files, folder / "run")
+    truth = GroundTruth(listing, "", tuple(listed), np.full((len(listed), 2), np.nan), (), empty)
+    found = match_images(truth, files, folder / "run")
     pairs = zip(listed, found.position.tolist(), strict=True)
     return {name: files[place] for name, place in pairs if place >= 0}, list(found.notes)
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mining.evaluation import Detections, TruthBoxes, coco_scores
-from mining.evaluation.boxes import overlaps
+from mining.evaluation.boxes import compute_overlaps
 from mining.evaluation.metrics.breakdown import breakdown_scores
 from mining.evaluation.metrics.corloc import corloc
 from mining.evaluation.metrics.localization import localization_scores
 from mining.evaluation.metrics.voc import voc_scores
-from mining.evaluation.protocols.mldfr import macro_corloc, mldfr_scores
-from mining.evaluation.protocols.nlccam import nlccam_scores
+from tests.oracles.protocols.mldfr import macro_corloc, mldfr_scores
+from tests.oracles.protocols.nlccam import nlccam_scores
 
 IMAGES, CLASSES = 5, ("cat", "dog", "cow")
 Numbers = dict[str, float | None]
@@ -102,7 +102,7 @@ def nlccam_of(case: Case) -> Numbers:
 def breakdown_of(case: Case) -> Numbers:
     boxes = case.truth, case.predicted
     coco = coco_scores(*boxes, CLASSES)
-    return numbers(breakdown_scores(*boxes, overlaps(*boxes), coco, CLASSES, images=IMAGES))
+    return numbers(breakdown_scores(*boxes, compute_overlaps(*boxes), coco, CLASSES, images=IMAGES))
 
 
 PROTOCOLS = [corloc_of, voc_of, localization_of, mldfr_of, nlccam_of, breakdown_of]

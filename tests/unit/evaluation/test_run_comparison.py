@@ -7,8 +7,8 @@ import pytest
 
 from mining.errors import RunError
 from mining.evaluation.run_comparison import compare_runs
-from mining.evaluation.score_run import score_run
-from mining.evaluation.score_table import comparison_rows
+from mining.evaluation.run_scoring import score_run
+from mining.reporting.score_rows import comparison_rows
 from tests.unit.evaluation.conftest import World
 
 
@@ -72,7 +72,7 @@ def test_without_a_truth_it_is_told_what_moved(worlds: tuple[World, World]) -> N
     assert comparison.summary["truth"] is None
     moved = {(one.file_name, one.category): one.agreement for one in comparison.changes if one.verdict == "moved"}
     assert moved == {("a.jpg", "cat"): 0.5}
-    assert [name for name, *_ in comparison_rows(comparison.summary)][-1] == "In one run alone"
+    assert [name for name, *_ in comparison_rows(comparison.summary)][-1] == "In one run only"
 
 
 def test_images_of_one_run_alone_are_counted_and_left_out(worlds: tuple[World, World]) -> None:
@@ -116,4 +116,4 @@ def test_the_table_says_whether_the_difference_is_clear(worlds: tuple[World, Wor
     assert difference[1].endswith("clear")
     first.predicted = second.predicted
     rows = comparison_rows(compared(first, second).summary)
-    assert next(meaning for name, _, meaning in rows if name == "Difference").endswith("the interval holds 0")
+    assert next(meaning for name, _, meaning in rows if name == "Difference").endswith("the interval includes 0")

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mining.errors import RunError, ScoringError
-from mining.evaluation import score_run, table_rows, write_scores
+from mining.evaluation import score_run, write_scores
+from mining.reporting.score_rows import score_rows
 from mining.runs.schema import RANKING_SCHEMA
 from tests.unit.evaluation.conftest import World
 
@@ -254,7 +255,7 @@ def test_exchanged_sizes_are_noted_and_the_decoded_ones_decide_what_is_outside(w
     scores = score_run(run, truth)
     assert scores["truth"]["boxes"] == scores["corloc"]["pairs"] == 4
     assert (
-        "3 images have width and height exchanged in the truth, first 'a.jpg': the decoded images decide which boxes lie "
+        "3 images have width and height swapped in the truth, first 'a.jpg': the decoded images decide which boxes lie "
         "outside." in scores["notes"]
     )
 
@@ -274,7 +275,7 @@ def test_the_number_of_ignored_boxes_is_told(world: World) -> None:
     world.truth[0] = (*world.truth[0][:3], {"difficult": 1})
     scores = scored(world)
     assert (scores["truth"]["boxes"], scores["truth"]["ignored"]) == (4, 1)
-    note = "1 of 4 true boxes are marked difficult, ignore or crowd: neither to be found nor wrong to find."
+    note = "1 of 4 true boxes are marked difficult, ignore or crowd and count neither way."
     assert note in scores["notes"]
 
 
@@ -292,7 +293,7 @@ def test_a_class_in_other_letter_case_is_not_scored_and_a_hint_says_so(world: Wo
     coco["categories"][0]["name"] = "Cat"
     scores = score_run(*world.write(coco))
     assert scores["corloc"]["pairs"] == 2
-    hint = "Class names that differ in letter case only: 'Cat' (the run has 'cat'); rename to score them."
+    hint = "Class names that differ only in upper and lower case: 'Cat' (the run has 'cat'); rename to score them."
     assert hint in scores["notes"]
 
 
@@ -353,7 +354,7 @@ def test_the_truth_is_named_and_fingerprinted(world: World) -> None:
 
 
 def test_the_table_begins_with_corloc_and_its_interval(world: World) -> None:
-    name, value, meaning = table_rows(scored(world))[0]
+    name, value, meaning = score_rows(scored(world))[0]
     assert name == "CorLoc"
     assert value.startswith("50.0 % (95 %: ")
     assert "of 4 (image, class) pairs" in meaning
@@ -361,7 +362,7 @@ def test_the_table_begins_with_corloc_and_its_interval(world: World) -> None:
 
 def test_the_table_says_what_is_not_defined(world: World) -> None:
     world.truth, world.predicted = [], []
-    values = {name: value for name, value, _ in table_rows(scored(world))}
+    values = {name: value for name, value, _ in score_rows(scored(world))}
     assert (values["CorLoc"], values["AP"], values["Boxes per pair"]) == ("not defined",) * 3
 
 
@@ -405,7 +406,7 @@ def test_a_run_that_ranked_nothing_has_gt_known_alone(world: World) -> None:
     scores = scored(world)
     assert scores["localization"]["gt_known_loc"]["accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert scores["localization"]["top1_loc"] is None
-    errors = [name for name, *_ in table_rows(scores) if name.endswith("error")]
+    errors = [name for name, *_ in score_rows(scores) if name.endswith("error")]
     assert errors == ["GT-known loc. error"]
 
 

@@ -8,26 +8,26 @@ import pyarrow as pa
 import pytest
 
 from mining.corpus import CorpusSummary, iter_shards, scan
-from mining.evaluation import Truth, read_truth
-from mining.evaluation.run_reading import matched_images
+from mining.evaluation import GroundTruth, read_ground_truth
+from mining.evaluation.run_reading import match_images
 from tests.factories import write_photos
 from tests.unit.evaluation.ground_truth.test_folders import thing, write_xml
 
 
-def both(folder: Path, *files: str) -> tuple[CorpusSummary, dict[str, Any], Truth, dict[str, Any]]:
+def both(folder: Path, *files: str) -> tuple[CorpusSummary, dict[str, Any], GroundTruth, dict[str, Any]]:
     """The folder `xml` as labels, and as truth of those labels' images: summary or truth, and the classes by file."""
     for name in files:
         write_photos((folder / "photos" / name).parent, [Path(name).name])
     summary = scan(folder / "photos", folder / "xml", folder / "corpus.parquet")
     rows = pa.concat_tables(iter_shards(folder / "corpus.parquet")).to_pylist()
     labels = {row["file_name"]: row["labels"] for row in rows if row["bytes"]}
-    truth = read_truth(folder / "xml")
-    places = matched_images(truth, files, folder).position.tolist()
+    truth = read_ground_truth(folder / "xml")
+    places = match_images(truth, files, folder).position.tolist()
     found = {files[place]: _classes(truth, image) for image, place in enumerate(places) if place >= 0}
     return summary, labels, truth, found
 
 
-def _classes(truth: Truth, image: int) -> list[str]:
+def _classes(truth: GroundTruth, image: int) -> list[str]:
     return sorted({truth.classes[number] for number in truth.boxes.category[truth.boxes.image == image]})
 
 
@@ -64,7 +64,7 @@ def test_a_filename_that_no_file_has_gives_way_to_the_name_of_the_xml(tmp_path: 
         "'IMG_1.jpg' with 'a.jpg'."
     )
     assert note in summary.notes
-    assert note in matched_images(truth, ["a.jpg", "b.jpg"], tmp_path).notes
+    assert note in match_images(truth, ["a.jpg", "b.jpg"], tmp_path).notes
 
 
 def test_a_filename_that_a_file_has_is_right_whatever_the_xml_is_called(tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_an_object_without_a_name_leaves_its_image_unknown(tmp_path: Path) -> No
 @pytest.mark.parametrize("word", ["1", " 1 ", "true", "True", "yes", "YES"])
 def test_difficult_is_true_for_the_words_that_mean_so(tmp_path: Path, word: str) -> None:
     write_xml(tmp_path / "xml", "a.xml", thing("dog", 1, 1, 50, 50, difficult=word))
-    assert read_truth(tmp_path / "xml").boxes.is_ignored.tolist() == [True]
+    assert read_ground_truth(tmp_path / "xml").boxes.is_ignored.tolist() == [True]
 
 
 @pytest.mark.parametrize("word", ["0", "", "Unspecified", "false", "no", "None", "2", "unknown"])
 def test_difficult_is_false_for_every_other_word(tmp_path: Path, word: str) -> None:
     write_xml(tmp_path / "xml", "a.xml", thing("dog", 1, 1, 50, 50, difficult=word))
-    assert read_truth(tmp_path / "xml").boxes.is_ignored.tolist() == [False]
+    assert read_ground_truth(tmp_path / "xml").boxes.is_ignored.tolist() == [False]

@@ -43,10 +43,10 @@ def test_names_that_hold_html_are_text(mined: Mined):
     ("options", "cut", "line"),
     [
         ({"threshold": 0.3}, "boxes cut where a map reaches 0.3 of its range.", "threshold 0.3"),
-        ({"threshold": "otsu"}, "boxes cut where each map's own threshold lies (otsu).", "threshold"),
+        ({"threshold": "otsu"}, "boxes cut at each map's own threshold (otsu).", "threshold"),
         (
             {"class_thresholds": {"dog": 0.4, CLASSES[0]: 0.2}},
-            "boxes cut at a threshold a class, 0.2 to 0.4 of a map's range.",
+            "boxes cut at a threshold per class, 0.2 to 0.4 of a map's range.",
             "threshold",
         ),
     ],
@@ -65,7 +65,7 @@ def test_the_page_says_where_maps_were_cut(
 def test_without_truth_the_page_says_that_it_cannot_tell(mined: Mined):
     assert write_report(mined.run) == mined.run / "report" / "index.html"
     page = mined.page()
-    assert "not scored against true boxes" in page.text
+    assert "not been scored against true boxes" in page.text
     assert "not probabilities" in page.text
     assert page.of("i", "mined")
     assert not page.of("i", "true")
@@ -93,8 +93,8 @@ def test_a_scored_run_shows_its_scores_and_finds_the_truth_again(mined: Mined):
     score(ScoreSettings(run=mined.run, truth=mined.truth))
     write_report(mined.run)
     page = mined.page()
-    assert "All figures come from the truth truth.json" in page.text
-    assert "Guess: the whole image" in page.text
+    assert "All figures come from the ground truth truth.json" in page.text
+    assert "Baseline: the whole image" in page.text
     assert page.of("i", "true")
 
 
@@ -102,7 +102,7 @@ def test_a_scored_run_has_its_charts_on_the_page_and_beside_it(mined: Mined):
     score(ScoreSettings(run=mined.run, truth=mined.truth))
     write_report(mined.run)
     plots = mined.page().of("img", "plot")
-    assert [str(one["alt"]).split()[0] for one in plots] == ["CorLoc", "How", "Which", "What"]
+    assert [str(one["alt"]).split()[0] for one in plots] == ["CorLoc", "How", "Which", "How"]
     folder = mined.run / "report" / "charts"
     names = {"threshold", "iou", "size", "precision"}
     assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
@@ -154,8 +154,8 @@ def test_a_run_without_boxes_has_a_page(mined: Mined, model: Path):
     run = mine(mined.images.parent, model, "empty", min_score=1.0)
     write_report(run)
     text = Mined(run, mined.images, mined.truth).page().text
-    assert "The run has no box." in text
-    assert "regions were found, but all scored below the minimum score" in text
+    assert "The run has no boxes;" in text
+    assert "regions were found, and all scored below the cut" in text
 
 
 def test_a_run_without_boxes_shows_what_the_truth_has(mined: Mined, model: Path):
@@ -178,7 +178,7 @@ def test_an_image_that_went_away_is_left_out_and_named(mined: Mined):
 def test_without_the_weights_the_photos_are_still_shown(mined: Mined):
     (mined.run / "model" / "weights.safetensors").unlink()
     write_report(mined.run)
-    assert "Without activation maps:" in mined.page().text
+    assert "Activation maps are not shown:" in mined.page().text
     assert mined.page().of("i", "mined")
     assert not mined.page().of("img", "heat")
 
@@ -212,7 +212,7 @@ def test_damaged_scores_are_refused_with_the_remedy(mined: Mined):
 
 
 def test_a_truth_that_is_not_there_is_refused(mined: Mined, tmp_path: Path):
-    with pytest.raises(ScoringError, match="no truth file"):
+    with pytest.raises(ScoringError, match="no ground truth file"):
         write_report(mined.run, tmp_path / "nowhere.json")
 
 
@@ -256,7 +256,7 @@ def test_without_a_truth_the_page_says_that_it_only_tells_what_changed(mined: Mi
 
 def test_the_truth_that_a_run_was_scored_against_is_found(mined: Mined, other: Path):
     score(ScoreSettings(run=mined.run, truth=mined.truth))
-    assert "from the truth truth.json" in compared(mined.run, other)[0].text
+    assert "from the ground truth truth.json" in compared(mined.run, other)[0].text
 
 
 def test_an_unfinished_run_is_not_compared(mined: Mined, other: Path):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mining.corpus.schema import CORPUS_SCHEMA
-from mining.evaluation import Truth, TruthBoxes
+from mining.evaluation import GroundTruth, TruthBoxes
 from mining.reporting.ground_truth_index import GroundTruthIndex
 from mining.reporting.sample_selection import BEST, DOUBTFUL, MISSED, WORST, Pair, Ranking, select_pairs
 
@@ -38,7 +38,7 @@ def truth_of(folder: Path, names: list[str], *, ignored: tuple[str, ...] = ()) -
         np.arange(count), np.zeros(count, int), np.tile([0.0, 0.0, 100.0, 100.0], (count, 1)),
         is_ignored=np.array([name in ignored for name in names]),
     )  # fmt: skip
-    truth = Truth("t.json", "0" * 64, tuple(names), np.full((count, 2), 200.0), ("cat",), boxes)
+    truth = GroundTruth("t.json", "0" * 64, tuple(names), np.full((count, 2), 200.0), ("cat",), boxes)
     return GroundTruthIndex(truth, folder / "corpus.parquet")
 
 

@@ -235,7 +235,7 @@ def half_mined(corpus: dict[str, Any], out: Path, **options: Any) -> Run:
     """A run whose parts are all there, but not merged."""
     settings = MineSettings(**{**corpus, **options}, out=out)
     for shard in plan_mining(settings).shards:
-        mine_shard(out, shard)
+        mine_shard(Run(out), shard)
     return Run(out)
 
 
@@ -279,7 +279,7 @@ def test_a_foreign_part_is_mined_again(corpus: dict[str, Any], tmp_path: Path, r
     for its, own in zip(foreign.files_of(taken, curves=True), spoilt.files_of(1, curves=True), strict=True):
         shutil.copyfile(its, own)  # type: ignore[arg-type]
     with pytest.raises(RunError, match=r"part-00001\.parquet is damaged"):
-        finish_mining(spoilt.path)
+        finish_mining(spoilt)
     assert plan_mining(MineSettings(**corpus, out=spoilt.path)).shards == [1]
     mine(MineSettings(**corpus, out=spoilt.path))
     assert rows(spoilt.path) == rows(run)
@@ -311,4 +311,4 @@ def test_damaged_weights_stop_a_resumed_run(corpus: dict[str, Any], tmp_path: Pa
 
 def test_a_report_with_damaged_weights_has_no_maps_and_says_why(run: Path) -> None:
     flip(run / "model" / "weights.safetensors", -1)
-    assert "Without activation maps" in write_report(run).read_text()
+    assert "Activation maps are not shown" in write_report(run).read_text()

@@ -12,7 +12,7 @@ import pytest
 
 from mining.corpus import scan
 from mining.errors import CorpusError, InputError, ScoringError
-from mining.evaluation import read_truth
+from mining.evaluation import read_ground_truth
 from mining.storage.untrusted_files import (
     MAX_JSON_DEPTH,
     DepthLimitedReader,
@@ -131,7 +131,7 @@ def test_a_folder_of_lists_with_a_pipe_among_them_is_refused_at_once(name: str, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_truth_that_is_not_a_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=KINDS[kind]):
-        read_truth(special_file(tmp_path, kind, "truth.json"))
+        read_ground_truth(special_file(tmp_path, kind, "truth.json"))
 
 
 def test_a_file_without_line_ends_is_not_read_as_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mining.errors import ScoringError
-from mining.evaluation import read_truth, score_run
+from mining.evaluation import read_ground_truth, score_run
 from mining.evaluation.ground_truth.box_formats import WrittenBoxes, check_box_format
 from tests.unit.evaluation.conftest import World
 from tests.unit.evaluation.ground_truth.test_folders import thing, write_xml
@@ -38,7 +38,7 @@ DIALECTS = {
     as_corners: "look like corners",
     as_fractions: "look relative",
     as_corner_fractions: "look relative",
-    as_per_cent: "look like per cent",
+    as_per_cent: "look like percentages",
 }
 
 
@@ -94,9 +94,9 @@ def test_boxes_in_images_of_unknown_size_are_refused_where_they_are_fractions_on
 @pytest.mark.parametrize("name", PACKS)
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_truth_of_real_photos_is_refused_in_other_dialects_only(
-    pack: Callable[[str], Path], name: str, split: str
+    dataset: Callable[[str], Path], name: str, split: str
 ) -> None:
-    coco = json.loads((pack(name) / f"instances_{split}.json").read_text())
+    coco = json.loads((dataset(name) / f"instances_{split}.json").read_text())
     size = {image["id"]: (image["width"], image["height"]) for image in coco["images"]}
     xywh = np.array([one["bbox"] for one in coco["annotations"]], float)
     sizes = np.array([size[one["image_id"]] for one in coco["annotations"]], float)
@@ -153,7 +153,7 @@ def test_corners_are_found_by_the_decoded_sizes_where_the_file_has_none(world: W
     for image in coco["images"]:
         del image["width"], image["height"]
     truth.write_text(json.dumps(coco))
-    assert len(read_truth(truth).boxes) == 36
+    assert len(read_ground_truth(truth).boxes) == 36
     with pytest.raises(ScoringError, match="look like corners"):
         score_run(run, truth)
 
@@ -162,13 +162,13 @@ def test_voc_xml_of_fractions_is_refused(tmp_path: Path) -> None:
     for number in range(3):
         write_xml(tmp_path / "xml", f"{number}.xml", thing("dog", 0.1, 0.2, 0.6, 0.9))
     with pytest.raises(ScoringError, match="look relative"):
-        read_truth(tmp_path / "xml")
+        read_ground_truth(tmp_path / "xml")
 
 
 def test_a_single_box_within_the_first_pixel_is_left_out_and_counted(world: World) -> None:
     coco = world.coco()
     coco["annotations"][1]["bbox"] = [0.2, 0.3, 0.5, 0.4]
-    truth = read_truth(world.write(coco)[1])
+    truth = read_ground_truth(world.write(coco)[1])
     assert len(truth.boxes) == 3
     assert "within the first pixel of their image (annotation 1); left out." in truth.notes[0]
 
@@ -178,5 +178,5 @@ def test_boxes_that_leave_their_image_by_far_are_counted_in_a_note(world: World)
     coco["annotations"][1]["bbox"] = [50, 50, 90, 40]
     assert (
         "1 of 4 boxes (25%) of truth.json leave their image by more than 15%"
-        in read_truth(world.write(coco)[1]).notes[0]
+        in read_ground_truth(world.write(coco)[1]).notes[0]
     )

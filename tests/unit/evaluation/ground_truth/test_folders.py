@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mining.errors import CorpusError, ScoringError
-from mining.evaluation import read_truth, score_run
+from mining.evaluation import read_ground_truth, score_run
 from tests.unit.evaluation.conftest import World
 
 LISTS = {
@@ -27,7 +27,7 @@ def write_lists(folder: Path, **changed: str | None) -> Path:
 
 
 def test_the_boxes_of_cub_are_read_with_their_classes(tmp_path: Path) -> None:
-    truth = read_truth(write_lists(tmp_path / "cub"))
+    truth = read_ground_truth(write_lists(tmp_path / "cub"))
     assert truth.file_names == ("001.Gull/a.jpg", "001.Gull/b.jpg", "002.Wren/c.jpg")
     assert truth.classes == ("001.Gull", "002.Wren")
     assert truth.boxes.image.tolist() == [0, 1, 2]
@@ -38,14 +38,14 @@ def test_the_boxes_of_cub_are_read_with_their_classes(tmp_path: Path) -> None:
 
 def test_the_list_of_boxes_names_the_folder_it_lies_in(tmp_path: Path) -> None:
     folder = write_lists(tmp_path / "cub")
-    by_list, by_folder = read_truth(folder / "bounding_boxes.txt"), read_truth(folder)
+    by_list, by_folder = read_ground_truth(folder / "bounding_boxes.txt"), read_ground_truth(folder)
     assert by_list.sha256 == by_folder.sha256
     assert by_list.boxes.xywh.tolist() == by_folder.boxes.xywh.tolist()
 
 
 def test_a_line_that_is_no_box_is_left_out_and_counted(tmp_path: Path) -> None:
     folder = write_lists(tmp_path / "cub", bounding_boxes="1 1.0 1.0 5.0\n2 1 1 5 5\n9 1 1 5 5\n3 1 1 0 5\n")
-    truth = read_truth(folder)
+    truth = read_ground_truth(folder)
     assert truth.boxes.image.tolist() == [1]
     assert sorted(truth.notes) == [
         "1 of 4 lines of bounding_boxes.txt in cub have a box without area (image 3); left out.",
@@ -58,12 +58,12 @@ def test_a_line_that_is_no_box_is_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_lists_without_boxes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=r"cub has no bounding_boxes\.txt, so there are no boxes"):
-        read_truth(write_lists(tmp_path / "cub", bounding_boxes=None))
+        read_ground_truth(write_lists(tmp_path / "cub", bounding_boxes=None))
 
 
 def test_a_broken_list_is_refused_by_its_line(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"bounding_boxes\.txt, line 2"):
-        read_truth(write_lists(tmp_path / "cub", bounding_boxes="1 1 1 5 5\n2\n"))
+        read_ground_truth(write_lists(tmp_path / "cub", bounding_boxes="1 1 1 5 5\n2\n"))
 
 
 def write_xml(folder: Path, name: str, objects: str, *, filename: str | None = None) -> Path:
@@ -82,7 +82,7 @@ def thing(name: str, x0: object, y0: object, x1: object, y1: object, *, difficul
 
 def test_voc_corners_count_from_1_and_lie_inside(tmp_path: Path) -> None:
     write_xml(tmp_path / "xml", "a.xml", thing("dog", 1, 1, 100, 80) + thing("cat", 11, 21, 30, 30), filename="a.jpg")
-    truth = read_truth(tmp_path / "xml")
+    truth = read_ground_truth(tmp_path / "xml")
     assert truth.file_names == ("a.jpg",)
     assert truth.sizes.tolist() == [[100, 80]]
     assert truth.classes == ("cat", "dog")
@@ -92,12 +92,12 @@ def test_voc_corners_count_from_1_and_lie_inside(tmp_path: Path) -> None:
 
 def test_difficult_objects_are_ignored_ones(tmp_path: Path) -> None:
     objects = thing("dog", 1, 1, 50, 50, difficult="1") + thing("dog", 1, 1, 60, 60)
-    assert read_truth(write_xml(tmp_path / "xml", "a.xml", objects)).boxes.is_ignored.tolist() == [True, False]
+    assert read_ground_truth(write_xml(tmp_path / "xml", "a.xml", objects)).boxes.is_ignored.tolist() == [True, False]
 
 
 def test_objects_without_a_box_are_left_out_and_counted(tmp_path: Path) -> None:
     objects = "<object><name>dog</name></object>" + thing("dog", "x", 1, 5, 5) + thing("dog", 1, 1, 5, 5)
-    truth = read_truth(write_xml(tmp_path / "xml", "a.xml", objects))
+    truth = read_ground_truth(write_xml(tmp_path / "xml", "a.xml", objects))
     assert len(truth.boxes) == 1
     assert truth.notes == ("2 of 3 objects in xml have no box of four finite numbers (first: a.xml, a.xml); left out.",)
 
@@ -106,26 +106,28 @@ def test_an_image_is_named_with_the_folder_of_its_xml(tmp_path: Path) -> None:
     for folder in ("n01", "n02"):
         write_xml(tmp_path / "xml", f"{folder}/1.xml", thing(folder, 1, 1, 5, 5), filename="1")
     write_xml(tmp_path / "xml", "n03/2.xml", thing("n03", 1, 1, 5, 5), filename="n03/2.JPEG")
-    assert read_truth(tmp_path / "xml").file_names == ("n01/1", "n02/1", "n03/2.JPEG")
+    assert read_ground_truth(tmp_path / "xml").file_names == ("n01/1", "n02/1", "n03/2.JPEG")
 
 
 def test_the_fingerprint_follows_what_is_in_the_xml(tmp_path: Path) -> None:
     one, same, other = (
-        read_truth(write_xml(tmp_path / str(n) / "xml", "a.xml", thing("dog", 1, 1, side, 5))).sha256
+        read_ground_truth(write_xml(tmp_path / str(n) / "xml", "a.xml", thing("dog", 1, 1, side, 5))).sha256
         for n, side in enumerate((5, 5, 6))
     )
     assert one == same != other
 
 
 def test_a_folder_of_something_else_is_refused_with_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(ScoringError, match=r"holds no truth: neither VOC XML nor CUB list files.* or a COCO file"):
-        read_truth(tmp_path)
+    with pytest.raises(
+        ScoringError, match=r"holds no ground truth: neither VOC XML nor CUB list files.* or a COCO file"
+    ):
+        read_ground_truth(tmp_path)
 
 
 def test_broken_xml_is_refused_by_its_name(tmp_path: Path) -> None:
     write_xml(tmp_path / "xml", "a.xml", "<object>")
     with pytest.raises(CorpusError, match=r"a\.xml is not XML that can be read"):
-        read_truth(tmp_path / "xml")
+        read_ground_truth(tmp_path / "xml")
 
 
 @pytest.mark.parametrize("ending", ["", ".jpg"])

@@ -11,7 +11,7 @@ import pytest
 
 from mining.corpus import CorpusSummary, iter_shards, scan
 from mining.errors import InputError
-from mining.evaluation import Truth, read_truth
+from mining.evaluation import GroundTruth, read_ground_truth
 from tests.factories import write_photos
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
@@ -31,17 +31,17 @@ def coco() -> Content:
     }
 
 
-def both(folder: Path, text: str | bytes, *names: str) -> tuple[CorpusSummary, dict[str, Any], Truth]:
+def both(folder: Path, text: str | bytes, *names: str) -> tuple[CorpusSummary, dict[str, Any], GroundTruth]:
     """The file as labels (summary, and the classes known of each image) and as truth."""
     path = folder / "c.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     photos = write_photos(folder / "photos", names or NAMES)
     summary = scan(photos, path, folder / "corpus.parquet")
     rows = pa.concat_tables(iter_shards(folder / "corpus.parquet")).to_pylist()
-    return summary, {row["file_name"]: row["labels"] for row in rows}, read_truth(path)
+    return summary, {row["file_name"]: row["labels"] for row in rows}, read_ground_truth(path)
 
 
-def classes_of(truth: Truth) -> dict[str, Any]:
+def classes_of(truth: GroundTruth) -> dict[str, Any]:
     """The classes that a truth has boxes of in each image, None where that is not known."""
     found: dict[str, Any] = {}
     for place, name in enumerate(truth.file_names):
@@ -300,7 +300,7 @@ def test_a_file_that_can_mean_two_things_is_refused_by_both(
     with pytest.raises(InputError, match=sentence):
         scan(photos, path, tmp_path / "corpus.parquet")
     with pytest.raises(InputError, match=sentence):
-        read_truth(path)
+        read_ground_truth(path)
 
 
 def test_a_file_cut_off_is_refused_by_both(tmp_path: Path) -> None:
@@ -309,4 +309,4 @@ def test_a_file_cut_off_is_refused_by_both(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not valid JSON"):
         scan(write_photos(tmp_path / "photos", NAMES), path, tmp_path / "corpus.parquet")
     with pytest.raises(InputError, match="is not valid JSON"):
-        read_truth(path)
+        read_ground_truth(path)

@@ -4,7 +4,7 @@ import pytest
 
 from mining.errors import ScoringError
 from mining.evaluation import Detections, TruthBoxes, coco_scores
-from mining.evaluation.boxes import overlaps
+from mining.evaluation.boxes import compute_overlaps
 from mining.evaluation.metrics.breakdown import breakdown_scores
 from tests.unit.evaluation.by_hand import best_first, truth_of
 
@@ -15,7 +15,7 @@ NOWHERE = (400, 400, 20, 20)
 
 def tables(truth: TruthBoxes, predicted: Detections, *, images: int = 10) -> dict:
     coco = coco_scores(truth, predicted, CLASSES)
-    return breakdown_scores(truth, predicted, overlaps(truth, predicted), coco, CLASSES, images=images)
+    return breakdown_scores(truth, predicted, compute_overlaps(truth, predicted), coco, CLASSES, images=images)
 
 
 def row_of_boxes(count: int, *, side: int = 20) -> list[tuple[float, float, float, float]]:

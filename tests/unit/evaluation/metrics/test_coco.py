@@ -8,7 +8,7 @@ from pycocotools.cocoeval import Params
 
 from mining.evaluation import Detections, TruthBoxes, coco_scores
 from mining.evaluation.metrics.coco import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, NUMBERS, RECALLS
-from tests.unit.evaluation.pycocotools_reference import reference_scores
+from mining.evaluation.metrics.pycocotools_engine import pycocotools_scores
 
 BOX, FAR = (0, 0, 40, 40), (200, 200, 40, 40)
 
@@ -99,7 +99,7 @@ def test_the_numbers_are_those_of_pycocotools_to_the_bit(seed: int, grid: bool, 
         xywh[:, 2:] = np.maximum(xywh[:, 2:], 1)
     image, category = rng.integers(0, 4, predictions), rng.integers(0, 3, predictions)
     predicted = Detections(image, category, xywh, np.round(rng.random(predictions), 1))
-    assert coco_scores(truth, predicted, "abc") == reference_scores(truth, predicted, "abc")
+    assert coco_scores(truth, predicted, "abc") == pycocotools_scores(truth, predicted, "abc")
 
 
 def test_beyond_a_hundred_boxes_an_image_and_class_none_counts() -> None:
@@ -109,7 +109,7 @@ def test_beyond_a_hundred_boxes_an_image_and_class_none_counts() -> None:
         [(0, 0, (x, 0, 10, 10), score) for x, score in zip(range(0, 1500, 10), rng.random(150), strict=True)]
     )
     scores = coco_scores(truth, predicted, ["a"])
-    assert scores == reference_scores(truth, predicted, ["a"])
+    assert scores == pycocotools_scores(truth, predicted, ["a"])
     assert scores["AR100"] == pytest.approx(100 / 150)
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mining.evaluation import Detections, TruthBoxes, coco_scores
-from mining.evaluation.metrics.coco import RECALLS, matches_of
-from mining.evaluation.metrics.coco_bootstrap import coco_intervals, weighted_precision, weighted_state
+from mining.evaluation.metrics.coco import RECALLS, match_detections
+from mining.evaluation.metrics.coco_bootstrap import coco_intervals, resampling_state, weighted_precision
 
 IMAGES, CLASSES = 5, 3
 
@@ -43,10 +43,10 @@ def repeated(truth: TruthBoxes, predicted: Detections, times: np.ndarray) -> tup
 
 @given(seed=st.integers(0, 100_000), times=st.lists(st.integers(0, 3), min_size=IMAGES, max_size=IMAGES))
 @settings(max_examples=150, deadline=None)
-def test_an_image_drawn_twice_stands_there_twice(seed: int, times: list[int]) -> None:
+def test_an_image_drawn_twice_counts_twice(seed: int, times: list[int]) -> None:
     truth, predicted = drawn(np.random.default_rng(seed))
     count = np.array(times)
-    told = weighted_precision(count, *weighted_state(truth, matches_of(truth, predicted)), RECALLS)
+    told = weighted_precision(count, *resampling_state(truth, match_detections(truth, predicted)), RECALLS)
     real = coco_scores(*repeated(truth, predicted, count), "abc")
     assert told.mean() == pytest.approx(real["AP"] or 0, abs=1e-12)
     assert told[0] == pytest.approx(real["AP50"] or 0, abs=1e-12)
@@ -54,17 +54,16 @@ def test_an_image_drawn_twice_stands_there_twice(seed: int, times: list[int]) ->
 
 def test_the_interval_holds_the_number_and_is_the_same_again() -> None:
     truth, predicted = drawn(np.random.default_rng(7))
-    matches, numbers = matches_of(truth, predicted), coco_scores(truth, predicted, "abc")
+    matches, numbers = match_detections(truth, predicted), coco_scores(truth, predicted, "abc")
     found = coco_intervals(truth, matches, seed=1, resamples=300)
     assert found == coco_intervals(truth, matches, seed=1, resamples=300)
-    for name in ("AP", "AP50"):
-        low, high = found[f"{name}_ci95"] or (1, 0)
+    for name, interval in zip(("AP", "AP50"), found, strict=True):
+        low, high = interval or (1, 0)
         assert 0 <= low < numbers[name] < high <= 1
 
 
 def test_without_objects_or_resamples_there_is_no_interval() -> None:
     truth, predicted = drawn(np.random.default_rng(7))
-    none = {"AP_ci95": None, "AP50_ci95": None}
-    assert coco_intervals(truth, matches_of(truth, predicted), seed=0, resamples=0) == none
+    assert coco_intervals(truth, match_detections(truth, predicted), seed=0, resamples=0) == (None, None)
     nothing = truth.where(np.zeros(len(truth), bool))
-    assert coco_intervals(nothing, matches_of(nothing, predicted), seed=0, resamples=9) == none
+    assert coco_intervals(nothing, match_detections(nothing, predicted), seed=0, resamples=9) == (None, None)

@@ -1,19 +1,17 @@
 """CorLoc on hand-made boxes whose values are known."""
 
-import importlib
-
 import numpy as np
 import pytest
 
 from mining.evaluation import TruthBoxes
-from mining.evaluation.boxes import overlaps
+from mining.evaluation.bootstrap import bootstrap_corloc
+from mining.evaluation.boxes import compute_overlaps
 from mining.evaluation.metrics.corloc import (
     baseline_scores,
-    bootstrap_ci95,
     corloc,
     corloc_scores,
-    false_positives,
-    pairs_of,
+    is_false_positive,
+    pair_results,
 )
 from tests.unit.evaluation.by_hand import predicted_of, truth_of
 
@@ -74,11 +72,13 @@ def test_a_box_on_a_difficult_object_is_no_false_positive() -> None:
     truth = truth_of((0, 0, BOX), (0, 0, FAR), ignored=(1,))
     inside, half_out, on_nothing = (52, 52, 3, 3), (55, 50, 12, 10), (20, 20, 5, 5)
     rows = [((0, 0, box), 0.5) for box in (BOX, FAR, inside, half_out, on_nothing)]
-    assert false_positives(overlaps(truth, predicted_of(*rows))).tolist() == [False, False, False, True, True]
+    assert is_false_positive(compute_overlaps(truth, predicted_of(*rows))).tolist() == [False, False, False, True, True]
 
 
 def test_a_class_that_the_image_lacks_is_a_false_positive() -> None:
-    assert false_positives(overlaps(truth_of((0, 0, BOX)), predicted_of(((0, 1, BOX), 0.9)))).tolist() == [True]
+    assert is_false_positive(compute_overlaps(truth_of((0, 0, BOX)), predicted_of(((0, 1, BOX), 0.9)))).tolist() == [
+        True
+    ]
 
 
 def test_the_whole_record_of_a_known_case() -> None:
@@ -90,7 +90,9 @@ def test_the_whole_record_of_a_known_case() -> None:
         ((1, 0, (0, 0, 10, 6)), 0.5),
         ((3, 0, BOX), 0.5),
     )
-    record = corloc_scores(truth, predicted, overlaps(truth, predicted), ["cat", "dog", "cow"], seed=0, resamples=10)
+    record = corloc_scores(
+        truth, predicted, compute_overlaps(truth, predicted), ["cat", "dog", "cow"], seed=0, resamples=10
+    )
     values = {name: record[name] for name in ("value", "pairs", "at_0.3", "at_0.7", "any_box", "boxes_per_pair")}
     assert values == {"value": 0.5, "pairs": 4, "at_0.3": 0.5, "at_0.7": 0.25, "any_box": 0.75, "boxes_per_pair": 1.0}
     assert record["instance_recall"] == pytest.approx(3 / 5)
@@ -101,19 +103,19 @@ def test_the_whole_record_of_a_known_case() -> None:
 def test_micro_weighs_pairs_and_macro_weighs_classes() -> None:
     rows = [(0, 0, BOX), (1, 0, BOX), (2, 0, BOX), (3, 1, BOX)]
     truth, predicted = truth_of(*rows), predicted_of(*((row, 0.5) for row in rows[:3]))
-    record = corloc_scores(truth, predicted, overlaps(truth, predicted), ["cat", "dog"], seed=0, resamples=0)
+    record = corloc_scores(truth, predicted, compute_overlaps(truth, predicted), ["cat", "dog"], seed=0, resamples=0)
     assert (record["value"], record["macro"]) == (0.75, 0.5)
 
 
 def test_a_difficult_box_is_no_instance_to_recall() -> None:
     truth, predicted = truth_of((0, 0, BOX), (0, 0, FAR), ignored=(1,)), predicted_of(((0, 0, BOX), 0.9))
-    record = corloc_scores(truth, predicted, overlaps(truth, predicted), ["cat"], seed=0, resamples=0)
+    record = corloc_scores(truth, predicted, compute_overlaps(truth, predicted), ["cat"], seed=0, resamples=0)
     assert record["instance_recall"] == 1
 
 
 def test_no_resample_gives_no_interval() -> None:
-    pairs = pairs_of(truth_of((0, 0, BOX)), predicted_of())
-    assert bootstrap_ci95(np.array([True]), pairs, seed=0, resamples=0) == (None, None)
+    pairs = pair_results(truth_of((0, 0, BOX)), predicted_of())
+    assert bootstrap_corloc(np.array([True]), pairs, seed=0, resamples=0) == (None, None)
 
 
 def test_the_whole_image_hits_what_fills_half_of_it() -> None:
@@ -146,7 +148,7 @@ def many() -> tuple[TruthBoxes, np.ndarray]:
 
 def test_the_interval_has_the_width_that_theory_gives(many: tuple[TruthBoxes, np.ndarray]) -> None:
     truth, hit = many
-    (low, high), _ = bootstrap_ci95(hit, pairs_of(truth, predicted_of()), seed=1, resamples=2000)
+    (low, high), _ = bootstrap_corloc(hit, pair_results(truth, predicted_of()), seed=1, resamples=2000)
     by_image = hit.reshape(200, 2).mean(axis=1)
     half_width = 1.96 * by_image.std(ddof=1) / np.sqrt(200)
     assert low == pytest.approx(hit.mean() - half_width, abs=0.01)
@@ -155,40 +157,39 @@ def test_the_interval_has_the_width_that_theory_gives(many: tuple[TruthBoxes, np
 
 def test_images_are_drawn_whole(many: tuple[TruthBoxes, np.ndarray]) -> None:
     truth, hit = many
-    pairs = pairs_of(truth, predicted_of())
+    pairs = pair_results(truth, predicted_of())
     alike = np.repeat(hit[::2], 2)
-    (low, high), _ = bootstrap_ci95(alike, pairs, seed=1, resamples=2000)
+    (low, high), _ = bootstrap_corloc(alike, pairs, seed=1, resamples=2000)
     spread = 2 * 1.96 * np.sqrt(alike.mean() * (1 - alike.mean()) / 200)
     assert high - low == pytest.approx(spread, rel=0.1)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_another(many: tuple[TruthBoxes, np.ndarray]) -> None:
     truth, hit = many
-    pairs = pairs_of(truth, predicted_of())
-    first, again, other = (bootstrap_ci95(hit, pairs, seed=s, resamples=50) for s in (1, 1, 2))
+    pairs = pair_results(truth, predicted_of())
+    first, again, other = (bootstrap_corloc(hit, pairs, seed=s, resamples=50) for s in (1, 1, 2))
     assert first == again
     assert first != other
 
 
 def test_a_class_that_is_always_found_pulls_the_macro_interval_up(many: tuple[TruthBoxes, np.ndarray]) -> None:
     truth, _ = many
-    pairs = pairs_of(truth, predicted_of())
-    micro, macro = bootstrap_ci95(pairs.category == 0, pairs, seed=0, resamples=50)
+    pairs = pair_results(truth, predicted_of())
+    micro, macro = bootstrap_corloc(pairs.category == 0, pairs, seed=0, resamples=50)
     assert micro == macro == [0.5, 0.5]
 
 
 def test_a_class_that_a_resample_lacks_is_left_out_of_its_macro_mean() -> None:
-    pairs = pairs_of(truth_of(*((i, i, BOX) for i in range(5))), predicted_of())
-    assert bootstrap_ci95(np.ones(5, bool), pairs, seed=0, resamples=50) == ([1, 1], [1, 1])
+    pairs = pair_results(truth_of(*((i, i, BOX) for i in range(5))), predicted_of())
+    assert bootstrap_corloc(np.ones(5, bool), pairs, seed=0, resamples=50) == ([1, 1], [1, 1])
 
 
 def test_drawing_in_blocks_gives_as_many_resamples(
     many: tuple[TruthBoxes, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth, hit = many
-    pairs = pairs_of(truth, predicted_of())
-    whole, _ = bootstrap_ci95(hit, pairs, seed=1, resamples=1000)
-    module = importlib.import_module("mining.evaluation.metrics.corloc")  # the package shows the function of that name
-    monkeypatch.setattr(module, "_DRAWS_AT_ONCE", 1200)
-    in_blocks, _ = bootstrap_ci95(hit, pairs, seed=1, resamples=1000)
+    pairs = pair_results(truth, predicted_of())
+    whole, _ = bootstrap_corloc(hit, pairs, seed=1, resamples=1000)
+    monkeypatch.setattr("mining.evaluation.bootstrap._COUNTS_PER_BLOCK", 1200)
+    in_blocks, _ = bootstrap_corloc(hit, pairs, seed=1, resamples=1000)
     assert in_blocks == pytest.approx(whole, abs=0.01)

@@ -6,7 +6,7 @@ import pytest
 from mining.boxes.iou import iou_matrix
 from mining.errors import ScoringError
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.metrics.localization import localization_scores, ranked_classes, right_shares
+from mining.evaluation.metrics.localization import correct_shares, localization_scores, rank_classes
 from tests.unit.evaluation.by_hand import best_first, truth_of
 
 BOX, FAR = (0, 0, 10, 10), (50, 50, 10, 10)
@@ -71,7 +71,7 @@ def test_each_image_counts_once_and_its_classes_share_it() -> None:
 
 def test_shares_of_images_come_with_their_positions() -> None:
     truth = truth_of((4, 0, BOX), (4, 1, BOX), (2, 0, BOX))
-    found = right_shares(truth, best_first((4, 1, BOX)), np.tile([0, 1], (5, 1)))
+    found = correct_shares(truth, best_first((4, 1, BOX)), np.tile([0, 1], (5, 1)))
     assert found.image.tolist() == [2, 4]
     assert {name: found.shares[name].tolist() for name in FIGURES} == {
         "gt_known_loc": [0, 0.5],
@@ -105,7 +105,7 @@ def test_the_top_5_error_is_the_challenges(seed: int) -> None:
 
     truth = TruthBoxes(np.arange(40) % 12, rng.integers(0, 8, 40), boxes(40))
     predicted = Detections(np.repeat(np.arange(12), 8), np.tile(np.arange(8), 12), boxes(96), np.ones(96))
-    ranked = ranked_classes(rng.random((12, 8)))
+    ranked = rank_classes(rng.random((12, 8)))
     expected = np.mean([error_as_the_challenge_words_it(truth, predicted, ranked[i].tolist(), i) for i in range(12)])
     assert 0 < expected < 1
     assert localization_scores(truth, predicted, ranked)["top5_loc"]["error"] == pytest.approx(expected)
@@ -146,21 +146,21 @@ def test_places_without_a_class_are_no_class() -> None:
 
 
 def test_classes_rank_by_score_and_of_equal_ones_by_number() -> None:
-    assert ranked_classes([[0.1, 0.5, 0.2, 0.5], [3, 2, 1, 0]], top=3).tolist() == [[1, 3, 2], [0, 1, 2]]
+    assert rank_classes([[0.1, 0.5, 0.2, 0.5], [3, 2, 1, 0]], top=3).tolist() == [[1, 3, 2], [0, 1, 2]]
 
 
 def test_fewer_classes_than_asked_for_are_all_ranked() -> None:
-    assert ranked_classes([[0.1, 0.9]]).tolist() == [[1, 0]]
+    assert rank_classes([[0.1, 0.9]]).tolist() == [[1, 0]]
 
 
 def test_one_class_alone_is_always_first() -> None:
-    assert accuracies(truth_of((0, 0, BOX)), best_first((0, 0, BOX)), ranked_classes([[0.2]])) == [1] * 5
+    assert accuracies(truth_of((0, 0, BOX)), best_first((0, 0, BOX)), rank_classes([[0.2]])) == [1] * 5
 
 
 @pytest.mark.parametrize("scores", [[0.1, 0.2], np.empty((3, 0)), [[0.1, np.nan]]])
 def test_class_scores_that_rank_nothing_are_refused(scores: object) -> None:
     with pytest.raises(ScoringError, match="Class scores"):
-        ranked_classes(scores)
+        rank_classes(scores)
 
 
 def test_an_image_that_is_not_ranked_is_named() -> None:

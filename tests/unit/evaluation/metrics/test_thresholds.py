@@ -8,19 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mining.errors import RunError
-from mining.evaluation import score_run, table_rows
+from mining.evaluation import score_run
+from mining.evaluation.bootstrap import bootstrap_means
 from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.metrics.corloc import bootstrap_means, pairs_of
+from mining.evaluation.metrics.corloc import pair_results
 from mining.evaluation.metrics.thresholds import (
     SHRINKAGE,
+    assign_folds,
     best_position,
     class_positions,
-    folds_of,
     threshold_hits,
     threshold_scores,
 )
 from mining.evaluation.run_reading import CurveBlock
 from mining.regions.map_thresholds import nearest_positions, stable_positions
+from mining.reporting.score_rows import score_rows
 from tests.unit.evaluation.conftest import World
 
 GRID = np.array([0.2, 0.4, 0.6, 0.8])
@@ -60,7 +62,9 @@ def test_the_curve_computed_at_once_is_corloc_level_by_level(seed: int) -> None:
         xyxy = curves.xyxy[:, position].astype(np.float64)
         some = xyxy.any(axis=1)
         xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)[some]
-        pairs = pairs_of(truth, Detections(curves.image[some], curves.category[some], xywh, np.ones(int(some.sum()))))
+        pairs = pair_results(
+            truth, Detections(curves.image[some], curves.category[some], xywh, np.ones(int(some.sum())))
+        )
         assert found.image.tolist() == pairs.image.tolist()
         assert found.category.tolist() == pairs.category.tolist()
         assert found.hit[:, position].tolist() == (pairs.best_iou >= 0.5).tolist()
@@ -101,7 +105,7 @@ def test_of_equally_good_thresholds_the_middle_is_taken() -> None:
 @given(images=st.lists(st.integers(0, 30), min_size=1, max_size=60), seed=st.integers(0, 50))
 @settings(max_examples=40, deadline=None)
 def test_pairs_of_an_image_share_a_fold_and_folds_are_even(images: list[int], seed: int) -> None:
-    fold = folds_of(np.array(images), seed)
+    fold = assign_folds(np.array(images), seed)
     of_image = {image: set(fold[np.array(images) == image].tolist()) for image in images}
     assert all(len(folds) == 1 for folds in of_image.values())
     sizes = np.bincount([next(iter(folds)) for folds in of_image.values()])
@@ -227,10 +231,10 @@ def test_a_run_tells_what_other_thresholds_would_have_given(world: World) -> Non
 
 
 def test_the_table_says_which_threshold_is_which(world: World) -> None:
-    rows = {name: (value, meaning) for name, value, meaning in table_rows(score_run(*with_curves(world).write()))}
+    rows = {name: (value, meaning) for name, value, meaning in score_rows(score_run(*with_curves(world).write()))}
     assert rows["Threshold chosen"][0].startswith("100.0 % at 0.6 (95 %: 100.0 to 100.0)")
-    assert rows["Threshold chosen"][1].endswith("; +50.0 points (95 %: +0.0 to +100.0) over as mined")
-    assert "seen the answers" in rows["Threshold oracle"][1]
+    assert rows["Threshold chosen"][1].endswith("; +50.0 points (95 %: +0.0 to +100.0) over the mined boxes")
+    assert "upper bound" in rows["Threshold oracle"][1]
     assert rows["Threshold as mined"][0].startswith("50.0 % (")
 
 
@@ -244,8 +248,8 @@ def test_classes_and_images_that_only_one_side_has_are_left_out(world: World) ->
 def test_a_run_without_curves_says_so(world: World) -> None:
     scores = score_run(*world.write())
     assert scores["thresholds"] is None
-    assert "The run has no curves.parquet, so nothing can be said on other thresholds." in scores["notes"]
-    assert not any(name.startswith("Threshold") for name, *_ in table_rows(scores))
+    assert "The run has no curves.parquet, so other thresholds cannot be scored." in scores["notes"]
+    assert not any(name.startswith("Threshold") for name, *_ in score_rows(scores))
 
 
 def test_damaged_curves_are_refused_by_name(world: World) -> None:

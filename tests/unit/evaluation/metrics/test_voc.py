@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from mining.boxes.iou import iou_matrix
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.metrics.voc import Curve, rank_matches, voc_scores
+from mining.evaluation.metrics.voc import PrecisionRecallCurve, rank_matches, resampled_average_precision, voc_scores
 from tests.unit.evaluation.by_hand import predicted_of, truth_of
 
 BOX, FAR, FARTHER = (0, 0, 10, 10), (50, 50, 10, 10), (80, 80, 10, 10)
 
 
-def curve(*right: int, objects: int) -> Curve:
-    return Curve(np.cumsum(right), objects)
+def curve(*right: int, objects: int) -> PrecisionRecallCurve:
+    return PrecisionRecallCurve(np.cumsum(right), objects)
 
 
 # --- which predictions are right -------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_three_of_ten_fall_short_of_a_recall_of_0_3_as_in_the_published_code() -
 
 
 def test_a_curve_without_predictions_has_no_area() -> None:
-    none = Curve(np.empty(0, int), 3)
+    none = PrecisionRecallCurve(np.empty(0, int), 3)
     assert (none.average_precision_all_point(), none.average_precision_11_point()) == (0, 0)
 
 
@@ -210,7 +210,7 @@ def test_comparing_in_blocks_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     truth, predicted = truth_of(*rows[:40]), predicted_of(*((row, 0.5) for row in rows[40:]))
     whole = rank_matches(truth, predicted)
-    monkeypatch.setattr("mining.evaluation.boxes._COMPARISONS_AT_ONCE", 7)
+    monkeypatch.setattr("mining.evaluation.boxes._PAIRS_PER_BLOCK", 7)
     in_blocks = rank_matches(truth, predicted)
     assert whole.is_right.any()
     for name in ("true_box", "iou", "is_right"):
@@ -245,14 +245,8 @@ def drawn(boxes: Any, times: np.ndarray) -> Any:
 def test_a_resample_scores_as_the_images_drawn_would(seed: int) -> None:
     truth, predicted = random_pictures(seed)
     times = np.random.default_rng(seed).integers(0, 3, 8)
-    ours: list[float] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "mining.evaluation.metrics.voc.drawn_counts",
-            lambda *_: [times_of_those_there(truth, predicted, times)[None]],
-        )
-        patch.setattr("mining.evaluation.metrics.voc.np.percentile", lambda values, _: ours.extend(values) or (0, 0))
-        voc_scores(truth, predicted, "abc", resamples=1)
+    counts = iter([times_of_those_there(truth, predicted, times)])
+    ours = resampled_average_precision(counts, truth, predicted, rank_matches(truth, predicted))
     expected = voc_scores(drawn(truth, times), drawn(predicted, times), "abc")["AP_all_point"]
     assert ours == [pytest.approx(expected or 0.0)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mining.errors import MapError, ScoringError
-from mining.evaluation.protocols.explanation import explanation_accuracy, explanation_overlap
+from tests.oracles.protocols.explanation import explanation_accuracy, explanation_overlap
 
 BOX = (2, 3, 6, 8)  # 4 x 5 px
 

@@ -6,7 +6,7 @@ import pytest
 from mining.errors import MapError, ScoringError
 from mining.evaluation import Detections, TruthBoxes
 from mining.evaluation.metrics.corloc import corloc
-from mining.evaluation.protocols.mldfr import (
+from tests.oracles.protocols.mldfr import (
     boxes_of_map,
     cut_at_its_mean,
     labelled_once,

@@ -5,7 +5,7 @@ import pytest
 
 from mining.errors import MapError
 from mining.evaluation.metrics.localization import localization_scores
-from mining.evaluation.protocols.nlccam import (
+from tests.oracles.protocols.nlccam import (
     SIDE_PX,
     box_of_largest_component,
     box_of_map,

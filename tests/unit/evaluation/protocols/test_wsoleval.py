@@ -13,11 +13,11 @@ from mining.evaluation.protocols.wsoleval import (
     _euler_numbers_above,
     boxes_at_thresholds,
     grey_levels,
-    iou_with_one_added,
-    map_at_protocol_size,
-    normalised_map,
+    iou_plus_one,
+    normalise_map,
     protocol_mask,
-    resized_boxes,
+    resize_boxes,
+    resize_map,
     threshold_grid,
 )
 
@@ -60,7 +60,7 @@ def stripes(rng: np.random.Generator, levels: int) -> np.ndarray:
 
 def hills(rng: np.random.Generator, levels: int) -> np.ndarray:
     smooth = cv2.resize(rng.random((6, 6)), (60, 50), interpolation=cv2.INTER_CUBIC)
-    return (normalised_map(smooth) * (levels - 1)).astype(np.uint8)
+    return (normalise_map(smooth) * (levels - 1)).astype(np.uint8)
 
 
 def craters(rng: np.random.Generator, levels: int) -> np.ndarray:
@@ -139,11 +139,11 @@ def test_a_line_of_many_pixels_is_smaller_than_a_square_of_few() -> None:
 
 
 def test_sides_count_with_one_added() -> None:
-    assert iou_with_one_added([[0, 0, 9, 9]], [[0, 0, 9, 4], [9, 9, 20, 20]]).tolist() == [[0.5, 1 / (100 + 144 - 1)]]
+    assert iou_plus_one([[0, 0, 9, 9]], [[0, 0, 9, 4], [9, 9, 20, 20]]).tolist() == [[0.5, 1 / (100 + 144 - 1)]]
 
 
 def test_resized_boxes_are_cut_off_not_rounded() -> None:
-    assert resized_boxes([[1, 2, 99, 199]], (100, 200), (224, 224)).tolist() == [[2, 2, 221, 222]]
+    assert resize_boxes([[1, 2, 99, 199]], (100, 200), (224, 224)).tolist() == [[2, 2, 221, 222]]
 
 
 # --- maps ------------------------------------------------------------------------------------------------------------
@@ -152,15 +152,15 @@ def test_resized_boxes_are_cut_off_not_rounded() -> None:
 def test_a_map_is_brought_to_0_1_only_after_it_was_resized() -> None:
     peak = np.zeros((7, 7))
     peak[3, 3] = 5
-    level = map_at_protocol_size(peak)
+    level = resize_map(peak)
     assert (level.shape, level.min(), level.max()) == (SIZE, 0, 1)
     assert level[0, 0] > 0, "the interpolation goes below the corner's value"
 
 
 @pytest.mark.parametrize("level", [np.full((3, 4), 2.5), np.array([[1.0, np.nan]]), np.zeros((1, 1))])
 def test_constant_maps_and_nan_give_zeros(level: np.ndarray) -> None:
-    assert not normalised_map(level).any()
-    assert not map_at_protocol_size(level).any()
+    assert not normalise_map(level).any()
+    assert not resize_map(level).any()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_constant_maps_and_nan_give_zeros(level: np.ndarray) -> None:
 )
 def test_what_is_no_finite_map_of_floats_is_refused(level: np.ndarray) -> None:
     with pytest.raises(MapError, match="expected"):
-        normalised_map(level)
+        normalise_map(level)
 
 
 def test_infinity_is_refused_and_nothing_is_counted() -> None:

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike
 
 from mining.arrays import Bools, Floats
 from mining.errors import ScoringError
-from mining.evaluation.metrics.rules import mean_of
-from mining.evaluation.protocols.maps import finite_map
+from mining.evaluation.metrics.hits import mean_or_none
+from tests.oracles.protocols.maps import finite_map
 
 DEFINITION = (
     "Loc(delta) of MSRD: mean over (image, label) pairs of the nonzero pixels of the class's explanation map inside "
@@ -55,7 +55,7 @@ def explanation_overlap(
 
 def explanation_accuracy(of_pairs: Sequence[float] | Floats) -> float | None:
     """The figure from Loc(delta) of each pair (P,); None where there is no pair."""
-    return mean_of(of_pairs)
+    return mean_or_none(of_pairs)
 
 
 def _brought_to_0_1(activation: ArrayLike) -> Floats:

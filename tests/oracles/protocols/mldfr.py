@@ -32,11 +32,11 @@ from numpy.typing import ArrayLike, NDArray
 from mining.arrays import Bools, FloatMap, Floats, Ints
 from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.metrics.corloc import IOU_THRESHOLD, pairs_of
-from mining.evaluation.metrics.localization import localization_scores, ranked_classes
-from mining.evaluation.metrics.rules import is_hit
-from mining.evaluation.protocols.maps import components, finite_map
-from mining.evaluation.protocols.plus_one import extend_by_one_pixel
+from mining.evaluation.metrics.corloc import pair_results
+from mining.evaluation.metrics.hits import IOU_THRESHOLD, is_hit
+from mining.evaluation.metrics.localization import localization_scores, rank_classes
+from tests.oracles.protocols.maps import components, finite_map
+from tests.oracles.protocols.plus_one import extend_by_one_pixel
 
 DEFINITION = (
     "mLDFR's released code: sides of boxes count with 1 added, IoU at least iou_threshold. corloc: mean over classes "
@@ -100,7 +100,7 @@ def top_classes(scores: ArrayLike) -> Ints:
     Raises ScoringError for another shape and for NaN.
     """
     values = np.asarray(scores, np.float64)
-    return values.shape[-1] - 1 - ranked_classes(values[..., ::-1])
+    return values.shape[-1] - 1 - rank_classes(values[..., ::-1])
 
 
 def labelled_once(labels: ArrayLike, classes: int) -> Bools:
@@ -119,7 +119,7 @@ def macro_corloc(
     Raises ScoringError when `labelled` lacks an image or class of the truth.
     """
     is_label = np.asarray(labelled, bool)
-    found = pairs_of(extend_by_one_pixel(truth), extend_by_one_pixel(predicted))
+    found = pair_results(extend_by_one_pixel(truth), extend_by_one_pixel(predicted))
     _refuse_fewer(is_label, "Labels", found.image, found.category)
     hit = is_hit(found.any_iou, iou_threshold, "at_least") & is_label[found.image, found.category]
     hits = np.bincount(found.category[hit], minlength=is_label.shape[1])

@@ -27,10 +27,10 @@ from numpy.typing import ArrayLike
 from mining.arrays import Floats, Ints
 from mining.boxes.iou import area
 from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.metrics.corloc import IOU_THRESHOLD
+from mining.evaluation.metrics.hits import IOU_THRESHOLD
 from mining.evaluation.metrics.localization import localization_scores
-from mining.evaluation.protocols.maps import components, finite_map
-from mining.evaluation.protocols.plus_one import extend_by_one_pixel
+from tests.oracles.protocols.maps import components, finite_map
+from tests.oracles.protocols.plus_one import extend_by_one_pixel
 
 DEFINITION = (
     "NL-CCAM's released code: sides of boxes count with 1 added, IoU at least iou_threshold. gt_known_loc: share of "
