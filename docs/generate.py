@@ -8,9 +8,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -149,21 +148,22 @@ def _localizers() -> list[str]:
 
 
 def method_section(name: str) -> str:
-    """Summary, reference, properties and options of a localizer, from its class."""
-    from mining.localizers.registry import LOCALIZERS, localizer_named
+    """Summary, reference, properties and options of a localizer, from the registry and its class."""
+    from mining.localizers.option_descriptions import describe_options
+    from mining.localizers.registry import LOCALIZERS, localizer_named, localizers_on_same_weights
 
     entry, kind = LOCALIZERS[name], localizer_named(name)
+    related = ", ".join(f"[`{other}`]({other}.md)" for other in localizers_on_same_weights(name))
     rows = [
         ("maps", "one per image" if kind.class_agnostic else "one per class"),
         ("gradients when mining", "yes" if kind.needs_gradients else "no"),
-        ("shares weights with", f"methods of the family `{kind.weights_of}`" if kind.weights_of else "no other method"),
+        ("shares weights with", related or "no other method"),
         ("default threshold", f"{kind.threshold} of the {'maximum' if kind.normalise == 'max' else 'range'}"),
         ("weights kept", "of the last epoch" if kind.keeps_last else "of the best epoch on the validation set"),
         ("default learning rate", f"{kind.learning_rate:g}"),
     ]
-    hints = get_type_hints(kind.Config)
     options = [
-        (f"`{field.name}`", f"`{_type_name(hints[field.name])}`", f"`{field.default}`") for field in fields(kind.Config)
+        (f"`{option.name}`", option.type, f"`{option.default}`", option.meaning) for option in describe_options(name)
     ]
     lines = [
         "## In short",
@@ -173,8 +173,8 @@ def method_section(name: str) -> str:
         f"Reference: {entry.reference}.",
     ]
     lines += ["", "| property | value |", "|---|---|", *(_row(*row) for row in rows)]
-    lines += ["", "## Options", "", "| option | type | default |", "|---|---|---|", *(_row(*row) for row in options)]
-    lines += ["", *_docstring(f"{kind.Config.__module__}.{kind.Config.__name__}"), "", "## The code", ""]
+    lines += ["", "## Options", "", "| option | values | default | meaning |", "|---|---|---|---|"]
+    lines += [*(_row(*row) for row in options), "", "## The code", ""]
     return "\n".join([*lines, *_docstring(entry.module), ""])
 
 
