@@ -76,23 +76,23 @@ def settings_page() -> str:
 def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
     from mining.config import (
         CompareSettings,
+        ExecutionOptions,
         ListedCorpus,
+        MineOptions,
         MineSettings,
         RetrainSettings,
         RunSettings,
         ScoreSettings,
+        ShardOptions,
+        TrainExecutionOptions,
+        TrainOptions,
     )
     from mining.experiments import ExperimentSettings
     from mining.label_store.settings import Gates, LabelSettings
 
     kinds = (ListedCorpus, MineOptions, ShardOptions, ExecutionOptions)
     elsewhere = {name for kind in kinds for name in kind.model_fields}
-    yield (
-        "Images and labels",
-        "Of `boxmine train` and `boxmine mine`, and of `corpus` in a recipe.",
-        ListedCorpus,
-        set(),
-    )
+    yield "Images and labels", "Of `boxmine train` and `mine`, and of `corpus` in a recipe.", ListedCorpus, set()
     yield "Training", "Of `boxmine train`, and of `train` in a recipe: what decides the weights.", TrainOptions, set()
     yield "Execution of training", "They do not change what is learnt.", TrainExecutionOptions, set()
     yield "Mining", "Of `boxmine mine`, and of `mine` in a recipe: what decides the boxes.", MineOptions, set()
@@ -157,27 +157,45 @@ def _localizers() -> list[str]:
 
 
 def method_section(name: str) -> str:
-    """Summary, reference, properties and options of a localizer, from the registry and its options."""
+    """Summary, reference, properties and options of a localizer, from the registry and its class."""
     from mining.localizers.option_descriptions import describe_options
-    from mining.localizers.registry import LOCALIZERS, localizers_on_same_weights
+    from mining.localizers.registry import LOCALIZERS, localizer_named, localizers_on_same_weights
 
-    entry = LOCALIZERS[name]
-    others = [other for other in localizers_on_same_weights(name) if other != name]
+    entry, kind = LOCALIZERS[name], localizer_named(name)
+    related = ", ".join(f"[`{other}`]({other}.md)" for other in localizers_on_same_weights(name))
     rows = [
-        ("maps", "one per image" if entry.class_agnostic else "one per class"),
-        ("gradients when mining", "yes" if entry.needs_gradients else "no"),
-        ("shares its weights with", ", ".join(f"[`{other}`]({other}.md)" for other in others) or "no other method"),
-        ("default threshold", f"{entry.threshold} of the {'maximum' if entry.normalise == 'max' else 'range'}"),
+        ("maps", "one per image" if kind.class_agnostic else "one per class"),
+        ("gradients when mining", "yes" if kind.needs_gradients else "no"),
+        ("shares weights with", related or "no other method"),
+        ("default threshold", f"{kind.threshold} of the {'maximum' if kind.normalise == 'max' else 'range'}"),
+        ("weights kept", "of the last epoch" if kind.keeps_last else "of the best epoch on the validation set"),
+        ("default learning rate", f"{kind.learning_rate:g}"),
     ]
     options = [
-        (f"`{option}`", str(kind), f"`{default}`", meaning) for option, kind, default, meaning in describe_options(name)
+        (f"`{option.name}`", option.type, f"`{option.default}`", option.meaning) for option in describe_options(name)
     ]
-    summary = f"{entry.summary[:1].upper()}{entry.summary[1:]}."
-    lines = ["## In short", "", summary, "", f"Reference: {entry.reference}."]
+    lines = [
+        "## In short",
+        "",
+        f"{entry.summary[:1].upper()}{entry.summary[1:]}.",
+        "",
+        f"Reference: {entry.reference}.",
+    ]
     lines += ["", "| property | value |", "|---|---|", *(_row(*row) for row in rows)]
-    lines += ["", "## Options", "", "`boxmine localizers " + name + "` shows them too.", ""]
-    lines += ["| option | type | default | meaning |", "|---|---|---|---|", *(_row(*row) for row in options), ""]
-    return "\n".join(lines)
+    lines += ["", "## Options", "", "| option | values | default | meaning |", "|---|---|---|---|"]
+    lines += [*(_row(*row) for row in options), "", "## The code", ""]
+    return "\n".join([*lines, *_docstring(entry.module), ""])
+
+
+def _docstring(path: str) -> list[str]:
+    """Have mkdocstrings put the docstring here, without a heading."""
+    return [
+        f"::: {path}",
+        "    options:",
+        "      show_root_heading: false",
+        "      show_root_toc_entry: false",
+        "      members: []",
+    ]
 
 
 # --- file formats ----------------------------------------------------------------------------------------------------
