@@ -219,7 +219,7 @@ def label(
     from mining.label_store.cleanup import clean
     from mining.label_store.restore import restore_version
     from mining.label_store.settings import LabelSettings
-    from mining.runs.mining_job import resolve_thresholds
+    from mining.runs.inputs import resolve_thresholds
 
     values = dict(recipe) if isinstance(recipe, Mapping) else read_recipe(Path(recipe))
     settings = parse(LabelSettings, values)
@@ -259,7 +259,7 @@ def load_model(model: AnyPath, **options: Unpack[ExtractionKeywords]) -> "Locali
     from boxmine._localizer import Localizer
     from mining.models.pretrained import load_reference
     from mining.preflight import check_mining, check_model
-    from mining.runs.mining_job import resolve_thresholds
+    from mining.runs.inputs import resolve_thresholds
 
     here = Path.cwd()
     values: dict[str, Any] = {"images": here, "out": here, "curves": False, "model": os.fspath(model), **options}

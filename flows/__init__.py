@@ -1,1 +1,1 @@
-"""What happens, in which order; and the command line."""
+"""Prefect flows, and the command line."""

@@ -8,5 +8,5 @@ from tasks.comparing import compare_runs
 
 
 def compare(settings: CompareSettings) -> tuple[dict[str, Any], Path]:
-    """What changed from the first run to the second, and the page that shows it."""
+    """Return what changed from the first run to the second, and the page that shows it."""
     return compare_runs(settings)

@@ -1,4 +1,4 @@
-"""The flows as Prefect deploys them: entry points for prefect.yaml and for workers."""
+"""The flows as Prefect deploys them: entry points of prefect.yaml and of workers."""
 
 from flows import compare as _compare
 from flows import experiment as _experiment

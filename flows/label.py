@@ -3,7 +3,7 @@
 from flows.mine import mine
 from mining.label_store.settings import LabelSettings
 from mining.label_store.summaries import LabelSummary
-from mining.runs.mining_job import resolve_thresholds
+from mining.runs.inputs import resolve_thresholds
 from tasks.labelling import publish_summary
 from tasks.orchestration import step
 

@@ -1,4 +1,4 @@
-"""A recipe from images to scored boxes and their report."""
+"""Run a recipe: from images to scored boxes and their report."""
 
 from flows.mine import mine
 from mining.config import RunSettings, ScoreSettings
@@ -10,7 +10,7 @@ from tasks.training import train_localizer
 
 
 def run(settings: RunSettings) -> tuple[MineSummary, Scores | None]:
-    """Train unless the recipe names a model, mine, score where there is a truth, write the report."""
+    """Train unless the recipe names a model, mine, score if there is ground truth, and write the report."""
     if settings.model is None:
         train_localizer(settings.train_settings())
     summary = mine(settings.mine_settings())

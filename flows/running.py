@@ -1,64 +1,79 @@
-"""How a flow is run: in process, or under Prefect where a server is configured or asked for."""
+"""Run a flow: in process, or under Prefect if a server is configured or asked for."""
 
 import inspect
 import logging
 import os
-import queue
-import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mining import preflight
 from mining.config import Attempts, Recipe, Settings
+from mining.label_store.summaries import LabelSummary
 from mining.redaction import redact
-from tasks.checking import check_inputs
-from tasks.labelling import LabelSummary, staged_state
-from tasks.orchestration import is_transient_later
+from tasks.labelling import staged_state
+from tasks.orchestration import is_transient_later, retry
 
 R = TypeVar("R")
-STARTUP_SECONDS = "120"  # small machines need more than Prefect's own limits
+STARTUP_TIMEOUT_S = "120"  # small machines need more than Prefect's own limits
 _log = logging.getLogger(__name__)
+_lost_servers: list[str] = []  # why each flow run of this process went on without its server
 
 
 def prefect_is_wanted() -> bool:
-    """True where PREFECT_API_URL is set or BOXMINE_PREFECT=1 asks for the embedded server."""
+    """Return whether PREFECT_API_URL is set, or BOXMINE_PREFECT=1 asks for the embedded server."""
     return bool(os.environ.get("PREFECT_API_URL")) or os.environ.get("BOXMINE_PREFECT") == "1"
 
 
-def run_flow(flow: Callable[..., R], settings: Any, *, checks: bool = True, **options: Any) -> R:
-    """Run a flow as this process is set up to; a Prefect server that cannot be reached costs no work.
+def server_was_lost() -> bool:
+    """Return whether a flow of this process had to go on without its Prefect server.
 
-    What can be refused at once is refused before Prefect or a network library is imported. checks: False for what
-    needs none of the images and models that the settings name.
+    Prefect's exit handlers then try to send each pending event for several seconds.
+    """
+    return bool(_lost_servers)
+
+
+def run_flow(flow: Callable[..., R], settings: Any, *, checks: bool = True, **options: Any) -> R:
+    """Run a flow in process or under Prefect; a server that cannot be reached costs no work.
+
+    Args:
+        flow: The flow, a plain function.
+        settings: Its settings. What is wrong in them is reported, if possible, before Prefect or a network library is
+            imported.
+        checks: False for a flow that needs none of the images and models that the settings name.
+        **options: Further arguments of the flow.
+
+    Returns:
+        What the flow returns.
     """
     if checks:
-        check_inputs(settings)
+        preflight.check(settings)
     if not prefect_is_wanted():
         return flow(settings, **options)
-    work = _Work(flow)
+    recorder = _Recorder(flow)
     try:
-        return as_prefect_flow(work.done)(settings, **options)
+        return as_prefect_flow(recorder.flow)(settings, **options)
     except Exception as error:
-        if work.error is not None and not _is_of_prefect(work.error):
-            raise work.error from None
-        if work.results and _is_staged(work.results[0]):  # Prefect raises what ends in a failed state
-            return work.results[0]
+        if recorder.error is not None and not _is_prefect_error(recorder.error):
+            raise recorder.error from None
+        if recorder.results and _is_staged(recorder.results[0]):  # Prefect raises what ends in a failed state
+            return recorder.results[0]
         _log.warning("Prefect's server cannot be reached; the work is done without it. (%s)", redact(str(error)))
-        _drop_pending_events()
-    return work.results[0] if work.results else flow(settings, **options)
+        _lost_servers.append(redact(str(error)))
+    return recorder.results[0] if recorder.results else flow(settings, **options)
 
 
-class _Work:
-    """A flow that remembers what it came to, whatever Prefect makes of it."""
+class _Recorder:
+    """A flow that keeps its result or its error, whatever Prefect makes of it."""
 
     def __init__(self, flow: Callable[..., R]) -> None:
         self.results: list[R] = []
         self.error: Exception | None = None
 
         @wraps(flow)
-        def done(*args: Any, **options: Any) -> R:
+        def recorded(*args: Any, **options: Any) -> R:
             try:
                 self.results.append(flow(*args, **options))
             except Exception as error:
@@ -66,36 +81,24 @@ class _Work:
                 raise
             return self.results[-1]
 
-        self.done = done
+        self.flow = recorded
 
 
-def _is_of_prefect(error: BaseException) -> bool:
-    """Whether it was raised because of the server, not by the work."""
+def _is_prefect_error(error: BaseException) -> bool:
+    """Return whether an error is due to the server rather than the work."""
     import httpx
     from prefect.exceptions import PrefectException
 
     return isinstance(error, httpx.HTTPError | PrefectException)
 
 
-def _drop_pending_events() -> None:
-    """Drop events and logs that were not sent: each is tried for 7 s, and the process ends after the last one."""
-    with suppress(ImportError, AttributeError):  # Prefect has no public way: at worst the process ends later
-        from prefect._internal.concurrency.services import QueueService
-
-        for service in list(QueueService._instances.values()):
-            with suppress(queue.Empty):
-                while True:
-                    service._queue.get_nowait()
-                    service._queue.task_done()
-
-
 def as_prefect_flow(flow: Callable[..., R]) -> Any:
-    """The same function as a Prefect flow; its pydantic settings become the form on Prefect's page."""
+    """Return the function as a Prefect flow; its pydantic settings become the form in Prefect's UI."""
     for name in (
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS",
         "PREFECT_TESTING_TEST_MODE_STARTUP_TIMEOUT_SECONDS",
     ):
-        os.environ.setdefault(name, STARTUP_SECONDS)
+        os.environ.setdefault(name, STARTUP_TIMEOUT_S)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # our own progress is enough on a terminal
     import prefect
 
@@ -107,7 +110,7 @@ def as_prefect_flow(flow: Callable[..., R]) -> Any:
     name = flow.__name__
     return prefect.flow(
         with_final_state, name=f"boxmine-{name}", flow_run_name=lambda: _run_name(name), persist_result=False,
-        retries=0,  # a deployed flow tries again itself; a staged version is not to be tried again at all
+        retries=0,  # a deployed flow retries by itself; a staged version must not be retried at all
     )  # fmt: skip
 
 
@@ -116,17 +119,17 @@ def _is_staged(result: Any) -> bool:
 
 
 def _run_name(flow: str) -> str:
-    """What a run is called while it is at work: the flow, and the recipe, corpus or folder it works on."""
+    """Return the name of a flow run while it works: the flow, and its recipe, corpus or folder."""
     from prefect.runtime import flow_run
 
-    given = dict(flow_run.parameters or {}).get("settings")
-    values = given if isinstance(given, Mapping) else dict(given or ())
+    settings = dict(flow_run.parameters or {}).get("settings")
+    values = settings if isinstance(settings, Mapping) else dict(settings or ())
     subject = next((values[name] for name in ("recipe", "name", "out", "run", "second") if values.get(name)), None)
     return flow if subject is None else f"{flow} {Path(str(subject)).stem}"
 
 
 def as_deployed_flow(flow: Callable[..., R]) -> Any:
-    """The flow as a deployment runs it: settings may stand in a recipe, and what may pass is tried again."""
+    """Return the flow as a deployment runs it: settings or a recipe, with retries after transient errors."""
     signature = inspect.signature(flow)
     kind: type[Settings] = signature.parameters["settings"].annotation
 
@@ -136,32 +139,22 @@ def as_deployed_flow(flow: Callable[..., R]) -> Any:
 
     @wraps(flow)
     def attempted(*args: Any, **options: Any) -> R:
-        given = form.bind(*args, **options).arguments
-        wanted, attempts = given.pop("settings"), given.pop("attempts", Attempts())
+        arguments = form.bind(*args, **options).arguments
+        settings, attempts = arguments.pop("settings"), arguments.pop("attempts", Attempts())
         with _time_limit(attempts.hours):
-            if isinstance(wanted, Recipe):
-                wanted = wanted.read(kind)
-            return _tried(lambda: flow(wanted, **given), attempts)
+            if isinstance(settings, Recipe):
+                settings = settings.read(kind)
+            return retry(
+                lambda: flow(settings, **arguments), tries=attempts.tries, pause_s=attempts.wait_seconds, backoff=2.0,
+                is_worth_retrying=is_transient_later,
+            )  # fmt: skip
 
     attempted.__signature__ = form  # type: ignore[attr-defined]
     return as_prefect_flow(attempted)
 
 
-def _tried(work: Callable[[], R], attempts: Attempts) -> R:
-    for attempt in range(attempts.tries - 1):
-        try:
-            return work()
-        except Exception as error:
-            if not is_transient_later(error):
-                raise
-            wait = attempts.wait_seconds * 2**attempt
-            _log.warning("Try %d of %d failed, the next one in %g s: %s", attempt + 1, attempts.tries, wait, error)
-            time.sleep(wait)
-    return work()
-
-
 def _time_limit(hours: float | None) -> AbstractContextManager[None]:
-    """What takes longer is interrupted where Python stands, and ends with a TimeoutError."""
+    """Interrupt what takes longer with a TimeoutError."""
     from prefect.utilities.timeout import timeout
 
     return timeout(None if hours is None else hours * 3600)

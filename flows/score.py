@@ -1,4 +1,4 @@
-"""Score a run against a truth."""
+"""Score a run against ground truth."""
 
 from mining.config import ScoreSettings
 from mining.evaluation.scores import Scores
@@ -6,5 +6,5 @@ from tasks.scoring import score_boxes
 
 
 def score(settings: ScoreSettings) -> Scores:
-    """CorLoc and COCO figures of a finished run."""
+    """Return the metrics of a finished run."""
     return score_boxes(settings)

@@ -6,5 +6,5 @@ from tasks.training import train_localizer
 
 
 def train(settings: TrainSettings) -> TrainingSummary:
-    """Fit the localizer and write the model folder."""
+    """Train the localizer and write the model folder."""
     return train_localizer(settings)

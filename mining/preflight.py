@@ -32,7 +32,7 @@ from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.class_selection import select_classes
 from mining.reporting.page_files import check_page
-from mining.runs.mining_job import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
+from mining.runs.inputs import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
 from mining.runs.run import Run
 from mining.storage.untrusted_files import check_not_special_file
 from mining.training.job import refuse_other_training

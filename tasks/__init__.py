@@ -1,1 +1,1 @@
-"""One step each: what a flow does next, with retries, progress and artifacts."""
+"""Steps of flows, with retries, progress and artifacts."""

@@ -1,7 +1,7 @@
-"""One description of a step or a flow, two ways to run it.
+"""Steps of flows: plain functions, and Prefect tasks inside a Prefect flow run.
 
-In process, a step is a plain function and Prefect is never imported. Inside a Prefect flow run the same step
-becomes a Prefect task with its retries, so that a server sees it.
+Without Prefect, a step is the function itself and Prefect is never imported. Inside a flow run the same step becomes a
+Prefect task with its retries, which the server shows.
 """
 
 import logging
@@ -16,12 +16,12 @@ from mining.errors import BoxmineError, ProcessLostError, StorageError
 P = ParamSpec("P")
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
-_silent: set[Any] = set()  # ids of flow runs whose server has gone: asking it again and again would hold up the work
-PAUSE_SECONDS = 5  # before a shard that failed is tried again
+_silent: set[Any] = set()  # ids of flow runs whose server is gone: each further request would delay the work
+RETRY_PAUSE_S = 5  # before a failed shard is retried
 
 
 def orchestrated() -> bool:
-    """True inside a Prefect flow run."""
+    """Return whether this is inside a Prefect flow run."""
     return _flow_run() is not None
 
 
@@ -35,7 +35,7 @@ def _flow_run() -> Any:
 
 
 def report(show: Callable[..., R], *args: Any) -> R | None:
-    """Call what shows something on Prefect's page, inside a flow run only; without a server the work goes on."""
+    """Show something in Prefect's UI, inside a flow run only; after the first failure the run continues without it."""
     run = _flow_run()
     if run is None or run.id in _silent:
         return None
@@ -43,12 +43,12 @@ def report(show: Callable[..., R], *args: Any) -> R | None:
         return show(*args)
     except Exception as error:
         _silent.add(run.id)
-        _log.warning("Prefect's page does not follow this run any more; the work goes on. (%s)", error)
+        _log.warning("Prefect's UI does not show this run any more; the work continues. (%s)", error)
         return None
 
 
 class Step(Generic[P, R]):
-    """A function that is a Prefect task where a flow run is under way, and itself elsewhere."""
+    """A function that is a Prefect task inside a Prefect flow run, and itself elsewhere."""
 
     def __init__(self, function: Callable[P, R], **options: Any) -> None:
         update_wrapper(self, function)
@@ -57,7 +57,7 @@ class Step(Generic[P, R]):
 
     @cached_property
     def task(self) -> Any:
-        """The Prefect task."""
+        """The function as a Prefect task."""
         from prefect import task
 
         return task(self.function, **self.options)
@@ -66,49 +66,77 @@ class Step(Generic[P, R]):
         return self.task(*args, **kwargs) if orchestrated() else self.function(*args, **kwargs)
 
     def each(self, items: Iterable[Any], *args: Any, retries: int = 0) -> Iterator[R]:
-        """Run the step for each item, one after the other, and give the results as they come.
+        """Run the step for each item in turn and yield the results.
 
-        retries: further tries of an item that failed, for a reason that may pass.
+        Args:
+            items: First arguments of the calls.
+            *args: Further arguments, the same for all.
+            retries: Retries of an item that failed with a transient error.
         """
         if orchestrated():
             task = self.retried_task(retries)
             yield from (task(item, *args) for item in items)
         else:
-            pause = self.options.get("retry_delay_seconds", 0)
-            yield from (retry(self.function, item, *args, tries=retries + 1, pause=pause) for item in items)
+            pause_s = self.options.get("retry_delay_seconds", 0)
+            yield from (retry(self.function, item, *args, tries=retries + 1, pause_s=pause_s) for item in items)
 
     def retried_task(self, retries: int) -> Any:
-        """The Prefect task, with so many further tries after an error that may pass."""
-        return self.task.with_options(retries=retries, retry_condition_fn=_failed_for_now)
+        """Return the Prefect task with so many retries after transient errors."""
+        return self.task.with_options(retries=retries, retry_condition_fn=_failed_transiently)
 
 
-def retry(function: Callable[..., R], *args: Any, tries: int, pause: float) -> R:
-    """Call the function until it succeeds, at most so many times; seconds of pause before each further try."""
-    for left in reversed(range(tries)):
+def retry(
+    function: Callable[..., R],
+    *args: Any,
+    tries: int,
+    pause_s: float,
+    backoff: float = 1.0,
+    is_worth_retrying: Callable[[BaseException], bool] | None = None,
+) -> R:
+    """Call a function until it succeeds, at most `tries` times.
+
+    Args:
+        function: What to call, with `args`.
+        *args: Its arguments.
+        tries: Calls in all.
+        pause_s: Seconds before the second call.
+        backoff: Each further pause is so many times as long.
+        is_worth_retrying: Whether to retry after an error; by default `is_transient`.
+
+    Raises:
+        Exception: What the last call raised, or an earlier one that is not worth retrying.
+    """
+    for attempt in range(1, tries):
         try:
             return function(*args)
         except Exception as error:
-            if not left or not is_transient(error):
+            if not (is_worth_retrying or is_transient)(error):
                 raise
+            pause = pause_s * backoff ** (attempt - 1)
+            _log.warning("Try %d of %d failed; the next one follows in %g s: %s", attempt, tries, pause, error)
             time.sleep(pause)
-    raise AssertionError("at least one try")
+    return function(*args)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: not for what boxmine raises on purpose, which names its remedy."""
+    """Return whether a retry may help: not for errors that boxmine raises on purpose, which name a remedy."""
     return not isinstance(error, BoxmineError)
 
 
 def is_transient_later(error: BaseException) -> bool:
-    """Whether trying again some time later may help: for a disk that was full, too, or a process that was killed."""
+    """Return whether a retry some time later may help: also for a full disk or a killed process."""
     return is_transient(error) or isinstance(error, StorageError | ProcessLostError)
 
 
-def _failed_for_now(_task: object, _run: object, state: Any) -> bool:
+def _failed_transiently(_task: object, _run: object, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
     return not isinstance(error, BaseException) or is_transient(error)
 
 
 def step(**options: Any) -> Callable[[Callable[P, R]], Step[P, R]]:
-    """Mark a function as a step; options are those of prefect.task."""
+    """Make a function a step of flows; options are those of prefect.task.
+
+    Example:
+        >>> score_boxes = step(name="score")(score)
+    """
     return lambda function: Step(function, **options)

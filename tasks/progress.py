@@ -1,4 +1,4 @@
-"""Where steps tell how far they are: a bar on a terminal, an artifact on Prefect's page."""
+"""Report the progress of steps: a bar on a terminal, an artifact in Prefect's UI."""
 
 import time
 from collections.abc import Callable
@@ -8,17 +8,23 @@ from typing import Any
 from tasks.orchestration import report
 
 Listener = Callable[[str, int, int, str], None]
-UPDATE_EVERY_SECONDS = 5.0  # an artifact: the server is asked while the work waits
+UPDATE_INTERVAL_S = 5.0  # of an artifact: the work waits for each request
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 def listen(listener: Listener) -> None:
-    """Have `listener(stage, done, total, text)` called by every step from now on."""
+    """Call `listener(stage, done, total, text)` whenever a step makes progress from now on."""
     _listener.set(listener)
 
 
 class Stage:
-    """Counts one stage's progress. total: of whatever it counts; start: how much is done already."""
+    """The progress of one stage.
+
+    Args:
+        name: Name of the stage.
+        total: What it counts to: images, epochs, cells.
+        start: How much of it is done already.
+    """
 
     def __init__(self, name: str, total: int, start: int = 0) -> None:
         self.name = name
@@ -29,18 +35,18 @@ class Stage:
         self.reach(start)
 
     def advance(self, count: int, text: str = "") -> None:
-        """`count` more are done."""
+        """Report that `count` more are done."""
         self.reach(self.done + count, text=text)
 
     def reach(self, done: int, total: int | None = None, text: str = "") -> None:
-        """`done` of `total` are done."""
+        """Report that `done` of `total` are done."""
         self.total = self.total if total is None else total
         self.done = done
         listener = _listener.get()
         if listener is not None:
             listener(self.name, self.done, self.total, text)
         percent, now = _percent(done, self.total), time.monotonic()
-        is_due = done >= self.total or now - self._updated >= UPDATE_EVERY_SECONDS
+        is_due = done >= self.total or now - self._updated >= UPDATE_INTERVAL_S
         if self._artifact is not None and percent != self._shown and is_due:
             report(_update_artifact, self._artifact, percent)
             self._shown, self._updated = percent, now

@@ -1,4 +1,4 @@
-"""Python processes of our own, with a connection to each."""
+"""Start Python processes that talk to this one over a connection."""
 
 import os
 import pickle
@@ -11,10 +11,17 @@ from multiprocessing.connection import Connection
 
 
 def start_worker(module: str, *arguments: str, **environment: str) -> tuple["subprocess.Popen[bytes]", Connection]:
-    """Start `python -m module CONNECTION ARGUMENTS`, which finds what this process finds; gives our end, too.
+    """Start `python -m MODULE CONNECTION ARGUMENTS` with this process's import path.
 
-    CONNECTION: the number of a file descriptor. environment: variables that it has besides this process's own. It has
-    a session of its own: Ctrl-C on a terminal is this process's to answer.
+    The process has its own session, so that Ctrl-C on a terminal reaches this process alone.
+
+    Args:
+        module: The module to run.
+        *arguments: Its arguments after the first, which is the file descriptor of the connection.
+        **environment: Variables besides this process's own.
+
+    Returns:
+        The process, and this process's end of the connection.
     """
     ours, its = Pipe()
     process = subprocess.Popen(
@@ -31,10 +38,10 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_picklable(error: Exception) -> Exception:
-    """The error with where it came from, or its words where it cannot be sent."""
+    """Return the error with its traceback as a note, or a RuntimeError with its text if it cannot be pickled."""
     error.add_note(f"In worker process {os.getpid()}:\n{traceback.format_exc()}")
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its class does not allow
+    except Exception:  # its class may raise anything
         return RuntimeError("".join(traceback.format_exception(error)))
     return error

@@ -1,28 +1,91 @@
-"""The application, and what several commands share."""
+"""The application, and what several commands share: option groups, examples, recipes."""
 
+from inspect import get_annotations
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
+from pydantic import create_model
 
 from mining import __version__
+from mining.config import (
+    BoxOptions,
+    ClusterOptions,
+    CorpusSettings,
+    ExecutionOptions,
+    ListedCorpus,
+    MapOptions,
+    Settings,
+    ShardOptions,
+    TrainExecutionOptions,
+    TrainOptions,
+)
 from mining.config.recipes import read_recipe
 from mining.errors import InputError
+
+S = TypeVar("S", bound=Settings)
+
+INPUT = Group("Input", sort_key=1)
+OUTPUT = Group("Output", sort_key=2)
+TRAINING = Group("Training", sort_key=3)
+MAPS = Group("Maps", sort_key=3)
+BOXES = Group("Boxes", sort_key=4)
+EXECUTION = Group("Execution", sort_key=5)
+CLUSTER = Group("Cluster", sort_key=6)
+_GROUPS: dict[type[Settings], Group] = {
+    CorpusSettings: INPUT, ListedCorpus: INPUT, TrainOptions: TRAINING, MapOptions: MAPS, BoxOptions: BOXES,
+    ShardOptions: EXECUTION, ExecutionOptions: EXECUTION, TrainExecutionOptions: EXECUTION, ClusterOptions: CLUSTER,
+}  # fmt: skip
 
 app = App(
     name="boxmine",
     version=__version__,
-    help="Point it at images that have class names at most; get back boxes that a detector can be trained on.",
+    help="Generate COCO pseudo-labels for object detection from images that have image-level labels, or none.",
+    default_parameter=Parameter(negative_iterable=()),  # no --empty-scales
     end_of_options_delimiter="",
     suppress_keyboard_interrupt=False,  # ours has an exit code of its own
 )
 Flat = Parameter(name="*")
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the answer as JSON on stdout.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), group=OUTPUT, help="Print the result as JSON on stdout.")]
+Strict = Annotated[
+    bool, Parameter(negative=(), group=OUTPUT, help="End with exit code 3 if an image could not be used.")
+]
 
-Strict = Annotated[bool, Parameter(negative=(), help="End with exit code 3 where images could not be used.")]
+
+def grouped(kind: type[S], **others: Group) -> type[S]:
+    """Return the settings class with its options in groups of the help page.
+
+    An option's group is that of the class it is defined in, for example `MapOptions`.
+
+    Args:
+        kind: The settings class of a command.
+        **others: Groups of options that no such class defines.
+
+    Example:
+        >>> MineCommand = grouped(MineSettings, model=INPUT, out=OUTPUT, thresholds_from=BOXES)
+        >>> def mine(*, settings: Annotated[MineCommand, Flat]) -> int: ...
+    """
+    fields: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        definer = next((base for base in kind.__mro__ if name in get_annotations(base)), kind)
+        group = others.get(name) or _GROUPS.get(definer)
+        if group is not None:
+            fields[name] = (Annotated[(field.annotation, *field.metadata, Parameter(group=group))], field)
+    return create_model(kind.__name__, __base__=kind, __doc__=kind.__doc__, **fields)
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a help page: the commands as examples, one per line.
+
+    Example:
+        >>> @app.command(help_epilogue=examples("boxmine score runs/first --truth truth.json"))
+        >>> def score(...)
+    """
+    return "\n".join(["Examples:", "", "```", *commands, "```"])
 
 
 def recipe_values(recipe: Path, out: Path | None, changes: list[str] | None) -> dict[str, Any]:
+    """Return the values of a recipe, with `--out` and the changes of `--set` (key=value)."""
     values = read_recipe(recipe, dict(_key_value(change) for change in changes or []))
     return values if out is None else {**values, "out": str(out)}
 

@@ -149,7 +149,6 @@ def experiment(
     from flows import experiment as flow
     from flows.running import run_flow
     from mining.experiments import ExperimentSettings
-    from mining.experiments.table import HEADINGS, LEGEND, table
 
     settings = parse(ExperimentSettings, recipe_values(recipe, out, changes))
     with ProgressView():
@@ -157,6 +156,8 @@ def experiment(
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0
+    from mining.experiments.table import HEADINGS, LEGEND, table  # imports torch
+
     print_table(table(rows), HEADINGS)
     err.print(LEGEND)
     err.print(f"The table is in {settings.out / 'table.md'}.")

@@ -7,22 +7,31 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from flows.cli.common import Flat, Json, Strict, app, recipe_values
+from flows.cli.common import BOXES, INPUT, OUTPUT, Flat, Json, Strict, app, examples, grouped, recipe_values
 from flows.cli.output import (
     print_json,
     print_mine_summary,
     print_notes,
-    print_timing,
     quarantine_code,
     training_sentences,
 )
 from flows.cli.score_output import print_scores
 from flows.cli.terminal import ProgressView, err
+from flows.cli.timing import print_timing
 from mining.config import MineSettings, RunSettings, TrainSettings, parse
 
+TrainCommand = grouped(TrainSettings, out=OUTPUT)
+MineCommand = grouped(MineSettings, model=INPUT, out=OUTPUT, thresholds_from=BOXES)
 
-@app.command
-def train(settings: Annotated[TrainSettings, Flat], *, strict: Strict = False, as_json: Json = False) -> int:
+
+@app.command(
+    help_epilogue=examples(
+        "boxmine train --images photos --labels labels.csv --out models/mine",
+        "boxmine train --images photos --localizer msrd --backbone resnet50 --epochs 20 --out models/msrd",
+        "boxmine train --images photos --no-freeze --devices 2 --strategy ddp --out models/full",
+    )
+)
+def train(settings: Annotated[TrainCommand, Flat], *, strict: Strict = False, as_json: Json = False) -> int:
     """Train a localizer from image-level labels."""
     from flows import train as flow
     from flows.running import run_flow
@@ -40,17 +49,23 @@ def train(settings: Annotated[TrainSettings, Flat], *, strict: Strict = False, a
     return quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where, strict=strict)
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "boxmine mine --images photos --labels labels.csv --model models/mine --out runs/first",
+        "boxmine mine --images photos --model pretrained:efficientnet_lite0 --scales 1 --out runs/quick",
+        "boxmine mine --images photos --model models/mine --runner processes --out runs/large",
+    )
+)
 def mine(
     *,
-    settings: Annotated[MineSettings, Flat],
+    settings: Annotated[MineCommand, Flat],
     explain_speed: Annotated[
-        bool, Parameter(negative=(), help="Say where the time went, of a finished run too.")
+        bool, Parameter(negative=(), group=OUTPUT, help="Print where the time went, of a finished run too.")
     ] = False,
     strict: Strict = False,
     as_json: Json = False,
 ) -> int:
-    """Mine boxes from images; the same command carries on where it was stopped."""
+    """Mine boxes from images; run the same command again to resume."""
     from flows import mine as flow
     from flows.running import run_flow
 
@@ -62,7 +77,9 @@ def mine(
     return code
 
 
-@app.command
+@app.command(
+    help_epilogue=examples("boxmine run recipe.yaml", "boxmine run recipe.yaml --out runs/longer --set train.epochs=20")
+)
 def run(
     recipe: Path,
     /,
@@ -72,7 +89,7 @@ def run(
     strict: Strict = False,
     as_json: Json = False,
 ) -> int:
-    """Train, mine, score and report, as a recipe says.
+    """Train, mine, score and report as one job, described by a recipe.
 
     Parameters
     ----------
@@ -81,14 +98,14 @@ def run(
     out
         Run directory, instead of the recipe's.
     changes
-        key=value on top of the recipe, e.g. --set train.epochs=5.
+        Change of the recipe, e.g. --set train.epochs=5; may be given several times.
     as_json
         Print the counts and scores on stdout.
     """
     return run_recipe(parse(RunSettings, recipe_values(recipe, out, changes)), as_json=as_json, strict=strict)
 
 
-@app.command
+@app.command(help_epilogue=examples("boxmine demo", "boxmine demo --out runs/small --images 60"))
 def demo(
     *,
     out: Path = Path("runs/demo"),
@@ -96,7 +113,7 @@ def demo(
     seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))] = 0,
     strict: Strict = False,
 ) -> int:
-    """Generate a corpus with exact truth, train, mine, score, and write the report.
+    """Generate a corpus with exact ground truth, train, mine, score, and write the report.
 
     Parameters
     ----------
@@ -105,7 +122,7 @@ def demo(
     images
         Images to generate.
     seed
-        Seed of the corpus and the training.
+        Random seed of the corpus and the training.
     """
     from mining.synthetic import generate
     from mining.synthetic.generator import lock_demo
@@ -123,6 +140,7 @@ def demo(
 
 
 def run_recipe(settings: RunSettings, *, as_json: bool, strict: bool) -> int:
+    """Run a recipe and print its results; returns the exit code."""
     from flows import run as flow
     from flows.running import run_flow
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flows.cli.terminal import err, print_table
+from flows.cli.terminal import err
 from mining.redaction import redact_values
 
 SHOWN_REASONS = 3
@@ -34,17 +34,6 @@ def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> 
     return quarantine_code(
         summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet.", strict=strict
     )
-
-
-def print_timing(timing: Any) -> None:
-    """Where the time of a run went."""
-    from tasks.mining import speed_in_words, speed_rows
-
-    if timing is None:
-        err.print("Where the time went is not known: the run is of a version that did not keep it.")
-        return
-    print_table(speed_rows(timing), ("stage", "s", "share", "what"))
-    err.print(speed_in_words(timing))
 
 
 def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: bool = False) -> int:

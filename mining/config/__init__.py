@@ -1,6 +1,6 @@
-"""Settings, validated by pydantic; the same classes make the command line's options and the forms on Prefect's page.
+"""Settings, validated by pydantic; the same classes define the command line's options and the forms in Prefect's UI.
 
-Every default is meant to be the best known trade-off for a user who sets nothing.
+Every default is the best known trade-off for a user who sets nothing.
 """
 
 from mining.config.base import (
@@ -16,10 +16,12 @@ from mining.config.base import (
     setting_or_default,
 )
 from mining.config.corpus import NO_LABELS, CorpusOverrides, CorpusSettings, LabelsPath, ListedCorpus
-from mining.config.execution import ExecutionOptions, ShardOptions, TrainExecutionOptions, Workers
+from mining.config.execution import ClusterOptions, ExecutionOptions, ShardOptions, TrainExecutionOptions, Workers
 from mining.config.mine import (
     MAX_SCALES,
+    BoxOptions,
     CutLevel,
+    MapOptions,
     MapThreshold,
     MineOptions,
     MineSection,
@@ -36,6 +38,8 @@ __all__ = [
     "NO_LABELS",
     "WEIGHTS_MARK",
     "Attempts",
+    "BoxOptions",
+    "ClusterOptions",
     "CompareSettings",
     "CorpusOverrides",
     "CorpusSettings",
@@ -43,6 +47,7 @@ __all__ = [
     "ExecutionOptions",
     "LabelsPath",
     "ListedCorpus",
+    "MapOptions",
     "MapThreshold",
     "MineOptions",
     "MineSection",

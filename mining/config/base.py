@@ -1,4 +1,4 @@
-"""The base of all settings, and messages for values that are refused."""
+"""Base class of all settings, and messages for invalid values."""
 
 import os
 import re
@@ -21,7 +21,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown names are refused, values do not change afterwards."""
+    """Base class of all settings: unknown names are refused, and values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -43,21 +43,21 @@ class Settings(BaseModel):
 
 
 def path_mark(field: FieldInfo) -> MayBePath | None:
-    """How to tell whether a text given for the field is a path; None where it never is one."""
+    """Return how to decide whether a text for the field is a path; None if it never is one."""
     for part in (field.annotation, *get_args(field.annotation), *field.metadata):
         marks = [part, *get_args(part)]
-        if found := next((mark for mark in marks if isinstance(mark, MayBePath)), None):
-            return found
+        if mark := next((mark for mark in marks if isinstance(mark, MayBePath)), None):
+            return mark
     return MayBePath() if Path in (field.annotation, *get_args(field.annotation)) else None
 
 
 def resolve_path(path: Path) -> Path:
-    """The path without links, so that the same command resumes from any working directory."""
+    """Return the absolute path without links, so that a command resumes from any working directory."""
     return Path(os.path.realpath(path))
 
 
 def parse(kind: type[S], values: dict[str, Any]) -> S:
-    """Validate `values`; raises InputError with one sentence a fault."""
+    """Validate `values`. Raises InputError with one sentence per error."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -65,16 +65,16 @@ def parse(kind: type[S], values: dict[str, Any]) -> S:
 
 
 def format_validation_errors(kind: type[Settings], error: ValidationError) -> str:
-    """One sentence a fault, with the value given and, for unknown names, the nearest known one."""
-    return " ".join(_sentence(kind, fault) for fault in error.errors())
+    """Return one sentence per error, with the value and, for unknown names, the nearest known name."""
+    return " ".join(_format_error(kind, fault) for fault in error.errors())
 
 
-def _sentence(kind: type[Settings], fault: Any) -> str:
+def _format_error(kind: type[Settings], fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"]) or kind.__name__
     if fault["type"] == "extra_forbidden":
         return f"Unknown setting {place!r}: {did_you_mean(str(fault['loc'][-1]), _names_at(kind, fault['loc'][:-1]))}"
     reason = re.sub(r"^Value error, ", "", fault["msg"])
-    if not fault["loc"]:  # of several settings together
+    if not fault["loc"]:  # about several settings together
         return f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
     given = "" if fault["type"] == "missing" else f" (got {format_value(fault['input'])})"
     return f"Setting {place!r}: {reason}{given}."
@@ -89,7 +89,7 @@ def _names_at(kind: type[Settings], path: tuple[str | int, ...]) -> list[str]:
 
 
 def setting_or_default(kind: type[Settings], record: Mapping[str, Any], name: str) -> Any:
-    """A setting of a record; where the record is of before there was such a setting, what the default now is."""
+    """Return a setting of a record; if the record is older than the setting, its present default."""
     if name in record or name not in kind.model_fields:
         return record.get(name)
     default = kind.model_fields[name].get_default(call_default_factory=True)

@@ -1,4 +1,4 @@
-"""Checks that settings of all kinds share."""
+"""Checks of single values, shared by all settings."""
 
 import os
 import reprlib
@@ -15,12 +15,12 @@ _short.maxlevel = 3
 
 
 def format_value(value: Any) -> str:
-    """A value for a message: short, without passwords."""
+    """Format a value for a message: short, without passwords."""
     return redact(_short.repr(value) if not isinstance(value, str) else _short.repr(str(value)))
 
 
 def check_storable(value: Any) -> None:
-    """Raises ValueError for a text or path that no file system or record takes, or that holds a password."""
+    """Raise ValueError for a text or path that cannot be stored in a file system or a record, or holds a password."""
     if not isinstance(value, str | Path):
         return
     text = str(value)
@@ -56,7 +56,7 @@ def _refuse_undecodable(text: str) -> None:
 
 
 def check_range(settings: Any, least: str, most: str) -> None:
-    """Raises ValueError where both settings are given and the lower limit is above the upper one."""
+    """Raise ValueError if both limits are set and the lower one is above the upper one."""
     low, high = getattr(settings, least), getattr(settings, most)
     if low is not None and high is not None and low > high:
-        raise ValueError(f"`{least}` ({low:g}) is above `{most}` ({high:g}), so that nothing would be left")
+        raise ValueError(f"`{least}` ({low:g}) is above `{most}` ({high:g}), so nothing would be left")

@@ -1,4 +1,4 @@
-"""Settings of a corpus: which images, and what is known of them."""
+"""Settings of a corpus: its images and their labels."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,23 +8,21 @@ from pydantic import Field, field_validator
 from mining.config.base import Settings, Share, resolve_path
 from mining.config.recipes import MayBePath
 
-NO_LABELS = Path("none")  # the word for it, wherever a listing could be given
+NO_LABELS = Path("none")  # in place of a file with labels
 
 
 LabelsPath = Annotated[Path, MayBePath(words=(str(NO_LABELS),))]
 
 
 class CorpusSettings(Settings):
-    """Which images, and what is known of them."""
+    """The images and their labels."""
 
-    images: Path = Field(description="Folder that holds the images, at any depth.")
+    images: Path = Field(description="Folder with the images, at any depth.")
     labels: LabelsPath | None = Field(
         default=None,
         description="CSV (file_name,labels), COCO JSON, VOC XML or CUB folder; 'none' ignores class folders.",
     )
-    split: str | None = Field(
-        default=None, description="Take only the rows of this split, where the listing has splits."
-    )
+    split: str | None = Field(default=None, description="Use only the rows of this split, if the listing has splits.")
 
     @field_validator("images", "labels")
     @classmethod
@@ -33,23 +31,23 @@ class CorpusSettings(Settings):
 
 
 class CorpusOverrides(Settings):
-    """Another corpus, by what is told of it that differs; null where it has none of what the first one has."""
+    """Another corpus, given by its differences from a first one; null removes a setting."""
 
-    images: Path | None = Field(default=None, description="Folder that holds the images.")
-    labels: LabelsPath | None = Field(default=None, description="Their listing, as for the corpus.")
-    split: str | None = Field(default=None, description="Take only the rows of this split.")
+    images: Path | None = Field(default=None, description="Folder with the images.")
+    labels: LabelsPath | None = Field(default=None, description="Their labels, as for the corpus.")
+    split: str | None = Field(default=None, description="Use only the rows of this split.")
 
     def applied_to(self, corpus: CorpusSettings) -> CorpusSettings:
-        """The corpus with what is told here."""
-        told = {name: self if name in self.model_fields_set else corpus for name in CorpusSettings.model_fields}
-        return CorpusSettings(**{name: getattr(teller, name) for name, teller in told.items()})
+        """Return the corpus with these differences."""
+        sources = {name: self if name in self.model_fields_set else corpus for name in CorpusSettings.model_fields}
+        return CorpusSettings(**{name: getattr(source, name) for name, source in sources.items()})
 
 
 class ListedCorpus(CorpusSettings):
-    """A corpus whose listed images must be there, most of them."""
+    """A corpus of which most listed images must exist."""
 
     min_present: Share = Field(
         default=0.5,
-        description="Refuse a listing of which a smaller share of the images is there: mostly --images is the wrong "
-        "folder then. 0 takes those that are there.",
+        description="Minimum share of the listed images that must exist; fewer usually mean that --images is the wrong "
+        "folder. 0 uses those that exist.",
     )

@@ -43,20 +43,9 @@ class ShardOptions(Settings):
     )
 
 
-class ExecutionOptions(Settings):
-    """How a run is executed."""
+class ClusterOptions(Settings):
+    """Which processes and machines mine the shards."""
 
-    curves: bool = Field(
-        default=True,
-        description="Keep the boxes at every other threshold, so that `boxmine score` can find the best one.",
-    )
-    workers: Workers | None = Field(
-        default=None, description="Threads that decode images and extract boxes; by default one per core, at most 8."
-    )
-    device: Annotated[str, AfterValidator(_check_device)] = Field(
-        default="auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1, mps."
-    )
-    retries: Annotated[int, Field(ge=0, le=100)] = Field(default=2, description="Retries of a shard that failed.")
     runner: Literal["local", "processes", "ray"] = Field(
         default="local",
         description="What mines the shards: local (this process), processes (of this machine, one per GPU), or ray (a "
@@ -83,6 +72,22 @@ class ExecutionOptions(Settings):
         description="Existing Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one is started on this "
         "machine for the duration of the run.",
     )
+
+
+class ExecutionOptions(ClusterOptions):
+    """How a run is executed; may change whenever it is resumed."""
+
+    curves: bool = Field(
+        default=True,
+        description="Keep the boxes at every other threshold, so that `boxmine score` can find the best one.",
+    )
+    workers: Workers | None = Field(
+        default=None, description="Threads that decode images and extract boxes; by default one per core, at most 8."
+    )
+    device: Annotated[str, AfterValidator(_check_device)] = Field(
+        default="auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1, mps."
+    )
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(default=2, description="Retries of a shard that failed.")
 
     @model_validator(mode="after")
     def _check_device_for_runner(self) -> Self:

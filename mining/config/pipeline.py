@@ -1,4 +1,4 @@
-"""Settings of flows that use the result of training or mining: score, compare, run, retrain, and recipes in files."""
+"""Settings of flows that use trained models or mined runs: score, compare, run, retrain, and recipes in files."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,9 @@ class ScoreSettings(Settings):
     """Everything `boxmine score` needs."""
 
     run: Path = Field(description="Run directory.")
-    truth: Path = Field(description="COCO JSON with boxes, folder of VOC XML, or CUB folder.")
+    truth: Path = Field(description="Ground truth: COCO JSON with boxes, folder of VOC XML, or CUB folder.")
     maps: bool = Field(
-        default=False, description="Draw the maps again, as long as mining took, for MaxBoxAcc and MaxBoxAccV2."
+        default=False, description="Compute the maps again (as slow as mining), for MaxBoxAcc and MaxBoxAccV2."
     )
     engine: Literal["boxmine", "pycocotools"] = Field(
         default="boxmine",
@@ -33,7 +33,7 @@ class CompareSettings(Settings):
     first: Path = Field(description="Run directory to compare with.")
     second: Path = Field(description="Run directory that is compared with it.")
     truth: Path | None = Field(
-        default=None, description="True boxes, as for `score`; by default those that a run was scored against."
+        default=None, description="Ground truth, as for `score`; by default the one that a run was scored against."
     )
     out: Path | None = Field(
         default=None, description="Page to write; by default report/against-FIRST.html of the second run."
@@ -47,18 +47,17 @@ class RunSettings(Settings):
     corpus: CorpusSettings
     test: CorpusOverrides = Field(
         default_factory=CorpusOverrides,
-        description="What to mine and score, where that is not what was trained on: `split: test`, or other images.",
+        description="What to mine and score, if not the training images: `split: test`, or other images.",
     )
     model: ModelReference | None = Field(
         default=None, description="Instead of training: a model folder or pretrained:BACKBONE."
     )
     train: TrainSection = Field(default_factory=TrainSection)
     mine: MineSection = Field(default_factory=MineSection)
-    min_present: Share = Field(
-        default=0.5, description="Refuse a listing of which a smaller share of the images is there."
-    )
+    min_present: Share = Field(default=0.5, description="Minimum share of the listed images that must exist.")
     truth: Path | None = Field(
-        default=None, description="To score against: COCO JSON with boxes, folder of VOC XML, or CUB folder."
+        default=None,
+        description="Ground truth to score against: COCO JSON with boxes, folder of VOC XML, or CUB folder.",
     )
 
     @model_validator(mode="after")
@@ -68,12 +67,12 @@ class RunSettings(Settings):
         return self
 
     def train_settings(self) -> TrainSettings:
-        """The recipe's training part, as `boxmine train` would get it."""
+        """Return the settings of the recipe's training, as for `boxmine train`."""
         checked = {**dict(self.corpus), "min_present": self.min_present}
         return TrainSettings(**checked, **dict(self.train), out=self.out / "model")
 
     def mine_settings(self) -> MineSettings:
-        """The recipe's mining part, as `boxmine mine` would get it."""
+        """Return the settings of the recipe's mining, as for `boxmine mine`."""
         model = self.model or str(self.out / "model")
         corpus = self.test.applied_to(self.corpus)
         checked = {**dict(corpus), "min_present": self.min_present}
@@ -81,61 +80,60 @@ class RunSettings(Settings):
 
 
 class RetrainSettings(Settings):
-    """A new model for the corpus, held against the run that is in use."""
+    """Train a new model for the corpus and compare it with the run in use."""
 
-    runs: Path = Field(description="Folder for the new runs, one a retraining; each has its model beside its boxes.")
-    current: Path | None = Field(
-        default=None, description="Run directory in use, to compare with; there may be none yet."
-    )
+    runs: Path = Field(description="Folder for the new runs, one per retraining, each with its model.")
+    current: Path | None = Field(default=None, description="Run directory in use, to compare with, if there is one.")
     corpus: CorpusSettings
     test: CorpusOverrides = Field(
-        default_factory=CorpusOverrides, description="What to mine and compare, where that is not what was trained on."
+        default_factory=CorpusOverrides, description="What to mine and compare, if not the training images."
     )
     train: TrainSection = Field(default_factory=TrainSection)
     mine: MineSection = Field(default_factory=MineSection)
     truth: Path | None = Field(
         default=None,
-        description="Boxes that are known, to compare against: COCO JSON, folder of VOC XML, or CUB folder.",
+        description="Ground truth to compare against: COCO JSON with boxes, folder of VOC XML, or CUB folder.",
     )
 
     def run_settings(self, out: Path) -> RunSettings:
-        """How the new run is made."""
+        """Return the settings of the new run."""
         return RunSettings(
             out=out, corpus=self.corpus, test=self.test, train=self.train, mine=self.mine, truth=self.truth
         )
 
     def comparison(self, out: Path) -> CompareSettings | None:
-        """How the new run is compared with the one in use; None where there is none yet."""
+        """Return the settings of the comparison with the run in use; None if there is no such run yet."""
         if self.current is None or not self.current.exists():
             return None
         return CompareSettings(first=self.current, second=out, truth=self.truth)
 
 
 class Recipe(Settings):
-    """Settings that stand in a file."""
+    """Settings in a file."""
 
     recipe: Path = Field(description="YAML file with the settings; relative paths in it count from its folder.")
     changes: dict[str, Any] = Field(
         default_factory=dict,
-        description="On top of the file, by dotted name: {'train.epochs': 5}; relative paths count from the working "
+        description="Changes to the file, by dotted name: {'train.epochs': 5}; relative paths count from the working "
         "directory.",
     )
 
     def read(self, kind: type[S]) -> S:
-        """The settings. Raises InputError with one sentence a fault."""
+        """Read and validate the file. Raises InputError with one sentence per error."""
         return parse(kind, read_recipe(self.recipe, {name: json.dumps(value) for name, value in self.changes.items()}))
 
 
 class Attempts(Settings):
-    """How often and for how long a deployed flow tries."""
+    """How often and for how long a deployed flow is tried."""
 
     tries: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3,
-        description="Tries in all, where the disk or the device failed; what is wrong in a recipe fails once.",
+        description="Tries in all after a failure of disk or device; a wrong recipe fails at once.",
     )
     wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
-        default=60.0, description="Before the second try; twice as long before each further one."
+        default=60.0, description="Pause before the second try, doubled before each further one."
     )
     hours: Annotated[float, Field(gt=0, le=8760)] | None = Field(
-        default=None, description="After so many the run is stopped; what is finished is kept. By default it is not."
+        default=None,
+        description="Time limit of the run, after which it is stopped and can be resumed; by default none.",
     )

@@ -1,7 +1,7 @@
-"""Recipes: settings in a YAML file. Relative paths in it count from its folder, those of changes from this process's.
+"""Read recipes, settings in a YAML file.
 
-Which texts are paths is not known here: a text of a recipe remembers its folder, and the settings, which have types,
-ask it for the path (see `resolve_setting`).
+Relative paths count from the file's folder, those of changes from the working directory. Which texts are paths is not
+known here: a text of a recipe keeps its folder, and the settings, which have types, resolve it (see `resolve_setting`).
 """
 
 import os
@@ -17,16 +17,16 @@ from mining.storage.untrusted_files import read_input
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
-MAX_NODES = 100_000  # with every alias counted as what it stands for
+MAX_NODES = 100_000  # with every alias expanded
 
 
 class RecipeText(str):
-    """A text that stands in a recipe. folder: that of the recipe's file."""
+    """A text of a recipe, with the folder of the recipe's file."""
 
     folder: Path
 
     def __new__(cls, text: str, folder: Path) -> "RecipeText":
-        """The text with its folder."""
+        """Create the text with its folder."""
         self = super().__new__(cls, text)
         self.folder = folder
         return self
@@ -34,34 +34,39 @@ class RecipeText(str):
 
 @dataclass(frozen=True)
 class MayBePath:
-    """Marks a text setting that may be the path of a file or folder: neither one of `words`, nor with the prefix."""
+    """Mark a text setting that may be a path: a path is neither one of `words`, nor starts with the prefix."""
 
     words: tuple[str, ...] = ()
     prefix: str | None = None
 
     def is_path(self, text: str) -> bool:
-        """Whether the text is a path rather than a word or an address."""
+        """Return whether the text is a path rather than a word or an address."""
         return text not in self.words and "://" not in text and not (self.prefix and text.startswith(self.prefix))
 
 
 def resolve_setting(text: Any, mark: MayBePath) -> Any:
-    """A recipe's text that is a relative path, as path from the recipe's folder; everything else as it is."""
+    """Resolve a relative path of a recipe from the recipe's folder; return everything else unchanged."""
     if not isinstance(text, RecipeText) or not mark.is_path(text):
         return text
     return str(text.folder / os.path.expanduser(text))
 
 
 def read_recipe(path: Path, changes: dict[str, str] | None = None) -> dict[str, Any]:
-    """The recipe's values: YAML, then `changes` (dotted key -> YAML text) on top.
+    """Return a recipe's values.
 
-    Raises InputError when the file is missing, no YAML, no mapping, or out of all proportion.
+    Args:
+        path: The YAML file.
+        changes: Changes to its values: dotted key to YAML text.
+
+    Raises:
+        InputError: The file is missing, no YAML, no mapping, or too large when its aliases are expanded.
     """
     try:
-        values = _loaded(read_input(path, MAX_BYTES).decode("utf-8-sig"), path.parent)
+        values = _load_yaml(read_input(path, MAX_BYTES).decode("utf-8-sig"), path.parent)
     except OSError as error:
         raise InputError(f"Cannot read the recipe {path}: {error.strerror}.") from None
     except _NOT_YAML as error:
-        raise InputError(f"{path} is not YAML that can be used: {_line(error)}.") from None
+        raise InputError(f"{path} is not YAML that can be used: {_one_line(error)}.") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold settings as `name: value` lines, e.g. `out: runs/first`.")
     for dotted, text in (changes or {}).items():
@@ -71,9 +76,9 @@ def read_recipe(path: Path, changes: dict[str, str] | None = None) -> dict[str, 
 
 def _read_change(dotted: str, text: str) -> Any:
     try:
-        return _loaded(text, None)
+        return _load_yaml(text, None)
     except _NOT_YAML as error:
-        raise InputError(f"--set {dotted}: {text!r:.200} is not YAML that can be used: {_line(error)}.") from None
+        raise InputError(f"--set {dotted}: {text!r:.200} is not YAML that can be used: {_one_line(error)}.") from None
 
 
 def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -87,7 +92,7 @@ def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
     values[last] = value
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text.rstrip(".")[:300]
 
@@ -99,12 +104,12 @@ def _line(error: Exception) -> str:
 _NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def _loaded(text: str, folder: Path | None) -> Any:
-    """The value of a YAML text. folder: what its texts remember; None leaves them plain.
+def _load_yaml(text: str, folder: Path | None) -> Any:
+    """Return the value of a YAML text, whose texts keep the folder unless it is None.
 
-    Raises one of _NOT_YAML, also for aliases that stand for far more than the text says.
+    Raises one of _NOT_YAML, also for aliases that expand to far more than the text.
     """
-    _refuse_out_of_proportion(text)
+    _refuse_excessive_size(text)
     loader = _Loader(text)
     loader.folder = folder
     try:
@@ -114,7 +119,7 @@ def _loaded(text: str, folder: Path | None) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Makes RecipeText of the texts that are values."""
+    """Turn texts that are values into RecipeText."""
 
     folder: Path | None = None
 
@@ -130,10 +135,10 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_text)
 
 
-def _refuse_out_of_proportion(text: str) -> None:
-    """Raises ValueError for nesting, or aliases, that come to more than MAX_DEPTH levels or MAX_NODES nodes."""
-    size_of: dict[str, int] = {}  # of each finished anchor, its aliases counted as what they stand for
-    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the count before it
+def _refuse_excessive_size(text: str) -> None:
+    """Raise ValueError for more than MAX_DEPTH levels or MAX_NODES nodes, with aliases expanded."""
+    size_of: dict[str, int] = {}  # nodes of each finished anchor, its aliases expanded
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the node count before it
     count = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):

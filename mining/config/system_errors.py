@@ -1,4 +1,4 @@
-"""What a system refuses, and what no record can hold, in the words of our errors."""
+"""Turn errors of the operating system, and arguments that cannot be stored, into errors with a remedy."""
 
 import os
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ from mining.errors import BoxmineError, InputError
 
 
 def describe_os_error(error: OSError) -> BoxmineError:
-    """The error that a person sees where the system refused a file or folder.
+    """Return an error that names the file or folder the system refused.
 
-    Raises the error itself where it names no file, for then nobody could do anything about it.
+    Raises:
+        OSError: The error itself, if it names no file.
     """
     if error.filename is None:
         raise error
@@ -22,7 +23,7 @@ def describe_os_error(error: OSError) -> BoxmineError:
 
 
 def check_arguments(words: Sequence[str]) -> None:
-    """Raises InputError for a word of a command line that no record takes, or that holds a password."""
+    """Raise InputError for an argument that cannot be stored in a record, or that holds a password."""
     for word in words:
         try:
             check_storable(word)

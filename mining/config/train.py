@@ -17,7 +17,7 @@ WeightsReference = Annotated[str, WEIGHTS_MARK]
 
 
 class TrainOptions(Settings):
-    """How a localizer is trained from image-level labels."""
+    """What decides the weights of a localizer trained from image-level labels."""
 
     localizer: str = Field(default="cam", description="Method: see `boxmine localizers`.")
     options: Options = Field(
@@ -29,23 +29,23 @@ class TrainOptions(Settings):
         description="'imagenet' (pretrained), 'none' (from scratch), or a file of the backbone's weights.",
     )
     freeze: bool = Field(
-        default=True, description="Train the head only; quick on small machines and good on small sets."
+        default=True, description="Train the head only: fast on small machines, and good on small data sets."
     )
     epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(default=12, description="Passes over the training images.")
-    seed: Seed = Field(default=0, description="Seed of everything random.")
+    seed: Seed = Field(default=0, description="Random seed.")
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
-        default=16, description="Images per step, of all devices together."
+        default=16, description="Images per step, over all devices."
     )
     learning_rate: Annotated[float, Field(gt=0, le=100)] | None = Field(
         default=None,
-        description="Of what is new; a backbone that is trained too gets a tenth. By default the localizer's: 0.003 "
-        "for a head alone, less for those with new layers in front of it.",
+        description="Learning rate of newly added layers; an unfrozen backbone uses a tenth of it. By default the "
+        "localizer's: 0.003 for a head alone, less for localizers with new layers in front of it.",
     )
     backbone_rate: Annotated[float, Field(gt=0, le=100)] | None = Field(
-        default=None, description="Learning rate of a backbone that is trained too, instead of that tenth."
+        default=None, description="Learning rate of an unfrozen backbone, instead of a tenth."
     )
     optimizer: Literal["adamw", "sgd"] = Field(
-        default="adamw", description="adamw (which is Adam at a weight decay of 0), or sgd with momentum."
+        default="adamw", description="adamw (equal to Adam with a weight decay of 0), or sgd with momentum."
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="SGD's momentum.")
     weight_decay: Annotated[float, Field(ge=0, le=100)] = Field(
@@ -53,39 +53,42 @@ class TrainOptions(Settings):
     )
     schedule: Literal["cosine", "constant", "step", "plateau"] = Field(
         default="cosine",
-        description="The learning rate falls to 0 along a cosine, stays, is divided by 10 every `schedule_epochs`, or "
-        "whenever the training loss has not improved for so many.",
+        description="Learning rate schedule: cosine (to 0), constant, step (divided by 10 every `schedule_epochs`), or "
+        "plateau (divided by 10 when the training loss has not improved for `schedule_epochs`).",
     )
     schedule_epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        default=3, description="Of the schedules step and plateau."
+        default=3, description="Epochs of the schedules step and plateau."
     )
     restart: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="Share of the epochs after which the schedule begins again; by default it does not."
+        default=None, description="Share of the epochs after which the schedule restarts; by default it does not."
     )
     restart_rate: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.1, description="Share of the learning rate that it begins again with."
+        default=0.1, description="Share of the learning rate that the schedule restarts with."
     )
     input_size: Annotated[int, Field(ge=32, le=4096)] | None = Field(
-        default=None, description="Side of the squares the network is shown, px; by default the backbone's."
+        default=None, description="Side of the square network input in px; by default the backbone's."
     )
     crop_from: Annotated[int, Field(ge=32, le=8192)] | None = Field(
         default=None,
-        description="Squeeze images to squares of this side and crop the input from them (224 from 256, say), instead "
-        "of crops of 80-100 % of the area.",
+        description="Resize images to squares of this side and crop the input from them (for example 224 from 256), "
+        "instead of crops of 80-100 % of the area.",
     )
-    flip: bool = Field(default=True, description="Mirror every other training image.")
-    colour: bool = Field(default=True, description="Vary brightness, contrast, saturation and hue in training.")
+    flip: bool = Field(default=True, description="Random horizontal flip (p = 0.5).")
+    colour: bool = Field(default=True, description="Random changes of brightness, contrast, saturation and hue.")
     objective: Literal["auto", "single", "multi"] = Field(
-        default="auto", description="One class an image (cross-entropy) or several (binary); auto looks at the labels."
+        default="auto",
+        description="One class per image (single: cross-entropy), several (multi: binary), or auto, by the labels.",
     )
-    balance: bool = Field(default=True, description="Weigh rare classes up, by the square root of their rarity.")
+    balance: bool = Field(
+        default=True, description="Weight rare classes more, by the square root of their inverse frequency."
+    )
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        default=0.1, description="Share of the labelled images held back to stop early; 0 trains on all."
+        default=0.1, description="Share of the labelled images for validation and early stopping; 0 trains on all."
     )
     patience: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        default=5, description="Epochs without a better validation loss before training stops."
+        default=5, description="Epochs without a better validation loss before training stops early."
     )
-    precision: str = Field(default="auto", description="auto (16-mixed on GPU, 32 elsewhere) or any of Lightning's.")
+    precision: str = Field(default="auto", description="auto (16-mixed on a GPU, 32 elsewhere) or any of Lightning's.")
 
     @field_validator("weights")
     @classmethod

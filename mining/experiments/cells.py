@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mining.config import MineSettings, TrainOptions, TrainSettings
 from mining.experiments.settings import ExperimentSettings
-from mining.runs.mining_job import resolve_thresholds
+from mining.runs.inputs import resolve_thresholds
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 from mining.backbones.registry import spec_of
 from mining.config import MineSettings, Settings, TrainSettings, setting_or_default
-from mining.corpus.schema import CORPUS_FILE
 from mining.errors import ModelError
 from mining.evaluation import read_ground_truth
 from mining.evaluation.map_scores import MapCollector
@@ -21,7 +20,6 @@ from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
 from mining.models.overrides import apply_overrides
 from mining.runs import mining_job
-from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.storage.files import write_json
 from mining.storage.ownership import token_of
@@ -53,12 +51,12 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
         token = token_of(cell.experiment)
         clear_run(cell, token)
         plan = mining_job.plan_mining(cell.mine)
-        Run(plan.run).update(experiment=token)
+        plan.run.update(experiment=token)
         accuracy = BoxAccuracy(threshold_grid(MAP_THRESHOLDS))
-        maps, seconds = MapCollector(truth, plan.run / CORPUS_FILE, accuracy), 0.0
+        maps, seconds = MapCollector(truth, plan.run.corpus, accuracy), 0.0
         for shard in plan.shards:
             started = time.perf_counter()
-            mine_shard(plan.run, shard, watch=maps.collect)
+            mine_shard(plan.run, shard, on_map=maps.collect)
             seconds += time.perf_counter() - started
             maps.count_collected()
         summary = mining_job.finish_mining(plan.run, seconds)

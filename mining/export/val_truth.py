@@ -38,7 +38,7 @@ class ValTruth:
         truth = read_ground_truth(path)
         ids = {normalise_class_name(name): (number, name) for number, name in run.classes}
         known = [image.file_name for image in iter_images(run.corpus)]
-        matched = match_images(truth, known, run.folder)
+        matched = match_images(truth, known, run.path)
         self._position = {known[row]: place for place, row in enumerate(matched.position.tolist()) if row >= 0}
         self._sizes = truth.sizes
         self._left_out = [name for name in truth.classes if normalise_class_name(name) not in ids]

@@ -29,7 +29,7 @@ from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
 from mining.label_store.summaries import LabelPlan
 from mining.models.card import ModelCard, read_card
-from mining.runs import mining_job
+from mining.runs import inputs, mining_job
 from mining.runs.run import Run
 
 
@@ -114,7 +114,7 @@ def plan_labels(settings: LabelSettings) -> LabelPlan:
     card = install_job_model(settings)
     if settings.truth is not None:
         read_ground_truth(settings.truth)  # a faulty file is reported before the images are mined, not after
-    mining_job.list_images(
+    inputs.list_images(
         settings.corpus, settings.mine.shard_size, label_card(settings), settings.model, layout.listed, layout.hashes
     )
     version = LabelStore(settings.store).latest()

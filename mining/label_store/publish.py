@@ -30,7 +30,8 @@ from mining.label_store.version_rows import Changes, rows_of_next_version, rows_
 from mining.models.card import ModelCard
 from mining.redaction import redact
 from mining.runs.event_log import log_event
-from mining.runs.mining_job import discard_damaged_parts, effective_settings
+from mining.runs.inputs import effective_settings
+from mining.runs.mining_job import discard_damaged_parts
 from mining.runs.run import Run
 from mining.storage.files import write_json
 from mining.storage.integrity import digest_of
@@ -67,7 +68,7 @@ def publish_labels(settings: LabelSettings, *, accept: bool = False, new_store: 
         except ConcurrentPublishError:
             continue
         except DamagedPartError as error:
-            finished = [run.path for run in JobLayout(settings).run_directories() if run.is_finished()]
+            finished = [run for run in JobLayout(settings).run_directories() if run.is_finished()]
             if not sum(map(discard_damaged_parts, finished)):
                 raise
             raise PartsDiscardedError(str(error)) from error

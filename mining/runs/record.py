@@ -1,4 +1,4 @@
-"""run.json: the one reader of it, which every command uses."""
+"""Read and validate run.json, the record of a run."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from mining.errors import RunError
 from mining.storage.integrity import RUN_FILE
 from mining.storage.untrusted_files import read_json
 
-__all__ = ["FORMAT", "RUN_FILE", "need_figures", "read_run_record"]
+__all__ = ["FORMAT", "RUN_FILE", "read_run_record", "require_figures"]
 
 FORMAT = "boxmine-run/1"
 
@@ -26,7 +26,7 @@ class _Seconds(BaseModel):
 
 
 class _Record(BaseModel):
-    """What a record must hold, whatever else it holds."""
+    """What every record holds; it may hold more."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -50,9 +50,10 @@ class _Record(BaseModel):
 
 
 def read_run_record(folder: Path) -> dict[str, Any]:
-    """The content of a run directory's run.json.
+    """Return the content of a run directory's run.json.
 
-    Raises RunError where there is none, where it is damaged, and where another version of boxmine wrote it.
+    Raises:
+        RunError: There is none, it is damaged, or another version of boxmine wrote it.
     """
     path = folder / RUN_FILE
     try:
@@ -64,27 +65,27 @@ def read_run_record(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise RunError(_damaged(path, getattr(error, "strerror", None) or str(error))) from None
-    found = record.get("format") if isinstance(record, dict) else None
-    if isinstance(found, str) and found.startswith("boxmine-run/") and found != FORMAT:
+    version = record.get("format") if isinstance(record, dict) else None
+    if isinstance(version, str) and version.startswith("boxmine-run/") and version != FORMAT:
         raise RunError(
-            f"{path} has the format {found:.40}, this version of boxmine reads {FORMAT}; use the version that wrote it."
+            f"{path} has the format {version:.40}, expected {FORMAT}; use the version of boxmine that wrote it."
         )
     try:
-        if found != FORMAT:
-            raise ValueError("it has no format of ours")
+        if version != FORMAT:
+            raise ValueError("it does not have the format of a run's record")
         _Record.model_validate(record)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "counts"
-        raise RunError(_damaged(path, f"{place}: {fault['msg']}")) from None
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "counts"
+        raise RunError(_damaged(path, f"{key}: {first['msg']}")) from None
     except ValueError as error:
         raise RunError(_damaged(path, str(error))) from None
     defaults: dict[str, Any] = {"name": folder.name, "config": {}, "inputs": {}, "counts": {}, "seconds": {}}
     return {**defaults, **record}
 
 
-def need_figures(record: dict[str, Any], folder: Path) -> None:
-    """Raises RunError where the record of a finished run has no counts."""
+def require_figures(record: dict[str, Any], folder: Path) -> None:
+    """Raise RunError if the record of a finished run has no counts."""
     if not record["counts"]:
         raise RunError(_damaged(folder / RUN_FILE, "it has no counts"))
 

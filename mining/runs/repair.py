@@ -1,4 +1,4 @@
-"""Find the damaged files of a run, and have those written anew that its parts still give."""
+"""Find the damaged files of a run, and rebuild those that its parts still contain."""
 
 from mining.errors import DamagedFileError
 from mining.runs.event_log import log_event
@@ -7,9 +7,13 @@ from mining.storage.integrity import DIGESTS, MADE_FROM_PARTS, PARTS, damage_mes
 
 
 def reopen_if_damaged(run: Run) -> bool:
-    """Reopen a finished run whose tables are damaged, so that they are merged again from its parts; gives whether.
+    """Reopen a finished run whose tables are damaged, so that they are merged again from its parts.
 
-    Raises DamagedFileError for a file that no part can give back.
+    Returns:
+        Whether it was reopened.
+
+    Raises:
+        DamagedFileError: A damaged file cannot be rebuilt from the parts.
     """
     damaged = find_damaged_files(run.path)
     if not damaged:
@@ -18,7 +22,7 @@ def reopen_if_damaged(run: Run) -> bool:
     if lost:
         raise DamagedFileError(damage_message(lost[0]))
     names = ", ".join(path.name for path in damaged)
-    log_event(run.path, "damaged tables are written anew", tables=names)
+    log_event(run.path, "rebuilding damaged tables", tables=names)
     reopen(run, f"{names} was damaged")
     return True
 
@@ -29,7 +33,7 @@ def reopen(run: Run, why: str) -> None:
 
 
 def refuse_damage(run: Run) -> None:
-    """Raise DamagedFileError where a file of a finished run is damaged or gone."""
+    """Raise DamagedFileError if a file of a finished run is damaged or missing."""
     damaged = find_damaged_files(run.path)
     if damaged:
         raise DamagedFileError(damage_message(damaged[0]))

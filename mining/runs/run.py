@@ -4,19 +4,21 @@ run.json, corpus.parquet, model/, parts/part-*.parquet, quarantine.parquet,
 annotations.parquet, curves.parquet, rankings.parquet, annotations.json, scores.json, report/index.html
 """
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mining.config import ExecutionOptions, MineSettings, parse, setting_or_default
+from mining.corpus.image_root import is_inside
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
 from mining.models.class_selection import select_classes
 from mining.runs.record import FORMAT, RUN_FILE, read_run_record
-from mining.storage.files import write_json
+from mining.storage.files import sha256_of, write_json
 from mining.storage.integrity import PARTS, check_file, digest_matches
 from mining.storage.locks import is_locked, lock_folder
 from mining.storage.ownership import (
@@ -34,6 +36,8 @@ from mining.storage.untrusted_files import read_json
 
 if TYPE_CHECKING:  # importing pyarrow takes long, and reading a record needs none of it
     import pyarrow as pa
+
+    from mining.runs.reading import ImageRow
 
 MODEL_FOLDER = "model"
 ANNOTATIONS_FILE = "annotations.parquet"
@@ -165,6 +169,17 @@ class Run:
         check_file(self.model / CARD_FILE)
         return read_card(self.model)
 
+    @property
+    def classes(self) -> tuple[tuple[int, str], ...]:
+        """Ids and names of the model's classes, in the order of its logits."""
+        return tuple((int(one["id"]), str(one["name"])) for one in self.card.classes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
     def has_started(self) -> bool:
         """Return whether the folder has a record."""
         return (self.path / RUN_FILE).exists()
@@ -241,6 +256,25 @@ class Run:
     def first_reasons(self, count: int = 3) -> list[str]:
         """Return why the first `count` quarantined images could not be used."""
         return [str(reason) for reason in self.read_quarantine(["reason"]).slice(0, count)["reason"].to_pylist()]
+
+    # --- images ------------------------------------------------------------------------------------------------------
+
+    def source_of(self, image: "ImageRow") -> Path:
+        """Return the file of an image.
+
+        Raises:
+            RunError: Its name leads out of the image root, or the file changed since the run.
+        """
+        parts = PurePosixPath(image.file_name)
+        source = self.image_root / parts
+        # exports use the same name below their own folder
+        leads_out = parts.is_absolute() or ".." in parts.parts
+        if leads_out or not is_inside(os.path.realpath(source), os.path.realpath(self.image_root)):
+            raise RunError(
+                f"{self.corpus}: {image.file_name!r} leads out of the image root; such a file is not exported."
+            )
+        _refuse_replaced(source, image.content_hash)
+        return source
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
@@ -408,6 +442,21 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
                 f"{path} has no column {', '.join(missing)}. Mine the run again with this version of boxmine."
             )
         return file.read(columns=None if columns is None else list(columns))
+
+
+def _refuse_replaced(source: Path, content_hash: str | None) -> None:
+    """Raise RunError if the file is not the one that was mined; a missing file is reported by its reader."""
+    if content_hash is None or not source.is_file():
+        return
+    try:
+        digest = sha256_of(source)
+    except OSError:
+        return
+    if digest != content_hash:
+        raise RunError(
+            f"{source} changed since the run (its SHA-256 differs), so the run's boxes do not belong to this image. "
+            "Restore the old file, or mine again."
+        )
 
 
 def _format_setting(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The master table, one row a box, and the tables beside it; units and meaning in the field metadata."""
+"""Schemas of a run's tables: annotations (one row per box), curves and rankings; units and meanings are metadata."""
 
 import pyarrow as pa
 
@@ -15,9 +15,9 @@ ANNOTATION_SCHEMA = pa.schema(
             "annotation_id", pa.int64(), "", "1, 2, ... in the order of the corpus, best score first within an image"
         ),
         _field("image_id", pa.int64(), "", "as in corpus.parquet"),
-        _field("file_name", pa.string(), "", "path below the image root, '/' between its parts"),
-        _field("width", pa.int32(), "px", "of the image, EXIF orientation applied"),
-        _field("height", pa.int32(), "px", "of the image, EXIF orientation applied"),
+        _field("file_name", pa.string(), "", "path below the image root, with '/'"),
+        _field("width", pa.int32(), "px", "image size, EXIF orientation applied"),
+        _field("height", pa.int32(), "px", "image size, EXIF orientation applied"),
         _field("category_id", pa.int32(), "", "as in the model's classes"),
         _field("category", pa.string(), "", "class name"),
         _field("x", pa.float32(), "px", "left edge of the box in the oriented image"),
@@ -25,13 +25,18 @@ ANNOTATION_SCHEMA = pa.schema(
         _field("w", pa.float32(), "px", "width of the box"),
         _field("h", pa.float32(), "px", "height of the box"),
         _field("area", pa.float32(), "px^2", "w * h"),
-        _field("score", pa.float32(), "0-1", "class_score * peak: what boxes are ranked and cut by; not a probability"),
+        _field(
+            "score",
+            pa.float32(),
+            "0-1",
+            "class_score * peak, by which boxes are ranked and filtered; not a probability",
+        ),
         _field(
             "class_score",
             pa.float32(),
             "0-1",
-            "the classifier's probability of the class for the whole image, at the scale nearest to 1; at the middle scale "
-            "for an image with labels that was mined with an adaptive pyramid",
+            "probability of the class for the whole image, at the scale nearest to 1; at the middle scale for labelled "
+            "images mined with an adaptive pyramid",
         ),
         _field(
             "peak",
@@ -39,19 +44,22 @@ ANNOTATION_SCHEMA = pa.schema(
             "0-1",
             "highest normalised activation inside the region; 1 for the map's strongest region",
         ),
-        _field("mean_activation", pa.float32(), "0-1", "mean normalised activation over the region's pixels"),
-        _field("threshold", pa.float32(), "0-1", "share of the normalised map at which the region was cut"),
+        _field("mean_activation", pa.float32(), "0-1", "mean normalised activation of the region's pixels"),
+        _field("threshold", pa.float32(), "0-1", "threshold on the normalised map"),
         _field(
             "scales",
             pa.list_(pa.float32()),
             "",
-            "at which the image was looked at, as multiples of the model's input size",
+            "scales of the forward passes, in multiples of the model's input size",
         ),
-        _field("localizer", pa.string(), "", "name of the method that drew the map"),
+        _field("localizer", pa.string(), "", "name of the method"),
         _field("model_sha256", pa.string(), "", "SHA-256 of the model's weights file"),
-        _field("merged_from", pa.int32(), "", "number of boxes that were merged into this one; 1 = not merged"),
+        _field("merged_from", pa.int32(), "", "number of boxes merged into this one; 1 = not merged"),
         _field(
-            "source", pa.string(), "", "label = the class was given for the image; prediction = the classifier named it"
+            "source",
+            pa.string(),
+            "",
+            "label = the class was given for the image; prediction = the classifier predicted it",
         ),
     ]
 )
@@ -61,21 +69,20 @@ CURVE_SCHEMA = pa.schema(
     [
         _field("image_id", pa.int64(), "", "as in corpus.parquet"),
         _field("category_id", pa.int32(), "", "as in the model's classes"),
-        _field("width", pa.int32(), "px", "of the image, EXIF orientation applied"),
-        _field("height", pa.int32(), "px", "of the image, EXIF orientation applied"),
-        _field("map_width", pa.uint16(), "px", "of the map; it is stretched over the image"),
-        _field("map_height", pa.uint16(), "px", "of the map; it is stretched over the image"),
-        _field("otsu", pa.float32(), "0-1", "threshold after Otsu; 0 for a map that says nothing"),
-        _field("entropy", pa.float32(), "0-1", "threshold after Kapur; 0 for a map that says nothing"),
+        _field("width", pa.int32(), "px", "image size, EXIF orientation applied"),
+        _field("height", pa.int32(), "px", "image size, EXIF orientation applied"),
+        _field("map_width", pa.uint16(), "px", "map size; the map covers the whole image"),
+        _field("map_height", pa.uint16(), "px", "map size; the map covers the whole image"),
+        _field("otsu", pa.float32(), "0-1", "Otsu's threshold; 0 for a constant map"),
+        _field("entropy", pa.float32(), "0-1", "Kapur's maximum-entropy threshold; 0 for a constant map"),
         _field(
             "xyxy", pa.list_(pa.uint16(), 4 * len(CURVE_THRESHOLDS)), "map px",
-            f"left, top, right, bottom of the best-scored box at each of the thresholds {CURVE_THRESHOLDS[0]}, "
-            f"{CURVE_THRESHOLDS[1]}, ... {CURVE_THRESHOLDS[-1]}; right and bottom are beyond the box; "
-            "0, 0, 0, 0 where there is none",
+            f"left, top, right, bottom of the box with the highest score at each of the thresholds {CURVE_THRESHOLDS[0]}, "
+            f"{CURVE_THRESHOLDS[1]}, ... {CURVE_THRESHOLDS[-1]}; half-open; 0, 0, 0, 0 without a box",
         ),
         _field(
             "boxes", pa.list_(pa.uint8(), len(CURVE_THRESHOLDS)), "",
-            "at each threshold, boxes before merging; 255 for more",
+            "number of boxes before merging at each threshold; 255 for more",
         ),
     ],
     metadata={"thresholds": ",".join(map(str, CURVE_THRESHOLDS))},
@@ -84,7 +91,7 @@ CURVE_SCHEMA = pa.schema(
 RANKING_SCHEMA = pa.schema(
     [
         _field("image_id", pa.int64(), "", "as in corpus.parquet"),
-        _field("category_ids", pa.list_(pa.int32()), "", "the classes that the classifier finds likeliest, best first"),
-        _field("probabilities", pa.list_(pa.float32()), "0-1", "the classifier's of each of them, as in class_score"),
+        _field("category_ids", pa.list_(pa.int32()), "", "the most probable classes, highest probability first"),
+        _field("probabilities", pa.list_(pa.float32()), "0-1", "their probabilities, as in class_score"),
     ]
 )

@@ -1,7 +1,7 @@
-"""Parts: the boxes and the image states of one shard, in one file that is there whole or not at all.
+"""Write, read and merge part files: the boxes and image outcomes of one shard, written atomically.
 
-A part is sealed (see `integrity`) and says what it was made from (see `PartOrigin`), so that neither a damaged one
-nor one of another run is taken for it. It also holds the digest of the file of its curves.
+A part is sealed (see mining.storage.integrity) and records what it was made from (see `PartOrigin`), so that neither a
+damaged part nor one of another run is used. It also holds the digest of the file with its curves.
 """
 
 import time
@@ -27,21 +27,21 @@ _IMAGES = b"boxmine.images"
 _TIMING = b"boxmine.timing"
 _ORIGIN = b"boxmine.origin"
 _CURVES = b"boxmine.curves"
-ROWS_OF_A_GROUP = 4096
-PIECES_OF_A_GROUP = 64  # where each has a few rows
+ROWS_PER_GROUP = 4096
+TABLES_PER_GROUP = 64  # if each has only a few rows
 PART_SCHEMA = pa.schema([column for column in ANNOTATION_SCHEMA if column.name != "annotation_id"])
 
 
 @dataclass(frozen=True)
 class PartOrigin:
-    """What a part was made from, each as a SHA-256 (see mining.runs.part_origins)."""
+    """SHA-256 digests of what a part was made from (see mining.runs.part_origins)."""
 
     model: str
     settings: str
     shard: str
 
 
-_TOLD = [one.name for one in fields(ImageOutcome) if one.name not in ("boxes", "curves")]
+_OUTCOME_FIELDS = [field.name for field in fields(ImageOutcome) if field.name not in ("boxes", "curves")]
 
 
 def write_part(
@@ -51,20 +51,29 @@ def write_part(
     timing: Timing | None = None,
     origin: PartOrigin | None = None,
 ) -> None:
-    """Write a shard's boxes as rows and its images' outcomes as metadata. Raises StorageError.
+    """Write a shard's boxes as rows and its images' outcomes as metadata.
 
-    curves: where their curves go; there before the part is, so that where there is a part there are its curves.
-    timing: what mining them took, to which writing is added but for the last step, in which the file gets its name.
+    Args:
+        path: The part file.
+        outcomes: The outcomes of the shard's images, with their boxes.
+        curves: The file for their curves; it is written first, so that a part never lacks its curves.
+        timing: What mining them took; the time for writing is added, except for the final rename.
+        origin: What the part was made from.
+
+    Raises:
+        StorageError: The disk refused a file.
     """
     began = time.perf_counter()
-    told: dict[bytes, Any] = {_IMAGES: [{k: getattr(outcome, k) for k in _TOLD} for outcome in outcomes]}
+    metadata: dict[bytes, Any] = {
+        _IMAGES: [{name: getattr(outcome, name) for name in _OUTCOME_FIELDS} for outcome in outcomes]
+    }
     if origin is not None:
-        told[_ORIGIN] = asdict(origin)
+        metadata[_ORIGIN] = asdict(origin)
     if curves is not None:
         with parquet_writer(curves, CURVE_SCHEMA) as writer:
             writer.write_table(_table([row for outcome in outcomes for row in outcome.curves], CURVE_SCHEMA))
-        told[_CURVES] = sha256_of(curves)
-    schema = PART_SCHEMA.with_metadata({key: orjson.dumps(value) for key, value in told.items()})
+        metadata[_CURVES] = sha256_of(curves)
+    schema = PART_SCHEMA.with_metadata({key: orjson.dumps(value) for key, value in metadata.items()})
     with parquet_writer(path, schema) as writer:
         writer.write_table(_table([row for outcome in outcomes for row in outcome.boxes], schema))
         if timing is not None:
@@ -77,9 +86,11 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 
 def part_outcomes(path: Path, origin: PartOrigin | None = None) -> list[ImageOutcome] | None:
-    """The images' outcomes without their boxes, or None when there is no intact part of this version's columns.
+    """Return the images' outcomes without their boxes; None if there is no intact part with this version's columns.
 
-    origin: what the part must have been made from; None takes any.
+    Args:
+        path: The part file.
+        origin: What the part must have been made from; None accepts any.
     """
     try:
         schema = _read_schema(path)
@@ -92,24 +103,24 @@ def part_outcomes(path: Path, origin: PartOrigin | None = None) -> list[ImageOut
 
 
 def _read_schema(path: Path) -> pa.Schema:
-    """Raises ValueError where the file does not fit its seal, OSError and Arrow's errors where it cannot be read."""
+    """Return the schema; ValueError if the seal is broken, OSError and Arrow's errors if it cannot be read."""
     if embedded_digest_matches(path) is False:
         raise ValueError("damaged")
     return pq.read_schema(path)
 
 
 def part_timing(path: Path) -> Timing | None:
-    """What mining the part took, or None where that is not known."""
+    """Return what mining the part took, None if that is not recorded."""
     try:
         return Timing(**orjson.loads(pq.read_metadata(path).metadata[_TIMING]))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
 
 
-def done_outcomes(
+def read_outcomes(
     path: Path, curves: Path | None = None, origin: PartOrigin | None = None
 ) -> list[ImageOutcome] | None:
-    """What `part_outcomes` gives, None also where curves are wanted and are damaged, or those of another part."""
+    """Return what `part_outcomes` returns; None also if curves are wanted and damaged or of another part."""
     outcomes = part_outcomes(path, origin)
     return outcomes if outcomes is not None and (curves is None or _has_curves(path, curves)) else None
 
@@ -128,12 +139,12 @@ def _has_curves(part: Path, curves: Path) -> bool:
 
 
 def is_done(path: Path, curves: Path | None = None, origin: PartOrigin | None = None) -> bool:
-    """Whether the part is intact and made from `origin`, and its curves are there where they are wanted."""
-    return done_outcomes(path, curves, origin) is not None
+    """Return whether the part is intact and made from `origin`, and has its curves if they are wanted."""
+    return read_outcomes(path, curves, origin) is not None
 
 
 def is_sound(path: Path, curves: Path | None = None, origin: PartOrigin | None = None) -> bool:
-    """What `is_done` says, also of parts of earlier versions, whose pages alone have checksums."""
+    """Return what `is_done` returns, but check the pages too: parts of earlier versions have checksums there only."""
     try:
         files = [(path, PART_SCHEMA)] + ([] if curves is None else [(curves, CURVE_SCHEMA)])
         for file, schema in files:
@@ -145,10 +156,13 @@ def is_sound(path: Path, curves: Path | None = None, origin: PartOrigin | None =
 
 @contextmanager
 def table_writer(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    """Give a function that adds a piece to the table `out`, which appears when the block ends well, or not at all.
+    """Yield a function that appends a table to the file `out`, which appears whole when the block ends, or not at all.
 
-    Small pieces share a row group: what a Parquet writer keeps in memory, and every reader reads first, grows with the
-    number of row groups. Raises StorageError.
+    Small tables share a row group: what a Parquet writer keeps in memory, and every reader reads first, grows with the
+    number of row groups.
+
+    Raises:
+        StorageError: The disk refused the file.
     """
     pieces: list[pa.Table] = []
     rows = 0
@@ -159,7 +173,7 @@ def table_writer(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], 
             if len(piece):
                 pieces.append(piece)
                 rows += len(piece)
-            if rows >= ROWS_OF_A_GROUP or len(pieces) >= PIECES_OF_A_GROUP:
+            if rows >= ROWS_PER_GROUP or len(pieces) >= TABLES_PER_GROUP:
                 write()
 
         def write() -> None:
@@ -174,9 +188,14 @@ def table_writer(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], 
 
 
 def merge_parts(parts: Sequence[Path], out: Path) -> int:
-    """Write all parts as one table with running annotation ids; gives the number of boxes.
+    """Write all parts as one table with consecutive annotation ids.
 
-    Raises DamagedPartError, and StorageError.
+    Returns:
+        The number of boxes.
+
+    Raises:
+        DamagedPartError: A part is damaged.
+        StorageError: The disk refused the file.
     """
     written = 0
     with table_writer(out, ANNOTATION_SCHEMA) as add:
@@ -188,14 +207,14 @@ def merge_parts(parts: Sequence[Path], out: Path) -> int:
 
 
 def merge_curves(parts: Sequence[Path], out: Path) -> None:
-    """Write the curves of all shards as one table. Raises what `merge_parts` raises."""
+    """Write the curves of all shards as one table. Raises the errors of `merge_parts`."""
     with table_writer(out, CURVE_SCHEMA) as add:
         for table in tables_of(parts, CURVE_SCHEMA):
             add(table)
 
 
 def tables_of(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of each part; raises DamagedPartError."""
+    """Yield the rows of each part. Raises DamagedPartError."""
     for part in parts:
         try:
             if embedded_digest_matches(part) is False:

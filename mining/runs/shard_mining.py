@@ -12,44 +12,53 @@ from mining.corpus import QUARANTINED, read_shard
 from mining.engine.box_extraction import MapCallback
 from mining.engine.miner import Miner, ProgressCallback
 from mining.engine.outcome import ImageOutcome
-from mining.models.card import read_card
 from mining.models.checkpoint import load_model
 from mining.runs.event_log import log_event
 from mining.runs.part_origins import PartOrigins
 from mining.runs.run import Run
-from mining.runs.shard_files import done_outcomes, write_part
+from mining.runs.shard_files import read_outcomes, write_part
 
 
 def mine_shard(
-    run_dir: Path,
+    run: Run,
     shard: int,
-    notify: ProgressCallback = lambda count: None,
-    watch: MapCallback | None = None,
+    on_progress: ProgressCallback = lambda count: None,
+    on_map: MapCallback | None = None,
     *,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[ImageOutcome]:
     """Mine one shard of a run and write its part, unless the part is there already.
 
-    notify: called with the number of images done since the last call.
-    watch: called with each map that is cut, from several threads; not for a part that is there already.
-    device: instead of the run's. threads: instead of one a core, where the run leaves it open.
-    Gives the images' outcomes. Raises StorageError when the disk refuses the part.
+    Execution is idempotent: any process may mine any shard, and a part appears whole or not at all.
+
+    Args:
+        run: The run; reuse it for several shards, so that its record is parsed once.
+        shard: Number of the shard.
+        on_progress: Called with the number of images done since the last call.
+        on_map: Called with each map that boxes are extracted from, from several threads; not if the part exists.
+        device: Device instead of the run's.
+        threads: Threads if the run sets no number.
+
+    Returns:
+        The images' outcomes, in the order of the corpus table.
+
+    Raises:
+        StorageError: The disk refused the part.
     """
-    run = Run(run_dir)
     settings = run.settings
-    # whoever shares the shards out, this one is mined here, on the device that this process was given
+    # whichever runner distributes the shards, this process mines this one, on the device that it was given
     here = {"runner": "local", "device": device or settings.device, "workers": settings.workers or threads}
     settings = settings.model_copy(update=here)
     part, curves = run.files_of(shard, curves=settings.curves)
     rows = read_shard(run.corpus, shard).to_pylist()
     origin = PartOrigins(run).of_rows(rows)
-    if (done := done_outcomes(part, curves, origin)) is not None:
-        notify(len(done))
+    if (done := read_outcomes(part, curves, origin)) is not None:
+        on_progress(len(done))
         return done
-    miner = _miner(run.model.resolve(), settings.model_dump_json(), read_card(run.model).weights_sha256)
-    with _computing_with(settings.cpus_per_worker):
-        outcomes = miner.mine(rows, notify, watch)
+    miner = _load_miner(run.model.resolve(), settings.model_dump_json(), run.card.weights_sha256)
+    with _compute_threads(settings.cpus_per_worker):
+        outcomes = miner.mine(rows, on_progress, on_map)
     write_part(part, outcomes, curves, miner.timing, origin)
     log_event(
         run.path, "shard mined", shard=shard, images=len(outcomes), boxes=sum(len(one.boxes) for one in outcomes),
@@ -60,8 +69,8 @@ def mine_shard(
 
 
 @contextmanager
-def _computing_with(cores: int | None) -> Iterator[None]:
-    # how a layer's sums are split among threads shows in the last bits
+def _compute_threads(cores: int | None) -> Iterator[None]:
+    # how a layer's sums are divided among threads shows in the last bits
     before = torch.get_num_threads()
     torch.set_num_threads(cores or before)
     try:
@@ -71,7 +80,7 @@ def _computing_with(cores: int | None) -> Iterator[None]:
 
 
 @lru_cache(maxsize=2)
-def _miner(model: Path, settings: str, _weights: str) -> "Miner":
-    # one model a process, however many shards it mines; another one when weights or settings are others
+def _load_miner(model: Path, settings: str, _weights_sha256: str) -> Miner:
+    # one model per process, however many shards it mines; another one if weights or settings differ
     parsed = MineSettings.model_validate_json(settings)
     return Miner(*load_model(model, parsed), parsed)

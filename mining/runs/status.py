@@ -1,4 +1,4 @@
-"""Where a run stands, told by its directory alone: no server, and no process that mines it, need be there."""
+"""Report a run's status from its directory: no server, and no process that mines it, needs to be running."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +8,26 @@ from mining.corpus import QUARANTINED, read_summary, shard_count
 from mining.runs.part_origins import PartOrigins
 from mining.runs.repair import refuse_damage
 from mining.runs.run import Run
-from mining.runs.shard_files import done_outcomes
+from mining.runs.shard_files import read_outcomes
 
-_RECENT_PARTS = 20  # the rate is that of the last ones
+_RATE_PARTS = 20  # the rate is that of the latest parts
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where a run stands.
+    """The status of a run.
 
-    state: running (a process works on it), killed (it says so, but none does), stopped or finished. images: in all;
-    done: of them; quarantined: of those done. shards: in all; shards_done: of them. failed: why it stopped, where that
-    was a fault. rate: images a second lately; seconds_left: at that rate. Both None where they cannot be told.
+    Attributes:
+        run: The run directory.
+        state: running, killed (recorded as running, but no process works on it), stopped or finished.
+        images: Images of the corpus.
+        done: Images of the shards that are mined.
+        quarantined: Images of these that could not be used.
+        shards: Shards of the corpus.
+        shards_done: Shards that are mined.
+        failed: Why the run stopped, if that was an error.
+        rate: Images per second lately; None if unknown.
+        seconds_left: Remaining time at this rate; None if unknown.
     """
 
     run: Path
@@ -34,29 +42,33 @@ class RunStatus:
     seconds_left: float | None = None
 
 
-def read_status(run_dir: Path) -> RunStatus:
-    """Look at a run. Raises RunError where there is none, and where a file of a finished one is damaged."""
-    run = Run(run_dir)
-    record = run.record
-    state = record["state"]
+def read_status(path: Path) -> RunStatus:
+    """Return the status of the run in a directory.
+
+    Raises:
+        RunError: There is no run.
+        DamagedFileError: A file of a finished run is damaged.
+    """
+    run = Run.open(path)
+    state: Literal["running", "killed", "stopped", "finished"] = run.state
     if state == "running" and not run.is_locked():
         state = "killed"
-    failed = record.get("failed")
+    failed = run.record.get("failed")
     if not run.corpus.exists():
         return RunStatus(run.path, state, failed=failed)
     if state == "finished":
         refuse_damage(run)
     images, shards = read_summary(run.corpus).images, shard_count(run.corpus)
     if state == "finished":
-        quarantined = record["counts"]["states"].get(QUARANTINED, 0)
+        quarantined = run.record["counts"]["states"].get(QUARANTINED, 0)
         return RunStatus(run.path, state, images, images, quarantined, shards, shards)
     curves, origins, quarantined, sizes = run.settings.curves, PartOrigins(run), 0, {}
     for shard in range(shards):
-        outcomes = done_outcomes(*run.files_of(shard, curves=curves), origins.of(shard))
+        outcomes = read_outcomes(*run.files_of(shard, curves=curves), origins.of(shard))
         if outcomes is not None:
             sizes[shard] = len(outcomes)
-            quarantined += sum(one.state == QUARANTINED for one in outcomes)
-    rate = _rate(run, sizes) if state == "running" else None
+            quarantined += sum(outcome.state == QUARANTINED for outcome in outcomes)
+    rate = _images_per_second(run, sizes) if state == "running" else None
     left = images - sum(sizes.values())
     return RunStatus(
         run.path, state, images, sum(sizes.values()), quarantined, shards, len(sizes), failed, rate,
@@ -64,9 +76,9 @@ def read_status(run_dir: Path) -> RunStatus:
     )  # fmt: skip
 
 
-def _rate(run: Run, sizes: dict[int, int]) -> float | None:
-    """Images a second between the last parts, by the times of their files."""
-    written = sorted((run.part(shard).stat().st_mtime, shard) for shard in sizes)[-_RECENT_PARTS:]
+def _images_per_second(run: Run, sizes: dict[int, int]) -> float | None:
+    """Return the rate between the latest parts, from the times of their files. sizes: images by shard."""
+    written = sorted((run.part(shard).stat().st_mtime, shard) for shard in sizes)[-_RATE_PARTS:]
     if len(written) < 2:
         return None
     seconds = written[-1][0] - written[0][0]

@@ -1,16 +1,25 @@
-"""What the jobs give back: small records that tell people and flows what happened."""
+"""Small records that describe the work of a run: what is left to mine, and what a finished run holds."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from mining.engine.timing import Timing
+from mining.runs.run import Run
 
 
 @dataclass(frozen=True)
 class MinePlan:
-    """What is to be mined: shards still open, images in all and done; finished: nothing is left to do."""
+    """What is left to mine.
 
-    run: Path
+    Attributes:
+        run: The run directory, opened.
+        images: Images of the corpus.
+        done_images: Images of the shards that are mined.
+        shards: Numbers of the shards that are left.
+        finished: The run is finished, and nothing is left to do.
+    """
+
+    run: Run
     images: int
     done_images: int
     shards: list[int]
@@ -19,9 +28,18 @@ class MinePlan:
 
 @dataclass(frozen=True)
 class MineSummary:
-    """What a finished run holds. states: images by state (see the corpus schema).
+    """What a finished run holds.
 
-    notes: sentences about the corpus. reasons: of the first quarantined images.
+    Attributes:
+        run: The run directory.
+        images: Images of the corpus.
+        boxes: Boxes in annotations.parquet.
+        classes: Classes of the model.
+        states: Number of images by state (see mining.corpus.schema).
+        seconds: What mining took.
+        notes: Sentences about the corpus.
+        reasons: Why the first quarantined images could not be used.
+        timing: Where the time went; None if a version without timing mined the run.
     """
 
     run: Path
@@ -32,7 +50,7 @@ class MineSummary:
     seconds: float
     notes: list[str]
     reasons: list[str]
-    timing: "Timing | None" = None
+    timing: Timing | None = None
 
     @property
     def quarantined(self) -> int:

@@ -1,7 +1,8 @@
-"""Who mines the shards of a run: this process, processes of this machine, or a Ray cluster.
+"""Runners mine the shards of a run: in this process, in processes of this machine, or on a Ray cluster.
 
-A runner sees to it that each shard of a plan is mined at least once; the engine leaves alone what is done already, and
-a shard's part appears whole or not at all. So whoever mines it, and however often, the rows are the same.
+A runner sees to it that each shard of a plan is mined at least once. Shard execution is idempotent: the engine skips a
+shard whose part exists, and a part appears whole or not at all. So any runner may mine any shard, any number of times,
+and a run can be resumed under another runner.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ Runner = Callable[[MinePlan, MineSettings, Stage], None]
 
 
 def runner_named(name: str) -> Runner:
-    """local, processes or ray; raises InputError where the package that it takes is not installed."""
+    """Return the runner local, processes or ray. Raises InputError if a package that it needs is not installed."""
     if name == "processes":
         from tasks.runners.processes import mine_in_processes
 
@@ -27,6 +28,6 @@ def runner_named(name: str) -> Runner:
         from tasks.runners.ray_cluster import mine_on_ray
 
         return mine_on_ray
-    from tasks.runners.local import mine_here
+    from tasks.runners.local import mine_in_this_process
 
-    return mine_here
+    return mine_in_this_process

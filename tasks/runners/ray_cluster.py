@@ -1,7 +1,7 @@
-"""Tasks of a Ray cluster mine the shards: a shard a task, a model a worker process.
+"""Mine the shards on a Ray cluster: one shard per task, one model per worker process.
 
 Images and run directory must lie on a file system that all nodes mount at the same place, and boxmine must be installed
-on them. Under Prefect each shard is a task run that the server sees (prefect-ray).
+on them. Under Prefect each shard is a task run that the server shows (prefect-ray).
 """
 
 import os
@@ -25,53 +25,67 @@ from mining.config.execution import available_cores
 from mining.errors import InputError, ProcessLostError, RunError
 from mining.runs.run import Run
 from mining.runs.summaries import MinePlan
-from tasks.orchestration import PAUSE_SECONDS, orchestrated, retry, step
+from tasks.orchestration import RETRY_PAUSE_S, orchestrated, retry, step
 from tasks.progress import Stage
 
-_MOST_CPUS = 8  # beside a GPU, by default: as many threads as the engine takes
-_STORE_BYTES = 100_000_000  # of a local cluster's object store: tasks return a number
-_CONNECT_SECONDS = 10.0
+_MAX_CPUS_PER_GPU = 8  # by default: as many threads as the engine uses
+_OBJECT_STORE_BYTES = 100_000_000  # for a local cluster: tasks return numbers only
+_CONNECT_TIMEOUT_S = 10.0
 _LEAVE_VISIBLE = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
 Submit = Callable[[int], tuple[Any, Callable[[], int]]]
 
 
-@step(name="mine shard", retry_delay_seconds=PAUSE_SECONDS)
-def mine_shard(shard: int, run: Path, device: str, threads: int) -> int:
-    """Mine one shard on the node of the cluster that this is called on; gives the number of images.
+@step(name="mine shard", retry_delay_seconds=RETRY_PAUSE_S)
+def mine_shard(shard: int, run: Run, device: str, threads: int) -> int:
+    """Mine one shard on the node of the cluster that calls it.
 
-    device: as in the settings, cuda for the GPU that Ray has given. Raises RunError where the node does not see the
-    files.
+    Args:
+        shard: Number of the shard.
+        run: The run.
+        device: Device as in the settings; cuda for the GPU that Ray assigned.
+        threads: Threads to decode and compute with.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        RunError: The node does not see the files.
     """
     from mining.runs.shard_mining import mine_shard as mine
 
     check_node_sees_files(run, ray.util.get_node_ip_address())
-    return len(mine(run, shard, device=_given_gpu() if device == "cuda" else device, threads=threads))
+    return len(mine(run, shard, device=_assigned_gpu() if device == "cuda" else device, threads=threads))
 
 
 def mine_on_ray(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
-    """Have a cluster's workers mine the shards; no more tasks wait than workers.
+    """Mine the shards on a cluster; no more tasks wait than there are workers.
 
-    What Ray loses with a worker or a node it does again, at most `settings.retries` times a shard. Raises InputError
-    where there is no such cluster or no room in it, ProcessLostError for a shard that was lost too often, and what a
-    task raised.
+    Ray repeats tasks that it lost with a worker or a node, at most `settings.retries` times per shard.
+
+    Raises:
+        InputError: There is no such cluster, or no room in it.
+        ProcessLostError: A shard was lost too often.
+        Exception: What a task raised.
     """
     if not plan.shards:
         return
     with _connected(settings):
-        options, device, threads = _each_worker(settings)
-        ask = (plan.run.resolve(), device, threads)
-        with _submitting(ask, options, settings.retries) as submit:
-            _in_window(plan.shards, submit, partial(_window, settings, options), stage)
+        options, device, threads = _worker_resources(settings)
+        arguments = (Run(plan.run.path.resolve()), device, threads)
+        with _submitter(arguments, options, settings.retries) as submit:
+            _mine_in_window(plan.shards, submit, partial(_window, settings, options), stage)
 
 
 # --- on the cluster's nodes ------------------------------------------------------------------------------------------
 
 
-def check_node_sees_files(run: Path, node: str) -> None:
-    """Raise RunError where this machine sees the run directory or the images not, or empty."""
-    directory = Run(run)
-    missing = run if not directory.has_started() else None
-    missing = missing or next((path for path in (directory.settings.images,) if not _holds_files(path)), None)
+def check_node_sees_files(run: Run, node: str) -> None:
+    """Raise RunError if this machine does not see the run directory or the images, or sees an empty folder."""
+    missing = None
+    if not run.has_started():
+        missing = run.path
+    elif not _holds_files(run.settings.images):
+        missing = run.settings.images
     if missing is not None:
         raise RunError(
             f"The Ray node {node} does not see {missing}: images and run directory must lie on a file system that all "
@@ -81,29 +95,29 @@ def check_node_sees_files(run: Path, node: str) -> None:
 
 def _holds_files(folder: Path) -> bool:
     try:
-        with os.scandir(folder) as entries:  # an empty one may be a place where nothing is mounted
+        with os.scandir(folder) as entries:  # an empty folder may be a mount point without a mount
             return any(True for _ in entries)
     except OSError:
         return False
 
 
-def _given_gpu() -> str:
-    """The task's GPU as torch counts them.
+def _assigned_gpu() -> str:
+    """Return the task's GPU by torch's number.
 
-    A process may get another GPU with its next task, and CUDA does not look at CUDA_VISIBLE_DEVICES again; so it is
-    left as it was, and the device is told by its number.
+    A process may be assigned another GPU with its next task, and CUDA reads CUDA_VISIBLE_DEVICES only once; so the
+    variable is left as it is, and the device is chosen by its number.
     """
     given = ray.get_runtime_context().get_accelerator_ids()["GPU"][0]
     return f"cuda:{gpu_number(given, os.environ.get('CUDA_VISIBLE_DEVICES'))}"
 
 
 def gpu_number(given: str, visible: str | None) -> int:
-    """Which of the visible GPUs Ray means by the name that it gave."""
+    """Return the position among the visible GPUs of the one that Ray assigned by name."""
     return int(given) if visible is None else visible.split(",").index(given)
 
 
-def _mine_shard_tried(shard: int, run: Path, device: str, threads: int, retries: int) -> int:
-    return retry(mine_shard.function, shard, run, device, threads, tries=retries + 1, pause=PAUSE_SECONDS)
+def _mine_shard_with_retries(shard: int, run: Run, device: str, threads: int, retries: int) -> int:
+    return retry(mine_shard.function, shard, run, device, threads, tries=retries + 1, pause_s=RETRY_PAUSE_S)
 
 
 # --- on the driver ---------------------------------------------------------------------------------------------------
@@ -111,12 +125,16 @@ def _mine_shard_tried(shard: int, run: Path, device: str, threads: int, retries:
 
 @contextmanager
 def _connected(settings: MineSettings) -> Iterator[None]:
-    if ray.is_initialized():  # by a notebook, say, which may go on with it
+    if ray.is_initialized():  # by a notebook, for example, which may continue to use it
         yield
         return
     wanted = (settings.runner_workers or 1) * (settings.cpus_per_worker or 1)
-    size = {"num_cpus": max(available_cores(), wanted), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-    with _own_signals():
+    size = {
+        "num_cpus": max(available_cores(), wanted),
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+    }
+    with _keep_sigterm_handler():
         if settings.ray_address is None:
             ray.init("local", log_to_driver=False, logging_level="ERROR", **size)
         else:
@@ -131,7 +149,7 @@ def _connect(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         if port.isdigit():  # Ray itself waits for minutes
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
         ray.init(address, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:  # ConnectionError and TimeoutError are of the first kind
         reason = (str(error).strip() or repr(error)).splitlines()[0]
@@ -139,8 +157,8 @@ def _connect(address: str) -> None:
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
-    # Ray answers SIGTERM by an exit of its own, and the run's record would not say that it was stopped
+def _keep_sigterm_handler() -> Iterator[None]:
+    # Ray exits on SIGTERM by itself, and the run's record would not say that it was stopped
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -151,8 +169,8 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _each_worker(settings: MineSettings) -> tuple[dict[str, Any], str, int]:
-    """What a worker has: Ray's options, the device, the threads. Raises InputError where no node has room for one."""
+def _worker_resources(settings: MineSettings) -> tuple[dict[str, Any], str, int]:
+    """Return Ray's options, the device and the threads of a worker. Raises InputError if no node has room for one."""
     has_gpus = any(node.get("GPU") for node in _nodes())
     gpus = settings.gpus_per_worker
     if gpus is None:
@@ -160,11 +178,11 @@ def _each_worker(settings: MineSettings) -> tuple[dict[str, Any], str, int]:
     cpus = settings.cpus_per_worker or (_cpus_beside(gpus) if gpus else 1)
     options: dict[str, Any] = {
         "num_gpus": gpus, "num_cpus": cpus, "max_retries": settings.retries,
-        "max_calls": 0,  # with a GPU Ray's default is 1, and each shard would start a process and load a model
+        "max_calls": 0,  # with a GPU Ray's default is 1: each shard would start a process and load a model
     }  # fmt: skip
     if gpus:
         options["runtime_env"] = {"env_vars": {_LEAVE_VISIBLE: "1"}}
-    if not _room(options):
+    if not _free_workers(options):
         raise InputError(
             f"No node of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a worker; "
             "give fewer --cpus-per-worker or --gpus-per-worker, or start one that has."
@@ -179,11 +197,11 @@ def _nodes() -> list[dict[str, float]]:
 
 def _cpus_beside(gpus: float) -> int:
     shares = [node.get("CPU", 0) * gpus / node["GPU"] for node in _nodes() if node.get("GPU")]
-    return max(1, min(_MOST_CPUS, int(min(shares, default=1))))
+    return max(1, min(_MAX_CPUS_PER_GPU, int(min(shares, default=1))))
 
 
-def _room(options: dict[str, Any]) -> int:
-    """Workers that the cluster has room for now."""
+def _free_workers(options: dict[str, Any]) -> int:
+    """Return the number of workers that the cluster has room for now."""
     cpus, gpus = options["num_cpus"], options["num_gpus"]
     by_cpus = [int(node.get("CPU", 0) / cpus) for node in _nodes()]
     by_gpus = [int(node.get("GPU", 0) / gpus) if gpus else most for node, most in zip(_nodes(), by_cpus, strict=True)]
@@ -191,18 +209,18 @@ def _room(options: dict[str, Any]) -> int:
 
 
 def _window(settings: MineSettings, options: dict[str, Any]) -> int:
-    # as many wait as are mined, so that no worker waits, and a cluster that grows with what waits does
-    return settings.runner_workers or 2 * max(1, _room(options))
+    # as many wait as are mined: no worker is idle, and an autoscaling cluster sees the demand
+    return settings.runner_workers or 2 * max(1, _free_workers(options))
 
 
 @contextmanager
-def _submitting(ask: tuple[Path, str, int], options: dict[str, Any], retries: int) -> Iterator[Submit]:
-    """Give a function that hands in a shard, and returns what to wait for and how to get the number of its images."""
-    if not _is_seen_by_a_server():
-        remote = ray.remote(**options)(_mine_shard_tried)
+def _submitter(arguments: tuple[Run, str, int], options: dict[str, Any], retries: int) -> Iterator[Submit]:
+    """Yield a function that submits a shard; it returns what to wait for, and a function for the number of images."""
+    if not _reports_to_server():
+        remote = ray.remote(**options)(_mine_shard_with_retries)
 
         def submit(shard: int) -> tuple[Any, Callable[[], int]]:
-            task = remote.remote(shard, *ask, retries)
+            task = remote.remote(shard, *arguments, retries)
             return task, partial(ray.get, task)
 
         yield submit
@@ -214,22 +232,24 @@ def _submitting(ask: tuple[Path, str, int], options: dict[str, Any], retries: in
     with RayTaskRunner() as runner, remote_options(**options):
 
         def submit(shard: int) -> tuple[Any, Callable[[], int]]:
-            future = runner.submit(task, dict(zip(("shard", "run", "device", "threads"), (shard, *ask), strict=True)))
+            future = runner.submit(
+                task, dict(zip(("shard", "run", "device", "threads"), (shard, *arguments), strict=True))
+            )
             return future.wrapped_future, future.result
 
         yield submit
 
 
-def _is_seen_by_a_server() -> bool:
-    """Whether workers could report to it: an embedded server cannot be reached from elsewhere."""
+def _reports_to_server() -> bool:
+    """Return whether workers can report to a server: an embedded one cannot be reached from other machines."""
     return orchestrated() and bool(os.environ.get("PREFECT_API_URL"))
 
 
-def _in_window(shards: list[int], submit: Submit, window: Callable[[], int], stage: Stage) -> None:
-    left, waiting = iter(shards), dict[Any, Callable[[], int]]()
+def _mine_in_window(shards: list[int], submit: Submit, window: Callable[[], int], stage: Stage) -> None:
+    open_shards, waiting = iter(shards), dict[Any, Callable[[], int]]()
     try:
         while True:
-            waiting.update(map(submit, islice(left, max(0, window() - len(waiting)))))
+            waiting.update(map(submit, islice(open_shards, max(0, window() - len(waiting)))))
             if not waiting:
                 return
             for done in ray.wait(list(waiting))[0]:
@@ -239,7 +259,7 @@ def _in_window(shards: list[int], submit: Submit, window: Callable[[], int], sta
     except RayError as error:
         raise ProcessLostError(
             f"Ray lost a shard more often than it may be retried: {' '.join(str(error).split())[:500]} "
-            "The same command carries on."
+            "Run the same command again to resume."
         ) from error
     finally:
         for task in waiting:

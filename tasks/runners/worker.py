@@ -1,31 +1,33 @@
-"""A process that mines the shards it is told of: `python -m tasks.runners.worker CONNECTION RUN THREADS RETRIES`.
+"""A process that mines shards: `python -m tasks.runners.worker CONNECTION RUN THREADS RETRIES`.
 
-It reads numbers of shards from the connection (a file descriptor), and writes how many images are done since the last
-message, then None for the shard's end or the exception that ended it. It ends when nobody is at the other end.
+It reads numbers of shards from the connection (a file descriptor). For each it writes the number of images done since
+the last message, as often as that changes, and then None, or the exception that ended it. It ends when the process at
+the other end does.
 """
 
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tasks.orchestration import PAUSE_SECONDS, retry
+from mining.runs.run import Run
+from tasks.orchestration import RETRY_PAUSE_S, retry
 from tasks.subprocess_worker import make_picklable
 
 Message = int | None | Exception
 
 
-def main(connection: Connection, run: Path, threads: int, retries: int) -> None:
-    """Mine until the connection ends."""
+def main(connection: Connection, run: Run, threads: int, retries: int) -> None:
+    """Mine shards until the connection ends."""
     from mining.runs.shard_mining import mine_shard
 
-    def tell(message: Message) -> None:
+    def send(message: Message) -> None:
         try:
             connection.send(message)
-        except ConnectionError:  # whoever asked for it was killed
+        except ConnectionError:  # the process at the other end was killed
             sys.exit()
 
     def mine(shard: int) -> None:
-        mine_shard(run, shard, tell, threads=threads)
+        mine_shard(run, shard, send, threads=threads)
 
     while True:
         try:
@@ -33,13 +35,13 @@ def main(connection: Connection, run: Path, threads: int, retries: int) -> None:
         except (EOFError, ConnectionError):
             return
         try:
-            retry(mine, shard, tries=retries + 1, pause=PAUSE_SECONDS)
+            retry(mine, shard, tries=retries + 1, pause_s=RETRY_PAUSE_S)
         except Exception as error:
-            tell(make_picklable(error))
+            send(make_picklable(error))
         else:
-            tell(None)
+            send(None)
 
 
 if __name__ == "__main__":
     descriptor, folder, threads, retries = sys.argv[1:]
-    main(Connection(int(descriptor)), Path(folder), int(threads), int(retries))
+    main(Connection(int(descriptor)), Run(Path(folder)), int(threads), int(retries))

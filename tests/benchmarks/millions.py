@@ -16,7 +16,7 @@ from mining.label_store import job, publish
 from mining.label_store.settings import LabelSettings
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
-from mining.runs import mining_job
+from mining.runs import inputs, mining_job
 from mining.runs.part_origins import PartOrigins
 from mining.runs.run import Run
 from mining.runs.shard_files import write_part
@@ -42,7 +42,7 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
     for night, listed in (("first night", images), ("second night, 1 % new", images + images // 100)):
         table = folder / f"{listed}.parquet"
         _write_listing(table, listed)
-        mining_job.list_images = _given(table)  # type: ignore[assignment]  # instead of files: `plan_1m` measures those
+        inputs.list_images = _given(table)  # type: ignore[assignment]  # instead of files: `plan_1m` measures those
         plan = _timed(f"{night}: plan", lambda: job.plan_labels(settings))
         assert plan.run is not None
         if plan_only:
@@ -52,7 +52,7 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
         origins = PartOrigins(run)
         _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard, origins) for shard in shards])  # noqa: B023
         _timed(f"{night}: resume", lambda: mining_job.plan_mining(plan.run))  # type: ignore[arg-type]  # noqa: B023
-        _timed(f"{night}: merge", lambda: mining_job.finish_mining(run.path))  # noqa: B023
+        _timed(f"{night}: merge", lambda: mining_job.finish_mining(run))  # noqa: B023
         told = _timed(f"{night}: publish", lambda: publish.publish_labels(settings))
         assert told is not None
         size = sum(path.stat().st_size for path in (folder / "labels").rglob("*") if path.is_file()) / 1e6

@@ -163,7 +163,7 @@ def counted(settings: MineSettings, truth: Path) -> Cost:
         part, curves = run.files_of(shard, curves=True)
         outcomes = miner.mine(read_shard(run.corpus, shard).to_pylist())
         write_part(part, outcomes, curves, miner.timing, PartOrigins(run).of(shard))
-    timing = finish_mining(settings.out).timing
+    timing = finish_mining(Run(settings.out)).timing
     assert timing is not None
     scores = score(ScoreSettings(run=settings.out, truth=truth))
     pixels = sum(count * height * width for count, _, height, width in watched.shapes)

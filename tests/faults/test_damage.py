@@ -51,7 +51,7 @@ def test_a_damaged_part_is_found_by_its_checksum_and_mined_again(
     whole, damaged = (MineSettings(**given, out=tmp_path / name) for name in ("whole", "damaged"))
     mine(whole)
     for shard in mining_job.plan_mining(damaged).shards:
-        mine_shard(damaged.out, shard)
+        mine_shard(Run(damaged.out), shard)
     run = Run(damaged.out)
     flip_a_byte(run.part(1))
     flip_a_byte(run.curve_part(2))

@@ -126,7 +126,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory, run: Run) -> tuple[MineSetti
     """The same corpus with all its parts, not merged yet, and its settings."""
     settings = run.settings.model_copy(update={"out": tmp_path_factory.mktemp("mined") / "run"})
     for shard in plan_mining(settings).shards:
-        mine_shard(settings.out, shard)
+        mine_shard(Run(settings.out), shard)
     return settings, Run(settings.out)
 
 
@@ -150,8 +150,8 @@ def test_a_flip_in_a_part_is_reported_when_it_is_merged(
     copy = Path(shutil.copytree(mined[1].path, tmp_path / "run"))
     for _ in flips(sorted((copy / "parts").iterdir()), times, seed=8):
         with pytest.raises(BoxmineError, match="is damaged"):
-            finish_mining(copy)
-    finish_mining(copy)
+            finish_mining(Run(copy))
+    finish_mining(Run(copy))
     count_fault("a bit of a part flipped before it was merged", times)
 
 

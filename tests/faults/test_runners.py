@@ -17,7 +17,7 @@ from mining.errors import InputError, ModelError, RunError, RunStoppedError
 from tests.processes import find_descendants, start_boxmine, wait_until, wait_until_gone
 from tests.sharded_corpus import SHARDS, mine_arguments, mine_settings, read_tables, write_corpus, write_mined_corpus
 
-MINING = "ray::_mine_shard_tried"
+MINING = "ray::_mine_shard_with_retries"
 pytestmark = pytest.mark.slow
 
 

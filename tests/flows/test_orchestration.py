@@ -13,7 +13,7 @@ from mining.errors import ModelError, RunError
 from mining.label_store.summaries import GateResult, LabelSummary
 from mining.models.card import read_card
 from tasks.orchestration import Step
-from tasks.progress import UPDATE_EVERY_SECONDS, Stage
+from tasks.progress import UPDATE_INTERVAL_S, Stage
 from tasks.training import train_localizer
 from tests.factories import write_photos
 
@@ -128,14 +128,14 @@ def test_an_artifact_is_not_updated_for_each_percent_but_ends_at_all(
         return time.monotonic() - started
 
     seconds = under_prefect(count)
-    assert len(updates) <= 1 + seconds / UPDATE_EVERY_SECONDS
+    assert len(updates) <= 1 + seconds / UPDATE_INTERVAL_S
     assert updates[-1] == Artifact.get("quick").data == 100.0
 
 
 def test_an_artifact_is_updated_where_there_was_time(
     under_prefect: Callable[[Callable[[], Any]], Any], updates: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.progress.UPDATE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.progress.UPDATE_INTERVAL_S", 0.0)
 
     def count() -> None:
         stage = Stage("slow", 200, start=100)

@@ -169,13 +169,13 @@ def test_a_node_without_the_files_is_named(corpus: Path, tmp_path: Path) -> None
 
     mounted = write_corpus(tmp_path / "mounted")
     mine(mine_settings(mounted, tmp_path / "run"))
-    check_node_sees_files(tmp_path / "run", "10.0.0.7")
+    check_node_sees_files(Run(tmp_path / "run"), "10.0.0.7")
     with pytest.raises(RunError, match=rf"10\.0\.0\.7 does not see {tmp_path}/other"):
-        check_node_sees_files(tmp_path / "other", "10.0.0.7")
+        check_node_sees_files(Run(tmp_path / "other"), "10.0.0.7")
     (mounted / "images").rename(mounted / "unmounted")
     (mounted / "images").mkdir()
     with pytest.raises(RunError, match=rf"10\.0\.0\.7 does not see {mounted}/images"):
-        check_node_sees_files(tmp_path / "run", "10.0.0.7")
+        check_node_sees_files(Run(tmp_path / "run"), "10.0.0.7")
 
 
 @pytest.mark.parametrize(("given", "visible", "number"), [("1", None, 1), ("5", "3,5", 1), ("GPU-b", "GPU-a,GPU-b", 1)])

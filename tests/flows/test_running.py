@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from flows import running
 from flows.running import as_deployed_flow
 from mining.config import Attempts, Recipe, ScoreSettings
 from mining.errors import InputError, ProcessLostError, StorageError
@@ -63,7 +62,7 @@ def test_what_is_wrong_in_the_settings_is_tried_once() -> None:
 
 def test_each_wait_is_twice_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(running.time, "sleep", waits.append)
+    monkeypatch.setattr(orchestration.time, "sleep", waits.append)
     with pytest.raises(StorageError):
         Work(9, StorageError("full")).deployed(SETTINGS, attempts=Attempts(tries=4, wait_seconds=60))
     assert waits == [60, 120, 240]

@@ -99,7 +99,14 @@ def test_settings_do_not_change_once_made() -> None:
 
 @pytest.mark.parametrize(
     ("given", "scales"),
-    [("1, 1.5,2", (1.0, 1.5, 2.0)), ("1", (1.0,)), ("1,", (1.0,)), (2, (2.0,)), ([1, 0.5], (1.0, 0.5))],
+    [
+        ("1, 1.5,2", (1.0, 1.5, 2.0)),
+        ("1", (1.0,)),
+        ("1,", (1.0,)),
+        (2, (2.0,)),
+        ([1, 0.5], (1.0, 0.5)),
+        (["1,1.5", "2"], (1.0, 1.5, 2.0)),
+    ],
 )
 def test_scales_are_read_from_text_a_number_or_a_list(given: object, scales: tuple[float, ...]) -> None:
     assert parse(MineSettings, {**MINE, "scales": given}).scales == scales

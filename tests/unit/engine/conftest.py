@@ -27,7 +27,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, F
 
     def mine(pictures: Mapping[str, Picture], labels: Labels | None, **options: Any) -> dict[str, Found]:
         run = opened(tmp_path_factory.mktemp("mined"), pictures, labels, **options)
-        mine_shard(run.path, 0)
+        mine_shard(run, 0)
         return found_in(run)
 
     return mine

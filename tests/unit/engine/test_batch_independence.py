@@ -74,7 +74,7 @@ def test_a_corrupt_image_is_quarantined_with_its_reason_and_touches_no_neighbour
 def test_a_file_that_went_away_since_the_scan_is_quarantined(tmp_path: Path) -> None:
     run = opened(tmp_path, THINGS, dict.fromkeys(THINGS, ALL))
     (tmp_path / "images" / "c.png").unlink()
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     found = found_in(run)
     assert {name: one.state for name, one in found.items()} == {"a.png": "labelled", "c.png": "quarantined", "e.png": "labelled"}  # fmt: skip
     assert "no such file" in found["c.png"].outcome.reason

@@ -88,7 +88,7 @@ def test_no_memory_for_one_image_is_said_with_the_remedy(
     monkeypatch.setattr(greedy, "room", 0)
     run = opened(tmp_path, ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy")
     with pytest.raises(ModelError, match=r"not enough memory for one image at scales 1\.0; give smaller --scales"):
-        mine_shard(run.path, 0)
+        mine_shard(run, 0)
 
 
 def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory(
@@ -98,5 +98,5 @@ def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(greedy, "words", "mat1 and mat2 shapes cannot be multiplied")
     run = opened(tmp_path, ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy")
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        mine_shard(run.path, 0)
+        mine_shard(run, 0)
     assert greedy.asked == [4]

@@ -26,7 +26,7 @@ def _painted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def mined(folder: Path, labels: Labels | None = None, **options: Any) -> dict[str, Found]:
     run = opened(folder, PICTURES, labels, **options)
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     return found_in(run)
 
 
@@ -85,8 +85,8 @@ def test_thresholds_are_given_by_the_new_names(tmp_path: Path) -> None:
 
 def test_the_runs_card_and_coco_file_have_the_selected_classes_only(tmp_path: Path) -> None:
     run = opened(tmp_path, PICTURES, None, classes=["rose"], map=["red=rose"])
-    mine_shard(run.path, 0)
-    summary = finish_mining(run.path)
+    mine_shard(run, 0)
+    summary = finish_mining(run)
     assert (summary.classes, summary.boxes) == (1, 1)
     assert read_card(run.model).classes == [{"id": 7, "name": "rose"}]
     assert '"categories":[{"supercategory":"","id":7,"name":"rose"}]' in run.coco.read_text().replace(" ", "")

@@ -36,7 +36,7 @@ def test_each_shard_has_a_part_with_its_images_in_the_order_of_the_corpus(tmp_pa
     run = opened(tmp_path, crowd(), None, shard_size=4, batch_size=3)
     for shard in (2, 0, 3, 1):
         told_of: list[int] = []
-        outcomes = mine_shard(run.path, shard, told_of.append)
+        outcomes = mine_shard(run, shard, told_of.append)
         assert sum(told_of) == len(outcomes) == (2 if shard == 3 else 4)
     assert [[o.image_id for o in part_outcomes(run.part(shard))] for shard in range(4)] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14]]  # fmt: skip
 
@@ -44,7 +44,7 @@ def test_each_shard_has_a_part_with_its_images_in_the_order_of_the_corpus(tmp_pa
 def test_the_boxes_of_a_part_lie_in_the_order_of_its_images(tmp_path: Path) -> None:
     """Though batches are formed by shape."""
     run = opened(tmp_path, crowd(), None, batch_size=3)
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     ids = pq.read_table(run.part(0))["image_id"].to_pylist()
     assert len(set(ids)) > 10
     assert ids == sorted(ids)
@@ -55,7 +55,7 @@ def test_the_progress_counts_each_image_once(tmp_path: Path, batch_size: int) ->
     pictures = {**THINGS, "b.png": b"?", "d.png": black(), "f.png": MANY, "g.png": MANY, "h.png": b""}
     run = opened(tmp_path, pictures, None, batch_size=batch_size)
     told_of: list[int] = []
-    mine_shard(run.path, 0, told_of.append)
+    mine_shard(run, 0, told_of.append)
     assert sum(told_of) == len(pictures)
 
 
@@ -68,19 +68,19 @@ def test_a_watcher_is_shown_each_map_that_is_cut_once(tmp_path: Path) -> None:
         assert activation.dtype == np.float32
         seen.append((row["file_name"], category, activation.shape))
 
-    mine_shard(run.path, 0, watch=watch)
+    mine_shard(run, 0, on_map=watch)
     assert sorted((name, category) for name, category, _ in seen) == sorted((n, c) for n in THINGS for c in ALL)
-    mine_shard(run.path, 0, watch=watch)
+    mine_shard(run, 0, on_map=watch)
     assert len(seen) == len(THINGS) * len(ALL), "the part is there already"
 
 
 def test_a_shard_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     run = opened(tmp_path, THINGS, dict.fromkeys(THINGS, ALL))
-    first = mine_shard(run.path, 0)
+    first = mine_shard(run, 0)
     before = run.part(0).stat().st_mtime_ns
     (tmp_path / "images" / "a.png").unlink()
     told_of: list[int] = []
-    again = mine_shard(run.path, 0, told_of.append)
+    again = mine_shard(run, 0, told_of.append)
     assert [(o.image_id, o.state) for o in again] == [(o.image_id, o.state) for o in first]
     assert told_of == [3]
     assert run.part(0).stat().st_mtime_ns == before
@@ -88,10 +88,10 @@ def test_a_shard_that_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 def test_a_damaged_part_is_made_again_with_the_same_rows(tmp_path: Path) -> None:
     run = opened(tmp_path, crowd(), None, batch_size=4, scales=(1.0, 2.0))
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     sound = pq.read_table(run.part(0))
     run.part(0).write_bytes(run.part(0).read_bytes()[:500])
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     assert pq.read_table(run.part(0)).equals(sound)
     assert sound.num_rows > 10
 
@@ -102,7 +102,7 @@ def test_a_damaged_part_is_made_again_with_the_same_rows(tmp_path: Path) -> None
 def test_a_part_says_where_its_time_went(tmp_path: Path) -> None:
     run = opened(tmp_path, crowd(), None, scales=(1.0, 1.5), batch_size=3)
     started = time.perf_counter()
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     taken = time.perf_counter() - started
     timing = part_timing(run.part(0))
     assert timing is not None
@@ -116,7 +116,7 @@ def test_a_part_says_where_its_time_went(tmp_path: Path) -> None:
 def test_time_is_told_of_each_shard_by_itself(tmp_path: Path) -> None:
     run = opened(tmp_path, crowd(), None, shard_size=7)
     for shard in (0, 1):
-        mine_shard(run.path, shard)
+        mine_shard(run, shard)
     first, second = (part_timing(run.part(shard)) for shard in (0, 1))
     assert first is not None
     assert second is not None

@@ -21,7 +21,7 @@ def test_curves_tell_what_mining_at_another_threshold_gives(tmp_path: Path) -> N
     pictures = {"a.png": blob((300, 200), 60.0), "b.png": blob((880, 590), 90.0)}
     labels = {"a.png": ("red",), "b.png": ("red",)}
     run = opened(tmp_path / "one", pictures, labels, min_area=0.02, model=painted_model(tmp_path / "model"))
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     curves = {row["image_id"]: row for row in pq.read_table(run.curve_part(0)).to_pylist()}
     for threshold in (0.1, 0.5, 0.9):
         place = CURVE_THRESHOLDS.index(threshold)
@@ -29,7 +29,7 @@ def test_curves_tell_what_mining_at_another_threshold_gives(tmp_path: Path) -> N
             tmp_path / str(threshold), pictures, labels, min_area=0.02, threshold=threshold,
             model=painted_model(tmp_path / "model"),
         )  # fmt: skip
-        mine_shard(other.path, 0)
+        mine_shard(other, 0)
         for name, found in found_in(other).items():
             row = curves[found.outcome.image_id]
             stretch = np.tile([row["width"] / row["map_width"], row["height"] / row["map_height"]], 2)
@@ -45,7 +45,7 @@ def test_boxes_do_not_depend_on_curves(tmp_path: Path) -> None:
     pictures, labels = {"a.png": blob((300, 200), 60.0)}, {"a.png": ("red",)}
     runs = [opened(tmp_path / str(curves), pictures, labels, curves=curves) for curves in (True, False)]
     for run in runs:
-        mine_shard(run.path, 0)
+        mine_shard(run, 0)
     first, second = (found_in(run)["a.png"].without_identity() for run in runs)
     assert first == second
     assert not runs[1].curve_part(0).exists()
@@ -53,11 +53,11 @@ def test_boxes_do_not_depend_on_curves(tmp_path: Path) -> None:
 
 def test_a_part_without_its_curves_is_mined_again(tmp_path: Path) -> None:
     run = opened(tmp_path, {"a.png": blob((300, 200), 60.0)}, {"a.png": ("red",)})
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     whole = run.curve_part(0).read_bytes()
     run.curve_part(0).write_bytes(whole[:100])
     assert plan_mining(run.settings).shards == [0]
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     assert run.curve_part(0).read_bytes() == whole
 
 
@@ -74,7 +74,7 @@ def test_each_map_is_cut_where_it_says(
     mined: Callable[..., dict[str, Found]], tmp_path: Path, how: str, curves: bool
 ) -> None:
     run = opened(tmp_path, HILLS, ALL_RED, threshold=how, curves=curves)
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     assert run.curve_part(0).exists() == curves
     at = {name: {row["threshold"] for row in found.rows} for name, found in found_in(run).items()}
     assert all(len(thresholds) == 1 for thresholds in at.values())
@@ -89,7 +89,7 @@ def test_each_map_is_cut_where_it_says(
 def test_the_threshold_of_a_map_is_the_one_that_a_score_tells_of(tmp_path: Path, how: str) -> None:
     """That is, the box mined is the box which its curve has there."""
     run = opened(tmp_path, HILLS, ALL_RED, threshold=how)
-    mine_shard(run.path, 0)
+    mine_shard(run, 0)
     found = {one.outcome.image_id: one for one in found_in(run).values()}
     for row in pq.read_table(run.curve_part(0)).to_pylist():
         xyxy = np.array(row["xyxy"], np.float32).reshape(1, -1, 4)

@@ -118,8 +118,8 @@ class LabelProject:
         settings = self.settings(mine)
         whole = MineSettings(**dict(settings.corpus), **dict(settings.mine), model=settings.model, out=out)
         for shard in plan_mining(whole).shards:
-            mine_shard(out, shard)
-        finish_mining(out)
+            mine_shard(Run(out), shard)
+        finish_mining(Run(out))
         boxes = pq.read_table(Run(out).annotations).to_pylist()
         grouped: dict[str, list[tuple[Any, ...]]] = {}
         for image in pq.read_table(Run(out).corpus).to_pylist():

@@ -65,7 +65,7 @@ def test_a_mistyped_address_creates_no_store(published: LabelProject, tmp_path: 
 def test_the_command_ends_with_exit_code_5_and_a_message(
     published: LabelProject, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.running.check_inputs", lambda _: None)  # knows no localizer of tests
+    monkeypatch.setattr("mining.preflight.check", lambda _: None)  # knows no localizer of tests
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(published.settings().model_dump_json(exclude={"gates": True}))
     shutil.rmtree(published.store)

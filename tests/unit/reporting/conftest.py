@@ -11,6 +11,7 @@ import pytest
 
 from mining.config import MineSettings
 from mining.runs.mining_job import finish_mining, plan_mining
+from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from tests.factories import write_model, write_photos
 
@@ -74,8 +75,8 @@ def mine(folder: Path, model: Path, run: str = "run", **options: Any) -> Path:
         normalise="minmax", device="cpu", **options,
     )  # fmt: skip
     for shard in plan_mining(settings).shards:
-        mine_shard(folder / run, shard)
-    finish_mining(folder / run, 1.5)
+        mine_shard(Run(folder / run), shard)
+    finish_mining(Run(folder / run), 1.5)
     return folder / run
 
 

@@ -8,7 +8,7 @@ import pytest
 from mining.config import MineSettings, RunSettings, parse
 from mining.config.recipes import read_recipe
 from mining.errors import RunError
-from mining.runs.mining_job import resolve_thresholds
+from mining.runs.inputs import resolve_thresholds
 from mining.storage.integrity import with_digest
 
 MINE = {"images": "photos", "model": "pretrained:efficientnet_lite0", "out": "run"}

@@ -9,6 +9,7 @@ import pytest
 from mining.config import MineSettings
 from mining.runs.event_log import LOG_FILE, log_event
 from mining.runs.mining_job import finish_mining, lock_run, plan_mining
+from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
 
@@ -24,12 +25,12 @@ def test_a_run_logs_what_happens_with_run_and_shard(tmp_path: Path, monkeypatch:
     settings = MineSettings(**corpus, model=str(model), out=tmp_path / "run", scales=(1.0,), shard_size=8, workers=1)
     with pytest.raises(RuntimeError), lock_run(settings.out):
         plan_mining(settings)
-        mine_shard(settings.out, 1)
+        mine_shard(Run(settings.out), 1)
         raise RuntimeError("the sky fell")
     with lock_run(settings.out):
         for shard in plan_mining(settings).shards:
-            mine_shard(settings.out, shard)
-        finish_mining(settings.out)
+            mine_shard(Run(settings.out), shard)
+        finish_mining(Run(settings.out))
     told = lines(settings.out)
     assert [one["event"] for one in told] == ["opened", "shard mined", "stopped", "resumed", "shard mined", "finished"]
     assert {one["run"] for one in told} == {"run"}

@@ -15,7 +15,7 @@ from mining.config import MineSettings, ScoreSettings
 from mining.errors import CorpusError, ModelError, RunError
 from mining.evaluation.job import score
 from mining.models.card import read_card
-from mining.runs import mining_job
+from mining.runs import inputs
 from mining.runs.mining_job import finish_mining, lock_run, plan_mining
 from mining.runs.run import Run
 from mining.runs.schema import ANNOTATION_SCHEMA
@@ -61,8 +61,8 @@ def changed(settings: MineSettings, **values: Any) -> MineSettings:
 def finished(settings: MineSettings, shards: Sequence[int] = (0, 1, 2)) -> MineSummary:
     plan_mining(settings)
     for shard in shards:
-        mine_shard(settings.out, shard)
-    return finish_mining(settings.out, 1.25)
+        mine_shard(Run(settings.out), shard)
+    return finish_mining(Run(settings.out), 1.25)
 
 
 def record(settings: MineSettings) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_new_run_has_its_record_its_model_and_its_corpus(settings: MineSettings, model: Path) -> None:
     plan = plan_mining(settings)
-    assert plan == MinePlan(settings.out, images=5, done_images=0, shards=[0, 1, 2], finished=False)
+    assert plan == MinePlan(Run(settings.out), images=5, done_images=0, shards=[0, 1, 2], finished=False)
     assert read_card(settings.out / "model") == read_card(model)
     assert [row["file_name"] for row in rows(settings.out / "corpus.parquet")] == sorted(NAMES)
     assert {row["state"] for row in rows(settings.out / "corpus.parquet")} == {"pending"}
@@ -148,9 +148,9 @@ def test_what_a_person_is_told_of_a_finished_run(settings: MineSettings) -> None
 
 def test_the_same_command_carries_on_with_the_shards_that_are_left(settings: MineSettings) -> None:
     plan_mining(settings)
-    mine_shard(settings.out, 1)
+    mine_shard(Run(settings.out), 1)
     before = contents(settings.out / "model") | contents(settings.out / "parts")
-    assert plan_mining(settings) == MinePlan(settings.out, images=5, done_images=2, shards=[0, 2], finished=False)
+    assert plan_mining(settings) == MinePlan(Run(settings.out), images=5, done_images=2, shards=[0, 2], finished=False)
     assert contents(settings.out / "model") | contents(settings.out / "parts") == before
     assert len(record(settings)["resumed"]) == 1
 
@@ -159,7 +159,7 @@ def test_a_resumed_run_ends_with_the_rows_of_an_undisturbed_one(settings: MineSe
     undisturbed = changed(settings, out=settings.out.parent / "undisturbed")
     finished(undisturbed)
     plan_mining(settings)
-    mine_shard(settings.out, 2)
+    mine_shard(Run(settings.out), 2)
     finished(settings, plan_mining(settings).shards)
     for name in ("annotations.parquet", "corpus.parquet", "quarantine.parquet"):
         assert rows(settings.out / name) == rows(undisturbed.out / name)
@@ -168,11 +168,11 @@ def test_a_resumed_run_ends_with_the_rows_of_an_undisturbed_one(settings: MineSe
 def test_a_damaged_part_is_planned_again(settings: MineSettings) -> None:
     plan_mining(settings)
     for shard in range(3):
-        mine_shard(settings.out, shard)
+        mine_shard(Run(settings.out), shard)
     part = Run(settings.out).part(1)
     part.write_bytes(part.read_bytes()[:200])
     with pytest.raises(RunError, match=r"part-00001\.parquet is damaged\. Run the same command again"):
-        finish_mining(settings.out)
+        finish_mining(Run(settings.out))
     plan = plan_mining(settings)
     assert (plan.shards, plan.done_images) == ([1], 3)
 
@@ -204,7 +204,7 @@ def test_a_run_killed_before_its_classes_were_checked_checks_them_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(mining_job, "unknown_classes", killed)
+        patched.setattr(inputs, "unknown_classes", killed)
         with pytest.raises(KeyboardInterrupt):
             plan_mining(settings)
     with pytest.raises(ModelError, match="does not know the class 'horse'"):
@@ -219,7 +219,7 @@ def test_a_run_killed_while_it_was_finished_is_finished_again(settings: MineSett
     (settings.out / gone).unlink()
     Run(settings.out).update(state="running", counts={})
     assert plan_mining(settings).shards == []
-    assert finish_mining(settings.out, 1.25) == first
+    assert finish_mining(Run(settings.out), 1.25) == first
     assert {name: rows(settings.out / name) for name in before} == before
     assert (settings.out / gone).exists()
 
@@ -227,21 +227,21 @@ def test_a_run_killed_while_it_was_finished_is_finished_again(settings: MineSett
 def test_a_finished_run_has_nothing_left_to_do_and_stays_as_it_is(settings: MineSettings) -> None:
     summary = finished(settings)
     before = contents(settings.out)
-    assert plan_mining(settings) == MinePlan(settings.out, images=5, done_images=5, shards=[], finished=True)
-    assert finish_mining(settings.out) == summary
+    assert plan_mining(settings) == MinePlan(Run(settings.out), images=5, done_images=5, shards=[], finished=True)
+    assert finish_mining(Run(settings.out)) == summary
     assert contents(settings.out) == before
 
 
 @pytest.mark.parametrize("values", [{"workers": 1}, {"device": "auto"}, {"retries": 9}])
 def test_settings_that_change_no_box_may_change(settings: MineSettings, values: dict[str, Any]) -> None:
     plan_mining(settings)
-    mine_shard(settings.out, 0)
+    mine_shard(Run(settings.out), 0)
     assert plan_mining(changed(settings, **values)).shards == [1, 2]
 
 
 def test_a_run_may_be_moved(settings: MineSettings) -> None:
     plan_mining(settings)
-    mine_shard(settings.out, 0)
+    mine_shard(Run(settings.out), 0)
     moved = changed(settings, out=settings.out.parent / "moved")
     settings.out.rename(moved.out)
     assert finished(moved, plan_mining(moved).shards).images == 5
@@ -423,10 +423,10 @@ def test_a_folder_without_images_is_refused(settings: MineSettings, tmp_path: Pa
 
 def test_a_run_with_a_missing_part_cannot_be_finished(settings: MineSettings) -> None:
     plan_mining(settings)
-    mine_shard(settings.out, 0)
-    mine_shard(settings.out, 2)
-    with pytest.raises(RunError, match=r"part-00001\.parquet is missing; give the `boxmine mine` command"):
-        finish_mining(settings.out)
+    mine_shard(Run(settings.out), 0)
+    mine_shard(Run(settings.out), 2)
+    with pytest.raises(RunError, match=r"part-00001\.parquet is missing; run the `boxmine mine` command"):
+        finish_mining(Run(settings.out))
     assert record(settings)["state"] == "running"
     assert not (settings.out / "annotations.parquet").exists()
 
@@ -444,13 +444,13 @@ def test_the_status_follows_the_run(settings: MineSettings) -> None:
     with lock_run(settings.out):
         plan_mining(settings)
         assert told(settings.out) == ("running", 5, 0, 0)
-        mine_shard(settings.out, 0)
+        mine_shard(Run(settings.out), 0)
         assert told(settings.out) == ("running", 5, 2, 1)
-        mine_shard(settings.out, 2)
+        mine_shard(Run(settings.out), 2)
         assert told(settings.out) == ("running", 5, 3, 2)
-        mine_shard(settings.out, 1)
+        mine_shard(Run(settings.out), 1)
         assert told(settings.out) == ("running", 5, 5, 3)
-        finish_mining(settings.out)
+        finish_mining(Run(settings.out))
         assert told(settings.out) == ("finished", 5, 5, 3)
 
 
@@ -463,7 +463,7 @@ def test_the_rate_is_that_of_the_last_parts(settings: MineSettings) -> None:
     with lock_run(settings.out):
         run = Run(settings.out)
         for shard in plan_mining(settings).shards:
-            mine_shard(settings.out, shard)
+            mine_shard(Run(settings.out), shard)
             os.utime(run.part(shard), (1000 + 10 * shard, 1000 + 10 * shard))
         assert read_status(settings.out).rate == pytest.approx(3 / 20), "3 images after the first part, in 20 s"
         run.part(2).unlink()
@@ -477,7 +477,7 @@ def test_the_rate_is_that_of_the_last_parts(settings: MineSettings) -> None:
 
 def test_asking_for_the_status_changes_nothing(settings: MineSettings) -> None:
     plan_mining(settings)
-    mine_shard(settings.out, 0)
+    mine_shard(Run(settings.out), 0)
     before = contents(settings.out)
     read_status(settings.out)
     assert contents(settings.out) == before
@@ -500,7 +500,7 @@ def test_an_interruption_is_noted_and_the_same_command_carries_on(
 ) -> None:
     with pytest.raises(stop), lock_run(settings.out):
         plan_mining(settings)
-        mine_shard(settings.out, 0)
+        mine_shard(Run(settings.out), 0)
         raise stop
     assert told(settings.out) == ("stopped", 5, 2, 1)
     assert read_status(settings.out).failed == ("RuntimeError" if stop is RuntimeError else None)
@@ -556,7 +556,7 @@ def test_a_finished_run_is_scored_and_keeps_its_scores(settings: MineSettings, t
 def test_an_unfinished_run_is_not_scored(settings: MineSettings, truth: Path, shards: list[int]) -> None:
     plan_mining(settings)
     for shard in shards:
-        mine_shard(settings.out, shard)
+        mine_shard(Run(settings.out), shard)
     with pytest.raises(
         RunError, match=r"is not finished .*Run its `boxmine mine` or `boxmine run` command again to resume it"
     ):

@@ -49,8 +49,8 @@ def mined(corpus: dict[str, Any], folder: Path, name: str = "run", **options: An
     settings = MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / name, scales=(1.0,),
                             workers=1, **options)  # fmt: skip
     for shard in plan_mining(settings).shards:
-        mine_shard(settings.out, shard)
-    finish_mining(settings.out)
+        mine_shard(Run(settings.out), shard)
+    finish_mining(Run(settings.out))
     return Run(settings.out)
 
 

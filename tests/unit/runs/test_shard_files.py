@@ -14,8 +14,8 @@ from mining.errors import RunError, StorageError
 from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.runs.shard_files import (
     PART_SCHEMA,
-    PIECES_OF_A_GROUP,
-    ROWS_OF_A_GROUP,
+    ROWS_PER_GROUP,
+    TABLES_PER_GROUP,
     merge_parts,
     part_outcomes,
     write_part,
@@ -209,15 +209,15 @@ def test_the_merged_table_has_the_annotations_schema_with_its_units(tmp_path: Pa
 
 
 def test_small_parts_share_a_row_group(tmp_path: Path) -> None:
-    many = ROWS_OF_A_GROUP - 4
+    many = ROWS_PER_GROUP - 4
     out = merged(tmp_path, [outcome(1, 3)], [outcome(2, 0)], [], [outcome(3, many)], [outcome(4, 2)], [outcome(5, 7)])
     assert rows_of_groups(out) == [many + 5, 7]
 
 
 def test_not_too_many_parts_share_a_row_group(tmp_path: Path) -> None:
     part = written(tmp_path / "part.parquet", outcome(1))
-    merge_parts([part] * (PIECES_OF_A_GROUP + 1), tmp_path / "out.parquet")
-    assert rows_of_groups(tmp_path / "out.parquet") == [PIECES_OF_A_GROUP, 1]
+    merge_parts([part] * (TABLES_PER_GROUP + 1), tmp_path / "out.parquet")
+    assert rows_of_groups(tmp_path / "out.parquet") == [TABLES_PER_GROUP, 1]
 
 
 def rows_of_groups(path: Path) -> list[int]:

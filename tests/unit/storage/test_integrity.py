@@ -235,7 +235,7 @@ def half_mined(corpus: dict[str, Any], out: Path, **options: Any) -> Run:
     """A run whose parts are all there, but not merged."""
     settings = MineSettings(**{**corpus, **options}, out=out)
     for shard in plan_mining(settings).shards:
-        mine_shard(out, shard)
+        mine_shard(Run(out), shard)
     return Run(out)
 
 
@@ -279,7 +279,7 @@ def test_a_foreign_part_is_mined_again(corpus: dict[str, Any], tmp_path: Path, r
     for its, own in zip(foreign.files_of(taken, curves=True), spoilt.files_of(1, curves=True), strict=True):
         shutil.copyfile(its, own)  # type: ignore[arg-type]
     with pytest.raises(RunError, match=r"part-00001\.parquet is damaged"):
-        finish_mining(spoilt.path)
+        finish_mining(spoilt)
     assert plan_mining(MineSettings(**corpus, out=spoilt.path)).shards == [1]
     mine(MineSettings(**corpus, out=spoilt.path))
     assert rows(spoilt.path) == rows(run)
