@@ -21,7 +21,6 @@ from tests.benchmarks.costs import (
     costs_of_mining,
     counting,
     drawn,
-    methods_table,
     mining_table,
     passes,
     seen_by,
@@ -113,13 +112,14 @@ def committed() -> str:
     return README.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].strip()
 
 
-def test_the_readme_says_what_is_counted_on_the_first_backbone() -> None:
-    """`make costs` writes it anew."""
-    parts = committed().split("\n\n")
-    first = next(iter(BACKBONES))
-    assert "\n\n".join(parts[:4]) == f"{methods_table()}\n\n{mining_table(first)}"
+def test_the_readme_states_the_counted_costs_of_cam_on_the_first_backbone() -> None:
+    """`make costs` updates it."""
+    heading, *rows = mining_table(next(iter(BACKBONES)), ["cam"]).splitlines()
+    committed_rows = committed().splitlines()
+    assert heading in committed_rows
+    assert set(rows) - {""} <= set(committed_rows)
 
 
 @pytest.mark.slow
-def test_the_readme_says_what_is_counted() -> None:
+def test_the_readme_states_the_counted_costs() -> None:
     assert committed() == tables()
