@@ -239,8 +239,8 @@ def gradients_of(kind: type[Localizer]) -> str:
 def maps_of(kind: type[Localizer]) -> tuple[str, str]:
     """Whose the maps are, and what several objects come to."""
     if kind.class_agnostic:
-        return "one an image", "a box a region, the same for every class"
-    return "one a class", "a box a region of the class"
+        return "one per image", "one box per region, the same for every class"
+    return "one per class", "one box per region of the class"
 
 
 def cut_of(kind: type[Localizer]) -> str:
@@ -296,7 +296,7 @@ def training_table() -> str:
                 for frozen in (True, False)
             ]
             rows.append([", ".join(f"`{one}`" for one in alike), *steps])
-    return f"### Training: GMACs an image, forward and backward\n\n{markdown(columns, rows)}"
+    return f"### Training: GMACs per image, forward and backward\n\n{markdown(columns, rows)}"
 
 
 def number(value: float) -> str:
