@@ -544,10 +544,14 @@ def losses_of(model: MLDFR, loss: ClassificationLoss, steps: int) -> list[float]
     return seen
 
 
-@pytest.mark.parametrize("objective", ["single", "multi"])
+@pytest.mark.parametrize("objective", ["single", pytest.param("multi", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("frozen", "options"),
-    [(False, {}), (True, {"attention_start": "neutral"}), (False, {"attention_batch_norm": True})],
+    [
+        (False, {}),
+        pytest.param(True, {"attention_start": "neutral"}, marks=pytest.mark.slow),
+        pytest.param(False, {"attention_batch_norm": True}, marks=pytest.mark.slow),
+    ],
 )
 def test_eight_images_are_memorised(objective: str, frozen: bool, options: dict[str, object]) -> None:
     model = settled(mldfr("mobilenet_v2", **options))
