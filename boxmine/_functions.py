@@ -1,5 +1,6 @@
 """The functions of the package: what the commands do, in this process and without Prefect."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,13 +13,15 @@ from boxmine._progress import Report, progress_bar
 from boxmine._results import Comparison, Scores, TrainedModel
 from boxmine._run import Run
 from mining.config import CompareSettings, MineSettings, ScoreSettings, TrainSettings, parse
-from mining.errors import DamagedPartError, InputError
+from mining.errors import BoxmineError, DamagedPartError, InputError
 
 if TYPE_CHECKING:
     from boxmine._localizer import Localizer
     from mining.export import ExportSummary
     from mining.label_store.summaries import LabelSummary
+    from mining.runs.run import Run as RunDirectory
 
+_log = logging.getLogger(__name__)
 _OTHER_PROCESSES = ("runner", "runner_workers", "gpus_per_worker", "ray_address")
 
 
@@ -298,7 +301,6 @@ def _refuse_other_processes(options: Mapping[str, Any]) -> None:
 
 def _mine_in_process(settings: MineSettings, report_progress: Report) -> None:
     from mining.runs import mining_job
-    from mining.runs.shard_mining import mine_shard
 
     started = time.monotonic()
     with mining_job.lock_run(settings.out):
@@ -306,7 +308,7 @@ def _mine_in_process(settings: MineSettings, report_progress: Report) -> None:
             plan = mining_job.plan_mining(settings)
             notify = _counter(plan.done_images, plan.images, report_progress)
             for shard in plan.shards:
-                mine_shard(plan.run, shard, notify)
+                _mine_shard(plan.run, shard, notify, settings.retries)
             try:
                 mining_job.finish_mining(plan.run, time.monotonic() - started)
                 return
@@ -315,12 +317,26 @@ def _mine_in_process(settings: MineSettings, report_progress: Report) -> None:
                     raise
 
 
+def _mine_shard(run: "RunDirectory", shard: int, notify: Callable[[int], None], retries: int) -> None:
+    from mining.runs.shard_mining import mine_shard
+
+    for _ in range(retries):
+        try:
+            mine_shard(run, shard, notify)
+            return
+        except BoxmineError:  # names its remedy; another try would not help
+            raise
+        except Exception as error:
+            _log.warning("Shard %d failed and is mined again: %s", shard, error)
+    mine_shard(run, shard, notify)
+
+
 def _counter(done: int, total: int, report_progress: Report) -> Callable[[int], None]:
     report_progress(done, total, "")
 
     def advance(count: int) -> None:
         nonlocal done
-        done += count
+        done = min(done + count, total)  # a shard that is mined again counts once
         report_progress(done, total, "")
 
     return advance

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import boxmine
+from mining.runs import shard_mining
 from tests.factories import image_with_rectangle, write_model
 
 SETTINGS: dict[str, Any] = {"scales": (1, 1.5), "threshold": 0.4, "batch_size": 1}
@@ -90,6 +91,22 @@ def test_the_same_call_returns_the_finished_run(run: boxmine.Run, folder: Path) 
         folder / "photos", labels=folder / "labels.csv", model=folder / "model", out=folder / "run", **SETTINGS
     )
     pd.testing.assert_frame_equal(again.boxes, run.boxes)
+
+
+def test_a_shard_that_failed_is_mined_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, failures = shard_mining.mine_shard, iter([RuntimeError("device lost")])
+
+    def fail_once(*args: Any, **options: Any) -> Any:
+        for error in failures:
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(shard_mining, "mine_shard", fail_once)
+    run = boxmine.mine(folder / "photos", model=folder / "model", out=folder / "retried", scales=1, retries=1)
+    assert len(run.images) == len(NAMES)
+    with pytest.raises(RuntimeError, match="device lost"):
+        failures = iter([RuntimeError("device lost")])
+        boxmine.mine(folder / "photos", model=folder / "model", out=folder / "failed", scales=1, retries=0)
 
 
 def test_a_wrong_option_is_refused_as_on_the_command_line(folder: Path) -> None:
