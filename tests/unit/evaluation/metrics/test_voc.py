@@ -80,7 +80,7 @@ def test_a_lower_threshold_finds_more() -> None:
 @pytest.mark.parametrize(
     ("threshold", "rule", "told"), [(0, "at_least", "threshold is 0"), (0.5, "over", "rule is 'over'")]
 )
-def test_a_threshold_or_rule_that_is_none_is_refused(threshold: float, rule: str, told: str) -> None:
+def test_an_invalid_threshold_or_rule_is_refused(threshold: float, rule: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         voc_scores(truth_of(), predicted_of(), [], iou_threshold=threshold, rule=rule)
 
