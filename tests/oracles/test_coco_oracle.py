@@ -1,4 +1,4 @@
-"""Our COCO numbers against those of pycocotools, run on its own on the same 200 images, and VOC's against another peer's.
+"""Our COCO figures against pycocotools, run separately on the same 200 images, and VOC's against another package's.
 
 That peer counts sides with 1 added, wants an IoU above the threshold, and sorts predictions of equal scores, of which
 there are many here, in no order one could rely on: its figures must lie between those of the best and the worst order.

@@ -1,4 +1,4 @@
-"""Maps of a run against a truth, and what is said where there are none."""
+"""Maps of a run scored against ground truth."""
 
 import numpy as np
 import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Two runs box against box: figures that can be told by hand."""
+"""Comparison of two runs, with figures computed by hand."""
 
 from copy import deepcopy
 from pathlib import Path

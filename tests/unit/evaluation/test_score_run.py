@@ -1,4 +1,4 @@
-"""Scoring a run directory: names that meet or do not, and what scores.json holds."""
+"""Scoring a run directory: how names are matched, and the content of scores.json."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The page of a run: complete, self-contained, escaped, and honest about what it does not know."""
+"""The report page: complete, self-contained, escaped, and explicit about what is not known."""
 
 import base64
 import csv

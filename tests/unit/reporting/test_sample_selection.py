@@ -1,4 +1,4 @@
-"""Of each class the pairs that tell most, each once."""
+"""Selection of the pairs to show for each class, each at most once."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Counts over all boxes, and the charts made from them."""
+"""Counts over all boxes, and the charts built from them."""
 
 from pathlib import Path
 

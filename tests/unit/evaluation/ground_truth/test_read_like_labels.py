@@ -1,4 +1,4 @@
-"""The same file gives the same images, classes and notes whether it is read as labels or as truth."""
+"""The same file gives the same images, classes and notes whether it is read as labels or as ground truth."""
 
 import json
 import unicodedata

@@ -1,4 +1,4 @@
-"""Reading a truth: what is left out and counted, and what is refused with a sentence."""
+"""Reading ground truth: what is left out and counted, and what is refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thresholds chosen with and without a truth: figures that can be told by hand, and a slow way to the same."""
+"""Thresholds chosen with and without ground truth, checked by hand and against a slow implementation."""
 
 from typing import Any
 

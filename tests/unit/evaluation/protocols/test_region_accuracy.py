@@ -1,4 +1,4 @@
-"""All thresholds at once against one threshold after the other, and figures that can be told by hand."""
+"""All thresholds at once against one at a time, and figures computed by hand."""
 
 import subprocess
 import sys
