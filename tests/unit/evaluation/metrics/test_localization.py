@@ -164,5 +164,5 @@ def test_class_scores_that_rank_nothing_are_refused(scores: object) -> None:
 
 
 def test_an_image_that_is_not_ranked_is_named() -> None:
-    with pytest.raises(ScoringError, match=r"\(2, 1\); expected one row an image, 3 or more"):
+    with pytest.raises(ScoringError, match=r"\(2, 1\); expected one row per image, at least 3 rows"):
         localization_scores(truth_of((2, 0, BOX)), best_first(), [[0], [0]])
