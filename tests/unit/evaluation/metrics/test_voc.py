@@ -67,9 +67,9 @@ def test_a_box_of_another_class_or_image_is_not_found() -> None:
 
 
 @pytest.mark.parametrize(("rule", "is_correct"), [("at_least", True), ("above", False)])
-def test_an_iou_of_just_the_threshold_is_right_as_the_rule_says(rule: str, is_right: bool) -> None:
+def test_an_iou_of_just_the_threshold_is_right_as_the_rule_says(rule: str, is_correct: bool) -> None:
     found = rank_matches(truth_of((0, 0, BOX)), predicted_of(((0, 0, (0, 0, 10, 5)), 0.9)), rule=rule)
-    assert found.is_correct.tolist() == [is_right]
+    assert found.is_correct.tolist() == [is_correct]
 
 
 def test_a_lower_threshold_finds_more() -> None:
