@@ -49,10 +49,10 @@ def command_line_page() -> str:
     from flows.cli.application import app
 
     text = app.generate_docs(output_format="markdown", heading_level=1)
-    _, _, commands = text.partition("\n## ")
+    _, _, commands = text.partition("\n## boxmine ")
     return (
         "# Command line\n\n`boxmine COMMAND --help` shows the same text. `python -m boxmine` is the same command. For "
-        "exit codes see [Errors and exit codes](errors.md#exit-codes).\n\n## " + commands
+        "exit codes see [Errors and exit codes](errors.md#exit-codes).\n\n## boxmine " + commands
     )
 
 

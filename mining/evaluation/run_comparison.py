@@ -162,7 +162,7 @@ def _agreements(runs: tuple[RunBoxes, RunBoxes], names: list[str]) -> tuple[dict
 
 
 def _best_boxes(run: RunBoxes) -> dict[Key, Floats]:
-    """xyxy of the best-scored box of each file and class; of equal scores the first."""
+    """Return xyxy of the best-scored box of each file and class; of equal scores the first."""
     code = run.box_file * max(1, len(run.box_classes)) + run.box_class
     order = np.lexsort((-run.scores, code))
     first: Ints = order[np.unique(code[order], return_index=True)[1]]
