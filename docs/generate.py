@@ -8,9 +8,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -50,10 +49,10 @@ def command_line_page() -> str:
     from flows.cli.application import app
 
     text = app.generate_docs(output_format="markdown", heading_level=1)
-    _, _, commands = text.partition("\n## ")
+    _, _, commands = text.partition("\n## boxmine ")
     return (
         "# Command line\n\n`boxmine COMMAND --help` shows the same text. `python -m boxmine` is the same command. For "
-        "exit codes see [Errors and exit codes](errors.md#exit-codes).\n\n## " + commands
+        "exit codes see [Errors and exit codes](errors.md#exit-codes).\n\n## boxmine " + commands
     )
 
 
@@ -74,37 +73,51 @@ def settings_page() -> str:
     return "\n".join(lines)
 
 
-def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], type[BaseModel] | None]]:
+def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
     from mining.config import (
         CompareSettings,
+        ExecutionOptions,
         ListedCorpus,
+        MineOptions,
         MineSettings,
         RetrainSettings,
         RunSettings,
         ScoreSettings,
-        TrainSettings,
+        ShardOptions,
+        TrainExecutionOptions,
+        TrainOptions,
     )
+    from mining.config.execution import ClusterOptions
+    from mining.config.mine import BoxOptions, MapOptions
     from mining.experiments import ExperimentSettings
     from mining.label_store.settings import Gates, LabelSettings
 
-    yield "Images and labels", "Of `boxmine train` and `boxmine mine`, and of `corpus` in a recipe.", ListedCorpus, None
-    yield "Training", "Of `boxmine train`, and of `train` in a recipe.", TrainSettings, ListedCorpus
-    yield "Mining", "Of `boxmine mine`, and of `mine` in a recipe.", MineSettings, ListedCorpus
-    yield "Scoring", "Of `boxmine score`.", ScoreSettings, None
-    yield "Comparison", "Of `boxmine compare`.", CompareSettings, None
-    yield "Recipe of `boxmine run`", "Train, mine, score and report in one command.", RunSettings, None
-    yield "Recipe of `boxmine label`", "A scheduled labelling job.", LabelSettings, None
-    yield "Quality gates", "Of `gates` in the recipe of `boxmine label`.", Gates, None
-    yield "Recipe of retraining", "A new model, compared with the run in use.", RetrainSettings, None
-    yield "Recipe of `boxmine experiment`", "Methods compared on the same images.", ExperimentSettings, None
+    kinds = (ListedCorpus, MineOptions, ShardOptions, ExecutionOptions)
+    elsewhere = {name for kind in kinds for name in kind.model_fields}
+    yield "Images and labels", "Of `boxmine train` and `mine`, and of `corpus` in a recipe.", ListedCorpus, set()
+    yield "Training", "Of `boxmine train`, and of `train` in a recipe: what decides the weights.", TrainOptions, set()
+    yield "Execution of training", "They do not change what is learnt.", TrainExecutionOptions, set()
+    yield "Maps", "Of `boxmine mine`, and of `mine` in a recipe: how activation maps are made.", MapOptions, set()
+    yield "Boxes", "Of `boxmine mine`, and of `mine` in a recipe: how boxes are made from maps.", BoxOptions, set()
+    yield "Shards and batches", "Which images share a forward pass.", ShardOptions, set()
+    execution = "They do not change a box; a run may be resumed with others."
+    yield "Execution of mining", execution, ExecutionOptions, set(ClusterOptions.model_fields)
+    yield "Runners", "Several GPUs or machines; not in Python.", ClusterOptions, set()
+    yield "Model and output of mining", "Of `boxmine mine` alone.", MineSettings, elsewhere
+    yield "Scoring", "Of `boxmine score`.", ScoreSettings, set()
+    yield "Comparison", "Of `boxmine compare`.", CompareSettings, set()
+    yield "Recipe of `boxmine run`", "Train, mine, score and report in one command.", RunSettings, set()
+    yield "Recipe of `boxmine label`", "A scheduled labelling job.", LabelSettings, set()
+    yield "Quality gates", "Of `gates` in the recipe of `boxmine label`.", Gates, set()
+    yield "Recipe of retraining", "A new model, compared with the run in use.", RetrainSettings, set()
+    yield "Recipe of `boxmine experiment`", "Methods compared on the same images.", ExperimentSettings, set()
 
 
-def _settings_table(kind: type[BaseModel], without: type[BaseModel] | None) -> Iterator[str]:
+def _settings_table(kind: type[BaseModel], without: set[str]) -> Iterator[str]:
     yield "| setting | type | default | meaning |"
     yield "|---|---|---|---|"
-    left_out = set(without.model_fields) if without else set()
     for name, field in kind.model_fields.items():
-        if name in left_out:
+        if name in without:
             continue
         yield _row(f"`{name}`", f"`{_type_name(field.annotation)}`", _default(field), field.description or "")
 
@@ -149,21 +162,22 @@ def _localizers() -> list[str]:
 
 
 def method_section(name: str) -> str:
-    """Summary, reference, properties and options of a localizer, from its class."""
-    from mining.localizers.registry import LOCALIZERS, localizer_named
+    """Summary, reference, properties and options of a localizer, from the registry and its class."""
+    from mining.localizers.option_descriptions import describe_options
+    from mining.localizers.registry import LOCALIZERS, localizer_named, localizers_on_same_weights
 
     entry, kind = LOCALIZERS[name], localizer_named(name)
+    related = ", ".join(f"[`{other}`]({other}.md)" for other in localizers_on_same_weights(name))
     rows = [
         ("maps", "one per image" if kind.class_agnostic else "one per class"),
         ("gradients when mining", "yes" if kind.needs_gradients else "no"),
-        ("shares weights with", f"methods of the family `{kind.weights_of}`" if kind.weights_of else "no other method"),
+        ("shares weights with", related or "no other method"),
         ("default threshold", f"{kind.threshold} of the {'maximum' if kind.normalise == 'max' else 'range'}"),
         ("weights kept", "of the last epoch" if kind.keeps_last else "of the best epoch on the validation set"),
         ("default learning rate", f"{kind.learning_rate:g}"),
     ]
-    hints = get_type_hints(kind.Config)
     options = [
-        (f"`{field.name}`", f"`{_type_name(hints[field.name])}`", f"`{field.default}`") for field in fields(kind.Config)
+        (f"`{option.name}`", option.type, f"`{option.default}`", option.meaning) for option in describe_options(name)
     ]
     lines = [
         "## In short",
@@ -173,8 +187,8 @@ def method_section(name: str) -> str:
         f"Reference: {entry.reference}.",
     ]
     lines += ["", "| property | value |", "|---|---|", *(_row(*row) for row in rows)]
-    lines += ["", "## Options", "", "| option | type | default |", "|---|---|---|", *(_row(*row) for row in options)]
-    lines += ["", *_docstring(f"{kind.Config.__module__}.{kind.Config.__name__}"), "", "## The code", ""]
+    lines += ["", "## Options", "", "| option | values | default | meaning |", "|---|---|---|---|"]
+    lines += [*(_row(*row) for row in options), "", "## The code", ""]
     return "\n".join([*lines, *_docstring(entry.module), ""])
 
 

@@ -1,1 +1,1 @@
-"""Boxes as arrays: filters, merging and overlap."""
+"""Boxes as arrays: filters, merging and IoU."""

@@ -1,4 +1,4 @@
-"""Boxes of one class in one image: the type, the filter, the merge."""
+"""Boxes of one class in one image: the data class, the filter by size and shape, and merging."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +10,23 @@ import numpy.typing as npt
 from mining.arrays import Float32s
 from mining.boxes.iou import iou_matrix
 
-_OF_EACH = ("score", "peak", "mean_activation", "merged_from")
-_FEW = 64
+_COLUMNS = ("score", "peak", "mean_activation", "merged_from")
+_MAX_BOXES_FOR_IOU_CHECK = 64
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """n boxes of one class in one image; all arrays have n rows.
+    """n boxes of one class in one image.
 
-    xyxy: (n, 4) float32, px, half-open (x1 - x0 is the width). score: (n,) 0-1.
-    peak, mean_activation: (n,) 0-1, of the region. merged_from: (n,) int32, boxes merged into this one.
-    Raises ValueError when the shapes disagree.
+    Attributes:
+        xyxy: (n, 4) float32, pixels, half-open (x1 - x0 is the width).
+        score: (n,) float32 in 0-1.
+        peak: (n,) float32 in 0-1, highest activation in the region of each box.
+        mean_activation: (n,) float32 in 0-1, mean activation in the region of each box.
+        merged_from: (n,) int32, number of boxes that were merged into each box, itself included.
+
+    Raises:
+        ValueError: The shapes disagree.
     """
 
     xyxy: Float32s
@@ -31,25 +37,25 @@ class Boxes:
 
     def __post_init__(self) -> None:
         if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
-            raise ValueError(f"xyxy must be (n, 4), is {self.xyxy.shape}")
-        for name in _OF_EACH:
+            raise ValueError(f"xyxy must have shape (n, 4), has {self.xyxy.shape}")
+        for name in _COLUMNS:
             if getattr(self, name).shape != (len(self.xyxy),):
-                raise ValueError(f"{name} must be ({len(self.xyxy)},), is {getattr(self, name).shape}")
+                raise ValueError(f"{name} must have shape ({len(self.xyxy)},), has {getattr(self, name).shape}")
 
     def __len__(self) -> int:
         return len(self.xyxy)
 
     @classmethod
     def empty(cls) -> Self:
-        """No box."""
+        """Create an empty collection of boxes."""
         none = np.zeros(0, np.float32)
         return cls(np.zeros((0, 4), np.float32), none, none, none, np.zeros(0, np.int32))
 
     def __getitem__(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Self:
-        return type(self)(self.xyxy[rows], *(getattr(self, name)[rows] for name in _OF_EACH))
+        return type(self)(self.xyxy[rows], *(getattr(self, name)[rows] for name in _COLUMNS))
 
     def best_first(self) -> Self:
-        """Sorted by falling score; ties by mean activation, then by area, then by place."""
+        """Sort by descending score; ties by mean activation, then by area, then by position."""
         sides = self.xyxy[:, 2:] - self.xyxy[:, :2]
         area = sides.prod(axis=1)
         keys = (*self.xyxy.T[::-1], -area, -self.mean_activation, -self.score)
@@ -66,10 +72,19 @@ def filter_mask(
     max_aspect: float = float("inf"),
     max_borders: int = 4,
 ) -> npt.NDArray[np.bool_]:
-    """(n,) which boxes may be objects, by size and shape.
+    """Select boxes by size and shape.
 
-    width, height: of the image, px. min_area, max_area: shares of the image's area.
-    max_aspect: longest side over shortest. max_borders: how many of the image's four borders a box may touch.
+    Args:
+        boxes: The boxes.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        min_area: Smallest area, as a share of the image's area.
+        max_area: Largest area, as a share of the image's area.
+        max_aspect: Largest ratio of the longer side to the shorter.
+        max_borders: Most of the image's four borders that a box may touch.
+
+    Returns:
+        (n,) bool, True for the boxes to keep.
     """
     sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
     share = sides.prod(axis=1) / (width * height)
@@ -80,21 +95,29 @@ def filter_mask(
 
 
 def merge_nms(boxes: Boxes, iou: float) -> Boxes:
-    """Keep the best of boxes that overlap by more than `iou`; best first. merged_from counts what each swallowed."""
-    import torch  # seconds, for which those who only hold boxes do not wait
+    """Non-maximum suppression: keep the best of boxes that overlap by more than `iou`.
+
+    Args:
+        boxes: The boxes.
+        iou: IoU above which the lower-scored box is removed.
+
+    Returns:
+        The boxes that remain, best first; `merged_from` also counts the boxes that each one removed.
+    """
+    import torch  # takes seconds to import; code that only holds boxes does without
     from torchvision.ops import nms
 
     if len(boxes) < 2:
         return boxes
     ranked = boxes.best_first()
-    if len(boxes) <= _FEW and not np.triu(iou_matrix(ranked.xyxy, ranked.xyxy) > iou, k=1).any():
-        return ranked  # as mostly: none overlaps another, which is quicker seen than merged
+    if len(boxes) <= _MAX_BOXES_FOR_IOU_CHECK and not np.triu(iou_matrix(ranked.xyxy, ranked.xyxy) > iou, k=1).any():
+        return ranked  # the common case: no boxes overlap, and checking is faster than NMS
     kept = nms(torch.from_numpy(ranked.xyxy.copy()), torch.from_numpy(ranked.score.copy()), iou).numpy()
     kept = np.sort(kept)
     overlaps = iou_matrix(ranked.xyxy, ranked.xyxy[kept])
-    swallows = overlaps > iou
-    # the best that overlaps is who swallowed it; at a tie with `iou` torchvision may round otherwise than we do
-    owner = np.where(swallows.any(axis=1), swallows.argmax(axis=1), overlaps.argmax(axis=1))
+    removes = overlaps > iou
+    # a box was removed by the best box that overlaps it; at IoU = `iou` torchvision may round differently
+    owner = np.where(removes.any(axis=1), removes.argmax(axis=1), overlaps.argmax(axis=1))
     owner[kept] = np.arange(len(kept))
     counts = np.zeros(len(kept), np.int32)
     np.add.at(counts, owner, ranked.merged_from)
@@ -103,9 +126,17 @@ def merge_nms(boxes: Boxes, iou: float) -> Boxes:
 
 
 def merge_wbf(boxes: Boxes, iou: float) -> Boxes:
-    """Replace boxes that overlap by more than `iou` by their score-weighted mean; best first.
+    """Weighted boxes fusion: replace boxes that overlap by more than `iou` by their score-weighted mean.
 
-    Solovyev et al., "Weighted boxes fusion" (2021). The score of the best member is kept, and its peak.
+    Args:
+        boxes: The boxes.
+        iou: IoU with a fused box above which a box joins it.
+
+    Returns:
+        The fused boxes, best first, with the score, peak and mean activation of their best member.
+
+    Reference:
+        Solovyev, Wang, Gabruseva: Weighted boxes fusion (2021).
     """
     ranked = boxes.best_first()
     clusters: list[list[int]] = []
@@ -113,15 +144,15 @@ def merge_wbf(boxes: Boxes, iou: float) -> Boxes:
     for row in range(len(ranked)):
         overlaps = iou_matrix(ranked.xyxy[row : row + 1], fused)[0]
         if len(overlaps) and overlaps.max() > iou:
-            home = int(overlaps.argmax())
-            clusters[home].append(row)
-            fused[home] = _weighted_mean(ranked, clusters[home])
+            cluster = int(overlaps.argmax())
+            clusters[cluster].append(row)
+            fused[cluster] = _weighted_mean(ranked, clusters[cluster])
         else:
             clusters.append([row])
             fused = np.concatenate([fused, ranked.xyxy[row : row + 1]])
-    heads = ranked[np.array([cluster[0] for cluster in clusters], dtype=np.intp)]
-    counts = np.array([ranked.merged_from[cluster].sum() for cluster in clusters], np.int32)
-    return Boxes(fused, heads.score, heads.peak, heads.mean_activation, counts)
+    best = ranked[np.array([members[0] for members in clusters], dtype=np.intp)]
+    counts = np.array([ranked.merged_from[members].sum() for members in clusters], np.int32)
+    return Boxes(fused, best.score, best.peak, best.mean_activation, counts)
 
 
 def _weighted_mean(boxes: Boxes, rows: list[int]) -> Float32s:

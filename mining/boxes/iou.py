@@ -1,4 +1,7 @@
-"""How far boxes overlap. Boxes are xyxy and half-open: a side is x1 - x0, without the peers' +1."""
+"""Intersection over union of boxes.
+
+Boxes are xyxy and half-open: the width is x1 - x0, without the + 1 of some other tools.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,32 +10,45 @@ from mining.arrays import Floats
 
 
 def iou_matrix(first: ArrayLike, second: ArrayLike) -> Floats:
-    """Intersection over union of (n, 4) boxes with (m, 4) boxes.
+    """Compute the IoU of each pair of boxes.
 
-    Gives (n, m) float64 in [0, 1]; a box without area has IoU 0 with everything.
+    Args:
+        first: (n, 4) xyxy.
+        second: (m, 4) xyxy.
+
+    Returns:
+        (n, m) float64 in [0, 1]; 0 for boxes without area.
     """
     left, right = (np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (first, second))
     return paired_iou(left[:, None], right)
 
 
 def paired_iou(first: ArrayLike, second: ArrayLike) -> Floats:
-    """Intersection over union of boxes in the last axis, (..., 4) and (..., 4), broadcast; 0 for one without area."""
+    """Compute the IoU of boxes one by one.
+
+    Args:
+        first: (..., 4) xyxy.
+        second: (..., 4) xyxy, broadcast against `first`.
+
+    Returns:
+        (...,) float64 in [0, 1]; 0 for boxes without area.
+    """
     left, right = (np.asarray(boxes, np.float64) for boxes in (first, second))
     common = intersection(left, right)
     return ratio(common, area(left) + area(right) - common)
 
 
 def intersection(first: Floats, second: Floats) -> Floats:
-    """Common area of boxes in the last axis, (..., 4) and (..., 4), broadcast."""
+    """Compute the area of the intersection of (..., 4) xyxy boxes, which are broadcast."""
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     return np.clip(sides, 0, None).prod(axis=-1)
 
 
 def area(xyxy: Floats) -> Floats:
-    """Area of (..., 4) boxes, 0 where a side is negative."""
+    """Compute the area of (..., 4) xyxy boxes; 0 where a side is negative."""
     return np.clip(xyxy[..., 2:] - xyxy[..., :2], 0, None).prod(axis=-1)
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
-    """part / whole, 0 where there is no whole."""
+    """Divide `part` by `whole`, element by element; 0 where `whole` is 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

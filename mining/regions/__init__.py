@@ -1,1 +1,1 @@
-"""From activation maps to regions and boxes."""
+"""Extract regions and boxes from activation maps."""

@@ -1,9 +1,12 @@
-"""The regions of a map at many thresholds, jit: a union-find over the runs of its rows by falling level.
+"""Connected components of a map at many thresholds in one pass: union-find over runs of pixels, highest level first.
 
-A run is what lies side by side in a row and reaches the same thresholds. Runs are added from the highest threshold to
-the lowest (Najman & Couprie, "Building the component tree in quasi-linear time", 2006, cut short to the levels that
-thresholds ask for); a region is written down where it changes, with the range of thresholds over which it then stays
-the same. The time therefore depends on pixels and runs and on changes of regions, little on the number of thresholds.
+A run is a sequence of adjacent pixels in a row that reach the same thresholds. Runs are added from the highest
+threshold to the lowest; a region is recorded whenever it changes, with the range of thresholds over which it then stays
+the same. The time therefore depends on the pixels, the runs and the changes of regions, and little on the number of
+thresholds.
+
+Reference:
+    Najman, Couprie: Building the component tree in quasi-linear time (2006), restricted to the given thresholds.
 """
 
 import threading
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from mining.arrays import jit
 
 _NO_STATE = -1
-_CELLS = 4096  # a power of two, so that a float times it is exact
+_CELLS = 4096  # a power of two, so that multiplying a float by it is exact
 RUN = np.dtype(
     [("total", np.float64), ("peak", np.float32), *((name, np.uint32) for name in ("x0", "x1", "y", "reached"))],
     align=True,
@@ -32,36 +35,43 @@ REGION = np.dtype(
 
 
 class _Workspace(threading.local):
-    """Memory that each thread uses again: asking the system for fresh pages takes longer than the sweep itself."""
+    """Arrays that each thread reuses: getting new pages from the system takes longer than finding the regions."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, NDArray[Any]] = {}
+        self._arrays: dict[str, NDArray[Any]] = {}
 
-    def room(self, name: str, count: int, dtype: Any) -> NDArray[Any]:
-        """`count` items, whatever they hold."""
-        if name not in self._kept or len(self._kept[name]) < count:
-            self._kept[name] = np.empty(count + count // 4, dtype)
-        return self._kept[name][:count]
+    def get(self, name: str, count: int, dtype: Any) -> NDArray[Any]:
+        """An array of `count` items with arbitrary content."""
+        if name not in self._arrays or len(self._arrays[name]) < count:
+            self._arrays[name] = np.empty(count + count // 4, dtype)
+        return self._arrays[name][:count]
 
 
 _workspace = _Workspace()
 
 
 def extract_components(level: NDArray[np.float32], thresholds: NDArray[np.float32], min_area_px: int) -> NDArray[Any]:
-    """(n,) REGION, what the regions of a map became threshold by threshold, the highest first.
+    """Find the 8-connected regions of a map at each threshold.
 
-    level: (H, W) float32 >= 0. thresholds: (T,) ascending. lowest, highest: positions of the thresholds over which a
-    region is as it is told here. Regions are 8-connected; those of fewer than `min_area_px` pixels are left out.
-    Compiled at the first call, which takes seconds once; runs without Python's lock.
+    Compiled at the first call, which takes seconds once; releases the GIL.
+
+    Args:
+        level: (H, W) float32, at least 0.
+        thresholds: (T,) ascending.
+        min_area_px: Regions of fewer pixels are dropped.
+
+    Returns:
+        (n,) REGION, one item for each region and each range of thresholds over which it stays the same, highest
+        threshold first; `lowest` and `highest` are the indices of the first and last threshold of the range.
     """
     height, width = level.shape
-    found = _workspace.room("found", height * width, RUN)
+    found = _workspace.get("found", height * width, RUN)
     count, ends = _runs(level, thresholds, found)
-    runs = _workspace.room("runs", count, RUN)
+    runs = _workspace.get("runs", count, RUN)
     _by_falling_level(found[:count], ends, runs)
-    region_of = _workspace.room("region_of", (height + 2) * (width + 2), np.uint32)
+    region_of = _workspace.get("region_of", (height + 2) * (width + 2), np.uint32)
     rooms = (
-        _workspace.room(name, 1 + count, kind)
+        _workspace.get(name, 1 + count, kind)
         for name, kind in (("regions", REGION), ("changed", np.uint32), ("states", REGION))
     )
     return np.array(_extract_components(runs, ends, height, width, min_area_px, region_of, *rooms))
@@ -71,11 +81,11 @@ def extract_components(level: NDArray[np.float32], thresholds: NDArray[np.float3
 def _runs(level: Any, thresholds: Any, found: Any) -> Any:
     """Write the runs that reach a threshold into `found`, row by row.
 
-    Gives their number, and (T + 1,) int64, how many reach more than 0, 1, ... T thresholds.
+    Returns their number, and (T + 1,) int64, how many reach more than 0, 1, ... T thresholds.
     """
     height, width = level.shape
     up_to, and_none = _thresholds_up_to_cells(thresholds), np.append(thresholds, np.float32(np.inf))
-    lowest = np.append(np.float32(-1), thresholds)  # of the values that reach so many
+    lowest = np.append(np.float32(-1), thresholds)  # value of each number of reached thresholds
     ends = np.zeros(len(thresholds) + 1, np.int64)
     count = 0
     for y in range(height):
@@ -106,19 +116,19 @@ def _runs(level: Any, thresholds: Any, found: Any) -> Any:
 
 @jit
 def _by_falling_level(found: Any, ends: Any, runs: Any) -> None:
-    """Sort runs by how many thresholds they reach, falling, then by place."""
-    place = ends.copy()
+    """Sort runs by the number of thresholds that they reach, descending, then by position."""
+    position = ends.copy()
     for run in found:
-        runs[place[run.reached]] = run
-        place[run.reached] += 1
+        runs[position[run.reached]] = run
+        position[run.reached] += 1
 
 
 @jit
 def _thresholds_up_to(value: Any, thresholds: Any, up_to: Any) -> Any:
-    """How many thresholds are at most the value; behind them stands infinity."""
+    """Number of thresholds that are at most the value; `thresholds` ends with infinity."""
     cell = int(value * np.float32(_CELLS))
     fewest, most = up_to[cell], up_to[cell + 1]
-    while most - fewest > 1:  # not where thresholds are further apart than cells; the last step needs no branch
+    while most - fewest > 1:  # skipped if thresholds are further apart than cells; the last step needs no branch
         middle = (fewest + most) // 2
         if thresholds[middle] <= value:
             fewest = middle + 1
@@ -129,7 +139,7 @@ def _thresholds_up_to(value: Any, thresholds: Any, up_to: Any) -> Any:
 
 @jit
 def _thresholds_up_to_cells(thresholds: Any) -> Any:
-    """How many thresholds are at most k / _CELLS, for k from 0 to _CELLS, and how many there are."""
+    """Number of thresholds that are at most k / _CELLS, for k from 0 to _CELLS; then the number of all of them."""
     counts = np.full(_CELLS + 2, len(thresholds), np.int32)
     count = 0
     for cell in range(_CELLS + 1):
@@ -145,7 +155,7 @@ def _extract_components(
     states: Any,
 ) -> Any:  # fmt: skip
     stride = width + 2
-    # 0 where nothing was added; with a border, so that every run has neighbours all around
+    # 0 = no region yet; with a border, so that every run has neighbours on all sides
     region_of[:] = 0
     written = 0
     for threshold in range(len(ends) - 2, -1, -1):
@@ -153,7 +163,7 @@ def _extract_components(
         for number in range(first, ends[threshold]):
             run = runs[number]
             region = np.uint32(number + 1)
-            _begin(regions[region], region, run)
+            _init_region(regions[region], region, run)
             place = (run.y + 1) * stride + run.x0 + 1
             length = run.x1 - run.x0
             beside = region_of[place - 1 : place + length + 1 : length + 1]
@@ -176,7 +186,7 @@ def _extract_components(
 
 
 @jit
-def _begin(new: Any, itself: Any, run: Any) -> None:
+def _init_region(new: Any, itself: Any, run: Any) -> None:
     new.parent, new.area_px, new.total, new.peak = itself, run.x1 - run.x0, run.total, run.peak
     new.x0, new.y0, new.x1, new.y1 = run.x0, run.y, run.x1, run.y + 1
     new.lowest, new.state, new.changed_at = 0, _NO_STATE, _NO_STATE
@@ -184,10 +194,10 @@ def _begin(new: Any, itself: Any, run: Any) -> None:
 
 @jit
 def _join_between(regions: Any, root: Any, near: Any, states: Any, threshold: int) -> Any:
-    """Make `root` and the regions that `near` names one, under the largest of them; gives that one."""
+    """Merge `root` with the regions of the pixels `near`; returns the largest of them, which is the new root."""
     last = np.uint32(0)
     for other in near:
-        if other != last:  # mostly the one before
+        if other != last:  # mostly the same as the previous one
             last = other
             leaf = _root(regions, other) if other else root
             if leaf != root:
@@ -225,9 +235,19 @@ def _end_state(region: Any, states: Any, threshold: int) -> None:
 
 @jit
 def highest_over_ranges(values: Any, lowest: Any, highest: Any, count: int) -> Any:
-    """(count,) float64, at each threshold the highest of the values (n,) >= 0 whose range holds it; -1 where none does.
+    """Find the highest value at each threshold.
 
-    Each range is covered by two of a power of two, which may overlap; what is best of these goes down to their halves.
+    Each range is covered by two ranges whose length is a power of two, which may overlap; the maximum of each of those
+    is passed on to its halves.
+
+    Args:
+        values: (n,) at least 0.
+        lowest: (n,) index of the first threshold of each value's range.
+        highest: (n,) index of the last threshold of each value's range.
+        count: Number of thresholds.
+
+    Returns:
+        (count,) float64; -1 where no range contains the threshold.
     """
     powers = 1
     while 1 << powers <= count:

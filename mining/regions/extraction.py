@@ -1,4 +1,4 @@
-"""From an activation map to boxes: normalise, threshold, connected regions; at one threshold or at many at once."""
+"""Convert an activation map to boxes: normalise, threshold, find connected regions; at one threshold or at many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,15 +20,25 @@ _SIDES = ("x0", "y0", "x1", "y1")
 
 
 def normalise_map(activation: FloatMap, how: Literal["max", "minmax"]) -> FloatMap | None:
-    """The map brought to 0-1, or None for a map that says nothing (constant; nowhere positive).
+    """Normalise an activation map to 0-1.
 
-    activation: (H, W) float32, any range.
-    how: 'max' cuts negative activation to 0 and divides by the maximum; 'minmax' is mLDFR's eq. 9.
-    Raises MapError when the map holds NaN or infinity.
+    Args:
+        activation: (H, W) float32, any range.
+        how: 'max' sets negative activation to 0 and divides by the maximum; 'minmax' maps the range of the values to
+            0-1.
+
+    Returns:
+        (H, W) float32; None for a constant map, and with 'max' also for a map without positive values.
+
+    Raises:
+        MapError: The map holds NaN or infinity.
+
+    Reference:
+        'minmax': mLDFR, eq. 9.
     """
     lowest, highest = float(activation.min()), float(activation.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise MapError("The activation map holds NaN or infinity; the model's weights are broken or overflowed.")
+        raise MapError("The activation map holds NaN or infinity: the weights of the model are damaged or overflow.")
     if highest - lowest <= _MIN_RANGE * max(abs(highest), abs(lowest)):
         return None
     if how == "max":
@@ -36,7 +46,7 @@ def normalise_map(activation: FloatMap, how: Literal["max", "minmax"]) -> FloatM
             return None
         lowest = 0.0
     level: FloatMap = np.subtract(activation, np.float32(lowest), dtype=np.float32)
-    level /= np.float32(highest - lowest)  # in place: fresh memory takes longer than the arithmetic
+    level /= np.float32(highest - lowest)  # in place, because allocating memory takes longer than the arithmetic
     return np.maximum(level, 0, out=level)
 
 
@@ -45,20 +55,27 @@ def boxes_from_map(
 ) -> Boxes:
     """Cut one box around each connected region of an activation map.
 
-    activation: (H, W) float32, any range; a constant map gives no box.
-    threshold: share of the normalised map, in (0, 1), that a region's pixels reach.
-    min_area_px: regions of fewer pixels are left out.
-    Gives xyxy in map pixels, half-open, highest peak first; n may be 0. The score is the peak.
-    Regions are 8-connected. Compiled at the first call, which takes seconds once; runs without Python's lock.
-    Raises MapError when the map holds NaN.
+    Regions are 8-connected. Compiled at the first call, which takes seconds once; releases the GIL.
+
+    Args:
+        activation: (H, W) float32, any range; a constant map gives no box.
+        threshold: Value in (0, 1) that the pixels of a region reach in the normalised map.
+        normalise: How the map is normalised, see `normalise_map`.
+        min_area_px: Regions of fewer pixels are dropped.
+
+    Returns:
+        Boxes as xyxy in map pixels, half-open, highest peak first; may be empty. The score is the peak.
+
+    Raises:
+        MapError: The map holds NaN or infinity.
     """
     level = normalise_map(activation, normalise)
     if level is None:
         return Boxes.empty()
-    found = extract_components(level, np.array([threshold], np.float32), min_area_px)
-    xyxy = np.column_stack([found[side] for side in _SIDES]).astype(np.float32)
-    peak, mean = found["peak"], (found["total"] / found["area_px"]).astype(np.float32)
-    return Boxes(xyxy, peak, peak, mean, np.ones(len(found), np.int32)).best_first()
+    regions = extract_components(level, np.array([threshold], np.float32), min_area_px)
+    xyxy = np.column_stack([regions[side] for side in _SIDES]).astype(np.float32)
+    peak, mean = regions["peak"], (regions["total"] / regions["area_px"]).astype(np.float32)
+    return Boxes(xyxy, peak, peak, mean, np.ones(len(regions), np.int32)).best_first()
 
 
 # --- all thresholds at once ------------------------------------------------------------------------------------------
@@ -66,15 +83,19 @@ def boxes_from_map(
 
 @dataclass(frozen=True)
 class RegionsAtThresholds:
-    """The regions of one map at T thresholds: n states of regions, each with the thresholds at which it is so.
+    """The regions of one map at T thresholds: n rows, each a region with the thresholds at which it is the same.
 
-    xyxy: (n, 4) int64 map pixels, half-open. area_px: (n,) int64.
-    peak, mean_activation: (n,) float32, 0-1.
-    lowest, highest: (n,) int64, the positions of the first and the last threshold at which the region is so.
-    largest: (T,) int64, the row of the region with most pixels, of equals the one that `boxes_from_map` lists first;
-        -1 where there is no region.
-    peak_holder: (T,) int64, the row of the region with the highest peak, which is the one that `boxes_from_map` lists
-        first; -1 where there is no region.
+    Attributes:
+        xyxy: (n, 4) int64, map pixels, half-open.
+        area_px: (n,) int64, number of pixels.
+        peak: (n,) float32 in 0-1, highest activation.
+        mean_activation: (n,) float32 in 0-1.
+        lowest: (n,) int64, index of the first threshold of each row.
+        highest: (n,) int64, index of the last threshold of each row.
+        largest: (T,) int64, row of the region with most pixels, of equally large ones the one that `boxes_from_map`
+            lists first; -1 where there is no region.
+        peak_holder: (T,) int64, row of the region with the highest peak, which `boxes_from_map` lists first; -1 where
+            there is no region.
     """
 
     xyxy: Ints
@@ -87,37 +108,56 @@ class RegionsAtThresholds:
     peak_holder: Ints
 
     def boxes_at(self, position: int) -> Boxes:
-        """What `boxes_from_map` gives at the threshold of that position."""
+        """Return what `boxes_from_map` returns at the threshold with this index."""
         rows = np.flatnonzero((self.lowest <= position) & (position <= self.highest))
         xyxy, peak = self.xyxy[rows].astype(np.float32), self.peak[rows]
         merged_from = np.ones(len(rows), np.int32)
         return Boxes(xyxy, peak, peak, self.mean_activation[rows], merged_from).best_first()
 
     def first_listed(self, passing: NDArray[np.bool_]) -> Ints:
-        """(T,) of the rows that pass, (n,), the one that `boxes_from_map` lists first at each threshold, or -1."""
+        """Find the row that `boxes_from_map` lists first at each threshold.
+
+        Args:
+            passing: (n,) bool, the rows to consider.
+
+        Returns:
+            (T,) int64 row; -1 where there is none.
+        """
         rows = np.flatnonzero(passing)
         first = _first_over_ranges(_ranks(self._keys(rows)), self.lowest[rows], self.highest[rows], len(self.largest))
         return np.append(rows, _NO_REGION)[first]
 
     def counts(self, passing: NDArray[np.bool_]) -> Ints:
-        """(T,) how many of the rows that pass, (n,), there are at each threshold."""
-        begun = np.bincount(self.lowest[passing], minlength=len(self.largest))
-        ended = np.bincount(self.highest[passing] + 1, minlength=len(self.largest) + 1)[:-1]
-        return (begun - ended).cumsum()
+        """Count the rows at each threshold.
+
+        Args:
+            passing: (n,) bool, the rows to count.
+
+        Returns:
+            (T,) int64.
+        """
+        starts = np.bincount(self.lowest[passing], minlength=len(self.largest))
+        ends = np.bincount(self.highest[passing] + 1, minlength=len(self.largest) + 1)[:-1]
+        return (starts - ends).cumsum()
 
     def _keys(self, rows: Ints) -> tuple[NDArray[Any], ...]:
-        """What `best_first` lists by, the first key last."""
+        """The sort keys of `Boxes.best_first`, the primary key last."""
         xyxy = self.xyxy[rows]
         return *-xyxy.T[::-1], area(xyxy.astype(np.float64)), self.mean_activation[rows], self.peak[rows]
 
     def best_iou(self, true_boxes: ArrayLike) -> dict[RegionChoice, Floats]:
-        """(T,) the best IoU at each threshold with any of (m, 4) true boxes in map pixels, m >= 1; 0 without a region.
+        """Compute the best IoU with any ground truth box at each threshold.
 
-        Of the largest region's box, of the box of the region with the highest peak, and of the best of all boxes.
+        Args:
+            true_boxes: (m, 4) xyxy in map pixels, at least one.
+
+        Returns:
+            (T,) float64 for each choice of the region: the largest, the one with the highest peak, and the best of all;
+            0 where there is no region.
         """
         best = iou_matrix(self.xyxy, true_boxes).max(axis=1)
         of_all = highest_over_ranges(best, self.lowest, self.highest, len(self.largest))
-        or_none = np.append(best, 0.0)  # the last is the row of _NO_REGION
+        or_none = np.append(best, 0.0)  # the last item stands for _NO_REGION
         return {
             "largest": or_none[self.largest], "peak": or_none[self.peak_holder], "all": np.maximum(of_all, 0)
         }  # fmt: skip
@@ -130,16 +170,23 @@ def regions_at_thresholds(
     normalise: Literal["max", "minmax"] = "max",
     min_area_px: int = 4,
 ) -> RegionsAtThresholds:
-    """Find the regions of one map at all thresholds at once.
+    """Find the regions of one map at all thresholds in one pass.
 
-    activation: (H, W) float, any range, taken as float32; a constant map has no regions.
-    thresholds: (T,) ascending in [0, 1), shares of the normalised map that a region's pixels reach, taken as float32.
-    normalise, min_area_px: as in `boxes_from_map`.
-    Compiled at the first call, which takes seconds once; runs without Python's lock.
-    Raises MapError when the map is no (H, W) floats or holds NaN or infinity, ValueError for other thresholds.
+    Compiled at the first call, which takes seconds once; releases the GIL.
+
+    Args:
+        activation: (H, W) float, any range, converted to float32; a constant map has no regions.
+        thresholds: (T,) ascending in [0, 1), values that the pixels of a region reach in the normalised map; converted
+            to float32.
+        normalise: How the map is normalised, see `normalise_map`.
+        min_area_px: Regions of fewer pixels are dropped.
+
+    Raises:
+        MapError: The map is not (H, W) float, or holds NaN or infinity.
+        ValueError: The thresholds do not ascend within [0, 1).
     """
     grid = validate_thresholds(thresholds).astype(np.float32)
-    with np.errstate(over="ignore"):  # infinity is refused next
+    with np.errstate(over="ignore"):  # infinity is refused by normalise_map
         level = normalise_map(validate_map(activation).astype(np.float32), normalise)
     return regions_of_normalised_map(level, grid, min_area_px=min_area_px)
 
@@ -147,39 +194,53 @@ def regions_at_thresholds(
 def regions_of_normalised_map(
     level: FloatMap | None, grid: NDArray[np.float32], *, min_area_px: int = 4
 ) -> RegionsAtThresholds:
-    """`regions_at_thresholds` of a map that is normalised. grid: (T,) ascending in [0, 1)."""
+    """Find the regions of a normalised map, as `regions_at_thresholds` does.
+
+    Args:
+        level: (H, W) float32 in 0-1; None has no regions.
+        grid: (T,) thresholds, ascending in [0, 1).
+        min_area_px: Regions of fewer pixels are dropped.
+    """
     level = np.empty((0, 0), np.float32) if level is None else level
-    found = extract_components(level, grid, min_area_px)
-    xyxy = np.column_stack([found[side] for side in _SIDES]).astype(np.int64)
-    mean = (found["total"] / found["area_px"]).astype(np.float32)
-    ranges = found["lowest"].astype(np.int64), found["highest"].astype(np.int64)
+    regions = extract_components(level, grid, min_area_px)
+    xyxy = np.column_stack([regions[side] for side in _SIDES]).astype(np.int64)
+    mean = (regions["total"] / regions["area_px"]).astype(np.float32)
+    ranges = regions["lowest"].astype(np.int64), regions["highest"].astype(np.int64)
     box_area = area(xyxy.astype(np.float64))
-    listed = _ranks((*-xyxy.T[::-1], box_area, mean, found["peak"]))  # as `best_first` lists them
+    ranks = _ranks((*-xyxy.T[::-1], box_area, mean, regions["peak"]))  # as `best_first` lists them
     return RegionsAtThresholds(
-        xyxy, found["area_px"].astype(np.int64), found["peak"], mean, *ranges,
-        largest=_first_over_ranges(_ranks((listed, found["area_px"])), *ranges, len(grid)),
-        peak_holder=_first_over_ranges(listed, *ranges, len(grid)),
+        xyxy, regions["area_px"].astype(np.int64), regions["peak"], mean, *ranges,
+        largest=_first_over_ranges(_ranks((ranks, regions["area_px"])), *ranges, len(grid)),
+        peak_holder=_first_over_ranges(ranks, *ranges, len(grid)),
     )  # fmt: skip
 
 
 def validate_map(activation: ArrayLike) -> NDArray[np.floating]:
-    """The map as an array. Raises MapError when it is no (H, W) floats."""
+    """Convert a map to an array.
+
+    Raises:
+        MapError: It is not (H, W) float.
+    """
     level = np.asarray(activation)
     if level.ndim != 2 or not level.size or not np.issubdtype(level.dtype, np.floating):
-        raise MapError(f"The activation map is {level.dtype} of shape {level.shape}; expected (H, W) floats.")
+        raise MapError(f"The activation map is {level.dtype} of shape {level.shape}; expected (H, W) float.")
     return level
 
 
 def validate_thresholds(thresholds: ArrayLike) -> Floats:
-    """(T,) float64. Raises ValueError when they are none, do not ascend, or leave [0, 1)."""
+    """Convert thresholds to (T,) float64.
+
+    Raises:
+        ValueError: There is none, or they do not ascend within [0, 1).
+    """
     grid = np.asarray(thresholds, np.float64)
     if grid.ndim != 1 or not len(grid) or not ((np.diff(grid) > 0).all() and grid[0] >= 0 and grid[-1] < 1):
-        raise ValueError(f"Map thresholds are {grid}; expected at least one, ascending, in [0, 1).")
+        raise ValueError(f"The map thresholds are {grid}; expected at least one, ascending, in [0, 1).")
     return grid
 
 
 def _ranks(keys: Sequence[NDArray[Any]]) -> Floats:
-    """(n,) 0 to n - 1, the highest for the row with the highest values; the last of the keys (n,) counts first."""
+    """(n,) ranks from 0 to n - 1, highest for the highest keys; the last of the (n,) keys is the primary one."""
     ascending = np.lexsort(keys)
     ranks = np.empty(len(ascending))
     ranks[ascending] = np.arange(len(ascending))
@@ -187,6 +248,6 @@ def _ranks(keys: Sequence[NDArray[Any]]) -> Floats:
 
 
 def _first_over_ranges(ranks: Floats, lowest: Ints, highest: Ints, count: int) -> Ints:
-    """(count,) the row with the highest rank of those whose range holds each threshold, or -1."""
+    """(count,) the row with the highest rank whose range contains each threshold; -1 where there is none."""
     row_of = np.append(np.argsort(ranks), _NO_REGION)
     return row_of[highest_over_ranges(ranks, lowest, highest, count).astype(np.int64)]

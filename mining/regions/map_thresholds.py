@@ -1,4 +1,4 @@
-"""Thresholds that a map suggests by itself: Otsu, maximum entropy, stability."""
+"""Thresholds chosen per map: Otsu, maximum entropy, stability of the box."""
 
 from typing import Any
 
@@ -8,17 +8,23 @@ from numpy.typing import NDArray
 from mining.arrays import Bools, Floats, Ints, jit
 from mining.boxes.iou import paired_iou
 
-SAME_BOX = 0.95
+SAME_BOX_IOU = 0.95
 _NO_BOX = -1
+_GREYS = 256
+_TOLERANCE = 1e-12
 
 
 def stable_positions(xyxy: NDArray[np.float32]) -> Ints:
-    """(p,) the middle of the longest range of thresholds over which the box stays the same; -1 where there is no box.
+    """Find the middle of the longest range of thresholds over which the box of a map stays the same.
 
-    xyxy: (p, T, 4), zeros where there is no box. Of equally long ranges the lowest.
+    Args:
+        xyxy: (p, T, 4) boxes of p maps at T thresholds; zeros where there is no box.
+
+    Returns:
+        (p,) int64 index of a threshold, of equally long ranges in the lowest; -1 for a map without boxes.
     """
     is_box: Bools = (xyxy[..., 2] > xyxy[..., 0]) & (xyxy[..., 3] > xyxy[..., 1])
-    same = paired_iou(xyxy[:, :-1], xyxy[:, 1:]) >= SAME_BOX
+    same = paired_iou(xyxy[:, :-1], xyxy[:, 1:]) >= SAME_BOX_IOU
     length = np.zeros(len(xyxy), np.int64)
     longest = np.zeros(len(xyxy), np.int64)
     middle = np.where(is_box.any(axis=1), is_box.argmax(axis=1), _NO_BOX)
@@ -30,21 +36,30 @@ def stable_positions(xyxy: NDArray[np.float32]) -> Ints:
     return middle
 
 
-def nearest_positions(told: Floats, thresholds: Floats) -> Ints:
-    """(p,) the position of the threshold (T,) that is nearest to each one told; -1 for 0, which tells nothing."""
-    nearest = np.abs(told[:, None] - thresholds).argmin(axis=1)
-    return np.where(told > 0, nearest, _NO_BOX)
+def nearest_positions(chosen: Floats, thresholds: Floats) -> Ints:
+    """Find the nearest available threshold.
 
+    Args:
+        chosen: (p,) thresholds; 0 means that none was chosen.
+        thresholds: (T,) available thresholds.
 
-_GREYS = 256
-
-
-_NEARLY = 1e-12
+    Returns:
+        (p,) int64 index into `thresholds`; -1 where `chosen` is 0.
+    """
+    nearest = np.abs(chosen[:, None] - thresholds).argmin(axis=1)
+    return np.where(chosen > 0, nearest, _NO_BOX)
 
 
 @jit
 def grey_level_shares(level: Any) -> Any:
-    """(256,) float64, the share of a normalised map (H, W) at each grey level, cut off rather than rounded."""
+    """Compute the histogram of a normalised map over 256 grey levels.
+
+    Args:
+        level: (H, W) float32 in 0-1; grey levels are truncated, not rounded.
+
+    Returns:
+        (256,) float64, the share of the pixels at each grey level.
+    """
     counts = np.zeros(_GREYS, np.int64)
     for value in level.ravel():
         counts[np.uint8(value * np.float32(_GREYS - 1))] += 1
@@ -53,27 +68,43 @@ def grey_level_shares(level: Any) -> Any:
 
 @jit
 def otsu_threshold(share: Any) -> Any:
-    """The threshold after Otsu of the shares (256,) of grey levels, in 0-1; the object's pixels reach it.
+    """Compute Otsu's threshold, which maximises the variance between background and object.
 
-    Of equal ones the lowest; 0 where there is one grey level.
+    Args:
+        share: (256,) share of the pixels at each grey level.
+
+    Returns:
+        Threshold in 0-1 that the pixels of the object reach, the lowest of equally good ones; 0 if all pixels have the
+        same grey level.
+
+    Reference:
+        Otsu: A threshold selection method from gray-level histograms (1979).
     """
     mean = (share * np.arange(_GREYS)).sum()
     best, found = 0.0, 0
-    under = told = 0.0
+    below = moment = 0.0
     for grey in range(_GREYS - 1):
-        under, told = under + share[grey], told + grey * share[grey]
-        if 0 < under < 1 - _NEARLY:
-            variance = (told - under * mean) ** 2 / (under * (1 - under))
-            if variance > best * (1 + _NEARLY):
+        below, moment = below + share[grey], moment + grey * share[grey]
+        if 0 < below < 1 - _TOLERANCE:
+            variance = (moment - below * mean) ** 2 / (below * (1 - below))
+            if variance > best * (1 + _TOLERANCE):
                 best, found = variance, grey + 1
     return found / (_GREYS - 1)
 
 
 @jit
 def entropy_threshold(share: Any) -> Any:
-    """The threshold after Kapur, Sahoo and Wong of the shares (256,) of grey levels, in 0-1.
+    """Compute the maximum-entropy threshold: the sum of the entropies of background and object is highest.
 
-    The object's pixels reach it. Of equal ones the lowest; 0 where there is one grey level.
+    Args:
+        share: (256,) share of the pixels at each grey level.
+
+    Returns:
+        Threshold in 0-1 that the pixels of the object reach, the lowest of equally good ones; 0 if all pixels have the
+        same grey level.
+
+    Reference:
+        Kapur, Sahoo, Wong: A new method for gray-level picture thresholding using the entropy of the histogram (1985).
     """
     information = np.zeros(_GREYS)
     for grey in range(_GREYS):
@@ -81,11 +112,11 @@ def entropy_threshold(share: Any) -> Any:
             information[grey] = -share[grey] * np.log(share[grey])
     whole = information.sum()
     best, found = -np.inf, 0
-    under = told = 0.0
+    below = partial = 0.0
     for grey in range(_GREYS - 1):
-        under, told = under + share[grey], told + information[grey]
-        if 0 < under < 1 - _NEARLY:
-            entropy = np.log(under) + told / under + np.log(1 - under) + (whole - told) / (1 - under)
-            if entropy > best + _NEARLY:
+        below, partial = below + share[grey], partial + information[grey]
+        if 0 < below < 1 - _TOLERANCE:
+            entropy = np.log(below) + partial / below + np.log(1 - below) + (whole - partial) / (1 - below)
+            if entropy > best + _TOLERANCE:
                 best, found = entropy, grey + 1
     return found / (_GREYS - 1)

@@ -1,11 +1,9 @@
-"""The box of a map at every threshold: what another threshold would have mined, kept beside what was mined.
+"""Threshold curves: the box of a map at every threshold, stored beside the boxes at the run's own threshold.
 
-A run cuts its boxes at one threshold. Which one is right depends on the photos and is known only once there is a truth;
-so a run keeps, for each image and class, the box that CorLoc looks at, the best-scored one of those that pass the run's
-filters, at each of 49 thresholds, and the thresholds that the map by itself suggests:
-
-    Otsu      parts the map's 256 grey levels so that the variance between the two sides is largest (Otsu 1979)
-    entropy   so that the entropies of the two sides add up to most (Kapur, Sahoo & Wong 1985)
+Which threshold is best depends on the images and is known only once there is ground truth. So a run stores, for each
+image and class, the box that CorLoc evaluates at each of 49 thresholds: the best-scored one of those that pass the
+run's filters. It also stores two thresholds that are chosen per map: Otsu's and that of maximum entropy (see
+`map_thresholds`).
 """
 
 from collections.abc import Callable
@@ -34,10 +32,14 @@ _GRID = np.array(CURVE_THRESHOLDS, np.float32)
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """What one map gives at T thresholds.
+    """The best box of one map at each of T thresholds.
 
-    map_size: width and height, px. xyxy: (T, 4) int64 map pixels, half-open; zeros where there is no box.
-    boxes: (T,) int64, how many pass the filters. otsu, entropy: thresholds in 0-1, 0 for a map that says nothing.
+    Attributes:
+        map_size: Width and height in pixels.
+        xyxy: (T, 4) int64, map pixels, half-open; zeros where there is no box.
+        boxes: (T,) int64, number of boxes that pass the filters.
+        otsu: Otsu's threshold, in 0-1; 0 for a constant map.
+        entropy: Maximum-entropy threshold, in 0-1; 0 for a constant map.
     """
 
     map_size: tuple[int, int]
@@ -49,7 +51,13 @@ class ThresholdCurve:
 
 @dataclass(frozen=True)
 class BoxesWithCurve:
-    """A map cut at one threshold, and its curve. boxes: in map pixels, scored by their peaks, before any filter."""
+    """The boxes of a map at one threshold, and its curve.
+
+    Attributes:
+        threshold: The threshold, in (0, 1).
+        boxes: Boxes in map pixels, scored by their peaks, before any filter.
+        curve: The best box at every threshold.
+    """
 
     threshold: float
     boxes: Boxes
@@ -64,42 +72,47 @@ def extract_with_curve(
     passes: Callable[[Boxes], NDArray[np.bool_]],
     stretch: tuple[float, float] = (1.0, 1.0),
 ) -> BoxesWithCurve:
-    """Cut a map as `boxes_from_map` does, and tell the best-scored box at each of CURVE_THRESHOLDS, in one pass.
+    """Extract the boxes at one threshold and the best box at each of CURVE_THRESHOLDS, in one pass.
 
-    activation: (H, W) float32. threshold: in (0, 1), or how the map tells its own: the nearest of CURVE_THRESHOLDS,
-    0.98 where it tells none. normalise: as in `boxes_from_map`.
-    passes: which of n boxes in map pixels, scored by their peaks, are let through, (n,).
-    stretch: image pixels a map pixel, across and down.
-    Raises MapError when the map holds NaN or infinity.
+    Args:
+        activation: (H, W) float32.
+        threshold: In (0, 1); or how the threshold is chosen per map, which gives the nearest of CURVE_THRESHOLDS, or
+            the last of them if the map suggests none.
+        normalise: How the map is normalised, see `normalise_map`.
+        passes: The filter: maps n boxes in map pixels, scored by their peaks, to (n,) bool.
+        stretch: Image pixels per map pixel, horizontally and vertically.
+
+    Raises:
+        MapError: The map holds NaN or infinity.
     """
     grid, at_grid = _grid_with(None if isinstance(threshold, str) else threshold)
     level = normalise_map(activation, normalise)
-    found = regions_of_normalised_map(level, grid)
-    peak = found.peak
-    boxes = Boxes(found.xyxy.astype(np.float32), peak, peak, found.mean_activation, np.ones(len(peak), np.int32))
+    regions = regions_of_normalised_map(level, grid)
+    peak = regions.peak
+    boxes = Boxes(regions.xyxy.astype(np.float32), peak, peak, regions.mean_activation, np.ones(len(peak), np.int32))
     passing = passes(boxes)
-    rows = found.first_listed(passing)[at_grid]
-    best = np.append(found.xyxy, np.zeros((1, 4), np.int64), axis=0)[rows]
+    rows = regions.first_listed(passing)[at_grid]
+    best = np.append(regions.xyxy, np.zeros((1, 4), np.int64), axis=0)[rows]
     height, width = activation.shape
-    told = 0.0, 0.0
+    otsu = entropy = 0.0
     if level is not None:
-        greys = grey_level_shares(level)
-        told = otsu_threshold(greys), entropy_threshold(greys)
-    curve = ThresholdCurve((width, height), best, found.counts(passing)[at_grid], *told)
+        histogram = grey_level_shares(level)
+        otsu, entropy = otsu_threshold(histogram), entropy_threshold(histogram)
+    curve = ThresholdCurve((width, height), best, regions.counts(passing)[at_grid], otsu, entropy)
     if isinstance(threshold, str):
-        threshold = _threshold_of_map(curve, threshold, stretch)
+        threshold = _choose_threshold(curve, threshold, stretch)
     position = int(np.searchsorted(grid, np.float32(threshold)))
-    return BoxesWithCurve(threshold, found.boxes_at(position), curve)
+    return BoxesWithCurve(threshold, regions.boxes_at(position), curve)
 
 
 @lru_cache(maxsize=1024)
 def _grid_with(threshold: float | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The thresholds of curves with one more, and where they stand among them."""
+    """CURVE_THRESHOLDS together with one more threshold, and their indices in the result."""
     grid = _GRID if threshold is None else np.union1d(_GRID, np.float32(threshold))
     return grid, np.searchsorted(grid, _GRID)
 
 
-def _threshold_of_map(curve: ThresholdCurve, how: MapThreshold, stretch: tuple[float, float]) -> float:
+def _choose_threshold(curve: ThresholdCurve, how: MapThreshold, stretch: tuple[float, float]) -> float:
     if how == "stability":
         xyxy = (curve.xyxy * np.array([*stretch, *stretch])).astype(np.float32)
         position = int(stable_positions(xyxy[None])[0])
@@ -109,7 +122,7 @@ def _threshold_of_map(curve: ThresholdCurve, how: MapThreshold, stretch: tuple[f
 
 
 def curve_row(curve: ThresholdCurve, *, image_id: int, category_id: int, width: int, height: int) -> dict[str, Any]:
-    """A row of CURVE_SCHEMA."""
+    """Convert a curve to a row of CURVE_SCHEMA."""
     return {
         "image_id": image_id, "category_id": category_id, "width": width, "height": height,
         "map_width": curve.map_size[0], "map_height": curve.map_size[1], "otsu": curve.otsu, "entropy": curve.entropy,

@@ -1,7 +1,7 @@
-"""A generated corpus with exact truth: cluttered scenes, six classes, any number of images.
+"""A synthetic corpus with exact ground truth: cluttered scenes, six classes, any number of images.
 
-Image k depends on the seed and k only, so a corpus can be made in any order, in pieces, and in parallel.
-The same call gives the same bytes under the same versions of NumPy and OpenCV.
+Image k depends only on the seed and on k, so a corpus can be generated in any order, in pieces, and in parallel.
+The same call writes the same bytes with the same versions of NumPy and OpenCV.
 """
 
 from mining.synthetic.generator import SyntheticSummary, generate

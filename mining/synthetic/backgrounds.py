@@ -1,4 +1,4 @@
-"""Cluttered backgrounds: a texture, leaves or a horizon, under uneven light."""
+"""Cluttered backgrounds: a texture, leaves or a horizon, in uneven light."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ Shape = tuple[int, int]
 
 
 def background(rng: Generator, shape: Shape) -> Rgb:
-    """A random background of (H, W, 3), about 0 to 255."""
+    """Draw a random background, (H, W, 3) float32 in 0-255."""
     kind = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
     ground = kind(rng, shape)
     clouds = noise(rng, shape, cells=rng.uniform(2, 6), octaves=5)
@@ -21,7 +21,7 @@ def background(rng: Generator, shape: Shape) -> Rgb:
 
 
 def relight(image: Rgb, rng: Generator) -> Rgb:
-    """The image under light from one side, with broad soft shadows and sensor noise; same shape, clipped to 0..255."""
+    """Add light from one side, broad soft shadows and sensor noise; same shape, clipped to 0-255."""
     height, width = image.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :] * np.float32(np.cos(angle))
@@ -37,14 +37,14 @@ def _muted(rng: Generator, value: tuple[float, float] = (0.25, 0.9)) -> Rgb:
 
 
 def _pair(rng: Generator) -> tuple[Rgb, Rgb]:
-    """A colour and one not far from it."""
+    """Two similar colours."""
     hue, saturation, value = rng.uniform(0, 1), rng.uniform(0.05, 0.6), rng.uniform(0.35, 0.9)
     other = hsv(hue + rng.uniform(-0.12, 0.12), saturation, value * rng.uniform(0.35, 0.85))
     return hsv(hue, saturation, value), other
 
 
 def _coordinates(rng: Generator, shape: Shape) -> tuple[Plane, Plane]:
-    """Turned coordinates, -1 to 1 over the longer side."""
+    """Rotated coordinates, -1 to 1 over the longer side."""
     turn = rng.uniform(0, np.pi)
     x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :] * np.float32(shape[1] / max(shape))
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None] * np.float32(shape[0] / max(shape))
@@ -53,7 +53,7 @@ def _coordinates(rng: Generator, shape: Shape) -> tuple[Plane, Plane]:
 
 
 def _textured(rng: Generator, shape: Shape) -> Rgb:
-    """One of the paints all over: striped cloth, tiles, bricks, floor boards, dots."""
+    """One texture everywhere: striped cloth, tiles, bricks, floor boards or dots."""
     first, second = _pair(rng)
     fine, coarse = rng.uniform(10, 24), rng.uniform(5, 14)
     paints: Sequence[Paint] = (
@@ -68,7 +68,7 @@ def _textured(rng: Generator, shape: Shape) -> Rgb:
 
 
 def _clouded(rng: Generator, shape: Shape) -> Rgb:
-    """Noise of two kinds in three colours, as on a wall or a meadow."""
+    """Two kinds of noise in three colours, as on a wall or a meadow."""
     first, second = _pair(rng)
     broad = noise(rng, shape, cells=rng.uniform(2, 8), octaves=5)
     fine = noise(rng, shape, cells=rng.uniform(20, 60), octaves=2, stretch=float(rng.choice([0.2, 1.0, 4.0])))
@@ -76,7 +76,7 @@ def _clouded(rng: Generator, shape: Shape) -> Rgb:
 
 
 def _leafy(rng: Generator, shape: Shape) -> Rgb:
-    """Leaf-like blobs over one another, darker below."""
+    """Overlapping leaf-like blobs, the lower ones darker."""
     image = np.ascontiguousarray(np.broadcast_to(_muted(rng, (0.15, 0.4)), (*shape, 3)))
     hue, count, reach = rng.uniform(0, 1), int(rng.integers(60, 160)), min(shape)
     for number in range(count):

@@ -1,4 +1,4 @@
-"""A generated corpus on disk: images, image-level labels, and the truth as COCO JSON."""
+"""Write a synthetic corpus to disk: images, image-level labels, and ground truth as COCO JSON."""
 
 import csv
 from collections import Counter
@@ -26,9 +26,13 @@ _KIND = "generated corpus"
 
 @dataclass(frozen=True)
 class SyntheticSummary:
-    """What was generated.
+    """Counts of a synthetic corpus.
 
-    boxes_per_class: number of boxes of each class, by name, 0 where there is none.
+    Attributes:
+        images: Number of images.
+        boxes: Number of ground truth boxes.
+        classes: Names of the classes.
+        boxes_per_class: Number of boxes by class name, including classes without a box.
     """
 
     images: int
@@ -40,20 +44,28 @@ class SyntheticSummary:
 def generate(
     out: Path, *, images: int = 160, seed: int = 0, size: tuple[int, int] = DEFAULT_SIZE, start: int = 0
 ) -> SyntheticSummary:
-    """Write scenes `start` to `start + images - 1` of the corpus that `seed` stands for.
+    """Write scenes `start` to `start + images - 1` of the corpus with this seed.
 
-    Gives out/images/000000.jpg and so on, out/labels.csv (`file_name,labels`, joined by `|`) and
-    out/truth.json (COCO; boxes are of the visible pixels, ids the same however the corpus is cut into pieces).
-    size: smallest and largest side of an image in pixels.
-    Raises InputError for impossible arguments, where `out` holds anything but a generated corpus, and when out/images
-    holds files of another call; StorageError when the disk refuses.
+    Writes out/images/000000.jpg and so on, out/labels.csv (`file_name,labels`, joined by `|`) and out/truth.json (COCO;
+    boxes of the visible pixels, with ids that do not depend on the pieces in which a corpus is generated).
+
+    Args:
+        out: The folder to write to: new, empty, or one that holds a synthetic corpus.
+        images: Number of images.
+        seed: Seed of the corpus.
+        size: Smallest and largest side of an image, in pixels.
+        start: Number of the first scene.
+
+    Raises:
+        InputError: An argument is out of range, or `out` holds anything else, or images of another call.
+        StorageError: The disk is full, read-only or not writable.
     """
     if images < 1 or start < 0:
-        raise InputError(f"{images} images from number {start} on: give at least 1 image and start at 0 or later.")
+        raise InputError(f"{images} images from number {start} on: give at least 1 image, and a start of at least 0.")
     check_output_folder(out)
-    compose(start, seed=seed, size=size)  # refuses what is impossible before anything is written
+    compose(start, seed=seed, size=size)  # raises for impossible arguments before anything is written
     with lock_folder(out):
-        return _generated(out, range(start, start + images), seed, size)
+        return _generate(out, range(start, start + images), seed, size)
 
 
 @contextmanager
@@ -70,7 +82,7 @@ def lock_demo(out: Path) -> Iterator[None]:
         yield
 
 
-def _generated(out: Path, numbers: range, seed: int, size: tuple[int, int]) -> SyntheticSummary:
+def _generate(out: Path, numbers: range, seed: int, size: tuple[int, int]) -> SyntheticSummary:
     _claim(out, {file_name(number) for number in numbers})
     rows: list[tuple[str, str]] = []
     truth: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
@@ -88,34 +100,38 @@ def _generated(out: Path, numbers: range, seed: int, size: tuple[int, int]) -> S
 
 
 def file_name(number: int) -> str:
-    """The name of image `number` in the folder `images`."""
+    """File name of an image by its number."""
     return f"{number:06d}.jpg"
 
 
 def check_output_folder(out: Path) -> None:
-    """Raise InputError where `out` is neither new nor empty nor a corpus that was generated here."""
+    """Check that a folder is new, empty, or holds a synthetic corpus.
+
+    Raises:
+        InputError: It holds anything else.
+    """
     for path in (out, out / "images"):
         if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file: give a folder to write the generated corpus to.")
+            raise InputError(f"{path} is a file. Give a folder for the generated corpus.")
     foreign = foreign_entries(out)
     if foreign and token_of(out, _KIND) is None:
         raise InputError(
-            f"{out} holds other things (e.g. {foreign[0]!r}) and is no generated corpus that boxmine has marked as its "
-            "own: give a new or an empty folder. Nothing in it was touched."
+            f"{out} holds other files (e.g. {foreign[0]!r}) and is not a corpus that boxmine generated. Give a new or "
+            "an empty folder. Nothing in it was changed."
         )
 
 
 def _claim(out: Path, own: set[str]) -> None:
-    """Mark the folder. Images of another corpus beside our own would have no truth, so refuse them."""
+    """Mark the folder, and check that it holds no images of another corpus, which would have no ground truth."""
     check_output_folder(out)
     mark_folder(out, _KIND)
     folder = out / "images"
     delete_temporaries(out, ("images",))
-    strangers = sorted({path.name for path in folder.iterdir()} - own) if folder.is_dir() else []
-    if strangers:
+    others = sorted({path.name for path in folder.iterdir()} - own) if folder.is_dir() else []
+    if others:
         raise InputError(
-            f"{folder} holds {len(strangers)} files that this corpus would not have, such as {strangers[0]}: "
-            "give an empty folder, or delete them."
+            f"{folder} holds {len(others)} files that do not belong to this corpus, such as {others[0]}. Give an empty "
+            "folder, or delete them."
         )
 
 

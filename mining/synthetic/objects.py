@@ -1,10 +1,10 @@
-"""The six classes, drawn from parts: pairs of classes share a body, a smaller part tells them apart.
+"""The six classes, drawn from parts: pairs of classes share a body and differ in a smaller, discriminative part.
 
     post    plinth and post       lantern (its lamp)         signpost (its board)
     crate   box of planks         wagon (its wheels)         chest (its domed lid)
     scaly   scaled oval           fish (its fins and tail)   turtle (its head and flippers)
 
-A body alone is a distractor: it looks like an object and is none.
+A body alone is a distractor: it looks like an object, but belongs to no class.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,11 +34,17 @@ Outline = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Part:
-    """One painted polygon; `telling` when it shows the class rather than only the body that two classes share."""
+    """One painted polygon.
+
+    Attributes:
+        outline: The polygon.
+        paint: Its texture.
+        is_discriminative: Whether it shows the class, rather than the body that two classes share.
+    """
 
     outline: Outline
     paint: Paint
-    telling: bool = False
+    is_discriminative: bool = False
 
 
 Figure = list[Part]
@@ -54,7 +60,7 @@ def _rectangle(x0: float, y0: float, x1: float, y1: float) -> Outline:
 
 
 def _ellipse(x: float, y: float, across: float, down: float, *, turn: float = 0.0, arc: float = 2 * np.pi) -> Outline:
-    """An ellipse of half axes `across` and `down`, turned by `turn` radians; or its upper part when arc is pi."""
+    """An ellipse with half axes `across` and `down`, rotated by `turn` radians; its upper half if `arc` is pi."""
     angles = np.pi + np.linspace(0, arc, 48)
     points = np.stack([across * np.cos(angles), down * np.sin(angles)], 1)
     cosine, sine = np.cos(turn), np.sin(turn)
@@ -90,7 +96,7 @@ def crate_body(rng: Generator) -> Figure:
 
 
 def scaly_body(rng: Generator) -> Figure:
-    """A scaled oval with a lighter or darker rim to each scale."""
+    """A scaled oval; each scale has a rim of another shade."""
     hue = rng.uniform(0, 1)
     colour = hsv(hue, rng.uniform(0.3, 0.8), rng.uniform(0.6, 1))
     rim = hsv(hue + rng.uniform(-0.1, 0.1), 0.8, rng.uniform(0.15, 0.4))
@@ -112,7 +118,7 @@ def lantern(rng: Generator) -> Figure:
 
 
 def signpost(rng: Generator) -> Figure:
-    """The post with a lettered board that points to the side."""
+    """The post with a lettered board that points sideways."""
     hue, y = rng.uniform(0, 1), rng.uniform(-0.75, -0.55)
     ground, ink = hsv(hue, rng.uniform(0, 0.25), rng.uniform(0.85, 1)), hsv(hue + 0.5, 0.8, rng.uniform(0.15, 0.45))
     half = rng.uniform(0.25, 0.29)
@@ -195,7 +201,7 @@ def turtle(rng: Generator) -> Figure:
 
 
 def debris(rng: Generator) -> Figure:
-    """A polygon or blob of no class, in one of the textures."""
+    """A textured polygon or blob that belongs to no class."""
     hue, count = rng.uniform(0, 1), int(rng.integers(3, 9))
     first = hsv(hue, rng.uniform(0.2, 0.9), rng.uniform(0.4, 1))
     second = hsv(hue + rng.uniform(0.1, 0.9), rng.uniform(0.2, 0.9), rng.uniform(0.2, 0.9))

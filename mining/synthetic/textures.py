@@ -1,4 +1,4 @@
-"""Noise and paints: what surfaces in generated images look like."""
+"""Noise and textures of the surfaces in generated images."""
 
 import colorsys
 from collections.abc import Callable
@@ -13,30 +13,34 @@ Plane = NDArray[np.float32]
 Rgb = NDArray[np.float32]
 """(H, W, 3) float32, or (3,) for one colour; 0 to 255."""
 Paint = Callable[[Plane, Plane, Generator], Rgb]
-"""Gives the (H, W, 3) colours at coordinates u (to the right) and v (down), each (H, W), about -1 to 1."""
+"""A texture: maps coordinates u (to the right) and v (down), each (H, W), about -1 to 1, to (H, W, 3) colours."""
 
 
 def hsv(hue: float, saturation: float, value: float) -> Rgb:
-    """One colour; hue wraps around at 1, the others are clipped to 0..1."""
+    """Convert a colour to RGB; the hue wraps around at 1, the others are clipped to 0-1."""
     s, v = min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0)
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, s, v), np.float32) * np.float32(255)
 
 
 def blend(first: Rgb, second: Rgb, share: Plane) -> Rgb:
-    """Colours between `first` (share 0) and `second` (share 1); share is (H, W), first and second (3,) or (H, W, 3)."""
+    """Blend two colours, (3,) or (H, W, 3); `share` is (H, W), 0 for `first` and 1 for `second`."""
     return first + (second - first) * share[..., None]
 
 
 def step(values: Plane, edge: float, softness: float) -> Plane:
-    """0 below `edge`, 1 above it, linear over `softness` around it."""
+    """A soft step: 0 below `edge`, 1 above it, linear over `softness` around it."""
     return np.clip((values - np.float32(edge)) / np.float32(softness) + np.float32(0.5), 0, 1)
 
 
 def noise(rng: Generator, shape: tuple[int, int], *, cells: float, octaves: int = 3, stretch: float = 1.0) -> Plane:
-    """Smooth random values in 0..1, each octave twice as fine and half as strong as the one before.
+    """Draw smooth noise in 0-1; each octave is twice as fine and half as strong as the previous one.
 
-    cells: number of cells of the coarsest octave along the longer side.
-    stretch: how much longer than high the cells are.
+    Args:
+        rng: Source of randomness.
+        shape: Height and width.
+        cells: Number of cells of the coarsest octave along the longer side.
+        octaves: Number of octaves.
+        stretch: Width of a cell divided by its height.
     """
     height, width = shape
     total = np.zeros(shape, np.float32)
@@ -49,7 +53,7 @@ def noise(rng: Generator, shape: tuple[int, int], *, cells: float, octaves: int 
 
 
 def mottled(first: Rgb, second: Rgb, *, cells: float = 6) -> Paint:
-    """Patches of two colours that run into each other, as on stone or skin."""
+    """Patches of two colours that blend into each other, as on stone or skin."""
 
     def paint(u: Plane, _v: Plane, rng: Generator) -> Rgb:
         return blend(first, second, noise(rng, u.shape, cells=cells))
@@ -58,7 +62,7 @@ def mottled(first: Rgb, second: Rgb, *, cells: float = 6) -> Paint:
 
 
 def wood(colour: Rgb, *, planks: float, upright: bool = False) -> Paint:
-    """Planks with dark seams and a grain along them; `planks` in a stretch of 2."""
+    """Planks with dark seams and a grain along them; `planks` is their number over a length of 2."""
 
     def paint(u: Plane, v: Plane, rng: Generator) -> Rgb:
         across = u if upright else v
@@ -71,7 +75,7 @@ def wood(colour: Rgb, *, planks: float, upright: bool = False) -> Paint:
 
 
 def scales(colour: Rgb, rim: Rgb, *, rows: float) -> Paint:
-    """Overlapping round scales, `rows` of them in a stretch of 2, light in the middle and dark at the rim."""
+    """Overlapping round scales with a dark rim; `rows` is their number over a length of 2."""
 
     def paint(u: Plane, v: Plane, rng: Generator) -> Rgb:
         along, down = u * np.float32(rows / 2), v * np.float32(rows / 2)
@@ -85,7 +89,7 @@ def scales(colour: Rgb, rim: Rgb, *, rows: float) -> Paint:
 
 
 def stripes(first: Rgb, second: Rgb, *, count: float, angle: float = 0.0, wobble: float = 0.0) -> Paint:
-    """Soft-edged stripes, `count` pairs in a stretch of 2; angle in radians, 0 is upright; wobble in stripes."""
+    """Soft-edged stripes: `count` pairs over a length of 2, `angle` in radians (0 is vertical), `wobble` in stripes."""
 
     def paint(u: Plane, v: Plane, rng: Generator) -> Rgb:
         along = u * np.float32(np.cos(angle)) + v * np.float32(np.sin(angle))
@@ -97,7 +101,7 @@ def stripes(first: Rgb, second: Rgb, *, count: float, angle: float = 0.0, wobble
 
 
 def grid(cell: Rgb, line: Rgb, *, count: float, brick: bool = False, thickness: float = 0.12) -> Paint:
-    """Square tiles, or bricks, with lines between; `count` in a stretch of 2; thickness is a share of a tile."""
+    """Square tiles or bricks with lines between them: `count` over a length of 2, `thickness` as a share of a tile."""
 
     def paint(u: Plane, v: Plane, rng: Generator) -> Rgb:
         down = v * np.float32(count / 2)
@@ -115,7 +119,7 @@ def _to_edge(values: Plane) -> Plane:
 
 
 def dots(ground: Rgb, dot: Rgb, *, count: float, radius: float = 0.3) -> Paint:
-    """Round dots in staggered rows, `count` in a stretch of 2; radius is a share of their distance."""
+    """Round dots in staggered rows: `count` over a length of 2, `radius` as a share of their distance."""
 
     def paint(u: Plane, v: Plane, _rng: Generator) -> Rgb:
         down = v * np.float32(count / 2)
@@ -127,7 +131,7 @@ def dots(ground: Rgb, dot: Rgb, *, count: float, radius: float = 0.3) -> Paint:
 
 
 def glow(middle: Rgb, rim: Rgb, *, centre: tuple[float, float], radius: float) -> Paint:
-    """Light in the middle, running out to the rim colour at `radius`."""
+    """A glow that fades from the middle to the rim colour at `radius`."""
 
     def paint(u: Plane, v: Plane, _rng: Generator) -> Rgb:
         distance = np.hypot(u - np.float32(centre[0]), v - np.float32(centre[1])) / np.float32(radius)
@@ -137,7 +141,7 @@ def glow(middle: Rgb, rim: Rgb, *, centre: tuple[float, float], radius: float) -
 
 
 def spokes(spoke: Rgb, gap: Rgb, *, centre: tuple[float, float], radius: float, count: int, turn: float) -> Paint:
-    """A wheel: hub, tyre and `count` spokes in one colour, what shows between them in the other; turn in radians."""
+    """A wheel: hub, tyre and `count` spokes in one colour, the gaps in another; `turn` in radians."""
 
     def paint(u: Plane, v: Plane, _rng: Generator) -> Rgb:
         x, y = u - np.float32(centre[0]), v - np.float32(centre[1])

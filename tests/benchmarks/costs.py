@@ -7,7 +7,7 @@ which has shapes and no numbers.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,8 +239,8 @@ def gradients_of(kind: type[Localizer]) -> str:
 def maps_of(kind: type[Localizer]) -> tuple[str, str]:
     """Whose the maps are, and what several objects come to."""
     if kind.class_agnostic:
-        return "one an image", "a box a region, the same for every class"
-    return "one a class", "a box a region of the class"
+        return "one per image", "one box per region, the same for every class"
+    return "one per class", "one box per region of the class"
 
 
 def cut_of(kind: type[Localizer]) -> str:
@@ -248,11 +248,11 @@ def cut_of(kind: type[Localizer]) -> str:
     return f"{kind.threshold:g} of the {'maximum' if kind.normalise == 'max' else 'range'}"
 
 
-def mining_table(backbone: str) -> str:
+def mining_table(backbone: str, names: Iterable[str] = LOCALIZERS) -> str:
     """Each localizer on the backbone, and its variants where they cost something else."""
     parameters, forward = bare(backbone)
     found: dict[str, Mining] = {}
-    for name in LOCALIZERS:
+    for name in names:
         found[f"`{name}`"] = costs_of_mining(name, backbone)
         options = VARIANTS.get(name, {})
         other = costs_of_mining(name, backbone, **options)
@@ -296,7 +296,7 @@ def training_table() -> str:
                 for frozen in (True, False)
             ]
             rows.append([", ".join(f"`{one}`" for one in alike), *steps])
-    return f"### Training: GMACs an image, forward and backward\n\n{markdown(columns, rows)}"
+    return f"### Training: GMACs per image, forward and backward\n\n{markdown(columns, rows)}"
 
 
 def number(value: float) -> str:

@@ -38,12 +38,12 @@ def saved(path: Path, content: object) -> Path:
     return path
 
 
-def test_every_backbone_of_the_list_is_tested_here() -> None:
+def test_every_listed_backbone_is_tested_here() -> None:
     assert set(STAGES) == set(BACKBONES)
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_backbone_gives_its_stages_with_the_channels_and_strides_it_states(name: str) -> None:
+def test_stages_have_the_stated_channels_and_strides(name: str) -> None:
     backbone, _ = build(name)
     channels, strides = STAGES[name]
     assert (backbone.channels, backbone.strides) == (channels, strides)
@@ -84,7 +84,7 @@ def test_random_weights_follow_the_seed() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_taking_the_last_stride_out_keeps_what_the_weights_compute() -> None:
+def test_removing_the_last_stride_preserves_the_features() -> None:
     """Every second cell of the dilated network is the strided network's cell (away from the padding)."""
     torch.manual_seed(0)
     strided = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2, padding=1), nn.Conv2d(4, 4, 3, padding=1))
@@ -96,7 +96,7 @@ def test_taking_the_last_stride_out_keeps_what_the_weights_compute() -> None:
         assert torch.allclose(dense(signal)[:, :, ::2, ::2], strided(signal), atol=1e-5)
 
 
-def test_the_installed_weights_classify_photos_of_nothing_with_no_great_certainty_and_all_classes_finite() -> None:
+def test_the_installed_weights_are_unsure_about_a_grey_image() -> None:
     backbone, linear = build("efficientnet_lite0", weights="imagenet")
     assert linear is not None
     assert (linear.in_features, linear.out_features) == (1280, 1000)
@@ -107,7 +107,7 @@ def test_the_installed_weights_classify_photos_of_nothing_with_no_great_certaint
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vit_tiny_patch16_224"])
-def test_backbones_without_a_linear_head_over_averages_say_so(name: str) -> None:
+def test_backbones_without_a_linear_head_have_no_classifier(name: str) -> None:
     assert build(name)[1] is None
 
 
@@ -134,7 +134,7 @@ def test_a_transformer_takes_images_of_any_size(size: tuple[int, int], cells: tu
     assert tuple(last.shape) == (1, backbone.channels[0], *cells)
 
 
-def test_an_unknown_backbone_names_the_nearest_and_the_choices() -> None:
+def test_an_unknown_backbone_is_refused_with_the_nearest_name_and_the_choices() -> None:
     with pytest.raises(ModelError, match="did you mean 'efficientnet_lite0'") as caught:
         build("efficientnet_lite_0")
     assert "vgg16" in str(caught.value)
@@ -226,6 +226,6 @@ def test_code_in_a_weights_file_is_refused_and_not_run(tmp_path: Path) -> None:
     assert sprung.exists(), "the trap is a real one"
 
 
-def test_imagenets_names_are_a_thousand_different_ones() -> None:
+def test_imagenet_has_a_thousand_unique_class_names() -> None:
     names = imagenet_names()
     assert len(names) == len(set(names)) == 1000

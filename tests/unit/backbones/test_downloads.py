@@ -1,4 +1,4 @@
-"""Weights that cannot be downloaded: one sentence, soon, and nothing else on the terminal."""
+"""Weights that cannot be downloaded: the error is one sentence, comes soon, and nothing else is printed."""
 
 import socket
 import time
@@ -15,7 +15,7 @@ from mining.backbones.downloads import can_connect
 from mining.errors import ModelError
 
 
-def test_weights_of_timm_without_a_network_are_one_sentence_at_once(
+def test_timm_weights_without_a_network_fail_soon_with_one_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
@@ -29,7 +29,7 @@ def test_weights_of_timm_without_a_network_are_one_sentence_at_once(
     assert constants.HF_HUB_OFFLINE is False
 
 
-def test_weights_of_torchvision_without_a_network_are_one_sentence(
+def test_torchvision_weights_without_a_network_fail_with_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     timeouts = []
@@ -47,7 +47,7 @@ def test_weights_of_torchvision_without_a_network_are_one_sentence(
     assert capfd.readouterr().out == "", "stdout is for answers"
 
 
-def test_a_host_behind_a_proxy_is_asked_for_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_is_tested_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         monkeypatch.delenv("no_proxy", raising=False)

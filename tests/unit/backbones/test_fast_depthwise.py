@@ -1,4 +1,4 @@
-"""Depthwise convolutions with a quick gradient give autograd's own numbers, and leave other convolutions alone."""
+"""Depthwise convolutions with the fast gradient give the numbers of autograd; other convolutions are unchanged."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def assert_equal_to_autograd(layer: nn.Conv2d, *, quick: bool) -> None:
         {"padding": 0},
     ],
 )
-def test_the_gradient_is_autograds(options: dict[str, Any], bias: bool) -> None:
+def test_the_gradient_equals_autograds(options: dict[str, Any], bias: bool) -> None:
     assert_equal_to_autograd(convolution(bias=bias, **options), quick=True)
 
 
@@ -65,5 +65,5 @@ def test_the_gradient_is_autograds(options: dict[str, Any], bias: bool) -> None:
         {"padding": "same"},
     ],
 )
-def test_other_convolutions_are_left_alone(options: dict[str, Any]) -> None:
+def test_other_convolutions_are_unchanged(options: dict[str, Any]) -> None:
     assert_equal_to_autograd(convolution(**options), quick=False)

@@ -49,14 +49,14 @@ def test_no_box_is_a_collection_too() -> None:
 @pytest.mark.parametrize("shape", [(4,), (2, 5), (2, 2, 4)])
 def test_boxes_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     two = np.zeros(2, np.float32)
-    with pytest.raises(ValueError, match=r"xyxy must be \(n, 4\)"):
+    with pytest.raises(ValueError, match=r"xyxy must have shape \(n, 4\)"):
         Boxes(np.zeros(shape, np.float32), two, two, two, np.ones(2, np.int32))
 
 
 @pytest.mark.parametrize("wrong", FIELDS[1:])
 def test_columns_of_another_length_are_refused_by_name(wrong: str) -> None:
     columns = {name: np.zeros(3 if name == wrong else 2) for name in FIELDS[1:]}
-    with pytest.raises(ValueError, match=rf"{wrong} must be \(2,\), is \(3,\)"):
+    with pytest.raises(ValueError, match=rf"{wrong} must have shape \(2,\), has \(3,\)"):
         Boxes(np.zeros((2, 4), np.float32), **columns)
 
 

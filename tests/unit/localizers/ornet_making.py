@@ -1,4 +1,4 @@
-"""A small ORNet, its inputs, and what its sums are by hand."""
+"""A small ORNet with inputs, and its losses written out by hand."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def taken_apart(network: nn.Module) -> StageSpec:
 
 
 def small(**options: Any) -> ORNet:
-    """ORNet on two convolutions, all its batch norms as if they had seen images, its maps and logits far from flat.
+    """ORNet on two convolutions, with batch norms as after training and maps and logits that vary.
 
     Without a margin, as published, unless one is asked for.
     """

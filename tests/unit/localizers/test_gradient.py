@@ -57,7 +57,7 @@ def small(kind: type[GradientLocalizer], *, smooth: bool = False, classes: int =
 
 
 def lite(kind: type[GradientLocalizer] | type[CAM], *, backbone: str = "efficientnet_lite0", **options: Any) -> Any:
-    """A localizer on a real network of random weights, whose batch norms do something."""
+    """A localizer on a real network of random weights, with batch norms that are not the identity."""
     torch.manual_seed(1)
     localizer = kind(build(backbone)[0], CLASSES, **options)
     nn.init.normal_(localizer.classifier.weight)
@@ -124,7 +124,7 @@ def _no_gradients_unless_the_method_asks_for_them() -> Any:
 # --- the equations, by hand ------------------------------------------------------------------------------------------
 
 
-def test_gradcam_weighs_a_channel_by_its_mean_gradient() -> None:
+def test_gradcam_weights_a_channel_by_its_mean_gradient() -> None:
     activation, gradient = (one.numpy() for one in random_pair())
     expected = np.zeros((2, 4, 5))
     for image in range(2):
@@ -134,7 +134,7 @@ def test_gradcam_weighs_a_channel_by_its_mean_gradient() -> None:
     np.testing.assert_allclose(weighted_sum(weights, torch.from_numpy(activation)), expected, rtol=1e-12, atol=1e-14)
 
 
-def test_layercam_weighs_a_cell_by_its_positive_gradient() -> None:
+def test_layercam_weights_a_cell_by_its_positive_gradient() -> None:
     activation, gradient = random_pair()
     expected = np.zeros((2, 4, 5))
     for image, channel, y, x in np.ndindex(2, 3, 4, 5):
@@ -162,7 +162,7 @@ def test_the_alphas_and_weights_of_gradcampp_are_those_of_the_equations(eps: flo
     np.testing.assert_allclose(gradcampp_weights(activation, gradient, eps=eps), expected, rtol=1e-10)
 
 
-def test_gradients_too_small_to_be_squared_have_their_alphas() -> None:
+def test_gradients_too_small_to_be_squared_have_finite_alphas() -> None:
     activation = torch.ones(1, 1, 2, 2)
     gradient = torch.full((1, 1, 2, 2), 1e-30)
     assert gradcampp_alphas(activation, gradient).tolist() == torch.full((1, 1, 2, 2), 0.5).tolist()
@@ -233,7 +233,7 @@ def test_gradients_are_the_finite_differences_of_the_score(layer: int, backgroun
         np.testing.assert_allclose(gradient[:, channel, y, x], expected, rtol=1e-6)
 
 
-def test_below_the_stage_read_nothing_is_kept_for_gradients() -> None:
+def test_stages_below_the_one_read_keep_nothing_for_gradients() -> None:
     localizer = small(GradCAM, layer=1)
     (activation,), logits = localizer.trace(noise())
     assert activation.is_leaf
@@ -243,7 +243,7 @@ def test_below_the_stage_read_nothing_is_kept_for_gradients() -> None:
 
 
 def leaves(graph: Any) -> list[Tensor]:
-    """What a gradient would be kept for."""
+    """Tensors that autograd would keep for a gradient."""
     below = [leaves(one) for one, _ in graph.next_functions if one is not None]
     return [graph.variable] if hasattr(graph, "variable") else [leaf for some in below for leaf in some]
 
@@ -256,7 +256,7 @@ def test_autograd_keeps_nothing_for_the_parameters() -> None:
         assert len(leaves(localizer(noise()).grad_fn)) == len(list(localizer.parameters()))
 
 
-def test_parameters_learn_again_after_an_error_and_those_that_did_not_do_not() -> None:
+def test_requires_grad_is_restored_after_an_error() -> None:
     localizer = small(GradCAM)
     localizer.classifier.requires_grad_(False)
     with pytest.raises(ZeroDivisionError), constant(localizer.parameters()):
@@ -268,7 +268,7 @@ def test_parameters_learn_again_after_an_error_and_those_that_did_not_do_not() -
 
 @pytest.mark.parametrize("background", ["none", "mean"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_at_the_last_stage_the_gradient_is_known_without_a_pass(kind: type[GradientLocalizer], background: str) -> None:
+def test_the_gradient_at_the_last_stage_needs_no_backward_pass(kind: type[GradientLocalizer], background: str) -> None:
     localizer = small(kind, background=background)
     classes = torch.tensor([2, NO_CLASS])
     activations, logits = localizer.trace(noise())
@@ -280,7 +280,7 @@ def test_at_the_last_stage_the_gradient_is_known_without_a_pass(kind: type[Gradi
     torch.testing.assert_close(gradient.expand_as(expected), expected, rtol=1e-12, atol=1e-15)
 
 
-def test_a_gradient_that_is_the_same_everywhere_may_be_given_once() -> None:
+def test_a_constant_gradient_may_be_given_as_one_cell() -> None:
     activation, gradient = random_pair()
     once = gradient[:, :, 1:2, 2:3]
     spread = once.expand_as(activation)
@@ -303,7 +303,7 @@ def test_a_gradient_that_is_the_same_everywhere_may_be_given_once() -> None:
 
 @pytest.mark.parametrize("background", ["none", "mean"])
 @pytest.mark.parametrize(("kind", "options"), [*((kind, {"layer": layer}) for kind in BASELINES for layer in (0, 1, 2)), (MSRD, {})])  # fmt: skip
-def test_maps_are_those_of_autograd_through_everything(
+def test_maps_equal_those_of_autograd_through_the_whole_network(
     kind: type[GradientLocalizer], options: dict[str, Any], background: str
 ) -> None:
     localizer = small(kind, background=background, **options)
@@ -316,7 +316,7 @@ def test_maps_are_those_of_autograd_through_everything(
 
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "mobilenet_v2"])
 @pytest.mark.parametrize(("kind", "options"), [(GradCAMpp, {}), (LayerCAM, {"layer": -2}), (MSRD, {})])
-def test_maps_of_a_ready_network_are_those_of_autograd_through_everything(
+def test_maps_of_a_prepared_network_equal_those_of_autograd_through_the_whole_network(
     kind: type[GradientLocalizer], options: dict[str, Any], backbone: str
 ) -> None:
     localizer = prepare_for_inference(lite(kind, backbone=backbone, background="mean", **options), torch.device("cpu"))
@@ -337,7 +337,7 @@ RAGGED = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_few_images_ask_for_is_mapped_as_what_all_do(kind: type[GradientLocalizer]) -> None:
+def test_classes_of_few_images_have_the_same_maps_as_shared_ones(kind: type[GradientLocalizer]) -> None:
     options = {} if kind is MSRD else {"layer": 1, "relu": False}
     localizer, classes = small(kind, **options), torch.tensor(RAGGED)
     assert len(split_columns(classes)[1]) == 3
@@ -349,7 +349,7 @@ def test_what_few_images_ask_for_is_mapped_as_what_all_do(kind: type[GradientLoc
     np.testing.assert_allclose(seen.maps[asked], expected[asked], rtol=1e-6, atol=1e-7 * float(expected.abs().max()))
 
 
-def test_columns_that_less_than_half_of_the_images_have_go_apart() -> None:
+def test_columns_that_less_than_half_of_the_images_have_are_separate() -> None:
     def taken(classes: list[list[int]]) -> tuple[list[int], list[list[int]]]:
         together, apart = split_columns(torch.tensor(classes))
         return together, apart.tolist()
@@ -361,7 +361,7 @@ def test_columns_that_less_than_half_of_the_images_have_go_apart() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_comes_back_carries_no_graph(kind: type[GradientLocalizer]) -> None:
+def test_results_carry_no_autograd_graph(kind: type[GradientLocalizer]) -> None:
     with torch.enable_grad():
         seen = small(kind).localize(noise(), torch.tensor([[1], [2]]))
     assert not seen.logits.requires_grad
@@ -373,7 +373,7 @@ def test_what_comes_back_carries_no_graph(kind: type[GradientLocalizer]) -> None
 
 @pytest.mark.parametrize("layer", [0, 1, -1])
 @pytest.mark.parametrize("kind", BASELINES)
-def test_a_map_is_the_method_applied_to_the_stage_named(kind: type[GradientLocalizer], layer: int) -> None:
+def test_a_map_is_the_method_applied_to_the_named_stage(kind: type[GradientLocalizer], layer: int) -> None:
     localizer = small(kind, layer=layer)
     classes = torch.tensor([[3, 1], [0, 2]])
     seen = localizer.localize(noise(), classes)
@@ -400,7 +400,7 @@ def test_at_the_last_stage_gradcam_is_the_positive_part_of_cam(background: str) 
     assert torch.allclose(seen.logits, expected.logits, atol=1e-4)
 
 
-def test_without_relu_what_speaks_against_the_class_is_kept() -> None:
+def test_without_relu_negative_activation_is_kept() -> None:
     classes = torch.tensor([[0], [2]])
     plain, cut = (small(GradCAM, relu=relu).localize(noise(), classes).maps for relu in (False, True))
     assert plain.min() < -0.005
@@ -426,7 +426,7 @@ def test_eps_reaches_the_map() -> None:
     assert not torch.allclose(seen, small(GradCAMpp, layer=1).localize(noise(), classes).maps, rtol=0.05)
 
 
-def test_the_only_class_is_measured_against_nothing() -> None:
+def test_a_single_class_has_no_background_to_subtract() -> None:
     asked = torch.zeros(2, 1, dtype=torch.int64)
     plain, mean = (
         small(GradCAM, relu=False, classes=1, background=background).localize(noise(), asked).maps
@@ -450,7 +450,7 @@ def test_each_image_gets_its_own_classes_in_the_order_asked(kind: type[GradientL
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_classes_chosen_from_the_logits_are_as_good_as_named(kind: type[GradientLocalizer]) -> None:
+def test_classes_chosen_from_the_logits_have_the_same_maps(kind: type[GradientLocalizer]) -> None:
     localizer = small(kind)
     chosen = localizer.localize(noise(), lambda logits: logits.topk(2).indices)
     named = localizer.localize(noise(), chosen.classes)
@@ -499,7 +499,7 @@ def test_one_image_of_an_odd_size_is_mapped(kind: type[GradientLocalizer]) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_made_ready_it_sees_the_same(kind: type[GradientLocalizer]) -> None:
+def test_preparing_for_inference_does_not_change_the_maps(kind: type[GradientLocalizer]) -> None:
     localizer = lite(kind)
     classes = torch.tensor([[0, 3], [2, 1]])
     before = localizer.localize(pictures(), classes)
@@ -524,7 +524,9 @@ def test_under_reduced_precision_gradients_and_maps_stay_float32(kind: type[Grad
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_trained_for_cam_is_read_by_every_method(kind: type[GradientLocalizer], tmp_path: Any) -> None:
+def test_a_model_trained_for_cam_can_be_mined_by_every_gradient_method(
+    kind: type[GradientLocalizer], tmp_path: Any
+) -> None:
     cam = lite(CAM)
     listed = [{"id": number, "name": f"class {number}"} for number in range(CLASSES)]
     save_model(tmp_path, cam, ModelCard("cam", "efficientnet_lite0", "single", listed, 64, {}))
@@ -535,7 +537,7 @@ def test_a_model_trained_for_cam_is_read_by_every_method(kind: type[GradientLoca
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_saved_and_loaded_it_is_the_same_to_the_bit(kind: type[GradientLocalizer], tmp_path: Any) -> None:
+def test_a_loaded_model_is_bitwise_equal(kind: type[GradientLocalizer], tmp_path: Any) -> None:
     localizer = lite(kind, background="mean")
     listed = [{"id": number, "name": f"class {number}"} for number in range(CLASSES)]
     options = {"background": "mean"}
@@ -552,7 +554,7 @@ def test_saved_and_loaded_it_is_the_same_to_the_bit(kind: type[GradientLocalizer
 
 @pytest.mark.parametrize("objective", ["single", "multi"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_training_is_that_of_cam(kind: type[GradientLocalizer], objective: Any) -> None:
+def test_gradient_methods_train_as_cam_does(kind: type[GradientLocalizer], objective: Any) -> None:
     targets = torch.eye(CLASSES)[:2]
     losses = []
     for one in (lite(kind, dropout=0.0), lite(CAM, dropout=0.0)):
@@ -565,7 +567,7 @@ def test_the_training_is_that_of_cam(kind: type[GradientLocalizer], objective: A
     assert torch.equal(*losses)
 
 
-def test_of_a_frozen_backbone_the_head_is_trained_and_the_maps_are_still_had() -> None:
+def test_with_a_frozen_backbone_the_head_is_trained_and_maps_are_made() -> None:
     localizer = lite(LayerCAM, layer=-2, dropout=0.0)
     localizer.freeze_backbone()
     localizer.train()
@@ -608,6 +610,6 @@ def test_an_option_of_the_wrong_kind_is_refused(options: dict[str, Any]) -> None
         small(GradCAM, **options)
 
 
-def test_an_option_that_is_not_the_methods_is_refused() -> None:
+def test_an_option_of_another_method_is_refused() -> None:
     with pytest.raises(ModelError, match="Unknown option 'eps'"):
         small(LayerCAM, eps=1e-6)

@@ -55,12 +55,12 @@ def _no_gradients_unless_asked_for() -> None:
 # --- the list --------------------------------------------------------------------------------------------------------
 
 
-def test_a_localizer_is_had_by_its_name() -> None:
+def test_a_localizer_is_found_by_its_name() -> None:
     assert localizer_named("cam") is CAM
     assert all(localizer_named(name).name == name for name in LOCALIZERS)
 
 
-def test_an_unknown_localizer_names_the_nearest_and_lists_the_choices() -> None:
+def test_an_unknown_localizer_is_refused_with_the_nearest_name_and_the_choices() -> None:
     with pytest.raises(ModelError, match=r"Unknown localizer 'cm': did you mean 'cam'\?") as caught:
         localizer_named("cm")
     assert all(name in str(caught.value).split("Choose from:")[1] for name in LOCALIZERS)
@@ -76,7 +76,7 @@ def localizer_of(name: str) -> Localizer:
 
 
 @pytest.mark.parametrize("name", LOCALIZERS)
-def test_logits_are_float32_one_a_class_and_the_same_from_both_ways(name: str) -> None:
+def test_forward_and_localize_give_the_same_logits(name: str) -> None:
     localizer = localizer_of(name)
     seen = localizer.localize(pictures(3), torch.tensor([[0], [1], [2]]))
     assert (seen.logits.shape, seen.logits.dtype) == ((3, CLASSES), torch.float32)
@@ -84,7 +84,7 @@ def test_logits_are_float32_one_a_class_and_the_same_from_both_ways(name: str) -
 
 
 @pytest.mark.parametrize("name", LOCALIZERS)
-def test_no_class_asked_for_gives_logits_and_no_map(name: str) -> None:
+def test_without_classes_there_are_logits_and_no_maps(name: str) -> None:
     seen = localizer_of(name).localize(pictures(2), torch.zeros((2, 0), dtype=torch.int64))
     assert seen.logits.shape == (2, CLASSES)
     assert tuple(seen.classes.shape) == (2, 0)
@@ -92,7 +92,7 @@ def test_no_class_asked_for_gives_logits_and_no_map(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOCALIZERS)
-def test_an_image_is_seen_alike_alone_and_in_company(name: str) -> None:
+def test_maps_do_not_depend_on_the_other_images_of_the_batch(name: str) -> None:
     localizer = localizer_of(name)
     classes = torch.tensor([[0, 3], [4, NO_CLASS], [2, 1], [1, 0]])
     together = localizer.localize(pictures(4), classes)
@@ -112,7 +112,7 @@ def test_the_maps_of_the_paper_are_the_class_weighted_sums_of_the_features() -> 
     np.testing.assert_allclose(maps.numpy(), sums_by_hand(localizer, pictures()), rtol=1e-3, atol=1e-3)
 
 
-def test_by_default_the_mean_of_all_class_maps_is_taken_off() -> None:
+def test_by_default_the_mean_of_all_class_maps_is_subtracted() -> None:
     localizer = cam()
     sums = sums_by_hand(localizer, pictures())
     maps = localizer.localize(pictures(), of_every_class()).maps
@@ -122,7 +122,7 @@ def test_by_default_the_mean_of_all_class_maps_is_taken_off() -> None:
     np.testing.assert_allclose(maps.numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_what_is_taken_off_is_the_mean_of_all_classes_not_of_those_asked_for() -> None:
+def test_the_mean_is_over_all_classes_not_over_those_asked_for() -> None:
     localizer = cam()
     alone = localizer.localize(pictures(), torch.tensor([[3], [3]])).maps
     every = localizer.localize(pictures(), of_every_class()).maps
@@ -139,13 +139,13 @@ def test_a_part_common_to_all_classes_does_not_show_in_the_maps() -> None:
     assert torch.allclose(before, after, atol=1e-3)
 
 
-def test_the_only_class_is_measured_against_nothing() -> None:
+def test_a_single_class_has_no_background_to_subtract() -> None:
     localizer = cam(classes=1)
     maps = localizer.localize(pictures(), of_every_class(classes=1)).maps
     np.testing.assert_allclose(maps.numpy(), sums_by_hand(localizer, pictures()), rtol=1e-3, atol=1e-3)
 
 
-def test_maps_are_raw() -> None:
+def test_maps_are_not_normalised() -> None:
     """Twice the weights give twice the map, negative activation is kept, and the bias is in the logits only."""
     plain = cam()
     louder = copy.deepcopy(plain)
@@ -192,7 +192,7 @@ def test_classes_may_be_chosen_from_the_logits() -> None:
     assert torch.equal(seen.maps, asked.maps)
 
 
-def test_reduced_precision_inside_comes_out_as_float32() -> None:
+def test_results_are_float32_under_autocast() -> None:
     localizer = cam()
     with torch.autocast("cpu", torch.bfloat16):
         seen = localizer.localize(pictures(), of_every_class())
@@ -218,7 +218,7 @@ def test_the_mean_of_an_uncentred_map_is_the_logit_without_its_bias() -> None:
     assert torch.allclose(seen.maps.mean(dim=(2, 3)) + localizer.classifier.bias, seen.logits, rtol=1e-4, atol=1e-4)
 
 
-def test_a_linear_classifier_is_taken_over() -> None:
+def test_weights_of_a_linear_classifier_are_copied() -> None:
     localizer = cam()
     linear = nn.Linear(1280, CLASSES)
     localizer.load_linear(linear)
@@ -226,7 +226,7 @@ def test_a_linear_classifier_is_taken_over() -> None:
     assert torch.allclose(localizer(pictures()), linear(pooled), atol=1e-4)
 
 
-def test_dropout_is_at_work_in_training_only() -> None:
+def test_dropout_is_active_in_training_only() -> None:
     localizer = cam()
     assert torch.equal(localizer(pictures()), localizer(pictures()))
     localizer.freeze_backbone()
@@ -253,13 +253,13 @@ def test_the_head_is_trained_at_the_full_rate_and_the_backbone_at_a_tenth() -> N
     assert {rate for name, rate in rates.items() if name.startswith("backbone.")} == {0.05}
 
 
-def test_of_a_frozen_backbone_only_the_head_is_trained() -> None:
+def test_with_a_frozen_backbone_only_the_head_is_trained() -> None:
     localizer = cam()
     localizer.freeze_backbone()
     assert trained_at(localizer) == {"classifier.weight": 0.5, "classifier.bias": 0.5}
 
 
-def test_a_step_fills_the_gradients_of_what_is_trained_and_of_nothing_else() -> None:
+def test_a_step_gives_gradients_to_trained_parameters_only() -> None:
     localizer = cam()
     localizer.freeze_backbone()
     targets = torch.eye(CLASSES)[:2]
@@ -284,28 +284,28 @@ def test_a_frozen_backbone_keeps_its_statistics_in_training_mode(frozen: bool) -
     assert kept is frozen
 
 
-def test_a_localizer_comes_back_to_evaluation_mode_whole() -> None:
+def test_evaluation_mode_applies_to_all_parts() -> None:
     localizer = cam()
     localizer.freeze_backbone()
     assert not any(part.training for part in localizer.train().eval().modules())
 
 
 def head_of(weight: list[list[float]]) -> CAM:
-    """CAM whose features are the pixels as they are, and whose head has these weights and no bias."""
+    """CAM whose features are the pixels, with these weights in its head and no bias."""
     pixels = StageSpec([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     localizer = CAM(Backbone("pixels", pixels), len(weight), dropout=0.0)
     localizer.classifier.weight.copy_(torch.tensor(weight)[:, :, None, None])
     return localizer
 
 
-def test_the_loss_of_one_class_an_image_is_the_cross_entropy_by_hand() -> None:
+def test_the_single_loss_is_cross_entropy() -> None:
     localizer = head_of([[1.0, 0, 0], [0, 1.0, 0]])
     image = torch.tensor([3.0, 1.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
     losses = localizer.training_step(image, torch.tensor([[0.0, 1.0]]), ClassificationLoss("single"))
     assert float(sum(losses.values())) == pytest.approx(np.log(np.exp(3) + np.exp(1)) - 1)
 
 
-def test_the_loss_of_several_classes_an_image_is_the_binary_cross_entropy_by_hand() -> None:
+def test_the_multi_loss_is_binary_cross_entropy() -> None:
     localizer = head_of([[1.0, 0, 0], [0, 1.0, 0]])
     image = torch.tensor([3.0, 1.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
     loss = ClassificationLoss("multi", torch.tensor([2.0, 5.0]))
@@ -314,7 +314,7 @@ def test_the_loss_of_several_classes_an_image_is_the_binary_cross_entropy_by_han
     assert float(sum(losses.values())) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_a_rare_class_weighs_more_in_the_loss() -> None:
+def test_a_rare_class_has_a_larger_weight_in_the_loss() -> None:
     logits, targets = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     plain = ClassificationLoss("single")(logits, targets)
     weighed = ClassificationLoss("single", torch.tensor([1.0, 3.0]))(logits, targets)
@@ -326,7 +326,7 @@ def test_a_rare_class_weighs_more_in_the_loss() -> None:
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def test_probabilities_add_up_to_one_or_stand_each_for_itself() -> None:
+def test_probabilities_are_softmax_or_sigmoid() -> None:
     logits = torch.tensor([[0.0, 0.0, 0.0], [5.0, 5.0, -5.0]])
     assert probabilities(logits, "single").sum(dim=1).tolist() == pytest.approx([1, 1])
     assert probabilities(logits, "multi")[0].tolist() == [0.5, 0.5, 0.5]

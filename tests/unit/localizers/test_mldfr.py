@@ -1,4 +1,4 @@
-"""mLDFR against its equations, its table of sizes, and what its options promise."""
+"""mLDFR against its equations, its table of sizes, and the meaning of its options."""
 
 import copy
 from itertools import pairwise
@@ -29,7 +29,7 @@ def mldfr(backbone: str = "efficientnet_lite0", classes: int = CLASSES, **option
 
 
 def drawn(backbone: str, classes: int = CLASSES, **options: object) -> MLDFR:
-    """Layers without values: for counting."""
+    """Layers on the meta device, for counting."""
     with torch.device("meta"):
         return mldfr(backbone, classes, **options)
 
@@ -105,7 +105,7 @@ def test_spatial_attention_is_equation_six(kernel: int) -> None:
     np.testing.assert_allclose(module(features)[:, 0].numpy(), expected, atol=1e-6)
 
 
-def test_the_plane_is_recalibrated_after_the_channels_and_from_what_they_give() -> None:
+def test_spatial_attention_is_computed_from_the_channel_attentions_output() -> None:
     """Eq. 7: the spatial attention is that of the features whose channels are recalibrated already."""
     torch.manual_seed(0)
     module, features = SelfAttention(6, 3), signal(2, 6, 5, 8)
@@ -116,7 +116,7 @@ def test_the_plane_is_recalibrated_after_the_channels_and_from_what_they_give() 
     np.testing.assert_allclose(module(features).numpy(), by_hand, atol=1e-6)
 
 
-def test_attention_without_weights_halves_twice_and_started_neutral_passes_all_on() -> None:
+def test_attention_with_zero_weights_halves_twice_and_neutral_attention_is_the_identity() -> None:
     features = signal(2, 6, 5, 8)
     paper, neutral = SelfAttention(6, 3), SelfAttention(6, 3, neutral=True)
     for parameter in paper.parameters():
@@ -126,7 +126,7 @@ def test_attention_without_weights_halves_twice_and_started_neutral_passes_all_o
 
 
 @pytest.mark.parametrize("norm", [False, True])
-def test_started_neutral_the_network_is_as_without_attention_and_learns_from_there(norm: bool) -> None:
+def test_a_neutral_network_starts_as_without_attention_and_learns(norm: bool) -> None:
     model = mldfr("mobilenet_v2", attention_start="neutral", attention_batch_norm=norm)
     without = mldfr("mobilenet_v2", attention=False)
     assert torch.allclose(model.features(pictures())[-1], without.features(pictures())[-1], rtol=1e-4, atol=0)
@@ -138,7 +138,7 @@ def test_started_neutral_the_network_is_as_without_attention_and_learns_from_the
     assert all(one.spatial.weigh.weight.grad.abs().sum() > 0 for one in model.attention)
 
 
-def test_a_norm_in_front_of_the_sigmoids_is_that_of_the_released_code() -> None:
+def test_the_norm_before_the_sigmoids_is_that_of_the_released_code() -> None:
     torch.manual_seed(0)
     module, features = ChannelAttention(6, batch_norm=True).train(), signal(3, 6, 5, 4)
     weighed = features.double().mean(dim=(2, 3)) @ module.weigh.weight[:, :, 0, 0].double().T
@@ -147,7 +147,7 @@ def test_a_norm_in_front_of_the_sigmoids_is_that_of_the_released_code() -> None:
     assert torch.allclose(module.norm.running_mean.double(), 0.01 * weighed.mean(dim=0), atol=1e-6)
 
 
-def test_one_image_alone_is_normalised_by_what_was_seen_before() -> None:
+def test_a_single_image_is_normalised_by_running_statistics() -> None:
     module, features = ChannelAttention(6, batch_norm=True), signal(1, 6, 5, 4)
     module.norm.running_mean.fill_(0.3)
     assert torch.equal(module.train()(features), module.eval()(features))
@@ -166,7 +166,7 @@ TABLE_V = {
 
 
 def multiply_adds(model: MLDFR, *, maps_of_every_class: bool) -> float:
-    """Of one image of the backbone's own size; of convolutions only."""
+    """Multiply-adds of one image of the backbone's input size, in convolutions only."""
     side = model.backbone.input_size
     with FlopCounterMode(display=False) as counter:
         features = model.features(torch.zeros(1, 3, side, side, device="meta"))[-1]
@@ -197,7 +197,7 @@ PLACES = {
 }
 
 
-def test_every_backbone_of_the_list_has_its_places() -> None:
+def test_every_listed_backbone_has_places_for_attention() -> None:
     assert set(PLACES) == set(BACKBONES)
 
 
@@ -229,7 +229,7 @@ def test_the_last_down_sampling_becomes_a_convolution_with_bias(name: str, path:
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_nothing_behind_the_transition_layer_is_dilated(name: str) -> None:
+def test_layers_behind_the_transition_are_not_dilated(name: str) -> None:
     plain, model = build_drawn(name), drawn(name)
     assert name == "vgg16" or any(spread(part) for part in plain.modules()), "the backbone's own way is to dilate"
     assert not any(spread(part) for part in model.modules())
@@ -246,7 +246,7 @@ def spread(part: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "resnet50"])
-def test_pretrained_layers_keep_their_weights_where_they_are_still_there(name: str) -> None:
+def test_remaining_pretrained_layers_keep_their_weights(name: str) -> None:
     torch.manual_seed(3)
     plain = build(name)[0].state_dict().values()
     model = mldfr(name)
@@ -306,7 +306,7 @@ def test_each_module_of_the_ablation_is_switched_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "googlenet"])
-def test_norms_are_taken_out_without_a_change_to_what_is_pretrained(name: str) -> None:
+def test_removing_norms_keeps_the_pretrained_features(name: str) -> None:
     torch.manual_seed(3)
     with_statistics = build(name)[0]
     for part in with_statistics.modules():
@@ -320,21 +320,21 @@ def test_norms_are_taken_out_without_a_change_to_what_is_pretrained(name: str) -
     assert torch.allclose(model.features(pictures())[-1], expected, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_norms_that_follow_no_convolution_cannot_be_taken_out() -> None:
+def test_norms_that_follow_no_convolution_cannot_be_removed() -> None:
     with pytest.raises(ModelError, match="densenet161 has norms that follow no convolution"):
         drawn("densenet161", batch_norm=False)
-    with pytest.raises(ModelError, match="cannot be taken out of regnetx_002"):
+    with pytest.raises(ModelError, match="cannot be removed from regnetx_002"):
         drawn("regnetx_002", batch_norm=False)
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_paper_cuts_min_max_maps_at_a_fifth_and_keeps_the_last_epoch() -> None:
+def test_the_defaults_are_minmax_threshold_20_percent_and_last_epoch() -> None:
     assert (MLDFR.threshold, MLDFR.normalise, MLDFR.keeps_last, MLDFR.weights_of) == (0.2, "minmax", True, None)
 
 
-def test_attention_stands_where_it_is_asked_for() -> None:
+def test_attention_is_placed_by_option_after() -> None:
     model = drawn("mobilenet_v2", after="1, 4", kernels=[9, 1])
     assert (model.backbone.channels, model.backbone.strides) == ((32, 64, 1280), (2, 16, 16))
     assert [one.spatial.weigh.kernel_size[0] for one in model.attention] == [9, 1]
@@ -344,14 +344,14 @@ def test_attention_stands_where_it_is_asked_for() -> None:
     ("options", "message"),
     [
         ({"after": [2, 3]}, "2 places for 3 kernels"),
-        ({"after": [2, 3, 5]}, "efficientnet_lite0 halves 4 times only"),
+        ({"after": [2, 3, 5]}, "efficientnet_lite0 has only 4 down-samplings"),
         ({"after": [4, 3, 2]}, "rising order"),
         ({"kernels": "7,4,3"}, "a kernel is of odd size"),
         ({"last": "none"}, "'transition' or 'dilated'"),
         ({"atention": False}, "did you mean 'attention'"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         drawn("efficientnet_lite0", **options)
 
@@ -368,7 +368,7 @@ def test_the_released_code_differs_by_options() -> None:
     assert parameters(released) - parameters(plain) == norms + 1000
 
 
-def test_networks_in_one_piece_have_attention_where_their_features_are_a_4th_an_8th_and_a_16th() -> None:
+def test_timm_networks_have_attention_at_strides_4_8_and_16() -> None:
     model = mldfr("regnetx_002")
     network = model.backbone.stages[0].network
     found = {name: part for name, part in network.named_modules() if isinstance(part, SelfAttention)}
@@ -401,7 +401,7 @@ def test_maps_are_equation_three_and_their_means_are_the_logits() -> None:
     np.testing.assert_allclose(seen.logits.numpy(), expected.mean(axis=(2, 3)), rtol=1e-3, atol=1e-3)  # eq. 4
 
 
-def test_maps_may_be_measured_against_the_mean_class() -> None:
+def test_the_mean_class_may_be_subtracted() -> None:
     plain, centred = (mldfr(background=how).localize(pictures(), of_every_class()).maps for how in ("none", "mean"))
     assert torch.allclose(centred, plain - plain.mean(dim=1, keepdim=True), atol=1e-5 * float(plain.abs().max()))
     assert not torch.allclose(centred, plain, atol=1e-2 * float(plain.abs().max()))
@@ -409,13 +409,13 @@ def test_maps_may_be_measured_against_the_mean_class() -> None:
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2"])
 @pytest.mark.parametrize("size", [(225, 371), (64, 64), (33, 40)])
-def test_any_size_and_a_batch_of_one(name: str, size: tuple[int, int]) -> None:
+def test_any_size_and_a_batch_of_one_are_localized(name: str, size: tuple[int, int]) -> None:
     seen = mldfr(name).localize(pictures(1, *size), torch.tensor([[2, 0]]))
     assert tuple(seen.maps.shape) == (1, 2, -(-size[0] // 16), -(-size[1] // 16))
     assert seen.maps.isfinite().all()
 
 
-def test_a_blank_image_has_finite_maps_and_an_image_is_seen_alike_in_company() -> None:
+def test_a_blank_image_has_finite_maps_and_batches_do_not_matter() -> None:
     model = mldfr()
     images = pictures(3)
     images[1] = 0
@@ -438,7 +438,9 @@ def test_half_precision_and_channels_last_give_nearly_the_same() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"attention_batch_norm": True, "bias": True}, {"last": "dilated"}])
-def test_a_model_is_read_back_to_the_bit_and_made_ready(options: dict[str, object], tmp_path: Path) -> None:
+def test_a_loaded_model_is_bitwise_equal_and_can_be_prepared_for_inference(
+    options: dict[str, object], tmp_path: Path
+) -> None:
     model = mldfr("mobilenet_v2", **options)
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -456,7 +458,7 @@ def test_a_model_is_read_back_to_the_bit_and_made_ready(options: dict[str, objec
     assert torch.allclose(maps, first.maps, atol=1e-3 * float(first.maps.abs().max()))
 
 
-def test_the_rebuilt_vgg16_is_folded_too() -> None:
+def test_batch_norms_of_the_rebuilt_vgg16_are_folded() -> None:
     model = mldfr("vgg16")
     before = model.localize(pictures(1), torch.tensor([[1]])).maps
     quick = prepare_for_inference(model, torch.device("cpu"))
@@ -468,7 +470,7 @@ def test_the_rebuilt_vgg16_is_folded_too() -> None:
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def test_of_a_frozen_backbone_what_the_paper_adds_is_trained_and_nothing_else() -> None:
+def test_with_a_frozen_backbone_only_the_papers_layers_are_trained() -> None:
     model = mldfr("mobilenet_v2")
     model.freeze_backbone()
     names = {id(value): name for name, value in model.named_parameters()}
@@ -479,7 +481,7 @@ def test_of_a_frozen_backbone_what_the_paper_adds_is_trained_and_nothing_else() 
     assert trained == inside | outside
 
 
-def test_a_backbone_that_is_trained_gets_a_tenth_of_the_rate_but_for_its_new_layers() -> None:
+def test_an_unfrozen_backbone_has_a_tenth_of_the_rate_except_new_layers() -> None:
     model = mldfr("mobilenet_v2")
     new, old, _ = model.parameter_groups(0.5)
     assert (new["lr"], old["lr"]) == (0.5, 0.05)
@@ -513,7 +515,7 @@ def test_the_norms_of_a_frozen_backbone_keep_their_statistics_and_new_norms_lear
 
 
 def settled(model: MLDFR) -> MLDFR:
-    """Batch norms as after training on these images, where those of random weights let nothing through."""
+    """Set batch norms as after training on these images; with random weights alone the features vanish."""
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     momentum = [part.momentum for part in norms]
     for part in norms:
@@ -525,7 +527,7 @@ def settled(model: MLDFR) -> MLDFR:
 
 
 def losses_of(model: MLDFR, loss: ClassificationLoss, steps: int) -> list[float]:
-    """Overfits eight images; the loss of each step."""
+    """Overfit eight images; returns the loss of each step."""
     targets = torch.eye(CLASSES).repeat(2, 1)
     if loss.objective == "multi":
         targets[:4] += torch.eye(CLASSES).roll(1, dims=1)
@@ -542,12 +544,16 @@ def losses_of(model: MLDFR, loss: ClassificationLoss, steps: int) -> list[float]
     return seen
 
 
-@pytest.mark.parametrize("objective", ["single", "multi"])
+@pytest.mark.parametrize("objective", ["single", pytest.param("multi", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("frozen", "options"),
-    [(False, {}), (True, {"attention_start": "neutral"}), (False, {"attention_batch_norm": True})],
+    [
+        (False, {}),
+        pytest.param(True, {"attention_start": "neutral"}, marks=pytest.mark.slow),
+        pytest.param(False, {"attention_batch_norm": True}, marks=pytest.mark.slow),
+    ],
 )
-def test_eight_images_are_learned_by_heart(objective: str, frozen: bool, options: dict[str, object]) -> None:
+def test_eight_images_are_memorised(objective: str, frozen: bool, options: dict[str, object]) -> None:
     model = settled(mldfr("mobilenet_v2", **options))
     if frozen:
         model.freeze_backbone()
@@ -565,7 +571,7 @@ def test_the_loss_is_the_cross_entropy_of_equation_ten() -> None:
     assert float(loss) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_a_step_on_one_image_alone_is_possible() -> None:
+def test_a_step_on_a_single_image_works() -> None:
     model = mldfr("mobilenet_v2", attention_batch_norm=True).train()
     with torch.enable_grad():
         loss = model.training_step(pictures(1), torch.eye(CLASSES)[:1], ClassificationLoss("single"))["classification"]

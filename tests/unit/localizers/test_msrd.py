@@ -106,7 +106,7 @@ def test_a_channels_weight_is_the_mean_of_its_local_maxima(window: int, stride: 
     np.testing.assert_allclose(seen, expected, rtol=1e-12)
 
 
-def test_two_peaks_count_alike_however_wide_they_are() -> None:
+def test_two_peaks_count_equally_whatever_their_width() -> None:
     """A large object's strong response and a small one's weak response: the mean of the two, not of the area."""
     weights = torch.zeros(1, 1, 8, 8)
     weights[0, 0, 1:4, 1:4] = 0.3
@@ -123,7 +123,7 @@ def test_all_cells_of_a_plateau_are_local_maxima() -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, -1.0])
-def test_a_channel_without_a_positive_local_maximum_weighs_nothing(level: float) -> None:
+def test_a_channel_without_a_positive_local_maximum_has_weight_zero(level: float) -> None:
     assert float(mean_of_local_maxima(torch.full((1, 1, 3, 4), level))) == 0
 
 
@@ -140,7 +140,7 @@ def test_a_larger_window_finds_fewer_maxima() -> None:
 @pytest.mark.parametrize(
     "search", [{}, {"window": 5}, {"stride": 2}, {"delta": 0.1}, {"delta": 0.3}], ids=lambda one: str(one)
 )
-def test_the_map_is_conv4s_and_conv5s_brought_to_its_size(search: dict[str, Any]) -> None:
+def test_the_map_is_conv4_plus_resized_conv5(search: dict[str, Any]) -> None:
     localizer = small(**search)
     classes = torch.tensor([2, 0])
     _, conv4, conv5 = seen_stages(localizer, classes)
@@ -170,7 +170,7 @@ def test_layers_are_added_at_the_finest_size() -> None:
 
 @pytest.mark.parametrize("negative", ["zero", "kept"])
 @pytest.mark.parametrize("features", ["rectified", "raw"])
-def test_what_is_done_with_negative_gradients_and_activations(negative: Any, features: Any) -> None:
+def test_negative_gradients_and_activations_are_zeroed_unless_kept(negative: Any, features: Any) -> None:
     localizer = small(linear=True, layers="conv4", negative=negative, features=features)
     classes = torch.tensor([1, 2])
     activation, gradient = seen_stages(localizer, classes)[1]
@@ -223,7 +223,7 @@ def test_conv3_to_conv5_of_a_backbone(backbone: str, by_stride: list[int], by_st
     assert layers_read(network, MSRDConfig()) == by_stride[-2:]
 
 
-def test_a_network_without_conv4_cannot_be_asked_for_it_alone() -> None:
+def test_conv4_alone_is_refused_for_a_network_without_it() -> None:
     anatomy = StageSpec([nn.Identity()], (3,), (1,), None)
     with pytest.raises(ModelError, match="pixels has no conv4, only conv5"):
         MSRD(Backbone("pixels", anatomy), CLASSES, layers="conv4")
@@ -243,12 +243,12 @@ def test_the_defaults_are_the_papers() -> None:
     [{"window": 4}, {"window": 0}, {"stride": 0}, {"delta": -0.1}, {"layers": "conv6"}, {"apart": "far"}],
     ids=lambda one: str(one),
 )
-def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
+def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=f"Option '{next(iter(options))}' of the localizer"):
         small(**options)
 
 
-def test_numbers_given_as_text_are_understood() -> None:
+def test_numbers_may_be_given_as_text() -> None:
     config = small(window="5", delta="0.1").config
     assert (config.window, config.delta) == (5, 0.1)
 

@@ -1,4 +1,4 @@
-"""ORNet's network, what it looks at and what that costs; its stages on disk and its options."""
+"""ORNet's network, its maps and their cost, resumption in both stages, and its options."""
 
 import copy
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_the_map_of_the_localizer_is_that_of_the_shallow_features() -> None:
     assert 0 < float(seen.maps.min()) < float(seen.maps.max()) < 1
 
 
-def test_the_classes_do_not_change_the_map() -> None:
+def test_the_map_is_the_same_for_all_classes() -> None:
     localizer = small()
     with torch.no_grad():
         first, second = (
@@ -84,7 +84,7 @@ def test_the_classes_do_not_change_the_map() -> None:
     assert torch.equal(chosen.classes, first.logits.topk(2).indices)
 
 
-def test_the_class_comes_from_the_evaluator_shown_the_whole_image() -> None:
+def test_the_evaluator_classifies_the_whole_image() -> None:
     localizer = small()
     nn.init.normal_(localizer.evaluator.classifier.weight)
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_the_generator_is_as_wide_and_deep_as_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(225, 371), (64, 64), (33, 47)])
-def test_odd_sizes_and_a_batch_of_one(height: int, width: int) -> None:
+def test_odd_sizes_and_a_batch_of_one_are_localized(height: int, width: int) -> None:
     localizer = on("mobilenet_v2")
     with torch.no_grad():
         seen = localizer.localize(pictures(1, height, width), torch.tensor([[2]]))
@@ -140,7 +140,7 @@ def test_odd_sizes_and_a_batch_of_one(height: int, width: int) -> None:
         assert all(loss.isfinite() for loss in losses.values())
 
 
-def test_an_image_of_one_colour_gives_numbers() -> None:
+def test_an_image_of_one_colour_has_finite_maps() -> None:
     localizer = small()
     with torch.no_grad():
         seen = localizer.localize(torch.full((1, 3, 64, 64), 255, dtype=torch.uint8), torch.tensor([[0]]))
@@ -159,7 +159,7 @@ def test_the_memory_format_changes_nothing() -> None:
     assert torch.allclose(plain.maps, last.maps, atol=1e-4)
 
 
-def test_reduced_precision_inside_comes_out_as_float32() -> None:
+def test_results_are_float32_under_autocast() -> None:
     localizer = small()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         seen = localizer.localize(pictures(), torch.tensor([[0], [1]]))
@@ -174,7 +174,7 @@ def test_reduced_precision_inside_comes_out_as_float32() -> None:
 # --- the margin ------------------------------------------------------------------------------------------------------
 
 
-def test_a_map_is_drawn_of_the_image_continued_at_its_borders() -> None:
+def test_maps_are_made_from_the_image_continued_at_its_borders() -> None:
     published, ours = small(), small(margin=3)
     around = 3 * 4
     continued = np.pad(pictures().numpy(), ((0, 0), (0, 0), (around, around), (around, around)), mode="edge")
@@ -185,7 +185,7 @@ def test_a_map_is_drawn_of_the_image_continued_at_its_borders() -> None:
     assert not torch.allclose(drawn, published.maps(pictures(), torch.zeros(2, 1)), atol=0.01)
 
 
-def test_the_border_of_an_even_image_is_no_structure() -> None:
+def test_the_border_of_a_uniform_image_is_not_an_object() -> None:
     even = torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
     with torch.no_grad():
         published, ours = (one.maps(even, torch.zeros(1, 1)) for one in (small(), small(margin=16)))
@@ -195,7 +195,7 @@ def test_the_border_of_an_even_image_is_no_structure() -> None:
 
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "googlenet", "vgg16"])
 @pytest.mark.parametrize(("height", "width"), [(225, 371), (64, 96)])
-def test_a_margin_leaves_the_map_its_size(backbone: str, height: int, width: int) -> None:
+def test_a_margin_does_not_change_the_maps_size(backbone: str, height: int, width: int) -> None:
     with torch.device("meta"):
         sizes = {
             tuple(
@@ -210,7 +210,7 @@ def test_a_margin_leaves_the_map_its_size(backbone: str, height: int, width: int
 
 
 @pytest.mark.parametrize("stage", [STAGE_ONE, STAGE_TWO])
-def test_training_shows_images_without_a_margin(stage: int) -> None:
+def test_training_uses_no_margin(stage: int) -> None:
     def losses(margin: int) -> dict[str, float]:
         torch.manual_seed(4)
         return {
@@ -235,7 +235,7 @@ def test_maps_alone_run_neither_the_deep_layers_nor_the_evaluator() -> None:
     assert (tops, stages) == ({"backbone", "generator"}, {"0", "1"})
 
 
-def test_of_a_pyramid_the_evaluator_sees_one_scale_only() -> None:
+def test_the_evaluator_runs_at_one_scale_of_a_pyramid() -> None:
     localizer = small()
     sizes: list[tuple[int, ...]] = []
     localizer.evaluator.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
@@ -267,7 +267,7 @@ def test_maps_cost_less_than_the_whole_network(backbone: str, options: dict[str,
 # --- on disk ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_read_back_is_the_same_to_the_bit(tmp_path: Path) -> None:
+def test_a_loaded_model_is_bitwise_equal(tmp_path: Path) -> None:
     listed = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
     options = {"width": 8, "shallow": 1, "features": 6, "erase_probability": "adaptive"}
     card = ModelCard("ornet", "mobilenet_v2", "single", listed, 64, {}, options=options)
@@ -282,7 +282,7 @@ def test_a_model_read_back_is_the_same_to_the_bit(tmp_path: Path) -> None:
     assert again.config == ORNetConfig(**options)
 
 
-def test_made_ready_it_sees_the_same() -> None:
+def test_preparing_for_inference_does_not_change_the_maps() -> None:
     localizer = small()
     quick = prepare_for_inference(copy.deepcopy(localizer), torch.device("cpu"))
     for network in (quick.backbone, quick.evaluator.backbone):
@@ -294,7 +294,7 @@ def test_made_ready_it_sees_the_same() -> None:
 
 
 def trained(folder: Path, *, stop_at: int | None = None) -> Path:
-    """A training of four epochs, two a stage and two steps an epoch, from images under `folder`."""
+    """Train four epochs, two per stage and two steps per epoch, on images under `folder`."""
     for number in range(4):
         for kind, scale in (("bright", 1), ("dark", 2)):
             path = folder / "images" / kind / f"{number}.png"
@@ -314,7 +314,7 @@ def trained(folder: Path, *, stop_at: int | None = None) -> Path:
 
 
 @pytest.mark.parametrize("stop_at", [4, 6, 7])
-def test_a_training_stopped_in_either_stage_carries_on_as_if_it_had_not_been(
+def test_a_training_interrupted_in_either_stage_resumes_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     """Stopped at the end of stage one, at the end of the first epoch of stage two, and in its second."""
@@ -340,18 +340,18 @@ def test_a_training_stopped_in_either_stage_carries_on_as_if_it_had_not_been(
     [
         ({"shallow": 3}, "small has 2 stages"),
         ({"erase_depth_least": 0.6}, "must not exceed 'erase_depth'"),
-        ({"alpha": 0, "beta": 0, "evaluation": 0}, "no loss left"),
+        ({"alpha": 0, "beta": 0, "evaluation": 0}, "has no loss"),
         ({"stage_one": 0}, "stage_one"),
         ({"sigma": 0}, "sigma"),
         ({"alfa": 1}, "did you mean 'alpha'"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         small(**options)
 
 
-def test_stage_two_may_be_left_without_losses_where_there_is_none() -> None:
+def test_stage_two_needs_no_loss_where_there_is_no_stage_two() -> None:
     localizer = small(stage_one=1.0, evaluation=0, alpha=0, beta=0)
     localizer.start_epoch(9, 10)
     assert not localizer.refining

@@ -1,4 +1,4 @@
-"""ORNet's two stages and its losses against the paper's equations, worked out in double precision."""
+"""ORNet's two stages and its losses against the paper's equations, in double precision."""
 
 import copy
 from typing import Any
@@ -37,8 +37,8 @@ from tests.unit.localizers.ornet_making import (
 # --- stage one -------------------------------------------------------------------------------------------------------
 
 
-def test_the_classifier_sees_low_level_features_times_the_map() -> None:
-    """Eq. 3 and 5; in evaluation mode dropout and batch norms stand still."""
+def test_the_classifier_gets_low_level_features_times_the_map() -> None:
+    """Eq. 3 and 5, in evaluation mode so that dropout and batch norms are fixed."""
     localizer = small()
     with torch.no_grad():
         losses = losses_of(localizer, STAGE_ONE, pictures(), targets())
@@ -75,7 +75,7 @@ def test_the_evaluator_learns_as_it_would_alone() -> None:
     assert reached == {"evaluator"}
 
 
-def test_the_auxiliary_loss_can_be_weighed_and_left_out() -> None:
+def test_the_auxiliary_loss_can_be_weighted_and_switched_off() -> None:
     with torch.no_grad():
         full, half, none = (
             losses_of(small(auxiliary=weight), STAGE_ONE, pictures(), targets()) for weight in (1, 0.5, 0)
@@ -85,7 +85,7 @@ def test_the_auxiliary_loss_can_be_weighed_and_left_out() -> None:
 
 
 @pytest.mark.parametrize("stage", [STAGE_ONE, STAGE_TWO])
-def test_several_classes_an_image_have_binary_losses(stage: int) -> None:
+def test_images_of_several_classes_have_binary_losses(stage: int) -> None:
     several = torch.tensor([[1.0, 0, 1, 0], [0, 0, 0, 0]])
     name = ("evaluator", "evaluation")[stage]
     localizer = small(erase=False)
@@ -109,7 +109,7 @@ def entropy_by_hand(p: np.ndarray) -> np.ndarray:
     return -p * np.log(p) - (1 - p) * np.log(1 - p)
 
 
-def test_a_pixels_entropy_is_that_of_a_coin() -> None:
+def test_the_pixel_entropy_is_that_of_a_bernoulli_variable() -> None:
     p = drawn_map()
     np.testing.assert_allclose(pixel_entropy(p).numpy(), entropy_by_hand(p.numpy()), rtol=1e-12)
     known = pixel_entropy(torch.tensor([0.5, 0.25, 0.0, 1.0], dtype=torch.float64))
@@ -122,7 +122,7 @@ def test_the_entropy_loss_is_the_mean_over_the_pixels() -> None:
 
 
 @pytest.mark.parametrize(("mu", "sigma"), [(0.5, 0.1), (0.4, 0.3)])
-def test_the_weighted_entropy_loss_weighs_by_a_gaussian(mu: float, sigma: float) -> None:
+def test_the_weighted_entropy_loss_uses_a_gaussian(mu: float, sigma: float) -> None:
     p = drawn_map()
     gamma = np.exp(-((p.numpy() - mu) ** 2) / (2 * sigma**2))
     by_hand = (gamma * entropy_by_hand(p.numpy())).mean()
@@ -157,7 +157,7 @@ def evaluated_by_hand(localizer: ORNet, images: Tensor, shown: Tensor) -> Tensor
     return features.mean(dim=(2, 3)) @ judge.classifier.weight.flatten(1).T + judge.classifier.bias
 
 
-def test_the_evaluator_judges_the_image_times_the_map() -> None:
+def test_the_evaluator_gets_the_image_times_the_map() -> None:
     localizer = small(erase=False)
     with torch.no_grad():
         losses = losses_of(localizer, STAGE_TWO, pictures(), targets())
@@ -224,7 +224,7 @@ def test_the_map_is_brought_to_the_images_size_as_asked_for() -> None:
 
 
 def hill(row: int, column: int, *, height: int = 28, width: int = 42, spread: float = 6.0, count: int = 1) -> Tensor:
-    """(count, 1, height, width), highest (0.9) at one cell and falling off round about, 0.1 far away."""
+    """(count, 1, height, width) maps with a peak of 0.9 that falls off to 0.1."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     distance = ((y - row) ** 2 + (x - column) ** 2) / (2 * spread**2)
     return (0.1 + 0.8 * torch.exp(-distance)).expand(count, 1, height, width).clone()
@@ -242,7 +242,7 @@ def fixed_depth(depth: float, **options: Any) -> ORNetConfig:
 
 
 @pytest.mark.parametrize(("row", "column"), [(14, 20), (3, 5), (0, 0), (27, 41)])
-def test_candidates_are_what_is_high_inside_a_rectangle_around_the_peak(row: int, column: int) -> None:
+def test_candidates_are_high_pixels_in_a_rectangle_around_the_peak(row: int, column: int) -> None:
     torch.manual_seed(0)
     activation = hill(row, column, count=64)
     high = activation[0, 0] > 0.9 - 0.5 * float(0.9 - activation[0, 0].min()) + 1e-6
@@ -257,7 +257,7 @@ def test_candidates_are_what_is_high_inside_a_rectangle_around_the_peak(row: int
     assert len(sides) > 1, "height and width are drawn"
 
 
-def test_the_rectangle_is_no_smaller_than_asked_and_no_larger_than_what_is_high() -> None:
+def test_the_rectangles_sides_are_within_their_limits() -> None:
     torch.manual_seed(0)
     activation = torch.full((400, 1, 28, 28), 0.2)
     activation[:, :, 4:25, 9:20] = 0.6  # 21 rows and 11 columns are high
@@ -279,7 +279,7 @@ def test_the_threshold_is_drawn_between_the_depths_asked_for() -> None:
     assert 0.77 < float(lowest.max()) < 0.82
 
 
-def test_half_of_the_candidates_are_dropped_and_nothing_else() -> None:
+def test_half_of_the_candidates_are_erased_and_nothing_else() -> None:
     torch.manual_seed(0)
     activation = plateau(0.8, 300)
     config = fixed_depth(0.5, erase_least=1.0)  # the rectangle holds the whole plateau
@@ -308,7 +308,7 @@ def test_the_probability_can_follow_the_activation(level: float, share: float) -
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_so_many_of_the_maps_are_erased_as_asked_for(share: float) -> None:
+def test_the_asked_share_of_the_maps_is_erased(share: float) -> None:
     torch.manual_seed(0)
     activation = plateau(0.8, 400)
     erased = attentively_erased(activation, fixed_depth(0.5, erase_share=share, erase_probability=1.0))
@@ -316,20 +316,20 @@ def test_so_many_of_the_maps_are_erased_as_asked_for(share: float) -> None:
     assert float(touched.float().mean()) == pytest.approx(share, abs=0.06)
 
 
-def test_maps_alike_are_erased_each_in_its_own_way() -> None:
+def test_equal_maps_are_erased_independently() -> None:
     torch.manual_seed(0)
     first, second = attentively_erased(hill(10, 12, count=2), ORNetConfig())
     assert not torch.equal(first, second)
 
 
-def test_a_constant_map_is_left_as_it_is() -> None:
+def test_a_constant_map_is_not_erased() -> None:
     torch.manual_seed(0)
     for value in (0.0, 0.5, 1.0):
         activation = torch.full((20, 1, 9, 13), value)
         assert torch.equal(attentively_erased(activation, ORNetConfig(erase_probability=1.0)), activation)
 
 
-def test_gradients_pass_through_what_is_left() -> None:
+def test_gradients_pass_through_the_remaining_pixels() -> None:
     torch.manual_seed(0)
     activation = hill(10, 12, count=3).requires_grad_()
     erased = attentively_erased(activation, ORNetConfig())
@@ -363,7 +363,7 @@ def step(localizer: ORNet, optimizer: torch.optim.Optimizer) -> None:
 
 
 def moved_in(stage: int, *, frozen: bool = False, **options: Any) -> set[str]:
-    """What a step of the stage changes, after a step of stage one gave the optimizer its momenta.
+    """Names of the parameters that a step of the stage changes, after a step of stage one filled the momenta.
 
     Weights and statistics alike, by the part that they belong to.
     """
@@ -396,13 +396,13 @@ PARTS = (
         (STAGE_TWO, True, {}, {"generator"}),
     ],
 )
-def test_in_each_stage_its_own_parts_move_and_no_others(
+def test_each_stage_changes_its_own_parts_only(
     stage: int, frozen: bool, options: dict[str, Any], expected: set[str]
 ) -> None:
     assert moved_in(stage, frozen=frozen, **options) == expected
 
 
-def test_a_step_of_stage_one_moves_every_single_weight() -> None:
+def test_a_step_of_stage_one_changes_every_weight() -> None:
     localizer = small().train()
     before = copy.deepcopy(dict(localizer.named_parameters()))
     step(localizer, torch.optim.AdamW(localizer.parameter_groups(0.01), weight_decay=0.0))
@@ -412,7 +412,7 @@ def test_a_step_of_stage_one_moves_every_single_weight() -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_the_optimizer_gets_everything_that_is_ever_trained_once_and_from_the_start(frozen: bool) -> None:
+def test_the_optimizer_has_the_parameters_of_both_stages_once(frozen: bool) -> None:
     localizer = small()
     if frozen:
         localizer.freeze_backbone()
@@ -444,7 +444,7 @@ def eight_images() -> Tensor:
 
 
 def overfitted(localizer: ORNet, *, first: int, second: int) -> dict[str, list[float]]:
-    """Each loss step by step, over so many steps of either stage."""
+    """Each loss at each step, over a number of steps of either stage."""
     optimizer = torch.optim.AdamW(localizer.train().parameter_groups(0.01))
     seen: dict[str, list[float]] = {}
     for number in range(first + second):
@@ -458,7 +458,7 @@ def overfitted(localizer: ORNet, *, first: int, second: int) -> dict[str, list[f
     return seen
 
 
-@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "mobilenet_v2"])
+@pytest.mark.parametrize("backbone", [pytest.param("efficientnet_lite0", marks=pytest.mark.slow), "mobilenet_v2"])
 def test_the_losses_of_stage_one_fall_on_eight_images(backbone: str) -> None:
     seen = overfitted(on(backbone, width=8, features=8, dropout=0.0), first=14, second=0)
     assert seen["classification"][-1] < 0.2 * seen["classification"][0]
@@ -480,7 +480,7 @@ def test_each_loss_of_stage_two_falls_on_eight_images(name: str, options: dict[s
 
 
 def test_stage_two_makes_the_map_certain() -> None:
-    """Fig. 4: values around a half at first, at either end in the end."""
+    """Fig. 4: values around 0.5 at first, near 0 or 1 in the end."""
 
     def uncertain(localizer: ORNet) -> float:
         with torch.no_grad():

@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("backbone", ["tiny", "efficientnet_lite0"])
 @pytest.mark.parametrize("options", [{}, {"background": "none", "dropout": 0.5}])
-def test_a_model_read_back_computes_the_same_to_the_bit(tmp_path: Path, backbone: str, options: dict[str, Any]) -> None:
+def test_a_loaded_model_is_bitwise_equal(tmp_path: Path, backbone: str, options: dict[str, Any]) -> None:
     localizer, written = saved(tmp_path / "model", backbone=backbone, options=options)
     torch.manual_seed(99)
     back, card = load_model(tmp_path / "model")
@@ -81,7 +81,7 @@ def test_a_model_saved_in_training_mode_is_the_same_model(tmp_path: Path) -> Non
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
 
 
-def test_the_card_says_what_was_given_and_the_hash_of_the_weights_file(tmp_path: Path) -> None:
+def test_the_card_holds_the_given_values_and_the_hash_of_the_weights(tmp_path: Path) -> None:
     _, written = saved(tmp_path)
     digest = hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest()
     assert written == card_of(weights_sha256=digest)
@@ -95,7 +95,7 @@ def test_other_weights_have_another_hash_and_the_same_weights_the_same(tmp_path:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_nothing_but_the_two_files_is_left(tmp_path: Path) -> None:
+def test_a_model_folder_has_two_files(tmp_path: Path) -> None:
     saved(tmp_path)
     assert set(contents(tmp_path)) == {"weights.safetensors", "model.json"}
 
@@ -103,7 +103,7 @@ def test_nothing_but_the_two_files_is_left(tmp_path: Path) -> None:
 # --- what is no model ------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"No model folder .*nowhere; train one with `boxmine train`"):
         load_model(tmp_path / "nowhere")
 
@@ -127,7 +127,7 @@ CARDS_OF_NO_MODEL = {
 
 
 @pytest.mark.parametrize("content", CARDS_OF_NO_MODEL.values(), ids=CARDS_OF_NO_MODEL)
-def test_a_card_that_is_none_is_refused_with_the_folder_and_what_to_do(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_card_is_refused_with_the_folder_and_a_remedy(tmp_path: Path, content: bytes) -> None:
     saved(tmp_path)
     (tmp_path / "model.json").write_bytes(content)
     with pytest.raises(
@@ -153,7 +153,7 @@ def test_a_card_with_a_value_of_the_wrong_kind_is_refused(tmp_path: Path, name: 
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_card_without_a_card_file_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_card_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     (tmp_path / "model.json").unlink()
     with pytest.raises(ModelError, match="is not a boxmine model"):
@@ -168,9 +168,7 @@ def test_a_card_without_a_card_file_is_refused(tmp_path: Path) -> None:
         ({"options": {"colour": "red"}}, "colour"),
     ],
 )
-def test_a_card_of_what_this_version_does_not_know_is_refused_by_its_file(
-    tmp_path: Path, values: dict[str, Any], said: str
-) -> None:
+def test_a_card_that_names_an_unknown_localizer_is_refused(tmp_path: Path, values: dict[str, Any], said: str) -> None:
     saved(tmp_path)
     changed_card(tmp_path, **values)
     with pytest.raises(ModelError, match=said) as caught:
@@ -182,7 +180,7 @@ def test_a_card_of_what_this_version_does_not_know_is_refused_by_its_file(
 
 
 def refused(folder: Path) -> str:
-    """The sentence with which the weights of `folder` are refused; it names their file and what to do."""
+    """Load a model that must be refused; returns the message, which names the file and a remedy."""
     with pytest.raises(ModelError) as caught:
         load_model(folder)
     sentence = str(caught.value)
@@ -267,7 +265,7 @@ def test_an_unknown_backbone_is_refused_with_the_nearest_name(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "vit_tiny_patch16_224"])
-def test_a_classifier_that_cannot_draw_maps_is_refused_before_any_download(
+def test_a_backbone_without_a_linear_classifier_is_refused_before_any_download(
     backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(*_: object, **__: object) -> None:
@@ -283,7 +281,7 @@ def test_a_classifier_that_cannot_draw_maps_is_refused_before_any_download(
 # --- into a run ------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_is_copied_whole_and_again_without_change(tmp_path: Path) -> None:
+def test_installing_a_model_twice_changes_nothing(tmp_path: Path) -> None:
     _, written = saved(tmp_path / "model")
     assert install_model(str(tmp_path / "model"), tmp_path / "run" / "model") == written
     once = contents(tmp_path / "run" / "model")
@@ -292,14 +290,14 @@ def test_a_model_is_copied_whole_and_again_without_change(tmp_path: Path) -> Non
     assert contents(tmp_path / "run" / "model") == once
 
 
-def test_a_model_that_lies_there_already_stays_as_it_is(tmp_path: Path) -> None:
+def test_installing_a_model_into_its_own_folder_changes_nothing(tmp_path: Path) -> None:
     _, written = saved(tmp_path / "model")
     before = times(tmp_path / "model")
     assert install_model(f"{tmp_path}/model/../model", tmp_path / "model") == written
     assert times(tmp_path / "model") == before
 
 
-def test_a_copy_that_is_stopped_halfway_is_no_model_and_is_completed_the_next_time(
+def test_an_interrupted_installation_is_no_model_and_is_completed_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(tmp_path / "model")
@@ -322,7 +320,7 @@ def test_a_copy_that_is_stopped_halfway_is_no_model_and_is_completed_the_next_ti
     assert contents(tmp_path / "copy") == contents(tmp_path / "model")
 
 
-def test_another_model_is_not_written_over(tmp_path: Path) -> None:
+def test_another_model_is_not_overwritten(tmp_path: Path) -> None:
     saved(tmp_path / "first", seed=0)
     saved(tmp_path / "second", seed=1)
     install_model(str(tmp_path / "first"), tmp_path / "run")
@@ -339,14 +337,14 @@ def test_a_pretrained_model_is_written_once(tmp_path: Path) -> None:
     assert load_model(tmp_path)[1] == first
 
 
-def test_a_pretrained_model_takes_the_place_of_another_pretrained_one(tmp_path: Path) -> None:
+def test_a_pretrained_model_replaces_another_pretrained_one(tmp_path: Path) -> None:
     install_model("pretrained:efficientnet_lite1", tmp_path)
     card = install_model("pretrained:efficientnet_lite0", tmp_path)
     assert card.backbone == "efficientnet_lite0"
     assert load_model(tmp_path)[1] == card
 
 
-def test_a_trained_model_is_not_taken_for_a_pretrained_one_nor_overwritten(tmp_path: Path) -> None:
+def test_a_trained_model_is_not_replaced_by_a_pretrained_one(tmp_path: Path) -> None:
     saved(tmp_path)
     before = contents(tmp_path)
     with pytest.raises(
@@ -359,18 +357,18 @@ def test_a_trained_model_is_not_taken_for_a_pretrained_one_nor_overwritten(tmp_p
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def test_unknown_classes_are_told_in_their_order() -> None:
+def test_unknown_classes_are_listed_in_their_order() -> None:
     assert unknown_classes(["zebra", "cat", "Dog", "dog"], card_of()) == ["zebra", "Dog"]
     assert unknown_classes({"cat": 3, "ape": 1}, card_of()) == ["ape"]
     assert unknown_classes([], card_of()) == []
 
 
-def test_a_device_is_had_by_its_name() -> None:
+def test_a_device_is_resolved_by_its_name() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
-def test_a_device_that_is_not_there_is_refused_with_what_to_try(name: str) -> None:
+def test_a_missing_device_is_refused_with_a_remedy(name: str) -> None:
     with pytest.raises(ModelError, match=f"Device '{name}' cannot be used: .*Try auto or cpu"):
         resolve_device(name)

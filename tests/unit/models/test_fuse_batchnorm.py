@@ -1,4 +1,4 @@
-"""What is made faster computes the same."""
+"""Folding batch norms does not change the results."""
 
 import copy
 
@@ -38,7 +38,7 @@ def seen(model: CAM) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_every_backbone_sees_the_same_as_before(name: str) -> None:
+def test_folding_does_not_change_the_maps_of_any_backbone(name: str) -> None:
     model = settled(CAM(build(name)[0], 4))
     before = seen(model)
     quick = prepare_for_inference(copy.deepcopy(model), CPU)
@@ -49,7 +49,7 @@ def test_every_backbone_sees_the_same_as_before(name: str) -> None:
 
 
 class Crossed(nn.Module):
-    """Two convolutions and their norms, in another order than they are run."""
+    """Two convolutions and their norms, defined in another order than they run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Crossed(nn.Module):
         return self.norm_of_the_second(self.second(images))
 
 
-def test_a_network_run_in_another_order_than_written_is_left_alone() -> None:
+def test_a_network_that_runs_in_another_order_is_not_folded() -> None:
     model = settled(CAM(Backbone("crossed", StageSpec([Crossed()], (3,), (1,), None)), 4))
     before = seen(model)
     quick = prepare_for_inference(copy.deepcopy(model), CPU)

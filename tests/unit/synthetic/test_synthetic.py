@@ -14,7 +14,7 @@ from mining.errors import InputError
 from mining.storage.ownership import MARK_FILE, temporary_path
 from mining.synthetic import CLASSES, Scene, compose, generate, render
 from mining.synthetic.objects import FIGURES
-from mining.synthetic.scenes import MIN_VISIBLE, _Placed, _put, _Stage, _truth
+from mining.synthetic.scenes import MIN_VISIBLE, _Canvas, _ground_truth, _place, _Placed
 from mining.synthetic.sprites import Sprite, draw_sprite
 
 
@@ -80,25 +80,27 @@ def test_boxes_are_tight_around_the_visible_pixels(scenes: list[Scene]) -> None:
 def test_the_truth_lies_where_the_object_is_painted(name: str, corner: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     sprite = draw_sprite(FIGURES[name](rng), rng, longest_px=100)
-    stage = _Stage(np.zeros((150, 140, 3), np.float32), np.zeros((150, 140), np.int16))
-    assert _put(stage, sprite, corner, _Placed(0, 0.7, 0, 0))
-    y, x = np.nonzero(stage.image.max(2) > 0)
+    canvas = _Canvas(np.zeros((150, 140, 3), np.float32), np.zeros((150, 140), np.int16))
+    assert _place(canvas, sprite, corner, _Placed(0, 0.7, 0, 0))
+    y, x = np.nonzero(canvas.image.max(2) > 0)
     painted = [x.min(), y.min(), x.max() + 1, y.max() + 1]
     # the soft rim is painted but belongs to the object from half coverage on
-    np.testing.assert_allclose(_truth(stage, 0).box, painted, atol=1)
+    np.testing.assert_allclose(_ground_truth(canvas, 0).box, painted, atol=1)
 
 
 def test_objects_of_a_scene_share_no_pixel_and_stay_visible(scenes: list[Scene]) -> None:
     for scene in scenes:
         masks = [truth.mask for truth in scene.objects]
         assert sum((mask.astype(int) for mask in masks), np.zeros(scene.rgb.shape[:2], int)).max() <= 1
-        assert all(truth.telling.any() and not (truth.telling & ~truth.mask).any() for truth in scene.objects)
+        assert all(
+            truth.discriminative.any() and not (truth.discriminative & ~truth.mask).any() for truth in scene.objects
+        )
     assert MIN_VISIBLE >= 0.4
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_telling_part_covers_less_than_half_of_the_object(name: str) -> None:
-    shares = [sprite.telling.sum() / sprite.mask.sum() for sprite in sprites(name, 150)]
+    shares = [sprite.discriminative.sum() / sprite.mask.sum() for sprite in sprites(name, 150)]
     assert 0.15 <= min(shares) <= max(shares) < 0.5
 
 
@@ -212,7 +214,7 @@ def test_the_summary_counts_what_was_written(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"images": 0}, "at least 1 image"),
-        ({"start": -1}, "start at 0 or later"),
+        ({"start": -1}, "a start of at least 0"),
         ({"seed": -1}, "seed -1"),
         ({"size": (400, 240)}, "the smaller one first"),
         ({"size": (10, 240)}, "between 64 and"),
@@ -239,7 +241,7 @@ def test_a_folder_that_was_not_generated_is_refused_and_stays_as_it_is(tmp_path:
     for name in ("images/000000.jpg", "labels.csv", "truth.json"):
         (tmp_path / name).write_text("somebody's work")
     before = digests(tmp_path)
-    with pytest.raises(InputError, match=r"holds other things \(e\.g\. 'images'\)"):
+    with pytest.raises(InputError, match=r"holds other files \(e\.g\. 'images'\)"):
         generate(tmp_path, images=3, size=(64, 96))
     assert digests(tmp_path) == before
 

@@ -1,4 +1,4 @@
-"""Sharing a training out among devices, as far as one process tells."""
+"""The shares of several devices, as far as one process can test them."""
 
 from itertools import chain
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_whether_there_will_be_several_processes(
 
 
 def drawn(count: int, batch: int, devices: int) -> list[list[list[tuple[int, int]]]]:
-    """Device by device its batches of an epoch."""
+    """The batches of an epoch, per device."""
     torch.manual_seed(3)
     shares = [list(device_share(ShuffledSampler(count), rank, devices)) for rank in range(devices)]
     assert all(len(share) == len(device_share(ShuffledSampler(count), 0, devices)) for share in shares)
@@ -48,11 +48,11 @@ def test_the_batches_of_all_devices_are_those_of_one(devices: int) -> None:
     assert together == [sorted(batch) for batch in alone]
 
 
-def test_where_images_do_not_share_out_some_are_seen_twice_and_none_is_left_out() -> None:
+def test_if_images_do_not_divide_some_are_repeated_and_none_is_left_out() -> None:
     seen = [place for device in drawn(7, 2, 3) for batch in device for place, _ in batch]
     assert sorted(set(seen)) == list(range(7))
     assert len(seen) == 9
 
 
-def test_one_process_has_its_own_values() -> None:
+def test_a_single_process_gathers_its_own_value() -> None:
     assert all_gather({"a": 1}) == [{"a": 1}]

@@ -1,4 +1,4 @@
-"""Labels that cannot teach a classifier what a class looks like."""
+"""Labels from which a classifier cannot learn what a class looks like."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ ALWAYS, OFTEN = ("leaf", "root"), ("leaf",)
 
 
 def targets(*rows: tuple[tuple[int, ...], int]) -> np.ndarray:
-    """Each row so many times."""
+    """Repeat each row."""
     return np.array([row for row, count in rows for _ in range(count)], np.float32)
 
 
@@ -57,7 +57,7 @@ def test_a_class_on_nearly_all_images_is_named_where_another_can_be_learnt():
     assert contrast_notes(rows[:, 1:], ["Platelets"], "mean average precision") == []
 
 
-def test_a_class_that_all_held_back_images_have_is_no_part_of_the_figure():
+def test_a_class_on_all_validation_images_is_left_out_of_the_metric():
     """Its average precision is 1 whatever the classifier says."""
     logits = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
     present = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
@@ -66,7 +66,7 @@ def test_a_class_that_all_held_back_images_have_is_no_part_of_the_figure():
 
 
 @pytest.mark.filterwarnings("ignore:No positive samples")
-def test_classes_without_a_contrast_are_no_part_of_the_figure():
+def test_classes_without_contrast_are_left_out_of_the_metric():
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 2.0], [1.0, 0.0, 0.0]])
     truth = torch.eye(3)[[0, 2, 2, 0]]
     assert float(classification_metric(logits, truth, "single", torch.tensor([False, True, True]))) == 0.5
@@ -89,7 +89,7 @@ def test_training_on_the_same_labels_everywhere_is_refused_and_leaves_nothing(tm
 
 
 @pytest.mark.usefixtures("_tiny")
-def test_training_goes_on_for_the_other_classes_and_says_which_mean_little(tmp_path: Path) -> None:
+def test_the_other_classes_are_trained_and_a_note_names_those_without_contrast(tmp_path: Path) -> None:
     labels = named(("r", 10, ("cell", "red")), ("b", 10, ("cell", "blue")))
     summary = train(tmp_path, labels, validation_share=0.3)
     assert summary.classes == 3
@@ -98,7 +98,7 @@ def test_training_goes_on_for_the_other_classes_and_says_which_mean_little(tmp_p
 
 
 @pytest.mark.usefixtures("_tiny")
-def test_the_summary_counts_held_back_and_missing_images(tmp_path: Path) -> None:
+def test_the_summary_counts_validation_and_missing_images(tmp_path: Path) -> None:
     labels = named(("r", 8, ("red",)), ("b", 8, ("blue",)))
     train(tmp_path / "other", labels, epochs=1)
     rows = (tmp_path / "other" / "labels.csv").read_text() + "gone.png,red\n"

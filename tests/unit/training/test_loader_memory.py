@@ -1,4 +1,4 @@
-"""Loader workers in a small shared memory, such as the 64 MB of a container."""
+"""Loader workers with little shared memory, such as the 64 MB of a container."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ class Usage(NamedTuple):
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Set how many bytes shared memory has free."""
+    """Set the free bytes of shared memory."""
 
     def have(count: int) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(count, 0, count))
@@ -30,12 +30,12 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Any:
     return have
 
 
-def test_a_large_shared_memory_takes_all_workers(free: Any, tmp_path: Path) -> None:
+def test_a_large_shared_memory_fits_all_workers(free: Any, tmp_path: Path) -> None:
     free(24_000_000_000)
     assert workers_that_fit(8, BATCH, loaders=2, folder=tmp_path) == (8, [])
 
 
-def test_that_of_a_container_takes_fewer_and_says_so(free: Any, tmp_path: Path) -> None:
+def test_a_containers_shared_memory_fits_fewer_workers_and_a_note_says_so(free: Any, tmp_path: Path) -> None:
     free(64_000_000)
     workers, (note,) = workers_that_fit(8, BATCH, loaders=2, folder=tmp_path)
     assert workers == 3
@@ -45,7 +45,7 @@ def test_that_of_a_container_takes_fewer_and_says_so(free: Any, tmp_path: Path) 
     assert "--shm-size" in note
 
 
-def test_a_tiny_one_takes_none(free: Any, tmp_path: Path) -> None:
+def test_a_tiny_shared_memory_fits_no_worker(free: Any, tmp_path: Path) -> None:
     free(1_000_000)
     workers, (note,) = workers_that_fit(8, BATCH, loaders=2, folder=tmp_path)
     assert workers == 0
@@ -57,12 +57,12 @@ def test_each_device_has_workers_of_its_own(free: Any, tmp_path: Path) -> None:
     assert workers_that_fit(8, BATCH, loaders=2, processes=2, folder=tmp_path)[0] == 1
 
 
-def test_without_such_a_folder_there_is_no_such_limit(tmp_path: Path) -> None:
+def test_without_the_folder_there_is_no_limit(tmp_path: Path) -> None:
     assert workers_that_fit(8, 10**15, loaders=2, folder=tmp_path / "nowhere") == (8, [])
     assert workers_that_fit(0, 10**15, loaders=2, folder=tmp_path) == (0, [])
 
 
-def test_a_training_in_a_small_shared_memory_goes_on_and_says_so(
+def test_a_training_with_little_shared_memory_finishes_with_a_note(
     free: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register_tiny_backbone(monkeypatch)

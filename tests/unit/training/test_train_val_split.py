@@ -16,7 +16,7 @@ def labelled(folder: Path, contents: list[bytes], rows: list[tuple[int, ...]]) -
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_copies_of_a_photo_are_never_on_both_sides(tmp_path: Path, seed: int) -> None:
+def test_copies_of_a_photo_stay_on_one_side_of_the_split(tmp_path: Path, seed: int) -> None:
     contents = [b"%d" % (number // 3) for number in range(36)]
     images = labelled(tmp_path, contents, [(1, 0), (0, 1)] * 18)
     kept, held = train_val_split(images, 0.25, seed, copies_of(images))
@@ -27,14 +27,14 @@ def test_copies_of_a_photo_are_never_on_both_sides(tmp_path: Path, seed: int) ->
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_without_copies_the_draw_is_as_it_was(tmp_path: Path, seed: int) -> None:
+def test_without_copies_the_split_is_unchanged(tmp_path: Path, seed: int) -> None:
     images = labelled(tmp_path, [b"%d" % number for number in range(20)], [(1, 0), (0, 1)] * 10)
     assert copies_of(images) == {}
     assert train_val_split(images, 0.2, seed, copies_of(images))[1].files == train_val_split(images, 0.2, seed)[1].files
     assert len(train_val_split(images, 0.2, seed)[1]) == 4
 
 
-def test_where_all_images_are_copies_of_one_photo_none_is_held_back(tmp_path: Path) -> None:
+def test_if_all_images_are_copies_of_one_photo_none_is_held_back(tmp_path: Path) -> None:
     images = labelled(tmp_path, [b"same"] * 12, [(1, 0), (0, 1)] * 6)
     assert len(train_val_split(images, 0.25, 0, copies_of(images))[1]) == 0
 

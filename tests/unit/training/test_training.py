@@ -1,4 +1,4 @@
-"""Real trainings of a network small enough to be quick."""
+"""Trainings of a network that is small enough to be fast."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pixels_of(name: str) -> np.ndarray:
-    """Noise in the colour of the name's first letter, of a size of its own; 'n' for noise alone."""
+    """Noise in the colour of the name's first letter, of a size that depends on the name; 'n' for grey noise."""
     random = np.random.default_rng(sum(name.encode()))
     pixels = random.integers(0, 70, (random.integers(30, 60), random.integers(30, 60), 3), np.uint8)
     if name[0] != "n":
@@ -52,7 +52,7 @@ def pixels_of(name: str) -> np.ndarray:
 
 
 def write_corpus(folder: Path, labels: Labels, broken: Sequence[str] = ()) -> dict[str, Path]:
-    """A PNG each, those of `broken` being none, and a CSV of the labels; gives the settings that name them."""
+    """Write a PNG per name (not an image for those in `broken`) and a CSV of the labels; returns the settings."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for name in labels:
         Image.fromarray(pixels_of(name)).save(folder / "images" / name)
@@ -79,7 +79,7 @@ def train(
 
 
 def named(*counts: tuple[str, int, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """So many images of each colour, with these labels."""
+    """File names of a number of images of each colour, with their labels."""
     return {f"{colour}{number:02d}.png": labels for colour, count, labels in counts for number in range(count)}
 
 
@@ -91,7 +91,7 @@ def weights_of(summary: TrainingSummary) -> dict[str, Tensor]:
 
 
 def held_back_of(folder: Path, labels: Labels, **options: Any) -> list[str]:
-    """The images that a training with these labels holds back."""
+    """The images that a training with these labels holds back for validation."""
     settings = settings_for(folder, {"images": folder}, **options)
     classes = sorted({name for own in labels.values() for name in own})
     targets = np.array([[c in labels[name] for c in classes] for name in sorted(labels)], np.float32)
@@ -102,7 +102,7 @@ def held_back_of(folder: Path, labels: Labels, **options: Any) -> list[str]:
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
-def test_a_trained_model_tells_what_it_was_shown(tmp_path: Path) -> None:
+def test_a_trained_model_classifies_unseen_images(tmp_path: Path) -> None:
     summary = train(tmp_path, RED_AND_BLUE, epochs=12)
     assert (summary.images, summary.validation_images, summary.classes) == (12, 4, 2)
     assert (summary.objective, summary.metric, summary.value) == ("single", "accuracy", 1.0)
@@ -114,7 +114,7 @@ def test_a_trained_model_tells_what_it_was_shown(tmp_path: Path) -> None:
     assert told == ["blue", "red"]
 
 
-def test_a_frozen_network_of_imagenet_weights_learns_in_its_head_alone(tmp_path: Path) -> None:
+def test_a_frozen_pretrained_network_learns_in_its_head_only(tmp_path: Path) -> None:
     options = {"backbone": "efficientnet_lite0", "weights": "imagenet", "freeze": True}
     summary = train(tmp_path, named(("r", 4, ("red",)), ("b", 4, ("blue",))), epochs=2, **options)
     assert summary.value == 1.0
@@ -137,7 +137,7 @@ def test_the_finished_folder_holds_model_and_record_and_nothing_else(tmp_path: P
     assert left == ["curves.png", "history.csv", "model.json", "weights.safetensors"]
 
 
-def test_the_record_can_be_read_and_looked_at(tmp_path: Path) -> None:
+def test_the_training_record_has_history_curves_and_settings(tmp_path: Path) -> None:
     summary = train(tmp_path, RED_AND_BLUE, epochs=3, learning_rate=0.02)
     rows = read_history(summary.folder / "history.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -189,16 +189,14 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("labels", "objective"), KINDS.values(), ids=KINDS)
-def test_the_labels_tell_whether_images_have_one_class_or_several(
-    tmp_path: Path, labels: Labels, objective: str
-) -> None:
+def test_the_objective_follows_from_the_labels(tmp_path: Path, labels: Labels, objective: str) -> None:
     summary = train(tmp_path, labels)
     assert (summary.objective, read_card(summary.folder).objective) == (objective, objective)
     assert summary.metric == {"single": "accuracy", "multi": "mean average precision"}[objective]
     assert summary.images + summary.validation_images == len(labels)
 
 
-def test_a_folder_a_class_is_one_class_an_image(tmp_path: Path) -> None:
+def test_one_folder_per_class_gives_one_class_per_image(tmp_path: Path) -> None:
     for name, (label,) in RED_AND_BLUE.items():
         (tmp_path / "images" / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels_of(name)).save(tmp_path / "images" / label / name)
@@ -206,7 +204,7 @@ def test_a_folder_a_class_is_one_class_an_image(tmp_path: Path) -> None:
     assert (summary.objective, read_card(summary.folder).class_names) == ("single", ["blue", "red"])
 
 
-def test_the_kind_can_be_asked_for(tmp_path: Path) -> None:
+def test_the_objective_can_be_set(tmp_path: Path) -> None:
     assert train(tmp_path / "a", RED_AND_BLUE, objective="multi").objective == "multi"
     mixed = {**RED_AND_BLUE, "g00.png": ("red", "blue"), "n00.png": ()}
     summary = train(tmp_path / "b", mixed, objective="single")
@@ -214,14 +212,14 @@ def test_the_kind_can_be_asked_for(tmp_path: Path) -> None:
     assert summary.images + summary.validation_images == 16, "images with two classes or none say nothing here"
 
 
-def test_the_figure_of_one_class_an_image_is_the_share_told_right() -> None:
+def test_the_single_metric_is_accuracy() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 2.0], [1.0, 0.0, 0.0]])
     assert float(classification_metric(logits, torch.eye(3)[[0, 2, 2, 0]], "single")) == 0.75
 
 
 @pytest.mark.filterwarnings("ignore:No positive samples")
-def test_the_figure_of_several_classes_is_the_mean_over_those_present() -> None:
-    """One class ranked right, one whose only image comes second, one that no image has."""
+def test_the_multi_metric_is_the_mean_over_present_classes() -> None:
+    """One class ranked correctly, one whose only image is ranked second, one that no image has."""
     logits = torch.tensor([[2.0, 1.0, 9.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     targets = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     assert float(classification_metric(logits, targets, "multi")) == pytest.approx((1 + 0.5) / 2)
@@ -230,23 +228,23 @@ def test_the_figure_of_several_classes_is_the_mean_over_those_present() -> None:
 # --- what cannot be trained on ---------------------------------------------------------------------------------------
 
 
-def test_images_without_labels_are_refused_with_what_to_give(tmp_path: Path) -> None:
+def test_images_without_labels_are_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"No labelled image under .*images.* Give --labels \(CSV"):
         training_job.train(settings_for(tmp_path, {**write_corpus(tmp_path, RED_AND_BLUE), "labels": Path("none")}))
 
 
-def test_images_known_to_hold_nothing_are_no_labels(tmp_path: Path) -> None:
+def test_empty_labels_alone_cannot_be_trained_on(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="training needs class names"):
         train(tmp_path, named(("n", 6, ())))
 
 
-def test_a_single_class_is_refused_with_what_to_add(tmp_path: Path) -> None:
+def test_a_single_class_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"All images are labelled 'red': .* images without the first") as caught:
         train(tmp_path, named(("r", 8, ("red",))))
     assert "\n" not in str(caught.value)
 
 
-def test_a_single_class_can_be_told_from_images_without_it(tmp_path: Path) -> None:
+def test_a_single_class_is_learnt_from_images_with_and_without_it(tmp_path: Path) -> None:
     summary = train(tmp_path, named(("r", 8, ("red",)), ("b", 8, ())), epochs=12)
     assert (summary.objective, summary.classes) == ("multi", 1)
     assert summary.value == 1.0
@@ -256,12 +254,12 @@ def test_a_single_class_can_be_told_from_images_without_it(tmp_path: Path) -> No
     assert float(red) > float(blue)
 
 
-def test_a_frozen_network_of_no_weights_is_refused(tmp_path: Path) -> None:
+def test_a_frozen_network_of_random_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="learns nothing; give --no-freeze"):
         train(tmp_path, RED_AND_BLUE, freeze=True)
 
 
-def test_a_training_that_diverges_says_so_and_leaves_the_folder_free(tmp_path: Path) -> None:
+def test_a_diverged_training_is_reported_and_leaves_the_folder_free(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"diverged: its weights hold NaN.*--learning-rate below 100"):
         train(tmp_path, RED_AND_BLUE, optimizer="sgd", learning_rate=100.0, weight_decay=100.0, batch_size=1)
     assert not (tmp_path / "model").exists()
@@ -269,7 +267,7 @@ def test_a_training_that_diverges_says_so_and_leaves_the_folder_free(tmp_path: P
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
-def test_nothing_but_unreadable_images_is_refused_and_leaves_the_folder_free(tmp_path: Path, share: float) -> None:
+def test_unreadable_images_only_are_refused_and_leave_the_folder_free(tmp_path: Path, share: float) -> None:
     with pytest.raises(CorpusError, match=r"None of the \d+ images to train on could be read, e\.g\. .*not an image"):
         train(tmp_path, RED_AND_BLUE, broken=list(RED_AND_BLUE), validation_share=share)
     assert not (tmp_path / "model").exists()
@@ -278,7 +276,7 @@ def test_nothing_but_unreadable_images_is_refused_and_leaves_the_folder_free(tmp
     assert all(torch.equal(value, weights_of(undisturbed)[name]) for name, value in weights_of(mended).items())
 
 
-def test_unreadable_training_images_are_refused_though_the_held_back_ones_are_fine(tmp_path: Path) -> None:
+def test_unreadable_training_images_are_refused_even_if_validation_images_are_readable(tmp_path: Path) -> None:
     held = held_back_of(tmp_path, RED_AND_BLUE)
     with pytest.raises(CorpusError, match="None of the 12 images to train on could be read"):
         train(tmp_path, RED_AND_BLUE, broken=[name for name in RED_AND_BLUE if name not in held])
@@ -298,28 +296,28 @@ def test_images_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, worke
     assert summary.value is not None
 
 
-def test_a_batch_of_nothing_but_unreadable_images_is_passed_over(tmp_path: Path) -> None:
+def test_a_batch_of_unreadable_images_is_skipped(tmp_path: Path) -> None:
     held = held_back_of(tmp_path, RED_AND_BLUE)
     broken = [name for name in RED_AND_BLUE if name not in held][1:]
     summary = train(tmp_path, RED_AND_BLUE, broken=broken, batch_size=1, freeze=False)
     assert len(summary.unreadable) == 11
 
 
-def test_where_none_of_the_held_back_images_can_be_read_training_goes_on_without_them(tmp_path: Path) -> None:
+def test_if_no_validation_image_is_readable_training_goes_on_without_validation(tmp_path: Path) -> None:
     held = held_back_of(tmp_path, RED_AND_BLUE)
     summary = train(tmp_path, RED_AND_BLUE, broken=held, epochs=3)
     assert sorted(summary.unreadable) == held
     assert (summary.epochs, summary.value) == (3, None)
 
 
-def test_where_no_held_back_image_has_a_class_there_is_no_figure(tmp_path: Path) -> None:
+def test_if_no_validation_image_has_a_class_there_is_no_metric(tmp_path: Path) -> None:
     rare = named(("r", 1, ("red",)), ("b", 1, ("blue",)), ("n", 14, ()))
     assert {rare[name] for name in held_back_of(tmp_path, rare)} == {()}
     summary = train(tmp_path, rare)
     assert (summary.validation_images, summary.value) == (4, None)
 
 
-def test_labelled_images_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+def test_missing_labelled_images_are_left_out(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path, RED_AND_BLUE)
     (tmp_path / "images" / "r03.png").unlink()
     summary = training_job.train(settings_for(tmp_path, corpus))
@@ -332,7 +330,7 @@ def test_labelled_images_that_are_not_there_are_left_out(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_same_seed_gives_the_same_weights_to_the_bit(tmp_path: Path, workers: int) -> None:
+def test_the_same_seed_gives_bitwise_equal_weights(tmp_path: Path, workers: int) -> None:
     first, second, other = (
         train(tmp_path / name, RED_AND_BLUE, seed=seed, workers=workers)
         for name, seed in (("first", 3), ("second", 3), ("other", 4))
@@ -342,8 +340,8 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(tmp_path: Path, workers
     assert not any(torch.equal(value, three[name]) for name, value in one.items() if value.is_floating_point())
 
 
-def test_the_first_weights_follow_the_seed_too(tmp_path: Path) -> None:
-    """At next to no learning rate they stay what they were."""
+def test_initial_weights_follow_the_seed(tmp_path: Path) -> None:
+    """With a learning rate near 0 they do not change."""
     options = {"validation_share": 0, "epochs": 1, "learning_rate": 1e-12}
     first, again, other = (
         weights_of(train(tmp_path / name, RED_AND_BLUE, seed=seed, **options))["classifier.weight"]
@@ -364,12 +362,12 @@ def varied(images: ImageDataset, seed: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_varied_images_are_squares_of_bytes(tmp_path: Path, size: int) -> None:
+def test_augmented_images_are_uint8_squares(tmp_path: Path, size: int) -> None:
     for pixels in varied(dataset(tmp_path, ["r00.png"], augment=True, size=size), seed=0):
         assert (tuple(pixels.shape), pixels.dtype) == ((3, size, size), torch.uint8)
 
 
-def test_an_image_is_varied_otherwise_each_time_and_alike_for_a_seed(tmp_path: Path) -> None:
+def test_augmentation_differs_each_time_and_follows_the_seed(tmp_path: Path) -> None:
     images = dataset(tmp_path, ["r00.png"], augment=True)
     once, again, other = varied(images, 5), varied(images, 5), varied(images, 6)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
@@ -377,15 +375,15 @@ def test_an_image_is_varied_otherwise_each_time_and_alike_for_a_seed(tmp_path: P
     assert len({pixels.numpy().tobytes() for pixels in once + other}) > 4, "of eight"
 
 
-def test_what_is_varied_keeps_what_it_shows(tmp_path: Path) -> None:
-    """Red stays red, and most of the picture stays in it."""
+def test_augmentation_keeps_colours_and_most_of_the_image(tmp_path: Path) -> None:
+    """Red stays red, and most of the image is kept."""
     for pixels in varied(dataset(tmp_path, ["r00.png"], augment=True), seed=1):
         red, green, blue = pixels.float().mean(dim=(1, 2)).tolist()
         assert red > 100 > max(green, blue)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (700, 3), (900, 1200)])
-def test_images_of_any_shape_can_be_varied(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_images_of_any_shape_can_be_augmented(tmp_path: Path, shape: tuple[int, int]) -> None:
     (tmp_path / "images").mkdir()
     Image.fromarray(np.full((*shape, 3), 200, np.uint8)).save(tmp_path / "images" / "r.png")
     for augment in (True, False):
@@ -393,7 +391,7 @@ def test_images_of_any_shape_can_be_varied(tmp_path: Path, shape: tuple[int, int
         assert tuple(images[0]["pixels"].shape) == (3, SIZE, SIZE)
 
 
-def test_held_back_images_are_shown_whole_and_always_alike(tmp_path: Path) -> None:
+def test_validation_images_are_whole_and_not_augmented(tmp_path: Path) -> None:
     images = dataset(tmp_path, ["r00.png"], augment=False)
     first, second = images[0], images[0]
     assert torch.equal(first["pixels"], second["pixels"])
@@ -438,38 +436,38 @@ def test_no_class_loses_its_last_image(seed: int) -> None:
     assert 0 < len(held) <= 4
 
 
-def test_nothing_is_held_back_where_nothing_is_asked_for_or_can_be_spared() -> None:
+def test_nothing_is_held_back_if_the_share_is_zero_or_no_image_can_be_spared() -> None:
     assert len(train_val_split(labelled(*[(1, 0)] * 9), 0.0, 0)[1]) == 0
     assert len(train_val_split(labelled((1, 0), (0, 1)), 0.5, 0)[1]) == 0
 
 
-def test_without_held_back_images_all_are_trained_on_to_the_last_epoch(tmp_path: Path) -> None:
+def test_without_validation_all_images_are_trained_on_to_the_last_epoch(tmp_path: Path) -> None:
     summary = train(tmp_path, RED_AND_BLUE, validation_share=0, epochs=3, patience=1)
     assert (summary.images, summary.validation_images, summary.epochs, summary.value) == (16, 0, 3, None)
 
 
-def test_a_class_weighs_by_the_square_root_of_its_rarity() -> None:
+def test_class_weights_follow_the_square_root_of_rarity() -> None:
     weights = class_weights(labelled(*[(1, 0)] * 36, *[(0, 1)] * 4).targets, "single")
     assert float(weights[1] / weights[0]) == pytest.approx(3)
     assert float(weights[0] * 36 + weights[1] * 4) == pytest.approx(40), "mean 1 over the images"
 
 
-def test_classes_of_alike_size_weigh_alike() -> None:
+def test_classes_of_equal_size_have_equal_weights() -> None:
     assert class_weights(labelled(*[(1, 0), (0, 1)] * 5).targets, "single").tolist() == pytest.approx([1, 1])
 
 
-def test_no_class_weighs_more_than_tenfold() -> None:
+def test_no_class_weight_exceeds_ten() -> None:
     weights = class_weights(labelled(*[(1, 0)] * 900, (0, 1)).targets, "single")
     assert float(weights[1] / weights[0]) == pytest.approx(10)
 
 
-def test_of_several_classes_the_positives_of_rare_ones_weigh_more() -> None:
+def test_positives_of_rare_classes_have_larger_multi_weights() -> None:
     images = labelled(*[(1, 0, 0)] * 90, *[(1, 1, 0)] * 9, (0, 1, 1))
     assert class_weights(images.targets, "multi").tolist() == pytest.approx([1, 3, np.sqrt(99)], rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["single", "multi"])
-def test_rare_classes_weigh_more_in_the_training_unless_told_otherwise(
+def test_rare_classes_are_weighted_up_unless_balance_is_off(
     tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[Tensor | None] = []
@@ -493,12 +491,12 @@ def test_rare_classes_weigh_more_in_the_training_unless_told_otherwise(
 
 
 def unlearnable() -> dict[str, tuple[str, ...]]:
-    """Labels that the images do not bear out."""
+    """Random labels, which cannot be learnt."""
     random = np.random.default_rng(1)
     return {f"n{number:02d}.png": (str(random.choice(["red", "blue"])),) for number in range(24)}
 
 
-def test_training_stops_early_when_nothing_is_gained(tmp_path: Path) -> None:
+def test_training_stops_early_without_improvement(tmp_path: Path) -> None:
     summary = train(tmp_path, unlearnable(), epochs=60, patience=2, learning_rate=0.1)
     losses = [float(row["val_loss"]) for row in read_history(summary.folder / "history.csv")]
     assert summary.epochs == len(losses) < 60
@@ -506,7 +504,7 @@ def test_training_stops_early_when_nothing_is_gained(tmp_path: Path) -> None:
 
 
 def loss_of(summary: TrainingSummary, images: Path, labels: Labels) -> float:
-    """The cross-entropy of a trained model over images, weighed alike."""
+    """Unweighted cross-entropy of a trained model over images."""
     localizer, card = load_model(summary.folder)
     rows = LabelledImages(images, list(labels), np.zeros((len(labels), 1), np.float32), [])
     shown = collate([ImageDataset(rows, SIZE, augment=False)[i] for i in range(len(rows))])
@@ -536,8 +534,8 @@ def power_cut() -> None:
     raise OSError("the lights went out")
 
 
-def test_a_training_that_was_stopped_carries_on_where_it_was(tmp_path: Path) -> None:
-    """Stopped in its third epoch of three steps each."""
+def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    """Interrupted in its third epoch of three steps each."""
     with pytest.raises(OSError, match="the lights went out"):
         train(tmp_path, RED_AND_BLUE, epochs=5, progress=stop_at(8, power_cut))
     before = read_history(tmp_path / "model" / "history.csv")
@@ -555,8 +553,8 @@ def test_a_training_that_was_stopped_carries_on_where_it_was(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("later", [1, 4])
-def test_epochs_that_gained_nothing_are_not_done_again_either(tmp_path: Path, later: int) -> None:
-    """An epoch is four steps."""
+def test_epochs_without_improvement_are_not_repeated_after_resuming(tmp_path: Path, later: int) -> None:
+    """An epoch has four steps."""
     options = {"epochs": 60, "patience": 6, "learning_rate": 0.1, "batch_size": 4}
     undisturbed = train(tmp_path / "undisturbed", unlearnable(), **options)
     stopped_at = 4 * (undisturbed.best_epoch + later - 1) + 2
@@ -570,7 +568,7 @@ def test_epochs_that_gained_nothing_are_not_done_again_either(tmp_path: Path, la
     assert all(torch.equal(value, weights_of(undisturbed)[name]) for name, value in weights_of(resumed).items())
 
 
-def test_a_training_stopped_before_its_first_epoch_ended_begins_anew(tmp_path: Path) -> None:
+def test_a_training_interrupted_in_its_first_epoch_starts_again(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="the lights went out"):
         train(tmp_path, RED_AND_BLUE, progress=stop_at(2, power_cut))
     resumed = train(tmp_path, RED_AND_BLUE)
@@ -578,7 +576,7 @@ def test_a_training_stopped_before_its_first_epoch_ended_begins_anew(tmp_path: P
     assert all(torch.equal(value, weights_of(undisturbed)[name]) for name, value in weights_of(resumed).items())
 
 
-def test_a_training_stopped_after_its_last_epoch_keeps_the_best_one(
+def test_a_training_interrupted_after_its_last_epoch_keeps_the_best_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_curves(*_: object) -> None:
@@ -596,7 +594,7 @@ def test_a_training_stopped_after_its_last_epoch_keeps_the_best_one(
     assert all(torch.equal(value, weights_of(undisturbed)[name]) for name, value in weights_of(resumed).items())
 
 
-def test_ctrl_c_is_passed_on_and_the_training_carries_on(tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_and_the_training_can_be_resumed(tmp_path: Path) -> None:
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, RED_AND_BLUE, epochs=3, progress=stop_at(5, lambda: signal.raise_signal(signal.SIGINT)))
@@ -618,7 +616,7 @@ def test_an_unfinished_training_of_other_settings_is_refused(tmp_path: Path) -> 
         train(tmp_path, RED_AND_BLUE, epochs=4)
 
 
-def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     first = train(tmp_path, RED_AND_BLUE)
     before = (tmp_path / "model" / "weights.safetensors").stat().st_mtime_ns
     steps: list[int] = []
@@ -653,9 +651,7 @@ def put(folder: Path, *names: str) -> None:
 
 @pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "deep/down/.tmp-notes", ".tmp-1-history.csv", "history.csv"])
 @pytest.mark.parametrize("labels", [RED_AND_BLUE, named(("r", 8, ("red",)))], ids=["good labels", "labels that fail"])
-def test_a_folder_of_other_things_is_refused_before_anything_in_it_is_touched(
-    tmp_path: Path, name: str, labels: Labels
-) -> None:
+def test_a_foreign_folder_is_refused_and_not_changed(tmp_path: Path, name: str, labels: Labels) -> None:
     put(tmp_path / "model", name)
     before = contents(tmp_path / "model")
     with pytest.raises(ModelError, match=r"holds other things .*give a new or an empty folder"):
@@ -664,7 +660,7 @@ def test_a_folder_of_other_things_is_refused_before_anything_in_it_is_touched(
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_others_put_beside_an_unfinished_training_stays(tmp_path: Path, fails: bool) -> None:
+def test_foreign_files_beside_an_unfinished_training_are_kept(tmp_path: Path, fails: bool) -> None:
     settings = settings_for(tmp_path, write_corpus(tmp_path, RED_AND_BLUE))
 
     def killed(*_: object) -> None:
@@ -693,7 +689,7 @@ def test_what_others_put_beside_an_unfinished_training_stays(tmp_path: Path, fai
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"name": "a training of others"}'])
-def test_a_record_of_others_in_the_folder_is_refused_in_a_sentence(tmp_path: Path, content: str) -> None:
+def test_a_foreign_record_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "training.json").write_text(content)
     with pytest.raises(ModelError, match="cannot be read as the record of an unfinished training"):
@@ -701,7 +697,7 @@ def test_a_record_of_others_in_the_folder_is_refused_in_a_sentence(tmp_path: Pat
     assert (tmp_path / "model" / "training.json").read_text() == content
 
 
-def test_a_training_that_ends_while_another_waits_for_its_folder_is_not_done_twice(tmp_path: Path) -> None:
+def test_a_training_that_finishes_meanwhile_is_not_repeated(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, write_corpus(tmp_path, RED_AND_BLUE))
     with lock_folder(settings.out), pytest.raises(RunError, match="Another process is working on"):
         training_job.train(settings)

@@ -1,4 +1,4 @@
-"""What can be set about a training: optimizer, learning rates and their schedule, input size and augmentation."""
+"""Training options: optimizer, learning rates and schedule, input size and augmentation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,22 +49,22 @@ def localizer_of(name: str, backbone: str = "tiny") -> Localizer:
 
 
 def shares(**options: Any) -> list[float]:
-    """Of the learning rate, at each step of the training."""
+    """Share of the learning rate at each step of the training."""
     settings = TrainOptions(**options)
     return [rate_share(settings, step, EPOCH_STEPS) for step in range(settings.epochs * EPOCH_STEPS)]
 
 
-def test_a_constant_rate_stays() -> None:
+def test_a_constant_rate_does_not_change() -> None:
     assert set(shares(schedule="constant", epochs=3)) == {1.0}
 
 
-def test_a_stepped_rate_is_a_tenth_after_every_so_many_epochs() -> None:
+def test_a_step_schedule_divides_by_ten_every_schedule_epochs() -> None:
     by_step = shares(schedule="step", schedule_epochs=2, epochs=5)
     expected = [1.0] * 2 * EPOCH_STEPS + [0.1] * 2 * EPOCH_STEPS + [0.01] * EPOCH_STEPS
     assert by_step == pytest.approx(expected)
 
 
-def test_a_cosine_that_begins_again_falls_twice() -> None:
+def test_a_restarted_cosine_falls_twice() -> None:
     """ORNet's training on ImageNet: 5 epochs from 0.001, 3 from 0.0001."""
     by_step = shares(restart=0.625, restart_rate=0.1, epochs=8)
     first, second = by_step[: 5 * EPOCH_STEPS], by_step[5 * EPOCH_STEPS :]
@@ -77,12 +77,12 @@ def test_a_cosine_that_begins_again_falls_twice() -> None:
         assert part[-1] < 0.02 * part[0]
 
 
-def test_a_constant_rate_that_begins_again_is_the_lower_one() -> None:
+def test_a_restarted_constant_rate_is_lower() -> None:
     by_step = shares(schedule="constant", restart=0.5, restart_rate=0.2, epochs=4)
     assert by_step == [1.0] * 2 * EPOCH_STEPS + [0.2] * 2 * EPOCH_STEPS
 
 
-def test_a_training_of_one_epoch_has_no_second_part() -> None:
+def test_a_training_of_one_epoch_has_no_restart() -> None:
     assert shares(schedule="constant", restart=0.5, epochs=1) == [1.0] * EPOCH_STEPS
 
 
@@ -99,18 +99,18 @@ def rates_after(losses: Sequence[float], **options: Any) -> list[float]:
     return rates
 
 
-def test_on_a_plateau_the_rate_falls_after_so_many_epochs_without_gain() -> None:
+def test_the_plateau_schedule_lowers_the_rate_after_epochs_without_improvement() -> None:
     losses = [9.0, 8.0, 8.5, 8.0, 8.1, 7.0, 7.0, 7.0, 7.0]
     assert rates_after(losses, schedule_epochs=3) == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01])
 
 
-def test_a_plateau_does_not_begin_again() -> None:
+def test_a_plateau_schedule_cannot_restart() -> None:
     with pytest.raises(ValueError, match="not with plateau"):
         TrainOptions(schedule="plateau", restart=0.5)
 
 
 @pytest.mark.parametrize("options", [{}, {"schedule": "step"}, {"restart": 0.5}, {"schedule": "constant"}])
-def test_the_first_step_is_taken_at_the_rate_asked_for(options: dict[str, Any]) -> None:
+def test_the_first_step_has_the_full_rate(options: dict[str, Any]) -> None:
     settings = settings_of(learning_rate=0.03, backbone_rate=0.02, **options)
     optimizer = optimizer_for(localizer_of("cam"), settings)
     schedule_for(optimizer, settings, steps=EPOCH_STEPS * settings.epochs)
@@ -120,19 +120,19 @@ def test_the_first_step_is_taken_at_the_rate_asked_for(options: dict[str, Any]) 
 # --- the optimizer and its rates -------------------------------------------------------------------------------------
 
 
-def test_sgd_is_had_with_its_momentum_and_decay() -> None:
+def test_sgd_has_its_momentum_and_weight_decay() -> None:
     settings = settings_of(optimizer="sgd", momentum=0.8, weight_decay=5e-4)
     optimizer = optimizer_for(localizer_of("cam"), settings)
     assert isinstance(optimizer, torch.optim.SGD)
     assert {(group["momentum"], group["weight_decay"]) for group in optimizer.param_groups} == {(0.8, 5e-4)}
 
 
-def test_unless_told_otherwise_it_is_adamw() -> None:
+def test_the_default_optimizer_is_adamw() -> None:
     assert type(optimizer_for(localizer_of("cam"), settings_of())) is torch.optim.AdamW
 
 
 @pytest.mark.parametrize("name", ["cam", "msrd", "nlccam", "mldfr", "spg", "ornet"])
-def test_the_backbone_rate_is_for_what_is_pretrained_and_nothing_else(name: str) -> None:
+def test_the_backbone_rate_applies_to_pretrained_layers_only(name: str) -> None:
     localizer = localizer_of(name, "mobilenet_v2")
     rates = {
         id(parameter): group["lr"]
@@ -150,19 +150,19 @@ def test_the_backbone_rate_is_for_what_is_pretrained_and_nothing_else(name: str)
     assert 0 < len(pretrained) < len(rates)
 
 
-def test_without_a_rate_of_its_own_a_backbone_gets_a_tenth() -> None:
+def test_without_a_backbone_rate_an_unfrozen_backbone_gets_a_tenth() -> None:
     groups = optimizer_for(localizer_of("cam"), settings_of(learning_rate=0.03)).param_groups
     assert [group["lr"] for group in groups] == [0.03, 0.003]
 
 
 @pytest.mark.parametrize("name", ["cam", "spg"])
-def test_without_a_rate_at_all_each_localizer_has_its_own(name: str) -> None:
+def test_each_localizer_has_its_own_default_rate(name: str) -> None:
     localizer = localizer_of(name, "mobilenet_v2")
     assert optimizer_for(localizer, settings_of()).param_groups[0]["lr"] == localizer.learning_rate
     assert localizer_named("spg").learning_rate < localizer_named("cam").learning_rate
 
 
-def test_the_record_tells_the_rate_and_another_default_is_another_training(
+def test_the_record_has_the_rate_and_another_default_is_another_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(tmp_path)
@@ -189,7 +189,7 @@ def crops(folder: Path, pixels: np.ndarray, size: int, config: AugmentationConfi
 
 
 def test_crops_are_windows_of_the_squeezed_image(tmp_path: Path) -> None:
-    """32 px from 40: where a window lies is read from its corner, the rest must follow."""
+    """Windows of 32 px from 40: the position is read from the corner, the other pixels must match."""
     whole = torch.from_numpy(coloured(40).astype(np.uint8)).permute(2, 0, 1)
     found = set()
     for crop in crops(tmp_path, coloured(40), 32, AugmentationConfig(crop_from=40, flip=False, colour=False)):
@@ -209,7 +209,7 @@ def test_an_oblong_image_is_squeezed_before_it_is_cropped(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("crop_from", [None, 40])
-def test_images_are_mirrored_unless_told_otherwise(tmp_path: Path, crop_from: int | None) -> None:
+def test_images_are_flipped_by_default(tmp_path: Path, crop_from: int | None) -> None:
     def rises(crop: Tensor) -> bool:
         return bool(crop[0, :, -1].float().mean() > crop[0, :, 0].float().mean())
 
@@ -223,7 +223,7 @@ def test_images_are_mirrored_unless_told_otherwise(tmp_path: Path, crop_from: in
 
 
 @pytest.mark.parametrize("crop_from", [None, 40])
-def test_colours_vary_unless_told_otherwise(tmp_path: Path, crop_from: int | None) -> None:
+def test_colours_are_varied_by_default(tmp_path: Path, crop_from: int | None) -> None:
     grey = np.full((40, 40, 3), 120)
     shown = {
         colour: {
@@ -240,7 +240,7 @@ def test_colours_vary_unless_told_otherwise(tmp_path: Path, crop_from: int | Non
 
 
 def write_photos(folder: Path, *, telling: bool = True) -> Path:
-    """A folder a class: six red images, six blue ones, 60 x 48 px; red ones all of them where they shall not tell."""
+    """One folder per class with six images of 60 x 48 px: red and blue, or all red where they must not be separable."""
     random = np.random.default_rng(0)
     for number, name in enumerate(["red"] * 6 + ["blue"] * 6):
         pixels = random.integers(0, 70, (48, 60, 3), np.uint8)
@@ -265,7 +265,7 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("options", PAPERS.values(), ids=PAPERS)
-def test_a_stopped_training_carries_on_with_its_rate_and_momentum(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_an_interrupted_training_resumes_with_its_rate_and_momentum(tmp_path: Path, options: dict[str, Any]) -> None:
     def stop_at_8(done: int, *_: object) -> None:
         if done == 8:
             raise OSError("the lights went out")
@@ -277,7 +277,7 @@ def test_a_stopped_training_carries_on_with_its_rate_and_momentum(tmp_path: Path
     assert all(torch.equal(value, resumed[name]) for name, value in undisturbed.items())
 
 
-def test_sgd_tells_red_from_blue(tmp_path: Path) -> None:
+def test_sgd_learns_two_classes(tmp_path: Path) -> None:
     trained(tmp_path, optimizer="sgd", learning_rate=0.1, schedule="step", schedule_epochs=8, epochs=12)
     localizer, card = load_model(tmp_path / "model")
     red = torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
@@ -286,7 +286,7 @@ def test_sgd_tells_red_from_blue(tmp_path: Path) -> None:
         assert card.class_names[int(localizer(red).argmax())] == "red"
 
 
-def test_the_input_size_goes_with_the_model(tmp_path: Path) -> None:
+def test_the_input_size_is_part_of_the_model(tmp_path: Path) -> None:
     shown: set[tuple[int, ...]] = set()
     kind, original = localizer_named("cam"), localizer_named("cam").training_step
 
