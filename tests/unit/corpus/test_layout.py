@@ -10,7 +10,7 @@ def labels(rows):
     return {row["file_name"]: (*(row["labels"] or [""]), row["split"] or "") for row in rows}
 
 
-def said(summary, words):
+def has_note(summary, words):
     return any(words in note for note in summary.notes)
 
 
@@ -21,7 +21,7 @@ def tree(*folders, count=2):
 
 def test_the_classes_are_printed_with_their_counts(photos, scanned):
     summary, _ = scanned(photos(*tree("cat", count=3), *tree("dog")))
-    assert said(summary, "2 classes from folder names: cat 3, dog 2. Give --labels none to ignore them.")
+    assert has_note(summary, "2 classes from folder names: cat 3, dog 2. Give --labels none to ignore them.")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_folders_with_the_same_sub_folders_are_splits_whatever_their_names(photo
     summary, rows = scanned(photos(*tree(*(f"{top}/{name}" for top in tops for name in ("cat", "dog")))))
     assert set(summary.classes) == {"cat", "dog"}
     assert {row["split"] for row in rows} == set(tops)
-    assert said(summary, "because each has the same sub-folders")
+    assert has_note(summary, "because each has the same sub-folders")
 
 
 def test_class_folders_with_other_sub_folders_stay_classes(photos, scanned):
@@ -69,20 +69,20 @@ def test_an_image_above_the_class_folders_is_unlabelled_and_the_others_keep_thei
     summary, rows = scanned(photos("cover.jpg", *tree("cat", "dog")))
     assert labels(rows)["cover.jpg"] == ("", "")
     assert summary.classes == {"cat": 2, "dog": 2}
-    assert said(summary, "1 image is without labels, because no class folder contains it, first 'cover.jpg'.")
+    assert has_note(summary, "1 image is without labels, because no class folder contains it, first 'cover.jpg'.")
 
 
 def test_folders_are_not_classes_if_most_images_lie_above_them_and_a_note_says_why(photos, scanned):
     summary, rows = scanned(photos("a.jpg", "b.jpg", "c.jpg", "cat/1.jpg", "dog/1.jpg"))
     assert {row["labels"] for row in rows} == {None}
-    assert said(summary, "The folders cat, dog are not taken as classes, because more images lie above them (3)")
+    assert has_note(summary, "The folders cat, dog are not taken as classes, because more images lie above them (3)")
 
 
 @pytest.mark.parametrize("wrapper", ["dataset", "a/b/c", "images", "train"])
 def test_class_folders_are_found_below_wrapper_folders(photos, scanned, wrapper):
     summary, _ = scanned(photos(*tree(f"{wrapper}/cat", f"{wrapper}/dog")))
     assert summary.classes == {"cat": 2, "dog": 2}
-    assert wrapper == "train" or said(summary, f"The class folders were found in {wrapper}.")
+    assert wrapper == "train" or has_note(summary, f"The class folders were found in {wrapper}.")
 
 
 def test_splits_are_found_below_a_wrapper_folder(photos, scanned):
@@ -95,13 +95,13 @@ def test_a_split_without_class_folders_beside_one_with_them_is_unlabelled(photos
     summary, rows = scanned(photos(*tree("train/cat", "train/dog"), *tree("test", count=9)))
     assert summary.classes == {"cat": 2, "dog": 2}
     assert labels(rows)["test/0.jpg"] == ("", "test")
-    assert said(summary, "9 images are without labels, because no class folder contains them, first 'test/0.jpg'.")
+    assert has_note(summary, "9 images are without labels, because no class folder contains them, first 'test/0.jpg'.")
 
 
 def test_only_the_requested_split_needs_class_folders(photos, scanned):
     summary, rows = scanned(photos(*tree("train/cat", "train/dog"), *tree("test", count=9)), split="train")
     assert summary.images == summary.labelled == len(rows) == 4
-    assert not said(summary, "without labels")
+    assert not has_note(summary, "without labels")
 
 
 def test_a_split_with_a_single_class_keeps_it(photos, scanned):
@@ -121,7 +121,7 @@ def test_a_folder_of_annotations_beside_the_images_is_not_used(photos, scanned, 
     summary, rows = scanned(photos(*tree("images", beside)))
     assert summary.kind == "folder"
     assert [row["file_name"] for row in rows] == tree("images")
-    assert said(
+    assert has_note(
         summary, f"2 images are not used, because the folder {beside} beside images is assumed to contain annotations"
     )
 

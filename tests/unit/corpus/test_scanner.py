@@ -127,8 +127,8 @@ def test_a_full_disk_while_writing_is_a_storage_error_and_leaves_nothing(photos,
     )
     out = tmp_path / "out" / "corpus.parquet"
     command = [sys.executable, "-c", code, str(photos("a.jpg")), str(labels), str(out)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stdout.startswith(f"Cannot write {out}: the file would be too large")
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith(f"Cannot write {out}: the file would be too large")
     assert os.listdir(out.parent) == []
 
 
@@ -139,8 +139,8 @@ def test_a_shard_size_of_zero_is_refused(photos, tmp_path):
 
 def test_importing_the_package_loads_neither_torch_nor_pandas():
     code = "import sys, mining.corpus; print(sorted({'torch', 'pandas', 'prefect'} & set(sys.modules)))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 name_text = st.text(

@@ -32,8 +32,8 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBudget]:
     return small
 
 
-def begun(crew: InferenceThreadPool[Any]) -> Future[Any]:
-    """A thread that runs a function."""
+def wait_until_running(crew: InferenceThreadPool[Any]) -> Future[Any]:
+    """Wait until the single worker thread runs its task."""
     (work,) = crew._behind
     while not work.running():
         time.sleep(0.001)
@@ -125,7 +125,7 @@ def test_a_thread_that_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> 
                 pass
 
         crew.later(wait)
-        waiting = begun(crew)
+        waiting = wait_until_running(crew)
         raise KeyboardInterrupt
     with pytest.raises(RunStoppedError):
         waiting.result(timeout=5)
@@ -179,7 +179,7 @@ def test_reading_a_large_file_stops_when_the_run_is_stopped(tmp_path: Path) -> N
     path = sparse(tmp_path / "a.jpg", file.getvalue(), 700 * MEGABYTE)
     with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as crew:
         crew.later(read_image, path)
-        reading = begun(crew)
+        reading = wait_until_running(crew)
         raise KeyboardInterrupt
     with pytest.raises(RunStoppedError):
         reading.result(timeout=10)
