@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from boxmine._keywords import AnyPath, ExportKeywords, ExtractionKeywords, MineKeywords, TrainKeywords
 from boxmine._progress import Report, progress_bar
@@ -104,13 +104,21 @@ def mine(
     return Run(settings.out)
 
 
-def score(run: AnyPath, truth: AnyPath, *, maps: bool = False, progress: bool | None = None) -> Scores:
+def score(
+    run: AnyPath,
+    truth: AnyPath,
+    *,
+    maps: bool = False,
+    engine: Literal["boxmine", "pycocotools"] = "boxmine",
+    progress: bool | None = None,
+) -> Scores:
     """Score a finished run against ground truth and write scores.json.
 
     Args:
         run: Run or run directory.
         truth: COCO JSON with boxes, folder of VOC XML, or CUB folder.
         maps: Draw the maps again, which takes as long as mining, for MaxBoxAcc and MaxBoxAccV2.
+        engine: What computes COCO's figures; both give the same numbers, pycocotools far more slowly.
         progress: Whether to show a progress bar while maps are drawn.
 
     Raises:
@@ -119,7 +127,7 @@ def score(run: AnyPath, truth: AnyPath, *, maps: bool = False, progress: bool | 
     """
     from mining.evaluation.job import score as score_run
 
-    settings = parse(ScoreSettings, {"run": Path(run), "truth": Path(truth), "maps": maps})
+    settings = parse(ScoreSettings, {"run": Path(run), "truth": Path(truth), "maps": maps, "engine": engine})
     _check(settings)
     with progress_bar("maps", progress if maps else False) as report_progress:
         return Scores(score_run(settings, lambda done, total: report_progress(done, total, "")))

@@ -77,6 +77,20 @@ class Scores(Mapping[str, Any]):
         return None if interval is None else (interval[0], interval[1])
 
     @property
+    def precision(self) -> float | None:
+        """Share of the mined boxes that have IoU >= 0.5 with a true box of their class, each true box counted once."""
+        scores = self._values.get("precision")
+        return None if scores is None else scores["value"]
+
+    @property
+    def cuts(self) -> "pd.DataFrame":
+        """What is left if boxes that score low are dropped: columns min_score, boxes, precision, recall."""
+        import pandas as pd
+
+        columns = ["min_score", "boxes", "precision", "recall"]
+        return pd.DataFrame(self._values.get("precision_by_min_score") or [], columns=columns)
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about images and boxes that were not scored."""
         return list(self._values["notes"])

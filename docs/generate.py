@@ -73,37 +73,46 @@ def settings_page() -> str:
     return "\n".join(lines)
 
 
-def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], type[BaseModel] | None]]:
+def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
     from mining.config import (
         CompareSettings,
+        ExecutionOptions,
         ListedCorpus,
+        MineOptions,
         MineSettings,
         RetrainSettings,
         RunSettings,
         ScoreSettings,
-        TrainSettings,
+        ShardOptions,
+        TrainExecutionOptions,
+        TrainOptions,
     )
     from mining.experiments import ExperimentSettings
     from mining.label_store.settings import Gates, LabelSettings
 
-    yield "Images and labels", "Of `boxmine train` and `boxmine mine`, and of `corpus` in a recipe.", ListedCorpus, None
-    yield "Training", "Of `boxmine train`, and of `train` in a recipe.", TrainSettings, ListedCorpus
-    yield "Mining", "Of `boxmine mine`, and of `mine` in a recipe.", MineSettings, ListedCorpus
-    yield "Scoring", "Of `boxmine score`.", ScoreSettings, None
-    yield "Comparison", "Of `boxmine compare`.", CompareSettings, None
-    yield "Recipe of `boxmine run`", "Train, mine, score and report in one command.", RunSettings, None
-    yield "Recipe of `boxmine label`", "A scheduled labelling job.", LabelSettings, None
-    yield "Quality gates", "Of `gates` in the recipe of `boxmine label`.", Gates, None
-    yield "Recipe of retraining", "A new model, compared with the run in use.", RetrainSettings, None
-    yield "Recipe of `boxmine experiment`", "Methods compared on the same images.", ExperimentSettings, None
+    kinds = (ListedCorpus, MineOptions, ShardOptions, ExecutionOptions)
+    elsewhere = {name for kind in kinds for name in kind.model_fields}
+    yield "Images and labels", "Of `boxmine train` and `mine`, and of `corpus` in a recipe.", ListedCorpus, set()
+    yield "Training", "Of `boxmine train`, and of `train` in a recipe: what decides the weights.", TrainOptions, set()
+    yield "Execution of training", "They do not change what is learnt.", TrainExecutionOptions, set()
+    yield "Mining", "Of `boxmine mine`, and of `mine` in a recipe: what decides the boxes.", MineOptions, set()
+    yield "Shards and batches", "Which images share a forward pass.", ShardOptions, set()
+    yield "Execution of mining", "They do not change a box; a run may be resumed with others.", ExecutionOptions, set()
+    yield "Model and output of mining", "Of `boxmine mine` alone.", MineSettings, elsewhere
+    yield "Scoring", "Of `boxmine score`.", ScoreSettings, set()
+    yield "Comparison", "Of `boxmine compare`.", CompareSettings, set()
+    yield "Recipe of `boxmine run`", "Train, mine, score and report in one command.", RunSettings, set()
+    yield "Recipe of `boxmine label`", "A scheduled labelling job.", LabelSettings, set()
+    yield "Quality gates", "Of `gates` in the recipe of `boxmine label`.", Gates, set()
+    yield "Recipe of retraining", "A new model, compared with the run in use.", RetrainSettings, set()
+    yield "Recipe of `boxmine experiment`", "Methods compared on the same images.", ExperimentSettings, set()
 
 
-def _settings_table(kind: type[BaseModel], without: type[BaseModel] | None) -> Iterator[str]:
+def _settings_table(kind: type[BaseModel], without: set[str]) -> Iterator[str]:
     yield "| setting | type | default | meaning |"
     yield "|---|---|---|---|"
-    left_out = set(without.model_fields) if without else set()
     for name, field in kind.model_fields.items():
-        if name in left_out:
+        if name in without:
             continue
         yield _row(f"`{name}`", f"`{_type_name(field.annotation)}`", _default(field), field.description or "")
 

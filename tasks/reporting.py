@@ -17,9 +17,21 @@ def write_report(run: Path, truth: Path | None = None) -> Path:
 
     Run(run).require_finished()
     check_truth(truth)
-    page = write(run, truth, progress=Stage("report", 1).reach)
+    page = write(run, truth, progress=_ReportProgress().reach)
     report(_show_page, run.name, page)
     return page
+
+
+class _ReportProgress:
+    """Starts the stage once the number of pictures is known."""
+
+    def __init__(self) -> None:
+        self._stage: Stage | None = None
+
+    def reach(self, done: int, total: int) -> None:
+        if self._stage is None:
+            self._stage = Stage("report", total)
+        self._stage.reach(done)
 
 
 def report_any(source: str, truth: Path | None, out: Path | None, chosen: Mapping[str, Any]) -> tuple[Path, str]:

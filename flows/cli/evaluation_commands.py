@@ -1,37 +1,47 @@
-"""Commands that look at finished runs: score, report, compare, experiment."""
+"""Commands that evaluate finished runs: score, report, compare, experiment."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from flows.cli.common import Json, app, recipe_values
+from flows.cli.common import INPUT, OUTPUT, Json, app, examples, recipe_values
 from flows.cli.output import print_json
 from flows.cli.score_output import print_comparison, print_scores
 from flows.cli.terminal import ProgressView, err, print_table
 from mining.config import ScoreSettings, parse
 
+FIGURES = Group("Figures", sort_key=3)
+Truth = Annotated[Path, Parameter(group=INPUT)]
+Page = Annotated[Path | None, Parameter(group=OUTPUT)]
 
-@app.command
+
+@app.command(
+    help_epilogue=examples(
+        "boxmine score runs/first --truth truth.json",
+        "boxmine score runs/first --truth truth.json --all",
+        "boxmine score runs/first --truth VOC2012 --json > scores.json",
+    )
+)
 def score(
-    run_dir: Path,
+    run_dir: Annotated[Path, Parameter(group=INPUT)],
     /,
     *,
-    truth: Path,
-    maps: bool = False,
-    engine: Literal["boxmine", "pycocotools"] = "boxmine",
-    show_all: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    truth: Truth,
+    maps: Annotated[bool, Parameter(group=FIGURES)] = False,
+    engine: Annotated[Literal["boxmine", "pycocotools"], Parameter(group=FIGURES)] = "boxmine",
+    show_all: Annotated[bool, Parameter(name="--all", negative=(), group=OUTPUT)] = False,
     as_json: Json = False,
 ) -> int:
-    """Score a finished run against true boxes.
+    """Score a finished run against ground truth: CorLoc, precision, recall, and what a minimum score does to them.
 
     Parameters
     ----------
     run_dir
         Run directory.
     truth
-        COCO JSON with boxes, folder of VOC XML, or CUB folder.
+        Ground truth: COCO JSON with boxes or masks, folder of VOC XML, or CUB folder.
     maps
         Draw the maps again, which takes as long as mining did, for MaxBoxAcc and MaxBoxAccV2 as papers report them.
     engine
@@ -51,33 +61,39 @@ def score(
     return 0
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "boxmine report runs/first",
+        "boxmine report runs/first --truth truth.json",
+        "boxmine report s3://bucket/labels --as-of 12 --out version-12.html",
+    )
+)
 def report(
-    source: str,
+    source: Annotated[str, Parameter(group=INPUT)],
     /,
     *,
-    truth: Path | None = None,
-    out: Path | None = None,
-    as_of: str | None = None,
-    corpus: str | None = None,
-    images: Path | None = None,
+    truth: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    out: Page = None,
+    as_of: Annotated[str | None, Parameter(group=INPUT)] = None,
+    corpus: Annotated[str | None, Parameter(group=INPUT)] = None,
+    images: Annotated[Path | None, Parameter(group=INPUT)] = None,
 ) -> int:
-    """Write the page to look at first: report/index.html of a finished run, or one file of a label store's version.
+    """Write the report page: report/index.html of a finished run, or one file for a version of a label store.
 
     Parameters
     ----------
     source
         Run directory, or label store: a folder or an address such as s3://bucket/labels.
     truth
-        True boxes to draw, as `boxmine score` takes them; by default those the run was scored against.
+        Ground truth whose boxes are drawn, as for `boxmine score`; by default what the run was scored against.
     out
-        Of a label store: the page to write; by default CORPUS@VERSION.html in the current folder.
+        For a label store: the page to write; by default CORPUS@VERSION.html in the current folder.
     as_of
-        Of a label store: a version's number, or a time such as 2026-01-31T12:00; by default the last one.
+        For a label store: a version number, or a time such as 2026-01-31T12:00; by default the latest version.
     corpus
-        Of a label store with several: its name.
+        For a label store with several corpora: the name of one.
     images
-        Of a label store: where the images lie here, if not where they were labelled.
+        For a label store: where the images are here, if not where they were labelled.
     """
     from tasks.reporting import report_any
 
@@ -89,11 +105,22 @@ def report(
     return 0
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "boxmine compare runs/first runs/second",
+        "boxmine compare runs/first runs/second --truth truth.json --out comparison.html",
+    )
+)
 def compare(
-    first: Path, second: Path, /, *, truth: Path | None = None, out: Path | None = None, as_json: Json = False
+    first: Annotated[Path, Parameter(group=INPUT)],
+    second: Annotated[Path, Parameter(group=INPUT)],
+    /,
+    *,
+    truth: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    out: Page = None,
+    as_json: Json = False,
 ) -> int:
-    """Compare two finished runs: which boxes changed, and where there is truth whether they got better.
+    """Compare two finished runs: which boxes changed, and with ground truth whether they got better.
 
     Parameters
     ----------
@@ -102,11 +129,11 @@ def compare(
     second
         Run directory that is compared with it.
     truth
-        True boxes, as `boxmine score` takes them; by default those that a run was scored against.
+        Ground truth, as for `boxmine score`; by default what one of the runs was scored against.
     out
         Page to write; by default report/against-FIRST.html of the second run. A CSV of all pairs goes beside it.
     as_json
-        Print what was found on stdout.
+        Print the comparison on stdout.
     """
     from flows import compare as flow
     from flows.running import run_flow
@@ -122,18 +149,23 @@ def compare(
     return 0
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "boxmine experiment recipes/experiment.yaml",
+        "boxmine experiment recipes/experiment.yaml --set seeds=[0] --out experiments/quick",
+    )
+)
 def experiment(
-    recipe: Path,
+    recipe: Annotated[Path, Parameter(group=INPUT)],
     /,
     *,
-    out: Path | None = None,
-    changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    out: Page = None,
+    changes: Annotated[list[str] | None, Parameter(name="--set", group=INPUT)] = None,
     as_json: Json = False,
 ) -> int:
-    """Compare methods on the same photos: train, mine and score each variant of a recipe, over seeds.
+    """Compare methods on the same images: train, mine and score each variant of a recipe, over several seeds.
 
-    What is measured already is not measured again.
+    Variants that have been measured with the same settings are not measured again.
 
     Parameters
     ----------
@@ -149,6 +181,7 @@ def experiment(
     from flows import experiment as flow
     from flows.running import run_flow
     from mining.experiments import ExperimentSettings
+    from mining.experiments.table import HEADINGS, LEGEND, table
 
     settings = parse(ExperimentSettings, recipe_values(recipe, out, changes))
     with ProgressView():
@@ -156,8 +189,6 @@ def experiment(
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0
-    from mining.experiments.table import HEADINGS, LEGEND, table  # imports torch
-
     print_table(table(rows), HEADINGS)
     err.print(LEGEND)
     err.print(f"The table is in {settings.out / 'table.md'}.")

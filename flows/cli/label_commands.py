@@ -3,47 +3,60 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from flows.cli.common import Json, Strict, app, recipe_values
+from flows.cli.common import INPUT, OUTPUT, Json, Strict, app, examples, recipe_values
 from flows.cli.label_output import print_cleanup, print_export, print_label_summary
 from flows.cli.output import print_json
 from flows.cli.terminal import ProgressView, err, print_table
 from mining.config import parse
 from mining.errors import InputError
 
+PUBLISHING = Group("Publishing", sort_key=3)
+DATASET = Group("Dataset", sort_key=3)
+VERSION = Group("Version of a label store", sort_key=4)
+Changes = Annotated[list[str] | None, Parameter(name="--set", group=INPUT)]
 
-@app.command
+
+@app.command(
+    help_epilogue=examples(
+        "boxmine label recipe.yaml",
+        "boxmine label recipe.yaml --set gates.max_no_box=0.8",
+        "boxmine label recipe.yaml --accept",
+        "boxmine label recipe.yaml --restore 12",
+    )
+)
 def label(
-    recipe: Path,
+    recipe: Annotated[Path, Parameter(group=INPUT)],
     /,
     *,
-    accept: Annotated[bool, Parameter(negative=())] = False,
-    new_store: Annotated[bool, Parameter(negative=())] = False,
-    restore: str | None = None,
-    changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    accept: Annotated[bool, Parameter(negative=(), group=PUBLISHING)] = False,
+    new_store: Annotated[bool, Parameter(negative=(), group=PUBLISHING)] = False,
+    restore: Annotated[str | None, Parameter(group=PUBLISHING)] = None,
+    changes: Changes = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> int:
-    """Label what is new or changed since the last version of a label store, and publish the next one.
+    """Label new and changed images and publish the next version of a label store.
 
-    Exit code 5: nothing was published, because a gate did not pass, or the store that was published to is not there.
+    Exit code 5: nothing was published, because a gate did not pass, or because the store that earlier jobs published to
+    is missing. Needs the extra `store`: pip install "boxmine[store]".
 
     Parameters
     ----------
     recipe
         YAML file: store, runs, corpus, model, mine, truth, gates.
     accept
-        Publish whatever the gates say.
+        Publish even if a gate does not pass.
     new_store
-        Begin a new store where the one that earlier jobs published to is gone.
+        Start a new store if the one that earlier jobs published to is missing.
     restore
-        Mine nothing: publish an earlier version once more, by its number or a time such as 2026-01-31T12:00.
+        Mine nothing: publish an earlier version again, by its number or a time such as 2026-01-31T12:00.
     changes
-        key=value on top of the recipe, e.g. --set gates.max_no_box=0.8.
+        Change of the recipe, e.g. --set gates.max_no_box=0.8; may be given several times.
     as_json
-        Print what was done on stdout.
+        Print the result as JSON on stdout.
     """
     from flows import label as flow
     from flows.running import run_flow
@@ -51,7 +64,7 @@ def label(
 
     settings = parse(LabelSettings, recipe_values(recipe, None, changes))
     if accept and restore is not None:
-        raise InputError("--accept is of what is new, and --restore of an earlier version: give one of them.")
+        raise InputError("--accept publishes new labels and --restore an earlier version; give one of them.")
     with ProgressView():
         summary = run_flow(
             flow.label, settings, checks=restore is None, accept=accept, restore=restore, new_store=new_store
@@ -59,29 +72,27 @@ def label(
     return print_label_summary(summary, as_json=as_json, strict=strict)
 
 
-@app.command
+@app.command(help_epilogue=examples("boxmine clean recipe.yaml --dry-run", "boxmine clean recipe.yaml --keep 0"))
 def clean(
-    recipe: Path,
+    recipe: Annotated[Path, Parameter(group=INPUT)],
     /,
     *,
-    keep: Annotated[int, Parameter(validator=Number(gte=0))] = 3,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    keep: Annotated[int, Parameter(validator=Number(gte=0), group=OUTPUT)] = 3,
+    dry_run: Annotated[bool, Parameter(negative=(), group=OUTPUT)] = False,
     as_json: Json = False,
 ) -> int:
-    """Delete what labelling jobs left and no version of the store is from.
-
-    Published runs stay, and so does every version.
+    """Delete unpublished runs and leftovers of labelling jobs; published runs and all versions are kept.
 
     Parameters
     ----------
     recipe
         YAML file of `boxmine label`.
     keep
-        Unpublished runs to keep, the last ones.
+        Number of unpublished runs to keep, the latest ones.
     dry_run
-        Say what would be deleted.
+        Only print what would be deleted.
     as_json
-        Print it as JSON on stdout.
+        Print the result as JSON on stdout.
     """
     from mining.label_store.cleanup import clean as delete_leftovers
     from mining.label_store.job import lock_job
@@ -94,53 +105,59 @@ def clean(
     return 0
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "boxmine export runs/first --format yolo --out set",
+        "boxmine export runs/first --format coco --min-score 0.3 --val-truth truth.json --out set",
+        "boxmine export s3://bucket/labels --as-of 12 --format voc --out set",
+    )
+)
 def export(
-    source: str,
+    source: Annotated[str, Parameter(group=INPUT)],
     /,
     *,
-    format: Literal["coco", "yolo", "voc", "run"],
-    out: Path,
-    min_score: float = 0.0,
-    copy: bool = False,
-    val_share: float = 0.1,
-    val_truth: Path | None = None,
-    include_empty: bool = False,
-    used_classes: Annotated[bool, Parameter(negative=())] = False,
-    as_of: str | None = None,
-    corpus: str | None = None,
-    images: Path | None = None,
+    format: Annotated[Literal["coco", "yolo", "voc", "run"], Parameter(group=OUTPUT)],
+    out: Annotated[Path, Parameter(group=OUTPUT)],
+    min_score: Annotated[float, Parameter(group=DATASET)] = 0.0,
+    copy: Annotated[bool, Parameter(group=DATASET)] = False,
+    val_share: Annotated[float, Parameter(group=DATASET)] = 0.1,
+    val_truth: Annotated[Path | None, Parameter(group=DATASET)] = None,
+    include_empty: Annotated[bool, Parameter(group=DATASET)] = False,
+    used_classes: Annotated[bool, Parameter(negative=(), group=DATASET)] = False,
+    as_of: Annotated[str | None, Parameter(group=VERSION)] = None,
+    corpus: Annotated[str | None, Parameter(group=VERSION)] = None,
+    images: Annotated[Path | None, Parameter(group=VERSION)] = None,
 ) -> int:
-    """Write a finished run, or a version of a label store, as a detector's training set.
+    """Export a finished run, or a version of a label store, as a dataset to train a detector on.
 
     Parameters
     ----------
     source
         Run directory, or label store: a folder or an address such as s3://bucket/labels.
     format
-        coco, yolo (Ultralytics layout), voc; or run: a label store's version as a run directory, which score, report
-        and compare take.
+        coco, yolo (Ultralytics), voc; or run: a version of a label store as a run directory, for `boxmine score`,
+        `report` and `compare`.
     out
-        New folder.
+        New or empty folder.
     min_score
-        Boxes that score below are left out.
+        Leave out boxes with a lower score.
     copy
         Copy the images instead of hard-linking them.
     val_share
-        Share of images for validation where the corpus has no splits.
+        Share of images for validation if the corpus has no splits.
     val_truth
-        True boxes for the validation images, as `boxmine score` takes them; without it they have mined boxes.
+        Ground truth for the validation images, as for `boxmine score`; without it they have mined boxes.
     include_empty
         Export images without a box as negatives, even if it is not known that they are empty.
     used_classes
         List only the classes that have a box, e.g. for a pretrained model with 1000 classes. COCO keeps the model's
         category ids; YOLO numbers the listed classes from 0.
     as_of
-        Of a label store: a version's number, or a time such as 2026-01-31T12:00.
+        Number of the version, or a time such as 2026-01-31T12:00; by default the last version.
     corpus
-        Of a label store with several: its name.
+        Name of the corpus, if the store holds several.
     images
-        Of a label store: where the images lie here, if not where they were labelled.
+        Folder of the images on this machine, if it is not where they were labelled.
     """
     from mining.label_store.sources import VersionChoice, export_source
 
@@ -152,16 +169,16 @@ def export(
     return 0
 
 
-@app.command
-def status(source: str, /, *, as_json: Json = False) -> int:
-    """Where a run stands, which runs a folder holds, or what a label store's last versions are; without any server.
+@app.command(help_epilogue=examples("boxmine status runs/first", "boxmine status runs", "boxmine status labels"))
+def status(source: Annotated[str, Parameter(group=INPUT)], /, *, as_json: Json = False) -> int:
+    """Show the status of a run, the runs in a folder, or the last versions of a label store; needs no server.
 
     Parameters
     ----------
     source
         Run directory, folder of run directories, or label store: a folder or an address such as s3://bucket/labels.
     as_json
-        Print it as JSON on stdout.
+        Print the status as JSON on stdout.
     """
     from flows.cli.status_output import read_status_of
 

@@ -117,3 +117,10 @@ def test_the_table_says_whether_the_difference_is_clear(worlds: tuple[World, Wor
     first.predicted = second.predicted
     rows = comparison_rows(compared(first, second).summary)
     assert next(meaning for name, _, meaning in rows if name == "Difference").endswith("the interval includes 0")
+
+
+def test_runs_without_a_shared_class_are_refused_with_both_lists(worlds: tuple[World, World]) -> None:
+    worlds[1].model_classes = ["horse", "sheep"]
+    with pytest.raises(RunError, match="no class in common: the first has 'cat', 'dog', the second 'horse'") as error:
+        compared(*worlds, with_truth=False)
+    assert error.value.exit_code == 2

@@ -127,7 +127,7 @@ def test_a_damaged_table_is_reported(part, small_run, tmp_path):
 
 def test_missing_images_are_reported(small_run, tmp_path):
     small_run.images.rename(tmp_path / "moved")
-    with pytest.raises(RunError, match=r"its images were in .*photos, which is not there now"):
+    with pytest.raises(RunError, match=r"its images were in .*photos, which does not exist any more"):
         export(small_run.folder, "coco", tmp_path / "out")
 
 
