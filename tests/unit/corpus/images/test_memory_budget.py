@@ -32,9 +32,9 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBudget]:
     return small
 
 
-def wait_until_running(crew: InferenceThreadPool[Any]) -> Future[Any]:
+def wait_until_running(pool: InferenceThreadPool[Any]) -> Future[Any]:
     """Wait until the single worker thread runs its task."""
-    (work,) = crew._behind
+    (work,) = pool._pending
     while not work.running():
         time.sleep(0.001)
     return work
@@ -116,7 +116,7 @@ def test_processes_take_turns_with_large_images() -> None:
 def test_a_thread_that_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        InferenceThreadPool[None](1, alternate_with_forward=False) as crew,
+        InferenceThreadPool[None](1, alternate_with_forward=False) as pool,
         budget.reserve(budget.limit),
     ):
 
@@ -124,8 +124,8 @@ def test_a_thread_that_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> 
             with budget.reserve(1):
                 pass
 
-        crew.later(wait)
-        waiting = wait_until_running(crew)
+        pool.submit(wait)
+        waiting = wait_until_running(pool)
         raise KeyboardInterrupt
     with pytest.raises(RunStoppedError):
         waiting.result(timeout=5)
@@ -177,9 +177,9 @@ def test_reading_a_large_file_stops_when_the_run_is_stopped(tmp_path: Path) -> N
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
     path = sparse(tmp_path / "a.jpg", file.getvalue(), 700 * MEGABYTE)
-    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as crew:
-        crew.later(read_image, path)
-        reading = wait_until_running(crew)
+    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as pool:
+        pool.submit(read_image, path)
+        reading = wait_until_running(pool)
         raise KeyboardInterrupt
     with pytest.raises(RunStoppedError):
         reading.result(timeout=10)
