@@ -49,10 +49,10 @@ def command_line_page() -> str:
     from flows.cli.application import app
 
     text = app.generate_docs(output_format="markdown", heading_level=1)
-    _, _, commands = text.partition("\n## ")
+    _, _, commands = text.partition("\n## boxmine ")
     return (
         "# Command line\n\n`boxmine COMMAND --help` shows the same text. `python -m boxmine` is the same command. For "
-        "exit codes see [Errors and exit codes](errors.md#exit-codes).\n\n## " + commands
+        "exit codes see [Errors and exit codes](errors.md#exit-codes).\n\n## boxmine " + commands
     )
 
 
@@ -87,6 +87,8 @@ def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
         TrainExecutionOptions,
         TrainOptions,
     )
+    from mining.config.execution import ClusterOptions
+    from mining.config.mine import BoxOptions, MapOptions
     from mining.experiments import ExperimentSettings
     from mining.label_store.settings import Gates, LabelSettings
 
@@ -95,9 +97,12 @@ def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
     yield "Images and labels", "Of `boxmine train` and `mine`, and of `corpus` in a recipe.", ListedCorpus, set()
     yield "Training", "Of `boxmine train`, and of `train` in a recipe: what decides the weights.", TrainOptions, set()
     yield "Execution of training", "They do not change what is learnt.", TrainExecutionOptions, set()
-    yield "Mining", "Of `boxmine mine`, and of `mine` in a recipe: what decides the boxes.", MineOptions, set()
+    yield "Maps", "Of `boxmine mine`, and of `mine` in a recipe: how activation maps are made.", MapOptions, set()
+    yield "Boxes", "Of `boxmine mine`, and of `mine` in a recipe: how boxes are made from maps.", BoxOptions, set()
     yield "Shards and batches", "Which images share a forward pass.", ShardOptions, set()
-    yield "Execution of mining", "They do not change a box; a run may be resumed with others.", ExecutionOptions, set()
+    execution = "They do not change a box; a run may be resumed with others."
+    yield "Execution of mining", execution, ExecutionOptions, set(ClusterOptions.model_fields)
+    yield "Runners", "Several GPUs or machines; not in Python.", ClusterOptions, set()
     yield "Model and output of mining", "Of `boxmine mine` alone.", MineSettings, elsewhere
     yield "Scoring", "Of `boxmine score`.", ScoreSettings, set()
     yield "Comparison", "Of `boxmine compare`.", CompareSettings, set()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mining import preflight
 from mining.config import Attempts, Recipe, Settings
@@ -65,7 +65,7 @@ def run_flow(flow: Callable[..., R], settings: Any, *, checks: bool = True, **op
     return recorder.results[0] if recorder.results else flow(settings, **options)
 
 
-class _Recorder:
+class _Recorder(Generic[R]):
     """A flow that keeps its result or its error, whatever Prefect makes of it."""
 
     def __init__(self, flow: Callable[..., R]) -> None:
@@ -104,17 +104,17 @@ def as_prefect_flow(flow: Callable[..., R]) -> Any:
 
     @wraps(flow)
     def with_final_state(*args: Any, **options: Any) -> Any:
-        result = flow(*args, **options)
+        result: Any = flow(*args, **options)
         return staged_state(result) if _is_staged(result) else result
 
     name = flow.__name__
     return prefect.flow(
-        with_final_state, name=f"boxmine-{name}", flow_run_name=lambda: _run_name(name), persist_result=False,
+        name=f"boxmine-{name}", flow_run_name=lambda: _run_name(name), persist_result=False,
         retries=0,  # a deployed flow retries by itself; a staged version must not be retried at all
-    )  # fmt: skip
+    )(with_final_state)  # fmt: skip
 
 
-def _is_staged(result: Any) -> bool:
+def _is_staged(result: object) -> bool:
     return isinstance(result, LabelSummary) and result.state == "staged"
 
 

@@ -63,6 +63,7 @@ class Step(Generic[P, R]):
         return task(self.function, **self.options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the step: as a Prefect task in a flow run, else as a plain function."""
         return self.task(*args, **kwargs) if orchestrated() else self.function(*args, **kwargs)
 
     def each(self, items: Iterable[Any], *args: Any, retries: int = 0) -> Iterator[R]:

@@ -17,8 +17,10 @@ def start_boxmine(
 ) -> "subprocess.Popen[str]":
     """Start a boxmine command; it reports to a Prefect server only where `environment` names one."""
     without_server = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*BOXMINE, *map(str, arguments)], env=environment or without_server, **streams, **options)
+    return subprocess.Popen(
+        [*BOXMINE, *map(str, arguments)], env=environment or without_server,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
 
 
 def wait_until(

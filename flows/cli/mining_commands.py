@@ -31,7 +31,12 @@ MineCommand = grouped(MineSettings, model=INPUT, out=OUTPUT, thresholds_from=BOX
         "boxmine train --images photos --no-freeze --devices 2 --strategy ddp --out models/full",
     )
 )
-def train(settings: Annotated[TrainCommand, Flat], *, strict: Strict = False, as_json: Json = False) -> int:
+def train(
+    settings: Annotated[TrainCommand, Flat],  # type: ignore[valid-type]
+    *,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> int:
     """Train a localizer from image-level labels."""
     from flows import train as flow
     from flows.running import run_flow
@@ -58,7 +63,7 @@ def train(settings: Annotated[TrainCommand, Flat], *, strict: Strict = False, as
 )
 def mine(
     *,
-    settings: Annotated[MineCommand, Flat],
+    settings: Annotated[MineCommand, Flat],  # type: ignore[valid-type]
     explain_speed: Annotated[
         bool, Parameter(negative=(), group=OUTPUT, help="Print where the time went, of a finished run too.")
     ] = False,

@@ -28,12 +28,12 @@ def normalise_class_name(name: str) -> str:
 
 
 def file_key(name: str) -> str:
-    """Convert a file name to the form in which file names are compared.
+    r"""Convert a file name to the form in which file names are compared.
 
     That is Unicode form NFC, '/' as separator, and the suffix of an image in lower case.
 
     Example:
-        >>> file_key(".\\\\cats\\\\001.JPG")
+        >>> file_key(".\\cats\\001.JPG")
         'cats/001.jpg'
     """
     name = "/".join(part for part in normalise_name(name).replace("\\", "/").split("/") if part not in ("", "."))

@@ -25,9 +25,9 @@ SAME = 0.95
 IOU_THRESHOLDS = (0.5, 0.7)
 DEFINITION = (
     "A pair: an image of both runs and a class of which either has a box. same: the best-scored boxes of both have an "
-    "IoU of 0.95 at least; moved: less. corloc: share of the truth's pairs, known to both runs, whose best-scored box "
-    "has IoU >= 0.5; difference: second less first, ci95: paired percentile bootstrap over images; better, worse: "
-    "pairs that are right in the second alone, in the first alone."
+    "IoU of at least 0.95; moved: less. corloc: share of the truth's pairs, known to both runs, whose best-scored box "
+    "has IoU >= 0.5; difference: second minus first, ci95: paired percentile bootstrap over images; better, worse: "
+    "pairs that are correct in the second run only, in the first only."
 )
 
 
@@ -162,7 +162,7 @@ def _agreements(runs: tuple[RunBoxes, RunBoxes], names: list[str]) -> tuple[dict
 
 
 def _best_boxes(run: RunBoxes) -> dict[Key, Floats]:
-    """xyxy of the best-scored box of each file and class; of equal scores the first."""
+    """Return xyxy of the best-scored box of each file and class; of equal scores the first."""
     code = run.box_file * max(1, len(run.box_classes)) + run.box_class
     order = np.lexsort((-run.scores, code))
     first: Ints = order[np.unique(code[order], return_index=True)[1]]

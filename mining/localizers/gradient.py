@@ -330,8 +330,7 @@ class GradCAM(OneStage):
 
 
 class GradCAMpp(OneStage):
-    """Grad-CAM++: Grad-CAM with w_k the positive gradients weighted by alpha (eqs. 5 and 19); options in
-    GradCAMppConfig.
+    """Grad-CAM++: w_k is the sum of positive gradients weighted by alpha (eqs. 5, 19); options in GradCAMppConfig.
 
     Reported: 52.76 % top-1 localization error on ILSVRC with VGG-16 (quoted in the MSRD paper). The alphas assume
     activations that are not negative.

@@ -134,7 +134,7 @@ def _between_stages(backbone: Backbone, config: MLDFRConfig) -> tuple[list[nn.Mo
 def _within_timm_network(backbone: Backbone, config: MLDFRConfig) -> list[nn.Module]:
     """The attentions, inserted behind blocks of a network that is a single stage."""
     if not config.batch_norm:
-        raise ModelError(f"Option 'batch_norm' of the localizer: it cannot be taken out of {backbone.name}.")
+        raise ModelError(f"Option 'batch_norm' of the localizer: it cannot be removed from {backbone.name}.")
     if not config.attention:
         return []
     places = timm_places(backbone, config.after)

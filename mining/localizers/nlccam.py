@@ -150,8 +150,7 @@ class NonLocalBlock(nn.Module):
 
 
 def attention(f: Tensor, g: Tensor, h: Tensor) -> Tensor:
-    """Compute h alpha of eq. 8, with alpha = softmax(f^T g) (eq. 7): at each place the weighted mean of h over all
-    places.
+    """Compute h alpha of eq. 8, alpha = softmax(f^T g) (eq. 7): at each place the weighted mean of h over all places.
 
     The HW x HW matrix is not stored, so that memory grows with HW only.
 

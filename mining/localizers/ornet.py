@@ -149,7 +149,7 @@ class ORNet(Localizer):
         return losses
 
     def _evaluated(self, images: Tensor, activation: Tensor) -> Tensor:
-        """y = F^e(I p^a), (B, C) (eq. 9); masked pixels have the mean colour, which is 0 after normalisation."""
+        """Compute y = F^e(I p^a), (B, C) (eq. 9); masked pixels have the mean colour, which becomes 0."""
         backbone = self.evaluator.backbone
         mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
         return self.evaluator.logits(_through(backbone.stages, backbone.normalise(images) * mask))

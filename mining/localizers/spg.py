@@ -169,8 +169,7 @@ class SPG(Localizer):
 
     @torch.no_grad()
     def masks(self, attention: Tensor, has_seeds: Tensor, b1: Tensor, b2: Tensor) -> dict[str, Tensor]:
-        """Make the mask that each branch learns, (B, H, W) uint8 of BACKGROUND, OBJECT, IGNORED (algorithm 1, lines
-        4-8).
+        """Make each branch's mask, (B, H, W) uint8 of BACKGROUND, OBJECT, IGNORED (algorithm 1, lines 4-8).
 
         Args:
             attention: (B, H, W) in 0-1.

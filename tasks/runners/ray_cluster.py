@@ -4,6 +4,7 @@ Images and run directory must lie on a file system that all nodes mount at the s
 on them. Under Prefect each shard is a task run that the server shows (prefect-ray).
 """
 
+import logging
 import os
 import signal
 import socket
@@ -53,7 +54,7 @@ def mine_shard(shard: int, run: Run, device: str, threads: int) -> int:
     """
     from mining.runs.shard_mining import mine_shard as mine
 
-    check_node_sees_files(run, ray.util.get_node_ip_address())
+    check_node_sees_files(run, ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
     return len(mine(run, shard, device=_assigned_gpu() if device == "cuda" else device, threads=threads))
 
 
@@ -129,14 +130,14 @@ def _connected(settings: MineSettings) -> Iterator[None]:
         yield
         return
     wanted = (settings.runner_workers or 1) * (settings.cpus_per_worker or 1)
-    size = {
+    size: dict[str, Any] = {
         "num_cpus": max(available_cores(), wanted),
         "object_store_memory": _OBJECT_STORE_BYTES,
         "include_dashboard": False,
     }
     with _keep_sigterm_handler():
         if settings.ray_address is None:
-            ray.init("local", log_to_driver=False, logging_level="ERROR", **size)
+            ray.init("local", log_to_driver=False, logging_level=logging.ERROR, **size)
         else:
             _connect(settings.ray_address)
     try:
@@ -150,7 +151,7 @@ def _connect(address: str) -> None:
     try:
         if port.isdigit():  # Ray itself waits for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-        ray.init(address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:  # ConnectionError and TimeoutError are of the first kind
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise InputError(f"There is no Ray cluster at {address}: {reason}") from error
@@ -192,7 +193,7 @@ def _worker_resources(settings: MineSettings) -> tuple[dict[str, Any], str, int]
 
 
 def _nodes() -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _cpus_beside(gpus: float) -> int:
@@ -221,7 +222,7 @@ def _submitter(arguments: tuple[Run, str, int], options: dict[str, Any], retries
 
         def submit(shard: int) -> tuple[Any, Callable[[], int]]:
             task = remote.remote(shard, *arguments, retries)
-            return task, partial(ray.get, task)
+            return task, lambda: int(ray.get(task))
 
         yield submit
         return

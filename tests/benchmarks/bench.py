@@ -1,8 +1,8 @@
-"""Measure: a table on the terminal and build/bench.json as {name: {value, goal, unit, detail, higher_is_better}}.
+"""Run benchmarks: prints a table and writes build/bench.json, {name: {value, goal, unit, detail, higher_is_better}}.
 
     python tests/benchmarks/bench.py [NAME ...]
 
-What is compared is measured in turns in one process; values are medians of their ratios.
+Compared functions run alternately in one process; a value is the median of the ratios.
 """
 
 import json
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from gradients import cam_over_forward, gradcampp_over_forward, msrd_over_forward
 from large import orchestration, rss_growth
-from measuring import ORACLES, ROOT, Figure, in_turns
+from measuring import ORACLES, ROOT, Figure, compare_alternately
 from mining_speed import adaptive, mine_over_forward
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +47,7 @@ ORACLE = ORACLES / "wsoleval" / "wsoleval_boxeval.npz"
 
 
 def regions_us() -> Figure:
-    """Map of 224 x 224 to boxes of all regions: the time that SciPy's label and find_objects take over ours."""
+    """Boxes of all regions of a map of 224 x 224 px: seconds of SciPy's label and find_objects over ours."""
     noise = np.random.default_rng(0).random((50, 224, 224))
     maps = [ndimage.gaussian_filter(one, 12).astype(np.float32) for one in noise]
 
@@ -63,8 +63,8 @@ def regions_us() -> Figure:
             ndimage.maximum(level, labels, range(1, count + 1))
             ndimage.mean(level, labels, range(1, count + 1))
 
-    ratio, peer, seconds = in_turns(scipy, ours)
-    detail = f"{1e6 * seconds / 50:.0f} us a map, SciPy {1e6 * peer / 50:.0f}"
+    ratio, peer, seconds = compare_alternately(scipy, ours)
+    detail = f"{1e6 * seconds / 50:.0f} us per map, SciPy {1e6 * peer / 50:.0f}"
     return Figure(ratio, 4, "times", detail, higher_is_better=True)
 
 
@@ -73,8 +73,8 @@ def regions_us() -> Figure:
 Pair = tuple[np.ndarray, np.ndarray, tuple[int, int]]
 
 
-def pairs_of_the_oracle() -> list[Pair]:
-    """Activation map, true boxes and size of each of the 120 images."""
+def load_oracle_pairs() -> list[Pair]:
+    """Load activation map, true boxes and size of each of the 120 images."""
     with np.load(ORACLE) as file:
         maps, boxes, owner, sizes = (file[name] for name in ("cams28", "gt_boxes", "gt_image", "image_sizes_wh"))
     return [(maps[image], boxes[owner == image], tuple(sizes[image].tolist())) for image in range(len(maps))]
@@ -82,14 +82,14 @@ def pairs_of_the_oracle() -> list[Pair]:
 
 def counted(accuracy: BoxAccuracy | RegionAccuracy, pairs: list[Pair]) -> BoxAccuracy | RegionAccuracy:
     for activation, true_boxes, size in pairs:
-        # boxmine measures a map as it is; here it is brought to 224 x 224, to have as many pixels as the protocol's
+        # resized to 224 x 224, so that both have as many pixels, though boxmine measures a map at its own size
         level = resize_map(activation) if isinstance(accuracy, RegionAccuracy) else activation
         accuracy.add(level, true_boxes, size)
     return accuracy
 
 
 def counted_level_by_level(pairs: list[Pair]) -> AccuracyAtThresholds[Contours]:
-    """The protocol as its released evaluator goes about it, once with the largest contour and once with all."""
+    """Follow the released evaluator of the protocol, with the largest contour and with all contours."""
     kinds: tuple[Contours, ...] = ("largest", "all")
     accuracy = AccuracyAtThresholds(threshold_grid(), kinds)
     for activation, true_boxes, size in pairs:
@@ -102,7 +102,7 @@ def counted_level_by_level(pairs: list[Pair]) -> AccuracyAtThresholds[Contours]:
 def best_iou_level_by_level(
     grey: np.ndarray, truth: np.ndarray, thresholds: np.ndarray, contours: Contours
 ) -> np.ndarray:
-    """The map is cut and searched for contours anew at each threshold; the overlaps of all boxes are one matrix."""
+    """Search contours anew at each threshold; returns the best IoU at each."""
     boxes: list[tuple[int, ...]] = []
     first = []
     for threshold in thresholds:
@@ -117,11 +117,11 @@ def best_iou_level_by_level(
 
 
 def sweep_speedup(ours: type[BoxAccuracy] | type[RegionAccuracy], goal: float) -> Figure | str:
-    """MaxBoxAcc and MaxBoxAccV2 at 1000 thresholds: the time that level by level takes over ours."""
+    """MaxBoxAcc and MaxBoxAccV2 at 1000 thresholds: seconds of one search per threshold over ours."""
     if not ORACLE.is_file():
         return f"no numbers at {ORACLE}: set BOXMINE_ORACLES"
-    pairs = pairs_of_the_oracle()
-    ratio, slow, fast = in_turns(lambda: counted_level_by_level(pairs), lambda: counted(ours(), pairs))
+    pairs = load_oracle_pairs()
+    ratio, slow, fast = compare_alternately(lambda: counted_level_by_level(pairs), lambda: counted(ours(), pairs))
     found, expected = counted(ours(), pairs), counted_level_by_level(pairs)
     gaps = [found.best_accuracy(kind) - expected.best_accuracy(kind) for kind in expected.correct]
     identical = all((found.correct[kind] == expected.correct[kind]).all() for kind in expected.correct)
@@ -129,9 +129,7 @@ def sweep_speedup(ours: type[BoxAccuracy] | type[RegionAccuracy], goal: float) -
     if ours is BoxAccuracy and not identical:
         said += " MISSED"
     per_map = 1000 / len(pairs)
-    detail = (
-        f"{len(pairs)} maps: {per_map * fast:.2f} ms a map, level by level {per_map * slow:.1f} in two searches; {said}"
-    )
+    detail = f"{len(pairs)} maps: {per_map * fast:.2f} ms per map, one search per threshold {per_map * slow:.1f} in two searches; {said}"
     return Figure(ratio, goal, "times", detail, higher_is_better=True)
 
 
@@ -236,14 +234,14 @@ scores = score_run(run, run / "truth.json")
 assert scores["boxes"] == boxes and scores["thresholds"]
 """
 # VmHWM, because a process inherits the ru_maxrss of the one that started it
-TELL = """
+REPORT = """
 seconds = time.perf_counter() - started
 print(seconds, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)
 """
 
 
 def coco_speedup() -> Figure:
-    """COCO's numbers of 20,000 boxes: the time that pycocotools takes over ours."""
+    """COCO metrics of 20,000 boxes: seconds of pycocotools over ours."""
     random = np.random.default_rng(0)
 
     def drawn(count: int) -> np.ndarray:
@@ -254,7 +252,7 @@ def coco_speedup() -> Figure:
     xywh = np.maximum(truth.xywh[near] + random.normal(0, 30, (20_000, 4)), [0, 0, 1, 1])
     predicted = Detections(truth.image[near], truth.category[near], xywh, random.random(20_000))
     names = [str(number) for number in range(20)]
-    ratio, slow, fast = in_turns(
+    ratio, slow, fast = compare_alternately(
         lambda: pycocotools_scores(truth, predicted, names), lambda: coco_scores(truth, predicted, names)
     )
     identical = pycocotools_scores(truth, predicted, names) == coco_scores(truth, predicted, names)
@@ -262,21 +260,21 @@ def coco_speedup() -> Figure:
     return Figure(ratio, 10, "times", f"{1000 * fast:.0f} ms, pycocotools {1000 * slow:.0f}; {said}", True)
 
 
-def apart(program: str, seconds: float, megabytes: float) -> Figure:
-    """A program run in a process of its own: median seconds of three, and the most memory it took."""
+def run_in_process(program: str, seconds: float, megabytes: float) -> Figure:
+    """Run a program three times in another process: median seconds, and peak memory."""
     taken = []
     for _ in range(3):
         with TemporaryDirectory() as folder:
             said = subprocess.run(
-                [sys.executable, "-c", program + TELL, folder], capture_output=True, text=True, check=True
+                [sys.executable, "-c", program + REPORT, folder], capture_output=True, text=True, check=True
             ).stdout
             taken.append(tuple(map(float, said.split())))
     peak = max(memory for _, memory in taken)
-    detail = f"{peak:.0f} MB at most, goal {megabytes:.0f}" + (" MISSED" if peak > megabytes else "")
+    detail = f"{peak:.0f} MB peak, goal {megabytes:.0f}" + (" MISSED" if peak > megabytes else "")
     return Figure(statistics.median(wall for wall, _ in taken), seconds, "s", detail)
 
 
-BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string says why it is left out
+BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string is the reason why it was skipped
     **{
         f"mine_over_forward_{len(scales)}{name}": partial(mine_over_forward, backbone, scales, goal)
         for name, backbone, goal in (
@@ -294,9 +292,9 @@ BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string says why it is le
     "regions_us": regions_us,
     "sweep_peer_speedup": lambda: sweep_speedup(BoxAccuracy, 5),
     "sweep_native_speedup": lambda: sweep_speedup(RegionAccuracy, 15),
-    "plan_1m": lambda: apart(SCAN, 30, 500),
-    "write_1m": lambda: apart(WRITE, 5, 400),
-    "score_1m": lambda: apart(SCORE, 60, 2000),
+    "plan_1m": lambda: run_in_process(SCAN, 30, 500),
+    "write_1m": lambda: run_in_process(WRITE, 5, 400),
+    "score_1m": lambda: run_in_process(SCORE, 60, 2000),
     "coco_speedup": coco_speedup,
     "adaptive": adaptive,
     "rss_growth": rss_growth,
@@ -305,17 +303,17 @@ BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string says why it is le
 
 
 def main(names: list[str]) -> int:
-    """Run the benches named, or all."""
+    """Run the named benchmarks, or all."""
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
-        sys.exit(f"No bench {unknown[0]!r}; there are {', '.join(BENCHES)}.")
-    table = Table("bench", "value", "goal", "unit", "detail", box=None)
+        sys.exit(f"Unknown benchmark {unknown[0]!r}; known are {', '.join(BENCHES)}.")
+    table = Table("benchmark", "value", "goal", "unit", "detail", box=None)
     path = ROOT / "build" / "bench.json"
     figures = json.loads(path.read_text()) if path.exists() else {}
     for name in names or BENCHES:
         figure = BENCHES[name]()
         if isinstance(figure, str):
-            table.add_row(name, "left out", "", "", figure)
+            table.add_row(name, "skipped", "", "", figure)
             continue
         figures[name] = asdict(figure)
         missed = " missed" if figure.is_missed else ""

@@ -7,7 +7,7 @@ which has shapes and no numbers.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -248,11 +248,11 @@ def cut_of(kind: type[Localizer]) -> str:
     return f"{kind.threshold:g} of the {'maximum' if kind.normalise == 'max' else 'range'}"
 
 
-def mining_table(backbone: str) -> str:
+def mining_table(backbone: str, names: Iterable[str] = LOCALIZERS) -> str:
     """Each localizer on the backbone, and its variants where they cost something else."""
     parameters, forward = bare(backbone)
     found: dict[str, Mining] = {}
-    for name in LOCALIZERS:
+    for name in names:
         found[f"`{name}`"] = costs_of_mining(name, backbone)
         options = VARIANTS.get(name, {})
         other = costs_of_mining(name, backbone, **options)

@@ -1,8 +1,8 @@
-"""Every localizer and every ablation on real photos; tables on the terminal and in build/experiments/RECIPE/.
+"""Run every localizer and every ablation on real images; tables on the terminal and in build/experiments/RECIPE/.
 
-    python tests/benchmarks/experiments.py [--recipes localizers,ablations/msrd] [--packs voc-mini] [--seeds 0,1,2]
+    python tests/benchmarks/experiments.py [--recipes localizers,ablations/msrd] [--datasets voc-mini] [--seeds 0,1,2]
 
-Trains on the train labels alone and scores on the test photos. What is measured already is not measured again.
+Trains on the training labels only and scores on the test images. Finished measurements are not repeated.
 """
 
 import json
@@ -19,24 +19,24 @@ DATA = Path(os.environ.get("BOXMINE_DATA", ROOT.parent / "shared" / "data"))
 RECIPES = ROOT / "deployments" / "recipes"
 RESULTS = ROOT / "build" / "experiments"
 
-app = App(help="Every localizer and every ablation on real photos.")
+app = App(help="Run every localizer and every ablation on real images.")
 
 
-def corpus_of(pack: Path) -> dict[str, object]:
-    """The pack as an experiment's recipe wants it told."""
+def corpus_of(dataset: Path) -> dict[str, object]:
+    """Describe a dataset as in an experiment's recipe."""
     return {
-        "images": str(pack / "images"),
-        "labels": str(pack / "train.csv"),
-        "test": {"labels": str(pack / "test.csv")},
-        "truth": str(pack / "instances_test.json"),
+        "images": str(dataset / "images"),
+        "labels": str(dataset / "train.csv"),
+        "test": {"labels": str(dataset / "test.csv")},
+        "truth": str(dataset / "instances_test.json"),
     }
 
 
 @app.default
-def main(*, recipes: str = "", packs: str = "objects7-mini,voc-mini", seeds: str = "0,1,2") -> int:
-    """Run what is missing, show everything; gives the highest exit code."""
+def main(*, recipes: str = "", datasets: str = "objects7-mini,voc-mini", seeds: str = "0,1,2") -> int:
+    """Run what is missing and print all tables; returns the highest exit code."""
     everything = ["localizers", *sorted(f"ablations/{path.stem}" for path in (RECIPES / "ablations").glob("*.yaml"))]
-    corpora = json.dumps({name: corpus_of(DATA / name) for name in packs.split(",")})
+    corpora = json.dumps({name: corpus_of(DATA / name) for name in datasets.split(",")})
     code = 0
     for name in recipes.split(",") if recipes else everything:
         print(f"{name}:", file=sys.stderr)

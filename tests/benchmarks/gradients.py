@@ -1,7 +1,7 @@
-"""Localizers against the bare forward pass of their backbone, and gradient methods against other packages.
+"""Localizers against the forward pass of their backbone, and gradient methods against other packages.
 
-On the CPU, one class an image. All are given one network, its batch norms folded; the packages as their documentation
-has it, with parameters that require gradients. Weights are random where they would have to be downloaded.
+On the CPU, one class per image. All use the same network with folded batch norms; the other packages as documented,
+with parameters that require gradients. Weights are random where they would have to be downloaded.
 """
 
 import copy
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
-from measuring import Figure, device_in_words, in_turns
+from measuring import Figure, compare_alternately, describe_device
 
 from mining.backbones.base import build
 from mining.engine.forward import BATCH_ON_CPU
@@ -22,9 +22,9 @@ CPU = torch.device("cpu")
 BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package
 CLASSES = 20
 SIDE_PX = 224
-PEERS = {"grad-cam": "pytorch_grad_cam", "torchcam": "torchcam"}  # and the module that each is
+PEERS = {"grad-cam": "pytorch_grad_cam", "torchcam": "torchcam"}  # package and module
 FASTER_THAN_GRAD_CAM = 2.5
-ROUNDS = {"vgg16": 7, "resnet50": 10, "efficientnet_lite0": 20}  # the shorter a pass, the more
+ROUNDS = {"vgg16": 7, "resnet50": 10, "efficientnet_lite0": 20}  # more for shorter passes
 
 IMAGES = torch.randint(
     0, 256, (BATCH_ON_CPU, 3, SIDE_PX, SIDE_PX), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -33,19 +33,19 @@ LABELS = torch.arange(BATCH_ON_CPU)[:, None]
 
 
 def cam_over_forward(backbone: str, goal: float) -> Figure:
-    """Activation maps without a gradient."""
-    localizer = made_ready("cam", backbone)
-    ratio, seconds, passed = in_turns(maps_by(localizer), forward_of(localizer), ROUNDS[backbone])
-    return Figure(ratio, goal, "ratio", in_words(seconds, passed))
+    """Activation maps without gradients over the forward pass."""
+    localizer = build_localizer_for_mining("cam", backbone)
+    ratio, seconds, passed = compare_alternately(maps_by(localizer), forward_of(localizer), ROUNDS[backbone])
+    return Figure(ratio, goal, "ratio", describe_time(seconds, passed))
 
 
 def gradcampp_over_forward(backbone: str, goal: float) -> Figure | str:
-    """Grad-CAM++ at the last stage."""
+    """Grad-CAM++ at the last stage over the forward pass."""
     return over_forward("gradcampp", backbone, goal)
 
 
 def msrd_over_forward(backbone: str, goal: float) -> Figure | str:
-    """MSRD at the last stages of strides 8 and 16; of the packages, Grad-CAM++ there.
+    """MSRD at the last stages of strides 8 and 16 over the forward pass; of other packages, Grad-CAM++ there.
 
     Stride 8 comes before the last three of VGG16's convolutions, but before two thirds of ResNet50's and
     EfficientNet-Lite0's multiplications, through which a backward pass takes at least as long as a forward pass.
@@ -54,19 +54,19 @@ def msrd_over_forward(backbone: str, goal: float) -> Figure | str:
 
 
 def over_forward(method: str, backbone: str, goal: float) -> Figure | str:
-    """A gradient method over the forward pass; other packages at the same stages in the same run."""
+    """A gradient method over the forward pass, and other packages at the same stages in the same run."""
     missing = [name for name, module in PEERS.items() if find_spec(module) is None]
     if missing:
         return f"needs {' and '.join(missing)}"
-    localizer = made_ready(method, backbone)
+    localizer = build_localizer_for_mining(method, backbone)
     assert isinstance(localizer, GradientLocalizer)
     forward, rounds = forward_of(localizer), ROUNDS[backbone]
-    ratio, seconds, passed = in_turns(maps_by(localizer), forward, rounds)
-    least = in_turns(backward_alone(localizer), forward, rounds)[0]
+    ratio, seconds, passed = compare_alternately(maps_by(localizer), forward, rounds)
+    least = compare_alternately(backward_alone(localizer), forward, rounds)[0]
     peers = {"grad-cam": grad_cam(localizer), "torchcam": torchcam(localizer)}
-    times = {name: in_turns(peer, forward, rounds)[0] for name, peer in peers.items()}
+    times = {name: compare_alternately(peer, forward, rounds)[0] for name, peer in peers.items()}
     detail = (
-        f"{in_words(seconds, passed)}; bare backward included {least:.2f}, "
+        f"{describe_time(seconds, passed)}; forward and backward alone {least:.2f}, "
         + ", ".join(f"{name} {slower:.1f}" for name, slower in times.items())
         + " times the forward pass"
     )
@@ -74,8 +74,8 @@ def over_forward(method: str, backbone: str, goal: float) -> Figure | str:
     return Figure(ratio, goal, "ratio", detail + (" MISSED" if missed else ""))
 
 
-def made_ready(method: str, backbone: str) -> Localizer:
-    """The localizer as it mines, with a random head."""
+def build_localizer_for_mining(method: str, backbone: str) -> Localizer:
+    """Build a localizer as mining does, with a random head."""
     torch.manual_seed(0)
     network = build(backbone, weights="imagenet" if backbone in BUNDLED else "none")[0]
     return prepare_for_inference(localizer_named(method)(network, CLASSES), CPU)
@@ -98,13 +98,13 @@ def maps_by(localizer: Localizer) -> Callable[[], object]:
 
 
 def backward_alone(localizer: GradientLocalizer) -> Callable[[], object]:
-    """Forward, and back to the lowest stage read; no map is made of it."""
+    """Build a function that runs forward and back to the lowest stage that is read, without a map."""
 
-    def there_and_back() -> object:
+    def forward_and_backward() -> object:
         activations, logits = localizer.trace(IMAGES)
         return torch.autograd.grad(logits.sum(), activations[0])
 
-    return there_and_back
+    return forward_and_backward
 
 
 def grad_cam(localizer: GradientLocalizer) -> Callable[[], object]:
@@ -131,6 +131,6 @@ def torchcam(localizer: GradientLocalizer) -> Callable[[], object]:
     return fused
 
 
-def in_words(seconds: float, passed: float) -> str:
+def describe_time(seconds: float, passed: float) -> str:
     count = len(IMAGES)
-    return f"{device_in_words(CPU)}: {1000 * seconds / count:.1f} ms an image, forward {1000 * passed / count:.1f}"
+    return f"{describe_device(CPU)}: {1000 * seconds / count:.1f} ms per image, forward {1000 * passed / count:.1f}"

@@ -1,8 +1,8 @@
-"""Draw what mining costs against the size of the corpus and of the batches: SVG files beside this one.
+"""Plot the cost of mining against the size of the corpus and of the batches, to SVG files in this folder.
 
     python tests/benchmarks/graphs.py [NUMBERS.json]
 
-The numbers are measured and kept in build/graphs.json; given as a file they are only drawn.
+The numbers are measured and kept in build/graphs.json; numbers given as a file are only plotted.
 """
 
 import json
@@ -15,9 +15,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from large import ONE_CORE, mined, tiny_corpus
-from measuring import ROOT, ROUNDS, device_in_words
-from mining_speed import Watched, forward, synthetic_run
+from large import ONE_THREAD, mined, tiny_corpus
+from measuring import ROOT, ROUNDS, describe_device
+from mining_speed import ShapeRecorder, forward, synthetic_run
 
 from mining.corpus import read_shard
 from mining.engine.miner import Miner
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 
 
 def by_batch() -> dict[str, Any]:
-    """Milliseconds an image, at one scale: the whole engine and the bare forward pass, batches of a size in turn."""
+    """Measure ms per image at one scale, of the engine and the forward pass alone, for each batch size."""
     rows: dict[str, Any] = {"device": "", "mine": {}, "forward": {}}
     with TemporaryDirectory() as folder:
         base = synthetic_run(Path(folder), "efficientnet_lite0", (1.0,))
@@ -37,11 +37,11 @@ def by_batch() -> dict[str, Any]:
         sides = []
         for size in BATCHES:
             settings = base.model_copy(update={"batch_size": size})
-            watched = Watched(load_model(Path(base.model))[0])
-            Miner(watched, load_model(Path(base.model))[1], settings).mine(images)
+            recorder = ShapeRecorder(load_model(Path(base.model))[0])
+            Miner(recorder, load_model(Path(base.model))[1], settings).mine(images)
             miner = Miner(*load_model(Path(base.model)), settings)
-            rows["device"] = device_in_words(miner.network.device)
-            sides.append((size, miner, [torch.randint(0, 256, shape, dtype=torch.uint8) for shape in watched.shapes]))
+            rows["device"] = describe_device(miner.network.device)
+            sides.append((size, miner, [torch.randint(0, 256, shape, dtype=torch.uint8) for shape in recorder.shapes]))
         taken: dict[str, dict[int, list[float]]] = {
             name: {size: [] for size in BATCHES} for name in ("mine", "forward")
         }
@@ -59,35 +59,35 @@ def by_batch() -> dict[str, Any]:
 
 
 def by_corpus() -> dict[str, Any]:
-    """Milliseconds of computing an image and megabytes at most, of the whole command with a network of one layer."""
+    """Measure CPU ms per image and peak MB of the whole command with a network of one layer."""
     rows: dict[str, Any] = {"milliseconds": {}, "megabytes": {}}
     for images in CORPORA:
         with TemporaryDirectory() as folder:
             corpus = tiny_corpus(Path(folder) / "corpus", images)
-            taken = mined(corpus, corpus / "run", environment=ONE_CORE)
+            taken = mined(corpus, corpus / "run", environment=ONE_THREAD)
         rows["milliseconds"][images] = 1000 * taken.computing / images
         rows["megabytes"][images] = taken.peak
     return rows
 
 
 def draw(numbers: dict[str, Any]) -> None:
-    """Two pictures."""
+    """Plot both figures."""
     figure, axes = plt.subplots(figsize=(6, 3.6))
-    for name, label in (("mine", "mining, files to boxes"), ("forward", "bare forward pass")):
+    for name, label in (("mine", "mining, files to boxes"), ("forward", "forward pass alone")):
         found = {int(size): value for size, value in numbers["batch"][name].items()}
         axes.plot(list(found), list(found.values()), marker="o", label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(BATCHES, [str(size) for size in BATCHES])
     axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
-    axes.set_xlabel("images a pass")
-    axes.set_ylabel("ms an image")
+    axes.set_xlabel("images per pass")
+    axes.set_ylabel("ms per image")
     axes.set_title(f"EfficientNet-Lite0, one scale ({numbers['batch']['device']})", fontsize=10)
     axes.legend(frameon=False)
-    saved(figure, "cost-by-batch")
+    save(figure, "cost-by-batch")
     figure, (time_axes, memory_axes) = plt.subplots(1, 2, figsize=(8, 3.4))
     for axes, name, unit in (
-        (time_axes, "milliseconds", "ms of a core an image"),
-        (memory_axes, "megabytes", "MB at most"),
+        (time_axes, "milliseconds", "CPU ms per image"),
+        (memory_axes, "megabytes", "peak MB"),
     ):
         found = {int(images): value for images, value in numbers["corpus"][name].items()}
         axes.plot(list(found), list(found.values()), marker="o")
@@ -95,18 +95,18 @@ def draw(numbers: dict[str, Any]) -> None:
         axes.set_ylim(0, 1.15 * max(found.values()))
         axes.set_xlabel("images in the corpus")
         axes.set_ylabel(unit)
-    figure.suptitle("The whole command with a network of one layer, imports apart", fontsize=10)
-    saved(figure, "cost-by-corpus")
+    figure.suptitle("The whole command with a network of one layer, without imports", fontsize=10)
+    save(figure, "cost-by-corpus")
 
 
-def saved(figure: Any, name: str) -> None:
+def save(figure: Any, name: str) -> None:
     figure.tight_layout()
     figure.savefig(HERE / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
 def main(given: list[str]) -> None:
-    """Measure, unless numbers are given, and draw."""
+    """Measure unless numbers are given, and plot."""
     if given:
         numbers = json.loads(Path(given[0]).read_text())
     else:

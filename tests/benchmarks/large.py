@@ -1,4 +1,4 @@
-"""Large corpora and many shards: what memory and time do when there is more to mine."""
+"""Large corpora and many shards: how memory and time grow."""
 
 import csv
 import json
@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from boxmine_apart import Taken
-from measuring import ROOT, Figure, device_in_words
+from boxmine_process import CommandCost
+from measuring import ROOT, Figure, describe_device
 
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
@@ -20,16 +20,23 @@ from mining.synthetic import generate
 from tests.factories import register_tiny_backbone, write_model
 from tests.prefect_server import run_prefect_server
 
-DIFFERENT = 16  # photos; the files of a corpus are links to these
+DIFFERENT = 16  # images; the files of a corpus are links to these
 FEW, MANY = 2_000, 50_000
 SHARDS, SHARD_SIZE = 100, 256
-ONE_CORE = {**os.environ, "OMP_NUM_THREADS": "1"}  # tiny tensors take longer to share out than to compute
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # splitting tiny tensors takes longer than computing
 
 
 def linked_corpus(folder: Path, images: int, size: tuple[int, int], most_labels: int) -> list[str]:
-    """Many images in folders of 1000, with labels and boxes, of few photos; gives the names of their classes.
+    """Link many images to a few files, in folders of 1000, with labels and boxes.
 
-    size: smallest and largest side in pixels. most_labels: of an image.
+    Args:
+        folder: Where the corpus is written.
+        images: Number of links.
+        size: Smallest and largest side in px.
+        most_labels: Most labels per image.
+
+    Returns:
+        The class names.
     """
     generate(folder / "different", images=DIFFERENT, seed=0, size=size)
     with (folder / "different" / "labels.csv").open(newline="") as file:
@@ -51,7 +58,7 @@ def linked_corpus(folder: Path, images: int, size: tuple[int, int], most_labels:
 
 
 def tiny_corpus(folder: Path, images: int) -> Path:
-    """Images of some 80 px and a model of one layer: what is measured is what surrounds a network."""
+    """Write images of some 80 px and a model of one layer, to measure everything but the network."""
     classes = linked_corpus(folder, images, (64, 96), most_labels=3)
     with pytest.MonkeyPatch.context() as patch:
         register_tiny_backbone(patch)
@@ -59,33 +66,35 @@ def tiny_corpus(folder: Path, images: int) -> Path:
     return folder
 
 
-def boxmine(*arguments: object, environment: dict[str, str]) -> Taken:
-    command = [sys.executable, Path(__file__).with_name("boxmine_apart.py"), *map(str, arguments)]
+def boxmine(*arguments: object, environment: dict[str, str]) -> CommandCost:
+    command = [sys.executable, Path(__file__).with_name("boxmine_process.py"), *map(str, arguments)]
     said = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return Taken(**json.loads(said.splitlines()[-1]))
+    return CommandCost(**json.loads(said.splitlines()[-1]))
 
 
-def mined(corpus: Path, run: Path, *options: object, environment: dict[str, str]) -> Taken:
+def mined(corpus: Path, run: Path, *options: object, environment: dict[str, str]) -> CommandCost:
     given = ("--images", corpus / "images", "--labels", corpus / "labels.csv", "--model", corpus / "model")
     return boxmine("mine", *given, "--out", run, "--scales", 1, *options, environment=environment)
 
 
-def scored(corpus: Path, run: Path) -> Taken:
-    return boxmine("score", run, "--truth", corpus / "truth.json", environment=ONE_CORE)
+def scored(corpus: Path, run: Path) -> CommandCost:
+    return boxmine("score", run, "--truth", corpus / "truth.json", environment=ONE_THREAD)
 
 
 def rss_growth() -> Figure:
-    """`boxmine mine` of 50,000 images over one of 2,000: the most memory that the process held."""
+    """Peak memory of `boxmine mine` with 50,000 images over that with 2,000."""
     with TemporaryDirectory() as folder:
         few, many = (tiny_corpus(Path(folder) / str(images), images) for images in (FEW, MANY))
         runs = [corpus / "run" for corpus in (few, many)]
-        small, large = (mined(corpus, run, environment=ONE_CORE) for corpus, run in zip((few, many), runs, strict=True))
+        small, large = (
+            mined(corpus, run, environment=ONE_THREAD) for corpus, run in zip((few, many), runs, strict=True)
+        )
         scores = [scored(corpus, run).peak for corpus, run in zip((few, many), runs, strict=True)]
         home = Path(folder) / "prefect"
         home.mkdir()
         with run_prefect_server(home) as environment:
             flows = [
-                mined(few, few / f"run-{size}", "--shard-size", size, environment={**ONE_CORE, **environment}).peak
+                mined(few, few / f"run-{size}", "--shard-size", size, environment={**ONE_THREAD, **environment}).peak
                 for size in (FEW // 20, FEW // 200)
             ]
     detail = (
@@ -98,10 +107,10 @@ def rss_growth() -> Figure:
 
 
 def orchestration() -> Figure:
-    """What a Prefect flow of 100 shards takes beside the engine, over what the engine takes; from files to COCO JSON.
+    """Seconds of a Prefect flow of 100 shards outside the engine, over those of the engine; from files to COCO JSON.
 
-    The server is there already, and so is torch in the process. The engine mines one class of photos of some 260 px at
-    one scale by EfficientNet-Lite0: the quickest there is, so that what is beside it weighs as much as it can.
+    The server runs already, and torch is imported. The engine mines one class of images of some 260 px at one scale
+    with EfficientNet-Lite0, the fastest setting, so that the overhead weighs as much as it can.
     """
     with TemporaryDirectory() as folder:
         corpus, home = Path(folder) / "corpus", Path(folder) / "prefect"
@@ -117,7 +126,7 @@ def orchestration() -> Figure:
     before, after = flow.shards[0][0], flow.seconds - flow.shards[-1][1]
     beside = flow.seconds - flow.engine
     detail = (
-        f"{device_in_words(resolve_device('auto'))}: engine {flow.engine:.0f} s; beside it {before:.1f} s to open the "
+        f"{describe_device(resolve_device('auto'))}: engine {flow.engine:.0f} s; beside it {before:.1f} s to open the "
         f"run, {1000 * flow.between / len(flow.shards):.0f} ms a shard, {after:.1f} s to close it; with the start of "
         f"a server ({startup:.0f} s) {(beside + startup) / flow.engine:.3f}"
     )

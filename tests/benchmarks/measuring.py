@@ -1,4 +1,4 @@
-"""What the benches share: how things are compared, and what a measured value is."""
+"""Shared by the benchmarks: a measured figure, and the comparison of two functions."""
 
 import os
 import statistics
@@ -17,7 +17,11 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. goal: what it should stay at or below, or reach if `higher_is_better`."""
+    """One measured value.
+
+    Attributes:
+        goal: The value should be at most this, or at least this if `higher_is_better`.
+    """
 
     value: float
     goal: float
@@ -30,18 +34,25 @@ class Figure:
         return self.value < self.goal if self.higher_is_better else self.value > self.goal
 
 
-def in_turns(first: Callable[[], Any], second: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, float]:
-    """Median of the ratio first / second, and the median seconds of each; both run once before it counts."""
-    taken: tuple[list[float], list[float]] = ([], [])
+def compare_alternately(
+    first: Callable[[], Any], second: Callable[[], Any], rounds: int = ROUNDS
+) -> tuple[float, float, float]:
+    """Run two functions alternately, after one unmeasured run of each.
+
+    Returns:
+        The median of the ratios first / second, and the median seconds of each.
+    """
+    seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
-        for function, times in zip((first, second), taken, strict=True):
+        for function, times in zip((first, second), seconds, strict=True):
             started = time.perf_counter()
             function()
             if number:
                 times.append(time.perf_counter() - started)
-    ratio = statistics.median(one / other for one, other in zip(*taken, strict=True))
-    return ratio, statistics.median(taken[0]), statistics.median(taken[1])
+    ratio = statistics.median(one / other for one, other in zip(*seconds, strict=True))
+    return ratio, statistics.median(seconds[0]), statistics.median(seconds[1])
 
 
-def device_in_words(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
+    """Name the GPU, or state the number of CPU threads."""
     return torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -1,4 +1,4 @@
-"""A labelling job of millions of images without a network: what planning, merging and publishing cost."""
+"""A labelling job of millions of images without a network: the cost of planning, merging and publishing."""
 
 import shutil
 import time
@@ -28,7 +28,7 @@ GATES_OFF = {"max_score_drift": None, "max_size_drift": None}
 
 
 def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
-    """Print a row a step: seconds, and the most memory the process has held since it began."""
+    """Print one row per step: seconds, and the peak memory of the process so far."""
     classes = [{"id": number, "name": f"class {number}"} for number in range(1, 21)]
     card = ModelCard("cam", "efficientnet_lite0", "multi", classes, 224, {})
     save_model(folder / "model", build_localizer(card)[0], card)
@@ -42,7 +42,7 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
     for night, listed in (("first night", images), ("second night, 1 % new", images + images // 100)):
         table = folder / f"{listed}.parquet"
         _write_listing(table, listed)
-        inputs.list_images = _given(table)  # type: ignore[assignment]  # instead of files: `plan_1m` measures those
+        inputs.list_images = _fixed_listing(table)  # type: ignore[assignment]  # `plan_1m` measures the listing of files
         plan = _timed(f"{night}: plan", lambda: job.plan_labels(settings))
         assert plan.run is not None
         if plan_only:
@@ -50,26 +50,26 @@ def simulate(folder: Path, images: int, *, plan_only: bool = False) -> None:
         run = Run(plan.run.out)
         shards = mining_job.plan_mining(plan.run).shards
         origins = PartOrigins(run)
-        _timed(f"{night}: {len(shards):,} parts", lambda: [_stub(run, shard, origins) for shard in shards])  # noqa: B023
+        _timed(f"{night}: {len(shards):,} parts", lambda: [_write_random_part(run, shard, origins) for shard in shards])  # noqa: B023
         _timed(f"{night}: resume", lambda: mining_job.plan_mining(plan.run))  # type: ignore[arg-type]  # noqa: B023
         _timed(f"{night}: merge", lambda: mining_job.finish_mining(run))  # noqa: B023
-        told = _timed(f"{night}: publish", lambda: publish.publish_labels(settings))
-        assert told is not None
+        summary = _timed(f"{night}: publish", lambda: publish.publish_labels(settings))
+        assert summary is not None
         size = sum(path.stat().st_size for path in (folder / "labels").rglob("*") if path.is_file()) / 1e6
         parts = sum(path.stat().st_size for path in run.parts.iterdir()) / 1e6
         print(
-            f"  {told.images:,} images, {told.boxes:,} boxes, version {told.version}; parts {parts:.0f} MB, store {size:.0f} MB"
+            f"  {summary.images:,} images, {summary.boxes:,} boxes, version {summary.version}; parts {parts:.0f} MB, store {size:.0f} MB"
         )
         shutil.rmtree(run.parts)
-    print(f"  Prefect: {-(-images // SHARD):,} task runs, of which {WORKERS} at a time")
+    print(f"  Prefect: {-(-images // SHARD):,} task runs, {WORKERS} at a time")
 
 
-def _given(table: Path) -> Callable[..., None]:
-    def listed(_corpus: Any, _shard_size: int, _card: Any, _model: Any, out: Path, _hashes: Any) -> None:
+def _fixed_listing(table: Path) -> Callable[..., None]:
+    def list_images(_corpus: Any, _shard_size: int, _card: Any, _model: Any, out: Path, _hashes: Any) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(table, out)
 
-    return listed
+    return list_images
 
 
 def _write_listing(out: Path, images: int) -> None:
@@ -87,8 +87,8 @@ def _write_listing(out: Path, images: int) -> None:
         write_summary(writer, summary)
 
 
-def _stub(run: Run, shard: int, origins: PartOrigins) -> None:
-    """A part with one or two boxes an image."""
+def _write_random_part(run: Run, shard: int, origins: PartOrigins) -> None:
+    """Write a part with one or two random boxes per image."""
     rows = read_shard(run.corpus, shard).select(["image_id", "file_name"]).to_pylist()
     random = np.random.default_rng(shard)
     drawn = random.uniform(5, 200, (len(rows), 2, 4)).round(2).tolist()

@@ -1,4 +1,4 @@
-"""The engine against the bare forward pass of its backbone, and the adaptive pyramid against the fixed one."""
+"""The engine against the forward pass of its backbone, and the adaptive pyramid against the fixed one."""
 
 import csv
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from gradients import BUNDLED, ROUNDS
-from measuring import ROOT, Figure, device_in_words, in_turns
+from measuring import ROOT, Figure, compare_alternately, describe_device
 
 from mining.config import MineSettings, ScoreSettings, TrainSettings
 from mining.corpus import read_shard, shard_count
@@ -28,11 +28,11 @@ from mining.training.job import train
 DATA = Path(os.environ.get("BOXMINE_DATA", ROOT.parent / "shared" / "data"))
 IMAGES = 32
 THREE = (1.0, 1.5, 2.0)
-STABLE = 0.65  # as README has it
+STABLE = 0.65  # as in the documentation
 
 
-class Watched(Localizer):
-    """A localizer that notes the shapes it is given."""
+class ShapeRecorder(Localizer):
+    """A localizer that records the shapes of its batches."""
 
     def __init__(self, inner: Localizer) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Watched(Localizer):
 
 
 def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> Figure:
-    """JPEG files with class names in, Parquet parts out, over the backbone's forward passes on tensors of those shapes.
+    """From JPEG files with labels to Parquet parts, over the backbone's forward passes on tensors of the same shapes.
 
     The head has random weights, and so has a backbone whose weights would have to be downloaded.
     """
@@ -62,23 +62,23 @@ def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> 
         settings = synthetic_run(Path(folder), backbone, scales)
         rows = read_shard(settings.out / "corpus.parquet", 0).to_pylist()
         localizer, card = load_model(Path(settings.model))
-        watched = Watched(localizer)
-        Miner(watched, card, settings).mine(rows)
+        recorder = ShapeRecorder(localizer)
+        Miner(recorder, card, settings).mine(rows)
         miner = Miner(localizer, card, settings)
         tensors = [
-            torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.network.device) for shape in watched.shapes
+            torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.network.device) for shape in recorder.shapes
         ]
 
         def mine() -> None:
             write_part(Path(folder) / "part.parquet", miner.mine(rows), Path(folder) / "curves.parquet", miner.timing)
 
-        ratio, mined, passed = in_turns(mine, lambda: forward(miner, tensors), ROUNDS[backbone])
-    detail = f"{device_in_words(miner.network.device)}: {1000 * mined / IMAGES:.0f} ms an image, forward {1000 * passed / IMAGES:.0f}"
+        ratio, mined, passed = compare_alternately(mine, lambda: forward(miner, tensors), ROUNDS[backbone])
+    detail = f"{describe_device(miner.network.device)}: {1000 * mined / IMAGES:.0f} ms per image, forward {1000 * passed / IMAGES:.0f}"
     return Figure(ratio, goal, "ratio", detail)
 
 
 def synthetic_run(folder: Path, backbone: str, scales: tuple[float, ...]) -> MineSettings:
-    """A run that is ready to be mined, of labelled photos of 375 to 500 px."""
+    """Plan a run of labelled images of 375 to 500 px."""
     corpus, model = folder / "corpus", folder / "model"
     generate(corpus, images=IMAGES, seed=0, size=(375, 500))
     names = sorted({name for row in read_rows(corpus / "labels.csv") for name in row["labels"].split("|")})
@@ -94,7 +94,7 @@ def synthetic_run(folder: Path, backbone: str, scales: tuple[float, ...]) -> Min
 
 
 def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:
-    """The backbone alone."""
+    """Run the backbone alone."""
     backbone, device = miner.network.localizer.backbone, miner.network.device
     with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
         for images in tensors:
@@ -112,29 +112,29 @@ def read_rows(listing: Path) -> list[dict[str, str]]:
 
 
 def adaptive() -> Figure | str:
-    """Pixels that go through the network for the test photos of voc-mini, over those of the fixed pyramid.
+    """Pixels through the network for the test images of voc-mini, adaptive over fixed pyramid.
 
-    `cam` on EfficientNet-Lite0, trained on the train photos for six epochs. The detail has CorLoc, and the seconds that
-    layers and everything took.
+    `cam` on EfficientNet-Lite0, trained on the training images for six epochs. The detail has CorLoc, and the seconds
+    of the network's layers and of the whole.
     """
-    pack = DATA / "voc-mini"
-    if not pack.is_dir():
-        return f"no photos at {pack}: set BOXMINE_DATA"
+    dataset = DATA / "voc-mini"
+    if not dataset.is_dir():
+        return f"no images at {dataset}: set BOXMINE_DATA"
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        photos = pack / "images"
-        train(TrainSettings(images=photos, labels=pack / "train.csv", out=place / "model", epochs=6))
+        photos = dataset / "images"
+        train(TrainSettings(images=photos, labels=dataset / "train.csv", out=place / "model", epochs=6))
         runs = []
         for least in (None, STABLE):
             settings = MineSettings(
-                images=photos, labels=pack / "test.csv", model=str(place / "model"), out=place / str(least),
+                images=photos, labels=dataset / "test.csv", model=str(place / "model"), out=place / str(least),
                 scales=THREE, adaptive=least,
             )  # fmt: skip
-            runs.append(counted(settings, pack / "instances_test.json"))
+            runs.append(measure_run(settings, dataset / "instances_test.json"))
     fixed, saving = runs
     lost = 100 * (fixed.corloc - saving.corloc)
     detail = (
-        f"{device_in_words(torch.device('cpu'))}: CorLoc {100 * saving.corloc:.1f}, fixed {100 * fixed.corloc:.1f} %; "
+        f"{describe_device(torch.device('cpu'))}: CorLoc {100 * saving.corloc:.1f}, fixed {100 * fixed.corloc:.1f} %; "
         f"at IoU 0.7 {100 * saving.at_seven:.1f}, fixed {100 * fixed.at_seven:.1f}; layers {saving.layers:.1f} s, fixed "
         f"{fixed.layers:.1f}; all {saving.seconds:.1f} s, fixed {fixed.seconds:.1f}"
     )
@@ -143,7 +143,15 @@ def adaptive() -> Figure | str:
 
 @dataclass(frozen=True)
 class Cost:
-    """pixels: that went through the network. seconds: of mining, and of the layers alone. CorLoc at IoU 0.5 and 0.7."""
+    """The cost and quality of a run.
+
+    Attributes:
+        pixels: Pixels through the network.
+        seconds: Seconds of mining.
+        layers: Seconds of the network's layers.
+        corloc: CorLoc at IoU 0.5.
+        at_seven: CorLoc at IoU 0.7.
+    """
 
     pixels: int
     seconds: float
@@ -152,13 +160,13 @@ class Cost:
     at_seven: float
 
 
-def counted(settings: MineSettings, truth: Path) -> Cost:
+def measure_run(settings: MineSettings, truth: Path) -> Cost:
     """Mine and score a run."""
     plan_mining(settings)
     run = Run(settings.out)
     localizer, card = load_model(run.model, settings)
-    watched = Watched(localizer)
-    miner = Miner(watched, card, settings)
+    recorder = ShapeRecorder(localizer)
+    miner = Miner(recorder, card, settings)
     for shard in range(shard_count(run.corpus)):
         part, curves = run.files_of(shard, curves=True)
         outcomes = miner.mine(read_shard(run.corpus, shard).to_pylist())
@@ -166,6 +174,6 @@ def counted(settings: MineSettings, truth: Path) -> Cost:
     timing = finish_mining(Run(settings.out)).timing
     assert timing is not None
     scores = score(ScoreSettings(run=settings.out, truth=truth))
-    pixels = sum(count * height * width for count, _, height, width in watched.shapes)
+    pixels = sum(count * height * width for count, _, height, width in recorder.shapes)
     corloc = scores["corloc"]
     return Cost(pixels, timing.seconds, timing.stages["network"], corloc["value"], corloc["at_0.7"])

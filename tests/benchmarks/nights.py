@@ -1,7 +1,7 @@
-"""Two nights and a new model on real photos, as a label store sees them; and what a corpus of millions costs to plan.
+"""Label jobs on real images: two nights and a new model; and the cost of a label store of millions of images.
 
-python tests/benchmarks/nights.py                     # voc-mini: half of the photos each night, then another model
-python tests/benchmarks/nights.py --simulate 10000000 # planning, with mining replaced by boxes drawn at random
+python tests/benchmarks/nights.py                     # voc-mini: half of the images each night, then another model
+python tests/benchmarks/nights.py --simulate 10000000 # millions of images, with random boxes instead of mining
 """
 
 import argparse
@@ -20,7 +20,7 @@ DATA = ROOT.parent / "shared" / "data" / "voc-mini"
 
 
 def boxmine(*arguments: object) -> str:
-    """One command; gives what it prints on stdout."""
+    """Run a command; returns its stdout."""
     command = [sys.executable, "-c", "from flows.cli.application import main; main()", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode not in (0, 5):
@@ -29,9 +29,12 @@ def boxmine(*arguments: object) -> str:
 
 
 def two_nights(folder: Path, data: Path, models: list[Path]) -> None:
-    """Print a row a job: what was mined, skipped and relabelled, and which version it published.
+    """Print one row per job: what was mined, kept and relabelled, and which version was published.
 
-    models: two, trained on the train photos; none = train them.
+    Args:
+        folder: Where the jobs work.
+        data: The dataset.
+        models: Two models of the training images; trained here if empty.
     """
     photos = folder / "photos"
     photos.mkdir(parents=True)
@@ -54,14 +57,14 @@ def two_nights(folder: Path, data: Path, models: list[Path]) -> None:
             f"model: {models[model].resolve() if models else folder / f'model-{model}'}\ntruth: {data / 'instances_test.json'}\n"
         )
         began = time.perf_counter()
-        told = json.loads(boxmine("label", recipe, "--json"))
-        tally, seconds = told["tally"], time.perf_counter() - began
+        summary = json.loads(boxmine("label", recipe, "--json"))
+        tally, seconds = summary["tally"], time.perf_counter() - began
         mined = sum(count for count in tally["reasons"].values()) - tally["copied"]
         corloc = [one["corloc"] for one in json.loads(boxmine("status", folder / "labels", "--json"))][:1]
         print(
             f"| {night} | {tally['listed']} | {mined} | {tally['kept']} | {tally['moved']} | {tally['retired']} | "
             f"{', '.join(f'{count} {reason}' for reason, count in tally['reasons'].items()) or '-'} | "
-            f"{told['state']} {told['version']} | {told['boxes']} | {corloc[0]:.1%} | {seconds:.0f} s |",
+            f"{summary['state']} {summary['version']} | {summary['boxes']} | {corloc[0]:.1%} | {seconds:.0f} s |",
             flush=True,
         )
 
@@ -88,14 +91,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path, nargs=2, default=[])
     parser.add_argument("--simulate", type=int)
     parser.add_argument("--plan-only", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with TemporaryDirectory() as folder:
-        if asked.simulate:
+        if options.simulate:
             from millions import simulate
 
-            simulate(Path(folder), asked.simulate, plan_only=asked.plan_only)
+            simulate(Path(folder), options.simulate, plan_only=options.plan_only)
         else:
-            two_nights(Path(folder), asked.data, asked.models)
+            two_nights(Path(folder), options.data, options.models)
 
 
 if __name__ == "__main__":

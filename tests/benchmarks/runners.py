@@ -1,10 +1,10 @@
-"""What runners are worth and what they cost.
+"""Measure the speed and the overhead of runners.
 
-    python tests/benchmarks/runners.py speed IMAGES LABELS MODEL [SPLIT]   each runner on real photos
-    python tests/benchmarks/runners.py overhead                            a shard's, and the memory of who shares out
+    python tests/benchmarks/runners.py speed IMAGES LABELS MODEL [SPLIT]   each runner on real images
+    python tests/benchmarks/runners.py overhead                            overhead per shard, and memory of the main process
 
-Each measurement is a process of its own. In `overhead` a worker finds its shard done already, so that what is left is
-the runner's: a task there and back, and a look at the part.
+Each measurement runs in another process. In `overhead` all shards are done already, so that only the runner's work is
+left: to send a task, check the part, and return the result.
 """
 
 import json
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from boxmine_apart import memory
+from boxmine_process import memory
 from measuring import ROOT
 
 from flows.mine import mine
@@ -25,7 +25,7 @@ from tasks.progress import Stage
 from tasks.runners import runner_named
 from tests.sharded_corpus import mine_settings, read_tables, write_corpus
 
-SHARE_OUT = (40, 4000)
+SHARD_COUNTS = (40, 4000)
 KINDS: tuple[tuple[str, dict[str, object]], ...] = (
     ("local", {}),
     ("local", {"cpus_per_worker": 1}),
@@ -35,7 +35,7 @@ KINDS: tuple[tuple[str, dict[str, object]], ...] = (
 )
 
 
-def apart(*arguments: object) -> dict[str, float]:
+def measure_in_process(*arguments: object) -> dict[str, float]:
     command = [sys.executable, __file__, *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     said = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -43,42 +43,42 @@ def apart(*arguments: object) -> dict[str, float]:
 
 
 def timed(settings: MineSettings) -> dict[str, float]:
-    """Seconds from the first line of the flow, and from the first progress to the last: without what starts up."""
-    told: list[float] = []
+    """Measure seconds of the flow, and from the first progress message to the last, without the startup."""
+    times: list[float] = []
 
-    class Watched(Stage):
+    class TimedStage(Stage):
         def reach(self, done: int, total: int | None = None, text: str = "") -> None:
             super().reach(done, total, text)
-            told.append(time.perf_counter())
+            times.append(time.perf_counter())
 
     import flows.mine
 
-    flows.mine.Stage = Watched  # type: ignore[misc]
+    flows.mine.Stage = TimedStage  # type: ignore[misc]
     started = time.perf_counter()
     mine(settings)
     ended = time.perf_counter()
-    return {"seconds": ended - started, "until_first": told[1] - told[0], "mining": told[-1] - told[0]}
+    return {"seconds": ended - started, "until_first": times[1] - times[0], "mining": times[-1] - times[0]}
 
 
 def speed(images: str, labels: str, model: str, split: str | None = None) -> None:
-    """A table of seconds, and whether the rows of those with one core are the same."""
+    """Print a table of seconds, and whether the rows of runs with one core are equal."""
     with TemporaryDirectory() as folder:
         runs = []
         for number, (runner, options) in enumerate(KINDS):
             out = Path(folder) / str(number)
             given = {"runner": runner, "shard_size": 16, **options}
             corpus = {"images": images, "labels": labels, "split": split, "model": model, "out": str(out)}
-            taken = apart("one", json.dumps({**corpus, **given}))
+            taken = measure_in_process("one", json.dumps({**corpus, **given}))
             runs += [out] if options else []
             print(
-                f"{runner:>9} {options!s:<50} {taken['seconds']:6.1f} s in all, {taken['mining']:6.1f} s mining, "
+                f"{runner:>9} {options!s:<50} {taken['seconds']:6.1f} s total, {taken['mining']:6.1f} s mining, "
                 f"first images after {taken['until_first']:.1f} s"
             )
         print("same rows:", all(read_tables(run) == read_tables(runs[0]) for run in runs))
 
 
-def share_out(run: Path, corpus: Path, runner: str, shards: int) -> dict[str, float]:
-    """Seconds a shard and MB of this process, where every shard is done already."""
+def measure_overhead(run: Path, corpus: Path, runner: str, shards: int) -> dict[str, float]:
+    """Measure ms per shard and MB of this process when every shard is done already."""
     settings = mine_settings(corpus, run, runner=runner, runner_workers=2, gpus_per_worker=0)
     before = memory("VmRSS")
     stage, times = Stage("mine", shards), list[float]()
@@ -95,16 +95,16 @@ def share_out(run: Path, corpus: Path, runner: str, shards: int) -> dict[str, fl
 
 
 def overhead() -> None:
-    """A table of both runners, for few shards and for many."""
+    """Print a table of both runners, for few shards and for many."""
     with TemporaryDirectory() as folder:
         corpus = write_corpus(Path(folder))
         run = corpus / "run"
         mine(mine_settings(corpus, run))
         for runner in ("processes", "ray"):
-            for shards in SHARE_OUT:
-                found = apart("share", run, corpus, runner, shards)
+            for shards in SHARD_COUNTS:
+                found = measure_in_process("share", run, corpus, runner, shards)
                 print(
-                    f"{runner:>9} {shards:5d} shards: {found['ms']:.1f} ms a shard, {found['peak']:.0f} MB at most, "
+                    f"{runner:>9} {shards:5d} shards: {found['ms']:.1f} ms per shard, {found['peak']:.0f} MB peak, "
                     f"{found['before']:.0f} MB of them before"
                 )
 
@@ -114,6 +114,6 @@ if __name__ == "__main__":
     if what == "one":
         print(json.dumps(timed(MineSettings(**json.loads(arguments[0])))))
     elif what == "share":
-        print(json.dumps(share_out(Path(arguments[0]), Path(arguments[1]), arguments[2], int(arguments[3]))))
+        print(json.dumps(measure_overhead(Path(arguments[0]), Path(arguments[1]), arguments[2], int(arguments[3]))))
     else:
         {"speed": speed, "overhead": overhead}[what](*arguments)

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,11 +23,13 @@ def run_to_end(arguments: list[str]) -> int:
     return process.returncode
 
 
-def signal_while_mining(arguments: list[str], run: Path, *, new_parts: int, how: signal.Signals) -> int:
+def signal_while_mining(
+    arguments: list[str], run: Path, *, new_parts: int, how: signal.Signals
+) -> "subprocess.CompletedProcess[str]":
     """Start the command and send it a signal after it has opened the run and written so many parts.
 
     Returns:
-        Its exit code: -9 where SIGKILL ended it, 0 where it ended before.
+        How it ended: with exit code -9 where SIGKILL ended it, 0 where it ended before.
     """
     record = run / "run.json"
     before = record.stat().st_mtime_ns if record.exists() else 0
@@ -41,8 +44,8 @@ def signal_while_mining(arguments: list[str], run: Path, *, new_parts: int, how:
         timeout_s=300,
     )
     process.send_signal(how)
-    process.communicate(timeout=300)
-    return process.returncode
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def count_parts(run: Path) -> int:
@@ -67,7 +70,8 @@ def test_a_killed_and_resumed_run_has_the_rows_of_an_uninterrupted_one(
     killed = 0
     for _ in range(kills):
         new_parts = drawn.randrange(4)
-        killed += signal_while_mining(arguments, disturbed, new_parts=new_parts, how=signal.SIGKILL) == -9
+        ended = signal_while_mining(arguments, disturbed, new_parts=new_parts, how=signal.SIGKILL)
+        killed += ended.returncode == -9
     assert killed >= 1
     assert run_to_end(arguments) == 0
     assert_equal_runs(undisturbed, disturbed)
@@ -78,7 +82,8 @@ def test_a_killed_and_resumed_run_has_the_rows_of_an_uninterrupted_one(
 def test_ctrl_c_ends_with_code_4_and_the_same_command_resumes(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = mine_arguments(corpus, run)
-    assert signal_while_mining(arguments, run, new_parts=1, how=signal.SIGINT) == 4
+    interrupted = signal_while_mining(arguments, run, new_parts=1, how=signal.SIGINT)
+    assert interrupted.returncode == 4, interrupted.stderr
     assert count_parts(run) < PARTS
     assert run_command(arguments) == 0
     assert_equal_runs(undisturbed, run)

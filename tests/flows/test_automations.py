@@ -1,12 +1,8 @@
-"""The automations of deployments/automations tell a person what they say they tell, on a real server."""
+"""On a real server, the automations of deployments/automations send the messages that they describe."""
 
-import json
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +10,17 @@ import httpx
 import pytest
 import yaml
 
+from tests.flows.webhook import Webhook, run_webhook
+from tests.processes import wait_until
+
 AUTOMATIONS = Path(__file__).parents[2] / "deployments" / "automations"
 FILES = sorted(AUTOMATIONS.glob("*.yaml"))
 BLOCK = "00000000-0000-0000-0000-000000000000"
-WITHIN = 10  # seconds, the least that Prefect takes, in place of hours
+WITHIN_S = 10  # the least that Prefect accepts, in place of hours
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_an_automation_is_one_for_client_and_server(path: Path) -> None:
+def test_an_automation_is_valid_for_client_and_server(path: Path) -> None:
     from prefect.events.schemas.automations import AutomationCore
     from prefect.server.events.schemas.automations import AutomationCore as ServerAutomation
 
@@ -29,7 +28,7 @@ def test_an_automation_is_one_for_client_and_server(path: Path) -> None:
     assert AutomationCore.model_validate(described).name == ServerAutomation.model_validate(described).name
 
 
-def test_each_way_in_which_a_night_can_go_wrong_has_its_automation() -> None:
+def test_each_failure_of_a_nightly_job_has_its_automation() -> None:
     assert [path.stem for path in FILES] == ["failed", "lost", "missing", "staged", "worker-offline"]
     expected = {path.stem: yaml.safe_load(path.read_text())["trigger"] for path in FILES}
     assert set(expected["failed"]["expect"]) == {
@@ -38,7 +37,7 @@ def test_each_way_in_which_a_night_can_go_wrong_has_its_automation() -> None:
     assert (expected["missing"]["posture"], expected["missing"]["within"]) == ("Proactive", 26 * 3600)
 
 
-def test_automations_name_the_pool_the_deployment_and_the_tag_that_there_are() -> None:
+def test_automations_name_existing_pools_deployments_and_tags() -> None:
     deployed = yaml.safe_load((AUTOMATIONS.parent / "prefect.yaml").read_text())["deployments"]
     trigger = {path.stem: yaml.safe_load(path.read_text())["trigger"] for path in FILES}
     assert trigger["missing"]["match_related"]["prefect.resource.name"] in {one["name"] for one in deployed}
@@ -60,7 +59,7 @@ gates = [GateResult("max_no_box", 0.9, 0.5, False, "new images without a box, 18
 
 def label(settings: dict) -> LabelSummary:
     if settings["name"] == "lost":
-        time.sleep(6)  # until the first sign of life is sent
+        time.sleep(6)  # until the first heartbeat is sent
         os.kill(os.getpid(), signal.SIGKILL)
     if settings["name"] == "broken":
         raise InputError('there is no "photos"\\nat all')
@@ -75,53 +74,27 @@ print(state.name, state.type.value, state.message)
 """
 
 
-class Told:
-    """What a webhook was told."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        texts = self.texts
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Answer)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def of(self, word: str, seconds: float = 60) -> list[str]:
-        """The texts with this word, once there is one."""
-        deadline = time.monotonic() + seconds
-        while not (found := [text for text in self.texts if word in text]) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return found
-
-
 @pytest.fixture(scope="module")
-def told(prefect_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    """A webhook, once all automations are created that call it."""
-    told = Told()
-    code = (
-        "from prefect.blocks.webhook import Webhook;"
-        f"print(Webhook(url='http://127.0.0.1:{told.server.server_port}/').save('test-webhook', overwrite=True))"
-    )
-    block = python(prefect_environment, "-c", code).strip().splitlines()[-1]
-    for path in FILES:
-        described = yaml.safe_load(path.read_text().replace(BLOCK, block))
-        described["trigger"]["within"] = WITHIN if described["trigger"]["within"] else 0
-        short = tmp_path_factory.mktemp("automations") / path.name
-        short.write_text(yaml.safe_dump(described))
-        python(prefect_environment, "-m", "prefect", "--no-prompt", "automation", "create", "--from-file", str(short))
-    yield told
-    told.server.shutdown()
+def webhook(prefect_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+    """A webhook, and on the server all automations, which call it."""
+    with run_webhook() as webhook:
+        code = (
+            "from prefect.blocks.webhook import Webhook;"
+            f"print(Webhook(url={webhook.url!r}).save('test-webhook', overwrite=True))"
+        )
+        block = run_python(prefect_environment, "-c", code).strip().splitlines()[-1]
+        for path in FILES:
+            described = yaml.safe_load(path.read_text().replace(BLOCK, block))
+            described["trigger"]["within"] = WITHIN_S if described["trigger"]["within"] else 0
+            short = tmp_path_factory.mktemp("automations") / path.name
+            short.write_text(yaml.safe_dump(described))
+            run_python(
+                prefect_environment, "-m", "prefect", "--no-prompt", "automation", "create", "--from-file", str(short)
+            )
+        yield webhook
 
 
-def python(environment: dict[str, str], *arguments: str) -> str:
+def run_python(environment: dict[str, str], *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300,
         cwd=Path(__file__).parents[2],
@@ -130,43 +103,44 @@ def python(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def ask(environment: dict[str, str], path: str, question: dict[str, Any]) -> Any:
+def query_server(environment: dict[str, str], path: str, question: dict[str, Any]) -> Any:
     return httpx.post(f"{environment['PREFECT_API_URL']}/{path}", json=question, timeout=60).raise_for_status().json()
 
 
 @pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_what_goes_wrong_is_told_once(prefect_environment: dict[str, str], told: Told, tmp_path: Path) -> None:
+def test_each_failure_sends_one_message(prefect_environment: dict[str, str], webhook: Webhook, tmp_path: Path) -> None:
     script = tmp_path / "flows_that_end.py"
     script.write_text(FLOWS)
     environment = {**prefect_environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     lost = {**environment, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
     assert subprocess.run([sys.executable, str(script), "lost"], env=lost, cwd=tmp_path, timeout=120).returncode == -9
-    assert python(environment, str(script), "shop").startswith("Staged FAILED Staged, not published: max_no_box")
-    assert python(environment, str(script), "broken").startswith("Failed FAILED")
-    python(environment, "-m", "prefect", "--no-prompt", "work-pool", "create", "boxes", "--type", "process")
-    (failed,) = told.of("ended as Failed")
+    assert run_python(environment, str(script), "shop").startswith("Staged FAILED Staged, not published: max_no_box")
+    assert run_python(environment, str(script), "broken").startswith("Failed FAILED")
+    run_python(environment, "-m", "prefect", "--no-prompt", "work-pool", "create", "boxes", "--type", "process")
+    (failed,) = webhook.wait_for("ended as Failed")
     assert 'there is no "photos"\nat all' in failed
     assert "the run label broken ended" in failed
-    (crashed,) = told.of("ended as Crashed")
+    (crashed,) = webhook.wait_for("ended as Crashed")
     assert "the run label lost ended as Crashed: No sign of life" in crashed
-    (staged,) = told.of("boxmine staged labels")
+    (staged,) = webhook.wait_for("boxmine staged labels")
     assert "because of max_no_box" in staged
-    assert told.of("no run of nightly-label has started")
-    assert told.of("the work pool boxes has no worker")
-    assert not [text for text in told.texts if "ended as Staged" in text], "a staged version is no failure"
-    runs = ask(prefect_environment, "flow_runs/filter", {"flow_runs": {"tags": {"all_": ["boxmine"]}}})
+    assert webhook.wait_for("no run of nightly-label has started")
+    assert webhook.wait_for("the work pool boxes has no worker")
+    assert not [text for text in webhook.texts if "ended as Staged" in text], "a staged version is not a failure"
+    runs = query_server(prefect_environment, "flow_runs/filter", {"flow_runs": {"tags": {"all_": ["boxmine"]}}})
     assert {(run["name"], run["state_name"], run["state_type"], run["run_count"]) for run in runs} == {
         ("label shop: 20 new, 2 gone (staged)", "Staged", "FAILED", 1), ("label broken", "Failed", "FAILED", 1),
         ("label lost", "Crashed", "CRASHED", 1),
     }  # fmt: skip
     (staged_run,) = [run["id"] for run in runs if run["state_name"] == "Staged"]
     wanted = {"logs": {"flow_run_id": {"any_": [staged_run]}}}
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        lines = [log["message"] for log in ask(prefect_environment, "logs/filter", wanted)]
-        if any("Staged, not published" in line for line in lines):
-            break
-        time.sleep(0.5)
+    lines: list[str] = []
+
+    def is_logged() -> bool:
+        lines[:] = [log["message"] for log in query_server(prefect_environment, "logs/filter", wanted)]
+        return any("Staged, not published" in line for line in lines)
+
+    wait_until(is_logged, timeout_s=30, poll_s=0.5, message=lambda: lines)
     assert any(line.startswith("max_no_box 0.900 (limit 0.500): FAILED") for line in lines), lines

@@ -1,4 +1,4 @@
-"""The command line as a person or a script meets it."""
+"""The command line, as people and scripts use it."""
 
 import csv
 import json
@@ -51,13 +51,13 @@ def run(corpus: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return out
 
 
-def test_what_training_leaves_behind(model: Path) -> None:
+def test_a_training_writes_the_model_and_its_history(model: Path) -> None:
     assert {"model.json", "weights.safetensors", "history.csv", "curves.png"} == {p.name for p in model.iterdir()}
     with (model / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
 
 
-def test_the_run_directory_is_the_one_described(run: Path) -> None:
+def test_the_run_directory_has_the_documented_files(run: Path) -> None:
     names = {path.name for path in run.iterdir()} - {"scores.json", "report"}
     assert names == {"run.json", "corpus.parquet", "model", "parts", "quarantine.parquet", "annotations.parquet",
                      "curves.parquet", "rankings.parquet", "annotations.json", "log.jsonl"}  # fmt: skip
@@ -66,7 +66,7 @@ def test_the_run_directory_is_the_one_described(run: Path) -> None:
     assert len(COCO(run / "annotations.json").anns) == record["counts"]["boxes"] > 0
 
 
-def test_a_run_keeps_curves_and_the_likeliest_classes(run: Path) -> None:
+def test_a_run_keeps_threshold_curves_and_the_likeliest_classes(run: Path) -> None:
     corpus = pq.read_table(run / "corpus.parquet").to_pylist()
     curves = pq.read_table(run / "curves.parquet").to_pylist()
     names = {row["id"]: row["name"] for row in json.loads((run / "model" / "model.json").read_text())["classes"]}
@@ -80,14 +80,12 @@ def test_a_run_keeps_curves_and_the_likeliest_classes(run: Path) -> None:
         assert row["probabilities"] == sorted(row["probabilities"], reverse=True)
 
 
-def test_score_draws_the_maps_again_for_the_figures_of_papers(
-    run: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_score_with_maps_adds_the_papers_metrics(run: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["score", str(run), "--truth", str(corpus / "truth.json")]
     assert run_command([*command, "--maps"]) == 0
-    said = capsys.readouterr()
-    assert "MaxBoxAccV2" in said.out
-    assert "maps: " in said.err
+    captured = capsys.readouterr()
+    assert "MaxBoxAccV2" in captured.out
+    assert "maps: " in captured.err
     maps = json.loads((run / "scores.json").read_text())["maps"]
     scores = json.loads((run / "scores.json").read_text())
     assert maps["pairs"] + maps["pairs_without_map"] == scores["corloc"]["pairs"]
@@ -95,15 +93,15 @@ def test_score_draws_the_maps_again_for_the_figures_of_papers(
     assert json.loads((run / "scores.json").read_text())["maps"] is None
 
 
-def test_compare_prints_a_table_or_json_and_names_its_page(
+def test_compare_prints_a_table_or_json_and_the_path_of_its_page(
     run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["compare", str(run), str(run), "--truth", str(corpus / "truth.json"), "--out", str(tmp_path / "p.html")]
     assert run_command(command) == 0
-    said = capsys.readouterr()
-    assert "Moved" in said.out
-    assert "the interval includes 0" in " ".join(said.out.split())
-    assert f"The page is {tmp_path / 'p.html'}." in " ".join(said.err.split())
+    captured = capsys.readouterr()
+    assert "Moved" in captured.out
+    assert "the interval includes 0" in " ".join(captured.out.split())
+    assert f"The page is {tmp_path / 'p.html'}." in " ".join(captured.err.split())
     assert run_command([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["truth"]["corloc_0.5"]["difference"] == 0
     assert (tmp_path / "p.html").stat().st_size > 5000
@@ -113,22 +111,22 @@ def test_compare_prints_a_table_or_json_and_names_its_page(
 
 def test_score_prints_a_table_or_the_file(run: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["score", str(run), "--truth", str(corpus / "truth.json"), "--json"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out) == json.loads((run / "scores.json").read_text())
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == json.loads((run / "scores.json").read_text())
     assert run_command(["score", str(run), "--truth", str(corpus / "truth.json")]) == 0
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     figures = ("CorLoc", "Precision", "Instance recall", "Over best baseline", "Boxes scored", "minimum score")
-    assert all(figure in said.out for figure in figures)
-    assert "AP50" not in said.out
-    assert "Next: " in said.err
-    assert "--all" in said.err
+    assert all(figure in captured.out for figure in figures)
+    assert "AP50" not in captured.out
+    assert "Next: " in captured.err
+    assert "--all" in captured.err
     assert run_command(["score", str(run), "--truth", str(corpus / "truth.json"), "--all"]) == 0
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     for figure in ("CorLoc", "Baseline: whole image", "AP50"):
-        assert figure in said.out
+        assert figure in captured.out
 
 
-def test_a_finished_run_mined_again_answers_at_once_in_json(
+def test_mining_a_finished_run_again_prints_its_summary(
     run: Path, corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [
@@ -146,21 +144,21 @@ def test_a_finished_run_mined_again_answers_at_once_in_json(
     assert answer["boxes"] > 0
 
 
-def test_a_run_says_where_its_time_went(
+def test_explain_speed_prints_the_seconds_of_each_stage(
     run: Path, corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["mine", "--images", str(corpus / "images"), "--labels", str(corpus / "labels.csv"), "--model"]
     assert run_command([*command, str(model), "--out", str(run), "--scales", "1,1.5", "--explain-speed"]) == 0
-    said = capsys.readouterr()
-    seconds = {row.split()[0]: float(row.split()[1]) for row in said.out.splitlines()[1:]}
+    captured = capsys.readouterr()
+    seconds = {row.split()[0]: float(row.split()[1]) for row in captured.out.splitlines()[1:]}
     stages = ["decode", "resize", "copy", "network", "maps", "regions", "write", "waiting"]
     assert list(seconds) == ["all", *stages]
     assert sum(seconds[stage] for stage in stages) == pytest.approx(seconds["all"], abs=0.1)
-    times = float(said.err.split(" times what the layers of the network take")[0].split()[-1])
+    times = float(captured.err.split(" times what the layers of the network take")[0].split()[-1])
     assert times == pytest.approx(seconds["all"] / seconds["network"], rel=0.05)
 
 
-def test_a_run_of_before_times_were_kept_says_so(
+def test_explain_speed_reports_a_run_without_times(
     run: Path, corpus: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old = tmp_path / "old"
@@ -202,7 +200,7 @@ def test_a_recipe_with_changes(corpus: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("command", ["localizers", "backbones"])
-def test_lists_are_one_line_each(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists_have_one_line_per_entry(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([command]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines
@@ -225,12 +223,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> str:
+def read_stderr(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("command", ["mine", "train", "run", "demo", "export"])
-def test_a_folder_with_other_things_is_refused_and_nothing_in_it_is_touched(
+def test_a_folder_with_other_files_is_refused_and_left_unchanged(
     run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     out = tmp_path / "thesis"
@@ -247,16 +245,16 @@ def test_a_folder_with_other_things_is_refused_and_nothing_in_it_is_touched(
     }  # fmt: skip
     assert run_command([*commands[command], "--out", str(out)]) == 2
     assert contents(out) == before
-    assert "a new or an empty folder" in (text := said(capsys)) or "not an empty folder" in text
+    assert "a new or an empty folder" in (text := read_stderr(capsys)) or "not an empty folder" in text
 
 
 @pytest.mark.parametrize("name", ["corpus", "run"])
-def test_a_second_demo_in_the_same_folder_ends_in_a_sentence(
+def test_a_demo_in_a_used_folder_is_refused_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     with lock_folder(tmp_path):
         assert run_command(["demo", "--out", str(tmp_path)]) == 2
-    assert "Another process is working on" in said(capsys)
+    assert "Another process is working on" in read_stderr(capsys)
     (tmp_path / name).mkdir()
     (tmp_path / name / "labels.csv").write_text("theirs")
     assert run_command(["demo", "--out", str(tmp_path)]) == 2

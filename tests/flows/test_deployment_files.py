@@ -1,4 +1,4 @@
-"""What cannot be started here, containers and a cluster, is at least well-formed and names what there is."""
+"""Files for containers and clusters, which cannot run here, are well-formed and name existing things."""
 
 import json
 import re
@@ -25,7 +25,7 @@ SECRET = re.compile(
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Of the Dockerfile, with their arguments."""
+    """Read the instructions of the Dockerfile with their arguments."""
     lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
     whole = "\n".join(lines).replace("\\\n", " ")
     return [(name, rest) for name, _, rest in (line.partition(" ") for line in whole.splitlines() if line.strip())]
@@ -38,11 +38,11 @@ def template() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("recipe", "kind"), [("label", LabelSettings), ("retrain", RetrainSettings), ("example", RunSettings)]
 )
-def test_a_recipe_that_is_deployed_is_one(recipe: str, kind: type[Settings]) -> None:
+def test_a_deployed_recipe_is_valid(recipe: str, kind: type[Settings]) -> None:
     parse(kind, read_recipe(DEPLOYMENTS / "recipes" / f"{recipe}.yaml"))
 
 
-def test_deployments_name_flows_and_recipes_that_there_are() -> None:
+def test_deployments_name_existing_flows_and_recipes() -> None:
     from flows import deployed
 
     listed = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())["deployments"]
@@ -55,13 +55,13 @@ def test_deployments_name_flows_and_recipes_that_there_are() -> None:
         assert recipe is None or (ROOT / recipe).exists()
 
 
-def test_the_image_is_made_of_files_that_there_are() -> None:
+def test_the_image_is_built_from_existing_files() -> None:
     steps = instructions()
     copied = [source for name, rest in steps if name == "COPY" for source in rest.split()[:-1]]
     assert {"flows", "tasks", "mining", "deployments"} <= set(copied)
     assert all((ROOT / source).exists() for source in copied)
     kept = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
-    assert {f"!{source}" for source in copied} <= set(kept), "what is copied must not be ignored"
+    assert {f"!{source}" for source in copied} <= set(kept), "copied files must not be ignored"
 
 
 def test_the_image_is_pinned_small_and_not_run_by_root() -> None:
@@ -80,7 +80,7 @@ def test_the_image_is_pinned_small_and_not_run_by_root() -> None:
     assert json.loads(next(rest for name, rest in steps if name == "CMD"))[:3] == ["prefect", "worker", "start"]
 
 
-def test_the_services_name_files_volumes_and_each_other() -> None:
+def test_the_services_name_existing_files_volumes_and_services() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())
     services = compose["services"]
     assert set(services) == {"database", "server", "worker"}
@@ -111,8 +111,8 @@ def test_the_job_template_declares_every_variable_it_uses() -> None:
     assert used == set(template()["variables"]["properties"])
 
 
-def made() -> dict[str, Any]:
-    """A job's configuration, as a worker makes it of the template."""
+def render_template() -> dict[str, Any]:
+    """Build a job's configuration from the template, as a worker does."""
     from prefect.utilities.templating import apply_values
 
     properties = template()["variables"]["properties"]
@@ -129,7 +129,7 @@ def test_the_variables_of_the_job_template_are_checked() -> None:
 
 
 def test_the_job_template_makes_a_job_with_a_gpu() -> None:
-    job = made()["job_manifest"]
+    job = render_template()["job_manifest"]
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
     pod = job["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
@@ -140,12 +140,12 @@ def test_the_job_template_makes_a_job_with_a_gpu() -> None:
     assert "{{" not in json.dumps(job)
 
 
-def test_the_worker_of_prefect_accepts_the_job_template() -> None:
+def test_prefects_worker_accepts_the_job_template() -> None:
     worker = pytest.importorskip("prefect_kubernetes.worker", reason="prefect-kubernetes is not installed")
-    worker.KubernetesWorkerJobConfiguration.model_validate(made())
+    worker.KubernetesWorkerJobConfiguration.model_validate(render_template())
 
 
-def test_manifests_belong_together() -> None:
+def test_the_manifests_refer_to_each_other() -> None:
     manifests = list(yaml.safe_load_all(MANIFESTS.read_text()))
     versions = {
         "Namespace": "v1", "PersistentVolumeClaim": "v1", "ServiceAccount": "v1", "Deployment": "apps/v1",
@@ -167,7 +167,7 @@ def test_manifests_belong_together() -> None:
     assert images == {properties["image"]["default"]}
 
 
-def test_what_looks_like_a_secret_is_seen() -> None:
+def test_the_pattern_of_secrets_matches_one() -> None:
     assert SECRET.search("AWS_SECRET_ACCESS_KEY: wJalrXUtnFEMI")
     assert not SECRET.search("POSTGRES_PASSWORD: ${POSTGRES_PASSWORD:?set it}")
 

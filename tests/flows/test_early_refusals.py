@@ -1,4 +1,4 @@
-"""What can be refused at once is refused before torch, timm, Lightning or Prefect are imported."""
+"""Wrong inputs are refused before torch, timm, Lightning or Prefect are imported."""
 
 import json
 import subprocess
@@ -11,17 +11,17 @@ import yaml
 from tests.factories import write_example
 
 HEAVY = ("torch", "torchvision", "timm", "lightning", "prefect")
-# all commands in one process, which takes a second to start
+# all commands in one process, because starting one takes a second
 COMMANDS = f"""
 import contextlib, io, json, sys
 from flows.cli import application, terminal
-told = []
+results = []
 for command in json.load(sys.stdin):
     terminal.err.file = io.StringIO()
     code = application.run_command(command.split())
     heavy = [name for name in {HEAVY} if name in sys.modules]
-    told.append([code, terminal.err.file.getvalue(), heavy])
-print(json.dumps(told))
+    results.append([code, terminal.err.file.getvalue(), heavy])
+print(json.dumps(results))
 """
 
 
@@ -85,8 +85,8 @@ REFUSALS = {
 
 
 @pytest.fixture(scope="module")
-def told(place: Path) -> dict[str, tuple[int, str, list[str]]]:
-    """Exit code, what was said, and what heavy was imported by then, of each command."""
+def results(place: Path) -> dict[str, tuple[int, str, list[str]]]:
+    """For each command: exit code, stderr, and the heavy packages that it imported."""
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS], input=json.dumps(list(REFUSALS)), cwd=place, capture_output=True, text=True,
         timeout=300, check=True,
@@ -96,16 +96,16 @@ def told(place: Path) -> dict[str, tuple[int, str, list[str]]]:
 
 @pytest.mark.parametrize("command", REFUSALS)
 def test_a_wrong_input_is_refused_before_anything_heavy_is_imported(
-    command: str, told: dict[str, tuple[int, str, list[str]]], place: Path
+    command: str, results: dict[str, tuple[int, str, list[str]]], place: Path
 ) -> None:
-    code, said, heavy = told[command]
-    assert (code, heavy) == (2, []), said
-    (sentence,) = said.splitlines()
+    code, stderr, heavy = results[command]
+    assert (code, heavy) == (2, []), stderr
+    (sentence,) = stderr.splitlines()
     assert REFUSALS[command] in sentence
     assert not (place / "new").exists()
 
 
-def test_names_that_timm_builds_by_rule_are_known() -> None:
+def test_names_of_timm_backbones_are_known_without_timm() -> None:
     from mining.backbones.registry import refuse_unknown_backbone
 
     for name in ("resnet18", "resnet50.a1_in1k", "vit_base_patch16_224", "tf_efficientnet_b0_ns"):

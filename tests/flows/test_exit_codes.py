@@ -1,11 +1,11 @@
-"""Exit codes: images that could not be used are named; they end a command with 3 only where --strict asks for it."""
+"""Exit codes: unusable images are named, and lead to exit code 3 only with --strict."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.cli import output
+from flows.cli import label_output
 from flows.cli.application import run_command
 from flows.cli.common import app
 from tests.factories import write_model, write_photos
@@ -20,21 +20,23 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_mined_run_with_an_unusable_image_is_done_unless_strict(
+def test_mining_with_an_unusable_image_succeeds_unless_strict(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write_model(tmp_path / "model", ("cat", "dog"))
     words = ["mine", "--images", photos, "--model", model, "--out", tmp_path / "run", "--device", "cpu"]
     words += ["--scales", "1"]
     assert run_command([str(word) for word in words]) == DONE
-    said = capsys.readouterr().err
-    assert "1 image could not be used" in said
-    assert "broken.jpg" in said
+    stderr = capsys.readouterr().err
+    assert "1 image could not be used" in stderr
+    assert "broken.jpg" in stderr
     assert run_command([*map(str, words), "--strict"]) == QUARANTINED
 
 
 @pytest.mark.parametrize(("strict", "code"), [(False, DONE), (True, QUARANTINED)])
-def test_a_label_job_too(strict: bool, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_label_job_with_an_unusable_image_succeeds_unless_strict(
+    strict: bool, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     from mining.label_store.summaries import LabelSummary
 
     fields: dict[str, Any] = dict.fromkeys(LabelSummary.__dataclass_fields__, 0)
@@ -48,9 +50,9 @@ def test_a_label_job_too(strict: bool, code: int, capsys: pytest.CaptureFixture[
         "tally": tally,
     }
     fields |= {"quarantined": 1, "runs": []}
-    assert output.print_label_summary(LabelSummary(**fields), as_json=False, strict=strict) == code
+    assert label_output.print_label_summary(LabelSummary(**fields), as_json=False, strict=strict) == code
     staged = LabelSummary(**{**fields, "state": "staged"})
-    assert output.print_label_summary(staged, as_json=False, strict=strict) == STAGED
+    assert label_output.print_label_summary(staged, as_json=False, strict=strict) == STAGED
     assert "x.jpg: empty" in capsys.readouterr().err
 
 

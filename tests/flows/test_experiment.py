@@ -1,4 +1,4 @@
-"""`boxmine experiment`: variants of training and mining, compared on the same photos."""
+"""`boxmine experiment`: variants of training and mining, compared on the same images."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.factories import register_tiny_backbone
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An experiment of three variants that is measured; its results lie beside it."""
+    """The recipe of a finished experiment of three variants; the results are beside it."""
     folder = tmp_path_factory.mktemp("experiment")
     generate(folder / "photos", images=12, seed=3)
     values = {
@@ -51,23 +51,23 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def copied(recipe: Path, tmp_path: Path) -> Path:
-    """A copy of the results, to be measured on."""
+    """A copy of the results, for a test to continue."""
     return Path(shutil.copytree(recipe.parent / "results", tmp_path / "results"))
 
 
-def again(recipe: Path, out: Path, *changes: str) -> list[dict[str, Any]]:
-    """The rows of the experiment, run once more with a few changes."""
+def run_again(recipe: Path, out: Path, *changes: str) -> list[dict[str, Any]]:
+    """Run the experiment again with a few changes; returns its rows."""
     options = [text for change in changes for text in ("--set", change)]
     assert run_command(["experiment", str(recipe), "--out", str(out), *options]) == 0
-    return rows_in(out)
+    return read_rows(out)
 
 
-def rows_in(out: Path) -> list[dict[str, Any]]:
+def read_rows(out: Path) -> list[dict[str, Any]]:
     return json.loads((out / "table.json").read_text())
 
 
 def test_every_variant_is_measured_at_every_pyramid(recipe: Path) -> None:
-    rows = rows_in(recipe.parent / "results")
+    rows = read_rows(recipe.parent / "results")
     assert [(row["variant"], row["scales"]) for row in rows] == [
         (variant, scales) for variant in ("cam", "high", "longer") for scales in ([1.0], [1.0, 1.5])
     ]
@@ -75,7 +75,7 @@ def test_every_variant_is_measured_at_every_pyramid(recipe: Path) -> None:
 
 
 def test_differences_are_to_the_baseline_and_to_the_first_pyramid(recipe: Path) -> None:
-    rows = rows_in(recipe.parent / "results")
+    rows = read_rows(recipe.parent / "results")
     corloc = [row["means"]["corloc"] for row in rows]
     assert rows[0]["over_baseline"] is rows[0]["over_first_pyramid"] is rows[1]["over_baseline"] is None
     assert rows[2]["over_first_pyramid"] is rows[1]["over_baseline_strictly"] is None
@@ -88,20 +88,20 @@ def test_differences_are_to_the_baseline_and_to_the_first_pyramid(recipe: Path) 
     assert rows[3]["over_first_pyramid_strictly"]["value"] == pytest.approx(strictly[3] - strictly[2])
 
 
-def test_one_training_serves_all_that_mine_it_differently(recipe: Path) -> None:
+def test_variants_that_only_mine_differently_share_a_training(recipe: Path) -> None:
     models = recipe.parent / "results" / "made" / "models"
     assert len(list(models.iterdir())) == 4  # two seeds, two lengths
 
 
 def test_the_table_is_shown_and_written(recipe: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = again(recipe, copied)
-    shown = capsys.readouterr().out
-    assert "MaxBoxAccV2" in shown
-    assert "longer" in shown
+    rows = run_again(recipe, copied)
+    stdout = capsys.readouterr().out
+    assert "MaxBoxAccV2" in stdout
+    assert "longer" in stdout
     assert (copied / "table.md").read_text().count("| made |") == len(rows)
 
 
-def test_the_figures_are_those_that_the_commands_give(recipe: Path, tmp_path: Path) -> None:
+def test_the_figures_equal_those_of_the_commands(recipe: Path, tmp_path: Path) -> None:
     photos = recipe.parent / "photos"
     corpus = ["--images", str(photos / "images"), "--labels", str(photos / "labels.csv")]
     model, run = tmp_path / "model", tmp_path / "run"
@@ -129,45 +129,45 @@ def test_the_figures_are_those_that_the_commands_give(recipe: Path, tmp_path: Pa
     assert len(figures["pairs"]) == corloc["pairs"]
 
 
-def test_what_is_measured_is_not_measured_again_unless_its_settings_change(recipe: Path, copied: Path) -> None:
+def test_a_variant_is_measured_again_only_after_a_change_of_its_settings(recipe: Path, copied: Path) -> None:
     figures = sorted((copied / "made" / "figures").glob("*.json"))
     assert len(figures) == 12
     for path in figures:
         os.utime(path, (1, 1))
-    rows = again(recipe, copied, "seeds=[0]", "variants.high.mine.threshold=0.7")
-    anew = {path.name for path in figures if path.stat().st_mtime > 1}
-    assert anew == {"high-1-seed0.json", "high-1-1.5-seed0.json"}
+    rows = run_again(recipe, copied, "seeds=[0]", "variants.high.mine.threshold=0.7")
+    measured = {path.name for path in figures if path.stat().st_mtime > 1}
+    assert measured == {"high-1-seed0.json", "high-1-1.5-seed0.json"}
     assert rows[0]["seeds"] == 1
 
 
-def test_what_was_measured_before_there_was_a_setting_counts_as_its_default(recipe: Path, copied: Path) -> None:
+def test_a_setting_unknown_to_an_earlier_measurement_counts_as_its_default(recipe: Path, copied: Path) -> None:
     path = copied / "made/figures/cam-1-seed0.json"
     figures = json.loads(path.read_text())
     del figures["cell"]["mine"]["class_thresholds"], figures["cell"]["train"]["momentum"]
     path.write_text(json.dumps({**figures, "corloc": 0.123}))
     only_cam = ["seeds=[0]", "pyramids=[[1]]", "variants={cam: {}}"]
-    assert again(recipe, copied, *only_cam)[0]["means"]["corloc"] == 0.123
-    assert again(recipe, copied, *only_cam, "mine.class_thresholds={fish: 0.9}")[0]["means"]["corloc"] != 0.123
+    assert run_again(recipe, copied, *only_cam)[0]["means"]["corloc"] == 0.123
+    assert run_again(recipe, copied, *only_cam, "mine.class_thresholds={fish: 0.9}")[0]["means"]["corloc"] != 0.123
 
 
-def test_another_default_of_the_localizer_is_another_measurement(
+def test_a_changed_default_of_the_localizer_needs_a_new_measurement(
     recipe: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = json.loads((copied / "made/figures/cam-1-seed0.json").read_text())
     monkeypatch.setattr(CAM, "threshold", 0.9)
     only_cam = ["seeds=[0]", "pyramids=[[1]]", "variants={cam: {}}"]
-    assert again(recipe, copied, *only_cam)[0]["means"]["corloc"] != before["corloc"]
+    assert run_again(recipe, copied, *only_cam)[0]["means"]["corloc"] != before["corloc"]
 
 
-def test_half_a_measurement_is_done_anew(recipe: Path, copied: Path) -> None:
-    before = [row["means"] for row in rows_in(copied)]
+def test_an_incomplete_measurement_is_repeated(recipe: Path, copied: Path) -> None:
+    before = [row["means"] for row in read_rows(copied)]
     (copied / "made/figures/cam-1-seed0.json").unlink()
     (copied / "made/figures/cam-1-seed1.json").write_text("{")
-    assert [row["means"] for row in again(recipe, copied)] == before
+    assert [row["means"] for row in run_again(recipe, copied)] == before
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("baseline=cm", "did you mean 'cam'"),
         ("variants.high.mine.treshold=0.5", "threshold"),
@@ -180,11 +180,11 @@ def test_half_a_measurement_is_done_anew(recipe: Path, copied: Path) -> None:
         ("variants.high.mine.scales=[2]", "pyramids"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
-    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: str, told: str
+def test_an_invalid_recipe_is_refused_in_a_sentence(
+    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: str, message: str
 ) -> None:
     assert run_command(["experiment", str(recipe), "--out", str(tmp_path / "results"), "--set", change]) == 2
-    assert told in " ".join(capfd.readouterr().err.split())
+    assert message in " ".join(capfd.readouterr().err.split())
     assert not (tmp_path / "results").exists()
 
 
@@ -204,52 +204,50 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(recipe: Path, out: Path, capfd: pytest.CaptureFixture[str], *options: str) -> str:
-    """What is said of an experiment that ends with code 2 and leaves the folder as it was."""
+def read_refusal(recipe: Path, out: Path, capfd: pytest.CaptureFixture[str], *options: str) -> str:
+    """Run an experiment that ends with code 2 and leaves the folder unchanged; returns its message."""
     before = contents(out)
     assert run_command(["experiment", str(recipe), "--out", str(out), *options]) == 2
     assert contents(out) == before
     return " ".join(capfd.readouterr().err.split())
 
 
-def test_a_second_experiment_does_not_touch_what_the_first_is_mining(
+def test_a_second_experiment_does_not_touch_the_runs_of_the_first(
     recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (copied / "made/figures/cam-1-seed0.json").unlink()
     with lock_folder(copied):
-        assert "Another process is working on" in refused(recipe, copied, capfd)
+        assert "Another process is working on" in read_refusal(recipe, copied, capfd)
     run = Run(copied / "made/runs/cam-1-seed0")
     with run.lock():
-        assert "Another process is working on" in refused(recipe, copied, capfd)
+        assert "Another process is working on" in read_refusal(recipe, copied, capfd)
 
 
-def test_a_run_that_somebody_else_mined_there_stays(
-    recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_of_another_origin_is_kept(recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (copied / "made/figures/cam-1-seed0.json").unlink()
     run = Run(copied / "made/runs/cam-1-seed0")
     run.update(experiment=None, config={**run.record["config"], "threshold": 0.77})
-    assert "a run that this experiment did not mine" in refused(recipe, copied, capfd)
+    assert "a run that this experiment did not mine" in read_refusal(recipe, copied, capfd)
 
 
-def test_files_that_somebody_put_into_a_run_stay(recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_foreign_files_in_a_run_are_kept(recipe: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (copied / "made/figures/cam-1-seed0.json").unlink()
     (copied / "made/runs/cam-1-seed0/parts/notes.txt").write_text("ten years of work")
-    assert "notes.txt is no file of the run" in refused(recipe, copied, capfd)
+    assert "notes.txt is no file of the run" in read_refusal(recipe, copied, capfd)
 
 
 @pytest.mark.parametrize("name", ["table.md", "thesis.tex", "made/notes.txt"])
-def test_a_folder_of_other_things_is_no_experiments(
+def test_a_folder_with_other_files_is_refused(
     recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / name).write_text("ten years of work")
-    assert "holds other things" in refused(recipe, tmp_path / "out", capfd)
+    assert "holds other things" in read_refusal(recipe, tmp_path / "out", capfd)
 
 
-def test_an_experiment_of_an_earlier_version_goes_on(recipe: Path, copied: Path) -> None:
+def test_an_experiment_of_an_earlier_version_is_continued(recipe: Path, copied: Path) -> None:
     (copied / ".boxmine").unlink()
-    assert again(recipe, copied) == rows_in(recipe.parent / "results")
+    assert run_again(recipe, copied) == read_rows(recipe.parent / "results")
 
 
 @pytest.mark.parametrize("name", ["corpora", "variants"])

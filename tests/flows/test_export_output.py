@@ -1,4 +1,4 @@
-"""What `boxmine export` and `boxmine train` say when they are done."""
+"""The closing messages of `boxmine export` and `boxmine train`."""
 
 from pathlib import Path
 
@@ -12,32 +12,32 @@ from tests.unit.export.conftest import Painted, write_run
 BOX = (1, 10, 10, 20, 20, 0.9)
 
 
-def exported(folder: Path, *options: str) -> int:
+def run_export(folder: Path, *options: str) -> int:
     run = write_run(folder, [Painted(f"{number}.jpg", (BOX,)) for number in range(8)])
     return run_command(["export", str(run.folder), "--format", "yolo", "--out", str(folder / "out"), *options])
 
 
-def text_of(capsys: pytest.CaptureFixture[str]) -> str:
+def read_stderr(capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
     assert captured.out == ""
     return " ".join(captured.err.split())
 
 
-def test_an_export_without_a_box_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exported(tmp_path, "--min-score", "1") == 0
-    text = text_of(capsys)
+def test_an_export_without_a_box_prints_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_export(tmp_path, "--min-score", "1") == 0
+    text = read_stderr(capsys)
     assert "Warning: no box was exported" in text
     assert "Note: 8 images are left out because all boxes score below --min-score 1.0." in text
 
 
-def test_an_export_says_what_its_validation_boxes_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exported(tmp_path, "--val-share", "0.5") == 0
-    text = text_of(capsys)
+def test_an_export_describes_its_validation_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_export(tmp_path, "--val-share", "0.5") == 0
+    text = read_stderr(capsys)
     assert "mined boxes, not ground truth" in text
     assert "Warning" not in text
 
 
-def test_a_training_says_how_many_images_were_held_back_and_are_missing() -> None:
+def test_a_training_states_how_many_images_are_held_back_or_missing() -> None:
     summary = TrainingSummary(Path("m"), 60, 7, 2, "single", 3, 2, "accuracy", 0.9, 1.0, {}, [], missing=13)
     assert training_sentences(summary) == [
         "Trained 3 epochs on 60 images, 2 classes, accuracy 0.900 on held-back images.",

@@ -1,4 +1,4 @@
-"""A step is the same work with and without Prefect: results, retries, errors; progress costs no time worth telling."""
+"""A step does the same with and without Prefect: results, retries, errors; progress reports are few."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,12 +32,12 @@ def under_prefect() -> Iterator[Callable[[Callable[[], Any]], Any]]:
 
 
 @pytest.fixture(params=["in process", "under Prefect"])
-def executed(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
+def execute(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
     return in_process if request.param == "in process" else request.getfixturevalue("under_prefect")
 
 
-class Failing:
-    """Doubles its argument, after `times` failures."""
+class FailingStep:
+    """A step that doubles its argument after so many failures."""
 
     def __init__(self, times: int, error: Exception) -> None:
         self.times = times
@@ -54,33 +54,33 @@ class Failing:
         return Step(double, retry_delay_seconds=0)
 
 
-def test_each_item_is_done_in_order(executed: Callable[[Callable[[], Any]], Any]) -> None:
-    step = Failing(0, OSError()).step()
-    assert executed(lambda: list(step.each([1, 2, 3]))) == [2, 4, 6]
-    assert executed(lambda: step(4)) == 8
+def test_items_are_processed_in_order(execute: Callable[[Callable[[], Any]], Any]) -> None:
+    step = FailingStep(0, OSError()).step()
+    assert execute(lambda: list(step.each([1, 2, 3]))) == [2, 4, 6]
+    assert execute(lambda: step(4)) == 8
 
 
-def test_what_may_pass_is_tried_again(executed: Callable[[Callable[[], Any]], Any]) -> None:
-    failing = Failing(2, OSError("the share went away"))
-    assert executed(lambda: list(failing.step().each([1, 2], retries=2))) == [2, 4]
+def test_a_transient_error_is_retried(execute: Callable[[Callable[[], Any]], Any]) -> None:
+    failing = FailingStep(2, OSError("the share went away"))
+    assert execute(lambda: list(failing.step().each([1, 2], retries=2))) == [2, 4]
     assert failing.calls == 4
 
 
-def test_after_the_last_try_the_error_comes_through(executed: Callable[[Callable[[], Any]], Any]) -> None:
-    failing = Failing(9, OSError("the share went away"))
+def test_after_the_last_retry_the_error_is_raised(execute: Callable[[Callable[[], Any]], Any]) -> None:
+    failing = FailingStep(9, OSError("the share went away"))
     with pytest.raises(OSError, match="the share went away"):
-        executed(lambda: list(failing.step().each([1], retries=2)))
+        execute(lambda: list(failing.step().each([1], retries=2)))
     assert failing.calls == 3
 
 
-def test_what_names_its_remedy_is_not_tried_again(executed: Callable[[Callable[[], Any]], Any]) -> None:
-    failing = Failing(9, RunError("give another --out"))
+def test_an_error_with_a_remedy_is_not_retried(execute: Callable[[Callable[[], Any]], Any]) -> None:
+    failing = FailingStep(9, RunError("give another --out"))
     with pytest.raises(RunError, match="give another --out"):
-        executed(lambda: list(failing.step().each([1], retries=2)))
+        execute(lambda: list(failing.step().each([1], retries=2)))
     assert failing.calls == 1
 
 
-def test_a_staged_version_is_the_result_of_its_command_though_its_flow_run_ends_as_failed(
+def test_a_staged_version_is_returned_though_its_flow_run_fails(
     under_prefect: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tally = {"kept": 0, "reasons": {"new": 20}, "moved": 0, "copied": 0, "retired": 0}
@@ -94,7 +94,7 @@ def test_a_staged_version_is_the_result_of_its_command_though_its_flow_run_ends_
 
     monkeypatch.setenv("BOXMINE_PREFECT", "1")
     assert run_flow(label, ScoreSettings(run=Path("run"), truth=Path("truth.json")), checks=False) is staged
-    assert len(calls) == 1, "it is not tried again"
+    assert len(calls) == 1, "it is not retried"
     assert "cannot be reached" not in caplog.text
 
 
@@ -103,20 +103,20 @@ def test_a_staged_version_is_the_result_of_its_command_though_its_flow_run_ends_
 
 @pytest.fixture
 def updates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The values that artifacts are given after they were made."""
+    """The values to which artifacts are updated after their creation."""
     from prefect import artifacts
 
     update, values = artifacts.update_progress_artifact, []
 
-    def noted(artifact: Any, progress: float) -> Any:
+    def record(artifact: Any, progress: float) -> Any:
         values.append(progress)
         return update(artifact, progress=progress)
 
-    monkeypatch.setattr(artifacts, "update_progress_artifact", noted)
+    monkeypatch.setattr(artifacts, "update_progress_artifact", record)
     return values
 
 
-def test_an_artifact_is_not_updated_for_each_percent_but_ends_at_all(
+def test_an_artifact_is_updated_rarely_and_ends_at_100_percent(
     under_prefect: Callable[[Callable[[], Any]], Any], updates: list[float]
 ) -> None:
     from prefect.artifacts import Artifact
@@ -132,7 +132,7 @@ def test_an_artifact_is_not_updated_for_each_percent_but_ends_at_all(
     assert updates[-1] == Artifact.get("quick").data == 100.0
 
 
-def test_an_artifact_is_updated_where_there_was_time(
+def test_an_artifact_is_updated_when_its_interval_has_passed(
     under_prefect: Callable[[Callable[[], Any]], Any], updates: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.progress.UPDATE_INTERVAL_S", 0.0)
@@ -146,7 +146,7 @@ def test_an_artifact_is_updated_where_there_was_time(
     assert updates == [51.0, 52.0]
 
 
-def test_a_training_has_a_process_of_its_own_and_others_that_feed_it(
+def test_a_training_runs_in_another_process_with_workers(
     under_prefect: Callable[[Callable[[], Any]], Any], tmp_path: Path
 ) -> None:
     write_photos(tmp_path / "images" / "a", ["0.jpg", "1.jpg"])

@@ -1,4 +1,4 @@
-"""No command writes among the images: it refuses before anything is made."""
+"""No command writes into the folder of the images: it refuses before it creates anything."""
 
 import os
 from pathlib import Path
@@ -53,23 +53,23 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def everything(folder: Path) -> list[str]:
-    return sorted(os.path.join(where, name) for where, folders, files in os.walk(folder) for name in folders + files)
+def list_all(folder: Path) -> list[str]:
+    return sorted(os.path.join(parent, name) for parent, folders, files in os.walk(folder) for name in folders + files)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_folder_among_the_images_is_refused_and_nothing_is_made(
+def test_an_output_folder_among_the_images_is_refused_and_nothing_is_created(
     place: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = everything(place)
+    before = list_all(place)
     assert application.run_command(command.split()) == 2
     sentence = " ".join(capsys.readouterr().err.split())
     assert "lies in the folder of the images" in sentence
     assert "Give a folder outside of it" in sentence
-    assert everything(place) == before
+    assert list_all(place) == before
 
 
-def test_the_library_refuses_it_too(place: Path) -> None:
+def test_the_library_refuses_an_output_folder_among_the_images(place: Path) -> None:
     settings = mine_settings(place, place / "photos" / "r").model_copy(update={"images": place / "photos"})
     with pytest.raises(InputError, match="lies in the folder of the images"):
         plan_mining(settings)
@@ -80,5 +80,5 @@ def test_the_library_refuses_it_too(place: Path) -> None:
 
 
 @pytest.mark.parametrize("out", ["runs/r", "photos2/r", "s3://photos/labels", "."])
-def test_folders_beside_or_above_the_images_are_fine(place: Path, out: str) -> None:
+def test_folders_beside_or_above_the_images_are_accepted(place: Path, out: str) -> None:
     check_output_outside_images(out, place / "photos")

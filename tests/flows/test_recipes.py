@@ -1,4 +1,4 @@
-"""The recipes that are shipped can be run as they are, once they are told where the photos are."""
+"""The shipped recipes of experiments run unchanged once they are given images."""
 
 import json
 from pathlib import Path
@@ -20,12 +20,14 @@ EXPERIMENTS = [RECIPES / "localizers.yaml", *sorted((RECIPES / "ablations").glob
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_an_experiment_names_what_there_is(path: Path) -> None:
+def test_an_experiment_names_existing_localizers_and_options(path: Path) -> None:
     settings = parse(ExperimentSettings, read_recipe(path))
-    every = make_cells(settings)
+    all_cells = make_cells(settings)
     assert settings.baseline in settings.variants
-    assert len({str(cell) for cell in every}) == len(every) == 3 * len(settings.pyramids) * len(settings.variants)
-    validate_cells(every)
+    assert (
+        len({str(cell) for cell in all_cells}) == len(all_cells) == 3 * len(settings.pyramids) * len(settings.variants)
+    )
+    validate_cells(all_cells)
     assert str(path.relative_to(RECIPES.parents[1])) in path.read_text(), "its own command"
 
 
@@ -51,8 +53,8 @@ def test_an_experiment_runs_and_prints_its_table(
     ]
     options = [text for change in changes for text in ("--set", change)]
     assert run_command(["experiment", str(path), "--out", str(tmp_path / "out"), *options]) == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in settings.variants)
+    stdout = capsys.readouterr().out
+    assert all(name in stdout for name in settings.variants)
 
 
 def test_every_localizer_is_compared() -> None:
@@ -61,5 +63,5 @@ def test_every_localizer_is_compared() -> None:
     assert compared == set(LOCALIZERS)
 
 
-def test_the_example_is_a_recipe() -> None:
+def test_the_example_recipe_is_valid() -> None:
     parse(RunSettings, read_recipe(RECIPES / "example.yaml"))

@@ -1,4 +1,4 @@
-"""How deployed flows are tried, and what becomes of work whose server fails."""
+"""Retries of deployed flows, and reporting to a server that fails."""
 
 import time
 from pathlib import Path
@@ -13,8 +13,8 @@ from tasks import orchestration
 from tasks.orchestration import report
 
 
-class Work:
-    """A flow that fails a few times."""
+class FailingFlow:
+    """A flow that fails so many times."""
 
     def __init__(self, times: int = 0, error: Exception | None = None) -> None:
         self.given: list[ScoreSettings] = []
@@ -29,46 +29,46 @@ class Work:
 
 
 SETTINGS = ScoreSettings(run=Path("run"), truth=Path("truth.json"))
-AT_ONCE = Attempts(tries=3, wait_seconds=0)
+WITHOUT_WAIT = Attempts(tries=3, wait_seconds=0)
 
 
-def test_a_recipe_stands_for_the_settings(tmp_path: Path) -> None:
+def test_a_recipe_may_replace_the_settings(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("run: /runs/first\ntruth: truth.json\n")
-    work = Work()
-    assert work.deployed(Recipe(recipe=tmp_path / "recipe.yaml", changes={"maps": True}), True) is True
-    assert work.given == [ScoreSettings(run=Path("/runs/first"), truth=tmp_path / "truth.json", maps=True)]
+    flow = FailingFlow()
+    assert flow.deployed(Recipe(recipe=tmp_path / "recipe.yaml", changes={"maps": True}), True) is True
+    assert flow.given == [ScoreSettings(run=Path("/runs/first"), truth=tmp_path / "truth.json", maps=True)]
 
 
 @pytest.mark.parametrize("error", [StorageError("the disk is full"), ProcessLostError("killed by signal 9")])
-def test_what_may_be_better_later_is_waited_for(error: Exception) -> None:
-    work = Work(2, error)
-    assert work.deployed(SETTINGS, attempts=AT_ONCE) is False
-    assert len(work.given) == 3
+def test_a_transient_error_is_retried(error: Exception) -> None:
+    flow = FailingFlow(2, error)
+    assert flow.deployed(SETTINGS, attempts=WITHOUT_WAIT) is False
+    assert len(flow.given) == 3
 
 
-def test_tries_come_to_an_end() -> None:
-    work = Work(9, StorageError("the disk is full"))
+def test_retries_are_limited() -> None:
+    flow = FailingFlow(9, StorageError("the disk is full"))
     with pytest.raises(StorageError):
-        work.deployed(SETTINGS, attempts=AT_ONCE)
-    assert len(work.given) == 3
+        flow.deployed(SETTINGS, attempts=WITHOUT_WAIT)
+    assert len(flow.given) == 3
 
 
-def test_what_is_wrong_in_the_settings_is_tried_once() -> None:
-    work = Work(9, InputError("no such folder"))
+def test_an_error_in_the_settings_is_not_retried() -> None:
+    flow = FailingFlow(9, InputError("no such folder"))
     with pytest.raises(InputError):
-        work.deployed(SETTINGS, attempts=AT_ONCE)
-    assert len(work.given) == 1
+        flow.deployed(SETTINGS, attempts=WITHOUT_WAIT)
+    assert len(flow.given) == 1
 
 
-def test_each_wait_is_twice_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_wait_is_twice_the_previous_one(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(orchestration.time, "sleep", waits.append)
     with pytest.raises(StorageError):
-        Work(9, StorageError("full")).deployed(SETTINGS, attempts=Attempts(tries=4, wait_seconds=60))
+        FailingFlow(9, StorageError("full")).deployed(SETTINGS, attempts=Attempts(tries=4, wait_seconds=60))
     assert waits == [60, 120, 240]
 
 
-def test_what_takes_longer_than_its_hours_is_interrupted() -> None:
+def test_a_flow_that_exceeds_its_time_limit_is_interrupted() -> None:
     def score(settings: ScoreSettings) -> None:
         starts.append(time.monotonic())
         while time.monotonic() < starts[0] + 30:
@@ -80,17 +80,17 @@ def test_what_takes_longer_than_its_hours_is_interrupted() -> None:
     assert len(starts) == 1
 
 
-def test_a_server_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_called_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Run:
         id = object()
 
     monkeypatch.setattr(orchestration, "_flow_run", Run)
-    asked: list[Any] = []
+    calls: list[Any] = []
 
     def show(value: int) -> None:
-        asked.append(value)
+        calls.append(value)
         raise OSError("connection refused")
 
     assert report(show, 1) is None
     assert report(show, 2) is None
-    assert asked == [1]
+    assert calls == [1]

@@ -1,4 +1,4 @@
-"""The recipes that deployments use run as they are shipped, on the photos that their comments name."""
+"""The recipes of deployments run as they are shipped, on the images that their comments name."""
 
 import re
 import shlex
@@ -31,21 +31,21 @@ QUICK = [
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the recipes in a project of their own, which is the folder one is in."""
+    """A copy of the recipes in a new project, which is the working directory."""
     shutil.copytree(RECIPES, tmp_path / "deployments" / "recipes")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def own_commands(recipe: Path) -> list[list[str]]:
-    """The commands in a recipe's comments, word by word."""
+def find_commands(recipe: Path) -> list[list[str]]:
+    """Find the commands in a recipe's comments, split into arguments."""
     text = recipe.read_text().replace("\\\n#", " ")
     return [shlex.split(line)[1:] for line in re.findall(r"^#\s+(boxmine .*)$", text, re.MULTILINE)]
 
 
-def test_the_example_runs_on_the_photos_of_the_deployments(project: Path) -> None:
+def test_the_example_runs_on_the_images_of_the_deployments(project: Path) -> None:
     generate(project / "photos", images=8)
-    command, _ = own_commands(project / "deployments" / "recipes" / "example.yaml")
+    command, _ = find_commands(project / "deployments" / "recipes" / "example.yaml")
     assert run_command([*command, *QUICK]) == 0
     run = Run(project / "runs" / "example")
     assert run.require_finished()["counts"]["images"] == 8
@@ -53,9 +53,9 @@ def test_the_example_runs_on_the_photos_of_the_deployments(project: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_example_runs_on_the_photos_of_the_demo(project: Path) -> None:
+def test_the_example_runs_on_the_images_of_the_demo(project: Path) -> None:
     generate(project / "runs" / "demo" / "corpus", images=8)
-    _, command = own_commands(project / "deployments" / "recipes" / "example.yaml")
+    _, command = find_commands(project / "deployments" / "recipes" / "example.yaml")
     assert run_command([*command, *QUICK]) == 0
     assert Run(project / "runs" / "example").scores.is_file()
 
@@ -63,7 +63,7 @@ def test_the_example_runs_on_the_photos_of_the_demo(project: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("example", RunSettings), ("label", LabelSettings), ("retrain", RetrainSettings)]
 )
-def test_options_in_comments_are_ones(name: str, kind: type[Settings], project: Path) -> None:
+def test_options_in_comments_are_valid(name: str, kind: type[Settings], project: Path) -> None:
     recipe = project / "deployments" / "recipes" / f"{name}.yaml"
     before = yaml.safe_load(recipe.read_text())
     recipe.write_text(OPTION.sub(r"\1\2", recipe.read_text()))
@@ -72,7 +72,7 @@ def test_options_in_comments_are_ones(name: str, kind: type[Settings], project: 
     parse(kind, values)
 
 
-def test_the_recipe_of_the_nights_shows_the_gates_and_their_defaults() -> None:
+def test_the_label_recipe_shows_the_gates_with_their_defaults() -> None:
     shown = yaml.safe_load((RECIPES / "label.yaml").read_text())["gates"]
     defaults = Gates().model_dump()
     assert shown == {name: defaults[name] for name in shown}
@@ -80,8 +80,8 @@ def test_the_recipe_of_the_nights_shows_the_gates_and_their_defaults() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
-def test_the_commands_in_comments_name_the_recipe_and_settings_that_there_are(path: Path) -> None:
-    for _, recipe, *options in own_commands(path):
+def test_commands_in_comments_name_their_recipe_and_valid_settings(path: Path) -> None:
+    for _, recipe, *options in find_commands(path):
         assert RECIPES.parents[1] / recipe == path
         changes = dict(option.split("=", 1) for option in options if "=" in option)
         read_recipe(path, changes)

@@ -1,4 +1,4 @@
-"""Real photos through the commands with nothing set: as good as the README says, or better."""
+"""Real images through the commands with default settings reach the scores that the README states."""
 
 import json
 from collections.abc import Callable
@@ -14,23 +14,23 @@ from mining.models.pretrained import imagenet_names
 GOALS = {"voc-mini": {"train": 0.42, "test": 0.39}, "objects7-mini": {"train": 0.80, "test": 0.78}}
 
 
-def done(*words: object) -> None:
+def run_boxmine(*words: object) -> None:
     assert run_command([str(word) for word in words]) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", GOALS)
-def test_corloc_of_a_model_trained_on_the_train_labels_only(
+def test_a_model_trained_on_the_training_labels_reaches_its_corloc(
     name: str, dataset: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder, model = dataset(name), tmp_path / "model"
-    done("train", "--images", folder / "images", "--labels", folder / "train.csv", "--out", model)
+    run_boxmine("train", "--images", folder / "images", "--labels", folder / "train.csv", "--out", model)
     for split, goal in GOALS[name].items():
         run = tmp_path / split
         labels = folder / f"{split}.csv"
-        done("mine", "--images", folder / "images", "--labels", labels, "--model", model, "--out", run)
-        done("score", run, "--truth", folder / f"instances_{split}.json")
+        run_boxmine("mine", "--images", folder / "images", "--labels", labels, "--model", model, "--out", run)
+        run_boxmine("score", run, "--truth", folder / f"instances_{split}.json")
         scores = json.loads((run / "scores.json").read_text())
         assert scores["corloc"]["value"] >= goal
         assert scores["corloc"]["value"] > max(scores["baselines"].values()) + 0.05
@@ -40,9 +40,13 @@ def test_corloc_of_a_model_trained_on_the_train_labels_only(
 
 
 @pytest.mark.slow
-def test_imagenets_classes_with_neither_labels_nor_training(dataset: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_pretrained_model_finds_imagenet_classes_without_labels_or_training(
+    dataset: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = dataset("voc-mini")
-    done("mine", "--images", folder / "images", "--model", "pretrained:efficientnet_lite0", "--out", tmp_path / "run")
+    run_boxmine(
+        "mine", "--images", folder / "images", "--model", "pretrained:efficientnet_lite0", "--out", tmp_path / "run"
+    )
     boxes = pq.read_table(tmp_path / "run" / "annotations.parquet").to_pandas()
     assert set(boxes.category) <= set(imagenet_names())
     assert set(boxes.source) == {"prediction"}

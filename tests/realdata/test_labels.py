@@ -1,4 +1,4 @@
-"""Real packs: the same labels through two kinds of listing."""
+"""Real datasets: two label formats give the same labels."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Real photos the plain way: one at a time, decoded whole, by the network as it is, at full resolution.
+"""Real images through a plain reference pipeline: one at a time, fully decoded, at full resolution.
 
-No batches, no folded norms, no scale made from another, OpenCV's regions, torchvision's suppression.
+No batches, no folded batch norms, each scale resized from the original, OpenCV's regions, torchvision's NMS.
 """
 
 import shutil
@@ -24,46 +24,49 @@ from mining.localizers.base import probabilities
 from mining.models.checkpoint import load_model
 from tests.unit.regions.reference import reference_boxes
 
-PHOTOS = 30
 SCALES = (1.0, 1.5, 2.0)
-MINED_FROM, COMPARED_FROM = 0.05, 0.1  # probabilities of a class, apart so that rounding takes none out
+MINED_FROM, COMPARED_FROM = 0.05, 0.1  # class probabilities, apart so that rounding excludes no pair
 Pair = tuple[str, str]
 Expected = dict[Pair, tuple[np.ndarray, float]]
 
 
-@pytest.fixture(scope="module")
-def photos(dataset: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real ones, and one of them as a camera has it: large."""
-    folder = tmp_path_factory.mktemp("photos")
-    for path in sorted((dataset("voc-mini") / "images").rglob("*.jpg"))[:PHOTOS]:
+def copy_images(dataset: Path, folder: Path, count: int) -> Path:
+    """Copy so many real images, and add one of them enlarged to the size of a camera's."""
+    folder.mkdir()
+    for path in sorted((dataset / "images").rglob("*.jpg"))[:count]:
         shutil.copyfile(path, folder / path.name)
     first = sorted(folder.iterdir())[0]
     Image.open(first).resize((2000, 1500), Image.Resampling.LANCZOS).save(folder / "large.jpg", quality=95)
     return folder
 
 
-def mined(photos: Path, out: Path, *options: object) -> list[dict[str, Any]]:
+def mine(photos: Path, out: Path, *options: object) -> list[dict[str, Any]]:
+    """Mine with boxmine; returns the rows."""
     words = ["mine", "--images", photos, "--labels", "none", "--model", "pretrained:efficientnet_lite0", "--out", out]
     assert run_command([str(word) for word in (*words, "--class-cut", MINED_FROM, *options)]) == 0
     return pq.read_table(out / "annotations.parquet").to_pylist()
 
 
-def plain(photos: Path, model: Path) -> Expected:
-    """(n, 4) xyxy of each photo and class that reaches MINED_FROM, best first, and the class's probability."""
+def mine_plainly(photos: Path, model: Path) -> Expected:
+    """Mine with the reference pipeline.
+
+    Returns:
+        For each image and class that reaches MINED_FROM: the boxes, (n, 4) xyxy, best first, and its probability.
+    """
     localizer, card = load_model(model)
-    found = {}
+    boxes_of = {}
     for path in sorted(photos.iterdir()):
         image = torch.from_numpy(np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))).permute(2, 0, 1)
         height, width = image.shape[1:]
         size = network_input_size(height, width, short_side=card.input_size)
-        seen = [
+        inputs = [
             transforms.resize_image(image[None], list(scaled_input_size(size, scale)), antialias=True)
             for scale in SCALES
         ]
         with torch.inference_mode():
-            scores = probabilities(localizer(seen[0]), card.objective)[0]
+            scores = probabilities(localizer(inputs[0]), card.objective)[0]
             classes = [int(index) for index in scores.topk(5).indices if scores[index] >= MINED_FROM]
-            maps = [localizer.localize(one, torch.tensor([classes])).maps for one in seen] if classes else []
+            maps = [localizer.localize(image, torch.tensor([classes])).maps for image in inputs] if classes else []
             full = [functional.interpolate(one, (height, width), mode="bilinear", align_corners=False) for one in maps]
         for place, index in enumerate(classes):
             activation = sum(one[0, place] for one in full).numpy()
@@ -71,12 +74,12 @@ def plain(photos: Path, model: Path) -> Expected:
             sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
             boxes = boxes[(sides.prod(axis=1) >= 0.01 * height * width) & (sides.max(axis=1) <= 12 * sides.min(axis=1))]
             kept = nms(torch.from_numpy(boxes.xyxy), torch.from_numpy(boxes.score), 0.5).numpy()
-            found[path.name, card.class_names[index]] = boxes.xyxy[kept], float(scores[index])
-    return found
+            boxes_of[path.name, card.class_names[index]] = boxes.xyxy[kept], float(scores[index])
+    return boxes_of
 
 
-def overlaps(rows: list[dict[str, Any]], expected: Expected) -> np.ndarray:
-    """Of the best box of each photo and class with that of the plain way; 0 where one of them has none."""
+def best_box_ious(rows: list[dict[str, Any]], expected: Expected) -> np.ndarray:
+    """IoU of the best box of each image and class with the reference's; 0 where only one of them has a box."""
     best: dict[Pair, list[float]] = {}
     for row in sorted(rows, key=lambda row: -row["score"]):
         corners = [row["x"], row["y"], row["x"] + row["w"], row["y"] + row["h"]]
@@ -89,12 +92,16 @@ def overlaps(rows: list[dict[str, Any]], expected: Expected) -> np.ndarray:
     ])  # fmt: skip
 
 
-def test_the_engine_finds_what_the_plain_way_finds(photos: Path, tmp_path: Path) -> None:
-    """The same at full resolution, large photos included, and nearly so at the size that maps are cut at by default."""
+@pytest.mark.parametrize(("count", "pairs"), [(8, 6), pytest.param(30, 30, marks=pytest.mark.slow)])
+def test_the_engine_gives_the_boxes_of_the_reference_pipeline(
+    count: int, pairs: int, dataset: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Equal boxes at full resolution, also of large images, and nearly equal ones at the default map size."""
+    photos = copy_images(dataset("voc-mini"), tmp_path / "photos", count)
     expected = None
     for name, options, least in (("full", ("--map-side", 100_000), 0.98), ("default", (), 0.95)):
-        rows = mined(photos, tmp_path / name, *options)
-        expected = expected or plain(photos, tmp_path / name / "model")
-        found = overlaps(rows, expected)
-        assert len(found) > PHOTOS
-        assert found.min() >= least, name
+        rows = mine(photos, tmp_path / name, *options)
+        expected = expected or mine_plainly(photos, tmp_path / name / "model")
+        ious = best_box_ious(rows, expected)
+        assert len(ious) > pairs
+        assert ious.min() >= least, name

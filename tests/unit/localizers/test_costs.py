@@ -21,7 +21,6 @@ from tests.benchmarks.costs import (
     costs_of_mining,
     counting,
     drawn,
-    methods_table,
     mining_table,
     passes,
     seen_by,
@@ -113,11 +112,12 @@ def committed() -> str:
     return README.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].strip()
 
 
-def test_the_readme_table_of_the_first_backbone_is_current() -> None:
-    """`make costs` writes them."""
-    parts = committed().split("\n\n")
-    first = next(iter(BACKBONES))
-    assert "\n\n".join(parts[:4]) == f"{methods_table()}\n\n{mining_table(first)}"
+def test_the_readme_row_of_cam_on_the_first_backbone_is_current() -> None:
+    """`make costs` updates it."""
+    heading, *rows = mining_table(next(iter(BACKBONES)), ["cam"]).splitlines()
+    committed_rows = committed().splitlines()
+    assert heading in committed_rows
+    assert set(rows) - {""} <= set(committed_rows)
 
 
 @pytest.mark.slow

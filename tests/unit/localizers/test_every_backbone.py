@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,19 @@ from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.models.fuse_batchnorm import prepare_for_inference
 
-QUICK = ("efficientnet_lite0", "mobilenet_v2")
 CLASSES = 4
-PAIRS = [
-    pytest.param(localizer, backbone, marks=() if backbone in QUICK else pytest.mark.slow)
-    for localizer in LOCALIZERS
-    for backbone in (*BACKBONES, "regnetx_002")
-]
+
+
+def all_pairs(*fast: str) -> list[Any]:
+    """Pair all localizers with all backbones; pairs are slow unless their backbone is given."""
+    return [
+        pytest.param(localizer, backbone, marks=() if backbone in fast else pytest.mark.slow)
+        for localizer in LOCALIZERS
+        for backbone in (*BACKBONES, "regnetx_002")
+    ]
+
+
+PAIRS = all_pairs("efficientnet_lite0", "mobilenet_v2")
 
 
 def built(localizer: str, backbone: str, **options: object) -> tuple[Localizer, ModelCard]:
@@ -87,7 +94,7 @@ def test_a_training_step_changes_every_trained_parameter(localizer: str, backbon
 STEADY: dict[str, dict[str, object]] = {"ornet": {"erase": False}, "spg": {"cascade": False}}
 
 
-@pytest.mark.parametrize(("localizer", "backbone"), PAIRS)
+@pytest.mark.parametrize(("localizer", "backbone"), all_pairs("mobilenet_v2"))
 def test_each_small_step_down_the_gradient_lowers_the_loss_on_eight_images(localizer: str, backbone: str) -> None:
     model = built(localizer, backbone, dropout=0.0, **STEADY.get(localizer, {}))[0].train()
     for epoch in range(2 if localizer == "ornet" else 1):  # a stage each
@@ -119,8 +126,15 @@ def step_down(model: Localizer, loss: float) -> None:
     model.zero_grad()
 
 
-@pytest.mark.parametrize("localizer", ["cam", "ccam"])
-@pytest.mark.parametrize("objective", ["single", "multi"])
+@pytest.mark.parametrize(
+    ("localizer", "objective"),
+    [
+        pytest.param("cam", "single", marks=pytest.mark.slow),
+        pytest.param("cam", "multi", marks=pytest.mark.slow),
+        pytest.param("ccam", "single", marks=pytest.mark.slow),
+        ("ccam", "multi"),
+    ],
+)
 def test_a_classifier_memorises_eight_images(localizer: str, objective: str) -> None:
     model = built(localizer, "efficientnet_lite0", dropout=0.0)[0].train()
     optimizer = torch.optim.AdamW(model.parameter_groups(1e-2))

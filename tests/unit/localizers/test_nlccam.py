@@ -486,7 +486,7 @@ def test_the_first_step_changes_the_blocks_norm_and_the_next_the_rest() -> None:
     assert {name.split(".")[1] for name in moved[1]} == {"f", "g", "h", "k", "norm"}
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_loss_falls_on_eight_small_images(frozen: bool) -> None:
     torch.manual_seed(0)
     localizer = NLCCAM(build("efficientnet_lite0")[0], 2)

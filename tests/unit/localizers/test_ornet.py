@@ -340,7 +340,7 @@ def test_a_training_interrupted_in_either_stage_resumes_to_the_same_weights(
     [
         ({"shallow": 3}, "small has 2 stages"),
         ({"erase_depth_least": 0.6}, "must not exceed 'erase_depth'"),
-        ({"alpha": 0, "beta": 0, "evaluation": 0}, "no loss left"),
+        ({"alpha": 0, "beta": 0, "evaluation": 0}, "has no loss"),
         ({"stage_one": 0}, "stage_one"),
         ({"sigma": 0}, "sigma"),
         ({"alfa": 1}, "did you mean 'alpha'"),

@@ -458,7 +458,7 @@ def overfitted(localizer: ORNet, *, first: int, second: int) -> dict[str, list[f
     return seen
 
 
-@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "mobilenet_v2"])
+@pytest.mark.parametrize("backbone", [pytest.param("efficientnet_lite0", marks=pytest.mark.slow), "mobilenet_v2"])
 def test_the_losses_of_stage_one_fall_on_eight_images(backbone: str) -> None:
     seen = overfitted(on(backbone, width=8, features=8, dropout=0.0), first=14, second=0)
     assert seen["classification"][-1] < 0.2 * seen["classification"][0]

@@ -559,8 +559,8 @@ def squares(count: int = 8) -> tuple[Tensor, Tensor, Tensor]:
     return images, one_of_each(count, 2), where
 
 
-@pytest.mark.parametrize("objective", ["single", "multi"])
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("objective", ["single", pytest.param("multi", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("frozen", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_eight_images_are_memorised(objective: str, frozen: bool) -> None:
     images, targets, _ = squares()
     localizer = spg(classes=2)

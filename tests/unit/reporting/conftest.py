@@ -1,7 +1,8 @@
-"""A small run, mined for real with a model of random weights, and its page read back."""
+"""A small run, mined with a model of random weights, and its page read back."""
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -85,11 +86,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "model", CLASSES)
 
 
-@pytest.fixture
-def mined(tmp_path: Path, model: Path) -> Mined:
-    """Five readable images of two classes, and one that is none."""
+@pytest.fixture(scope="session")
+def mined_once(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five readable images of two classes and an unreadable one, their ground truth and their run."""
+    folder = tmp_path_factory.mktemp("mined")
     names = [NASTY, "b.jpg", "c.jpg", "d.jpg", "e.jpg", "broken.jpg"]
-    write_corpus(tmp_path, names)
-    (tmp_path / "images" / "broken.jpg").write_bytes(b"no image <at> all")
-    (tmp_path / "truth.json").write_text(json.dumps(coco(names)))
-    return Mined(mine(tmp_path, model), tmp_path / "images", tmp_path / "truth.json")
+    write_corpus(folder, names)
+    (folder / "images" / "broken.jpg").write_bytes(b"no image <at> all")
+    (folder / "truth.json").write_text(json.dumps(coco(names)))
+    mine(folder, model)
+    return folder
+
+
+@pytest.fixture
+def mined(mined_once: Path, tmp_path: Path) -> Mined:
+    """A copy of that folder for one test, its paths those of the copy."""
+    shutil.copytree(mined_once, tmp_path, dirs_exist_ok=True)
+    record = tmp_path / "run" / "run.json"
+    record.write_text(record.read_text(encoding="utf-8").replace(str(mined_once), str(tmp_path)), encoding="utf-8")
+    return Mined(tmp_path / "run", tmp_path / "images", tmp_path / "truth.json")

@@ -32,9 +32,9 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBudget]:
     return small
 
 
-def begun(crew: InferenceThreadPool[Any]) -> Future[Any]:
+def begun(pool: InferenceThreadPool[Any]) -> Future[Any]:
     """What its thread is at work on."""
-    (work,) = crew._behind
+    (work,) = pool._pending
     while not work.running():
         time.sleep(0.001)
     return work
@@ -118,7 +118,7 @@ def test_processes_take_turns_with_large_images() -> None:
 def test_who_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        InferenceThreadPool[None](1, alternate_with_forward=False) as crew,
+        InferenceThreadPool[None](1, alternate_with_forward=False) as pool,
         budget.reserve(budget.limit),
     ):
 
@@ -126,8 +126,8 @@ def test_who_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> None:
             with budget.reserve(1):
                 pass
 
-        crew.later(wait)
-        waiting = begun(crew)
+        pool.submit(wait)
+        waiting = begun(pool)
         raise KeyboardInterrupt
     with pytest.raises(RunStoppedError):
         waiting.result(timeout=5)
@@ -179,9 +179,9 @@ def test_reading_a_large_file_ends_when_the_run_is_stopped(tmp_path: Path) -> No
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
     path = sparse(tmp_path / "a.jpg", file.getvalue(), 700 * MEGABYTE)
-    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as crew:
-        crew.later(read_image, path)
-        reading = begun(crew)
+    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as pool:
+        pool.submit(read_image, path)
+        reading = begun(pool)
         raise KeyboardInterrupt
     with pytest.raises(RunStoppedError):
         reading.result(timeout=10)

@@ -1,4 +1,4 @@
-"""Boxes of CUB's lists and of VOC XML as truth."""
+"""CUB's lists and VOC XML as ground truth."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The same file gives the same images, classes and notes whether it is read as labels or as truth."""
+"""The same file gives the same images, classes and notes whether it is read as labels or as ground truth."""
 
 import json
 import unicodedata
@@ -235,7 +235,7 @@ def test_words_that_look_like_such_numbers_are_kept_inside_text(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("text", [b"\xef\xbb\xbf%b", b" \n%b\n "], ids=["byte order mark", "spaces"])
-def test_what_stands_around_the_object_does_not_matter(tmp_path: Path, text: bytes) -> None:
+def test_text_around_the_object_does_not_matter(tmp_path: Path, text: bytes) -> None:
     _, labels, truth = both(tmp_path, text % json.dumps(coco()).encode())
     assert labels == classes_of(truth) == WHOLE
 

@@ -1,4 +1,4 @@
-"""Reading a truth: what is left out and counted, and what is refused with a sentence."""
+"""Reading ground truth: what is left out and counted, and what is refused."""
 
 import json
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_a_byte_order_mark_is_read_over(world: World) -> None:
     assert len(read_ground_truth(path).boxes) == 4
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=r"There is no ground truth file .*none\.json\. Pass a COCO file"):
         read_ground_truth(tmp_path / "none.json")
 
