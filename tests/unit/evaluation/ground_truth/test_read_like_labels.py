@@ -145,7 +145,7 @@ def test_images_without_annotations_are_unknown_where_an_annotation_belongs_to_n
     assert labels == classes_of(truth) == UNATTACHED
     assert summary.notes == list(truth.notes)
     assert summary.notes[0].startswith("1 of 3 annotations in c.json ")
-    assert summary.notes[1].startswith("1 image has no annotation in c.json that can be used")
+    assert summary.notes[1].startswith("1 image has no usable annotation in c.json")
 
 
 def unknown_category(content: Content) -> None:
@@ -284,7 +284,7 @@ def ids_that_do_not_meet(content: Content) -> None:
         (two_sizes_of_a_name, r"c.json lists the file name 'a.jpg' more than once, with different image sizes"),
         (name_with_two_dots, r"image id 2: '../b.jpg' leads out of the image folder"),
         (absolute_name, r"image id 2: .*b.jpg' leads out of the image folder"),
-        (ids_that_do_not_meet, r"No annotation of .*c.json can be used: 3 of 3 annotations name an image_id"),
+        (ids_that_do_not_meet, r"No annotation of .*c.json can be used: 3 of 3 annotations have an image_id"),
         (lambda content: content.update(images=None), r"lists no image|images in .*c.json is not a list"),
         (lambda content: content.update(images=[]), r"c.json lists no image"),
     ],

@@ -189,7 +189,7 @@ def test_ids_of_which_none_matches_are_refused(world: World) -> None:
     coco = world.coco()
     for annotation in coco["annotations"]:
         annotation["image_id"] = f"id-{annotation['image_id']}"
-    with pytest.raises(ScoringError, match=r"No annotation of .* can be used: 4 of 4 annotations name an image_id"):
+    with pytest.raises(ScoringError, match=r"No annotation of .* can be used: 4 of 4 annotations have an image_id"):
         read_ground_truth(world.write(coco)[1])
 
 
