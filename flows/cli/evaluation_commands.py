@@ -181,11 +181,14 @@ def experiment(
     from flows import experiment as flow
     from flows.running import run_flow
     from mining.experiments import ExperimentSettings
-    from mining.experiments.table import HEADINGS, LEGEND, table
 
     settings = parse(ExperimentSettings, recipe_values(recipe, out, changes))
     with ProgressView():
         rows = run_flow(flow.experiment, settings)
+
+    # imported here, because it imports torch, which refusing a recipe must not wait for
+    from mining.experiments.table import HEADINGS, LEGEND, table
+
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0

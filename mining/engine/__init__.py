@@ -1,1 +1,1 @@
-"""From images to boxes, in memory: batched forward passes, the pyramid, and box extraction in worker threads."""
+"""Mine images in memory: batched forward passes, the pyramid, and box extraction in worker threads."""

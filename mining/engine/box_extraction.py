@@ -1,4 +1,4 @@
-"""Behind the network: an image's maps to its boxes, its curves and what became of it."""
+"""Convert activation maps to boxes, threshold curves and an image outcome."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -23,31 +23,34 @@ from mining.models.overrides import extraction_params
 from mining.regions.extraction import boxes_from_map
 from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
 
-RANKED = 5  # classes kept an image, whatever is mined of it
-LOOSER = 0.7  # share of the threshold at which a box that is stable has nearly the same place
-# gets a row of the corpus with the image's true width and height, a class, and its fused map (h, w) float32, raw
+RANKED_CLASSES = 5  # most probable classes recorded per image
+STABILITY_THRESHOLD_RATIO = 0.7  # a stable box hardly changes at this share of the threshold
+# gets a row of the corpus with the image's true width and height, a class, and its raw fused map (h, w) float32
 MapCallback = Callable[[dict[str, Any], str, FloatMap], None]
 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """One image ready for the network, and what it takes to place boxes in it."""
+    """One decoded image at every scale, and what is needed to place boxes in it."""
 
-    place: int  # in the shard
+    place: int  # position in the shard
     row: dict[str, Any]  # of the corpus
     pixels: dict[float, Tensor]  # by scale, (3, h, w) uint8
     size: tuple[int, int]  # (h, w) at scale 1
     height: int
     width: int
-    classes: list[int] | None  # asked for; None where labels are not known
-    content_hash: str | None = None  # of the file that was decoded
+    classes: list[int] | None  # to map; None for an unlabelled image
+    content_hash: str | None = None  # SHA-256 of the decoded file
 
 
 @dataclass(frozen=True)
 class ForwardOutput:
-    """One image as the network saw it, on the CPU.
+    """The output of the network for one image, on the CPU.
 
-    logits: (C,). classes: the K outputs of the network that were mapped. levels: by scale, (K, h, w) raw maps.
+    Attributes:
+        logits: (C,).
+        classes: The K outputs of the network that were mapped.
+        levels: Raw maps (K, h, w) by scale.
     """
 
     logits: Tensor
@@ -56,11 +59,11 @@ class ForwardOutput:
 
 
 @dataclass(frozen=True)
-class _MapCut:
-    """The fused map of one class, cut at its threshold.
+class _ExtractedMap:
+    """The fused map of one class, and the boxes at its threshold.
 
-    activation: (h, w) float32, raw. index: of the class. stretch: image pixels per map pixel, across and down.
-    boxes: in map pixels, before any filter. curve: None where it was not needed.
+    activation: (h, w) float32, raw. index: position of the class. stretch: image pixels per map pixel in x and y.
+    boxes: in map pixels, before any filter. curve: None if it was not needed.
     """
 
     activation: FloatMap
@@ -73,7 +76,7 @@ class _MapCut:
 
 
 class BoxExtractor:
-    """Cuts boxes as the settings say."""
+    """Extracts boxes from activation maps, filters and merges them as the settings say."""
 
     def __init__(self, card: ModelCard, settings: MineSettings) -> None:
         self.card = card
@@ -82,129 +85,137 @@ class BoxExtractor:
         self._class_names = card.class_names
         self._class_of_output = class_of_output(card)
 
-    def outcome(self, image: PreparedImage, seen: ForwardOutput, watch: MapCallback | None = None) -> ImageOutcome:
-        """What became of the image. watch: called with each map that is cut."""
-        outcome = self._outcome(image, seen, watch)
-        assert outcome is not None  # only an image whose stability is asked for may have none
+    def extract(self, image: PreparedImage, output: ForwardOutput, on_map: MapCallback | None = None) -> ImageOutcome:
+        """Return the image's outcome; `on_map` is called with each map."""
+        outcome = self._extract(image, output, on_map)
+        assert outcome is not None  # only an unstable image has none
         return outcome
 
-    def outcome_if_stable(
-        self, image: PreparedImage, seen: ForwardOutput, least_iou: float, watch: MapCallback | None = None
+    def extract_if_stable(
+        self, image: PreparedImage, output: ForwardOutput, min_iou: float, on_map: MapCallback | None = None
     ) -> ImageOutcome | None:
-        """The outcome, or None where the best box of a class moves when the threshold is lowered.
+        """Return the outcome, or None if the best box of a class changes when the threshold is lowered.
 
-        least_iou: overlap that the best box must have with the best box at LOOSER times the threshold.
-        watch: called with each map that is cut, where the image is stable.
+        Args:
+            image: The image.
+            output: The network's output for it.
+            min_iou: Minimum IoU with the best box at STABILITY_THRESHOLD_RATIO times the threshold.
+            on_map: Called with each map of a stable image.
         """
-        return self._outcome(image, seen, watch, least_iou)
+        return self._extract(image, output, on_map, min_iou)
 
-    def _outcome(
-        self, image: PreparedImage, seen: ForwardOutput, watch: MapCallback | None, least_iou: float | None = None
+    def _extract(
+        self, image: PreparedImage, output: ForwardOutput, on_map: MapCallback | None, min_iou: float | None = None
     ) -> ImageOutcome | None:
         row = image.row
-        scores = class_probabilities(seen.logits[None], self.card)[0]
+        scores = class_probabilities(output.logits[None], self.card)[0]
         try:
             if not bool(scores.isfinite().all()):
-                raise MapError("The classifier gives NaN or infinity; the model's weights are broken or overflowed.")
-            cuts = []
-            for cut in self._cuts(image, scores, seen):
-                if least_iou is not None and not self._is_stable(image, cut, least_iou):
+                raise MapError(
+                    "The classifier's output is NaN or infinite: the model's weights are damaged, or it overflowed."
+                )
+            maps = []
+            for extracted in self._extract_maps(image, scores, output):
+                if min_iou is not None and not self._is_stable(image, extracted, min_iou):
                     return None
-                cuts.append(cut)
+                maps.append(extracted)
         except MapError as error:
             return quarantined(row, f"{self.settings.images / row['file_name']}: {error}")
-        if watch:
+        if on_map:
             sized_row = {**row, "width": image.width, "height": image.height}
-            for cut in cuts:
-                watch(sized_row, self._class_names[cut.index], cut.activation)
-        state, boxes, curves = self._boxes(image, cuts, list(seen.levels))
+            for extracted in maps:
+                on_map(sized_row, self._class_names[extracted.index], extracted.activation)
+        state, boxes, curves = self._collect_boxes(image, maps, list(output.levels))
         return ImageOutcome(
             row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves,
-            self._ranked(scores), content_hash=image.content_hash,
+            self._rank_classes(scores), content_hash=image.content_hash,
         )  # fmt: skip
 
     def threshold_of(self, category: str) -> float | MapThreshold:
-        """Where maps of the class are cut."""
+        """Return the threshold of a class."""
         return self.params.class_thresholds.get(category, self.params.threshold)
 
-    def _ranked(self, scores: Tensor) -> list[tuple[int, float]]:
-        best = scores.topk(min(RANKED, len(scores)))
+    def _rank_classes(self, scores: Tensor) -> list[tuple[int, float]]:
+        best = scores.topk(min(RANKED_CLASSES, len(scores)))
         ids = [self.card.classes[index]["id"] for index in best.indices.tolist()]
         return [(one, round(value, 6)) for one, value in zip(ids, best.values.tolist(), strict=True)]
 
     def _map_size(self, image: PreparedImage) -> tuple[tuple[int, int], tuple[float, float]]:
-        """(h, w) at which maps are fused and cut, and image pixels a map pixel, across and down."""
+        """Return the (h, w) at which maps are fused, and image pixels per map pixel in x and y."""
         shrink = min(1.0, self.settings.map_side / math.sqrt(image.height * image.width))
         height, width = max(1, round(image.height * shrink)), max(1, round(image.width * shrink))
         return (height, width), (image.width / width, image.height / height)
 
-    def _cuts(self, image: PreparedImage, scores: Tensor, seen: ForwardOutput) -> Iterator[_MapCut]:
-        """Each class's fused map, cut once. Raises MapError where one holds NaN or infinity."""
-        if not seen.classes:
+    def _extract_maps(self, image: PreparedImage, scores: Tensor, output: ForwardOutput) -> Iterator[_ExtractedMap]:
+        """Yield each class's fused map with its boxes. Raises MapError if a map holds NaN or infinity."""
+        if not output.classes:
             return
         size, stretch = self._map_size(image)
-        for activation, output in zip(fuse_scales(list(seen.levels.values()), size).numpy(), seen.classes, strict=True):
-            index = self._class_of_output[output]
+        for activation, channel in zip(
+            fuse_scales(list(output.levels.values()), size).numpy(), output.classes, strict=True
+        ):
+            index = self._class_of_output[channel]
             class_score = float(scores[index])
-            threshold, boxes, curve = self._cut(image, index, activation, stretch, class_score)
-            yield _MapCut(activation, index, class_score, stretch, threshold, boxes, curve)
+            threshold, boxes, curve = self._extract_regions(image, index, activation, stretch, class_score)
+            yield _ExtractedMap(activation, index, class_score, stretch, threshold, boxes, curve)
 
-    def _is_stable(self, image: PreparedImage, cut: _MapCut, least_iou: float) -> bool:
-        """Whether the best box overlaps by `least_iou` or more with that of a looser threshold."""
-        looser_boxes = boxes_from_map(
-            cut.activation, threshold=LOOSER * cut.threshold, normalise=self.params.normalise
-        )  # fmt: skip
-        best, looser = (self._finished(boxes, image, cut.stretch) for boxes in (cut.boxes, looser_boxes))
+    def _is_stable(self, image: PreparedImage, extracted: _ExtractedMap, min_iou: float) -> bool:
+        """Return whether the best box has an IoU of at least `min_iou` with that of a lower threshold."""
+        lower = STABILITY_THRESHOLD_RATIO * extracted.threshold
+        looser_boxes = boxes_from_map(extracted.activation, threshold=lower, normalise=self.params.normalise)
+        best, looser = (
+            self._finish_boxes(boxes, image, extracted.stretch) for boxes in (extracted.boxes, looser_boxes)
+        )
         if len(best) == len(looser) == 0:
             return True
-        return bool(len(best) and len(looser) and paired_iou(best.xyxy[0], looser.xyxy[0]) >= least_iou)
+        return bool(len(best) and len(looser) and paired_iou(best.xyxy[0], looser.xyxy[0]) >= min_iou)
 
-    def _boxes(
-        self, image: PreparedImage, cuts: list[_MapCut], scales: list[float]
+    def _collect_boxes(
+        self, image: PreparedImage, maps: list[_ExtractedMap], scales: list[float]
     ) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
-        """The image's state, its boxes as rows, and its curves as rows."""
-        found, passed, accepted, curves = 0, 0, [], []
-        for cut in cuts:
-            found += len(cut.boxes)
-            boxes = self._finished(cut.boxes, image, cut.stretch, cut.class_score)
-            passed += len(boxes)
+        """Return the image's state, its boxes as rows, and its curves as rows."""
+        extracted_count, passed_count, accepted, curves = 0, 0, [], []
+        for extracted in maps:
+            extracted_count += len(extracted.boxes)
+            boxes = self._finish_boxes(extracted.boxes, image, extracted.stretch, extracted.class_score)
+            passed_count += len(boxes)
             boxes = boxes[boxes.score >= self.settings.min_score]
-            accepted += self._rows(image, cut.index, cut.class_score, cut.threshold, boxes, scales)
-            if self.settings.curves and cut.curve:
-                curves.append(self._curve_row(image, cut.index, cut.curve))
+            accepted += self._rows(image, extracted.index, extracted.class_score, extracted.threshold, boxes, scales)
+            if self.settings.curves and extracted.curve:
+                curves.append(self._curve_row(image, extracted.index, extracted.curve))
         if accepted:
             return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
-        return (LOW_SCORE if passed else FILTERED if found else NO_REGION), [], curves
+        return (LOW_SCORE if passed_count else FILTERED if extracted_count else NO_REGION), [], curves
 
-    def _finished(
+    def _finish_boxes(
         self, boxes: Boxes, image: PreparedImage, stretch: tuple[float, float], class_score: float = 1.0
     ) -> Boxes:
-        """In image pixels, filtered and merged, best first."""
-        boxes = _stretched(boxes, stretch, class_score)
-        return MERGERS[self.settings.merge](boxes[self._plausible(boxes, image)], self.settings.merge_iou)
+        """Convert boxes to image pixels, filter and merge them; highest score first."""
+        boxes = _to_image_pixels(boxes, stretch, class_score)
+        return MERGERS[self.settings.merge](boxes[self._passes_filters(boxes, image)], self.settings.merge_iou)
 
-    def _plausible(self, boxes: Boxes, image: PreparedImage) -> npt.NDArray[np.bool_]:
+    def _passes_filters(self, boxes: Boxes, image: PreparedImage) -> npt.NDArray[np.bool_]:
         return filter_mask(
             boxes, width=image.width, height=image.height, min_area=self.settings.min_area,
             max_area=self.settings.max_area, max_aspect=self.settings.max_aspect, max_borders=self.settings.max_borders,
         )  # fmt: skip
 
-    def _cut(
+    def _extract_regions(
         self, image: PreparedImage, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
     ) -> tuple[float, Boxes, ThresholdCurve | None]:
-        """Where the map is cut, its boxes in map pixels, and its curve where it was needed."""
+        """Return the threshold of a map, its boxes in map pixels, and its curve if it was needed."""
 
         def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
-            boxes = _stretched(boxes, stretch, class_score)
-            return self._plausible(boxes, image) & (boxes.score >= self.settings.min_score)
+            boxes = _to_image_pixels(boxes, stretch, class_score)
+            return self._passes_filters(boxes, image) & (boxes.score >= self.settings.min_score)
 
         threshold = self.threshold_of(self._class_names[index])
         if not (self.settings.curves or isinstance(threshold, str)):
             return threshold, boxes_from_map(activation, threshold=threshold, normalise=self.params.normalise), None
-        cut = extract_with_curve(
+        extracted = extract_with_curve(
             activation, threshold=threshold, normalise=self.params.normalise, passes=passes, stretch=stretch
         )
-        return cut.threshold, cut.boxes, cut.curve
+        return extracted.threshold, extracted.boxes, extracted.curve
 
     def _curve_row(self, image: PreparedImage, index: int, curve: ThresholdCurve) -> dict[str, Any]:
         return curve_row(
@@ -234,14 +245,14 @@ class BoxExtractor:
 
 
 def quarantined(row: dict[str, Any], reason: str, *, replaced: bool = False) -> ImageOutcome:
-    """The outcome of an image that could not be used. replaced: its file is not the one that was listed."""
+    """Return the outcome of an image that could not be used; `replaced` if its file is not the listed one."""
     return ImageOutcome(
         row["image_id"], row["file_name"], QUARANTINED, row["width"], row["height"], reason, replaced=replaced
     )
 
 
-def _stretched(boxes: Boxes, stretch: tuple[float, float], class_score: float) -> Boxes:
-    """From map pixels to image pixels, the class's probability multiplied into the score."""
+def _to_image_pixels(boxes: Boxes, stretch: tuple[float, float], class_score: float) -> Boxes:
+    """Scale boxes from map to image pixels, and multiply their scores by the class probability."""
     xyxy = boxes.xyxy * [*stretch, *stretch]
     score = boxes.score * class_score
     return Boxes(xyxy.astype("float32"), score.astype("float32"), boxes.peak, boxes.mean_activation, boxes.merged_from)

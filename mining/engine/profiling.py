@@ -1,9 +1,9 @@
-"""Where the time of mining goes, stage by stage, beside the floor: what the layers of the network take by themselves.
+"""Measure the time of each phase of mining, and of the network's layers alone, which are the floor.
 
-Threads decode, resize and cut; the device copies, runs the network's layers and makes maps of what they give; the
-process writes. A stage's seconds are those for which its place was busy with it: what threads spend is divided by
-their number. Where threads and network take turns (a CPU) all stages and the waiting add up to the whole; beside a GPU
-they overlap, and what the device waits for is what it was not busy.
+Threads decode, resize and extract regions; the device copies batches, runs the network and computes maps; the process
+writes. The seconds of a phase are those during which its place was busy with it: those of threads are divided by their
+number. On a CPU, where threads and network alternate, all phases and the waiting add up to the total; with a GPU they
+overlap, and waiting is the time during which the device was idle.
 """
 
 import threading
@@ -24,10 +24,16 @@ Moment = float | torch.cuda.Event
 
 
 class Stopwatch:
-    """Adds up what stages take, in any thread and on a device.
+    """Adds up the time of phases, in threads and on a device.
 
-    The layers of the backbones in `network` are timed by themselves. A CUDA device is asked by events, which do not
-    make it wait; other devices are timed by when the call comes back.
+    The layers of the backbones in `network` are timed separately. A CUDA device is timed by events, which do not
+    synchronise it; other devices by the duration of the call.
+
+    Args:
+        network: The network.
+        device: Its device.
+        threads: Number of worker threads.
+        turns: Whether threads and network alternate.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, *, threads: int, turns: bool) -> None:
@@ -42,7 +48,7 @@ class Stopwatch:
 
     @contextmanager
     def during(self, phase: Phase) -> Iterator[None]:
-        """Time the block, which runs in a thread or in the process."""
+        """Time a block that runs in a thread or in the process."""
         began = time.perf_counter()
         try:
             yield
@@ -53,7 +59,7 @@ class Stopwatch:
 
     @contextmanager
     def on_device(self, phase: Phase) -> Iterator[None]:
-        """Time the block, which gives the device work."""
+        """Time a block that queues work for the device."""
         began = self._moment()
         try:
             yield
@@ -61,7 +67,7 @@ class Stopwatch:
             self._moments.append((phase, began, self._moment()))
 
     def start(self) -> None:
-        """Forget what was so far, and time the layers from now on."""
+        """Reset all times, and start timing the layers."""
         self._stop()
         self._seconds.clear()
         self._moments.clear()
@@ -74,12 +80,12 @@ class Stopwatch:
         self._started = time.perf_counter()
 
     def read(self, images: int, batch_size: int) -> Timing:
-        """What was since the start; ends it."""
+        """Stop, and return the times since the start."""
         self._stop()
         taken = {phase: self._seconds[phase] / self._sharing(phase) for phase in PLACES}
         for phase, began, ended in self._moments:
             taken[phase] += _between(began, ended)
-        taken["maps"] -= taken[FLOOR]  # whose layers are run on the way to the maps
+        taken["maps"] -= taken[FLOOR]  # the layers run inside this phase
         seconds = time.perf_counter() - self._started
         counted = [phase for phase, place in PLACES.items() if self._turns or place == "device"]
         return Timing(

@@ -1,4 +1,4 @@
-"""Multi-scale class activation mapping (MsCAM, mLDFR section III-C): one map a class from a pyramid of sizes."""
+"""Multi-scale class activation mapping (MsCAM, mLDFR section III-C): one map per class from several scales."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,12 @@ Pictures = Mapping[float, Tensor]
 
 @dataclass(frozen=True)
 class PyramidMaps:
-    """A batch seen at every scale.
+    """The output for a batch at every scale.
 
-    logits: (B, C) at the first scale. classes: (B, K) int64, NO_CLASS as padding.
-    levels: by scale, (B, K, h, w) float32, raw; the one map of a class-agnostic localizer K times.
+    Attributes:
+        logits: (B, C) at the first scale.
+        classes: (B, K) int64, padded with NO_CLASS.
+        levels: Raw maps (B, K, h, w) float32 by scale; the single map of a class-agnostic localizer K times.
     """
 
     logits: Tensor
@@ -28,24 +30,37 @@ class PyramidMaps:
 
 
 def nearest_to_one(scales: Iterable[float]) -> float:
-    """The scale that is looked at first: the nearest to 1, of two the smaller."""
+    """Return the scale that is run first: the nearest to 1, and the smaller of two."""
     return min(scales, key=lambda scale: (abs(scale - 1.0), scale))
 
 
 def pictures_of(image: Tensor, size: tuple[int, int], scales: Iterable[float]) -> dict[float, Tensor]:
-    """A (3, H, W) uint8 image at each scale, by scale, each made from the image itself. size: (h, w) at scale 1.
+    """Resize an image to each scale.
 
-    From the image, not from one another: softened twice, photos of a size like the largest scale's gave boxes of which
-    less than half had an IoU of 0.98 with those of the photo softened once.
+    Each is resized from the image itself, not from another scale: after resizing twice, images about as large as the
+    largest scale gave boxes of which less than half had an IoU of 0.98 with those after resizing once.
+
+    Args:
+        image: (3, H, W) uint8.
+        size: (h, w) at scale 1.
+        scales: The scales.
+
+    Returns:
+        (3, h, w) uint8 images by scale.
     """
     return {scale: resize_image(image, scaled_input_size(size, scale)) for scale in scales}
 
 
 def localize_pyramid(localizer: Localizer, images: Pictures, *, classes: ClassChoice) -> PyramidMaps:
-    """Localize the batch at each scale.
+    """Localize a batch at each scale.
 
-    images: by scale, (B, 3, h, w) uint8. The scale nearest to 1 goes first: it gives the logits, and its choice of
-    classes holds for the others.
+    Args:
+        localizer: The localizer.
+        images: (B, 3, h, w) uint8 by scale. The scale nearest to 1 runs first: it gives the logits and the classes.
+        classes: Chooses the classes to map.
+
+    Reference:
+        mLDFR, section III-C.
     """
     first = nearest_to_one(images)
     seen = localizer.localize(images[first], classes)
@@ -77,14 +92,22 @@ def _maps_in_pieces(localizer: Localizer, images: Tensor, classes: Tensor, lengt
 
 
 def fuse_scales(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Sum of the scales' maps, each brought to `size`: A_final = sum_s resize(A_s) (mLDFR, before eq. 9).
+    """Sum the maps of all scales after bilinear resizing, cell centres aligned: A_final = sum_s resize(A_s).
 
-    levels: (K, h, w) float32 on the CPU each. size: (H, W) px. Gives (K, H, W) float32. Bilinear, cell centres aligned.
+    Args:
+        levels: (K, h, w) float32 CPU maps, one tensor per scale.
+        size: (H, W) in px.
+
+    Returns:
+        (K, H, W) float32.
+
+    Reference:
+        mLDFR, before eq. 9.
     """
     height, width = size
     total = np.empty((len(levels[0]), height, width), np.float32)
     for number, maps in enumerate(zip(*(level.numpy() for level in levels), strict=True)):
-        # OpenCV's, which takes a fifth of the time of torch's for a map at a time
+        # OpenCV takes a fifth of torch's time for single maps
         first, *others = (cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps)
         total[number] = first
         for other in others:

@@ -53,7 +53,7 @@ class SingleImageMiner(Miner):
         """
         maps: list[tuple[dict[str, Any], FloatMap]] = []
         row = self._row(source, [category])
-        (outcome,) = self.mine([row], watch=lambda row, _, activation: maps.append((row, activation)))
+        (outcome,) = self.mine([row], on_map=lambda row, _, activation: maps.append((row, activation)))
         if outcome.state == QUARANTINED:
             raise ImageError(outcome.reason)
         ((row, activation),) = maps

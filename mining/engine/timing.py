@@ -1,4 +1,4 @@
-"""Where the time of mining went."""
+"""A record of where the time of mining went."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -17,11 +17,17 @@ FLOOR: Phase = "network"
 
 @dataclass(frozen=True)
 class Timing:
-    """What mining some images took (see mining.engine.profiling).
+    """The time of mining some images (see mining.engine.profiling).
 
-    seconds: all of it. stages: seconds by Phase. waiting: what is left, of the device's time, or of all where `turns`.
-    devices: names. threads: the most there were. batch_size: images a
-    pass at scale 1, the fewest there were. turns: threads and network took turns.
+    Attributes:
+        images: Number of images.
+        seconds: Total time.
+        stages: Seconds by phase.
+        waiting: The rest of the device's time, or of the total if `turns`.
+        devices: Names of the devices.
+        threads: Largest number of worker threads.
+        turns: Threads and network alternated.
+        batch_size: Smallest number of images per pass at scale 1.
     """
 
     images: int
@@ -34,12 +40,12 @@ class Timing:
     batch_size: int
 
     def with_writing(self, seconds: float) -> Self:
-        """With so many seconds more for writing."""
+        """Add the time for writing."""
         stages = {**self.stages, "write": self.stages["write"] + seconds}
         return replace(self, seconds=self.seconds + seconds, stages=stages)
 
     def plus(self, other: Self) -> Self:
-        """Of the images of both."""
+        """Add the times of other images."""
         stages = {stage: seconds + other.stages[stage] for stage, seconds in self.stages.items()}
         return type(self)(
             self.images + other.images,

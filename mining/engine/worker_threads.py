@@ -1,7 +1,7 @@
-"""Threads that work beside a network: ahead of it and behind it.
+"""Worker threads ahead of a network (decoding) and behind it (box extraction).
 
-Beside a GPU they work while it does. A network on the CPU uses all cores for each of its layers and waits for the
-slowest, so that whatever else runs there stops it time and again; there the threads and the network take turns.
+With a GPU, they work at the same time as the network. On a CPU, each layer uses all cores and waits for the slowest, so
+that other work would delay it again and again; there the threads and the network alternate.
 """
 
 import threading
@@ -20,15 +20,17 @@ R = TypeVar("R")
 
 
 class InferenceThreadPool(Generic[R]):
-    """Threads, each of which computes with one core.
+    """A pool of threads that compute with one core each.
 
-    alternate_with_forward: they rest while `each` is not asked for the next item, but for items computed in advance.
+    Args:
+        threads: Number of threads.
+        alternate_with_forward: Work only while the caller waits for the next item of `map_ordered` or for `results`.
     """
 
     def __init__(self, threads: int, *, alternate_with_forward: bool) -> None:
         self.alternate_with_forward = alternate_with_forward
-        self._behind: deque[Future[R]] = deque()
-        self._resting: deque[tuple[Callable[..., R], tuple[Any, ...]]] = deque()
+        self._pending: deque[Future[R]] = deque()
+        self._waiting: deque[tuple[Callable[..., R], tuple[Any, ...]]] = deque()
         self._stop = threading.Event()
         self._pool = _pool(threads, self._stop)
 
@@ -40,55 +42,55 @@ class InferenceThreadPool(Generic[R]):
             self._stop.set()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
-    def each(self, work: Callable[[int, Any], T], items: Sequence[Any], *, ahead: int) -> Iterator[Future[T]]:
-        """The finished `work` on each (place, item), in their order; at most about `ahead` of them in advance."""
+    def map_ordered(self, work: Callable[[int, Any], T], items: Sequence[Any], *, ahead: int) -> Iterator[Future[T]]:
+        """Yield the finished futures of `work(place, item)` in order, computing at most about `ahead` in advance."""
         numbered = enumerate(items)
         if self.alternate_with_forward:
             while some := list(islice(numbered, ahead)):
                 futures = [self._pool.submit(work, *one) for one in some]
                 self._wake()
-                wait(cast(list[Future[Any]], [*futures, *self._behind]))
+                wait(cast(list[Future[Any]], [*futures, *self._pending]))
                 yield from futures
             return
         queue: deque[Future[T]] = deque()
         for one in numbered:
             queue.append(self._pool.submit(work, *one))
             if len(queue) > ahead:
-                yield _finished(queue.popleft())
+                yield _await(queue.popleft())
         while queue:
-            yield _finished(queue.popleft())
+            yield _await(queue.popleft())
 
-    def later(self, work: Callable[..., R], *args: Any) -> None:
-        """Have it done; `results` gives what came of it."""
+    def submit(self, work: Callable[..., R], *args: Any) -> None:
+        """Schedule work; `results` yields its result."""
         if self.alternate_with_forward:
-            self._resting.append((work, args))
+            self._waiting.append((work, args))
         else:
-            self._behind.append(self._pool.submit(work, *args))
+            self._pending.append(self._pool.submit(work, *args))
 
     def results(self, *, behind: int = 0) -> Iterator[R]:
-        """What came of `later`, in order, waiting while more than `behind` are under way; 0 ends all of it."""
+        """Yield results of `submit` in order, waiting while more than `behind` are pending; 0 waits for all."""
         if not behind:
             self._wake()
-        while self._behind and (len(self._behind) > behind or self._behind[0].done()):
-            yield self._behind.popleft().result()
+        while self._pending and (len(self._pending) > behind or self._pending[0].done()):
+            yield self._pending.popleft().result()
 
     def _wake(self) -> None:
-        while self._resting:
-            work, args = self._resting.popleft()
-            self._behind.append(self._pool.submit(work, *args))
+        while self._waiting:
+            work, args = self._waiting.popleft()
+            self._pending.append(self._pool.submit(work, *args))
 
 
 def _pool(threads: int, stop: threading.Event) -> ThreadPoolExecutor:
-    """Threads that have begun, in which torch uses one core each, and whose long work ends once `stop` is set.
+    """Return started threads in which torch uses one core each, and whose long work ends once `stop` is set.
 
-    Elsewhere torch keeps its number of cores: `set_num_threads` is for the thread that calls it and for new ones.
+    Other threads keep torch's number of cores: `set_num_threads` affects the calling thread and new ones.
     """
     cores = torch.get_num_threads()
     begun = threading.Barrier(threads + 1)
 
     def begin() -> None:
         set_stop_event(stop)
-        torch.get_num_threads()  # or the thread's first computation would ask, and undo what comes next
+        torch.get_num_threads()  # otherwise the thread's first computation would reset what follows
         torch.set_num_threads(1)
         begun.wait()
 
@@ -100,6 +102,6 @@ def _pool(threads: int, stop: threading.Event) -> ThreadPoolExecutor:
     return pool
 
 
-def _finished(future: Future[T]) -> Future[T]:
+def _await(future: Future[T]) -> Future[T]:
     future.exception()  # waits
     return future

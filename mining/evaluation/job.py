@@ -58,7 +58,7 @@ def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapS
     images, done, changed = read_summary(run.corpus).images, 0, 0
     for shard in range(shard_count(run.corpus)):
         rows = read_shard(run.corpus, shard).to_pylist()
-        changed += sum(outcome.replaced for outcome in miner.mine(rows, watch=maps.collect))
+        changed += sum(outcome.replaced for outcome in miner.mine(rows, on_map=maps.collect))
         maps.count_collected()
         done += len(rows)
         progress(done, images)

@@ -20,8 +20,8 @@ DEFINITION = (
     "Over the (image, class) pairs that the truth has a countable box of and the run drew a map of; each IoU at its "
     "own best threshold in hindsight. MaxBoxAcc: largest contour, IoU 0.5; MaxBoxAccV2: all contours, mean over IoU "
     "0.3, 0.5 and 0.7; both as the released wsolevaluation has them (8-bit maps of 224 x 224, +1 in the IoU). own: the "
-    "same of the regions that boxmine cuts, on whole maps, half-open; MaxBoxAcc_peak: of the region that holds the "
-    "peak, whose box CorLoc looks at."
+    "same of the regions that boxmine extracts, on whole maps, half-open; MaxBoxAcc_peak: of the region that holds "
+    "the peak, whose box CorLoc uses."
 )
 Counter = BoxAccuracy | RegionAccuracy
 

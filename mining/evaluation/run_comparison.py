@@ -25,9 +25,9 @@ SAME = 0.95
 IOU_THRESHOLDS = (0.5, 0.7)
 DEFINITION = (
     "A pair: an image of both runs and a class of which either has a box. same: the best-scored boxes of both have an "
-    "IoU of 0.95 at least; moved: less. corloc: share of the truth's pairs, known to both runs, whose best-scored box "
-    "has IoU >= 0.5; difference: second less first, ci95: paired percentile bootstrap over images; better, worse: "
-    "pairs that are right in the second alone, in the first alone."
+    "IoU of at least 0.95; moved: less. corloc: share of the truth's pairs, known to both runs, whose best-scored box "
+    "has IoU >= 0.5; difference: second minus first, ci95: paired percentile bootstrap over images; better, worse: "
+    "pairs that are correct in the second run only, in the first only."
 )
 
 

@@ -105,7 +105,10 @@ def test_a_killed_worker_is_replaced(corpus: Path, tmp_path: Path, count_fault: 
 
 
 def test_a_shard_that_is_lost_too_often_stops_the_run(corpus: Path, tmp_path: Path) -> None:
-    with watch_workers(WorkerKiller(1)), pytest.raises(RunStoppedError, match="carries on") as stopped:
+    with (
+        watch_workers(WorkerKiller(1)),
+        pytest.raises(RunStoppedError, match="Run the same command again to resume") as stopped,
+    ):
         mine(mine_settings(corpus, tmp_path / "run", runner="ray", runner_workers=1, retries=0))
     assert stopped.value.exit_code == 4
 

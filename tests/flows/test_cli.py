@@ -168,7 +168,7 @@ def test_explain_speed_reports_a_run_without_times(
     (old / "run.json").write_text(json.dumps(record))
     command = ["mine", "--images", str(corpus / "images"), "--labels", str(corpus / "labels.csv"), "--model"]
     assert run_command([*command, str(model), "--out", str(old), "--scales", "1,1.5", "--explain-speed"]) == 0
-    assert "did not keep it" in capsys.readouterr().err
+    assert "is not recorded" in capsys.readouterr().err
 
 
 def test_status_report_and_export(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Our COCO numbers against those of pycocotools, run on its own on the same 200 images, and VOC's against another peer's.
+"""Our COCO figures against pycocotools, run separately on the same 200 images, and VOC's against another package's.
 
 That peer counts sides with 1 added, wants an IoU above the threshold, and sorts predictions of equal scores, of which
 there are many here, in no order one could rely on: its figures must lie between those of the best and the worst order.
@@ -122,14 +122,14 @@ def test_the_overlap_of_each_two_boxes_is_the_peers(folder: Path) -> None:
 
 def of_equal_scores_the_right_first(boxes: TruthBoxes, predicted: Detections, sign: int) -> Detections:
     """With sign -1, last."""
-    right = rank_matches(boxes, predicted, rule="above").is_right
+    right = rank_matches(boxes, predicted, rule="above").is_correct
     return replace(predicted, scores=predicted.scores + sign * 1e-9 * right)
 
 
 def with_crowds_found_any_number_of_times(boxes: TruthBoxes, found: RankedMatches) -> RankedMatches:
     """The peer's rule where crowds are objects: the first prediction on one is right, the others do not count."""
     on_crowd = (found.iou > 0.5) & np.append(boxes.is_crowd, False)[found.true_box]
-    return replace(found, is_ignored=on_crowd & ~found.is_right)
+    return replace(found, is_ignored=on_crowd & ~found.is_correct)
 
 
 def curves_by_the_peers_rules(

@@ -179,7 +179,7 @@ def boxes_of_the_class_asked_for(arrays: Arrays) -> list[tuple[int, str, np.ndar
     return found
 
 
-def test_the_class_asked_for_counts_in_the_peers_top_1_alone(combination: Arrays) -> None:
+def test_the_requested_class_changes_only_the_top_1_of_the_released_code(combination: Arrays) -> None:
     """Its polynomials draw the map of the most probable class whatever is asked for: our `first="predicted"`."""
     for classes, function, box in boxes_of_the_class_asked_for(combination):
         ignores_the_class = function in ("linear", "quadratic")
@@ -188,7 +188,7 @@ def test_the_class_asked_for_counts_in_the_peers_top_1_alone(combination: Arrays
         np.testing.assert_array_equal(box_of_map(drawn), box, err_msg=f"{classes} {function}")
 
 
-def test_ours_draws_the_class_asked_for_in_polynomials_too(combination: Arrays) -> None:
+def test_ours_draws_the_requested_class_for_polynomials_too(combination: Arrays) -> None:
     """Little of it shows where classes are many: the weights of neighbouring ranks differ by 2 / (K - 1)."""
     for classes in sizes(combination):
         g = polynomial_weights(classes, 1)

@@ -1,4 +1,4 @@
-"""Errors keep their message on the way to another process, and never show a password."""
+"""Errors keep their message when pickled, and never show credentials."""
 
 import importlib
 import json
@@ -24,7 +24,7 @@ def all_below(kind: type[BoxmineError]) -> list[type[BoxmineError]]:
     return [kind, *(found for below in kind.__subclasses__() for found in all_below(below))]
 
 
-def test_every_error_survives_the_way_to_another_process() -> None:
+def test_every_error_survives_pickling() -> None:
     all_modules(mining)
     all_modules(tasks)
     kinds = set(all_below(BoxmineError))
@@ -76,11 +76,11 @@ def test_a_password_in_an_address_is_never_shown(text: str, expected: str) -> No
         "Setting 'workers': Input should be less than or equal to 256 (got 100000).",
     ],
 )
-def test_what_is_no_password_is_shown(text: str) -> None:
+def test_text_without_credentials_is_shown_unchanged(text: str) -> None:
     assert str(InputError(text)) == text
 
 
-def test_what_a_command_prints_as_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_redacted_output_stays_valid_json(capsys: pytest.CaptureFixture[str]) -> None:
     counts = {"classes": {"secret": 12, "password": [1, "s3://key:secret@bucket/labels"]}}
     print_json(counts)
     assert json.loads(capsys.readouterr().out) == {"classes": {"secret": 12, "password": [1, "s3://***@bucket/labels"]}}

@@ -33,10 +33,10 @@ from mining.evaluation.scores import Accuracy, Interval, LocalizationScores
 
 DEFINITION = (
     "ILSVRC's classification with localization: of each image with a countable true box (not difficult, ignore or "
-    "crowd), the share of its true classes that are right, and the mean of these shares over images. gt_known_loc: "
+    "crowd), the share of its true classes that are correct, and the mean of these shares over images. gt_known_loc: "
     "the best-scored predicted box of the class has an IoU of at least iou_threshold (iou_rule above: of more) with "
     "any countable true box of it; topK_cls: the class is among the K ranked first; topK_loc: both. Boxes are "
-    "half-open (no +1). error: 1 - accuracy. false_positives_per_image: predicted boxes on nothing of their class."
+    "half-open (no +1). error: 1 - accuracy. false_positives_per_image: boxes that hit nothing of their class."
 )
 TOPS = (1, 5)
 

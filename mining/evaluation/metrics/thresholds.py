@@ -34,9 +34,9 @@ from mining.regions.map_thresholds import nearest_positions, stable_positions
 
 DEFINITION = (
     "CorLoc at IoU >= 0.5 of the box that the maps give at a threshold. oracle: the threshold that is best on all "
-    "scored pairs, which has seen the answers. chosen: cross-validated over images, each fold cut at the threshold "
-    "that is best on the others. per_class: the same with a threshold a class, shrunk toward the common "
-    "one. stability, otsu, entropy: a threshold a map, told by the map without any truth. mined: the run's own boxes. "
+    "scored pairs, an upper bound. chosen: cross-validated over images, each fold cut at the threshold "
+    "that is best on the others. per_class: the same with a threshold per class, shrunk toward the common "
+    "one. stability, otsu, entropy: one threshold per map, without ground truth. mined: the run's own boxes. "
     "over_mined: difference to these on the same pairs. ci95: percentile bootstrap over images."
 )
 FOLDS = 5

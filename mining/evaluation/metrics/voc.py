@@ -35,9 +35,9 @@ from mining.evaluation.metrics.hits import IOU_THRESHOLD, IouRule, is_hit, mean_
 from mining.evaluation.scores import ClassAveragePrecision, Interval, VocScores
 
 DEFINITION = (
-    "PASCAL VOC's average precision by its evaluation code: by falling score, a prediction belongs to the true box of "
-    "its class that it overlaps most, is right if their IoU is at least iou_threshold (iou_rule above: more) and no "
-    "surer one belongs to that box, neither right nor wrong if the box is difficult, ignore or crowd, and wrong "
+    "PASCAL VOC's average precision by its evaluation code: by falling score, a prediction is assigned to the true box "
+    "of its class with the highest IoU; it is correct if that IoU is at least iou_threshold (iou_rule above: more) and "
+    "no higher-scored one is assigned to that box, ignored if the box is difficult, ignore or crowd, and wrong "
     "otherwise. AP_11_point: mean of the best precision at recalls 0, 0.1, ..., 1; AP_all_point: area under the curve "
     "of the best precision at each recall or above. Boxes are half-open (no +1). Means over classes with an object "
     "that is not difficult, those without a prediction included, with 0."

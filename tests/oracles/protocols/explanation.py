@@ -1,4 +1,4 @@
-"""Loc(delta): how well the explanation map of a class covers its objects, with no box cut from the map.
+"""Loc(delta): how well the explanation map of a class covers its objects, without extracting a box from the map.
 
 The accuracy that MSRD reports for images with several labels (section IV-A), first used for Grad-CAM++. For an image I,
 one of its labels c, and the map L of that class brought to 0-1 by its own range at the size of the image, the

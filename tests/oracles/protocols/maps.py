@@ -1,4 +1,4 @@
-"""Maps and masks as the protocols take them."""
+"""Checked maps and connected components, shared by the protocols."""
 
 from dataclasses import dataclass
 

@@ -51,19 +51,30 @@ THRESHOLD = 0.2
 
 
 def cut_at_its_mean(fused: ArrayLike) -> FloatMap:
-    """The map with 0 where it is below its mean; what boxes are cut from.
+    """Set a map to 0 where it is below its mean; boxes are extracted from the result.
 
-    fused: (H, W) float, any range, the raw maps of a class summed over scales. Gives (H, W) float32.
-    Raises MapError when it is no map or holds NaN or infinity.
+    Args:
+        fused: (H, W) float map, any range: the raw maps of a class summed over scales.
+
+    Returns:
+        (H, W) float32.
+
+    Raises:
+        MapError: It is no map, or holds NaN or infinity.
     """
     level = _float32(fused)
     return np.where(level < level.mean(), np.float32(0), level)
 
 
 def mask_of(activation: ArrayLike, threshold: float = THRESHOLD) -> Bools:
-    """(H, W) where boxes are; nowhere for a constant map, of which the released code raises.
+    """Return the (H, W) mask that boxes are drawn around; empty for a constant map, where the released code raises.
 
-    activation: (H, W) float, any range. threshold: share of the map's range. Raises what `cut_at_its_mean` raises.
+    Args:
+        activation: (H, W) float map, any range.
+        threshold: Share of the map's range.
+
+    Raises:
+        MapError: As for `cut_at_its_mean`.
     """
     level = _float32(activation)
     lowest, highest = level.min(), level.max()
@@ -75,10 +86,16 @@ def mask_of(activation: ArrayLike, threshold: float = THRESHOLD) -> Bools:
 
 
 def boxes_of_map(activation: ArrayLike, threshold: float = THRESHOLD, *, several: bool = False) -> Floats:
-    """(n, 5) x0, y0, x1, y1, score: boxes in pixels of the map that end with their last pixel, and how bright they are.
+    """Extract boxes from a map.
 
-    Takes and raises what `mask_of` does. several: a box for each region, by its first pixel row by row; else one box at
-    most, around the whole mask. n is 0 for a constant map.
+    Args:
+        activation: (H, W) float map, any range.
+        threshold: Share of the map's range.
+        several: One box per region, by its first pixel row by row; else at most one box, around the whole mask.
+
+    Returns:
+        (n, 5) x0, y0, x1, y1, score: boxes in pixels of the map that end with their last pixel, and their mean
+        activation; n is 0 for a constant map.
     """
     level, mask = _float32(activation), mask_of(activation, threshold)
     if not mask.any():
@@ -95,16 +112,13 @@ def boxes_of_map(activation: ArrayLike, threshold: float = THRESHOLD, *, several
 
 
 def top_classes(scores: ArrayLike) -> Ints:
-    """(N, 5) classes of the highest scores (N, C), best first, of equal scores the higher class; fewer where C is.
-
-    Raises ScoringError for another shape and for NaN.
-    """
+    """Return the (N, 5) classes of the highest scores (N, C), best first; of equal scores the higher class first."""
     values = np.asarray(scores, np.float64)
     return values.shape[-1] - 1 - rank_classes(values[..., ::-1])
 
 
 def labelled_once(labels: ArrayLike, classes: int) -> Bools:
-    """(N, classes) the labels of images that have one each, from their class numbers (N,)."""
+    """Return (N, classes) label flags of images with one label each, from their class numbers (N,)."""
     return np.asarray(labels)[:, None] == np.arange(classes)
 
 

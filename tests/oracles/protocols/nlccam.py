@@ -42,7 +42,7 @@ THRESHOLD = 0.12
 
 
 def box_of_map(activation: ArrayLike, threshold: float = THRESHOLD) -> Ints | None:
-    """(4,) x0, y0, x1, y1 in the pixels of 224 x 224, half-open; None for a constant map, of which the code raises.
+    """(4,) x0, y0, x1, y1 in the pixels of 224 x 224, half-open; None for a constant map, where the released code raises.
 
     activation: (H, W) float, any range and size. threshold: share of the map's range, in [0, 1).
     Raises MapError when it is no map or holds NaN or infinity.

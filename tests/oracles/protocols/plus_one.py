@@ -1,4 +1,4 @@
-"""Boxes whose sides count as x1 - x0 + 1, as if x1 were their last pixel: the habit of several released protocols."""
+"""Boxes whose sides count as x1 - x0 + 1, as if x1 were their last pixel: as several released protocols have it."""
 
 from dataclasses import replace
 from typing import TypeVar

@@ -24,7 +24,7 @@ def equal(first: Boxes, second: Boxes) -> bool:
 
 @st.composite
 def crowds(draw: st.DrawFn, most: int = 12) -> Boxes:
-    """Boxes on a coarse grid with coarse scores, so that ties and overlaps at the limit are common."""
+    """Boxes on a coarse grid with coarse scores, so that ties and IoUs at the limit are common."""
     count = draw(st.integers(0, most))
     corner, side = st.integers(0, 12), st.integers(1, 10)
     rows = draw(st.lists(st.tuples(corner, corner, side, side), min_size=count, max_size=count))
@@ -35,10 +35,10 @@ def crowds(draw: st.DrawFn, most: int = 12) -> Boxes:
 overlaps = st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.9])
 
 
-# --- the type --------------------------------------------------------------------------------------------------------
+# --- the data class --------------------------------------------------------------------------------------------------
 
 
-def test_no_box_is_a_collection_too() -> None:
+def test_an_empty_collection_of_boxes_is_valid() -> None:
     none = Boxes.empty()
     assert len(none) == 0
     assert none.xyxy.shape == (0, 4)
@@ -47,20 +47,20 @@ def test_no_box_is_a_collection_too() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 5), (2, 2, 4)])
-def test_boxes_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+def test_boxes_of_the_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
     two = np.zeros(2, np.float32)
     with pytest.raises(ValueError, match=r"xyxy must have shape \(n, 4\)"):
         Boxes(np.zeros(shape, np.float32), two, two, two, np.ones(2, np.int32))
 
 
 @pytest.mark.parametrize("wrong", FIELDS[1:])
-def test_columns_of_another_length_are_refused_by_name(wrong: str) -> None:
+def test_the_error_for_a_column_of_the_wrong_length_names_it(wrong: str) -> None:
     columns = {name: np.zeros(3 if name == wrong else 2) for name in FIELDS[1:]}
     with pytest.raises(ValueError, match=rf"{wrong} must have shape \(2,\), has \(3,\)"):
         Boxes(np.zeros((2, 4), np.float32), **columns)
 
 
-def test_rows_are_taken_by_mask_and_by_number() -> None:
+def test_rows_are_selected_by_mask_and_by_index() -> None:
     three = boxes([(0, 0, 1, 1), (0, 0, 2, 2), (0, 0, 3, 3)], [0.1, 0.2, 0.3])
     assert equal(three[np.array([False, True, True])], three[np.array([1, 2])])
     assert three[np.array([2, 0])].score.tolist() == pytest.approx([0.3, 0.1])
@@ -73,26 +73,26 @@ def test_the_best_box_goes_first_and_larger_ones_before_smaller_at_a_tie() -> No
 
 @given(crowd=crowds(), seed=st.integers(0, 1000))
 @settings(max_examples=100, deadline=None)
-def test_the_order_of_the_input_does_not_matter_to_the_sorting(crowd: Boxes, seed: int) -> None:
+def test_sorting_does_not_depend_on_the_input_order(crowd: Boxes, seed: int) -> None:
     shuffled = crowd[np.random.default_rng(seed).permutation(len(crowd))]
     assert equal(shuffled.best_first(), crowd.best_first())
 
 
-# --- overlap ---------------------------------------------------------------------------------------------------------
+# --- IoU -------------------------------------------------------------------------------------------------------------
 
 
-def test_overlaps_of_half_open_boxes() -> None:
+def test_iou_of_half_open_boxes() -> None:
     first = np.array([(0, 0, 10, 10)], np.float32)
     second = np.array([(0, 0, 10, 10), (5, 0, 15, 10), (10, 0, 20, 10), (2, 2, 4, 4), (30, 30, 40, 40)], np.float32)
     assert iou_matrix(first, second)[0].tolist() == pytest.approx([1, 50 / 150, 0, 0.04, 0])
 
 
-def test_boxes_without_area_overlap_nothing() -> None:
+def test_boxes_without_area_have_zero_iou() -> None:
     flat = np.array([(3, 3, 3, 3), (3, 3, 8, 3)], np.float32)
     assert (iou_matrix(flat, flat) == 0).all()
 
 
-def test_overlaps_with_no_box_have_the_right_shape() -> None:
+def test_iou_with_no_boxes_has_the_right_shape() -> None:
     none, two = np.zeros((0, 4), np.float32), np.ones((2, 4), np.float32)
     assert iou_matrix(none, two).shape == (0, 2)
     assert iou_matrix(two, none).shape == (2, 0)
@@ -100,7 +100,7 @@ def test_overlaps_with_no_box_have_the_right_shape() -> None:
 
 @given(first=crowds(6), second=crowds(6))
 @settings(max_examples=100, deadline=None)
-def test_overlaps_are_shares_and_the_same_both_ways(first: Boxes, second: Boxes) -> None:
+def test_iou_is_between_0_and_1_and_symmetric(first: Boxes, second: Boxes) -> None:
     found = iou_matrix(first.xyxy, second.xyxy)
     assert found.dtype == np.float64
     assert ((found >= 0) & (found <= 1)).all()
@@ -119,21 +119,21 @@ def kept(**rules: float) -> list[tuple[float, ...]]:
     return [tuple(row) for row in found.xyxy.tolist()]
 
 
-def test_without_rules_every_box_is_kept() -> None:
+def test_without_limits_every_box_is_kept() -> None:
     assert kept() == PLAUSIBLE
 
 
-def test_boxes_below_the_smallest_area_go() -> None:
+def test_boxes_below_the_smallest_area_are_removed() -> None:
     assert kept(min_area=0.01) == [PLAUSIBLE[0], PLAUSIBLE[1], PLAUSIBLE[3]]
     assert kept(min_area=0.08) == PLAUSIBLE[:2]
 
 
-def test_boxes_above_the_largest_area_go() -> None:
+def test_boxes_above_the_largest_area_are_removed() -> None:
     assert kept(max_area=0.9) == [PLAUSIBLE[0], PLAUSIBLE[2], PLAUSIBLE[3]]
     assert kept(max_area=1.0) == PLAUSIBLE
 
 
-def test_long_thin_boxes_go() -> None:
+def test_long_thin_boxes_are_removed() -> None:
     assert kept(max_aspect=19.9) == PLAUSIBLE[:3]
     assert kept(max_aspect=20) == PLAUSIBLE
 
@@ -141,37 +141,37 @@ def test_long_thin_boxes_go() -> None:
 @pytest.mark.parametrize(("box", "borders"), [
     ((10, 10, 20, 20), 0), ((0, 10, 20, 20), 1), ((10, 10, 100, 50), 2), ((0, 0, 100, 20), 3), ((0, 0, 100, 50), 4),
 ])  # fmt: skip
-def test_boxes_that_touch_more_borders_than_allowed_go(box: tuple[int, ...], borders: int) -> None:
+def test_boxes_that_touch_too_many_borders_are_removed(box: tuple[int, ...], borders: int) -> None:
     one = boxes([box], [0.9])
     assert filter_mask(one, width=100, height=50, max_borders=borders).tolist() == [True]
     if borders:
         assert filter_mask(one, width=100, height=50, max_borders=borders - 1).tolist() == [False]
 
 
-def test_a_box_without_area_is_no_division_by_zero() -> None:
+def test_filtering_a_box_without_area_does_not_divide_by_zero() -> None:
     flat = boxes([(10, 10, 10, 20)], [0.9])
     assert filter_mask(flat, width=100, height=50, max_aspect=12).tolist() == [False]
 
 
-def test_filtering_no_box_gives_no_box() -> None:
+def test_filtering_no_boxes_gives_no_boxes() -> None:
     assert filter_mask(Boxes.empty(), width=100, height=50, min_area=0.1, max_aspect=3, max_borders=3).tolist() == []
 
 
 # --- the merge -------------------------------------------------------------------------------------------------------
 
 
-def test_suppression_keeps_the_best_and_counts_what_it_swallowed() -> None:
+def test_nms_keeps_the_best_box_and_counts_those_it_removed() -> None:
     found = merge_nms(boxes([(0, 0, 10, 10), (1, 0, 11, 10), (50, 50, 60, 60)], [0.6, 0.8, 0.7]), 0.5)
     assert found.xyxy.tolist() == [[1, 0, 11, 10], [50, 50, 60, 60]]
     assert found.merged_from.tolist() == [2, 1]
 
 
-def test_suppression_adds_up_what_its_members_had_merged_before() -> None:
+def test_nms_adds_up_earlier_merge_counts() -> None:
     found = merge_nms(boxes([(0, 0, 10, 10), (1, 0, 11, 10)], [0.8, 0.6], merged_from=[3, 4]), 0.5)
     assert found.merged_from.tolist() == [7]
 
 
-def test_a_chain_is_suppressed_from_its_best_end_only() -> None:
+def test_nms_of_a_chain_of_boxes_starts_at_the_best_one() -> None:
     found = merge_nms(boxes([(0, 0, 10, 10), (4, 0, 14, 10), (8, 0, 18, 10)], [0.9, 0.8, 0.7]), 0.4)
     assert found.xyxy[:, 0].tolist() == [0, 8]
     assert found.merged_from.tolist() == [2, 1]
@@ -179,7 +179,7 @@ def test_a_chain_is_suppressed_from_its_best_end_only() -> None:
 
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 90), spread=st.sampled_from([30, 200, 2000]))
 @settings(max_examples=60, deadline=None)
-def test_suppression_keeps_what_that_of_torchvision_keeps(seed: int, count: int, spread: int) -> None:
+def test_nms_keeps_the_same_boxes_as_torchvision(seed: int, count: int, spread: int) -> None:
     random = np.random.default_rng(seed)
     corners = random.uniform(0, spread, (count, 2))
     many = boxes(np.concatenate([corners, corners + random.uniform(5, 60, (count, 2))], axis=1), random.random(count))
@@ -190,37 +190,37 @@ def test_suppression_keeps_what_that_of_torchvision_keeps(seed: int, count: int,
 
 
 @pytest.mark.parametrize("iou", [0.1, 0.2, 0.3, 0.6, 0.9])
-def test_an_overlap_that_equals_the_limit_loses_no_count(iou: float) -> None:
+def test_an_iou_equal_to_the_limit_loses_no_count(iou: float) -> None:
     pair = boxes([(0, 0, 10, 10), (0, 0, 10 * iou, 10)], [0.9, 0.5])
     assert merge_nms(pair, iou).merged_from.sum() == 2
 
 
-def test_fusion_weighs_edges_by_score_and_keeps_the_best_score() -> None:
+def test_box_fusion_weights_edges_by_score_and_keeps_the_best_score() -> None:
     found = merge_wbf(boxes([(0, 0, 10, 10), (2, 0, 12, 10)], [0.75, 0.25]), 0.5)
     assert found.xyxy.tolist() == [[0.5, 0, 10.5, 10]]
     assert found.score.tolist() == [0.75]
     assert found.merged_from.tolist() == [2]
 
 
-def test_fusion_leaves_boxes_apart_that_overlap_too_little() -> None:
+def test_box_fusion_keeps_boxes_of_low_iou_apart() -> None:
     apart = boxes([(0, 0, 10, 10), (8, 0, 18, 10)], [0.5, 0.9])
     found = merge_wbf(apart, 0.5)
     assert found.xyxy.tolist() == [[8, 0, 18, 10], [0, 0, 10, 10]]
     assert found.merged_from.tolist() == [1, 1]
 
 
-def test_fusion_of_boxes_that_score_nothing_is_their_plain_mean() -> None:
+def test_box_fusion_of_zero_scores_is_the_plain_mean() -> None:
     assert merge_wbf(boxes([(0, 0, 10, 10), (2, 0, 12, 10)], [0, 0]), 0.5).xyxy.tolist() == [[1, 0, 11, 10]]
 
 
 @pytest.mark.parametrize("merge", list(MERGERS.values()), ids=list(MERGERS))
-def test_merging_none_or_one_changes_nothing(merge: object) -> None:
+def test_merging_no_box_or_one_box_changes_nothing(merge: object) -> None:
     one = boxes([(1, 2, 3, 4)], [0.5], merged_from=[5])
     assert equal(merge(one, 0.5), one)
     assert len(merge(Boxes.empty(), 0.5)) == 0
 
 
-def test_no_merge_only_sorts() -> None:
+def test_without_merging_boxes_are_only_sorted() -> None:
     crowd = boxes([(0, 0, 10, 10), (0, 0, 10, 10)], [0.1, 0.9])
     assert MERGERS["none"](crowd, 0.5).score.tolist() == pytest.approx([0.9, 0.1])
 
@@ -228,7 +228,7 @@ def test_no_merge_only_sorts() -> None:
 @pytest.mark.parametrize("merge", list(MERGERS.values()), ids=list(MERGERS))
 @given(crowd=crowds(), iou=overlaps)
 @settings(max_examples=100, deadline=None)
-def test_merging_loses_and_invents_no_box(merge: object, crowd: Boxes, iou: float) -> None:
+def test_merging_preserves_the_number_of_merged_boxes(merge: object, crowd: Boxes, iou: float) -> None:
     found = merge(crowd, iou)
     assert found.merged_from.sum() == len(crowd)
     assert (found.merged_from >= 1).all()
@@ -238,16 +238,14 @@ def test_merging_loses_and_invents_no_box(merge: object, crowd: Boxes, iou: floa
 @pytest.mark.parametrize("merge", list(MERGERS.values()), ids=list(MERGERS))
 @given(crowd=crowds(), iou=overlaps, seed=st.integers(0, 1000))
 @settings(max_examples=100, deadline=None)
-def test_the_order_of_the_input_does_not_matter_to_the_merge(
-    merge: object, crowd: Boxes, iou: float, seed: int
-) -> None:
+def test_merging_does_not_depend_on_the_input_order(merge: object, crowd: Boxes, iou: float, seed: int) -> None:
     shuffled = crowd[np.random.default_rng(seed).permutation(len(crowd))]
     assert equal(merge(shuffled, iou), merge(crowd, iou))
 
 
 @given(crowd=crowds(), iou=overlaps)
 @settings(max_examples=100, deadline=None)
-def test_suppression_gives_boxes_of_its_input_that_overlap_no_more_than_allowed(crowd: Boxes, iou: float) -> None:
+def test_nms_returns_input_boxes_whose_iou_is_at_most_the_limit(crowd: Boxes, iou: float) -> None:
     found = merge_nms(crowd, iou)
     assert {tuple(row) for row in found.xyxy.tolist()} <= {tuple(row) for row in crowd.xyxy.tolist()}
     among = iou_matrix(found.xyxy, found.xyxy)
@@ -257,7 +255,7 @@ def test_suppression_gives_boxes_of_its_input_that_overlap_no_more_than_allowed(
 
 @given(crowd=crowds(), iou=overlaps)
 @settings(max_examples=100, deadline=None)
-def test_fusion_stays_inside_what_it_was_given(crowd: Boxes, iou: float) -> None:
+def test_fused_boxes_stay_within_their_members(crowd: Boxes, iou: float) -> None:
     found = merge_wbf(crowd, iou)
     if len(crowd):
         assert (found.xyxy[:, :2].min(axis=0) >= crowd.xyxy[:, :2].min(axis=0) - 1e-4).all()

@@ -1,4 +1,4 @@
-"""Small real images and their listings."""
+"""Fixtures: small real images and their listings."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ Scanned = Callable[..., tuple[CorpusSummary, list[dict]]]
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Photos:
-    """Make images of 8 x 6 pixels with the names given, below a folder that is given back."""
+    """Write images of 8 x 6 pixels with the given names, and return their folder."""
 
     def made(*names: str) -> Path:
         root = tmp_path / "photos"
@@ -33,7 +33,7 @@ def photos(tmp_path: Path) -> Photos:
 
 @pytest.fixture
 def scanned(tmp_path: Path) -> Scanned:
-    """Scan, and give the summary with the rows of the table."""
+    """Scan, and return the summary and the rows of the table."""
 
     def run(images: Path, labels: Path | str | None = None, **options: object) -> tuple[CorpusSummary, list[dict]]:
         out = tmp_path / "out" / "corpus.parquet"
@@ -45,7 +45,7 @@ def scanned(tmp_path: Path) -> Scanned:
 
 @pytest.fixture
 def csv_file(tmp_path: Path) -> Callable[..., Path]:
-    """Write a CSV of the lines given."""
+    """Write a CSV with the given lines."""
 
     def written(*lines: str, end: str = "\n", start: bytes = b"", encoding: str = "utf-8") -> Path:
         path = tmp_path / "train.csv"
@@ -57,7 +57,7 @@ def csv_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def without_rights() -> Iterator[Path]:
-    """A folder, in a test that does not run as root (who may read and write everything)."""
+    """A folder, in a test that does not run as root, for whom permissions do not count."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
         was = os.geteuid()

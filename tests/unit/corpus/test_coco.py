@@ -55,7 +55,7 @@ def test_the_order_of_the_lists_in_the_file_does_not_matter(photos, scanned, coc
 
 
 @pytest.mark.parametrize("more", [{}, {"annotations": []}], ids=["without the list", "with an empty list"])
-def test_a_file_without_annotations_knows_no_labels(photos, scanned, coco_file, more):
+def test_without_annotations_the_labels_are_not_known(photos, scanned, coco_file, more):
     summary, rows = scanned(photos("a.jpg"), coco_file({"images": [image(1, "a.jpg")], "categories": [], **more}))
     assert rows[0]["labels"] is None
     assert summary.notes == ["instances.json has no annotations, so the labels are not known."]
@@ -67,7 +67,7 @@ def test_a_size_that_is_not_stated_stays_unknown(photos, scanned, coco_file):
     assert (row["width"], row["height"]) == (None, None)
 
 
-def test_ids_that_are_text_are_numbered_anew(photos, scanned, coco_file):
+def test_ids_that_are_text_are_renumbered(photos, scanned, coco_file):
     labels = coco_file(
         {
             "images": [image("x9", "a.jpg"), image("x1", "b.jpg")],
@@ -80,7 +80,7 @@ def test_ids_that_are_text_are_numbered_anew(photos, scanned, coco_file):
     assert "not all whole numbers" in summary.notes[0]
 
 
-def test_two_ids_of_one_file_are_merged(photos, scanned, coco_file):
+def test_two_images_with_the_same_file_name_are_merged(photos, scanned, coco_file):
     labels = coco_file(
         {
             "images": [image(8, "a.jpg"), image(2, "a.jpg")],
@@ -109,7 +109,7 @@ def test_annotations_of_images_that_are_not_listed_are_noted(photos, scanned, co
     ]
 
 
-def test_a_byte_order_mark_is_tolerated(photos, scanned, coco_file):
+def test_a_byte_order_mark_is_accepted(photos, scanned, coco_file):
     labels = coco_file("\ufeff" + json.dumps({"images": [image(1, "a.jpg")]}))
     assert scanned(photos("a.jpg"), labels)[0].images == 1
 
@@ -142,6 +142,6 @@ def test_a_byte_order_mark_is_tolerated(photos, scanned, coco_file):
         ),
     ],
 )
-def test_a_broken_file_is_an_error_in_one_sentence(photos, scanned, coco_file, value, message):
+def test_a_malformed_file_is_an_error_with_one_sentence(photos, scanned, coco_file, value, message):
     with pytest.raises(CorpusError, match=message):
         scanned(photos("a.jpg", "b.jpg"), coco_file(value))

@@ -9,7 +9,7 @@ def labels_by_name(rows):
     return {row["file_name"]: row["labels"] for row in rows}
 
 
-def test_labels_are_split_at_the_bar_and_sorted(photos, scanned, csv_file):
+def test_labels_are_split_at_the_vertical_bar_and_sorted(photos, scanned, csv_file):
     labels = csv_file("file_name,labels", "b.jpg,dog|cat", "a.jpg,cat", "c.jpg,")
     summary, rows = scanned(photos("a.jpg", "b.jpg", "c.jpg"), labels)
     assert (summary.kind, summary.images, summary.labelled, summary.single_label) == ("csv", 3, 3, False)
@@ -17,13 +17,13 @@ def test_labels_are_split_at_the_bar_and_sorted(photos, scanned, csv_file):
     assert labels_by_name(rows) == {"a.jpg": ["cat"], "b.jpg": ["cat", "dog"], "c.jpg": []}
 
 
-def test_without_a_labels_column_nothing_is_known(photos, scanned, csv_file):
+def test_without_a_labels_column_the_labels_are_not_known(photos, scanned, csv_file):
     summary, rows = scanned(photos("a.jpg"), csv_file("file_name", "a.jpg"))
     assert summary.labelled == 0
     assert labels_by_name(rows) == {"a.jpg": None}
 
 
-def test_spreadsheet_habits_are_tolerated(photos, scanned, csv_file):
+def test_csv_files_of_spreadsheets_are_accepted(photos, scanned, csv_file):
     labels = csv_file(
         " File_Name , Labels ",
         '"a, b.jpg", cat | dog ',
@@ -37,12 +37,12 @@ def test_spreadsheet_habits_are_tolerated(photos, scanned, csv_file):
     assert labels_by_name(rows) == {"a, b.jpg": ["cat", "dog"], "c.jpg": ["cat"], "ねこ.jpg": ["猫"]}
 
 
-def test_a_file_without_a_last_line_end_is_read_to_the_end(photos, scanned, tmp_path):
+def test_a_file_without_a_final_newline_is_read_completely(photos, scanned, tmp_path):
     (tmp_path / "train.csv").write_bytes(b"file_name,labels\na.jpg,cat\nb.jpg,dog")
     assert scanned(photos("a.jpg", "b.jpg"), tmp_path / "train.csv")[0].classes == {"cat": 1, "dog": 1}
 
 
-def test_the_split_column_is_kept_and_selects(photos, scanned, csv_file):
+def test_the_split_column_is_stored_and_selects_rows(photos, scanned, csv_file):
     labels = csv_file("file_name,labels,split", "a.jpg,cat,train", "b.jpg,dog,test", "c.jpg,dog,")
     root = photos("a.jpg", "b.jpg", "c.jpg")
     assert [row["split"] for row in scanned(root, labels)[1]] == ["train", "test", None]
@@ -62,7 +62,7 @@ def test_a_split_of_a_listing_without_splits_is_an_error(photos, scanned, csv_fi
         scanned(photos("a.jpg"), csv_file("file_name,labels", "a.jpg,cat"), split="test")
 
 
-def test_the_listing_decides_which_images_are_in(photos, scanned, csv_file):
+def test_only_listed_images_are_used(photos, scanned, csv_file):
     root = photos("a.jpg", "b.jpg", "c.jpg")
     summary, rows = scanned(root, csv_file("file_name,labels", "b.jpg,cat"))
     assert [row["file_name"] for row in rows] == ["b.jpg"]
@@ -70,12 +70,12 @@ def test_the_listing_decides_which_images_are_in(photos, scanned, csv_file):
     assert summary.notes == [f"2 images are found below {root}, but not listed in train.csv; they are not used."]
 
 
-def test_columns_that_say_nothing_are_named_in_a_note(photos, scanned, csv_file):
+def test_ignored_columns_are_named_in_a_note(photos, scanned, csv_file):
     summary, _ = scanned(photos("a.jpg"), csv_file("id,file_name,labels", "7,a.jpg,cat"))
     assert summary.notes == ["Columns of train.csv that are ignored: 'id'."]
 
 
-def test_classes_that_differ_in_case_only_are_noted(photos, scanned, csv_file):
+def test_classes_that_differ_only_in_letter_case_are_noted(photos, scanned, csv_file):
     summary, _ = scanned(photos("a.jpg"), csv_file("file_name,labels", "a.jpg,Cat|cat|dog"))
     assert summary.notes == ["Some class names differ in letter case only, and are different classes: Cat, cat."]
 
@@ -103,7 +103,7 @@ def test_classes_that_differ_in_case_only_are_noted(photos, scanned, csv_file):
         (("file_name,labels", '"a.jpg,' + "cat" * 100_000), r"line 2: not valid CSV .* quote that is not closed"),
     ],
 )
-def test_a_broken_listing_is_an_error_in_one_sentence(photos, scanned, csv_file, lines, message):
+def test_a_malformed_listing_is_an_error_with_one_sentence(photos, scanned, csv_file, lines, message):
     with pytest.raises(CorpusError, match=message):
         scanned(photos("a.jpg", "b.jpg"), csv_file(*lines))
 
@@ -113,6 +113,6 @@ def test_text_that_is_not_utf8_is_an_error_with_a_remedy(photos, scanned, csv_fi
         scanned(photos("a.jpg"), csv_file("file_name,labels", "caf\u00e9.jpg,cat", encoding="latin-1"))
 
 
-def test_dots_and_doubled_slashes_in_a_name_are_cleaned(photos, scanned, csv_file):
+def test_dots_and_double_slashes_are_removed_from_a_name(photos, scanned, csv_file):
     _, rows = scanned(photos("x/a.jpg"), csv_file("file_name,labels", "./x//a.jpg,cat"))
     assert labels_by_name(rows) == {"x/a.jpg": ["cat"]}

@@ -1,4 +1,4 @@
-"""CUB list files as listing."""
+"""CUB list files as the listing."""
 
 import pytest
 
@@ -60,6 +60,6 @@ def test_the_split_file_may_be_absent(photos, scanned, lists):
         ({"train_test_split": "1 yes\n"}, r"image 1 has 'yes', expected 1 \(train\) or 0 \(test\)"),
     ],
 )
-def test_a_broken_list_is_an_error_that_names_it(photos, scanned, lists, changed, message):
+def test_the_error_for_a_malformed_list_names_the_file(photos, scanned, lists, changed, message):
     with pytest.raises(CorpusError, match=message):
         scanned(photos(*NAMES), lists(**changed))

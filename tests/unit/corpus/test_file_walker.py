@@ -1,4 +1,4 @@
-"""Links, cycles, permissions and names that are not text."""
+"""Links, cycles, permissions and names that are not valid UTF-8."""
 
 import os
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_links_out_of_the_root_are_not_followed_and_are_counted(photos, tmp_path
     assert notes == [f"2 links below {root} are not followed, because the target lies outside of it."]
 
 
-def test_a_folder_beside_the_root_whose_name_begins_alike_is_outside(photos, tmp_path):
+def test_a_folder_whose_name_begins_with_that_of_the_root_is_outside(photos, tmp_path):
     root = photos("a.jpg")
     (tmp_path / "photos2").mkdir()
     (root / "more").symlink_to(tmp_path / "photos2")
@@ -55,14 +55,14 @@ def test_a_broken_link_is_counted(photos):
     assert (list(walk), walk.broken) == (["a.jpg"], 2)
 
 
-def test_a_link_to_a_folder_above_ends(photos):
+def test_a_link_to_a_folder_above_does_not_loop(photos):
     root = photos("a.jpg", "deep/b.jpg")
     (root / "deep" / "up").symlink_to("..")
     walk = FileWalker(str(root))
     assert (sorted(walk), walk.cyclic) == (["a.jpg", "deep/b.jpg"], 1)
 
 
-def test_folders_that_link_to_each_other_end_with_the_real_names_listed(photos):
+def test_folders_that_link_to_each_other_are_listed_by_their_real_names(photos):
     root = photos("a/x.jpg", "b/y.jpg")
     (root / "a" / "to_b").symlink_to("../b")
     (root / "b" / "to_a").symlink_to("../a")
@@ -70,7 +70,7 @@ def test_folders_that_link_to_each_other_end_with_the_real_names_listed(photos):
     assert names == ["a/to_b/y.jpg", "a/x.jpg", "b/to_a/x.jpg", "b/y.jpg"]
 
 
-def test_a_web_of_links_ends_soon(photos):
+def test_many_links_between_folders_end_quickly(photos):
     folders = [f"f{i}" for i in range(12)]
     root = photos(*(f"{folder}/x.jpg" for folder in folders))
     for folder in folders:
@@ -81,7 +81,7 @@ def test_a_web_of_links_ends_soon(photos):
     assert len(names) == 12 + 12 * 11
 
 
-def test_a_name_that_is_not_text_is_left_out_and_counted(photos):
+def test_a_name_that_is_not_utf8_is_skipped_and_counted(photos):
     root = photos("a.jpg")
     with open(os.fsencode(root) + b"/caf\xe9.jpg", "wb") as file:
         file.write(b"x")
@@ -96,13 +96,13 @@ def test_a_pipe_is_not_an_image(photos):
     assert walked(root)[0] == ["a.jpg"]
 
 
-def test_a_root_that_may_not_be_read_is_an_error(without_rights):
+def test_an_unreadable_root_is_an_error(without_rights):
     (without_rights / "closed").mkdir(mode=0o000)
     with pytest.raises(CorpusError, match=r"closed cannot be opened \(Permission denied\)"):
         ImageRoot(without_rights / "closed")
 
 
-def test_a_folder_that_may_not_be_read_is_left_out_and_named(without_rights):
+def test_an_unreadable_folder_is_skipped_and_named(without_rights):
     (without_rights / "a.jpg").write_bytes(b"x")
     (without_rights / "closed").mkdir(mode=0o000)
     assert walked(without_rights) == (

@@ -19,29 +19,29 @@ def test_a_plain_folder_is_listed_recursively_sorted_and_unlabelled(photos, scan
     assert summary.single_label is False
 
 
-def test_the_size_of_each_file_is_told(photos, scanned):
+def test_the_table_has_the_size_of_each_file(photos, scanned):
     root = photos("a.jpg")
     _, rows = scanned(root)
     assert rows[0]["bytes"] == (root / "a.jpg").stat().st_size
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "jfif", "png", "WebP", "bmp", "tif", "TIFF"])
-def test_an_image_suffix_counts_in_any_case(photos, scanned, suffix):
+def test_letter_case_of_a_suffix_does_not_matter(photos, scanned, suffix):
     assert names(scanned(photos(f"a.{suffix}"))[1]) == [f"a.{suffix}"]
 
 
-def test_other_files_and_hidden_ones_are_passed_over(photos, scanned):
+def test_other_and_hidden_files_are_skipped(photos, scanned):
     root = photos("a.jpg", ".hidden.jpg", "._a.jpg", ".cache/b.jpg", "c.mp4", "d.jpg.txt", "jpg")
     (root / "folder.jpg").mkdir()
     assert names(scanned(root)[1]) == ["a.jpg"]
 
 
-def test_names_are_kept_as_the_disk_has_them(photos, scanned):
+def test_names_are_kept_as_the_disk_spells_them(photos, scanned):
     kept = ["cafe\u0301.jpg", "caf\u00e9.jpg", "my photo (1).jpg", "ねこ/写真.jpg", "a'b\"c.jpg", "back\\slash.jpg"]
     assert names(scanned(photos(*kept))[1]) == sorted(kept)
 
 
-def test_folders_of_classes_give_the_labels(photos, scanned):
+def test_class_folders_give_the_labels(photos, scanned):
     summary, rows = scanned(photos("cat/1.jpg", "cat/more/2.jpg", "dog/1.jpg"))
     assert summary.kind == "classes"
     assert summary.classes == {"cat": 2, "dog": 1}
@@ -54,19 +54,19 @@ def test_folders_of_classes_give_the_labels(photos, scanned):
     ]
 
 
-def test_a_single_folder_is_no_class(photos, scanned):
+def test_a_single_folder_is_not_a_class(photos, scanned):
     summary, rows = scanned(photos("cat/1.jpg", "cat/2.jpg"))
     assert summary.kind == "folder"
     assert {row["labels"] for row in rows} == {None}
 
 
-def test_labels_none_forces_unlabelled(photos, scanned):
+def test_labels_none_ignores_class_folders(photos, scanned):
     summary, rows = scanned(photos("cat/1.jpg", "dog/1.jpg"), "none")
     assert (summary.kind, summary.labelled, summary.classes) == ("folder", 0, {})
     assert {row["labels"] for row in rows} == {None}
 
 
-def test_split_folders_above_the_classes_fill_the_split(photos, scanned):
+def test_split_folders_above_the_classes_give_the_split(photos, scanned):
     summary, rows = scanned(photos("train/cat/1.jpg", "train/dog/1.jpg", "valid/cat/2.jpg", "test/dog/3.jpg"))
     assert summary.kind == "classes"
     assert summary.classes == {"cat": 2, "dog": 2}

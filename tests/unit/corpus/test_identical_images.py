@@ -1,4 +1,4 @@
-"""Photos that are there under several names."""
+"""Images that exist under several names."""
 
 import hashlib
 
@@ -20,16 +20,16 @@ def test_equal_bytes_under_other_names_are_copies_of_the_first(tmp_path):
     assert found == {"a": "a", "c": "a", "d": "a"}
 
 
-def test_files_that_are_missing_empty_folders_or_unreadable_are_no_copies(tmp_path):
+def test_missing_unreadable_and_empty_files_and_folders_are_not_copies(tmp_path):
     (tmp_path / "folder").mkdir()
     assert copies(tmp_path, {"a": b"1", "gone": None, "also gone": None, "folder": None}) == {}
 
 
-def test_known_hashes_are_believed_and_no_file_is_read(tmp_path):
+def test_known_hashes_are_used_without_reading_files(tmp_path):
     hashes = {name: hashlib.sha256(name[:1].encode()).hexdigest() for name in ("a1", "a2", "b1")}
     assert copies(tmp_path, dict.fromkeys(hashes), hashes) == {"a1": "a1", "a2": "a1"}
 
 
-def test_known_and_unknown_hashes_meet(tmp_path):
+def test_images_with_known_and_unknown_hashes_are_compared(tmp_path):
     known = {"a": hashlib.sha256(b"same").hexdigest()}
     assert copies(tmp_path, {"a": b"same", "b": b"same", "c": b"other"}, known) == {"a": "a", "b": "a"}

@@ -1,4 +1,4 @@
-"""--images names a folder that has few of the listed images."""
+"""--images is a folder with few of the listed images."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def rows(names):
     return ["file_name,labels", *(f"{name},cat" for name in names)]
 
 
-def test_few_of_the_listed_images_are_refused_with_the_folder_that_has_most(photos, scanned, csv_file):
+def test_if_few_listed_images_exist_the_error_names_the_folder_with_most_of_them(photos, scanned, csv_file):
     root = photos(*(f"train/{name}" for name in NAMES[:7]), *(f"test/{name}" for name in NAMES[7:]))
     with pytest.raises(
         CorpusError,
@@ -23,7 +23,7 @@ def test_few_of_the_listed_images_are_refused_with_the_folder_that_has_most(phot
     assert (summary.images, summary.missing) == (10, 3)
 
 
-def test_the_folder_above_is_advised_where_the_names_count_from_there(photos, scanned, csv_file):
+def test_the_folder_above_is_suggested_if_names_are_relative_to_it(photos, scanned, csv_file):
     root = photos(*(f"a/{name}" for name in NAMES[:7]), *(f"a/b/{name}" for name in NAMES[7:]))
     listing = csv_file(*rows(["a/" + name for name in NAMES[:7]] + ["a/b/" + name for name in NAMES[7:]]))
     with pytest.raises(
@@ -33,7 +33,7 @@ def test_the_folder_above_is_advised_where_the_names_count_from_there(photos, sc
         scanned(root / "a" / "b", listing, min_present=0.5)
 
 
-def test_images_all_over_the_place_are_no_reason_to_advise_one_of_their_folders(photos, scanned, csv_file):
+def test_no_folder_is_suggested_for_images_spread_over_many_folders(photos, scanned, csv_file):
     root = photos(*(f"{(number + 2) // 3}/{name}" for number, name in enumerate(NAMES)))
     with pytest.raises(
         CorpusError, match=r"They lie in several folders, 3 of 10 below \S+\. Give --images a folder above all"
@@ -42,7 +42,7 @@ def test_images_all_over_the_place_are_no_reason_to_advise_one_of_their_folders(
 
 
 @pytest.mark.parametrize("min_present", [0.0, 0.3])
-def test_a_share_that_is_enough_is_taken_and_the_missing_ones_are_counted(photos, scanned, csv_file, min_present):
+def test_if_enough_images_exist_the_missing_ones_are_counted(photos, scanned, csv_file, min_present):
     summary, _ = scanned(photos(*NAMES[:3]), csv_file(*rows(NAMES)), min_present=min_present)
     assert (summary.images, summary.missing) == (10, 7)
 

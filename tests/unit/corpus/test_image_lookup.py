@@ -1,4 +1,4 @@
-"""Listed images and the files on the disk."""
+"""Listed images and the files on disk."""
 
 import pytest
 
@@ -19,22 +19,22 @@ def test_missing_images_stay_listed_without_a_size(photos, scanned, csv_file):
 @pytest.mark.parametrize(
     ("listed", "on_disk"), [("caf\u00e9.jpg", "cafe\u0301.jpg"), ("cafe\u0301.jpg", "caf\u00e9.jpg")]
 )
-def test_another_unicode_form_is_found_and_kept_as_on_the_disk(photos, scanned, csv_file, listed, on_disk):
+def test_a_name_in_another_unicode_form_is_found_and_spelled_as_on_the_disk(photos, scanned, csv_file, listed, on_disk):
     summary, rows = scanned(photos(on_disk), csv_file("file_name,labels", f"{listed},cat"))
     assert [(r["file_name"], r["labels"]) for r in rows] == [(on_disk, ["cat"])]
     assert (summary.missing, summary.unlisted) == (0, 0)
 
 
-def test_backslashes_of_another_system_are_understood(photos, scanned, csv_file):
+def test_backslashes_are_accepted_as_separators(photos, scanned, csv_file):
     assert scanned(photos("x/a.jpg"), csv_file("file_name", "x\\a.jpg"))[1][0]["file_name"] == "x/a.jpg"
 
 
-def test_a_listed_file_of_another_suffix_or_hidden_is_taken(photos, scanned, csv_file):
+def test_a_listed_file_may_be_hidden_or_have_another_suffix(photos, scanned, csv_file):
     summary, _ = scanned(photos("a.gif", ".hidden/b.jpg"), csv_file("file_name", "a.gif", ".hidden/b.jpg"))
     assert (summary.missing, summary.unlisted) == (0, 0)
 
 
-def test_a_listed_link_that_leads_out_counts_as_missing(photos, scanned, csv_file, tmp_path):
+def test_a_listed_link_out_of_the_root_counts_as_missing(photos, scanned, csv_file, tmp_path):
     root = photos("a.jpg")
     (tmp_path / "secret.jpg").write_bytes(b"x")
     (root / "b.jpg").symlink_to(tmp_path / "secret.jpg")
@@ -57,7 +57,7 @@ def test_a_folder_is_not_an_image(photos, scanned, csv_file):
         ("a.jpg", "train/a.jpg", r"There is a 'a.jpg' in another folder"),
     ],
 )
-def test_when_every_image_is_missing_the_error_advises(photos, scanned, csv_file, on_disk, listed, advice):
+def test_if_every_image_is_missing_the_error_suggests_a_correction(photos, scanned, csv_file, on_disk, listed, advice):
     root = photos(on_disk)
     with pytest.raises(
         CorpusError, match=r"None of the images listed in \S+ exists below \S+, first '\S+'\. .*" + advice
@@ -65,12 +65,12 @@ def test_when_every_image_is_missing_the_error_advises(photos, scanned, csv_file
         scanned(root, csv_file("file_name,labels", f"{listed},cat"))
 
 
-def test_when_every_image_is_missing_and_nothing_is_near_the_first_is_named(photos, scanned, csv_file):
+def test_if_every_image_is_missing_and_no_name_is_similar_the_first_is_named(photos, scanned, csv_file):
     with pytest.raises(CorpusError, match=r"first 'b.jpg'\.$"):
         scanned(photos("x.jpg"), csv_file("file_name,labels", "c.jpg,cat", "b.jpg,cat"))
 
 
-def test_when_all_images_are_links_that_lead_out_the_error_says_so(photos, scanned, csv_file, tmp_path):
+def test_if_all_images_are_links_out_of_the_root_the_error_says_so(photos, scanned, csv_file, tmp_path):
     root = photos()
     (tmp_path / "a.png").write_bytes(b"x")
     (root / "a.jpg").symlink_to(tmp_path / "a.png")
@@ -78,7 +78,7 @@ def test_when_all_images_are_links_that_lead_out_the_error_says_so(photos, scann
         scanned(root, csv_file("file_name", "a.jpg"))
 
 
-def test_check_files_false_looks_at_no_file(photos, scanned, csv_file):
+def test_with_check_files_false_no_file_is_looked_up(photos, scanned, csv_file):
     summary, rows = scanned(photos("x.jpg"), csv_file("file_name,labels", "a.jpg,cat"), check_files=False)
     assert (summary.images, summary.missing, summary.unlisted) == (1, 0, 0)
     assert rows[0]["bytes"] is None

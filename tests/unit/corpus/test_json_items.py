@@ -1,4 +1,4 @@
-"""JSON of other programs, streamed."""
+"""Streaming of JSON that other programs wrote."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from mining.errors import CorpusError
 
 
 class Pieces:
-    """A file that gives its content in pieces of a given size."""
+    """A file that returns its content in chunks of a given size."""
 
     def __init__(self, content: bytes, size: int) -> None:
         self.content, self.size = content, size
@@ -39,7 +39,7 @@ values = st.recursive(
 
 
 def strict(value: object) -> object:
-    """What is left of a value in JSON proper: no NaN, no infinity, long numbers as text."""
+    """Convert a value to strict JSON: null for NaN and infinity, long numbers as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, int) and not isinstance(value, bool) and len(str(abs(value))) > 18:
@@ -50,19 +50,17 @@ def strict(value: object) -> object:
 
 
 @given(value=values, size=st.integers(1, 9), is_ascii=st.booleans())
-def test_only_what_json_does_not_have_is_changed_however_the_file_is_cut(
-    value: object, size: int, is_ascii: bool
-) -> None:
+def test_only_non_standard_tokens_are_rewritten_for_any_chunk_size(value: object, size: int, is_ascii: bool) -> None:
     text = json.dumps(value, ensure_ascii=is_ascii).encode()
     assert json.loads(rewritten(text, size)) == strict(value)
 
 
-def test_a_strict_file_comes_through_as_it_is() -> None:
+def test_a_strict_file_is_passed_through_unchanged() -> None:
     text = b'{"a": [1.5e10, -2, true, null, "NaN \\" Infinity", 999999999999999999]}'
     assert rewritten(text, 3) == text
 
 
-def test_entries_before_and_after_a_strange_number_are_given_once(tmp_path: Path) -> None:
+def test_entries_before_and_after_a_non_standard_number_are_read_once(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     entries = ",".join(f'{{"n": {"NaN" if number == 5000 else number}}}' for number in range(10_000))
     path.write_text(f'{{"images": [{entries}]}}')
@@ -89,6 +87,6 @@ def test_what_is_not_json_is_refused(tmp_path: Path, text: str) -> None:
         ("3", None),
     ],
 )  # fmt: skip
-def test_the_keys_of_a_file_are_given_with_the_kinds_of_their_values(tmp_path: Path, text: str, keys: object) -> None:
+def test_the_keys_of_a_file_are_read_with_the_kinds_of_their_values(tmp_path: Path, text: str, keys: object) -> None:
     (tmp_path / "a.json").write_text(text)
     assert JSONFile(tmp_path / "a.json").keys() == keys

@@ -1,4 +1,4 @@
-"""What folders mean: classes, splits, wrappers, annotations beside the images."""
+"""Inferred meaning of folders: classes, splits, wrappers, annotations beside the images."""
 
 import pytest
 
@@ -6,22 +6,22 @@ from mining.errors import CorpusError
 
 
 def labels(rows):
-    """File name to class and split, '' where there is none."""
+    """Map file names to class and split, '' for none."""
     return {row["file_name"]: (*(row["labels"] or [""]), row["split"] or "") for row in rows}
 
 
-def said(summary, words):
+def has_note(summary, words):
     return any(words in note for note in summary.notes)
 
 
 def tree(*folders, count=2):
-    """Some images in each of the folders."""
+    """Write some images into each of the folders."""
     return [f"{folder}/{number}.jpg" for folder in folders for number in range(count)]
 
 
 def test_the_classes_are_printed_with_their_counts(photos, scanned):
     summary, _ = scanned(photos(*tree("cat", count=3), *tree("dog")))
-    assert said(summary, "2 classes from folder names: cat 3, dog 2. Give --labels none to ignore them.")
+    assert has_note(summary, "2 classes from folder names: cat 3, dog 2. Give --labels none to ignore them.")
 
 
 @pytest.mark.parametrize(
@@ -36,18 +36,18 @@ def test_folders_with_names_of_splits_are_splits(photos, scanned, splits):
 
 
 @pytest.mark.parametrize("splits", [("train", "validation"), ("train", "val", "unlabelled"), ("Test", "Train")])
-def test_splits_without_class_folders_are_no_classes(photos, scanned, splits):
+def test_splits_without_class_folders_are_not_classes(photos, scanned, splits):
     summary, rows = scanned(photos(*tree(*splits)))
     assert summary.kind == "folder"
     assert {row["split"] for row in rows} == set(splits)
 
 
 @pytest.mark.parametrize("tops", [("fold1", "fold2"), ("seg_train", "seg_test", "seg_pred"), ("2023", "2024")])
-def test_folders_that_each_have_the_same_sub_folders_are_splits_whatever_their_names(photos, scanned, tops):
+def test_folders_with_the_same_sub_folders_are_splits_whatever_their_names(photos, scanned, tops):
     summary, rows = scanned(photos(*tree(*(f"{top}/{name}" for top in tops for name in ("cat", "dog")))))
     assert set(summary.classes) == {"cat", "dog"}
     assert {row["split"] for row in rows} == set(tops)
-    assert said(summary, "because each has the same sub-folders")
+    assert has_note(summary, "because each has the same sub-folders")
 
 
 def test_class_folders_with_other_sub_folders_stay_classes(photos, scanned):
@@ -65,43 +65,43 @@ def test_splits_may_lie_within_the_class_folders(photos, scanned):
     }
 
 
-def test_a_stray_image_above_the_class_folders_has_no_label_and_takes_none_away(photos, scanned):
+def test_an_image_above_the_class_folders_is_unlabelled_and_the_others_keep_their_labels(photos, scanned):
     summary, rows = scanned(photos("cover.jpg", *tree("cat", "dog")))
     assert labels(rows)["cover.jpg"] == ("", "")
     assert summary.classes == {"cat": 2, "dog": 2}
-    assert said(summary, "1 image is without labels, because no class folder contains it, first 'cover.jpg'.")
+    assert has_note(summary, "1 image is without labels, because no class folder contains it, first 'cover.jpg'.")
 
 
-def test_where_most_images_lie_above_the_folders_these_are_no_classes_and_it_is_said_why(photos, scanned):
+def test_folders_are_not_classes_if_most_images_lie_above_them_and_a_note_says_why(photos, scanned):
     summary, rows = scanned(photos("a.jpg", "b.jpg", "c.jpg", "cat/1.jpg", "dog/1.jpg"))
     assert {row["labels"] for row in rows} == {None}
-    assert said(summary, "The folders cat, dog are not taken as classes, because more images lie above them (3)")
+    assert has_note(summary, "The folders cat, dog are not taken as classes, because more images lie above them (3)")
 
 
 @pytest.mark.parametrize("wrapper", ["dataset", "a/b/c", "images", "train"])
-def test_class_folders_are_found_below_folders_too_many(photos, scanned, wrapper):
+def test_class_folders_are_found_below_wrapper_folders(photos, scanned, wrapper):
     summary, _ = scanned(photos(*tree(f"{wrapper}/cat", f"{wrapper}/dog")))
     assert summary.classes == {"cat": 2, "dog": 2}
-    assert wrapper == "train" or said(summary, f"The class folders were found in {wrapper}.")
+    assert wrapper == "train" or has_note(summary, f"The class folders were found in {wrapper}.")
 
 
-def test_splits_below_a_folder_too_many_are_splits(photos, scanned):
+def test_splits_are_found_below_a_wrapper_folder(photos, scanned):
     summary, rows = scanned(photos(*tree("set/train/cat", "set/train/dog", "set/val/cat")))
     assert summary.classes == {"cat": 4, "dog": 2}
     assert {row["split"] for row in rows} == {"train", "val"}
 
 
-def test_a_flat_split_beside_one_of_class_folders_has_no_labels(photos, scanned):
+def test_a_split_without_class_folders_beside_one_with_them_is_unlabelled(photos, scanned):
     summary, rows = scanned(photos(*tree("train/cat", "train/dog"), *tree("test", count=9)))
     assert summary.classes == {"cat": 2, "dog": 2}
     assert labels(rows)["test/0.jpg"] == ("", "test")
-    assert said(summary, "9 images are without labels, because no class folder contains them, first 'test/0.jpg'.")
+    assert has_note(summary, "9 images are without labels, because no class folder contains them, first 'test/0.jpg'.")
 
 
-def test_only_the_split_that_is_asked_for_is_looked_at(photos, scanned):
+def test_only_the_requested_split_needs_class_folders(photos, scanned):
     summary, rows = scanned(photos(*tree("train/cat", "train/dog"), *tree("test", count=9)), split="train")
     assert summary.images == summary.labelled == len(rows) == 4
-    assert not said(summary, "without labels")
+    assert not has_note(summary, "without labels")
 
 
 def test_a_split_with_a_single_class_keeps_it(photos, scanned):
@@ -109,7 +109,7 @@ def test_a_split_with_a_single_class_keeps_it(photos, scanned):
     assert summary.classes == {"cat": 2}
 
 
-def test_a_split_is_found_under_another_name_for_it(photos, scanned):
+def test_a_split_is_found_by_another_of_its_names(photos, scanned):
     _, rows = scanned(photos(*tree("Train/cat", "Train/dog", "valid/cat")), split="val")
     assert {row["split"] for row in rows} == {"valid"}
     with pytest.raises(CorpusError, match=r"has no split 'test'; .*Train, valid"):
@@ -117,11 +117,11 @@ def test_a_split_is_found_under_another_name_for_it(photos, scanned):
 
 
 @pytest.mark.parametrize("beside", ["masks", "labels", "annotations", "Masks", "SegmentationClass"])
-def test_a_folder_beside_the_images_with_their_annotations_is_left_out(photos, scanned, beside):
+def test_a_folder_of_annotations_beside_the_images_is_not_used(photos, scanned, beside):
     summary, rows = scanned(photos(*tree("images", beside)))
     assert summary.kind == "folder"
     assert [row["file_name"] for row in rows] == tree("images")
-    assert said(
+    assert has_note(
         summary, f"2 images are not used, because the folder {beside} beside images is assumed to contain annotations"
     )
 
@@ -134,7 +134,7 @@ def test_a_folder_beside_the_images_with_their_annotations_is_left_out(photos, s
     ],
     ids=["YOLO", "Roboflow"],
 )
-def test_layouts_of_detection_sets_give_splits_and_no_classes(photos, scanned, folders):
+def test_layouts_of_detection_datasets_give_splits_but_no_classes(photos, scanned, folders):
     summary, rows = scanned(photos(*tree(*folders)))
     assert (summary.kind, summary.images) == ("folder", 4)
     assert {row["split"] for row in rows} == {"train", "val"}

@@ -1,4 +1,4 @@
-"""Ten times the rows take no more memory worth speaking of."""
+"""A listing of ten times as many rows needs hardly more memory."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ print(found.images, int(Path("/proc/self/status").read_text().split("VmHWM:")[1]
 
 
 def write_csv(folder: Path, rows: int) -> Path:
-    """A CSV of so many rows, in an order that is not sorted."""
+    """Write a CSV with this number of rows, which are not sorted."""
     labels = folder / f"{rows}.csv"
     with labels.open("w", encoding="utf-8") as file:
         file.write("file_name,labels\n")
@@ -26,7 +26,7 @@ def write_csv(folder: Path, rows: int) -> Path:
 
 
 def write_coco(folder: Path, rows: int) -> Path:
-    """A COCO JSON of so many images, each with one annotation."""
+    """Write a COCO JSON with this number of images, each with one annotation."""
     labels = folder / f"{rows}.json"
     images = ",".join(f'{{"id": {i}, "file_name": "d{i % 1000:03d}/{i:08d}.jpg"}}' for i in range(rows))
     boxes = ",".join(f'{{"id": {i}, "image_id": "{i}", "category_id": 1, "bbox": [1, 2, 3, NaN]}}' for i in range(rows))
@@ -36,7 +36,7 @@ def write_coco(folder: Path, rows: int) -> Path:
 
 
 def peak_mb(folder: Path, rows: int, write: Callable[[Path, int], Path]) -> float:
-    """Peak memory in MB of a process that scans such a listing."""
+    """Peak memory in MB of a process that scans a listing of this kind and size."""
     labels = write(folder, rows)
     command = [sys.executable, "-c", SCAN, str(folder), str(labels), str(folder / "corpus.parquet")]
     images, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -34,25 +34,25 @@ def test_rows_of_one_image_are_merged_and_noted(photos, scanned, csv_file):
     ]
 
 
-def test_hashes_are_those_of_the_files_and_null_where_there_is_none(photos, scanned, csv_file):
+def test_hashes_are_those_of_the_files_and_null_for_missing_ones(photos, scanned, csv_file):
     root = photos("a.jpg")
     _, rows = scanned(root, csv_file("file_name", "a.jpg", "gone.jpg"), hashes=True)
     assert rows[0]["content_hash"] == hashlib.sha256((root / "a.jpg").read_bytes()).hexdigest()
     assert rows[1]["content_hash"] is None
 
 
-def test_without_asking_nothing_is_hashed(photos, scanned):
+def test_files_are_not_hashed_by_default(photos, scanned):
     assert scanned(photos("a.jpg"))[1][0]["content_hash"] is None
 
 
-def test_the_summary_is_kept_in_the_table(photos, tmp_path):
+def test_the_summary_is_stored_in_the_table(photos, tmp_path):
     out = tmp_path / "corpus.parquet"
     summary = scan(photos("cat/a.jpg", "dog/b.jpg"), None, out)
     assert read_summary(out) == summary
     assert CorpusSummary.from_json(summary.to_json()) == summary
 
 
-def test_two_scans_of_the_same_give_the_same_bytes(photos, tmp_path):
+def test_two_scans_of_the_same_images_write_the_same_bytes(photos, tmp_path):
     root = photos("cat/a.jpg", "dog/b.jpg")
     for name in ("one", "two"):
         scan(root, None, tmp_path / name)
@@ -91,14 +91,14 @@ def test_a_scan_leaves_only_the_table(photos, tmp_path):
     assert os.listdir(tmp_path / "out") == ["corpus.parquet"]
 
 
-def test_a_place_below_a_file_is_an_error(photos, tmp_path):
+def test_an_output_below_a_file_is_an_error(photos, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for out in (tmp_path / "file" / "corpus.parquet", tmp_path / "file" / "deep" / "corpus.parquet"):
         with pytest.raises(InputError, match=r"Cannot write .*corpus.parquet: a folder above it is a file"):
             scan(photos("a.jpg"), None, out)
 
 
-def test_a_place_that_may_not_be_written_is_a_storage_error(without_rights):
+def test_an_output_that_is_not_writable_is_a_storage_error(without_rights):
     (without_rights / "a.jpg").write_bytes(b"x")
     (without_rights / "closed").mkdir(mode=0o555)
     with pytest.raises(StorageError, match=r"writing is not permitted"):
@@ -127,20 +127,20 @@ def test_a_full_disk_while_writing_is_a_storage_error_and_leaves_nothing(photos,
     )
     out = tmp_path / "out" / "corpus.parquet"
     command = [sys.executable, "-c", code, str(photos("a.jpg")), str(labels), str(out)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stdout.startswith(f"Cannot write {out}: the file would be too large")
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith(f"Cannot write {out}: the file would be too large")
     assert os.listdir(out.parent) == []
 
 
-def test_a_shard_of_no_rows_is_refused(photos, tmp_path):
+def test_a_shard_size_of_zero_is_refused(photos, tmp_path):
     with pytest.raises(ValueError, match="shard_size must be at least 1, got 0"):
         scan(photos("a.jpg"), None, tmp_path / "corpus.parquet", shard_size=0)
 
 
-def test_importing_the_room_loads_neither_torch_nor_pandas():
+def test_importing_the_package_loads_neither_torch_nor_pandas():
     code = "import sys, mining.corpus; print(sorted({'torch', 'pandas', 'prefect'} & set(sys.modules)))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 name_text = st.text(
@@ -153,7 +153,7 @@ listings = st.dictionaries(name_text, st.sets(name_text, max_size=3), min_size=1
 
 @settings(deadline=None, max_examples=60)
 @given(listing=listings, shard_size=st.integers(1, 6))
-def test_any_listing_comes_back_sorted_and_cut_into_shards(listing, shard_size):
+def test_any_listing_is_sorted_and_split_into_shards(listing, shard_size):
     with TemporaryDirectory() as folder:
         labels, out = Path(folder, "train.csv"), Path(folder, "corpus.parquet")
         with labels.open("w", encoding="utf-8", newline="") as file:
@@ -178,7 +178,7 @@ trees = st.sets(st.lists(folder_names, max_size=3).map(lambda parts: "/".join([*
 
 @settings(deadline=None, max_examples=60)
 @given(tree=trees)
-def test_any_tree_of_folders_is_listed_in_full_and_labelled_with_two_classes_or_not_at_all(tree):
+def test_any_folder_tree_is_listed_completely_with_at_least_two_classes_or_none(tree):
     with TemporaryDirectory() as folder:
         root = Path(folder, "root")
         for name in tree:

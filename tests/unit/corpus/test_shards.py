@@ -1,4 +1,4 @@
-"""The table on disk: shards, and the rewriting of what became of the images."""
+"""The corpus table on disk: shards, and updates of the images' states."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +28,7 @@ def rows(path):
     return pa.concat_tables(iter_shards(path)).to_pylist()
 
 
-def test_a_shard_is_a_row_group_of_exactly_the_size_asked_for(corpus):
+def test_a_shard_is_a_row_group_of_the_requested_size(corpus):
     assert shard_count(corpus) == 3
     assert [read_shard(corpus, i)["image_id"].to_pylist() for i in range(3)] == [[1, 2, 3], [4, 5, 6], [7]]
     assert [shard.num_rows for shard in iter_shards(corpus)] == [3, 3, 1]
@@ -44,12 +44,12 @@ def test_the_table_is_compressed_with_zstd(corpus):
 
 
 @pytest.mark.parametrize("index", [-1, 3])
-def test_a_shard_that_is_not_there_is_an_index_error(corpus, index):
+def test_a_missing_shard_is_an_index_error(corpus, index):
     with pytest.raises(IndexError, match=f"has 3 shards, asked for shard {index}"):
         read_shard(corpus, index)
 
 
-def test_update_changes_states_and_sizes_and_nothing_else(corpus, tmp_path):
+def test_an_update_changes_only_states_and_sizes(corpus, tmp_path):
     before = rows(corpus)
     out = tmp_path / "done.parquet"
     update_corpus(
@@ -65,7 +65,7 @@ def test_update_changes_states_and_sizes_and_nothing_else(corpus, tmp_path):
     assert read_shard(out, 0).schema.equals(CORPUS_SCHEMA, check_metadata=True)
 
 
-def test_update_may_write_over_its_own_table_and_keeps_known_sizes(corpus):
+def test_an_update_may_replace_its_own_table_and_keeps_known_sizes(corpus):
     update_corpus(corpus, corpus, [{1: CorpusUpdate("labelled", 8, 6)}, {}, {}])
     update_corpus(corpus, corpus, [{1: CorpusUpdate("no_region", None, None)}, {}, {}])
     first = rows(corpus)[0]
@@ -81,7 +81,7 @@ def test_update_may_write_over_its_own_table_and_keeps_known_sizes(corpus):
         ([{1: CorpusUpdate("finished", 1, 1)}, {}, {}], r"unknown state 'finished'; the states are pending, labelled"),
     ],
 )
-def test_a_wrong_update_is_refused_and_leaves_the_table_as_it_was(corpus, changes, message):
+def test_an_invalid_update_is_refused_and_leaves_the_table_unchanged(corpus, changes, message):
     before = corpus.read_bytes()
     with pytest.raises(ValueError, match=message):
         update_corpus(corpus, corpus, changes)
@@ -95,7 +95,7 @@ def test_a_missing_table_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_table_cut_short_is_an_error(corpus, share):
+def test_a_truncated_table_is_an_error(corpus, share):
     whole = corpus.read_bytes()
     corpus.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(InputError, match=r"cannot be read as a corpus table|is damaged"):

@@ -1,4 +1,4 @@
-"""Names of splits, which are read and written by one list."""
+"""Names of splits, in one table for reading and writing."""
 
 import pytest
 
@@ -21,5 +21,5 @@ def test_names_of_the_test_split(name):
 
 
 @pytest.mark.parametrize("name", [None, "", "cat", "trainer", "test tube", "train station", "2017", "images", "set"])
-def test_other_names_are_no_splits(name):
+def test_other_names_are_not_splits(name):
     assert canonical_split(name) is None

@@ -1,4 +1,4 @@
-"""The ids of classes."""
+"""Category ids of classes."""
 
 import json
 
@@ -11,7 +11,7 @@ def test_classes_without_ids_are_numbered_from_1_in_sorted_order():
     assert assign_category_ids(None, ["dog", "cat"]) == ({"cat": 1, "dog": 2}, [])
 
 
-def test_ids_from_1_on_are_kept():
+def test_ids_of_at_least_1_are_kept():
     assert assign_category_ids({"dog": 18, "cat": 1}, []) == ({"dog": 18, "cat": 1}, [])
 
 
@@ -22,13 +22,13 @@ def test_lower_ids_are_all_raised_by_the_same_number(lowest, raised):
     assert f"start at {lowest}: all are raised by {raised}" in note
 
 
-def test_ids_that_no_table_holds_are_numbered_anew():
+def test_ids_that_are_too_high_are_renumbered():
     ids, (note,) = assign_category_ids({"dog": 2**40, "cat": 7}, [])
     assert ids == {"cat": 1, "dog": 2}
     assert "renumbered" in note
 
 
-def test_a_coco_listing_from_0_on_gives_ids_from_1_on(photos, scanned, tmp_path):
+def test_a_coco_file_with_ids_from_0_gives_ids_from_1(photos, scanned, tmp_path):
     listing = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 0, "bbox": [0, 0, 2, 2]}],

@@ -1,4 +1,4 @@
-"""A folder of VOC XML as listing."""
+"""A folder of VOC XML as the listing."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_objects_become_labels(photos, scanned, xml):
 
 
 @pytest.mark.parametrize("size", [(0, 0), (8, 0), ("", ""), ("wide", "high")])
-def test_a_size_that_is_no_size_stays_unknown(photos, scanned, xml, size):
+def test_an_invalid_size_stays_unknown(photos, scanned, xml, size):
     row = scanned(photos("a.jpg"), xml("a.xml", "cat", filename="a.jpg", size=size))[1][0]
     assert (row["width"], row["height"]) == (None, None)
 
@@ -46,7 +46,7 @@ def test_a_filename_without_a_suffix_is_found(photos, scanned, xml):
     assert rows[0]["bytes"] is not None
 
 
-def test_without_a_filename_the_name_of_the_xml_counts(photos, scanned, xml):
+def test_without_a_filename_the_name_of_the_xml_is_used(photos, scanned, xml):
     assert scanned(photos("b.png"), xml("b.xml", "cat"))[1][0]["file_name"] == "b.png"
 
 
@@ -68,7 +68,7 @@ def test_an_xml_in_a_subfolder_may_name_an_image_of_the_root(photos, scanned, xm
         ("<?xml version='1.0' encoding='nonsense'?><annotation/>", r"bad.xml is not XML that can be read"),
     ],
 )
-def test_a_broken_xml_is_an_error_that_names_it(photos, scanned, tmp_path, text, message):
+def test_the_error_for_a_malformed_xml_names_the_file(photos, scanned, tmp_path, text, message):
     (tmp_path / "xml").mkdir()
     (tmp_path / "xml" / "bad.xml").write_text(text)
     with pytest.raises(CorpusError, match=message):

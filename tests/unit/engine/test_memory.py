@@ -87,7 +87,7 @@ def test_no_memory_for_one_image_is_said_with_the_remedy(
 ) -> None:
     monkeypatch.setattr(greedy, "room", 0)
     run = opened(tmp_path, ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy")
-    with pytest.raises(ModelError, match=r"not enough memory for one image at scales 1\.0; give smaller --scales"):
+    with pytest.raises(ModelError, match=r"lacks the memory for one image at scales 1\.0; give smaller --scales"):
         mine_shard(run, 0)
 
 

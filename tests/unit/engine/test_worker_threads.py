@@ -19,19 +19,19 @@ def test_items_come_back_in_their_order(alternate_with_forward: bool, ahead: int
         time.sleep(0.02 if place % 3 == 0 else 0)
         return place, item
 
-    with InferenceThreadPool[None](2, alternate_with_forward=alternate_with_forward) as crew:
-        found = [one.result() for one in crew.each(slowest_first, "abcdefgh", ahead=ahead)]
+    with InferenceThreadPool[None](2, alternate_with_forward=alternate_with_forward) as pool:
+        found = [one.result() for one in pool.map_ordered(slowest_first, "abcdefgh", ahead=ahead)]
     assert found == list(enumerate("abcdefgh"))
 
 
 @BOTH
 def test_what_is_left_for_later_is_done_once_and_in_order(alternate_with_forward: bool) -> None:
     done: list[int] = []
-    with InferenceThreadPool[int](2, alternate_with_forward=alternate_with_forward) as crew:
-        for one in crew.each(lambda place, item: item, range(20), ahead=4):
-            crew.later(lambda number: number * number, one.result())
-            done += crew.results(behind=5)
-        done += crew.results()
+    with InferenceThreadPool[int](2, alternate_with_forward=alternate_with_forward) as pool:
+        for one in pool.map_ordered(lambda place, item: item, range(20), ahead=4):
+            pool.submit(lambda number: number * number, one.result())
+            done += pool.results(behind=5)
+        done += pool.results()
     assert done == [number * number for number in range(20)]
 
 
@@ -43,21 +43,21 @@ def test_while_its_turn_is_over_nothing_runs() -> None:
         time.sleep(0.01)
         running.append("ends")
 
-    with InferenceThreadPool[None](2, alternate_with_forward=True) as crew:
-        for _ in crew.each(work, range(6), ahead=2):
-            crew.later(work)
+    with InferenceThreadPool[None](2, alternate_with_forward=True) as pool:
+        for _ in pool.map_ordered(work, range(6), ahead=2):
+            pool.submit(work)
             before = list(running)
             time.sleep(0.05)  # the network's turn
             assert running == before
             assert running.count("begins") == running.count("ends")
-        list(crew.results())
+        list(pool.results())
     assert running.count("ends") == 12
 
 
 def test_beside_a_gpu_they_work_meanwhile() -> None:
     begun = threading.Event()
-    with InferenceThreadPool[None](1, alternate_with_forward=False) as crew:
-        crew.later(begun.set)
+    with InferenceThreadPool[None](1, alternate_with_forward=False) as pool:
+        pool.submit(begun.set)
         assert begun.wait(5)
 
 
@@ -66,12 +66,12 @@ def test_what_goes_wrong_is_told_where_the_result_is_asked_for(alternate_with_fo
     def fail(*_: Any) -> None:
         raise ValueError("on purpose")
 
-    with InferenceThreadPool[None](2, alternate_with_forward=alternate_with_forward) as crew:
-        (one,) = crew.each(fail, [1], ahead=1)
+    with InferenceThreadPool[None](2, alternate_with_forward=alternate_with_forward) as pool:
+        (one,) = pool.map_ordered(fail, [1], ahead=1)
         assert isinstance(one.exception(), ValueError)
-        crew.later(fail)
+        pool.submit(fail)
         with pytest.raises(ValueError, match="on purpose"):
-            list(crew.results())
+            list(pool.results())
 
 
 @BOTH
@@ -83,9 +83,9 @@ def test_an_interruption_leaves_what_was_not_begun(alternate_with_forward: bool)
         done.append(number)
 
     def interrupted() -> None:
-        with InferenceThreadPool[None](1, alternate_with_forward=alternate_with_forward) as crew:
+        with InferenceThreadPool[None](1, alternate_with_forward=alternate_with_forward) as pool:
             for number in range(200):
-                crew.later(slow, number)
+                pool.submit(slow, number)
             raise KeyboardInterrupt
 
     started = time.monotonic()
@@ -97,8 +97,8 @@ def test_an_interruption_leaves_what_was_not_begun(alternate_with_forward: bool)
 
 def test_torch_keeps_its_cores_outside_the_crew() -> None:
     before = torch.get_num_threads()
-    with InferenceThreadPool[int](2, alternate_with_forward=True) as crew:
-        inside = [one.result() for one in crew.each(lambda *_: torch.get_num_threads(), range(4), ahead=4)]
+    with InferenceThreadPool[int](2, alternate_with_forward=True) as pool:
+        inside = [one.result() for one in pool.map_ordered(lambda *_: torch.get_num_threads(), range(4), ahead=4)]
         assert inside == [1] * 4
         assert torch.get_num_threads() == before
         seen: list[int] = []

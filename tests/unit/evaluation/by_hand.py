@@ -1,4 +1,4 @@
-"""True and predicted boxes written down row by row."""
+"""Build true and predicted boxes row by row."""
 
 import numpy as np
 

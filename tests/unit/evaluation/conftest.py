@@ -1,4 +1,4 @@
-"""A small run directory and its truth, both written from a few lines."""
+"""A small run directory and its ground truth, written from a few lines."""
 
 import json
 from collections.abc import Callable, Sequence

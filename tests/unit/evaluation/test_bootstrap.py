@@ -1,4 +1,4 @@
-"""Comparing two runs on the same photos."""
+"""Paired bootstrap comparison of two runs on the same images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Maps of a run against a truth, and what is said where there are none."""
+"""Maps of a run scored against ground truth."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -64,6 +64,6 @@ def test_a_map_is_counted_once(maps: MapCollector) -> None:
     assert figures(maps)["pairs"] == 1
 
 
-def test_without_any_map_it_is_said_so(maps: MapCollector) -> None:
+def test_a_run_that_draws_no_map_is_refused(maps: MapCollector) -> None:
     with pytest.raises(ScoringError, match="drew no map of an image and class"):
         figures(maps)

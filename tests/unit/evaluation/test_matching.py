@@ -1,4 +1,4 @@
-"""Which file a listed name means: one rule for the labels of a corpus and for the truth of a run."""
+"""Matching listed names with files: one rule for labels and for ground truth."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What holds for every protocol on boxes, whatever the boxes are."""
+"""Properties that hold for every protocol on any boxes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Two runs box against box: figures that can be told by hand."""
+"""Comparison of two runs, with figures computed by hand."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_run_is_no_different_from_itself(worlds: tuple[World, World]) -> None:
     assert (half["better"], half["worse"], half["is_clear"]) == (0, 0, False)
 
 
-def test_what_got_better_and_worse_is_told(worlds: tuple[World, World]) -> None:
+def test_better_and_worse_pairs_are_counted(worlds: tuple[World, World]) -> None:
     first, second = worlds
     second.predicted = [
         ("a.jpg", "cat", (60, 60, 30, 30), 0.9),  # was right
@@ -65,7 +65,7 @@ def test_what_is_just_below_a_threshold_is_below_it(worlds: tuple[World, World])
     assert half["second"] == score_run(*second.write())["corloc"]["value"]
 
 
-def test_without_a_truth_it_is_told_what_moved(worlds: tuple[World, World]) -> None:
+def test_without_a_truth_moved_boxes_are_counted(worlds: tuple[World, World]) -> None:
     first, second = worlds
     second.predicted[0] = ("a.jpg", "cat", (10, 10, 40, 20), 0.9)
     comparison = compared(first, second, with_truth=False)

@@ -1,4 +1,4 @@
-"""Scoring a run directory: names that meet or do not, and what scores.json holds."""
+"""Scoring a run directory: how names are matched, and the content of scores.json."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def test_the_interval_holds_the_value(world: World) -> None:
     assert corloc["ci95"][0] <= corloc["value"] <= corloc["ci95"][1]
 
 
-def test_the_definition_stands_beside_the_value(world: World) -> None:
+def test_the_definition_is_given_with_the_value(world: World) -> None:
     assert "best-scored predicted box" in scored(world)["corloc"]["definition"]
 
 
@@ -124,13 +124,13 @@ def test_images_in_other_folders_meet_by_their_last_part(world: World) -> None:
     assert scored(world)["corloc"]["value"] == 0.5
 
 
-def test_a_last_part_that_stands_twice_decides_nothing(world: World) -> None:
+def test_a_file_name_that_occurs_twice_in_the_corpus_matches_nothing(world: World) -> None:
     world.corpus = ["one/a.jpg", "two/a.jpg", "one/b.jpg"]
     world.predicted = []
     assert scored(world)["images"]["scored"] == 1
 
 
-def test_a_last_part_that_stands_twice_in_the_truth_decides_nothing(world: World) -> None:
+def test_a_file_name_that_occurs_twice_in_the_truth_matches_nothing(world: World) -> None:
     world.images = ["one/a.jpg", "two/a.jpg", "b.jpg"]
     world.corpus, world.truth, world.predicted = ["a.jpg", "b.jpg"], [], []
     assert scored(world)["images"]["scored"] == 1
@@ -271,7 +271,7 @@ def test_boxes_outside_of_the_decoded_image_are_left_out_and_counted(world: Worl
     assert note in scores["notes"]
 
 
-def test_the_number_of_ignored_boxes_is_told(world: World) -> None:
+def test_the_number_of_ignored_boxes_is_noted(world: World) -> None:
     world.truth[0] = (*world.truth[0][:3], {"difficult": 1})
     scores = scored(world)
     assert (scores["truth"]["boxes"], scores["truth"]["ignored"]) == (4, 1)

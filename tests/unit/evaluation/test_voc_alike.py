@@ -1,4 +1,4 @@
-"""A folder of VOC XML gives the same images and classes whether it is read as labels or as truth."""
+"""A folder of VOC XML gives the same images and classes whether it is read as labels or as ground truth."""
 
 from collections.abc import Sequence
 from pathlib import Path

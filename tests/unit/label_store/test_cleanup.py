@@ -213,7 +213,7 @@ def test_an_interrupted_clean_is_completed_by_the_next_command(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(cleanup, "delete", killed)
+        patch.setattr(cleanup, "delete_own", killed)
         clean(project.settings(), 0)
     assert len(list(project.runs.rglob("run.json"))) == 3
     if by == "clean":

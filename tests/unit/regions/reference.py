@@ -1,4 +1,4 @@
-"""Regions the plain way: OpenCV's labels of one mask, and NumPy's sums over them."""
+"""A simple reference for regions: OpenCV's labels of one mask, and NumPy's sums over them."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from mining.regions.extraction import normalise_map
 def reference_boxes(
     activation: FloatMap, *, threshold: float, normalise: Literal["max", "minmax"] = "max", min_area_px: int = 4
 ) -> Boxes:
-    """What `boxes_from_map` is to give, to the bit."""
+    """The expected result of `boxes_from_map`, to the bit."""
     level = normalise_map(activation, normalise)
     if level is None:
         return Boxes.empty()

@@ -20,7 +20,7 @@ def rows(boxes: Boxes) -> list[list[float]]:
     return boxes.xyxy.tolist()
 
 
-def test_each_region_gets_its_box_strongest_first() -> None:
+def test_each_region_gets_a_box_highest_peak_first() -> None:
     activation = blank()
     activation[2:6, 3:9] = 0.5
     activation[10:15, 20:24] = 1.0
@@ -33,7 +33,7 @@ def test_each_region_gets_its_box_strongest_first() -> None:
     assert found.xyxy.dtype == np.float32
 
 
-def test_a_region_of_the_whole_map_reaches_its_last_edges() -> None:
+def test_the_box_of_a_region_of_the_whole_map_is_the_whole_map() -> None:
     activation = blank(6, 8) + 1
     activation[2, 2] = 2
     assert rows(boxes_from_map(activation, threshold=0.3)) == [[0, 0, 8, 6]]
@@ -46,7 +46,7 @@ def test_a_box_is_half_open_around_its_pixels() -> None:
     assert (x1 - x0) * (y1 - y0) == 15
 
 
-def test_regions_that_touch_at_a_corner_are_one() -> None:
+def test_regions_that_touch_at_a_corner_are_connected() -> None:
     activation = blank()
     activation[2:5, 2:5] = 1
     activation[5:8, 5:8] = 1
@@ -79,7 +79,7 @@ def test_a_region_inside_the_hole_of_another_gets_its_own_box_and_peak() -> None
     assert found.peak.tolist() == [1.0, 0.5]
 
 
-def test_the_mean_is_that_of_the_region_not_of_the_box() -> None:
+def test_the_mean_activation_is_that_of_the_region_not_of_the_box() -> None:
     activation = blank()
     activation[2:6, 2:6] = 1
     activation[2:6, 6:10] = 0.5
@@ -93,13 +93,13 @@ def test_a_constant_map_gives_no_box(value: float, normalise: str) -> None:
     assert len(boxes_from_map(blank() + value, threshold=0.2, normalise=normalise)) == 0
 
 
-def test_a_map_that_is_constant_but_for_rounding_gives_no_box() -> None:
+def test_a_map_that_is_constant_up_to_rounding_gives_no_box() -> None:
     activation = blank() + 100
     activation[5:9, 5:9] += np.float32(1e-5)
     assert len(boxes_from_map(activation, threshold=0.2, normalise="minmax")) == 0
 
 
-def test_a_map_that_is_nowhere_positive_gives_no_box_unless_its_lowest_value_is_the_ground() -> None:
+def test_a_map_without_positive_values_gives_boxes_only_with_minmax() -> None:
     activation = blank() - 2
     activation[4:8, 4:8] = -1
     assert len(boxes_from_map(activation, threshold=0.2, normalise="max")) == 0
@@ -108,14 +108,14 @@ def test_a_map_that_is_nowhere_positive_gives_no_box_unless_its_lowest_value_is_
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("normalise", ["max", "minmax"])
-def test_a_map_with_what_is_no_number_is_refused(value: float, normalise: str) -> None:
+def test_a_map_with_nan_or_infinity_is_refused(value: float, normalise: str) -> None:
     activation = blank()
     activation[3, 3] = value
     with pytest.raises(MapError, match="NaN or infinity"):
         boxes_from_map(activation, threshold=0.5, normalise=normalise)
 
 
-def test_regions_of_too_few_pixels_are_left_out() -> None:
+def test_small_regions_are_dropped() -> None:
     activation = blank()
     activation[2, 2:5] = 1
     activation[10:12, 10:12] = 1
@@ -125,7 +125,7 @@ def test_regions_of_too_few_pixels_are_left_out() -> None:
 
 
 def steps() -> np.ndarray:
-    """Plateaus of -1 (ground), 0, 0.5 and 1."""
+    """Plateaus of -1 (background), 0, 0.5 and 1."""
     activation = blank() - 1
     activation[2:18, 2:28] = 0
     activation[4:16, 4:26] = 0.5
@@ -136,7 +136,7 @@ def steps() -> np.ndarray:
 @pytest.mark.parametrize(
     ("threshold", "box"), [(0.4, [4, 4, 26, 16]), (0.5, [4, 4, 26, 16]), (0.51, [6, 6, 24, 14]), (0.01, [4, 4, 26, 16])]
 )
-def test_by_the_maximum_the_threshold_is_a_share_of_the_maximum(threshold: float, box: list[int]) -> None:
+def test_with_max_the_threshold_is_a_share_of_the_maximum(threshold: float, box: list[int]) -> None:
     assert rows(boxes_from_map(steps(), threshold=threshold, normalise="max")) == [box]
 
 
@@ -144,13 +144,13 @@ def test_by_the_maximum_the_threshold_is_a_share_of_the_maximum(threshold: float
     ("threshold", "box"),
     [(0.49, [2, 2, 28, 18]), (0.5, [2, 2, 28, 18]), (0.75, [4, 4, 26, 16]), (0.76, [6, 6, 24, 14])],
 )
-def test_by_the_range_the_threshold_is_a_share_of_the_range(threshold: float, box: list[int]) -> None:
+def test_with_minmax_the_threshold_is_a_share_of_the_range(threshold: float, box: list[int]) -> None:
     assert rows(boxes_from_map(steps(), threshold=threshold, normalise="minmax")) == [box]
 
 
 @given(seed=st.integers(0, 10_000), factor=st.sampled_from([2.0**-40, 2.0**-10, 0.5, 4.0, 2.0**30]))
 @settings(max_examples=60, deadline=None)
-def test_a_map_times_a_positive_number_gives_the_same_boxes(seed: int, factor: float) -> None:
+def test_a_scaled_map_gives_the_same_boxes(seed: int, factor: float) -> None:
     activation = noise(seed)
     for how in ("max", "minmax"):
         once = boxes_from_map(activation, threshold=0.4, normalise=how)
@@ -182,7 +182,7 @@ def test_a_mirrored_map_gives_mirrored_boxes(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("how", "lowest"), [("max", 0.0), ("minmax", 0.0)])
-def test_normalised_maps_run_from_nought_to_one(how: str, lowest: float) -> None:
+def test_normalised_maps_range_from_0_to_1(how: str, lowest: float) -> None:
     level = normalise_map(steps() * 7, how)
     assert level.dtype == np.float32
     assert (level.min(), level.max()) == (lowest, 1.0)

@@ -1,4 +1,4 @@
-"""The box at every threshold against mining at each of them, and thresholds told by a map against a search for them."""
+"""Threshold curves against mining at each threshold, and thresholds per map against an exhaustive search."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ def everything(boxes: Boxes) -> np.ndarray:
 
 @given(seed=st.integers(0, 1000), normalise=st.sampled_from(["max", "minmax"]), least=st.sampled_from([0.0, 0.02, 0.2]))
 @settings(max_examples=40, deadline=None)
-def test_a_curve_has_the_best_box_that_mining_at_each_threshold_gives(seed: int, normalise: Any, least: float) -> None:
+def test_a_curve_has_the_best_box_of_mining_at_each_threshold(seed: int, normalise: Any, least: float) -> None:
     activation = hills(seed)
 
     def passes(boxes: Boxes) -> np.ndarray:
@@ -55,8 +55,8 @@ def test_a_curve_has_the_best_box_that_mining_at_each_threshold_gives(seed: int,
     seed=st.integers(0, 1000), threshold=st.sampled_from([0.02, 0.3, 0.98]) | st.floats(0.001, 0.999, exclude_max=True)
 )
 @settings(max_examples=60, deadline=None)
-def test_the_boxes_of_the_one_pass_are_those_of_the_one_threshold(seed: int, threshold: float) -> None:
-    """On the grid and off it, and the curve does not depend on it."""
+def test_the_boxes_of_the_single_pass_equal_those_at_one_threshold(seed: int, threshold: float) -> None:
+    """For thresholds on the grid and off it; the curve does not depend on the threshold."""
     activation = hills(seed)
     cut = extract_with_curve(activation, threshold=threshold, normalise="max", passes=everything)
     mined = boxes_from_map(activation, threshold=threshold)
@@ -70,19 +70,19 @@ def test_the_boxes_of_the_one_pass_are_those_of_the_one_threshold(seed: int, thr
 
 
 @pytest.mark.parametrize("activation", [np.zeros((20, 30), np.float32), np.full((20, 30), -1, np.float32)])
-def test_a_map_that_says_nothing_has_an_empty_curve(activation: np.ndarray) -> None:
+def test_a_constant_map_has_an_empty_curve(activation: np.ndarray) -> None:
     curve = curve_of(activation, normalise="max", passes=everything)
     assert not curve.xyxy.any()
     assert not curve.boxes.any()
     assert (curve.otsu, curve.entropy) == (0, 0)
 
 
-def test_a_map_with_a_hole_in_its_numbers_is_refused() -> None:
+def test_a_map_with_nan_has_no_curve() -> None:
     with pytest.raises(MapError, match="NaN or infinity"):
         curve_of(np.full((4, 4), np.nan, np.float32), normalise="max", passes=everything)
 
 
-def test_a_row_fits_the_table() -> None:
+def test_a_curve_row_matches_the_schema() -> None:
     row = curve_row(
         curve_of(hills(1), normalise="max", passes=everything), image_id=7, category_id=3, width=120, height=80
     )
@@ -91,7 +91,7 @@ def test_a_row_fits_the_table() -> None:
     assert CURVE_SCHEMA.metadata[b"thresholds"].decode().split(",")[:2] == ["0.02", "0.04"]
 
 
-def test_many_regions_are_told_as_255() -> None:
+def test_region_counts_are_capped_at_255() -> None:
     dots = np.zeros((120, 120), np.float32)
     dots[2::6, 2::6] = dots[3::6, 2::6] = dots[2::6, 3::6] = dots[3::6, 3::6] = 1
     curve = curve_of(dots, normalise="max", passes=everything)
@@ -100,7 +100,7 @@ def test_many_regions_are_told_as_255() -> None:
     assert set(row["boxes"]) == {255}
 
 
-# --- thresholds that a map tells -------------------------------------------------------------------------------------
+# --- thresholds chosen per map ---------------------------------------------------------------------------------------
 
 
 def greys_of(activation: np.ndarray) -> np.ndarray:
@@ -111,7 +111,7 @@ def greys_of(activation: np.ndarray) -> np.ndarray:
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=15, deadline=None)
-def test_otsu_has_the_largest_variance_between_the_sides(seed: int) -> None:
+def test_otsu_maximises_the_variance_between_the_sides(seed: int) -> None:
     greys = greys_of(hills(seed))
 
     def variance(first: int) -> float:
@@ -125,7 +125,7 @@ def test_otsu_has_the_largest_variance_between_the_sides(seed: int) -> None:
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
-def test_otsu_is_that_of_opencv(seed: int) -> None:
+def test_otsu_agrees_with_opencv(seed: int) -> None:
     level = normalise_map(hills(seed), "max")
     below, _ = cv2.threshold((level * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
     assert otsu_threshold(grey_level_shares(level)) == pytest.approx((below + 1) / 255)
@@ -133,13 +133,13 @@ def test_otsu_is_that_of_opencv(seed: int) -> None:
 
 @pytest.mark.parametrize("told", [otsu_threshold, entropy_threshold])
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
-def test_one_grey_level_tells_no_threshold(told: Callable[[np.ndarray], float], value: float) -> None:
+def test_one_grey_level_gives_no_threshold(told: Callable[[np.ndarray], float], value: float) -> None:
     assert told(grey_level_shares(np.full((3, 5), value, np.float32))) == 0
 
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=15, deadline=None)
-def test_the_entropies_of_the_sides_add_up_to_most(seed: int) -> None:
+def test_the_entropy_threshold_maximises_the_sum_of_the_entropies(seed: int) -> None:
     greys = greys_of(hills(seed))
 
     def entropy(side: np.ndarray) -> float:
@@ -154,7 +154,7 @@ def test_the_entropies_of_the_sides_add_up_to_most(seed: int) -> None:
     assert both(found) == pytest.approx(max(both(first) for first in range(1, 256)))
 
 
-def test_two_levels_are_parted_between_them() -> None:
+def test_two_grey_levels_are_separated_between_them() -> None:
     level = np.full((10, 10), 0.2, np.float32)
     level[3:6, 3:6] = 1
     for told in (otsu_threshold(grey_level_shares(level)), entropy_threshold(grey_level_shares(level))):

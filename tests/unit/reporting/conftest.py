@@ -1,4 +1,4 @@
-"""A small run, mined for real with a model of random weights, and its page read back."""
+"""A small run, mined with a model of random weights, and its page read back."""
 
 import csv
 import json

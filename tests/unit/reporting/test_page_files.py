@@ -1,4 +1,4 @@
-"""A comparison and a report replace pages that boxmine wrote, and no others."""
+"""Comparisons and reports replace only pages that boxmine wrote."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The page of a run: complete, self-contained, escaped, and honest about what it does not know."""
+"""The report page: complete, self-contained, escaped, and explicit about what is not known."""
 
 import base64
 import csv
@@ -62,7 +62,7 @@ def test_the_page_says_where_maps_were_cut(
     assert all(str(one["d"]).startswith("M") for one in page.of("path")), "what reaches the threshold is outlined"
 
 
-def test_without_truth_the_page_says_that_it_cannot_tell(mined: Mined):
+def test_without_ground_truth_the_page_says_that_quality_is_unknown(mined: Mined):
     assert write_report(mined.run) == mined.run / "report" / "index.html"
     page = mined.page()
     assert "not been scored against true boxes" in page.text
@@ -72,7 +72,7 @@ def test_without_truth_the_page_says_that_it_cannot_tell(mined: Mined):
     assert "IoU 0" not in page.text
 
 
-def test_photos_and_maps_are_pictures_of_the_size_told(mined: Mined):
+def test_photos_and_maps_are_pictures_of_the_stated_size(mined: Mined):
     write_report(mined.run)
     photos = [image for image in mined.page().of("img") if "heat" not in (image.get("class") or "")]
     decoded = [Image.open(io.BytesIO(base64.b64decode(str(one["src"]).partition(",")[2]))) for one in photos]
@@ -144,7 +144,7 @@ def test_a_truth_of_other_images_ranks_nothing(mined: Mined, tmp_path: Path):
     assert mined.page().of("figure", "tile")
 
 
-def test_the_quarantine_is_told_with_its_reasons(mined: Mined):
+def test_quarantined_images_are_listed_with_their_reasons(mined: Mined):
     write_report(mined.run)
     assert "Why 1 image could not be used" in mined.page().text
     assert "not an image in a supported format" in mined.page().text
@@ -183,7 +183,7 @@ def test_without_the_weights_the_photos_are_still_shown(mined: Mined):
     assert not mined.page().of("img", "heat")
 
 
-def test_few_classes_are_shown_when_few_are_asked_for(mined: Mined):
+def test_few_classes_are_shown_when_few_are_requested(mined: Mined):
     write_report(mined.run, per_class=1, max_classes=1)
     page = mined.page()
     assert "the 1 with most boxes, of 2" in page.text
@@ -211,7 +211,7 @@ def test_damaged_scores_are_refused_with_the_remedy(mined: Mined):
         write_report(mined.run)
 
 
-def test_a_truth_that_is_not_there_is_refused(mined: Mined, tmp_path: Path):
+def test_a_missing_truth_is_refused(mined: Mined, tmp_path: Path):
     with pytest.raises(ScoringError, match="no ground truth file"):
         write_report(mined.run, tmp_path / "nowhere.json")
 
@@ -230,7 +230,7 @@ def compared(first: Path, second: Path, **options: Any) -> tuple[Page, Path]:
     return Page(path.read_text(encoding="utf-8")), path
 
 
-def test_two_runs_stand_side_by_side(mined: Mined, other: Path):
+def test_two_runs_are_shown_side_by_side(mined: Mined, other: Path):
     page, path = compared(mined.run, other, truth=mined.truth)
     assert path == other / "report" / f"against-{mined.run.name}.html"
     assert "CorLoc differs" in page.text or "No clear difference" in page.text
@@ -247,7 +247,7 @@ def test_two_runs_stand_side_by_side(mined: Mined, other: Path):
     assert rows
 
 
-def test_without_a_truth_the_page_says_that_it_only_tells_what_changed(mined: Mined, other: Path, tmp_path: Path):
+def test_without_a_truth_the_page_says_that_it_shows_only_changes(mined: Mined, other: Path, tmp_path: Path):
     page, path = compared(mined.run, other, out=tmp_path / "page.html")
     assert path == tmp_path / "page.html"
     assert "not what got better" in page.text

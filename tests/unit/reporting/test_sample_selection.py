@@ -1,4 +1,4 @@
-"""Of each class the pairs that tell most, each once."""
+"""Selection of the pairs to show for each class, each at most once."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def kinds(chosen: dict[str, list[tuple[str, Pair]]]) -> list[tuple[str, str]]:
     return [(kind, pair.file_name) for kind, pair in chosen["cat"]]
 
 
-def test_by_overlap_where_there_is_a_truth(tmp_path: Path):
+def test_pairs_are_ranked_by_iou_with_ground_truth(tmp_path: Path):
     boxes = [("tight", 100, 0.6), ("half", 52, 0.7), ("sure", 10, 0.9), ("unsure", 10, 0.2), ("good", 80, 0.8)]
     table = write_boxes(tmp_path / "a.parquet", boxes)
     truth = truth_of(tmp_path, [name for name, *_ in boxes])

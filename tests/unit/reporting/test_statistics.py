@@ -1,4 +1,4 @@
-"""Counts over all boxes, and the charts made from them."""
+"""Counts over all boxes, and the charts built from them."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_boxes_are_counted_by_class_score_and_size(tmp_path: Path):
     assert np.flatnonzero(survey.sizes).tolist() == [100, 500, CELLS - 1]
 
 
-def test_a_missing_table_is_told(tmp_path: Path):
+def test_a_missing_table_is_refused(tmp_path: Path):
     with pytest.raises(RunError, match="Mine again"):
         count_boxes(tmp_path / "a.parquet")
 

@@ -16,7 +16,7 @@ from mining.storage.files import atomic_write, sha256_of, storage_errors, write_
 
 @contextmanager
 def files_of_at_most(count: int) -> Iterator[None]:
-    """Make the kernel refuse to let any file of this process grow beyond `count` bytes."""
+    """Limit the size of files that this process writes to `count` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
     try:
@@ -29,7 +29,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*"))
 
 
-def test_a_file_appears_when_its_block_ends_well(tmp_path: Path) -> None:
+def test_a_file_appears_when_its_block_ends_without_an_error(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "down" / "a.txt"
     with atomic_write(out) as temporary:
         temporary.write_text("all of it")
@@ -39,14 +39,14 @@ def test_a_file_appears_when_its_block_ends_well(tmp_path: Path) -> None:
     assert names(out.parent) == ["a.txt"]
 
 
-def test_nothing_is_left_when_the_block_fails(tmp_path: Path) -> None:
+def test_no_file_is_left_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="half way"), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
         raise RuntimeError("half way")
     assert names(tmp_path) == []
 
 
-def test_an_interrupt_leaves_the_earlier_file_as_it_was(tmp_path: Path) -> None:
+def test_an_interrupt_leaves_the_earlier_file_unchanged(tmp_path: Path) -> None:
     out = tmp_path / "a.txt"
     out.write_text("before")
     with pytest.raises(KeyboardInterrupt), atomic_write(out) as temporary:
@@ -56,7 +56,7 @@ def test_an_interrupt_leaves_the_earlier_file_as_it_was(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_an_earlier_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_earlier_file_is_replaced_completely(tmp_path: Path) -> None:
     out = tmp_path / "a.txt"
     out.write_text("a long text from before")
     with atomic_write(out) as temporary:
@@ -64,7 +64,7 @@ def test_an_earlier_file_is_replaced_whole(tmp_path: Path) -> None:
     assert out.read_text() == "new"
 
 
-def test_a_full_disk_is_told_with_the_file_and_the_remedy(tmp_path: Path) -> None:
+def test_the_message_of_a_full_disk_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     out = tmp_path / "a.txt"
     with pytest.raises(StorageError, match="the disk is full") as caught, atomic_write(out) as temporary:
         temporary.write_text("started")
@@ -75,13 +75,13 @@ def test_a_full_disk_is_told_with_the_file_and_the_remedy(tmp_path: Path) -> Non
     assert names(tmp_path) == []
 
 
-def test_a_file_that_may_not_grow_leaves_nothing(tmp_path: Path) -> None:
+def test_a_write_beyond_the_file_size_limit_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="too large"), files_of_at_most(100):
         write_json(tmp_path / "a.json", {"text": "x" * 1000})
     assert names(tmp_path) == []
 
 
-def test_a_table_that_may_not_grow_leaves_the_earlier_one(tmp_path: Path) -> None:
+def test_a_table_beyond_the_file_size_limit_leaves_the_earlier_one(tmp_path: Path) -> None:
     out = tmp_path / "a.parquet"
     small, large = pa.table({"n": [1]}), pa.table({"n": [os.urandom(50_000)]})
     with atomic_write(out) as temporary:
@@ -92,18 +92,18 @@ def test_a_table_that_may_not_grow_leaves_the_earlier_one(tmp_path: Path) -> Non
     assert names(tmp_path) == ["a.parquet"]
 
 
-def test_a_full_disk_is_known_by_its_words_where_the_number_is_missing(tmp_path: Path) -> None:
+def test_a_full_disk_is_recognised_from_the_message_if_the_error_number_is_missing(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="the disk is full"), storage_errors(tmp_path):
         raise OSError("[Errno 28] Error writing bytes to file. Detail: No space left on device")
 
 
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM])
-def test_every_refusal_of_the_disk_is_a_storage_error(tmp_path: Path, number: int) -> None:
+def test_every_write_error_of_the_disk_becomes_a_storage_error(tmp_path: Path, number: int) -> None:
     with pytest.raises(StorageError, match=str(tmp_path)), storage_errors(tmp_path):
         raise OSError(number, os.strerror(number))
 
 
-def test_other_errors_of_the_system_come_through(tmp_path: Path) -> None:
+def test_other_errors_of_the_system_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), storage_errors(tmp_path):
         (tmp_path / "missing").read_bytes()
 
@@ -117,14 +117,14 @@ def test_an_output_path_below_a_file_is_refused(tmp_path: Path, below: str) -> N
     assert blocking.read_text() == "in the way"
 
 
-def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(InputError, match="a folder of this name"), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("x")
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_json_is_written_as_unicode_with_a_last_line_end(tmp_path: Path) -> None:
+def test_json_is_written_as_unicode_with_a_final_newline(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"name": "Müller", "path": tmp_path})
     text = (tmp_path / "a.json").read_text("utf-8")
     assert '"Müller"' in text
@@ -132,20 +132,20 @@ def test_json_is_written_as_unicode_with_a_last_line_end(tmp_path: Path) -> None
     assert text.endswith("}\n")
 
 
-def test_json_never_holds_what_is_no_number(tmp_path: Path) -> None:
+def test_json_never_contains_nan_or_infinity(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert names(tmp_path) == []
 
 
-def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+def test_the_digest_is_the_sha256_of_the_content(tmp_path: Path) -> None:
     data = os.urandom(300_000)
     (tmp_path / "a").write_bytes(data)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
 
 
 @pytest.mark.parametrize("refuse", [atomic_write, storage_errors])
-def test_the_cause_of_a_refusal_is_kept(
+def test_a_storage_error_keeps_its_cause(
     tmp_path: Path, refuse: Callable[[Path], AbstractContextManager[object]]
 ) -> None:
     with pytest.raises(StorageError) as caught, refuse(tmp_path / "a"):

@@ -1,4 +1,4 @@
-"""Files that changed after they were written, and files of other runs."""
+"""Detection of files that changed after they were written, and of files of other runs."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.p
 
 
 def flip(path: Path, place: int, bit: int = 0) -> None:
-    """Flip one bit; a negative place counts from the end."""
+    """Flip one bit; a negative offset counts from the end of the file."""
     data = bytearray(path.read_bytes())
     data[place] ^= 1 << bit
     path.unlink()  # the file may have other names
@@ -46,7 +46,7 @@ def _colours_are_seen() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What to mine: 15 images, one of them broken, and a model that sees colours."""
+    """Settings for mining 15 images, one of them damaged, with a model that detects colours."""
     folder = tmp_path_factory.mktemp("corpus")
     given = write_corpus(folder, {**crowd(), "broken.png": b"no image"}, None)
     return {**given, "model": str(painted_model(folder / "model")), "scales": (1.0,), "shard_size": 4, "workers": 1}
@@ -54,7 +54,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, corpus: dict[str, Any]) -> Path:
-    """Its run, which no test changes."""
+    """The finished run, which no test changes."""
     out = tmp_path_factory.mktemp("finished") / "run"
     mine(MineSettings(**corpus, out=out))
     return out
@@ -62,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, corpus: dict[str, Any]) -
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory, corpus: dict[str, Any]) -> Path:
-    """A run of other images with the same names, two of them broken."""
+    """A run of other images with the same names, two of them damaged."""
     folder = tmp_path_factory.mktemp("other")
     given = images_with_other_colours(folder, broken=("00.png", "broken.png"))
     mine(MineSettings(**{**corpus, **given}, out=folder / "run"))
@@ -77,7 +77,7 @@ def run(tmp_path: Path, finished: Path) -> Path:
 
 @pytest.fixture
 def truth(run: Path) -> Path:
-    """The run's own boxes, as truth."""
+    """The run's own boxes as ground truth."""
     path = run.parent / "truth.json"
     shutil.copyfile(run / "annotations.json", path)
     return path
@@ -88,7 +88,7 @@ def rows(run: Path) -> list[list[dict[str, Any]]]:
 
 
 def write_without_seal(path: Path) -> None:
-    """As earlier versions wrote it."""
+    """Write a table as earlier versions did, without an embedded digest."""
     with pq.ParquetFile(path) as file:
         groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
         kept = {key: value for key, value in file.metadata.metadata.items() if key == b"boxmine.corpus"}
@@ -98,10 +98,10 @@ def write_without_seal(path: Path) -> None:
             writer.add_key_value_metadata(kept)
 
 
-# --- seals -----------------------------------------------------------------------------------------------------------
+# --- embedded digests ------------------------------------------------------------------------------------------------
 
 
-def test_a_flip_of_any_bit_breaks_a_seal_or_leaves_the_same_rows(tmp_path: Path) -> None:
+def test_flipping_any_bit_breaks_the_embedded_digest_or_leaves_the_same_rows(tmp_path: Path) -> None:
     table = pa.table({"number": list(range(30)), "name": [f"{n}.jpg" for n in range(30)]})
     path = tmp_path / "table.parquet"
     with parquet_writer(path, table.schema) as writer:
@@ -119,7 +119,7 @@ def test_a_flip_of_any_bit_breaks_a_seal_or_leaves_the_same_rows(tmp_path: Path)
     assert unsealed <= len(b"?boxmine.seal??boxmine-sha256:")
 
 
-def test_a_seal_is_found_before_metadata_of_any_size_and_whatever_names_there_are(tmp_path: Path) -> None:
+def test_the_embedded_digest_is_found_before_metadata_of_any_size_and_content(tmp_path: Path) -> None:
     mark = b"\x0cboxmine.seal\x18\x4fboxmine-sha256:" + b"0" * 64
     names = pa.table({"name": [mark.decode(), "a.jpg"]})
     schema = names.schema.with_metadata({"images": json.dumps([mark.decode()] * 20_000)})
@@ -131,12 +131,12 @@ def test_a_seal_is_found_before_metadata_of_any_size_and_whatever_names_there_ar
     assert embedded_digest_matches(tmp_path / "table.parquet") is False
 
 
-def test_a_table_without_a_seal_is_one_of_an_earlier_version(tmp_path: Path) -> None:
+def test_a_table_of_an_earlier_version_has_no_embedded_digest(tmp_path: Path) -> None:
     pq.write_table(pa.table({"number": [1]}), tmp_path / "old.parquet")
     assert embedded_digest_matches(tmp_path / "old.parquet") is None
 
 
-def test_a_record_with_a_digest_may_be_written_and_read_back() -> None:
+def test_a_record_with_a_digest_survives_writing_and_reading() -> None:
     record = with_digest({"threshold": 0.1 + 0.2, "per": {10: "a", 9: "b"}, "path": Path("x"), "pair": (1, 2)})
     read_back = json.loads(json.dumps(record, default=str))
     assert digest_matches(read_back)
@@ -170,7 +170,7 @@ READ_BY = {
 
 @pytest.mark.parametrize("name", READ_BY)
 @pytest.mark.parametrize("place", [40, -30])
-def test_whoever_reads_a_damaged_file_names_it(run: Path, truth: Path, name: str, place: int) -> None:
+def test_every_reader_names_a_damaged_file(run: Path, truth: Path, name: str, place: int) -> None:
     flip(run / name, place)
     for reader in READ_BY[name]:
         with pytest.raises(DamagedFileError, match=f"{name} is damaged: it is not the file that was written"):
@@ -178,14 +178,14 @@ def test_whoever_reads_a_damaged_file_names_it(run: Path, truth: Path, name: str
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_the_intact_table_of_another_run_is_not_taken(run: Path, truth: Path, other: Path, name: str) -> None:
+def test_an_intact_table_of_another_run_is_refused(run: Path, truth: Path, other: Path, name: str) -> None:
     shutil.copyfile(other / name, run / name)
     for reader in READ_BY[name]:
         with pytest.raises(DamagedFileError, match=name):
             READERS[reader](run, truth)
 
 
-def test_a_damaged_table_ends_a_command_with_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_table_ends_a_command_with_one_message(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flip(run / "annotations.parquet", 100)
     assert run_command(["export", str(run), "--format", "coco", "--out", str(run.parent / "exported")]) == 2
     said = capsys.readouterr().err
@@ -194,7 +194,7 @@ def test_a_damaged_table_ends_a_command_with_one_sentence(run: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("name", [*(one for one in TABLES if one != "corpus.parquet"), "annotations.json"])
-def test_the_same_command_writes_a_damaged_table_anew(run: Path, corpus: dict[str, Any], name: str) -> None:
+def test_the_same_command_rewrites_a_damaged_table(run: Path, corpus: dict[str, Any], name: str) -> None:
     before, file = rows(run), (run / name).read_bytes()
     flip(run / name, len(file) // 2)
     mine(MineSettings(**corpus, out=run))
@@ -203,14 +203,14 @@ def test_the_same_command_writes_a_damaged_table_anew(run: Path, corpus: dict[st
     assert read_status(run).state == "finished"
 
 
-def test_a_damaged_list_of_images_cannot_be_written_anew(run: Path, corpus: dict[str, Any]) -> None:
+def test_a_damaged_corpus_table_cannot_be_rewritten(run: Path, corpus: dict[str, Any]) -> None:
     flip(run / "corpus.parquet", 100)
     with pytest.raises(DamagedFileError, match=r"corpus\.parquet is damaged.* Restore it from a backup, or move .*run"):
         mine(MineSettings(**corpus, out=run))
 
 
-def test_a_run_of_an_earlier_version_stays_readable(run: Path, truth: Path) -> None:
-    """It has no digests and no seals."""
+def test_a_run_of_an_earlier_version_can_be_read(run: Path, truth: Path) -> None:
+    """Its record lists no digests, and its tables have none embedded."""
     record = json.loads((run / "run.json").read_text())
     del record["digests"], record["part_origins"]
     (run / "run.json").write_text(json.dumps(record))
@@ -220,7 +220,7 @@ def test_a_run_of_an_earlier_version_stays_readable(run: Path, truth: Path) -> N
         read(run, truth)
 
 
-def test_damaged_images_lists_are_noticed_while_a_run_is_mined(corpus: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_corpus_table_is_detected_while_mining(corpus: dict[str, Any], tmp_path: Path) -> None:
     settings = MineSettings(**corpus, out=tmp_path / "run")
     plan_mining(settings)
     flip(tmp_path / "run" / "corpus.parquet", 60)
@@ -228,11 +228,11 @@ def test_damaged_images_lists_are_noticed_while_a_run_is_mined(corpus: dict[str,
         mine(settings)
 
 
-# --- parts -----------------------------------------------------------------------------------------------------------
+# --- shard files -----------------------------------------------------------------------------------------------------
 
 
 def half_mined(corpus: dict[str, Any], out: Path, **options: Any) -> Run:
-    """A run whose parts are all there, but not merged."""
+    """A run whose shard files all exist, but are not merged."""
     settings = MineSettings(**{**corpus, **options}, out=out)
     for shard in plan_mining(settings).shards:
         mine_shard(Run(out), shard)
@@ -245,7 +245,7 @@ def images_with_other_colours(folder: Path, broken: Sequence[str] = ("broken.png
 
 
 def model_with_other_classes(folder: Path) -> Path:
-    """Of the same weights."""
+    """A copy of the model with the same weights."""
     painted_model(folder)
     card = json.loads((folder / "model.json").read_text())
     card["classes"] = [{"id": one, "name": name} for name, one in zip(CLASSES, (5, 3, 7), strict=True)]
@@ -273,7 +273,9 @@ def foreign_run(kind: str, corpus: dict[str, Any], folder: Path) -> Run:
 
 
 @pytest.mark.parametrize("kind", ["another model", "other classes", "other settings", "other images", "another shard"])
-def test_a_foreign_part_is_mined_again(corpus: dict[str, Any], tmp_path: Path, run: Path, kind: str) -> None:
+def test_a_shard_file_of_another_run_is_mined_again(
+    corpus: dict[str, Any], tmp_path: Path, run: Path, kind: str
+) -> None:
     foreign, spoilt = foreign_run(kind, corpus, tmp_path / "foreign"), half_mined(corpus, tmp_path / "spoilt")
     taken = 2 if kind == "another shard" else 1
     for its, own in zip(foreign.files_of(taken, curves=True), spoilt.files_of(1, curves=True), strict=True):
@@ -285,7 +287,7 @@ def test_a_foreign_part_is_mined_again(corpus: dict[str, Any], tmp_path: Path, r
     assert rows(spoilt.path) == rows(run)
 
 
-def test_curves_of_another_part_are_mined_again(corpus: dict[str, Any], tmp_path: Path, run: Path) -> None:
+def test_a_shard_with_curves_of_another_shard_is_mined_again(corpus: dict[str, Any], tmp_path: Path, run: Path) -> None:
     spoilt = half_mined(corpus, tmp_path / "spoilt")
     shutil.copyfile(spoilt.curve_part(2), spoilt.curve_part(1))
     assert plan_mining(MineSettings(**corpus, out=spoilt.path)).shards == [1]
@@ -293,7 +295,7 @@ def test_curves_of_another_part_are_mined_again(corpus: dict[str, Any], tmp_path
     assert rows(spoilt.path) == rows(run)
 
 
-def test_a_run_that_is_moved_keeps_its_parts(corpus: dict[str, Any], tmp_path: Path) -> None:
+def test_a_moved_run_keeps_its_shard_files(corpus: dict[str, Any], tmp_path: Path) -> None:
     half_mined(corpus, tmp_path / "spoilt").path.rename(tmp_path / "moved")
     assert plan_mining(MineSettings(**corpus, out=tmp_path / "moved")).shards == []
 

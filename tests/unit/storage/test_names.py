@@ -1,4 +1,4 @@
-"""Names that become folders."""
+"""Names that become file and folder names."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def experiment(**changes: Any) -> ExperimentSettings:
 
 
 @pytest.mark.parametrize("name", LEADING_OUT)
-def test_names_that_lead_out_of_a_folder_or_hide_or_are_too_long_are_refused_in_a_sentence(name: str) -> None:
+def test_unsafe_folder_names_are_refused_with_a_sentence(name: str) -> None:
     with pytest.raises(ValueError, match="names a folder"):
         validate_folder_name(name)
     for refuse in (
@@ -52,12 +52,12 @@ def test_names_that_lead_out_of_a_folder_or_hide_or_are_too_long_are_refused_in_
 
 
 @pytest.mark.parametrize("name", ["images", "shop-2", "1.5", "läden", "cam, as published", "+", "a" * 120])
-def test_other_names_are_taken(name: str) -> None:
+def test_safe_folder_names_are_accepted(name: str) -> None:
     assert validate_folder_name(name) == name
     assert list(experiment(variants={name: {}}).variants) == [name]
 
 
-def test_a_label_recipes_name_has_no_space() -> None:
+def test_the_name_in_a_label_recipe_may_not_contain_a_space() -> None:
     with pytest.raises(InputError, match="name"):
         label("two words")
 
@@ -75,6 +75,6 @@ def test_a_label_recipes_name_has_no_space() -> None:
         (["x"], "x"),
     ],
 )
-def test_a_slug_is_one_name(name: object, made: str) -> None:
+def test_a_slug_is_a_single_file_name(name: object, made: str) -> None:
     assert slugify(name) == made
     assert "/" not in slugify(name)

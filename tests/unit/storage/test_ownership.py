@@ -1,4 +1,4 @@
-"""What is deleted carries the token of the folder it lies in; everything else stays."""
+"""Only files that carry the token of their folder are deleted."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_sweep_takes_what_a_killed_writer_left_and_no_foreign_file_of_a_similar_name(tmp_path: Path) -> None:
+def test_temporaries_of_a_killed_process_are_deleted_and_foreign_files_of_similar_names_are_not(tmp_path: Path) -> None:
     mark_folder(tmp_path, "run")
     foreign = {str(Path(below) / name) for below in (".", "parts", "notes/old") for name in FOREIGN}
     for name in foreign:
@@ -38,7 +38,7 @@ def test_a_sweep_takes_what_a_killed_writer_left_and_no_foreign_file_of_a_simila
     assert names(tmp_path) == foreign | {MARK_FILE}
 
 
-def test_a_folder_without_a_mark_is_never_swept(tmp_path: Path) -> None:
+def test_nothing_is_deleted_from_a_folder_without_a_mark(tmp_path: Path) -> None:
     killed_while_writing(tmp_path / "run.json")
     before = names(tmp_path)
     assert len(before) == 1
@@ -46,7 +46,7 @@ def test_a_folder_without_a_mark_is_never_swept(tmp_path: Path) -> None:
     assert names(tmp_path) == before
 
 
-def test_a_link_to_another_folder_is_not_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_to_another_folder_is_not_followed(tmp_path: Path) -> None:
     for name in ("run", "elsewhere"):
         (tmp_path / name).mkdir()
     token = mark_folder(tmp_path / "run", "run")
@@ -57,26 +57,26 @@ def test_a_link_to_another_folder_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["x", "[]", "{}", '{"format": "boxmine-mark/1", "kind": "run", "token": "../.."}'])
-def test_a_file_that_only_has_the_name_of_a_mark_is_foreign(tmp_path: Path, content: str) -> None:
+def test_a_foreign_file_with_the_name_of_a_mark_is_foreign(tmp_path: Path, content: str) -> None:
     (tmp_path / MARK_FILE).write_text(content)
     assert token_of(tmp_path) is None
     assert foreign_entries(tmp_path) == [MARK_FILE]
 
 
-def test_a_process_that_was_killed_while_it_marked_a_folder_is_no_hindrance(tmp_path: Path) -> None:
+def test_a_folder_can_be_marked_after_a_process_was_killed_while_marking_it(tmp_path: Path) -> None:
     (tmp_path / MARK_FILE).write_text("")
     assert foreign_entries(tmp_path) == []
     assert mark_folder(tmp_path, "run") == token_of(tmp_path) == mark_folder(tmp_path, "run")
 
 
-def test_a_long_name_has_a_temporary_one_that_the_disk_takes(tmp_path: Path) -> None:
+def test_the_temporary_name_of_a_long_name_is_short_enough_for_the_disk(tmp_path: Path) -> None:
     path = tmp_path / ("ä" * 125 + ".json")
     with atomic_write(path) as temporary:
         temporary.write_text("x")
     assert path.read_text() == "x"
 
 
-def test_a_lock_removes_only_the_folders_that_it_has_created(tmp_path: Path) -> None:
+def test_a_lock_removes_only_the_folders_that_it_created(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for path in (tmp_path / "there", tmp_path / "there" / "new" / "deep"):
         with lock_folder(path):
@@ -87,6 +87,6 @@ def test_a_lock_removes_only_the_folders_that_it_has_created(tmp_path: Path) -> 
     assert (tmp_path / "new" / "a.txt").exists()
 
 
-def test_a_folder_that_is_locked_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_locked_folder_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with lock_folder(tmp_path), pytest.raises(RunError, match="Another process is working on"), lock_folder(tmp_path):
         pass

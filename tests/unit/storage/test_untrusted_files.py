@@ -1,4 +1,4 @@
-"""Files of others: what is no file is refused at once, and memory stays in proportion to a file's size."""
+"""Untrusted files: special files are refused at once, and memory is in proportion to the size of a file."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from tests.factories import write_photos
 
 
 class InPieces(io.BytesIO):
-    """A file that gives a few bytes at a time, whatever it is asked for."""
+    """A file that returns a few bytes at a time, however many are requested."""
 
     def read(self, size: int | None = -1) -> bytes:
         return super().read(min(3, size) if size and size > 0 else 3)
@@ -38,7 +38,7 @@ def nested(depth: int) -> bytes:
 
 
 @pytest.mark.parametrize("text", [nested(80_000), b'{"a":' * 80_000, b'{"annotations": ' + b"[" * 80_000])
-def test_json_nested_without_end_is_refused(text: bytes) -> None:
+def test_deeply_nested_json_is_refused(text: bytes) -> None:
     with pytest.raises(JSONNestingError, match=f"deeper than {MAX_JSON_DEPTH} levels"):
         parse_json(text)
     with pytest.raises(JSONNestingError):
@@ -55,18 +55,18 @@ def test_json_nested_without_end_is_refused(text: bytes) -> None:
         [[], {}, [{"a": [1]}]] * 50,
     ],
 )
-def test_json_that_is_not_nested_too_deeply_is_read_as_it_is(value: object) -> None:
+def test_json_within_the_nesting_limit_is_read_unchanged(value: object) -> None:
     text = json.dumps(value).encode()
     assert parse_json(text) == value
     whole = DepthLimitedReader(InPieces(text))
     assert b"".join(iter(whole.read, b"")) == text
 
 
-def test_json_of_other_programs_may_hold_nan_and_a_byte_order_mark() -> None:
+def test_json_may_contain_nan_and_a_byte_order_mark() -> None:
     assert str(parse_json(b'\xef\xbb\xbf{"a": NaN}')) == "{'a': nan}"
 
 
-def test_nested_labels_take_no_memory_to_speak_of(tmp_path: Path) -> None:
+def test_nested_labels_need_little_memory(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", ["a.jpg"])
     labels = tmp_path / "labels.json"
     labels.write_bytes(b'{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [], "annotations": ' + b"[" * 8000)
@@ -101,7 +101,7 @@ KINDS = {"pipe": "a named pipe", "socket": "a socket", "device": "a device"}
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "folder"])
-def test_what_is_not_a_regular_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+def test_special_files_are_refused_at_once(kind: str, tmp_path: Path) -> None:
     path = special_file(tmp_path, kind, "f.json")
     with pytest.raises(OSError, match=KINDS.get(kind, "a folder")):
         open_input(path)
@@ -109,14 +109,14 @@ def test_what_is_not_a_regular_file_is_refused_at_once(kind: str, tmp_path: Path
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["labels.csv", "labels.json"])
-def test_labels_that_are_not_a_file_are_refused_at_once(kind: str, name: str, tmp_path: Path) -> None:
+def test_labels_that_are_a_special_file_are_refused_at_once(kind: str, name: str, tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", ["a.jpg"])
     with pytest.raises(CorpusError, match=KINDS[kind]):
         scan(photos, special_file(tmp_path, kind, name), tmp_path / "corpus.parquet")
 
 
 @pytest.mark.parametrize("name", ["images.txt", "classes.txt", "image_class_labels.txt", "x.xml"])
-def test_a_folder_of_lists_with_a_pipe_among_them_is_refused_at_once(name: str, tmp_path: Path) -> None:
+def test_a_pipe_among_cub_list_files_is_refused_at_once(name: str, tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", ["a.jpg"])
     lists = tmp_path / "lists"
     lists.mkdir()
@@ -129,12 +129,12 @@ def test_a_folder_of_lists_with_a_pipe_among_them_is_refused_at_once(name: str, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_truth_that_is_not_a_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+def test_ground_truth_that_is_a_special_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=KINDS[kind]):
         read_ground_truth(special_file(tmp_path, kind, "truth.json"))
 
 
-def test_a_file_without_line_ends_is_not_read_as_one_line(tmp_path: Path) -> None:
+def test_a_file_without_line_ends_is_refused_rather_than_read_as_one_line(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     with path.open("wb") as file:
         file.truncate(2_000_000_000)  # takes no room on the disk
@@ -142,7 +142,7 @@ def test_a_file_without_line_ends_is_not_read_as_one_line(tmp_path: Path) -> Non
         next(iter_lines(path))
 
 
-def test_a_record_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
+def test_a_record_above_the_size_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     with path.open("wb") as file:
         file.truncate(2_000_000_000)

@@ -46,13 +46,13 @@ def test_the_same_call_writes_the_same_bytes(corpus: Path, tmp_path: Path) -> No
     assert len(digests(corpus)) == 26
 
 
-def test_another_seed_writes_other_images(corpus: Path, tmp_path: Path) -> None:
+def test_another_seed_writes_different_images(corpus: Path, tmp_path: Path) -> None:
     generate(tmp_path, images=24, seed=6)
     images = {name: digest for name, digest in digests(corpus).items() if name.startswith("images/")}
     assert not set(images.values()) & set(digests(tmp_path).values())
 
 
-def test_a_piece_of_the_corpus_equals_that_piece_of_the_whole(corpus: Path, tmp_path: Path) -> None:
+def test_a_part_of_the_corpus_equals_the_same_part_of_the_whole(corpus: Path, tmp_path: Path) -> None:
     generate(tmp_path, images=1, start=7, seed=5)
     alone, whole = (json.loads((folder / "truth.json").read_text()) for folder in (tmp_path, corpus))
     assert digests(tmp_path / "images")["000007.jpg"] == digests(corpus / "images")["000007.jpg"]
@@ -62,7 +62,7 @@ def test_a_piece_of_the_corpus_equals_that_piece_of_the_whole(corpus: Path, tmp_
     assert alone["annotations"]
 
 
-def test_a_scene_does_not_depend_on_what_was_made_before(scenes: list[Scene]) -> None:
+def test_a_scene_does_not_depend_on_earlier_scenes(scenes: list[Scene]) -> None:
     again = compose(200, seed=3)
     np.testing.assert_array_equal(again.rgb, scenes[200].rgb)
     assert [truth.size for truth in again.objects] == [truth.size for truth in scenes[200].objects]
@@ -77,14 +77,14 @@ def test_boxes_are_tight_around_the_visible_pixels(scenes: list[Scene]) -> None:
 
 @pytest.mark.parametrize("corner", [(30, 20), (-25, 60), (70, -20), (75, 75)])
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_truth_lies_where_the_object_is_painted(name: str, corner: tuple[int, int]) -> None:
+def test_the_ground_truth_box_lies_where_the_object_is_drawn(name: str, corner: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     sprite = draw_sprite(FIGURES[name](rng), rng, longest_px=100)
     canvas = _Canvas(np.zeros((150, 140, 3), np.float32), np.zeros((150, 140), np.int16))
     assert _place(canvas, sprite, corner, _Placed(0, 0.7, 0, 0))
     y, x = np.nonzero(canvas.image.max(2) > 0)
     painted = [x.min(), y.min(), x.max() + 1, y.max() + 1]
-    # the soft rim is painted but belongs to the object from half coverage on
+    # the soft rim is painted, but only pixels with at least half coverage belong to the object
     np.testing.assert_allclose(_ground_truth(canvas, 0).box, painted, atol=1)
 
 
@@ -99,13 +99,13 @@ def test_objects_of_a_scene_share_no_pixel_and_stay_visible(scenes: list[Scene])
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_telling_part_covers_less_than_half_of_the_object(name: str) -> None:
+def test_the_discriminative_part_covers_less_than_half_of_the_object(name: str) -> None:
     shares = [sprite.discriminative.sum() / sprite.mask.sum() for sprite in sprites(name, 150)]
     assert 0.15 <= min(shares) <= max(shares) < 0.5
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_sprite_is_as_long_as_asked_and_touches_no_edge_of_its_canvas(name: str) -> None:
+def test_a_sprite_has_the_requested_length_and_touches_no_edge(name: str) -> None:
     for sprite in sprites(name, 90):
         y, x = np.nonzero(sprite.mask)
         assert max(np.ptp(x), np.ptp(y)) + 1 == pytest.approx(90, abs=3)
@@ -114,7 +114,7 @@ def test_a_sprite_is_as_long_as_asked_and_touches_no_edge_of_its_canvas(name: st
         assert y.max() < sprite.mask.shape[0] - 1
 
 
-def test_an_image_holds_none_to_four_objects_and_all_numbers_occur(scenes: list[Scene]) -> None:
+def test_an_image_has_0_to_4_objects_and_every_number_occurs(scenes: list[Scene]) -> None:
     assert {len(scene.objects) for scene in scenes} == {0, 1, 2, 3, 4}
     assert np.median([len(scene.objects) for scene in scenes]) in (1, 2)
 
@@ -128,7 +128,7 @@ def test_every_class_and_every_octave_of_size_occurs(scenes: list[Scene]) -> Non
     assert octaves.min() >= 4
 
 
-def test_images_are_landscape_and_portrait_within_the_size_asked_for(scenes: list[Scene]) -> None:
+def test_images_are_landscape_and_portrait_within_the_requested_size(scenes: list[Scene]) -> None:
     shapes = np.array([scene.rgb.shape[:2] for scene in scenes])
     assert shapes.min() >= 240
     assert shapes.max() <= 400
@@ -142,7 +142,7 @@ def test_a_whole_image_box_and_a_centred_one_are_poor_guesses(scenes: list[Scene
 
 
 def hits(scene: Scene, share: float) -> list[bool]:
-    """Per class of the scene, whether a centred box of this share of the area has IoU 0.5 with one of its objects."""
+    """For each class of the scene, whether a centred box of this share of the area has IoU 0.5 with an object."""
     size = np.array(scene.rgb.shape[1::-1])
     low, high = size * (1 - share**0.5) / 2, size * (1 + share**0.5) / 2
     best: dict[int, float] = {}
@@ -154,13 +154,13 @@ def hits(scene: Scene, share: float) -> list[bool]:
     return [value >= 0.5 for value in best.values()]
 
 
-def test_the_smallest_images_can_be_made() -> None:
+def test_the_smallest_images_can_be_generated() -> None:
     for index in range(40):
         scene = compose(index, size=(64, 64))
         assert all((truth.box[2:] > truth.box[:2]).all() for truth in scene.objects)
 
 
-def test_render_gives_the_arrays_of_the_scene() -> None:
+def test_render_returns_the_arrays_of_the_scene() -> None:
     scene = compose(7, seed=5)
     rgb, boxes, classes = render(7, seed=5)
     np.testing.assert_array_equal(rgb, scene.rgb)
@@ -169,14 +169,14 @@ def test_render_gives_the_arrays_of_the_scene() -> None:
     assert (rgb.dtype, boxes.dtype, classes.dtype) == (np.uint8, np.float32, np.int64)
 
 
-def test_render_gives_empty_arrays_where_there_is_no_object(scenes: list[Scene]) -> None:
+def test_render_returns_empty_arrays_for_a_scene_without_objects(scenes: list[Scene]) -> None:
     empty = next(index for index, scene in enumerate(scenes) if not scene.objects)
     _, boxes, classes = render(empty, seed=3)
     assert boxes.shape == (0, 4)
     assert classes.shape == (0,)
 
 
-def test_labels_are_the_classes_of_the_truth(tmp_path: Path) -> None:
+def test_labels_are_the_classes_of_the_ground_truth(tmp_path: Path) -> None:
     generate(tmp_path, images=60, seed=3, size=(64, 96))
     truth = json.loads((tmp_path / "truth.json").read_text())
     names = {entry["id"]: entry["name"] for entry in truth["categories"]}
@@ -189,7 +189,7 @@ def test_labels_are_the_classes_of_the_truth(tmp_path: Path) -> None:
     assert "" in labels.values()
 
 
-def test_the_truth_loads_in_pycocotools_and_fits_the_images(corpus: Path) -> None:
+def test_the_ground_truth_loads_in_pycocotools_and_matches_the_images(corpus: Path) -> None:
     coco = COCO(corpus / "truth.json")
     assert sorted(coco.getCatIds()) == list(range(1, len(CLASSES) + 1))
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(CLASSES)
@@ -229,14 +229,14 @@ def test_impossible_arguments_are_refused_and_write_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_images_of_another_corpus_are_not_mixed_in(tmp_path: Path) -> None:
+def test_images_of_another_corpus_in_the_folder_are_refused(tmp_path: Path) -> None:
     generate(tmp_path, images=3, size=(64, 96))
     with pytest.raises(InputError, match=r"1 files .* such as 000002\.jpg"):
         generate(tmp_path, images=2, size=(64, 96))
     assert generate(tmp_path, images=3, size=(64, 96)).images == 3
 
 
-def test_a_folder_that_was_not_generated_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_that_was_not_generated_is_refused_and_stays_unchanged(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for name in ("images/000000.jpg", "labels.csv", "truth.json"):
         (tmp_path / name).write_text("somebody's work")
@@ -246,7 +246,7 @@ def test_a_folder_that_was_not_generated_is_refused_and_stays_as_it_is(tmp_path:
     assert digests(tmp_path) == before
 
 
-def test_what_a_killed_process_left_goes_and_what_looks_like_it_does_not(tmp_path: Path) -> None:
+def test_temporaries_of_a_killed_process_are_deleted_and_similar_files_are_not(tmp_path: Path) -> None:
     generate(tmp_path, images=1, size=(64, 96))
     left, foreign = temporary_path(tmp_path / "images" / "000000.jpg"), tmp_path / ".tmp-1-labels.csv"
     for path in (left, foreign):
@@ -255,12 +255,12 @@ def test_what_a_killed_process_left_goes_and_what_looks_like_it_does_not(tmp_pat
     assert (left.exists(), foreign.exists()) == (False, True)
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="is a file"):
         generate(tmp_path / "out", images=1)
 
 
-def test_importing_it_does_not_load_torch() -> None:
+def test_importing_the_package_does_not_load_torch() -> None:
     code = "import sys, mining.synthetic; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -27,7 +27,7 @@ PATTERN_SIZE = (40, 56)
 
 
 def pattern(height: int = PATTERN_SIZE[0], width: int = PATTERN_SIZE[1]) -> np.ndarray:
-    """Smooth colours in which no two corners look alike."""
+    """Smooth colours that differ in every corner."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 255 / width, y * 255 / height, (x + y) * 120 / (height + width)], -1).astype(np.uint8)
 
@@ -66,18 +66,18 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif"])
-def test_lossless_formats_give_the_very_pixels(tmp_path: Path, name: str) -> None:
+def test_lossless_formats_give_the_exact_pixels(tmp_path: Path, name: str) -> None:
     photo().save(tmp_path / name)
     assert difference(pixels(tmp_path / name), pattern()) == 0
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
-def test_compressed_tiff_gives_the_very_pixels(tmp_path: Path, compression: str) -> None:
+def test_compressed_tiff_gives_the_exact_pixels(tmp_path: Path, compression: str) -> None:
     photo().save(tmp_path / "a.tif", compression=compression)
     assert difference(pixels(tmp_path / "a.tif"), pattern()) == 0
 
 
-def test_lossless_webp_gives_the_very_pixels(tmp_path: Path) -> None:
+def test_lossless_webp_gives_the_exact_pixels(tmp_path: Path) -> None:
     photo().save(tmp_path / "a.webp", lossless=True)
     assert difference(pixels(tmp_path / "a.webp"), pattern()) == 0
 
@@ -92,7 +92,7 @@ def test_a_jpeg_is_decoded_as_pillow_decodes_it(tmp_path: Path, subsampling: int
     assert difference(pixels(path), np.array(Image.open(path).convert("RGB"))) <= 3
 
 
-def test_the_name_of_a_file_does_not_tell_its_format(tmp_path: Path) -> None:
+def test_the_format_is_detected_from_the_content_not_the_name(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(photo(), "PNG"))
     assert difference(pixels(tmp_path / "a.jpg"), pattern()) == 0
 
@@ -110,24 +110,24 @@ def test_grey_becomes_three_equal_channels(tmp_path: Path, name: str) -> None:
     assert difference(found[..., 0], np.array(photo().convert("L"))) <= 3
 
 
-def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+def test_a_palette_image_is_converted_to_its_colours(tmp_path: Path) -> None:
     indexed = photo().quantize(32)
     indexed.save(tmp_path / "a.png")
     assert difference(pixels(tmp_path / "a.png"), np.array(indexed.convert("RGB"))) == 0
 
 
-def test_one_bit_images_are_black_and_white(tmp_path: Path) -> None:
+def test_one_bit_images_become_black_and_white(tmp_path: Path) -> None:
     bits = np.indices((9, 13)).sum(axis=0) % 2 == 0
     Image.fromarray(bits).save(tmp_path / "a.png")
     assert difference(pixels(tmp_path / "a.png"), np.repeat(bits[..., None] * 255, 3, axis=2)) == 0
 
 
-def test_a_cmyk_jpeg_comes_in_its_true_colours(tmp_path: Path) -> None:
+def test_a_cmyk_jpeg_is_converted_to_its_true_colours(tmp_path: Path) -> None:
     photo().convert("CMYK").save(tmp_path / "a.jpg", quality=95)
     assert difference(pixels(tmp_path / "a.jpg"), pattern()) <= 12
 
 
-def test_transparent_pixels_become_white_and_half_transparent_ones_mix(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white_and_half_transparent_ones_blend_with_white(tmp_path: Path) -> None:
     colours = np.zeros((1, 3, 4), np.uint8)
     colours[0, :, 3] = (0, 128, 255)
     Image.fromarray(colours).save(tmp_path / "a.png")
@@ -141,7 +141,7 @@ def test_transparent_grey_becomes_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["P", "L", "RGB"])
-def test_a_colour_named_transparent_becomes_white(tmp_path: Path, kind: str) -> None:
+def test_a_colour_declared_transparent_becomes_white(tmp_path: Path, kind: str) -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([200, 0, 0, 0, 0, 90])
     image.putdata([0, 1])
@@ -187,7 +187,7 @@ def test_extreme_shapes_are_read(tmp_path: Path, name: str, width: int, height: 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
-def test_every_orientation_is_turned_upright_as_pillow_does(tmp_path: Path, name: str, orientation: int) -> None:
+def test_every_orientation_is_applied_as_pillow_does(tmp_path: Path, name: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     photo().save(tmp_path / name, exif=exif, quality=95)
@@ -198,18 +198,18 @@ def test_every_orientation_is_turned_upright_as_pillow_does(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_means_nothing_turns_nothing(tmp_path: Path, orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     photo().save(tmp_path / "a.jpg", exif=exif, quality=95)
     assert difference(pixels(tmp_path / "a.jpg"), pattern()) <= 8
 
 
-# --- what cannot be read ---------------------------------------------------------------------------------------------
+# --- files that cannot be decoded ------------------------------------------------------------------------------------
 
 
 def with_thumbnail() -> bytes:
-    """A JPEG whose EXIF block holds a whole smaller JPEG, with an end marker of its own."""
+    """A JPEG whose EXIF block contains a complete smaller JPEG with its own end marker."""
     thumbnail = encoded(photo().resize((16, 12)), "JPEG")
     directory = struct.pack("<HHHLLHHLLL", 2, 0x0201, 4, 1, 8 + 2 + 24 + 4, 0x0202, 4, 1, len(thumbnail), 0)
     first = struct.pack("<HL", 0, 8 + 6)
@@ -226,19 +226,19 @@ def test_a_jpeg_with_a_thumbnail_gives_the_image_not_the_thumbnail(tmp_path: Pat
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP"])
-def test_truncated_files_are_refused_wherever_they_end(tmp_path: Path, kind: str, share: float) -> None:
+def test_files_truncated_anywhere_are_refused(tmp_path: Path, kind: str, share: float) -> None:
     rng = np.random.default_rng(0)
     data = encoded(Image.fromarray(rng.integers(0, 255, (64, 80, 3), dtype=np.uint8)), kind)
     (tmp_path / "a.img").write_bytes(data[: int(share * len(data))])
     reason(tmp_path / "a.img")
 
 
-def test_a_jpeg_without_its_last_bytes_is_called_truncated(tmp_path: Path) -> None:
+def test_a_jpeg_without_its_last_bytes_is_reported_as_truncated(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(photo(), "JPEG")[:-20])
     assert "corrupt or truncated" in reason(tmp_path / "a.jpg")
 
 
-def test_a_jpeg_cut_right_behind_its_thumbnail_is_refused(tmp_path: Path) -> None:
+def test_a_jpeg_truncated_after_its_thumbnail_is_refused(tmp_path: Path) -> None:
     data = with_thumbnail()
     cut = data.index(b"\xff\xd9") + 2
     assert cut < len(data)
@@ -247,23 +247,23 @@ def test_a_jpeg_cut_right_behind_its_thumbnail_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
-def test_a_jpeg_with_a_thumbnail_is_refused_at_any_cut(tmp_path: Path, share: float) -> None:
+def test_a_jpeg_with_a_thumbnail_is_refused_wherever_it_is_truncated(tmp_path: Path, share: float) -> None:
     data = with_thumbnail()
     (tmp_path / "a.jpg").write_bytes(data[: int(share * len(data))])
     reason(tmp_path / "a.jpg")
 
 
-def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+def test_an_empty_file_is_reported_as_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     assert "empty (0 bytes)" in reason(tmp_path / "a.jpg")
 
 
-def test_a_text_file_is_no_image(tmp_path: Path) -> None:
+def test_a_text_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("<html>404 Not Found</html>")
     assert "not an image" in reason(tmp_path / "a.jpg")
 
 
-def test_a_missing_file_is_called_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
     assert "no such file" in reason(tmp_path / "a.jpg")
 
 
@@ -290,7 +290,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, crafted: 
     assert f"more than {MAX_PIXELS:,} pixels" in reason(tmp_path / "a.img")
 
 
-def test_damaged_bytes_give_an_image_or_a_reason_and_nothing_else(tmp_path: Path) -> None:
+def test_damaged_bytes_give_an_image_or_an_image_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "a.img"
     originals = [encoded(photo(), kind) for kind in ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")]
@@ -308,7 +308,7 @@ def test_damaged_bytes_give_an_image_or_a_reason_and_nothing_else(tmp_path: Path
 
 
 @pytest.mark.parametrize("entry", [b"\x00\x01\x0b\x00\x01\x00\x00\x00\x00\x00\x80\x3f"])
-def test_a_tiff_whose_width_is_no_whole_number_is_refused(tmp_path: Path, entry: bytes) -> None:
+def test_a_tiff_with_a_fractional_width_is_refused(tmp_path: Path, entry: bytes) -> None:
     data = bytearray(encoded(photo(), "TIFF"))
     place = data.index(b"\x00\x01\x04\x00\x01\x00\x00\x00")
     data[place : place + len(entry)] = entry
@@ -316,13 +316,13 @@ def test_a_tiff_whose_width_is_no_whole_number_is_refused(tmp_path: Path, entry:
     assert "corrupt" in reason(tmp_path / "a.tif")
 
 
-# --- large photos ----------------------------------------------------------------------------------------------------
+# --- large images ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_large_jpeg_is_reduced_as_it_is_decoded(tmp_path: Path, orientation: int, mode: str) -> None:
-    """A quarter of what it would be, upright, and of the same colours."""
+def test_a_large_jpeg_is_reduced_while_decoding(tmp_path: Path, orientation: int, mode: str) -> None:
+    """The result has a quarter of the size, is upright, and has the same colours."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     path = tmp_path / "a.jpg"
@@ -337,20 +337,20 @@ def test_a_large_jpeg_is_reduced_as_it_is_decoded(tmp_path: Path, orientation: i
 @pytest.mark.parametrize(
     ("side", "expected"), [(400, 400), (399, 400), (201, 400), (200, 200), (150, 200), (99, 100), (1, 50)]
 )
-def test_no_pixel_is_lost_that_is_needed(tmp_path: Path, side: int, expected: int) -> None:
+def test_a_reduced_jpeg_keeps_the_required_pixels(tmp_path: Path, side: int, expected: int) -> None:
     photo().resize((400, 600)).save(tmp_path / "a.jpg")
     reduced, size = read_reduced(tmp_path / "a.jpg", lambda height, width: (side * height // width, side))
     assert size == (600, 400)
     assert tuple(reduced.shape[1:]) == (expected * 3 // 2, expected)
 
 
-def test_other_formats_are_decoded_whole(tmp_path: Path) -> None:
+def test_other_formats_are_decoded_at_full_size(tmp_path: Path) -> None:
     photo().save(tmp_path / "a.png")
     whole, size = read_reduced(tmp_path / "a.png", lambda height, width: (1, 1))
     assert size == tuple(whole.shape[1:]) == PATTERN_SIZE
 
 
-def test_a_large_jpeg_cut_short_is_refused_though_it_is_reduced(tmp_path: Path) -> None:
+def test_a_truncated_large_jpeg_is_refused_even_if_it_is_reduced(tmp_path: Path) -> None:
     data = encoded(photo().resize((400, 600)), "JPEG")
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(ImageError, match="corrupt or truncated"):
@@ -365,7 +365,9 @@ shorts = st.integers(16, 640)
 
 @given(height=sides, width=sides, short_side=shorts, step=st.sampled_from([8, 16, 32]))
 @settings(max_examples=200, deadline=None)
-def test_working_sizes_are_whole_steps_and_keep_the_aspect(height: int, width: int, short_side: int, step: int) -> None:
+def test_input_sizes_are_multiples_of_the_step_and_keep_the_aspect_ratio(
+    height: int, width: int, short_side: int, step: int
+) -> None:
     high, wide = network_input_size(height, width, short_side=short_side, step=step)
     short, long = min(high, wide), max(high, wide)
     assert short % step == long % step == 0
@@ -377,14 +379,14 @@ def test_working_sizes_are_whole_steps_and_keep_the_aspect(height: int, width: i
 
 @given(height=sides, width=sides, short_side=shorts)
 @settings(max_examples=100, deadline=None)
-def test_a_turned_image_gets_the_turned_size(height: int, width: int, short_side: int) -> None:
+def test_a_rotated_image_gets_the_rotated_input_size(height: int, width: int, short_side: int) -> None:
     size = network_input_size(height, width, short_side=short_side)
     assert network_input_size(width, height, short_side=short_side) == size[::-1]
 
 
 @given(side=st.integers(1, 2_000), times=st.integers(2, 9), short_side=shorts)
 @settings(max_examples=100, deadline=None)
-def test_the_working_size_depends_on_the_aspect_alone(side: int, times: int, short_side: int) -> None:
+def test_the_input_size_depends_only_on_the_aspect_ratio(side: int, times: int, short_side: int) -> None:
     once = network_input_size(3 * side, 4 * side, short_side=short_side)
     assert network_input_size(3 * side * times, 4 * side * times, short_side=short_side) == once
 
@@ -409,7 +411,7 @@ def test_resizing_keeps_a_constant_image_constant(size: tuple[int, int]) -> None
     assert (found == 77).all()
 
 
-def test_reducing_averages_what_it_covers() -> None:
+def test_reducing_an_image_averages_its_pixels() -> None:
     stripes: Tensor = torch.zeros(3, 64, 64, dtype=torch.uint8)
     stripes[:, :, ::2] = 200
     assert (resize_image(stripes, (8, 8)).int() - 100).abs().max() <= 4

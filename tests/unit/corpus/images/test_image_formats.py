@@ -1,4 +1,4 @@
-"""Which files are images: what is decoded here, whichever way they are listed; and no leftovers."""
+"""Which files are images: all supported formats, however they are listed, but no files of system folders."""
 
 import shutil
 
@@ -30,18 +30,18 @@ def every_kind(tmp_path):
     return root
 
 
-def test_what_can_be_decoded_is_listed_and_can_be_read(every_kind, scanned):
+def test_every_supported_format_is_listed_and_can_be_decoded(every_kind, scanned):
     _, rows = scanned(every_kind)
     assert names(rows) == sorted(WRITTEN)
     assert {tuple(read_image(every_kind / name).shape) for name in names(rows)} == {(3, 24, 32)}
 
 
-def test_a_folder_and_a_csv_take_the_same_files(every_kind, scanned, csv_file):
+def test_a_folder_and_a_csv_accept_the_same_files(every_kind, scanned, csv_file):
     listing = csv_file("file_name,labels", *(f"{name},cat" for name in WRITTEN))
     assert names(scanned(every_kind, listing)[1]) == names(scanned(every_kind)[1])
 
 
-def test_other_kinds_of_pictures_are_counted_by_suffix_and_other_files_are_not(photos, scanned):
+def test_unsupported_image_formats_are_counted_by_suffix_and_other_files_are_not(photos, scanned):
     summary, rows = scanned(
         photos("a.jpg", "b.CR2", "deep/c.cr2", "d.psb", "e.dng", "f.txt", "g.json", "h.xml", "i.mp4")
     )
@@ -49,7 +49,7 @@ def test_other_kinds_of_pictures_are_counted_by_suffix_and_other_files_are_not(p
     assert any("3 files" in note and note.endswith("not supported: 2 .cr2, 1 .dng.") for note in summary.notes)
 
 
-def test_heic_files_are_read_or_it_is_said_what_to_install(photos, scanned, monkeypatch):
+def test_a_note_says_what_to_install_for_heic_files(photos, scanned, monkeypatch):
     root = photos("a.jpg", "b.HEIC")
     monkeypatch.setattr(image_formats, "HAS_HEIF", False)
     monkeypatch.setattr(file_walker, "UNREAD_SUFFIXES", frozenset({".heic"}))
@@ -62,7 +62,7 @@ def test_heic_files_are_read_or_it_is_said_what_to_install(photos, scanned, monk
 
 
 @pytest.mark.skipif(not image_formats.HAS_HEIF, reason="pillow-heif is not installed")
-def test_heic_photos_are_listed_and_decoded(tmp_path, scanned):
+def test_heic_images_are_listed_and_decoded(tmp_path, scanned):
     import pillow_heif
 
     (tmp_path / "in").mkdir()
@@ -71,13 +71,13 @@ def test_heic_photos_are_listed_and_decoded(tmp_path, scanned):
     assert read_image(tmp_path / "in" / "a.HEIC").shape == (3, 32, 64)
 
 
-def test_leftovers_of_nas_systems_and_archives_are_no_photos(photos, scanned):
+def test_system_folders_of_nas_devices_and_archives_are_skipped(photos, scanned):
     summary, rows = scanned(photos("cat/1.jpg", "dog/1.jpg", *LEFTOVERS))
     assert names(rows) == ["cat/1.jpg", "dog/1.jpg"]
     assert summary.classes == {"cat": 1, "dog": 1}
 
 
-def test_windows_thumbnails_are_no_photos(photos, scanned):
+def test_windows_thumbnails_are_skipped(photos, scanned):
     root = photos("a.jpg")
     shutil.copy(root / "a.jpg", root / "Thumbs.db")
     assert names(scanned(root)[1]) == ["a.jpg"]

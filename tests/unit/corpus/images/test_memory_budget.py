@@ -1,4 +1,4 @@
-"""Small files that ask for much memory or time: they wait, are refused, or can be stopped."""
+"""Small files that would need much memory or time: they wait, are refused, or can be stopped."""
 
 import io
 import struct
@@ -26,15 +26,15 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture
 def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBudget]:
-    """A small one, in place of everybody's."""
+    """A small budget in place of the shared one."""
     small = MemoryBudget(10 * MEGABYTE)
     monkeypatch.setattr(decoding, "BUDGET", small)
     return small
 
 
-def begun(crew: InferenceThreadPool[Any]) -> Future[Any]:
-    """What its thread is at work on."""
-    (work,) = crew._behind
+def wait_until_running(pool: InferenceThreadPool[Any]) -> Future[Any]:
+    """Wait until the single worker thread runs its task."""
+    (work,) = pool._pending
     while not work.running():
         time.sleep(0.001)
     return work
@@ -49,7 +49,7 @@ def cost(path: Path) -> int:
     ("mode", "name", "bytes_per_pixel"),
     [("L", "a.png", 7), ("RGB", "a.png", 7), ("RGBA", "a.png", 7), ("F", "a.tif", 7), ("RGB", "a.webp", 19)],
 )
-def test_what_decoding_takes_is_known_from_the_header(
+def test_the_memory_of_decoding_is_estimated_from_the_header(
     tmp_path: Path, mode: str, name: str, bytes_per_pixel: int
 ) -> None:
     Image.new(mode, (1000, 1000)).save(tmp_path / name)
@@ -58,15 +58,13 @@ def test_what_decoding_takes_is_known_from_the_header(
     assert bytes_per_pixel * MEGABYTE <= cost(tmp_path / name) <= bytes_per_pixel * MEGABYTE + 2 * size + strip
 
 
-def test_a_progressive_jpeg_costs_its_coefficients_even_where_it_is_reduced(tmp_path: Path) -> None:
+def test_a_progressive_jpeg_needs_memory_for_all_coefficients_even_if_it_is_reduced(tmp_path: Path) -> None:
     for name, progressive in (("a.jpg", True), ("b.jpg", False)):
         Image.new("RGB", (1000, 1000)).save(tmp_path / name, progressive=progressive)
     assert cost(tmp_path / "a.jpg") - cost(tmp_path / "b.jpg") >= 5 * MEGABYTE
 
 
-def test_an_image_that_alone_exceeds_the_budget_is_refused_with_the_figures(
-    tmp_path: Path, budget: MemoryBudget
-) -> None:
+def test_an_image_that_exceeds_the_budget_is_refused_with_the_figures(tmp_path: Path, budget: MemoryBudget) -> None:
     Image.new("RGBA", (2000, 1000)).save(tmp_path / "a.png")
     with pytest.raises(
         ImageError, match=r"a\.png: decoding needs about 0\.0 GB of memory, more than the limit of 0\.01 GB"
@@ -74,7 +72,7 @@ def test_an_image_that_alone_exceeds_the_budget_is_refused_with_the_figures(
         read_image(tmp_path / "a.png")
 
 
-def test_images_wait_for_one_another_so_that_all_threads_keep_the_budget(tmp_path: Path, budget: MemoryBudget) -> None:
+def test_all_threads_together_stay_within_the_budget(tmp_path: Path, budget: MemoryBudget) -> None:
     for number in range(8):
         Image.new("RGBA", (600, 1000)).save(tmp_path / f"{number}.png")  # 4.2 MB each: two at a time
     at_work, most = 0, 0
@@ -95,7 +93,7 @@ def test_images_wait_for_one_another_so_that_all_threads_keep_the_budget(tmp_pat
     assert most == 2
 
 
-def test_what_could_not_be_decoded_gives_its_memory_back(tmp_path: Path, budget: MemoryBudget) -> None:
+def test_a_failed_decode_releases_its_memory(tmp_path: Path, budget: MemoryBudget) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (600, 1000, 3), np.uint8)).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
@@ -115,10 +113,10 @@ def test_processes_take_turns_with_large_images() -> None:
     assert not lock.locked()
 
 
-def test_who_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> None:
+def test_a_thread_that_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        InferenceThreadPool[None](1, alternate_with_forward=False) as crew,
+        InferenceThreadPool[None](1, alternate_with_forward=False) as pool,
         budget.reserve(budget.limit),
     ):
 
@@ -126,15 +124,15 @@ def test_who_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> None:
             with budget.reserve(1):
                 pass
 
-        crew.later(wait)
-        waiting = begun(crew)
+        pool.submit(wait)
+        waiting = wait_until_running(pool)
         raise KeyboardInterrupt
     with pytest.raises(RunStoppedError):
         waiting.result(timeout=5)
 
 
 def tiff_of_tiles(side: int) -> bytes:
-    """A TIFF of 10 x 10 pixels in tiles of side x side."""
+    """A TIFF of 10 x 10 pixels with tiles of side x side."""
     data = zlib.compress(bytes(300))
     start = 8 + 2 + 12 * 10 + 4
     tags = [
@@ -170,24 +168,24 @@ def test_a_large_sparse_file_is_refused_at_once(tmp_path: Path, start: bytes) ->
     assert time.monotonic() - began < 2
 
 
-def test_a_large_file_that_was_replaced_by_junk_is_called_replaced(tmp_path: Path) -> None:
+def test_a_large_file_that_was_replaced_by_junk_is_reported_as_replaced(tmp_path: Path) -> None:
     with pytest.raises(ImageReplacedError, match="changed after it was listed"):
         decoding.read_reduced(sparse(tmp_path / "a.jpg", b"", 2 * MEGABYTE), full_size, "0" * 64)
 
 
-def test_reading_a_large_file_ends_when_the_run_is_stopped(tmp_path: Path) -> None:
+def test_reading_a_large_file_stops_when_the_run_is_stopped(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
     path = sparse(tmp_path / "a.jpg", file.getvalue(), 700 * MEGABYTE)
-    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as crew:
-        crew.later(read_image, path)
-        reading = begun(crew)
+    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as pool:
+        pool.submit(read_image, path)
+        reading = wait_until_running(pool)
         raise KeyboardInterrupt
     with pytest.raises(RunStoppedError):
         reading.result(timeout=10)
 
 
-def test_a_jpeg_of_endless_scans_is_refused(tmp_path: Path) -> None:
+def test_a_jpeg_with_too_many_scans_is_refused(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "teal").save(file, "JPEG", progressive=True)
     data = file.getvalue()
@@ -198,7 +196,7 @@ def test_a_jpeg_of_endless_scans_is_refused(tmp_path: Path) -> None:
 
 
 def text_bomb() -> bytes:
-    """A PNG whose texts and colour profile unpack to 200 MB."""
+    """A PNG whose texts and colour profile decompress to 200 MB."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))
@@ -212,7 +210,7 @@ def text_bomb() -> bytes:
     return data[:first] + chunk(b"iCCP", b"profile\0\0" + packed) + texts + data[first:]
 
 
-def test_packed_texts_and_profiles_are_not_unpacked_without_limit(tmp_path: Path) -> None:
+def test_compressed_metadata_is_not_decompressed_without_limit(tmp_path: Path) -> None:
     import tracemalloc
 
     (tmp_path / "a.png").write_bytes(text_bomb())
@@ -223,5 +221,5 @@ def test_packed_texts_and_profiles_are_not_unpacked_without_limit(tmp_path: Path
     tracemalloc.stop()
 
 
-def test_everybody_has_one_budget() -> None:
+def test_all_modules_share_one_budget() -> None:
     assert decoding.BUDGET is BUDGET

@@ -1,4 +1,4 @@
-"""An image is turned by its EXIF orientation alone, and alike in decoding, reduced decoding and export."""
+"""Only the EXIF orientation is applied, in the same way by decoding, reduced decoding and export."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ def photo() -> Image.Image:
 
 
 def exif(orientation: int, kind: str = "H") -> bytes:
-    """An EXIF block with this one tag; kind: of its value, H a short, L a long."""
+    """An EXIF block with this single tag; `kind` of its value: H for short, L for long."""
     number = {"H": 3, "L": 4}[kind]
     return b"Exif\0\0II*\0" + struct.pack("<LHHHL", 8, 1, 0x0112, number, 1) + struct.pack(f"<{kind}", orientation).ljust(
         4, b"\0"
@@ -43,7 +43,7 @@ def encoded(kind: str, **options: object) -> bytes:
 
 
 def jpeg(*segments: bytes, end: bytes = b"") -> bytes:
-    """A JPEG with APP1 segments of these contents, and bytes after its end."""
+    """A JPEG with APP1 segments of these contents, and with bytes after its end."""
     plain = encoded("JPEG", quality=95)
     blocks = b"".join(b"\xff\xe1" + struct.pack(">H", len(one) + 2) + one for one in segments)
     return plain[:2] + blocks + plain[2:] + end
@@ -54,7 +54,7 @@ def xmp_segment(orientation: int) -> bytes:
 
 
 def png(*, before: bytes = b"", behind: bytes = b"", text: bytes = b"") -> bytes:
-    """A PNG with an eXIf chunk before or behind its pixels, and an XMP text."""
+    """A PNG with an eXIf chunk before or after its pixels, and an XMP text."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body)) if body else b""
@@ -122,13 +122,13 @@ def image(tmp_path: Path, name: str) -> Path:
 
 
 def expected(size: tuple[int, int]) -> np.ndarray:
-    """The photo turned by orientation 6, or as it is."""
+    """The image with orientation 6 applied, or unchanged."""
     return np.array(photo().transpose(Image.Transpose.ROTATE_270) if size == TALL else photo())
 
 
 @IN_EVERY_CASE
 @pytest.mark.parametrize(("name", "size"), CASES)
-def test_only_exif_turns_an_image(image: Path, size: tuple[int, int]) -> None:
+def test_only_the_exif_orientation_is_applied(image: Path, size: tuple[int, int]) -> None:
     found = read_image(image).permute(1, 2, 0).numpy()
     assert found.shape[:2] == size
     assert np.abs(found.astype(int) - expected(size)).mean() < 8
@@ -136,7 +136,7 @@ def test_only_exif_turns_an_image(image: Path, size: tuple[int, int]) -> None:
 
 @IN_EVERY_CASE
 @pytest.mark.parametrize(("name", "size"), CASES)
-def test_reduced_decoding_turns_it_alike(image: Path, size: tuple[int, int]) -> None:
+def test_reduced_decoding_applies_the_same_orientation(image: Path, size: tuple[int, int]) -> None:
     reduced, whole = read_reduced(image, quarter)
     assert whole == size
     assert (reduced.shape[1] < reduced.shape[2]) == (size == WIDE)
@@ -144,7 +144,7 @@ def test_reduced_decoding_turns_it_alike(image: Path, size: tuple[int, int]) -> 
 
 @IN_EVERY_CASE
 @pytest.mark.parametrize(("name", "size"), CASES)
-def test_every_reader_of_the_export_sees_what_the_run_saw(
+def test_other_readers_of_the_export_see_the_orientation_that_the_run_used(
     image: Path, size: tuple[int, int], tmp_path: Path, name: str
 ) -> None:
     target = tmp_path / f"out.{name.split()[0].lower().replace('mpo', 'jpg')}"
@@ -161,7 +161,7 @@ def test_every_reader_of_the_export_sees_what_the_run_saw(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("end", [b"", b"a film"], ids=["plain", "bytes after the end"])
 @pytest.mark.parametrize("needed", [lambda h, w: (h, w), quarter], ids=["whole", "reduced"])
-def test_all_eight_orientations_are_turned_as_exif_says(
+def test_all_eight_orientations_are_applied_as_exif_defines_them(
     tmp_path: Path, orientation: int, end: bytes, needed: Callable[[int, int], tuple[int, int]]
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(exif(orientation), end=end))

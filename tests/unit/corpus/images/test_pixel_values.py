@@ -1,4 +1,4 @@
-"""Images of more than 8 bits are seen at the brightness they were taken at."""
+"""Images of more than 8 bits keep the brightness at which they were taken."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ from mining.corpus.images.pixel_values import bits_in_use
 
 
 def greys() -> np.ndarray:
-    """A soft picture that takes all of 0-255, (24, 40) uint8."""
+    """A smooth image that uses the whole range 0-255, (24, 40) uint8."""
     y, x = np.mgrid[0:24, 0:40]
     found = (x * 200 / 39 + y * 55 / 23).round().astype(np.uint8)
     found[0, 0], found[-1, -1] = 0, 255
@@ -26,7 +26,7 @@ def colours() -> np.ndarray:
 
 
 def deep(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """The same picture in values of so many bits, as uint16."""
+    """The same image in values of this number of bits, as uint16."""
     return (pixels.astype(np.uint16) << (bits - 8)).astype(np.uint16)
 
 
@@ -40,7 +40,7 @@ def same(found: np.ndarray, pixels: np.ndarray) -> bool:
 
 
 def write_turned_tiff(path: Path, pixels: np.ndarray, orientation: int) -> None:
-    """An RGB TIFF of 16 bits a channel, uncompressed, with an orientation tag."""
+    """An uncompressed RGB TIFF of 16 bits per channel, with an orientation tag."""
     height, width, _ = pixels.shape
     data = pixels.astype("<u2").tobytes()
     start = 8 + 2 + 12 * 10 + 4
@@ -67,7 +67,7 @@ def test_colour_of_any_depth_is_as_bright_as_in_8_bits(tmp_path: Path, name: str
     assert same(seen(tmp_path / name), colours())
 
 
-def test_deep_colour_with_transparency_becomes_white_where_it_is_transparent(tmp_path: Path) -> None:
+def test_transparent_pixels_of_deep_colour_become_white(tmp_path: Path) -> None:
     alpha = np.full(greys().shape, 65535, np.uint16)
     alpha[:5] = 0
     cv2.imwrite(str(tmp_path / "a.png"), np.dstack([deep(colours(), 12)[..., ::-1], alpha]))
@@ -77,7 +77,7 @@ def test_deep_colour_with_transparency_becomes_white_where_it_is_transparent(tmp
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_deep_colour_is_turned_as_any_other(tmp_path: Path, orientation: int) -> None:
+def test_deep_colour_is_oriented_like_any_other_image(tmp_path: Path, orientation: int) -> None:
     write_turned_tiff(tmp_path / "a.tif", deep(colours(), 16), orientation)
     with Image.open(tmp_path / "a.tif") as image:
         image.load()  # Pillow turns a TIFF
@@ -85,7 +85,7 @@ def test_deep_colour_is_turned_as_any_other(tmp_path: Path, orientation: int) ->
     assert same(seen(tmp_path / "a.tif"), upright)
 
 
-def test_big_endian_grey_and_whole_numbers_of_32_bits_follow_the_same_rule(tmp_path: Path) -> None:
+def test_big_endian_grey_and_32_bit_integers_follow_the_same_rule(tmp_path: Path) -> None:
     for name, values in (("a.tif", deep(greys(), 12).astype(">u2")), ("b.tif", greys().astype(np.int32) << 12)):
         Image.fromarray(values).save(tmp_path / name)
         assert same(seen(tmp_path / name), greys())
@@ -96,23 +96,23 @@ def test_negative_values_are_black(tmp_path: Path) -> None:
     assert not seen(tmp_path / "a.tif").any()
 
 
-def test_a_file_decides_by_its_own_highest_value_alone() -> None:
+def test_only_the_highest_value_of_a_file_decides_its_scale() -> None:
     assert [bits_in_use(value) for value in (0, 1, 255, 256, 3000, 4095, 4096, 65535)] == [8, 8, 8, 9, 12, 12, 13, 16]
 
 
 @pytest.mark.parametrize("white", [1.0, 1 / 16], ids=["white is 1", "12 bits divided by 65536"])
-def test_floats_from_0_to_1_are_a_photo(tmp_path: Path, white: float) -> None:
+def test_floats_from_0_to_1_are_an_ordinary_image(tmp_path: Path, white: float) -> None:
     Image.fromarray((greys() / 255 * white).astype(np.float32)).save(tmp_path / "a.tif")
     assert same(seen(tmp_path / "a.tif"), greys())
 
 
-def test_a_dim_photo_in_floats_keeps_its_black(tmp_path: Path) -> None:
+def test_a_dark_float_image_keeps_its_black(tmp_path: Path) -> None:
     Image.fromarray((0.5 + 0.4 * greys() / 255).astype(np.float32)).save(tmp_path / "a.tif")
     found = seen(tmp_path / "a.tif")
     assert (found.min(), found.max()) == (127, 229)
 
 
-def test_a_value_that_is_no_number_does_not_darken_a_float_image(tmp_path: Path) -> None:
+def test_a_nan_does_not_darken_a_float_image(tmp_path: Path) -> None:
     values = 1500 + greys().astype(np.float32)
     values[3, :3] = np.nan, np.inf, -np.inf
     Image.fromarray(values).save(tmp_path / "a.tif")
@@ -122,7 +122,7 @@ def test_a_value_that_is_no_number_does_not_darken_a_float_image(tmp_path: Path)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "CMYK", "1", "I;16", "F"])
-def test_an_image_of_many_strips_is_what_one_of_a_single_strip_is(
+def test_the_number_of_strips_does_not_change_the_image(
     tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -138,7 +138,7 @@ def test_an_image_of_many_strips_is_what_one_of_a_single_strip_is(
     assert (seen(path) == whole).all()
 
 
-def test_the_first_picture_of_an_animation_is_taken(tmp_path: Path) -> None:
+def test_the_first_image_of_an_animation_is_used(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Boxes as corners, as fractions and in per cent are refused; good files never, however small or careless."""
+"""Boxes given as corners, fractions or percentages are refused; good files never are, however small or careless."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Boxes of CUB's lists and of VOC XML as truth."""
+"""CUB's lists and VOC XML as ground truth."""
 
 from pathlib import Path
 
@@ -51,8 +51,8 @@ def test_a_line_that_is_no_box_is_left_out_and_counted(tmp_path: Path) -> None:
         "1 of 4 lines of bounding_boxes.txt in cub have a box without area (image 3); left out.",
         "1 of 4 lines of bounding_boxes.txt in cub have no box of four finite numbers (image 1); left out.",
         "1 of 4 lines of bounding_boxes.txt in cub name an image that images.txt does not list (image 9); left out.",
-        "2 images have no annotation in bounding_boxes.txt that can be used, while others could not be used or attached "
-        "to an image: the labels of these images are taken as unknown.",
+        "2 images have no usable annotation in bounding_boxes.txt, which also has annotations that could not be used or "
+        "attached to an image: the labels of these images are taken as unknown.",
     ]
 
 

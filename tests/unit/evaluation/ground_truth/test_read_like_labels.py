@@ -1,4 +1,4 @@
-"""The same file gives the same images, classes and notes whether it is read as labels or as truth."""
+"""The same file gives the same images, classes and notes whether it is read as labels or as ground truth."""
 
 import json
 import unicodedata
@@ -145,7 +145,7 @@ def test_images_without_annotations_are_unknown_where_an_annotation_belongs_to_n
     assert labels == classes_of(truth) == UNATTACHED
     assert summary.notes == list(truth.notes)
     assert summary.notes[0].startswith("1 of 3 annotations in c.json ")
-    assert summary.notes[1].startswith("1 image has no annotation in c.json that can be used")
+    assert summary.notes[1].startswith("1 image has no usable annotation in c.json")
 
 
 def unknown_category(content: Content) -> None:
@@ -235,7 +235,7 @@ def test_words_that_look_like_such_numbers_are_kept_inside_text(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("text", [b"\xef\xbb\xbf%b", b" \n%b\n "], ids=["byte order mark", "spaces"])
-def test_what_stands_around_the_object_does_not_matter(tmp_path: Path, text: bytes) -> None:
+def test_text_around_the_object_does_not_matter(tmp_path: Path, text: bytes) -> None:
     _, labels, truth = both(tmp_path, text % json.dumps(coco()).encode())
     assert labels == classes_of(truth) == WHOLE
 
@@ -284,7 +284,7 @@ def ids_that_do_not_meet(content: Content) -> None:
         (two_sizes_of_a_name, r"c.json lists the file name 'a.jpg' more than once, with different image sizes"),
         (name_with_two_dots, r"image id 2: '../b.jpg' leads out of the image folder"),
         (absolute_name, r"image id 2: .*b.jpg' leads out of the image folder"),
-        (ids_that_do_not_meet, r"No annotation of .*c.json can be used: 3 of 3 annotations name an image_id"),
+        (ids_that_do_not_meet, r"No annotation of .*c.json can be used: 3 of 3 annotations have an image_id"),
         (lambda content: content.update(images=None), r"lists no image|images in .*c.json is not a list"),
         (lambda content: content.update(images=[]), r"c.json lists no image"),
     ],

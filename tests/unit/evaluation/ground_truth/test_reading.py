@@ -1,4 +1,4 @@
-"""Reading a truth: what is left out and counted, and what is refused with a sentence."""
+"""Reading ground truth: what is left out and counted, and what is refused."""
 
 import json
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_a_byte_order_mark_is_read_over(world: World) -> None:
     assert len(read_ground_truth(path).boxes) == 4
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=r"There is no ground truth file .*none\.json\. Pass a COCO file"):
         read_ground_truth(tmp_path / "none.json")
 
@@ -189,7 +189,7 @@ def test_ids_of_which_none_matches_are_refused(world: World) -> None:
     coco = world.coco()
     for annotation in coco["annotations"]:
         annotation["image_id"] = f"id-{annotation['image_id']}"
-    with pytest.raises(ScoringError, match=r"No annotation of .* can be used: 4 of 4 annotations name an image_id"):
+    with pytest.raises(ScoringError, match=r"No annotation of .* can be used: 4 of 4 annotations have an image_id"):
         read_ground_truth(world.write(coco)[1])
 
 

@@ -1,4 +1,4 @@
-"""COCO's numbers on hand-made boxes."""
+"""COCO's figures on hand-made boxes, and compared with pycocotools."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_inside_a_crowd_is_enough_and_inside_a_difficult_box_is_not() -> None:
     assert (crowd["AP50"], difficult["AP50"]) == (pytest.approx(1), pytest.approx(0.5))
 
 
-def test_the_area_that_the_truth_tells_decides_its_size() -> None:
+def test_the_stated_area_decides_the_size_range() -> None:
     truth = TruthBoxes(np.array([0]), np.array([0]), np.array([BOX]), area=np.array([500.0]))
     scores = coco_scores(truth, found([(0, 0, BOX, 0.9)]), ["a"])
     assert (scores["APs"], scores["APm"]) == (pytest.approx(1), None)
@@ -79,7 +79,7 @@ def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @given(seed=st.integers(0, 100_000), grid=st.booleans(), told_area=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_the_numbers_are_those_of_pycocotools_to_the_bit(seed: int, grid: bool, told_area: bool) -> None:
+def test_the_figures_equal_those_of_pycocotools_bit_for_bit(seed: int, grid: bool, told_area: bool) -> None:
     rng = np.random.default_rng(seed)
     predictions, true_boxes = rng.integers(0, 150), rng.integers(0, 60)
 

@@ -1,4 +1,4 @@
-"""COCO's AP with images drawn anew: the same as of a truth in which they stand as often."""
+"""COCO's AP of resampled images equals that of ground truth that repeats the images."""
 
 import numpy as np
 import pytest

@@ -121,7 +121,7 @@ def test_images_and_classes_without_a_countable_box_do_not_count() -> None:
     assert found["top1_loc"]["accuracy"] == 1
 
 
-def test_boxes_on_nothing_are_told_beside_for_the_images_that_count() -> None:
+def test_false_positives_are_counted_for_the_images_that_count() -> None:
     truth = truth_of((0, 0, BOX), (1, 0, BOX))
     predicted = best_first((0, 0, BOX), (0, 0, FAR), (0, 1, BOX), (1, 0, FAR), (2, 0, FAR))
     assert localization_scores(truth, predicted, [[0], [0]])["false_positives_per_image"] == 1.5
@@ -149,7 +149,7 @@ def test_classes_rank_by_score_and_of_equal_ones_by_number() -> None:
     assert rank_classes([[0.1, 0.5, 0.2, 0.5], [3, 2, 1, 0]], top=3).tolist() == [[1, 3, 2], [0, 1, 2]]
 
 
-def test_fewer_classes_than_asked_for_are_all_ranked() -> None:
+def test_fewer_classes_than_requested_are_all_ranked() -> None:
     assert rank_classes([[0.1, 0.9]]).tolist() == [[1, 0]]
 
 
@@ -164,5 +164,5 @@ def test_class_scores_that_rank_nothing_are_refused(scores: object) -> None:
 
 
 def test_an_image_that_is_not_ranked_is_named() -> None:
-    with pytest.raises(ScoringError, match=r"\(2, 1\); expected one row an image, 3 or more"):
+    with pytest.raises(ScoringError, match=r"\(2, 1\); expected one row per image, at least 3 rows"):
         localization_scores(truth_of((2, 0, BOX)), best_first(), [[0], [0]])

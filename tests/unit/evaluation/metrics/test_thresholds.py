@@ -1,4 +1,4 @@
-"""Thresholds chosen with and without a truth: figures that can be told by hand, and a slow way to the same."""
+"""Thresholds chosen with and without ground truth, checked by hand and against a slow implementation."""
 
 from typing import Any
 
@@ -171,7 +171,7 @@ def test_the_oracle_is_never_beaten_by_what_is_chosen_in_common(seed: int) -> No
     assert found["chosen"]["corloc"] <= found["oracle"]["corloc"] == hit.mean(axis=0).max()
 
 
-def test_without_a_pair_there_is_nothing_to_say() -> None:
+def test_without_pairs_there_are_no_threshold_scores() -> None:
     verdicts = threshold_hits(TruthBoxes([], [], np.empty((0, 4))), GRID, [])
     assert threshold_scores(verdicts, np.zeros(0, bool), [], mined_at=None, seed=0, resamples=10) is None
 
@@ -217,7 +217,7 @@ def with_curves(world: World) -> World:
     return world
 
 
-def test_a_run_tells_what_other_thresholds_would_have_given(world: World) -> None:
+def test_a_run_is_scored_at_other_thresholds_too(world: World) -> None:
     thresholds = score_run(*with_curves(world).write())["thresholds"]
     assert thresholds["oracle"] == {**thresholds["oracle"], "corloc": 1.0, "threshold": 0.6}
     assert thresholds["chosen"]["corloc"] == 1

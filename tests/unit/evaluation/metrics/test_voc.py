@@ -25,13 +25,13 @@ def curve(*right: int, objects: int) -> PrecisionRecallCurve:
 def test_a_box_is_found_once_and_by_the_surest() -> None:
     truth = truth_of((0, 0, BOX))
     found = rank_matches(truth, predicted_of(((0, 0, BOX), 0.4), ((0, 0, (0, 0, 10, 9)), 0.9), ((0, 0, BOX), 0.8)))
-    assert found.is_right.tolist() == [False, True, False]
+    assert found.is_correct.tolist() == [False, True, False]
     assert not found.is_ignored.any()
 
 
 def test_of_equal_scores_the_first_finds_the_box() -> None:
     found = rank_matches(truth_of((0, 0, BOX)), predicted_of(((0, 0, BOX), 0.5), ((0, 0, BOX), 0.5)))
-    assert found.is_right.tolist() == [True, False]
+    assert found.is_correct.tolist() == [True, False]
 
 
 def test_the_next_best_box_is_not_tried_when_the_best_is_taken() -> None:
@@ -39,7 +39,7 @@ def test_the_next_best_box_is_not_tried_when_the_best_is_taken() -> None:
     both_on_the_first = predicted_of(((0, 0, (0, 0, 10, 10)), 0.9), ((0, 0, (0, 0.5, 10, 10)), 0.8))
     found = rank_matches(truth, both_on_the_first)
     assert found.true_box.tolist() == [0, 0]
-    assert found.is_right.tolist() == [True, False]
+    assert found.is_correct.tolist() == [True, False]
 
 
 def test_of_boxes_overlapped_alike_the_first_is_meant() -> None:
@@ -51,25 +51,25 @@ def test_a_difficult_box_is_neither_right_nor_wrong_to_find_any_number_of_times(
     truth = truth_of((0, 0, BOX), (0, 0, FAR), ignored=(1,))
     found = rank_matches(truth, predicted_of(((0, 0, FAR), 0.9), ((0, 0, FAR), 0.8), ((0, 0, BOX), 0.7)))
     assert found.is_ignored.tolist() == [True, True, False]
-    assert found.is_right.tolist() == [False, False, True]
+    assert found.is_correct.tolist() == [False, False, True]
 
 
 def test_what_overlaps_a_difficult_box_more_is_not_the_countable_ones() -> None:
     truth = truth_of((0, 0, (0, 0, 10, 10)), (0, 0, (0, 1, 10, 10)), ignored=(1,))
     found = rank_matches(truth, predicted_of(((0, 0, (0, 1, 10, 10)), 0.9)))
-    assert (found.is_right.tolist(), found.is_ignored.tolist()) == ([False], [True])
+    assert (found.is_correct.tolist(), found.is_ignored.tolist()) == ([False], [True])
 
 
 def test_a_box_of_another_class_or_image_is_not_found() -> None:
     found = rank_matches(truth_of((0, 0, BOX)), predicted_of(((0, 1, BOX), 0.9), ((1, 0, BOX), 0.9)))
     assert found.true_box.tolist() == [-1, -1]
-    assert not found.is_right.any()
+    assert not found.is_correct.any()
 
 
-@pytest.mark.parametrize(("rule", "is_right"), [("at_least", True), ("above", False)])
-def test_an_iou_of_just_the_threshold_is_right_as_the_rule_says(rule: str, is_right: bool) -> None:
+@pytest.mark.parametrize(("rule", "is_correct"), [("at_least", True), ("above", False)])
+def test_an_iou_of_just_the_threshold_is_right_as_the_rule_says(rule: str, is_correct: bool) -> None:
     found = rank_matches(truth_of((0, 0, BOX)), predicted_of(((0, 0, (0, 0, 10, 5)), 0.9)), rule=rule)
-    assert found.is_right.tolist() == [is_right]
+    assert found.is_correct.tolist() == [is_correct]
 
 
 def test_a_lower_threshold_finds_more() -> None:
@@ -80,7 +80,7 @@ def test_a_lower_threshold_finds_more() -> None:
 @pytest.mark.parametrize(
     ("threshold", "rule", "told"), [(0, "at_least", "threshold is 0"), (0.5, "over", "rule is 'over'")]
 )
-def test_a_threshold_or_rule_that_is_none_is_refused(threshold: float, rule: str, told: str) -> None:
+def test_an_invalid_threshold_or_rule_is_refused(threshold: float, rule: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         voc_scores(truth_of(), predicted_of(), [], iou_threshold=threshold, rule=rule)
 
@@ -113,7 +113,7 @@ def test_all_at_once_is_one_by_one(seed: int) -> None:
     truth = TruthBoxes(*columns(40), is_ignored=rng.random(40) < 0.3)
     predicted = Detections(*columns(60), rng.integers(0, 9, 60))
     found = rank_matches(truth, predicted, iou_threshold=0.4)
-    told = np.select([found.is_right, found.is_ignored], ["right", "ignored"], "wrong")
+    told = np.select([found.is_correct, found.is_ignored], ["right", "ignored"], "wrong")
     assert told.tolist() == verdicts_one_by_one(truth, predicted, 0.4)
     assert set(told) == {"right", "ignored", "wrong"}
 
@@ -212,8 +212,8 @@ def test_comparing_in_blocks_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     whole = rank_matches(truth, predicted)
     monkeypatch.setattr("mining.evaluation.boxes._PAIRS_PER_BLOCK", 7)
     in_blocks = rank_matches(truth, predicted)
-    assert whole.is_right.any()
-    for name in ("true_box", "iou", "is_right"):
+    assert whole.is_correct.any()
+    for name in ("true_box", "iou", "is_correct"):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))
 
 

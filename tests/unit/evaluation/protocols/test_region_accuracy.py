@@ -1,4 +1,4 @@
-"""All thresholds at once against one threshold after the other, and figures that can be told by hand."""
+"""All thresholds at once against one at a time, and figures computed by hand."""
 
 import subprocess
 import sys
@@ -233,7 +233,7 @@ def test_true_boxes_that_are_none_are_refused() -> None:
 # --- MaxBoxAcc -------------------------------------------------------------------------------------------------------
 
 
-def test_one_map_has_the_figures_told_by_hand() -> None:
+def test_one_map_has_the_figures_computed_by_hand() -> None:
     accuracy = RegionAccuracy([0.1, 0.6])
     accuracy.add(map_with((0, 0, 20, 20, 0.5), (30, 30, 36, 36, 1.0)), [[30, 30, 36, 40]], SIZE)
     # the small region's IoU is 0.6; it is the largest only where the other is not

@@ -1,4 +1,4 @@
-"""The threshold-free scores of maps on small maps whose figures can be told by hand."""
+"""Threshold-independent scores of small maps, computed by hand."""
 
 from collections.abc import Callable
 
