@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +12,12 @@ from boxmine._progress import Report, progress_bar
 from boxmine._results import Comparison, Scores, TrainedModel
 from boxmine._run import Run
 from mining.config import CompareSettings, MineSettings, ScoreSettings, TrainSettings, parse
-from mining.errors import BoxmineError, DamagedPartError, InputError
+from mining.errors import InputError
 
 if TYPE_CHECKING:
     from boxmine._localizer import Localizer
     from mining.export import ExportSummary
     from mining.label_store.summaries import LabelSummary
-    from mining.runs.run import Run as RunDirectory
 
 _log = logging.getLogger(__name__)
 _OTHER_PROCESSES = ("runner", "runner_workers", "gpus_per_worker", "ray_address")
@@ -98,12 +96,14 @@ def mine(
         RunError: `out` holds another run, or another process works on it.
         StorageError: The disk refused; call again to resume.
     """
+    from mining.runs.mining_job import mine as mine_corpus
+
     values = {**_values(images=images, labels=labels, out=out), "model": os.fspath(model), **options}
     _refuse_other_processes(values)
     settings = parse(MineSettings, values)
     _check(settings)
     with progress_bar("mine", progress) as report_progress:
-        _mine_in_process(settings, report_progress)
+        mine_corpus(settings, _without_text(report_progress))
     return Run(settings.out)
 
 
@@ -231,6 +231,7 @@ def label(
     from mining.label_store.restore import restore_version
     from mining.label_store.settings import LabelSettings
     from mining.runs.inputs import resolve_thresholds
+    from mining.runs.mining_job import mine as mine_corpus
 
     values = dict(recipe) if isinstance(recipe, Mapping) else read_recipe(Path(recipe))
     settings = parse(LabelSettings, values)
@@ -245,10 +246,10 @@ def label(
         while summary is None:
             unfinished = job.find_unfinished_run(settings)
             if unfinished is not None:
-                _mine_in_process(unfinished, report_progress)
+                mine_corpus(unfinished, _without_text(report_progress))
             plan = job.plan_labels(settings)
             if plan.run is not None:
-                _mine_in_process(plan.run, report_progress)
+                mine_corpus(plan.run, _without_text(report_progress))
             with suppress(publish.PartsDiscardedError):  # the next round mines them again
                 summary = publish.publish_labels(settings, accept=accept, new_store=new_store)
         if settings.keep_runs is not None:
@@ -299,44 +300,5 @@ def _refuse_other_processes(options: Mapping[str, Any]) -> None:
         )
 
 
-def _mine_in_process(settings: MineSettings, report_progress: Report) -> None:
-    from mining.runs import mining_job
-
-    started = time.monotonic()
-    with mining_job.lock_run(settings.out):
-        while True:
-            plan = mining_job.plan_mining(settings)
-            notify = _counter(plan.done_images, plan.images, report_progress)
-            for shard in plan.shards:
-                _mine_shard(plan.run, shard, notify, settings.retries)
-            try:
-                mining_job.finish_mining(plan.run, time.monotonic() - started)
-                return
-            except DamagedPartError:
-                if not mining_job.discard_damaged_parts(plan.run):
-                    raise
-
-
-def _mine_shard(run: "RunDirectory", shard: int, notify: Callable[[int], None], retries: int) -> None:
-    from mining.runs.shard_mining import mine_shard
-
-    for _ in range(retries):
-        try:
-            mine_shard(run, shard, notify)
-            return
-        except BoxmineError:  # names its remedy; another try would not help
-            raise
-        except Exception as error:
-            _log.warning("Shard %d failed and is mined again: %s", shard, error)
-    mine_shard(run, shard, notify)
-
-
-def _counter(done: int, total: int, report_progress: Report) -> Callable[[int], None]:
-    report_progress(done, total, "")
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done = min(done + count, total)  # a shard that is mined again counts once
-        report_progress(done, total, "")
-
-    return advance
+def _without_text(report_progress: Report) -> Callable[[int, int], None]:
+    return lambda done, total: report_progress(done, total, "")

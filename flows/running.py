@@ -13,8 +13,8 @@ from mining import preflight
 from mining.config import Attempts, Recipe, Settings
 from mining.label_store.summaries import LabelSummary
 from mining.redaction import redact
+from mining.runs.retries import is_transient_later, retry
 from tasks.labelling import staged_state
-from tasks.orchestration import is_transient_later, retry
 
 R = TypeVar("R")
 STARTUP_TIMEOUT_S = "120"  # small machines need more than Prefect's own limits

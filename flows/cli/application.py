@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from flows.cli import evaluation_commands, label_commands, list_commands, mining_commands  # noqa: F401
 from flows.cli.common import app
-from flows.cli.terminal import err
+from flows.cli.terminal import err, interrupt_requested
 from mining.config import Settings, format_validation_errors
 from mining.config.system_errors import check_arguments, describe_os_error
 from mining.errors import BoxmineError, InputError, RunStoppedError
@@ -25,6 +25,8 @@ def main() -> None:
     """Run the command line of this process and exit."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, _interrupt)
     code = run_command(sys.argv[1:])
     running = sys.modules.get("flows.running")
     if running is not None and running.server_was_lost():
@@ -76,6 +78,7 @@ def _settings_class(error: CycloptsError) -> type[Settings]:
 
 
 def _interrupt(*_: object) -> None:
+    interrupt_requested.set()
     raise KeyboardInterrupt
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,9 @@ err = _RedactingConsole(
     stderr=True, highlight=False, soft_wrap=True, markup=False,  # names may have brackets
     quiet=os.environ.get("LOCAL_RANK", "0") != "0",
 )  # fmt: skip
+# set by the signal handler: Python drops an exception that a handler raises inside a finalizer or callback, so that the
+# next report of progress has to raise it again
+interrupt_requested = threading.Event()
 _LINE_EVERY_SECONDS = 10.0
 _WIDTH_IN_FILES = 200
 
@@ -40,7 +44,7 @@ class ProgressView:
         self._last_line = 0.0
 
     def __enter__(self) -> "ProgressView":
-        listen(self._bar_update if err.is_terminal else self._line)
+        listen(self._update)
         if err.is_terminal:
             self._bar.start()
         return self
@@ -48,6 +52,12 @@ class ProgressView:
     def __exit__(self, *_: object) -> None:
         if err.is_terminal:
             self._bar.stop()
+
+    def _update(self, stage: str, done: int, total: int, text: str) -> None:
+        if interrupt_requested.is_set():
+            raise KeyboardInterrupt
+        show = self._bar_update if err.is_terminal else self._line
+        show(stage, done, total, text)
 
     def _bar_update(self, stage: str, done: int, total: int, text: str) -> None:
         if stage not in self._stages:

@@ -11,7 +11,8 @@ from mining.corpus.identical_images import ImageFile, map_copies_to_first
 from mining.corpus.splits import TRAIN
 from mining.export.splits import Split, find_split
 from mining.export.val_truth import ValTruth, validation_images_have
-from mining.runs.reading import BoxedImage, BoxRow, FinishedRun, ImageRow, iter_boxed, iter_boxes, iter_images
+from mining.runs.reading import BoxedImage, BoxRow, ImageRow, iter_boxed, iter_boxes, iter_images
+from mining.runs.run import Run
 
 
 class PartImage(NamedTuple):
@@ -48,7 +49,7 @@ class ExportedSet:
         boxes_of: Number of boxes by category id.
     """
 
-    run: FinishedRun
+    run: Run
     min_score: float
     include_empty: bool
     split: Split
@@ -147,12 +148,12 @@ def _images(number: int) -> str:
     return f"{number} image is" if number == 1 else f"{number} images are"
 
 
-def _boxed(run: FinishedRun, min_score: float) -> Iterator[BoxedImage]:
+def _boxed(run: Run, min_score: float) -> Iterator[BoxedImage]:
     return iter_boxed(iter_images(run.corpus), iter_boxes(run.annotations, min_score))
 
 
 def exported_set(
-    run: FinishedRun, *, min_score: float, include_empty: bool, val_share: float, seed: int, truth: ValTruth | None,
+    run: Run, *, min_score: float, include_empty: bool, val_share: float, seed: int, truth: ValTruth | None,
     used_classes: bool = False,
 ) -> ExportedSet:  # fmt: skip
     """Choose the images of an export and split them; see `ExportOptions` for the arguments."""

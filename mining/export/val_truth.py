@@ -7,7 +7,8 @@ import numpy as np
 
 from mining.corpus.names import normalise_class_name
 from mining.errors import InputError
-from mining.runs.reading import BoxRow, FinishedRun, ImageRow, iter_images
+from mining.runs.reading import BoxRow, ImageRow, iter_images
+from mining.runs.run import Run
 
 SOURCE = "truth"
 
@@ -20,7 +21,7 @@ class ValTruth:
         of_other_size: Ids of validation images that have another size in the ground truth.
     """
 
-    def __init__(self, path: Path, run: FinishedRun) -> None:
+    def __init__(self, path: Path, run: Run) -> None:
         """Read ground truth.
 
         Args:

@@ -11,7 +11,8 @@ from mining.corpus.splits import TEST
 from mining.export.base import ExportOptions, Written
 from mining.export.exported_set import ExportedSet
 from mining.export.image_files import JPEG_FORMATS, place_image
-from mining.runs.reading import BoxedImage, BoxRow, FinishedRun, ImageRow
+from mining.runs.reading import BoxedImage, BoxRow, ImageRow
+from mining.runs.run import Run
 
 _YEAR = "VOC2012"
 _TRAINVAL = "trainval"
@@ -49,7 +50,7 @@ def export_voc(exported: ExportedSet, out: Path, options: ExportOptions) -> Writ
     return written
 
 
-def _write_image(run: FinishedRun, root: Path, boxed: BoxedImage, *, copy: bool) -> str:
+def _write_image(run: Run, root: Path, boxed: BoxedImage, *, copy: bool) -> str:
     image = boxed.image
     stem = _free_stem(root / "Annotations", image.file_name)
     target = root / "JPEGImages" / f"{stem}.jpg"

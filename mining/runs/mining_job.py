@@ -35,6 +35,7 @@ from mining.runs.inputs import (
 from mining.runs.part_origins import PartOrigins
 from mining.runs.record import require_figures
 from mining.runs.repair import reopen, reopen_if_damaged
+from mining.runs.retries import RETRY_PAUSE_S, retry
 from mining.runs.run import DIGESTED_FILES, Run
 from mining.runs.schema import RANKING_SCHEMA
 from mining.runs.shard_files import (
@@ -57,8 +58,8 @@ MineProgress = Callable[[int, int], None]  # images done, and in all
 def mine(settings: MineSettings, progress: MineProgress = lambda done, total: None) -> MineSummary:
     """Mine a corpus in this process, or resume it: no flow, no server, no other process.
 
-    `settings.runner` and `settings.retries` are for flows: here each shard is tried once, and after an error the run is
-    resumed by calling this again.
+    `settings.runner` is for flows. A shard that failed for a reason that may pass is retried; after any other error
+    the run is resumed by calling this again.
 
     Args:
         settings: Settings of the run.
@@ -78,7 +79,7 @@ def mine(settings: MineSettings, progress: MineProgress = lambda done, total: No
     with lock_run(settings.out):
         while True:
             plan = plan_mining(settings)
-            _mine_shards(plan, progress)
+            _mine_shards(plan, progress, settings.retries)
             try:
                 return finish_mining(plan.run, time.monotonic() - started)
             except DamagedPartError:
@@ -86,7 +87,7 @@ def mine(settings: MineSettings, progress: MineProgress = lambda done, total: No
                     raise
 
 
-def _mine_shards(plan: MinePlan, progress: MineProgress) -> None:
+def _mine_shards(plan: MinePlan, progress: MineProgress, retries: int) -> None:
     if not plan.shards:
         return
     from mining.runs.shard_mining import mine_shard
@@ -100,7 +101,7 @@ def _mine_shards(plan: MinePlan, progress: MineProgress) -> None:
         progress(done, plan.images)
 
     for shard in plan.shards:
-        mine_shard(plan.run, shard, advance)
+        retry(mine_shard, plan.run, shard, advance, tries=retries + 1, pause_s=RETRY_PAUSE_S)
 
 
 @contextmanager

@@ -73,9 +73,6 @@ class BoxedImage(NamedTuple):
     boxes: tuple[BoxRow, ...]
 
 
-FinishedRun = Run  # exports call it so
-
-
 def open_run(path: Path) -> Run:
     """Open a finished run whose tables are intact and whose images are still there.
 

@@ -1,9 +1,10 @@
 """Mine the shards one after the other, in this process."""
 
 from mining.config import MineSettings
+from mining.runs.retries import RETRY_PAUSE_S
 from mining.runs.run import Run
 from mining.runs.summaries import MinePlan
-from tasks.orchestration import RETRY_PAUSE_S, step
+from tasks.orchestration import step
 from tasks.progress import Stage
 
 

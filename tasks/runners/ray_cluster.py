@@ -24,9 +24,10 @@ from ray.exceptions import RayError, RayTaskError
 from mining.config import MineSettings
 from mining.config.execution import available_cores
 from mining.errors import InputError, ProcessLostError, RunError
+from mining.runs.retries import RETRY_PAUSE_S, retry
 from mining.runs.run import Run
 from mining.runs.summaries import MinePlan
-from tasks.orchestration import RETRY_PAUSE_S, orchestrated, retry, step
+from tasks.orchestration import orchestrated, step
 from tasks.progress import Stage
 
 _MAX_CPUS_PER_GPU = 8  # by default: as many threads as the engine uses

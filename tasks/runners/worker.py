@@ -9,8 +9,8 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from mining.runs.retries import RETRY_PAUSE_S, retry
 from mining.runs.run import Run
-from tasks.orchestration import RETRY_PAUSE_S, retry
 from tasks.subprocess_worker import make_picklable
 
 Message = int | None | Exception

@@ -5,15 +5,19 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from pycocotools.coco import COCO
 
+from flows.cli import application, terminal
 from flows.cli.application import run_command
 from mining.storage.locks import lock_folder
 from mining.synthetic import generate
+from tasks import progress
 
 QUICK = ["--epochs", "1", "--workers", "0", "--validation-share", "0"]
 
@@ -259,3 +263,16 @@ def test_a_demo_in_a_used_folder_is_refused_in_a_sentence(
     (tmp_path / name / "labels.csv").write_text("theirs")
     assert run_command(["demo", "--out", str(tmp_path)]) == 2
     assert contents(tmp_path) == {f"{name}/labels.csv": b"theirs"}
+
+
+def test_a_lost_interrupt_stops_the_command_at_the_next_report_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python drops what a signal handler raises inside a finalizer; the request to stop must not be lost with it."""
+    monkeypatch.setattr(terminal, "interrupt_requested", threading.Event())
+    monkeypatch.setattr(application, "interrupt_requested", terminal.interrupt_requested)
+    with terminal.ProgressView():
+        stage = progress.Stage("mine", 3)
+        stage.advance(1)
+        with suppress(KeyboardInterrupt):
+            application._interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            stage.advance(1)
