@@ -66,9 +66,7 @@ class HashCache:
     def _digest(self, name: str) -> tuple[_Stat | None, str | None]:
         """The hash, and the state of the file if that can be trusted in the next scan."""
         start, before = time.time_ns(), self._stat(name)
-        if (
-            before is None or before.size > MAX_BYTES
-        ):  # not read when it is mined either; a sparse file would take hours
+        if before is None or before.size > MAX_BYTES:  # mining does not read it either; a sparse file would take hours
             return None, None
         try:
             digest = sha256_of(Path(self._folder, name))

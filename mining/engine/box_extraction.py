@@ -112,7 +112,7 @@ class BoxExtractor:
         try:
             if not bool(scores.isfinite().all()):
                 raise MapError(
-                    "The classifier's output is NaN or infinite: the model's weights are damaged, or it overflowed."
+                    "The classifier's output holds NaN or infinity: the weights of the model are damaged or overflow."
                 )
             maps = []
             for extracted in self._extract_maps(image, scores, output):

@@ -36,7 +36,9 @@ def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, tot
     if settings.maps:
         scores["maps"], changed = _score_maps(run, settings.truth, progress)
         if changed:
-            scores["notes"].append(f"{changed} images changed or vanished since the run; their maps were not drawn.")
+            scores["notes"].append(
+                f"Maps of {changed} of the images were not drawn: the files changed or vanished since the run."
+            )
     scores = cast(Scores, with_digest(cast(dict[str, Any], scores)))
     write_scores(settings.run, scores)
     return scores

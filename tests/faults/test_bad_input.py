@@ -115,7 +115,7 @@ def test_missing_and_unlisted_images_are_reported(
 ) -> None:
     (tmp_path / "labels.csv").write_text("file_name,labels\na.jpg,cat\ngone.jpg,dog\n")
     assert terminal(*mine_arguments(photos, model, tmp_path / "run", "--labels", tmp_path / "labels.csv")) == DONE
-    assert "4 images under" in terminal.stderr
+    assert "4 images are found below" in terminal.stderr
     assert "gone.jpg: no such file" in terminal.stderr
     assert set(rows(tmp_path / "run")) == {"a.jpg", "gone.jpg"}
 

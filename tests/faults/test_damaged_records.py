@@ -195,10 +195,10 @@ def test_a_damaged_table_of_hashes_is_replaced(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", [f"{number}.jpg" for number in range(3)])
     kept = tmp_path / "hashes.sqlite"
     with open_hash_cache(str(photos), kept) as hashes:
-        hashes._keep((f"{number}" * 20, 1, 2, 3, 4, "a" * 64) for number in range(3000))
-        expected = hashes.of(["0.jpg", "1.jpg"])
+        hashes._store((f"{number}" * 20, 1, 2, 3, 4, "a" * 64) for number in range(3000))
+        expected = hashes.compute(["0.jpg", "1.jpg"])
     data = bytearray(kept.read_bytes())
     data[8192:12288] = bytes(4096)
     kept.write_bytes(data)
     with open_hash_cache(str(photos), kept) as hashes:
-        assert hashes.of(["0.jpg", "1.jpg"]) == expected
+        assert hashes.compute(["0.jpg", "1.jpg"]) == expected

@@ -158,7 +158,7 @@ def test_explain_speed_prints_the_seconds_of_each_stage(
     stages = ["decode", "resize", "copy", "network", "maps", "regions", "write", "waiting"]
     assert list(seconds) == ["all", *stages]
     assert sum(seconds[stage] for stage in stages) == pytest.approx(seconds["all"], abs=0.1)
-    times = float(captured.err.split(" times what the layers of the network take")[0].split()[-1])
+    times = float(captured.err.split(" times as long as the layers of the network alone")[0].split()[-1])
     assert times == pytest.approx(seconds["all"] / seconds["network"], rel=0.05)
 
 

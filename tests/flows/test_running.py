@@ -9,7 +9,6 @@ import pytest
 from flows.running import as_deployed_flow
 from mining.config import Attempts, Recipe, ScoreSettings
 from mining.errors import InputError, ProcessLostError, StorageError
-from tasks import orchestration
 from tasks.orchestration import report
 
 
@@ -62,7 +61,7 @@ def test_an_error_in_the_settings_is_not_retried() -> None:
 
 def test_each_wait_is_twice_the_previous_one(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(orchestration.time, "sleep", waits.append)
+    monkeypatch.setattr(retries.time, "sleep", waits.append)
     with pytest.raises(StorageError):
         FailingFlow(9, StorageError("full")).deployed(SETTINGS, attempts=Attempts(tries=4, wait_seconds=60))
     assert waits == [60, 120, 240]

@@ -155,7 +155,7 @@ def test_a_run_without_boxes_has_a_page(mined: Mined, model: Path):
     write_report(run)
     text = Mined(run, mined.images, mined.truth).page().text
     assert "The run has no boxes;" in text
-    assert "regions were found, and all scored below the cut" in text
+    assert "regions were found, but all scored below the minimum score" in text
 
 
 def test_a_run_without_boxes_shows_what_the_truth_has(mined: Mined, model: Path):
@@ -172,7 +172,7 @@ def test_an_image_that_went_away_is_left_out_and_named(mined: Mined):
     (mined.images / "b.jpg").unlink()
     write_report(mined.run)
     assert "1 picture could not be drawn" in mined.page().text
-    assert "b.jpg: cannot be opened any more" in mined.page().text
+    assert "b.jpg: can no longer be opened" in mined.page().text
 
 
 def test_without_the_weights_the_photos_are_still_shown(mined: Mined):

@@ -78,7 +78,7 @@ def test_a_run_keeps_the_hash_of_each_image_that_it_decoded(run: Run) -> None:
 @pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
 def test_an_export_refuses_an_image_that_changed_since_the_run(run: Run, format: str, tmp_path: Path) -> None:
     path = replace(run)
-    with pytest.raises(RunError, match=rf"{path} changed since the run .* Bring the old file back, or mine again\."):
+    with pytest.raises(RunError, match=rf"{path} changed since the run .* Restore the old file, or mine again\."):
         export(run.path, format, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
 
@@ -126,7 +126,7 @@ def test_maps_of_replaced_images_are_not_scored(run: Run, tmp_path: Path) -> Non
     replace(run)
     scores = score(settings)
     assert scores["maps"]["pairs_without_map"] == 1
-    assert "1 images changed since the run or are gone; no map of them was drawn." in scores["notes"]
+    assert "Maps of 1 of the images were not drawn: the files changed or vanished since the run." in scores["notes"]
 
 
 def test_a_version_of_a_label_store_is_exported_with_the_images_it_was_made_from(tmp_path: Path) -> None:
