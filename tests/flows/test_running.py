@@ -9,6 +9,8 @@ import pytest
 from flows.running import as_deployed_flow
 from mining.config import Attempts, Recipe, ScoreSettings
 from mining.errors import InputError, ProcessLostError, StorageError
+from mining.runs import retries
+from tasks import orchestration
 from tasks.orchestration import report
 
 
