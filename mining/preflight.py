@@ -1,6 +1,6 @@
-"""Checks of what a command is given that need no network library, made before anything heavy is imported.
+"""Check the settings of a command before a network library is imported.
 
-What is refused here would be refused later too, by the step that needs it; here it takes seconds less.
+The step that needs a setting checks it too; checking it here saves the seconds of the import.
 """
 
 from functools import singledispatch
@@ -41,7 +41,14 @@ from mining.training.option_checks import refuse_blind_backbone, refuse_small_cr
 
 @singledispatch
 def check(settings: Settings) -> None:
-    """Raise the InputError that a command with these settings would end with, where that can be said at once."""
+    """Check settings as far as that needs no network library.
+
+    Args:
+        settings: Settings of a command; each class has its own checks.
+
+    Raises:
+        InputError: The command would end with this error.
+    """
 
 
 @check.register
@@ -126,26 +133,38 @@ def _compare(settings: CompareSettings) -> None:
 
 
 def check_corpus(corpus: CorpusSettings) -> None:
-    """Raises CorpusError for images or labels that are not there, or of no known kind."""
+    """Check that images and labels exist and are of a known kind.
+
+    Raises:
+        CorpusError: They are not.
+    """
     ImageRoot(corpus.images)
     if corpus.labels is not None and corpus.labels != NO_LABELS:
         detect_kind(corpus.labels)
 
 
 def check_truth(truth: Path | None) -> None:
-    """Raises ScoringError for a truth that is not there, or neither a file nor a folder."""
+    """Check that the ground truth is a file or folder that exists.
+
+    Raises:
+        ScoringError: It is not.
+    """
     try:
         if truth is not None:
             check_not_special_file(truth)
     except OSError as error:
         raise ScoringError(
-            f"Cannot read the truth {truth}: {error.strerror}. Give a COCO JSON with boxes, a folder of VOC XML, or a "
-            "CUB folder."
+            f"Cannot read the ground truth {truth}: {error.strerror}. Give a COCO JSON with boxes, a folder of VOC "
+            "XML, or a CUB folder."
         ) from None
 
 
 def check_training(options: TrainOptions) -> None:
-    """Raises ModelError for an unknown localizer, option or backbone, and for weights that are not there."""
+    """Check the localizer, its options, the backbone and its weights.
+
+    Raises:
+        ModelError: One of them is unknown or missing, or they do not fit together.
+    """
     options_of(options.localizer, options.options)
     refuse_unknown_backbone(options.backbone)
     if WEIGHTS_MARK.is_path(options.weights):
@@ -157,13 +176,23 @@ def check_training(options: TrainOptions) -> None:
 
 
 def refuse_missing_weights(path: Path) -> None:
-    """Raises ModelError where no file is at the path."""
+    """Raise ModelError if the weights file does not exist."""
     if not path.is_file():
         raise ModelError(f"No weights file {path}; give 'imagenet', 'none' or a file that exists.")
 
 
 def check_model(model: str) -> ModelCard | None:
-    """The card of a model folder, None of a pretrained backbone. Raises ModelError where it cannot be mined with."""
+    """Check that a model can be used for mining.
+
+    Args:
+        model: Model folder, or pretrained:BACKBONE.
+
+    Returns:
+        The model's card; None for a pretrained backbone.
+
+    Raises:
+        ModelError: The folder, its weights or the backbone cannot be used.
+    """
     if model.startswith(PRETRAINED):
         refuse_to_mine_pretrained(model.removeprefix(PRETRAINED))
         return None
@@ -180,9 +209,15 @@ def check_model(model: str) -> ModelCard | None:
 
 
 def check_mining(options: MineSection, card: ModelCard | None, model: str) -> None:
-    """Raises ModelError for an unknown localizer or option, and for thresholds of classes that the model lacks.
+    """Check the mining options against the model.
 
-    card: of the model, None where it is not known yet. model: its name for messages, or the localizer that is trained.
+    Args:
+        options: The mining options.
+        card: The model's card; None if the model is not trained yet.
+        model: The model's name for messages, or the localizer that will be trained.
+
+    Raises:
+        ModelError: The localizer or one of its options is unknown, or a threshold is for a class that the model lacks.
     """
     options = resolve_thresholds(options)
     if options.localizer is not None:

@@ -1,4 +1,4 @@
-"""What a command says when it is done, and the exit code that goes with it."""
+"""Print the results of commands, and return the exit codes that go with them."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ QUARANTINED = 3
 
 
 def training_sentences(summary: Any) -> list[str]:
-    """What a TrainingSummary says for a person."""
+    """Return the sentences that describe a training."""
     value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
     held_back = f"{summary.validation_images} more images were held back for validation"
     missing = f", and {summary.missing} listed images are missing" if summary.missing else ""
@@ -24,7 +24,11 @@ def training_sentences(summary: Any) -> list[str]:
 
 
 def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> int:
-    """A MineSummary; gives the exit code. strict: see `quarantine_code`."""
+    """Print the summary of a run.
+
+    Returns:
+        The exit code; for `strict` see `quarantine_code`.
+    """
     if as_json:
         print_json(asdict(summary))
     print_notes(summary.notes)
@@ -37,9 +41,16 @@ def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> 
 
 
 def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: bool = False) -> int:
-    """Print how many images could not be used, the first reasons, and where all are; gives the exit code.
+    """Print how many images could not be used, the first reasons, and where to find all of them.
 
-    strict: 3 where there are such images, so that a script can stop there; 0 otherwise.
+    Args:
+        count: Number of images in quarantine.
+        reasons: Reasons of the first of them.
+        where: Sentence that says where all reasons are.
+        strict: Return 3 if there are such images, so that a script can stop.
+
+    Returns:
+        The exit code.
     """
     if count:
         err.print(f"{count} image{'s' if count > 1 else ''} could not be used:")
@@ -51,11 +62,11 @@ def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: 
 
 
 def print_notes(notes: Sequence[str]) -> None:
-    """A line each."""
+    """Print notes, one per line."""
     for note in notes:
         err.print(f"Note: {note}")
 
 
 def print_json(value: Any) -> None:
-    """A machine's answer."""
+    """Print a value as JSON on stdout."""
     print(json.dumps(redact_values(value), indent=2, default=str, ensure_ascii=False))

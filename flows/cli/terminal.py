@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: a bar while work runs, plain lines elsewhere, errors in one sentence."""
+"""Output on a terminal: a progress bar (plain lines if stderr is no terminal), messages, tables."""
 
 import os
 import sys
@@ -16,13 +16,13 @@ from tasks.progress import listen
 
 
 class _RedactingConsole(Console):
-    """Shows no password of an address."""
+    """A console that prints addresses without their passwords."""
 
     def print(self, *words: Any, **options: Any) -> None:
         super().print(*(redact(word) if isinstance(word, str) else word for word in words), **options)
 
 
-# under DDP the same command runs once a device; the first one talks
+# under DDP the same command runs once per device; only the first process prints
 err = _RedactingConsole(
     stderr=True, highlight=False, soft_wrap=True, markup=False,  # names may have brackets
     quiet=os.environ.get("LOCAL_RANK", "0") != "0",
@@ -35,7 +35,7 @@ _WIDTH_IN_FILES = 200
 
 
 class ProgressView:
-    """Shows the stages of a job on stderr. Use as a context."""
+    """Context manager that shows the stages of a job on stderr."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -72,7 +72,7 @@ class ProgressView:
 
 
 def print_table(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> None:
-    """A table on stdout, each row as long as the headings."""
+    """Print a table on stdout; each row has as many cells as there are headings."""
     table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(redact, row))

@@ -74,7 +74,7 @@ REFUSALS = {
     f"{MINE} --localizer gradcam --options.layr 2": "did you mean 'layer'",
     "run nowhere.yaml --strict": "nowhere does not exist",
     "run backbone.yaml": "did you mean 'resnet50'",
-    "run truth.yaml": "Cannot read the truth",
+    "run truth.yaml": "Cannot read the ground truth",
     "run option.yaml": "did you mean 'background'",
     "label label.yaml": "No model folder",
     "experiment experiment.yaml": "Variant 'a': Option 'dropout'",

@@ -57,7 +57,7 @@ def test_better_and_worse_pairs_are_counted(worlds: tuple[World, World]) -> None
 
 
 def test_what_is_just_below_a_threshold_is_below_it(worlds: tuple[World, World]) -> None:
-    """And CorLoc is the one that `score` tells."""
+    """And CorLoc equals the one of `score`."""
     first, second = worlds
     second.predicted[0] = ("a.jpg", "cat", (10, 10, 40, 19.999), 0.9)
     half = compared(first, second).summary["truth"]["corloc_0.5"]

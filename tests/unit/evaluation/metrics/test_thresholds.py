@@ -226,7 +226,7 @@ def test_a_run_is_scored_at_other_thresholds_too(world: World) -> None:
     right = {t: value for t, value in zip(curve["threshold"], curve["corloc"], strict=True) if value == 1}
     assert (min(right), max(right)) == (0.5, 0.7)
     assert curve["boxes_per_pair"][-1] == 0
-    assert thresholds["otsu"]["corloc"] == 1, "0.5 is told by each of these maps"
+    assert thresholds["otsu"]["corloc"] == 1, "each of these maps suggests 0.5"
     assert thresholds["entropy"]["corloc"] == 0.25, "0.3 is; one true box is most of its image"
 
 

@@ -38,7 +38,7 @@ def hills(seed: int, side: int = 50) -> np.ndarray:
 
 
 def pixels_of(boxes: Boxes, mask: np.ndarray) -> list[int]:
-    """The pixels of each region, which its box tells apart from all others of a mask."""
+    """The pixels of each region, which its box distinguishes from all others of a mask."""
     stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:]
     count = {(x, y, x + w, y + h): pixels for x, y, w, h, pixels in stats.tolist()}
     return [count[tuple(box)] for box in boxes.xyxy.astype(int).tolist()]
