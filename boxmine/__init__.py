@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from mining import __version__
 
 if TYPE_CHECKING:
-    from boxmine._functions import compare, export, label, load_model, mine, report, score, train
-    from boxmine._localizer import Localizer
+    from boxmine._finished import compare, export, report, score
+    from boxmine._functions import label, mine, train
+    from boxmine._localizer import Localizer, load_model
     from boxmine._results import Comparison, Scores, TrainedModel
     from boxmine._run import Run
     from mining.errors import (
@@ -73,11 +74,11 @@ __all__ = [
     "train",
 ]
 
-_FUNCTIONS = ("compare", "export", "label", "load_model", "mine", "report", "score", "train")
 _MODULES = {
-    **dict.fromkeys(_FUNCTIONS, "boxmine._functions"),
+    **dict.fromkeys(("label", "mine", "train"), "boxmine._functions"),
+    **dict.fromkeys(("compare", "export", "report", "score"), "boxmine._finished"),
     **dict.fromkeys(("Comparison", "Scores", "TrainedModel"), "boxmine._results"),
-    "Localizer": "boxmine._localizer",
+    **dict.fromkeys(("Localizer", "load_model"), "boxmine._localizer"),
     "Run": "boxmine._run",
 }
 

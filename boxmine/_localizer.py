@@ -1,21 +1,23 @@
 """A model in memory: boxes and heatmaps of single images."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from boxmine._keywords import AnyPath
+from boxmine._keywords import AnyPath, ExtractionKeywords
+from boxmine._settings import refuse_other_processes
+from mining.config import MineSettings, parse
 from mining.errors import ImageError, ModelError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from mining.config import MineSettings
     from mining.localizers.base import Localizer as LocalizerNetwork
     from mining.models.card import ModelCard
 
@@ -130,3 +132,26 @@ def _as_source(image: Any) -> "Path | Tensor":
         raise ImageError(
             f"The image is of type {type(image).__name__}; expected a path, a PIL image or a NumPy array."
         ) from None
+
+
+def load_model(model: AnyPath, **options: Unpack[ExtractionKeywords]) -> Localizer:
+    """Load a model into memory, for boxes and heatmaps of single images without a run.
+
+    Args:
+        model: Model folder, what `train` returned, or pretrained:BACKBONE for ImageNet's classes.
+        **options: The options of `boxmine mine` that concern boxes: scales, threshold, localizer, min_score, ...
+
+    Raises:
+        InputError: An option is unknown or out of range.
+        ModelError: The model cannot be used.
+    """
+    from mining.models.pretrained import load_reference
+    from mining.preflight import check_mining, check_model
+    from mining.runs.inputs import resolve_thresholds
+
+    here = Path.cwd()
+    values: dict[str, Any] = {"images": here, "out": here, "curves": False, "model": os.fspath(model), **options}
+    refuse_other_processes(values)
+    settings = resolve_thresholds(parse(MineSettings, values))
+    check_mining(settings, check_model(settings.model), settings.model)
+    return Localizer(*load_reference(settings.model, settings), settings)

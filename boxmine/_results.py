@@ -42,7 +42,7 @@ class TrainedModel(os.PathLike[str]):
 
     def load(self, **options: "Unpack[ExtractionKeywords]") -> "Localizer":
         """Load the model into memory; see `boxmine.load_model`."""
-        from boxmine._functions import load_model
+        from boxmine._localizer import load_model
 
         return load_model(self, **options)
 

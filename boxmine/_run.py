@@ -118,25 +118,25 @@ class Run(os.PathLike[str]):
 
     def score(self, truth: AnyPath, *, maps: bool = False) -> Scores:
         """Score the boxes against ground truth and write scores.json; see `boxmine.score`."""
-        from boxmine._functions import score
+        from boxmine._finished import score
 
         return score(self, truth, maps=maps)
 
     def report(self, truth: AnyPath | None = None) -> Path:
         """Write the HTML report; see `boxmine.report`."""
-        from boxmine._functions import report
+        from boxmine._finished import report
 
         return report(self, truth)
 
     def compare(self, other: AnyPath, truth: AnyPath | None = None, *, out: AnyPath | None = None) -> Comparison:
         """Compare another run with this one; see `boxmine.compare`."""
-        from boxmine._functions import compare
+        from boxmine._finished import compare
 
         return compare(self, other, truth, out=out)
 
     def export(self, format: str, out: AnyPath, **options: Unpack[ExportKeywords]) -> "ExportSummary":
         """Write images and boxes as a dataset that a detector trains on; see `boxmine.export`."""
-        from boxmine._functions import export
+        from boxmine._finished import export
 
         return export(self, format, out, **options)
 

@@ -163,8 +163,9 @@ def _localizers() -> list[str]:
 
 def method_section(name: str) -> str:
     """Summary, reference, properties and options of a localizer, from the registry and its class."""
+    from mining.localizers.loading import localizer_named
     from mining.localizers.option_descriptions import describe_options
-    from mining.localizers.registry import LOCALIZERS, localizer_named, localizers_on_same_weights
+    from mining.localizers.registry import LOCALIZERS, localizers_on_same_weights
 
     entry, kind = LOCALIZERS[name], localizer_named(name)
     related = ", ".join(f"[`{other}`]({other}.md)" for other in localizers_on_same_weights(name))

@@ -49,7 +49,8 @@ def report_any(source: str, truth: Path | None, out: Path | None, chosen: Mappin
     Raises:
         InputError: The source, an option or the ground truth cannot be used.
     """
-    from mining.label_store.sources import VersionChoice, is_store, refuse_store_options
+    from mining.label_store.settings import VersionChoice
+    from mining.label_store.sources import is_store, refuse_store_options
     from mining.preflight import check_truth
     from mining.reporting.ground_truth_index import find_ground_truth
     from mining.runs.run import Run

@@ -159,7 +159,8 @@ def export(
     images
         Folder of the images on this machine, if it is not where they were labelled.
     """
-    from mining.label_store.sources import VersionChoice, export_source
+    from mining.label_store.settings import VersionChoice
+    from mining.label_store.sources import export_source
 
     summary = export_source(
         source, format, out, VersionChoice(as_of, corpus, images), min_score=min_score, copy=copy,

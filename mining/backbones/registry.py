@@ -40,13 +40,13 @@ class BackboneEntry(NamedTuple):
 def _torchvision_spec(name: str) -> "BackboneSpec":
     from mining.backbones.torchvision_networks import make_spec
 
-    return make_spec(name)
+    return make_spec(name, BACKBONES[name].input_size)
 
 
 def _efficientnet_lite_spec(name: str) -> "BackboneSpec":
     from mining.backbones.timm_networks import make_efficientnet_lite_spec
 
-    return make_efficientnet_lite_spec(name)
+    return make_efficientnet_lite_spec(name, BACKBONES[name].input_size)
 
 
 def _efficientnet_lite(input_size: int) -> BackboneEntry:

@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from mining.backbones.base import BackboneSpec, StageSpec, read_weights
 from mining.backbones.downloads import weights_download
-from mining.backbones.registry import BACKBONES
 from mining.errors import ModelError
 
 _DEFAULT_INPUT_SIZE = 224  # px, where timm records none
@@ -52,7 +51,7 @@ def timm_licence(name: str) -> str:
     return str(getattr(config, "license", None) or "not recorded by timm")
 
 
-def make_efficientnet_lite_spec(name: str) -> BackboneSpec:
+def make_efficientnet_lite_spec(name: str, input_size: int) -> BackboneSpec:
     """Return how EfficientNet-Lite 0, 1 or 2 is built and split; its weights are in an installed package."""
 
     def build_network() -> nn.Module:
@@ -65,9 +64,7 @@ def make_efficientnet_lite_spec(name: str) -> BackboneSpec:
         own = build_network().state_dict()  # the package has other names in the same order
         return dict(zip(own, packaged.values(), strict=True))
 
-    return BackboneSpec(
-        name, BACKBONES[name].input_size, _split_efficientnet_lite, build_network, load_imagenet_weights
-    )
+    return BackboneSpec(name, input_size, _split_efficientnet_lite, build_network, load_imagenet_weights)
 
 
 def _split_efficientnet_lite(network: nn.Module) -> StageSpec:

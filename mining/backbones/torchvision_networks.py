@@ -11,12 +11,11 @@ from torch.nn import functional
 
 from mining.backbones.base import BackboneSpec, StageSpec, dilate
 from mining.backbones.downloads import weights_download
-from mining.backbones.registry import BACKBONES
 
 _HALVES = (0.5, 0.5, 0.5)
 
 
-def make_spec(name: str) -> BackboneSpec:
+def make_spec(name: str, input_size: int) -> BackboneSpec:
     """Return how a listed network of torchvision is built and split."""
     network = _NETWORKS[name]
 
@@ -28,9 +27,7 @@ def make_spec(name: str) -> BackboneSpec:
         with weights_download(name, from_hub=False):
             return cast(dict[str, Tensor], source.get_state_dict(progress=False, check_hash=True))
 
-    return BackboneSpec(
-        name, BACKBONES[name].input_size, network.split_into_stages, build_network, load_imagenet_weights
-    )
+    return BackboneSpec(name, input_size, network.split_into_stages, build_network, load_imagenet_weights)
 
 
 def _split_vgg16(network: nn.Module) -> StageSpec:

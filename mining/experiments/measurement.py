@@ -15,8 +15,8 @@ from mining.evaluation.run_scoring import best_iou_of_pairs, score_run
 from mining.experiments.cells import Cell, make_cells
 from mining.experiments.folder import clear_run
 from mining.experiments.settings import ExperimentSettings
+from mining.localizers.loading import localizer_named
 from mining.localizers.options import build_config
-from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
 from mining.models.overrides import apply_overrides
 from mining.runs import mining_job

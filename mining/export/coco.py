@@ -9,7 +9,7 @@ from mining.export.base import ExportOptions, Written
 from mining.export.exported_set import ExportedSet, PartImage
 from mining.export.image_files import place_image
 from mining.runs.coco_json import write_document
-from mining.runs.reading import BoxRow, ImageRow
+from mining.runs.rows import BoxRow, ImageRow
 
 _NO_POLYGONS: list[Any] = []
 

@@ -11,7 +11,8 @@ from mining.corpus.identical_images import ImageFile, map_copies_to_first
 from mining.corpus.splits import TRAIN
 from mining.export.splits import Split, find_split
 from mining.export.val_truth import ValTruth, validation_images_have
-from mining.runs.reading import BoxedImage, BoxRow, ImageRow, iter_boxed, iter_boxes, iter_images
+from mining.runs.reading import iter_boxed, iter_boxes, iter_images
+from mining.runs.rows import BoxedImage, BoxRow, ImageRow
 from mining.runs.run import Run
 
 

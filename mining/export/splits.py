@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mining.corpus.splits import TEST, TRAIN, VAL, canonical_split
-from mining.runs.reading import ImageRow
+from mining.runs.rows import ImageRow
 
 _MOVED = (
     "Identical files that are listed in several splits: {number} were moved to another part, so that no image is used "

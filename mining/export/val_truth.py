@@ -7,7 +7,8 @@ import numpy as np
 
 from mining.corpus.names import normalise_class_name
 from mining.errors import InputError
-from mining.runs.reading import BoxRow, ImageRow, iter_images
+from mining.runs.reading import iter_images
+from mining.runs.rows import BoxRow, ImageRow
 from mining.runs.run import Run
 
 SOURCE = "truth"

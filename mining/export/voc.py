@@ -11,7 +11,7 @@ from mining.corpus.splits import TEST
 from mining.export.base import ExportOptions, Written
 from mining.export.exported_set import ExportedSet
 from mining.export.image_files import JPEG_FORMATS, place_image
-from mining.runs.reading import BoxedImage, BoxRow, ImageRow
+from mining.runs.rows import BoxedImage, BoxRow, ImageRow
 from mining.runs.run import Run
 
 _YEAR = "VOC2012"

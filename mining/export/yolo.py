@@ -10,7 +10,7 @@ from mining.errors import RunError
 from mining.export.base import ExportOptions, Written
 from mining.export.exported_set import ExportedSet
 from mining.export.image_files import place_image
-from mining.runs.reading import BoxedImage, BoxRow, ImageRow
+from mining.runs.rows import BoxedImage, BoxRow, ImageRow
 
 # what Ultralytics decodes, in Pillow's names: most by content, some only by their suffix
 _BY_CONTENT = ("JPEG", "MPO", "PNG", "BMP", "WEBP")

@@ -13,8 +13,7 @@ from mining.errors import InputError, did_you_mean
 from mining.export.job import refuse_occupied_folder
 from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.run_view import write_view
-from mining.label_store.settings import address
-from mining.label_store.sources import VersionChoice
+from mining.label_store.settings import VersionChoice, address
 from mining.label_store.staged import staged_version_of
 from mining.storage.folders import atomic_folder
 

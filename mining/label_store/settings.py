@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -91,3 +91,17 @@ def is_remote(store: str) -> bool:
 def address(store: str) -> str:
     """Return the store's address as records have it: an absolute path, or a URL."""
     return store.rstrip("/") if is_remote(store) else str(resolve_path(Path(os.path.expanduser(store))))
+
+
+class VersionChoice(NamedTuple):
+    """Which version of a label store to read.
+
+    Attributes:
+        as_of: Number of the version, or a time (ISO 8601); None = the last version.
+        corpus: Name of the corpus; needed where the store holds several.
+        images: Folder of the images on this machine, if it is not where they were labelled.
+    """
+
+    as_of: str | None = None
+    corpus: str | None = None
+    images: Path | None = None

@@ -2,27 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mining.errors import InputError
 from mining.export import ExportSummary, export
-from mining.label_store.settings import is_remote
+from mining.label_store.settings import VersionChoice, is_remote
 
 RUN_FORMAT = "run"  # of an export: a version of a label store as a run directory
-
-
-class VersionChoice(NamedTuple):
-    """Which version of a label store to read.
-
-    Attributes:
-        as_of: Number of the version, or a time (ISO 8601); None = the last version.
-        corpus: Name of the corpus; needed where the store holds several.
-        images: Folder of the images on this machine, if it is not where they were labelled.
-    """
-
-    as_of: str | None = None
-    corpus: str | None = None
-    images: Path | None = None
 
 
 def is_store(source: str) -> bool:

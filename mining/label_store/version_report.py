@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mining.errors import InputError
 from mining.label_store.reading import version_as_run
-from mining.label_store.sources import VersionChoice
+from mining.label_store.settings import VersionChoice
 from mining.reporting.page_files import refuse_foreign_page
 from mining.runs.run import Run
 from mining.storage.files import atomic_write

@@ -4,14 +4,12 @@ Importing this module imports no network library, so that lists, help and misspe
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mining.errors import ModelError, did_you_mean
 
 if TYPE_CHECKING:
     from mining.config import Normalisation
-    from mining.localizers.base import Localizer
 
 
 @dataclass(frozen=True)
@@ -177,18 +175,6 @@ def refuse_unknown_localizer(name: str) -> None:
     """
     if name not in LOCALIZERS:
         raise ModelError(f"Unknown localizer {name!r}: {did_you_mean(name, LOCALIZERS)}")
-
-
-def localizer_named(name: str) -> "type[Localizer]":
-    """Import the class of a localizer.
-
-    Raises:
-        ModelError: There is no such localizer; the message has the nearest name and the choices.
-    """
-    refuse_unknown_localizer(name)
-    entry = LOCALIZERS[name]
-    kind: type[Localizer] = getattr(import_module(entry.module), entry.class_name)
-    return kind
 
 
 def localizers_on_same_weights(name: str) -> list[str]:

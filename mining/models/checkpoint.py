@@ -9,11 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mining.backbones import base
+from mining.backbones.build import build
 from mining.config import MineOptions
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
-from mining.localizers.registry import localizer_named
+from mining.localizers.loading import localizer_named
 from mining.models.card import CARD_FILE, FORMAT, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.overrides import apply_overrides
 from mining.storage.files import atomic_write, sha256_of, write_json
@@ -25,12 +25,12 @@ def build_localizer(card: ModelCard, *, weights: str = "none") -> tuple[Localize
 
     Args:
         card: Localizer, options, backbone and classes.
-        weights: The backbone's weights, see `mining.backbones.base.build`.
+        weights: The backbone's weights, see `mining.backbones.build.build`.
 
     Returns:
         The localizer, and the backbone's ImageNet classifier where it has a linear one.
     """
-    backbone, linear = base.build(card.backbone, weights=weights)
+    backbone, linear = build(card.backbone, weights=weights)
     kind = cast(Any, localizer_named(card.localizer))
     return kind(backbone, card.output_count, **card.options), linear
 

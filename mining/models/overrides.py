@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from mining.config import MapThreshold, MineOptions, Normalisation
 from mining.errors import ModelError
+from mining.localizers.loading import localizer_named
 from mining.localizers.options import build_config
-from mining.localizers.registry import localizer_named
 from mining.models.card import ModelCard
 
 _CLASS_CUT = {"single": 0.2, "multi": 0.4}

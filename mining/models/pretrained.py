@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from mining.backbones import base
+from mining.backbones.build import build
 from mining.backbones.registry import no_linear_classifier, spec_of
 from mining.config import MineOptions
 from mining.localizers.base import Localizer
@@ -60,7 +60,7 @@ def pretrained_model(backbone: str, settings: MineOptions | None = None) -> tupl
     if settings is not None:
         card = apply_overrides(card, settings)
     with torch.device("meta"):  # the layers alone, without memory or a download
-        _, linear = base.build(backbone)
+        _, linear = build(backbone)
     if linear is None or linear.out_features != len(card.classes):
         raise no_linear_classifier(backbone)
     localizer, linear = build_localizer(card, weights="imagenet")

@@ -37,7 +37,7 @@ from mining.storage.untrusted_files import read_json
 if TYPE_CHECKING:  # importing pyarrow takes long, and reading a record needs none of it
     import pyarrow as pa
 
-    from mining.runs.reading import ImageRow
+    from mining.runs.rows import ImageRow
 
 MODEL_FOLDER = "model"
 ANNOTATIONS_FILE = "annotations.parquet"

@@ -42,7 +42,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     """
     refuse_unknown_localizer(settings.localizer)
     check_output_outside_images(settings.out, settings.images)
-    from mining.localizers.registry import localizer_named
+    from mining.localizers.loading import localizer_named
 
     kind = localizer_named(settings.localizer)
     options = options_of(settings.localizer, settings.options)  # the command line's "0.5" is a recipe's 0.5

@@ -21,10 +21,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-from mining.backbones.base import Backbone, build
+from mining.backbones.base import Backbone
+from mining.backbones.build import build
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.localizers.gradient import GradientLocalizer
-from mining.localizers.registry import LOCALIZERS, localizer_named
+from mining.localizers.loading import localizer_named
+from mining.localizers.registry import LOCALIZERS
 
 README = Path(__file__).parents[2] / "mining" / "localizers" / "README.md"
 BEGIN, END = "<!-- counted by make costs -->", "<!-- end of what is counted -->"

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 import torch
 from measuring import Figure, compare_alternately, describe_device
 
-from mining.backbones.base import build
+from mining.backbones.build import build
 from mining.engine.forward import BATCH_ON_CPU
 from mining.localizers.base import Localizer
 from mining.localizers.gradient import GradientLocalizer
-from mining.localizers.registry import localizer_named
+from mining.localizers.loading import localizer_named
 from mining.models.fuse_batchnorm import prepare_for_inference
 
 CPU = torch.device("cpu")

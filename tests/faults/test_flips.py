@@ -16,7 +16,7 @@ from mining.corpus import iter_shards, read_summary
 from mining.errors import BoxmineError
 from mining.evaluation.run_reading import iter_curve_blocks, read_ranked_classes
 from mining.label_store.reading import history, version_as_run
-from mining.label_store.sources import VersionChoice
+from mining.label_store.settings import VersionChoice
 from mining.runs.mining_job import finish_mining, plan_mining
 from mining.runs.reading import iter_boxes, iter_images
 from mining.runs.run import Run

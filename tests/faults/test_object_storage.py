@@ -11,8 +11,7 @@ from deltalake import DeltaTable
 from flows.label import label
 from mining.errors import StorageError
 from mining.label_store.reading import history, version_as_run
-from mining.label_store.settings import LabelSettings
-from mining.label_store.sources import VersionChoice
+from mining.label_store.settings import LabelSettings, VersionChoice
 from tests.faults.faulty_object_store import BUCKET, FAULTS, SECRET, FaultyProxy, run_object_store
 from tests.unit.label_store.project import GATES_OFF, LabelProject, RandomChanges, comparable_values
 

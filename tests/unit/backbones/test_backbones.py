@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mining.backbones.base import build, dilate, read_weights
+from mining.backbones.base import dilate, read_weights
+from mining.backbones.build import build
 from mining.backbones.registry import BACKBONES, spec_of
 from mining.errors import ModelError
 from mining.models.pretrained import imagenet_names

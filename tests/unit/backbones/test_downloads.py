@@ -10,7 +10,7 @@ import pytest
 import torchvision
 from huggingface_hub import constants
 
-from mining.backbones import base
+from mining.backbones.build import build
 from mining.backbones.downloads import can_connect
 from mining.errors import ModelError
 
@@ -23,7 +23,7 @@ def test_timm_weights_without_a_network_fail_soon_with_one_sentence(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     started = time.monotonic()
     with pytest.raises(ModelError, match=r"weights of resnet18 could not be downloaded .*--weights FILE"):
-        base.build("resnet18", weights="imagenet")
+        build("resnet18", weights="imagenet")
     assert time.monotonic() - started < 15
     assert capfd.readouterr() == ("", "")
     assert constants.HF_HUB_OFFLINE is False
@@ -41,7 +41,7 @@ def test_torchvision_weights_without_a_network_fail_with_one_sentence(
 
     monkeypatch.setattr(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.__class__, "get_state_dict", unreachable)
     with pytest.raises(ModelError, match=r"weights of resnet50 could not be downloaded .*no such host"):
-        base.build("resnet50", weights="imagenet")
+        build("resnet50", weights="imagenet")
     assert timeouts[0] is not None
     assert socket.getdefaulttimeout() is None
     assert capfd.readouterr().out == "", "stdout is for answers"

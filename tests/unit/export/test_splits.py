@@ -3,7 +3,7 @@
 import pytest
 
 from mining.export.splits import find_split
-from mining.runs.reading import ImageRow
+from mining.runs.rows import ImageRow
 
 
 def images(*splits, count=None):

@@ -12,7 +12,7 @@ import yaml
 from mining.errors import InputError
 from mining.export import export
 from mining.export.splits import find_split
-from mining.runs.reading import ImageRow
+from mining.runs.rows import ImageRow
 from tests.unit.export.conftest import Painted, SmallRun, write_run
 from tests.unit.export.test_yolo import read
 

@@ -7,7 +7,7 @@ from deltalake import DeltaTable
 
 from mining.errors import InputError
 from mining.label_store.reading import export_as_run
-from mining.label_store.sources import VersionChoice
+from mining.label_store.settings import VersionChoice
 from mining.runs.run import Run
 from tests.unit.engine.painting import MANY, black
 from tests.unit.label_store.project import LabelProject

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mining.backbones.base import build
+from mining.backbones.build import build
 from mining.engine.pyramid import localize_pyramid
-from mining.localizers.registry import LOCALIZERS, localizer_named
+from mining.localizers.loading import localizer_named
+from mining.localizers.registry import LOCALIZERS
 from tests.benchmarks.costs import (
     BACKBONES,
     BEGIN,

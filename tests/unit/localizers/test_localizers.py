@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Backbone, StageSpec, build
+from mining.backbones.base import Backbone, StageSpec
+from mining.backbones.build import build
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassificationLoss, Localizer, pad_classes, probabilities
 from mining.localizers.cam import CAM
-from mining.localizers.registry import LOCALIZERS, localizer_named
+from mining.localizers.loading import localizer_named
+from mining.localizers.registry import LOCALIZERS
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mining.backbones.base import build
+from mining.backbones.build import build
 from mining.backbones.registry import BACKBONES
 from mining.errors import ModelError
 from mining.localizers.base import ClassificationLoss

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Backbone, StageSpec, build
+from mining.backbones.base import Backbone, StageSpec
+from mining.backbones.build import build
 from mining.errors import ModelError
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.msrd import MSRD, MSRDConfig, fused_layers, layers_read, mean_of_local_maxima

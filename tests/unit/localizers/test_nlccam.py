@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mining.backbones.base import Backbone, StageSpec, build
+from mining.backbones.base import Backbone, StageSpec
+from mining.backbones.build import build
 from mining.config import MineOptions
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassificationLoss, Localizer

@@ -7,9 +7,10 @@ from dataclasses import fields
 import pytest
 
 from mining.errors import ModelError
+from mining.localizers.loading import localizer_named
 from mining.localizers.option_descriptions import describe_options
 from mining.localizers.options import OPTIONS, build_config
-from mining.localizers.registry import LOCALIZERS, localizer_named, localizers_on_same_weights
+from mining.localizers.registry import LOCALIZERS, localizers_on_same_weights
 
 
 def test_every_localizer_has_options_and_a_description() -> None:

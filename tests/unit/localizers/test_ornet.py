@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mining.backbones.base import BackboneSpec, build
+from mining.backbones.base import BackboneSpec
+from mining.backbones.build import build
 from mining.config import TrainSettings
 from mining.engine.pyramid import localize_pyramid
 from mining.errors import ModelError

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Backbone, StageSpec, build
+from mining.backbones.base import Backbone, StageSpec
+from mining.backbones.build import build
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassificationLoss
 from mining.localizers.spg import (

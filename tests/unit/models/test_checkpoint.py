@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mining.backbones.base import build
+from mining.backbones.build import build
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.models.card import ModelCard, read_card, unknown_classes

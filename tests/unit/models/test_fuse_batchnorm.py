@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Backbone, StageSpec, build
+from mining.backbones.base import Backbone, StageSpec
+from mining.backbones.build import build
 from mining.backbones.registry import BACKBONES
 from mining.localizers.cam import CAM
 from mining.models.fuse_batchnorm import prepare_for_inference

@@ -18,7 +18,7 @@ from mining.evaluation.job import score
 from mining.evaluation.run_comparison import compare_runs
 from mining.export import export
 from mining.label_store.reading import version_as_run
-from mining.label_store.sources import VersionChoice
+from mining.label_store.settings import VersionChoice
 from mining.reporting.comparison_page import write_comparison
 from mining.reporting.report_page import write_report
 from mining.runs.mining_job import finish_mining, plan_mining

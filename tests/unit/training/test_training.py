@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mining.backbones.base import build
+from mining.backbones.build import build
 from mining.config import TrainSettings
 from mining.errors import CorpusError, ModelError, RunError
 from mining.localizers.base import ClassificationLoss

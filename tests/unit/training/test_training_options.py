@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mining.backbones.base import build
+from mining.backbones.build import build
 from mining.config import TrainOptions, TrainSettings
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
-from mining.localizers.registry import localizer_named
+from mining.localizers.loading import localizer_named
 from mining.models.card import read_card
 from mining.models.checkpoint import load_model
 from mining.training import job as training_job

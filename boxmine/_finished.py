@@ -1,0 +1,106 @@
+"""What can be done with a finished run: score, report, compare, export."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from boxmine._keywords import AnyPath, ExportKeywords
+from boxmine._progress import progress_bar
+from boxmine._results import Comparison, Scores
+from boxmine._settings import check_settings, path_values
+from mining.config import CompareSettings, ScoreSettings, parse
+
+if TYPE_CHECKING:
+    from mining.export import ExportSummary
+
+
+def score(
+    run: AnyPath,
+    truth: AnyPath,
+    *,
+    maps: bool = False,
+    engine: Literal["boxmine", "pycocotools"] = "boxmine",
+    progress: bool | None = None,
+) -> Scores:
+    """Score a finished run against ground truth and write scores.json.
+
+    Args:
+        run: Run or run directory.
+        truth: COCO JSON with boxes, folder of VOC XML, or CUB folder.
+        maps: Draw the maps again, which takes as long as mining, for MaxBoxAcc and MaxBoxAccV2.
+        engine: What computes COCO's figures; both give the same numbers, pycocotools far more slowly.
+        progress: Whether to show a progress bar while maps are drawn.
+
+    Raises:
+        RunError: The run is not finished or damaged.
+        ScoringError: The ground truth cannot be read, or shares no image or class with the run.
+    """
+    from mining.evaluation.job import score as score_run
+
+    settings = parse(ScoreSettings, {"run": Path(run), "truth": Path(truth), "maps": maps, "engine": engine})
+    check_settings(settings)
+    with progress_bar("maps", progress if maps else False) as report_progress:
+        return Scores(score_run(settings, lambda done, total: report_progress(done, total, "")))
+
+
+def report(run: AnyPath, truth: AnyPath | None = None) -> Path:
+    """Write the HTML report of a finished run.
+
+    Args:
+        run: Run or run directory.
+        truth: True boxes to draw beside the mined ones; by default those that the run was scored against.
+
+    Returns:
+        Path of the page, report/index.html in the run directory.
+
+    Raises:
+        RunError: The run is not finished or damaged.
+        ScoringError: The ground truth cannot be read.
+    """
+    from mining.preflight import check_truth
+    from mining.reporting.report_page import write_report
+
+    truth = None if truth is None else Path(truth)
+    check_truth(truth)
+    return write_report(Path(run), truth)
+
+
+def compare(first: AnyPath, second: AnyPath, truth: AnyPath | None = None, *, out: AnyPath | None = None) -> Comparison:
+    """Compare two finished runs: which boxes changed and, with ground truth, whether they got better.
+
+    Args:
+        first: Run or run directory to compare with.
+        second: Run or run directory that is compared with it.
+        truth: True boxes; by default those that one of the runs was scored against.
+        out: Page to write; by default report/against-FIRST.html of the second run.
+
+    Raises:
+        RunError: A run is not finished, or the runs have no image in common.
+        ScoringError: The ground truth cannot be read.
+    """
+    from mining.reporting.comparison_page import compare as compare_runs
+
+    settings = parse(CompareSettings, path_values(first=first, second=second, truth=truth, out=out))
+    check_settings(settings)
+    return Comparison(*compare_runs(settings))
+
+
+def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeywords]) -> "ExportSummary":
+    """Write a finished run, with its images, as a dataset that a detector trains on.
+
+    Args:
+        run: Run or run directory.
+        format: coco, yolo or voc.
+        out: New or empty folder; it appears complete or not at all.
+        **options: min_score, copy, val_share, seed, include_empty, val_truth, used_classes: see `boxmine export`.
+
+    Raises:
+        InputError: The format is unknown, a value is out of range, or `out` is not empty.
+        RunError: The run is not finished, or its images are gone or changed.
+        StorageError: The disk refused.
+    """
+    from mining.export import export as export_run
+
+    values: dict[str, Any] = dict(options)
+    if values.get("val_truth") is not None:
+        values["val_truth"] = Path(values["val_truth"])
+    return export_run(Path(run), format, Path(out), **values)
