@@ -44,7 +44,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def faults(kind: type, **values: object) -> str:
+def error_message(kind: type, **values: object) -> str:
     with pytest.raises(InputError) as caught:
         parse(kind, values)
     return str(caught.value)
@@ -58,7 +58,7 @@ def test_the_defaults_pass_their_own_validation(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", [CorpusSettings, CorpusOverrides, TrainSettings, MineSettings, RunSettings])
-def test_every_setting_says_what_it_is(kind: type) -> None:
+def test_every_setting_has_a_description(kind: type) -> None:
     groups = {"corpus", "train", "mine"}
     assert [name for name, field in kind.model_fields.items() if not field.description and name not in groups] == []
 
@@ -76,7 +76,7 @@ def test_each_setting_belongs_to_one_class(whole: type[Settings], parts: tuple[t
     assert set(whole.model_fields) - set(names) <= {"model", "out", "thresholds_from"}
 
 
-def test_how_a_run_is_executed_is_no_part_of_its_identity() -> None:
+def test_execution_settings_do_not_affect_the_identity_of_a_run() -> None:
     settings = parse(MineSettings, {**MINE, "labels": "l.csv"})
     others = {"workers": 3, "device": "cpu", "retries": 0, "curves": False, "runner": "ray", "min_present": 0.0}
     assert parse(MineSettings, {**MINE, "labels": "l.csv", **others, "out": "other"}).identity() == settings.identity()
@@ -84,14 +84,14 @@ def test_how_a_run_is_executed_is_no_part_of_its_identity() -> None:
     assert parse(MineSettings, {**MINE, "labels": "l.csv", "map_side": 100}).identity() != settings.identity()
 
 
-def test_how_a_training_is_executed_is_no_part_of_its_identity() -> None:
+def test_execution_settings_do_not_affect_the_identity_of_a_training() -> None:
     settings = parse(TrainSettings, {"images": "photos", "out": "model"})
     others = {"workers": 0, "accelerator": "cpu", "devices": "2", "strategy": "ddp", "out": "other"}
     assert parse(TrainSettings, {"images": "photos", **others}).identity() == settings.identity()
     assert parse(TrainSettings, {"images": "photos", "out": "model", "seed": 1}).identity() != settings.identity()
 
 
-def test_settings_do_not_change_once_made() -> None:
+def test_settings_are_immutable() -> None:
     settings = MineOptions()
     with pytest.raises(ValidationError):
         settings.threshold = 0.5
@@ -108,67 +108,67 @@ def test_settings_do_not_change_once_made() -> None:
         (["1,1.5", "2"], (1.0, 1.5, 2.0)),
     ],
 )
-def test_scales_are_read_from_text_a_number_or_a_list(given: object, scales: tuple[float, ...]) -> None:
+def test_scales_are_parsed_from_a_string_a_number_or_a_list(given: object, scales: tuple[float, ...]) -> None:
     assert parse(MineSettings, {**MINE, "scales": given}).scales == scales
 
 
 @pytest.mark.parametrize("given", ["", "1,x", "0", "-1", "9", "nan", "inf", []])
-def test_impossible_scales_are_refused_by_name(given: object) -> None:
-    assert "scales" in faults(MineSettings, **MINE, scales=given)
+def test_invalid_scales_are_rejected_with_the_name_of_the_setting(given: object) -> None:
+    assert "scales" in error_message(MineSettings, **MINE, scales=given)
 
 
-def test_an_unknown_setting_is_named_with_the_nearest_known_one() -> None:
-    sentence = faults(MineSettings, **MINE, treshold=0.3)
-    assert "Unknown setting 'treshold'" in sentence
-    assert "did you mean 'threshold'?" in sentence
+def test_an_unknown_setting_is_rejected_with_a_suggestion() -> None:
+    message = error_message(MineSettings, **MINE, treshold=0.3)
+    assert "Unknown setting 'treshold'" in message
+    assert "did you mean 'threshold'?" in message
 
 
-def test_an_unknown_setting_inside_a_group_is_compared_with_that_group() -> None:
-    sentence = faults(RunSettings, out="run", corpus={"images": "photos"}, train={"epoch": 3})
-    assert "Unknown setting 'train.epoch'" in sentence
-    assert "did you mean 'epochs'?" in sentence
-    assert "max_aspect" not in sentence
+def test_the_suggestion_for_an_unknown_setting_comes_from_its_group() -> None:
+    message = error_message(RunSettings, out="run", corpus={"images": "photos"}, train={"epoch": 3})
+    assert "Unknown setting 'train.epoch'" in message
+    assert "did you mean 'epochs'?" in message
+    assert "max_aspect" not in message
 
 
-def test_a_value_out_of_range_is_shown_with_its_name() -> None:
-    sentence = faults(MineSettings, **MINE, threshold=1.5)
-    assert "'threshold'" in sentence
-    assert "1.5" in sentence
+def test_the_error_for_a_value_out_of_range_shows_setting_and_value() -> None:
+    message = error_message(MineSettings, **MINE, threshold=1.5)
+    assert "'threshold'" in message
+    assert "1.5" in message
 
 
 @pytest.mark.parametrize("given", ["otsy", "", 0, 1, "1.0", [0.5], "nan"])
-def test_a_threshold_is_a_share_or_one_of_the_words(given: object) -> None:
-    sentence = faults(MineSettings, **MINE, threshold=given)
-    assert sentence.startswith("Setting 'threshold': Input should be greater than 0 and less than 1, or one of otsu, ")
-    assert sentence.endswith(f"(got {given!r}).")
+def test_an_invalid_threshold_is_rejected_with_the_allowed_values(given: object) -> None:
+    message = error_message(MineSettings, **MINE, threshold=given)
+    assert message.startswith("Setting 'threshold': Input should be greater than 0 and less than 1, or one of otsu, ")
+    assert message.endswith(f"(got {given!r}).")
 
 
 @pytest.mark.parametrize(("given", "read"), [("otsu", "otsu"), ("0.4", 0.4), (0.4, 0.4), (None, None)])
-def test_thresholds_are_read(given: object, read: object) -> None:
+def test_valid_thresholds_are_parsed(given: object, read: object) -> None:
     assert parse(MineSettings, {**MINE, "threshold": given}).threshold == read
 
 
-def test_a_record_of_before_a_setting_has_its_default() -> None:
+def test_a_setting_missing_from_an_older_record_has_its_default() -> None:
     assert setting_or_default(MineOptions, {}, "merge") == "nms"
     assert setting_or_default(MineOptions, {"merge": "wbf"}, "merge") == "wbf"
     assert setting_or_default(MineOptions, {}, "class_thresholds") == {}
     assert setting_or_default(MineOptions, {"model_sha256": "a"}, "model_sha256") == "a"
 
 
-def test_a_missing_setting_is_named() -> None:
-    assert "'model'" in faults(MineSettings, images="photos", out="run")
+def test_the_error_names_a_missing_setting() -> None:
+    assert "'model'" in error_message(MineSettings, images="photos", out="run")
 
 
-def test_each_fault_gets_its_own_sentence() -> None:
-    sentence = faults(MineSettings, **MINE, threshold=2, merge="soft", workers=0)
-    assert all(f"Setting '{name}'" in sentence for name in ("threshold", "merge", "workers"))
+def test_each_invalid_setting_gets_its_own_sentence() -> None:
+    message = error_message(MineSettings, **MINE, threshold=2, merge="soft", workers=0)
+    assert all(f"Setting '{name}'" in message for name in ("threshold", "merge", "workers"))
 
 
-def test_infinite_numbers_are_refused() -> None:
-    assert "max_aspect" in faults(MineSettings, **MINE, max_aspect=float("inf"))
+def test_infinite_numbers_are_rejected() -> None:
+    assert "max_aspect" in error_message(MineSettings, **MINE, max_aspect=float("inf"))
 
 
-def test_a_recipe_becomes_the_settings_of_its_two_jobs(recipe: Path) -> None:
+def test_a_recipe_gives_the_settings_for_training_and_mining(recipe: Path) -> None:
     settings = parse(RunSettings, read_recipe(recipe))
     folder = recipe.parent
     train, mine = settings.train_settings(), settings.mine_settings()
@@ -177,37 +177,37 @@ def test_a_recipe_becomes_the_settings_of_its_two_jobs(recipe: Path) -> None:
     assert mine.model == str(train.out)
 
 
-def test_relative_paths_of_a_recipe_are_taken_from_its_folder(recipe: Path) -> None:
+def test_relative_paths_in_a_recipe_are_resolved_against_its_folder(recipe: Path) -> None:
     settings = parse(RunSettings, read_recipe(recipe))
     assert settings.out == recipe.parent / "runs/first"
     assert settings.truth == recipe.parent / "truth.json"
     assert settings.corpus.labels == Path("/lists/train.csv")
 
 
-def test_a_weights_file_of_a_recipe_is_taken_from_its_folder_too(recipe: Path) -> None:
+def test_the_weights_path_in_a_recipe_is_resolved_against_its_folder(recipe: Path) -> None:
     recipe.write_text("out: run\ncorpus: {images: photos}\ntrain:\n  weights: weights/vgg16.pth\n")
     assert parse(RunSettings, read_recipe(recipe)).train.weights == str(recipe.parent / "weights/vgg16.pth")
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
-def test_the_words_for_weights_are_no_paths(recipe: Path, weights: str) -> None:
+def test_weights_keywords_are_not_treated_as_paths(recipe: Path, weights: str) -> None:
     recipe.write_text(f"out: run\ncorpus: {{images: photos}}\ntrain:\n  weights: {weights}\n")
     assert parse(RunSettings, read_recipe(recipe)).train.weights == weights
 
 
-def test_what_only_looks_like_a_path_is_left_alone(recipe: Path) -> None:
+def test_values_that_only_look_like_paths_are_unchanged(recipe: Path) -> None:
     recipe.write_text("out: run\nmodel: pretrained:resnet50\ncorpus:\n  images: photos\n  labels: none\n")
     settings = parse(RunSettings, read_recipe(recipe))
     assert settings.model == "pretrained:resnet50"
     assert settings.corpus.labels == NO_LABELS
 
 
-def test_a_home_folder_is_expanded(recipe: Path) -> None:
+def test_the_home_directory_is_expanded(recipe: Path) -> None:
     recipe.write_text("out: ~/runs/first\ncorpus: {images: photos}\n")
     assert parse(RunSettings, read_recipe(recipe)).out == Path.home() / "runs/first"
 
 
-def test_a_changed_key_goes_over_the_recipe_and_is_read_as_yaml(recipe: Path) -> None:
+def test_an_override_replaces_the_recipe_value_and_is_parsed_as_yaml(recipe: Path) -> None:
     values = read_recipe(
         recipe, {"train.epochs": "7", "mine.scales": "[1]", "corpus.split": "train", "train.freeze": "no"}
     )
@@ -218,88 +218,88 @@ def test_a_changed_key_goes_over_the_recipe_and_is_read_as_yaml(recipe: Path) ->
     assert settings.corpus.split == "train"
 
 
-def test_a_changed_key_makes_its_group_where_there_is_none(recipe: Path) -> None:
+def test_an_override_creates_a_missing_group(recipe: Path) -> None:
     recipe.write_text("out: run\ncorpus:\n  images: photos\n")
     assert parse(RunSettings, read_recipe(recipe, {"mine.threshold": "0.4"})).mine.threshold == 0.4
 
 
-def test_a_changed_path_is_taken_from_where_the_person_stands(recipe: Path) -> None:
+def test_an_overridden_path_is_relative_to_the_working_directory(recipe: Path) -> None:
     assert parse(RunSettings, read_recipe(recipe, {"out": "here"})).out == Path("here")
 
 
-def test_a_change_below_a_plain_value_is_refused(recipe: Path) -> None:
+def test_an_override_below_a_scalar_is_rejected(recipe: Path) -> None:
     with pytest.raises(InputError, match=r"--set out\.folder: 'out' holds a value"):
         read_recipe(recipe, {"out.folder": "x"})
 
 
-def test_a_change_that_is_no_yaml_is_refused_by_its_key(recipe: Path) -> None:
+def test_an_override_with_invalid_yaml_is_rejected_with_its_key(recipe: Path) -> None:
     with pytest.raises(InputError, match=r"--set mine\.scales"):
         read_recipe(recipe, {"mine.scales": "[1, 2"})
 
 
-def test_an_unknown_changed_key_names_the_nearest(recipe: Path) -> None:
+def test_an_unknown_override_is_rejected_with_a_suggestion(recipe: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'max_aspect'"):
         parse(RunSettings, read_recipe(recipe, {"mine.max_aspct": "3"}))
 
 
 @pytest.mark.parametrize("text", ["out: [1, 2", "a: b: c", "\t- x", "!!python/object/apply:os.getcwd []"])
-def test_a_recipe_that_is_no_yaml_is_refused_by_its_name(recipe: Path, text: str) -> None:
+def test_a_recipe_with_invalid_yaml_is_rejected_with_its_file_name(recipe: Path, text: str) -> None:
     recipe.write_text(text)
     with pytest.raises(InputError, match=r"recipe\.yaml is not YAML") as caught:
         read_recipe(recipe)
     assert "\n" not in str(caught.value)
 
 
-def test_a_recipe_of_bytes_that_are_no_text_is_refused(recipe: Path) -> None:
+def test_a_binary_recipe_is_rejected(recipe: Path) -> None:
     recipe.write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(InputError, match="is not YAML"):
         read_recipe(recipe)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
-def test_a_recipe_without_settings_is_refused(recipe: Path, text: str) -> None:
+def test_a_recipe_without_settings_is_rejected(recipe: Path, text: str) -> None:
     recipe.write_text(text)
     with pytest.raises(InputError, match="must hold settings"):
         read_recipe(recipe)
 
 
-def test_a_missing_recipe_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_a_missing_recipe_is_rejected_with_its_file_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.yaml: No such file"):
         read_recipe(tmp_path / "nothing.yaml")
 
 
-def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+def test_a_folder_is_rejected_as_a_recipe(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a folder"):
         read_recipe(tmp_path)
 
 
-def test_a_recipe_has_a_model_or_a_training_not_both() -> None:
-    sentence = faults(RunSettings, out="run", corpus={"images": "photos"}, model="pretrained:resnet50", train={})
-    assert "either `model` or `train`" in sentence
+def test_a_recipe_cannot_have_both_a_model_and_a_training() -> None:
+    message = error_message(RunSettings, out="run", corpus={"images": "photos"}, model="pretrained:resnet50", train={})
+    assert "either `model` or `train`" in message
 
 
-def test_a_recipe_with_a_model_mines_with_it(recipe: Path) -> None:
+def test_a_recipe_with_a_model_uses_it_for_mining(recipe: Path) -> None:
     recipe.write_text("out: run\nmodel: models/first\ncorpus:\n  images: photos\n")
     settings = parse(RunSettings, read_recipe(recipe))
     assert settings.mine_settings().model == str(recipe.parent / "models/first")
 
 
-# --- trained on one part, mined on another ---------------------------------------------------------------------------
+# --- training and mining on different images -------------------------------------------------------------------------
 
 
-def jobs_of(recipe: Path, text: str, **changes: str) -> tuple[TrainSettings, MineSettings]:
+def train_and_mine_settings(recipe: Path, text: str, **changes: str) -> tuple[TrainSettings, MineSettings]:
     recipe.write_text("out: run\ncorpus: {images: photos, labels: lists, split: train}\n" + text)
     settings = parse(RunSettings, read_recipe(recipe, {key.replace("_", "."): value for key, value in changes.items()}))
     return settings.train_settings(), settings.mine_settings()
 
 
-def test_without_more_ado_what_is_trained_on_is_mined(recipe: Path) -> None:
-    train, mine = jobs_of(recipe, "")
+def test_by_default_the_training_images_are_mined(recipe: Path) -> None:
+    train, mine = train_and_mine_settings(recipe, "")
     assert (train.images, train.labels, train.split) == (mine.images, mine.labels, mine.split)
 
 
-def test_another_split_of_the_same_corpus_can_be_mined(recipe: Path) -> None:
-    train, mine = jobs_of(recipe, "test: {split: test}\n")
+def test_a_different_split_of_the_same_corpus_can_be_mined(recipe: Path) -> None:
+    train, mine = train_and_mine_settings(recipe, "test: {split: test}\n")
     assert (train.split, mine.split) == ("train", "test")
     assert (
         (mine.images, mine.labels)
@@ -308,22 +308,22 @@ def test_another_split_of_the_same_corpus_can_be_mined(recipe: Path) -> None:
     )
 
 
-def test_what_is_changed_of_the_corpus_holds_for_both(recipe: Path) -> None:
-    train, mine = jobs_of(recipe, "test: {split: test}\n", corpus_images="elsewhere")
+def test_a_corpus_override_applies_to_training_and_mining(recipe: Path) -> None:
+    train, mine = train_and_mine_settings(recipe, "test: {split: test}\n", corpus_images="elsewhere")
     assert train.images == mine.images == Path.cwd() / "elsewhere"
 
 
-def test_other_images_with_other_labels_can_be_mined(recipe: Path) -> None:
-    train, mine = jobs_of(recipe, "test: {images: val, labels: xml, split: null}\n")
+def test_different_images_with_different_labels_can_be_mined(recipe: Path) -> None:
+    train, mine = train_and_mine_settings(recipe, "test: {images: val, labels: xml, split: null}\n")
     assert (train.images, train.split) == (recipe.parent / "photos", "train")
     assert (mine.images, mine.labels, mine.split) == (recipe.parent / "val", recipe.parent / "xml", None)
 
 
-def test_images_can_be_mined_without_the_labels_of_the_others(recipe: Path) -> None:
-    assert jobs_of(recipe, "test: {images: val, labels: none, split: null}\n")[1].labels == Path("none")
-    assert jobs_of(recipe, "test: {images: val, labels: null, split: null}\n")[1].labels is None
+def test_images_can_be_mined_without_the_training_labels(recipe: Path) -> None:
+    assert train_and_mine_settings(recipe, "test: {images: val, labels: none, split: null}\n")[1].labels == Path("none")
+    assert train_and_mine_settings(recipe, "test: {images: val, labels: null, split: null}\n")[1].labels is None
 
 
-def test_an_unknown_setting_of_what_is_mined_is_compared_with_its_group(recipe: Path) -> None:
+def test_the_suggestion_for_an_unknown_test_setting_comes_from_its_group(recipe: Path) -> None:
     with pytest.raises(InputError, match=r"Unknown setting 'test\.spilt': .*'split'"):
-        jobs_of(recipe, "test: {spilt: test}\n")
+        train_and_mine_settings(recipe, "test: {spilt: test}\n")

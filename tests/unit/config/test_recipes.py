@@ -1,4 +1,4 @@
-"""Recipes as attackers and careless people write them; and which folder each path of theirs counts from."""
+"""Malicious and malformed recipes, and how relative paths in a recipe are resolved."""
 
 import pickle
 import time
@@ -50,14 +50,14 @@ MINIMAL: dict[type[Settings], dict[str, Any]] = {
 }  # fmt: skip
 
 
-def written(folder: Path, text: str) -> Path:
+def write_recipe(folder: Path, text: str) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(text)
     return path
 
 
 def paths_in(settings: Any) -> list[Path]:
-    """Every path that the settings hold, those among their texts too."""
+    """Return every path in the settings, including those held as strings."""
     if isinstance(settings, Settings):
         return [path for _, value in settings for path in paths_in(value)]
     if isinstance(settings, dict):
@@ -67,42 +67,44 @@ def paths_in(settings: Any) -> list[Path]:
     return [settings] if isinstance(settings, Path) else []
 
 
-def leaves(values: Any) -> int:
-    return sum(map(leaves, values.values())) if isinstance(values, dict) else 1
+def count_leaves(values: Any) -> int:
+    return sum(map(count_leaves, values.values())) if isinstance(values, dict) else 1
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.__name__)
-def test_every_path_of_every_recipe_counts_from_its_folder(
+def test_every_path_in_a_recipe_is_resolved_against_its_folder(
     kind: type[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import yaml
 
     (tmp_path / "elsewhere").mkdir()
-    recipe = written(tmp_path, yaml.safe_dump(MINIMAL[kind]))
+    recipe = write_recipe(tmp_path, yaml.safe_dump(MINIMAL[kind]))
     monkeypatch.chdir(tmp_path / "elsewhere")
     settings = Recipe(recipe=recipe).read(kind)
     found = paths_in(settings)
     if isinstance(settings, ExperimentSettings):
         found += [Path(settings.train_options("a", 0).weights)]
         found = [path for path in found if path.suffix != ".pth" or path.is_absolute()]
-    assert len(found) >= leaves(MINIMAL[kind]) - 2
+    assert len(found) >= count_leaves(MINIMAL[kind]) - 2
     assert [path for path in found if path.parent != tmp_path] == []
 
 
-def test_paths_of_changes_count_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = written(tmp_path, "run: a\ntruth: t.json\n")
+def test_override_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = write_recipe(tmp_path, "run: a\ntruth: t.json\n")
     monkeypatch.chdir(tmp_path.parent)
     settings = Recipe(recipe=recipe, changes={"truth": "other.json"}).read(ScoreSettings)
     assert (settings.run, settings.truth) == (tmp_path / "a", Path("other.json"))
 
 
-def test_an_address_is_no_path(tmp_path: Path) -> None:
-    recipe = written(tmp_path, "store: s3://bucket/labels\nruns: r\ncorpus: {images: p}\nmodel: pretrained:resnet50\n")
+def test_urls_and_model_ids_are_not_treated_as_paths(tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path, "store: s3://bucket/labels\nruns: r\ncorpus: {images: p}\nmodel: pretrained:resnet50\n"
+    )
     settings = parse(LabelSettings, read_recipe(recipe))
     assert (settings.store, settings.model) == ("s3://bucket/labels", "pretrained:resnet50")
 
 
-def bomb(levels: int, width: int = 9) -> str:
+def alias_bomb(levels: int, width: int = 9) -> str:
     lines = [f"a0: &a0 [{', '.join(['x'] * width)}]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * width)}]" for n in range(1, levels)]
     return "\n".join(lines)
@@ -111,7 +113,7 @@ def bomb(levels: int, width: int = 9) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (bomb(9), "comes to more than 100,000 values"),
+        (alias_bomb(9), "comes to more than 100,000 values"),
         ("a: &a [" + ", ".join(["x"] * 400) + "]\nb: [" + ", ".join(["*a"] * 400) + "]", "more than 100,000 values"),
         ("a: &a\n  b: *a\n", "holds the alias itself"),
         ("out: " + "[" * 5000, f"nested deeper than {MAX_DEPTH} levels"),
@@ -125,25 +127,25 @@ def bomb(levels: int, width: int = 9) -> str:
         ("out: \x00", "special characters"),
     ],
 )
-def test_a_recipe_out_of_proportion_or_order_is_refused_at_once(text: str, expected: str, tmp_path: Path) -> None:
+def test_an_oversized_or_malformed_recipe_is_rejected_quickly(text: str, expected: str, tmp_path: Path) -> None:
     started = time.process_time()
     with pytest.raises(InputError, match=expected) as caught:
-        read_recipe(written(tmp_path, text))
+        read_recipe(write_recipe(tmp_path, text))
     assert time.process_time() - started < 5
     assert "recipe.yaml is not YAML that can be used" in str(caught.value)
     assert len(str(caught.value)) < 1000
     with pytest.raises(InputError, match=r"--set out"):
-        read_recipe(written(tmp_path, "out: run"), {"out": text})
+        read_recipe(write_recipe(tmp_path, "out: run"), {"out": text})
 
 
-def test_aliases_in_proportion_are_welcome(tmp_path: Path) -> None:
+def test_a_moderate_use_of_aliases_is_accepted(tmp_path: Path) -> None:
     text = "test: &one {images: p}\ncorpus: *one\nout: o\nmodel: m\n"
-    assert parse(RunSettings, read_recipe(written(tmp_path, text))).corpus.images == tmp_path / "p"
+    assert parse(RunSettings, read_recipe(write_recipe(tmp_path, text))).corpus.images == tmp_path / "p"
 
 
-def test_a_recipe_of_many_megabytes_is_refused(tmp_path: Path) -> None:
+def test_an_oversized_recipe_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="more than the limit of 1,000,000"):
-        read_recipe(written(tmp_path, "# " + "x" * 2_000_000))
+        read_recipe(write_recipe(tmp_path, "# " + "x" * 2_000_000))
 
 
 @pytest.mark.parametrize(
@@ -172,9 +174,9 @@ def test_a_recipe_of_many_megabytes_is_refused(tmp_path: Path) -> None:
         "out: o\ncorpus: {images: p}\nmodel: https://user:secret@host/model\n",
     ],
 )
-def test_odd_recipes_get_a_sentence(text: str, tmp_path: Path) -> None:
+def test_unusual_recipes_are_rejected_with_a_short_message(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        parse(RunSettings, read_recipe(written(tmp_path, text)))
+        parse(RunSettings, read_recipe(write_recipe(tmp_path, text)))
     assert len(str(caught.value)) < 1500
     assert "secret" not in str(caught.value)
     pickle.loads(pickle.dumps(caught.value))
@@ -208,12 +210,12 @@ def test_odd_recipes_get_a_sentence(text: str, tmp_path: Path) -> None:
         (TrainSettings, {"devices": "100000"}),
     ],
 )
-def test_settings_far_from_anything_sensible_are_refused(kind: type[Settings], settings: dict[str, Any]) -> None:
+def test_settings_out_of_range_are_rejected(kind: type[Settings], settings: dict[str, Any]) -> None:
     base = {"images": "p", "out": "o"} | ({"model": "m"} if kind is MineSettings else {})
     with pytest.raises(InputError) as caught:
         parse(kind, base | settings)
     assert any(name in str(caught.value) for name in settings)
 
 
-def test_the_largest_seed_is_taken() -> None:
+def test_the_largest_seed_is_accepted() -> None:
     assert parse(TrainSettings, {"images": "p", "out": "o", "seed": 2**32 - 1}).seed == 2**32 - 1

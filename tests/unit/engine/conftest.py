@@ -1,4 +1,4 @@
-"""What the engine's tests share."""
+"""Fixtures shared by the tests of the engine."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,37 +7,37 @@ import pytest
 
 from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import (
-    Found,
+    ImageResult,
     Labels,
     Picture,
-    found_in,
     list_painted,
-    opened,
+    planned_run,
+    results_by_file,
 )
 
 
 @pytest.fixture(autouse=True)
-def _listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _register_painted(monkeypatch: pytest.MonkeyPatch) -> None:
     list_painted(monkeypatch)
 
 
 @pytest.fixture
-def mined(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Found]]:
-    """Mines a corpus of one shard; gives what was found by file name."""
+def mined(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, ImageResult]]:
+    """Mine a corpus of one shard; return the results by file name."""
 
-    def mine(pictures: Mapping[str, Picture], labels: Labels | None, **options: Any) -> dict[str, Found]:
-        run = opened(tmp_path_factory.mktemp("mined"), pictures, labels, **options)
+    def mine(pictures: Mapping[str, Picture], labels: Labels | None, **options: Any) -> dict[str, ImageResult]:
+        run = planned_run(tmp_path_factory.mktemp("mined"), pictures, labels, **options)
         mine_shard(run, 0)
-        return found_in(run)
+        return results_by_file(run)
 
     return mine
 
 
 @pytest.fixture
-def one(mined: Callable[..., dict[str, Found]]) -> Callable[..., Found]:
-    """Mines one picture with the labels given."""
+def mine_one(mined: Callable[..., dict[str, ImageResult]]) -> Callable[..., ImageResult]:
+    """Mine one image with the given labels."""
 
-    def mine(picture: Picture, *labels: str, **options: Any) -> Found:
+    def mine(picture: Picture, *labels: str, **options: Any) -> ImageResult:
         return mined({"a.png": picture}, {"a.png": labels}, **options)["a.png"]
 
     return mine

@@ -1,4 +1,4 @@
-"""A localizer whose map is the picture itself, and small corpora to mine with it."""
+"""A localizer whose activation maps are the image's colour channels, and small corpora to mine with it."""
 
 import csv
 from collections.abc import Mapping
@@ -32,13 +32,13 @@ ALL = tuple(CLASSES)
 
 @dataclass(frozen=True)
 class NoOptions:
-    """A localizer that cannot be set."""
+    """Options of a localizer that has none."""
 
 
 class Painted(Localizer):
-    """Its map of a class is the class's colour channel, 0-1, a cell a pixel.
+    """The map of a class is its colour channel, scaled to 0-1, with one cell per pixel.
 
-    A class's logit is 12 (m - 0.5), m being the highest value of its channel: a pixel in full colour gives the
+    The logit of a class is 12 (m - 0.5), where m is the maximum of its channel: a fully coloured pixel gives the
     probability 0.9975, none 0.0025.
     """
 
@@ -52,7 +52,7 @@ class Painted(Localizer):
         self.register_buffer("white", torch.tensor(255.0))
 
     def colours(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), the maps of all classes."""
+        """Return the maps of all classes, (B, 3, H, W)."""
         return self.backbone(images)[-1] / self.white
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Painted(Localizer):
 
 
 class Coarse(Painted):
-    """One cell for 16 x 16 pixels, as the networks have it."""
+    """One cell per 16 x 16 pixels, as in a real network."""
 
     name: ClassVar[str] = "coarse"
 
@@ -77,8 +77,8 @@ class Coarse(Painted):
         return functional.avg_pool2d(super().colours(images), 16)
 
 
-class OneColourAScale(Painted):
-    """Sees red things at scale 1, and green ones half as strongly at any other, whatever the class."""
+class ColourDependsOnScale(Painted):
+    """At scale 1 every class's map is the red channel; at any other scale, half the green channel."""
 
     name: ClassVar[str] = "one-colour-a-scale"
 
@@ -88,8 +88,8 @@ class OneColourAScale(Painted):
         return seen[:, None].expand(-1, 3, -1, -1)
 
 
-class Overflowing(Painted):
-    """Holds what is no number in the map of any image with a white pixel."""
+class NanOnWhite(Painted):
+    """The map of an image with a white pixel holds NaN."""
 
     name: ClassVar[str] = "overflowing"
 
@@ -100,8 +100,8 @@ class Overflowing(Painted):
 
 
 def list_painted(patch: pytest.MonkeyPatch) -> None:
-    """Put the localizers above on the list, and a backbone that gives the pixels as they are."""
-    for kind in (Painted, Coarse, OneColourAScale, Overflowing):
+    """Register the localizers above, and a backbone that returns the pixels unchanged."""
+    for kind in (Painted, Coarse, ColourDependsOnScale, NanOnWhite):
         register_localizer(patch, kind)
     pixels = StageSpec([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     register_backbone(patch, BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict))
@@ -120,7 +120,7 @@ def black(height: int = 64, width: int = 96) -> np.ndarray:
 def scene(
     *things: tuple[tuple[int, int, int, int], tuple[int, int, int]], height: int = 64, width: int = 96
 ) -> np.ndarray:
-    """Black with filled rectangles, each given as half-open xyxy and its colour."""
+    """Return a black image with filled rectangles, each given as half-open xyxy and its colour."""
     pixels = black(height, width)
     for (x0, y0, x1, y1), colour in things:
         pixels[y0:y1, x0:x1] = colour
@@ -128,8 +128,8 @@ def scene(
 
 
 @dataclass
-class Found:
-    """What became of an image, and its rows of the part."""
+class ImageResult:
+    """The outcome of an image, and its rows in the part."""
 
     outcome: ImageOutcome
     rows: list[dict[str, Any]]
@@ -140,7 +140,7 @@ class Found:
 
     @property
     def boxes(self) -> list[tuple[float, ...]]:
-        """As xyxy."""
+        """The boxes as xyxy."""
         return [(row["x"], row["y"], row["x"] + row["w"], row["y"] + row["h"]) for row in self.rows]
 
     @property
@@ -148,13 +148,13 @@ class Found:
         return [row["category"] for row in self.rows]
 
     def without_identity(self) -> tuple[Any, ...]:
-        """All that may not depend on the other images of the shard."""
+        """Return everything that must not depend on the other images of the shard."""
         rows = [{k: v for k, v in row.items() if k not in ("image_id", "file_name")} for row in self.rows]
         return self.state, self.outcome.width, self.outcome.height, rows
 
 
 def write_corpus(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None) -> dict[str, Any]:
-    """Files and a CSV of labels; gives the settings that name them."""
+    """Write image files and a CSV of labels; return the settings that name them."""
     for name, picture in pictures.items():
         path = folder / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,8 +176,8 @@ def painted_model(folder: Path, localizer: str = "painted", objective: str = "mu
     return folder
 
 
-def opened(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None, **options: Any) -> Run:
-    """A run that is ready to be mined."""
+def planned_run(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None, **options: Any) -> Run:
+    """Return a planned run whose shards can be mined."""
     kind = {name: options.pop(name) for name in ("localizer", "objective") if name in options}
     model = options.pop("model", None) or painted_model(folder / "model", **kind)
     corpus = write_corpus(folder, pictures, labels)
@@ -187,14 +187,14 @@ def opened(folder: Path, pictures: Mapping[str, Picture], labels: Labels | None,
     return Run(folder / "run")
 
 
-def found_in(run: Run, shard: int = 0) -> dict[str, Found]:
+def results_by_file(run: Run, shard: int = 0) -> dict[str, ImageResult]:
     rows = pq.read_table(run.part(shard)).to_pylist()
     outcomes = part_outcomes(run.part(shard))
-    return {o.file_name: Found(o, [row for row in rows if row["image_id"] == o.image_id]) for o in outcomes}
+    return {o.file_name: ImageResult(o, [row for row in rows if row["image_id"] == o.image_id]) for o in outcomes}
 
 
 def crowd() -> dict[str, np.ndarray]:
-    """Images of three shapes in turn, each with things of its own."""
+    """Return 14 images in three alternating shapes, each with different rectangles."""
     random = np.random.default_rng(3)
     pictures = {}
     for number in range(14):
@@ -206,12 +206,12 @@ def crowd() -> dict[str, np.ndarray]:
     return pictures
 
 
-def told(found: dict[str, Found]) -> list[tuple[Any, ...]]:
+def comparable(found: dict[str, ImageResult]) -> list[tuple[Any, ...]]:
     return [one.without_identity() for one in found.values()]
 
 
 def blob(centre: tuple[int, int], wide: float) -> np.ndarray:
-    """Black with a red hill, larger than maps are cut at."""
+    """Return a black image with a red Gaussian blob, larger than the default map side."""
     y, x = np.mgrid[:600, :900]
     pixels = black(600, 900)
     pixels[..., 0] = 255 * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * wide**2))

@@ -16,16 +16,16 @@ from tests.unit.engine.painting import (
     SHORT_SIDE,
     THINGS,
     WHITE,
-    Found,
+    ImageResult,
     Painted,
+    comparable,
     crowd,
     scene,
-    told,
 )
 
 
-class SoftAtOneAndAHalf(Painted):
-    """Blurs what is blue at scale 1.5, so that its box depends on the threshold there."""
+class BlurredMiddleScale(Painted):
+    """Blurs the blue channel at scale 1.5, so that the box at this scale depends on the threshold."""
 
     name: ClassVar[str] = "soft"
     seen: ClassVar[list[tuple[int, int]]] = []
@@ -39,17 +39,17 @@ class SoftAtOneAndAHalf(Painted):
 
 
 @pytest.fixture
-def soft(monkeypatch: pytest.MonkeyPatch) -> type[SoftAtOneAndAHalf]:
-    register_localizer(monkeypatch, SoftAtOneAndAHalf)
-    monkeypatch.setattr(SoftAtOneAndAHalf, "seen", [])
-    return SoftAtOneAndAHalf
+def soft(monkeypatch: pytest.MonkeyPatch) -> type[BlurredMiddleScale]:
+    register_localizer(monkeypatch, BlurredMiddleScale)
+    monkeypatch.setattr(BlurredMiddleScale, "seen", [])
+    return BlurredMiddleScale
 
 
 PYRAMID = (1.0, 1.5, 2.0)
 
 
-def test_the_adaptive_pyramid_looks_further_only_where_a_box_is_not_stable(
-    mined: Callable[..., dict[str, Found]], soft: type[SoftAtOneAndAHalf]
+def test_the_adaptive_pyramid_runs_additional_scales_only_for_unstable_boxes(
+    mined: Callable[..., dict[str, ImageResult]], soft: type[BlurredMiddleScale]
 ) -> None:
     pictures = {f"{number}.png": scene((BOX, BLUE if number in (1, 6) else RED)) for number in range(8)}
     labels = {name: ("blue" if name in ("1.png", "6.png") else "red",) for name in pictures}
@@ -63,8 +63,8 @@ def test_the_adaptive_pyramid_looks_further_only_where_a_box_is_not_stable(
     assert whole["1.png"].boxes != middle["1.png"].boxes
 
 
-def test_the_adaptive_pyramid_gives_small_work_to_the_network(
-    mined: Callable[..., dict[str, Found]], soft: type[SoftAtOneAndAHalf]
+def test_the_adaptive_pyramid_runs_each_image_only_at_the_scales_it_needs(
+    mined: Callable[..., dict[str, ImageResult]], soft: type[BlurredMiddleScale]
 ) -> None:
     pictures = {f"{number}.png": scene((BOX, BLUE if number % 4 == 1 else RED)) for number in range(16)}
     labels = {name: ("blue",) if int(name[:-4]) % 4 == 1 else ("red",) for name in pictures}
@@ -74,19 +74,19 @@ def test_the_adaptive_pyramid_gives_small_work_to_the_network(
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
-def test_what_the_adaptive_pyramid_finds_does_not_depend_on_batches(
-    mined: Callable[..., dict[str, Found]], batch_size: int
+def test_adaptive_pyramid_results_do_not_depend_on_the_batch_size(
+    mined: Callable[..., dict[str, ImageResult]], batch_size: int
 ) -> None:
     options: dict[str, Any] = {"scales": PYRAMID, "class_cut": 0.3, "localizer": "coarse", "adaptive": 0.85}
     single = mined(crowd(), None, batch_size=4, **options)
     assert {len(row["scales"]) for one in single.values() for row in one.rows} == {1, 3}
-    assert told(mined(crowd(), None, batch_size=batch_size, **options)) == told(single)
+    assert comparable(mined(crowd(), None, batch_size=batch_size, **options)) == comparable(single)
 
 
-def test_an_image_of_which_another_threshold_loses_the_only_box_is_not_stable(
-    mined: Callable[..., dict[str, Found]], soft: type[SoftAtOneAndAHalf]
+def test_an_image_that_loses_its_only_box_at_the_other_threshold_is_unstable(
+    mined: Callable[..., dict[str, ImageResult]], soft: type[BlurredMiddleScale]
 ) -> None:
-    """At 0.9 of the peak the blurred square is a dot that is too small to be an object, at 0.63 it is not."""
+    """The region of the blurred square is smaller than `min_area` at the threshold, but not at 70 % of it."""
     mined(
         {"a.png": scene(((40, 24, 60, 40), BLUE))}, {"a.png": ("blue",)}, localizer="soft", scales=PYRAMID,
         threshold=0.95, min_area=0.04, adaptive=0.01,
@@ -94,11 +94,13 @@ def test_an_image_of_which_another_threshold_loses_the_only_box_is_not_stable(
     assert (1, 128) in soft.seen
 
 
-def test_an_adaptive_pyramid_of_one_scale_is_that_scale(mined: Callable[..., dict[str, Found]]) -> None:
-    assert told(mined(crowd(), None, adaptive=0.9)) == told(mined(crowd(), None))
+def test_an_adaptive_pyramid_with_one_scale_equals_plain_mining(mined: Callable[..., dict[str, ImageResult]]) -> None:
+    assert comparable(mined(crowd(), None, adaptive=0.9)) == comparable(mined(crowd(), None))
 
 
-def test_a_broken_map_is_quarantined_under_the_adaptive_pyramid_too(mined: Callable[..., dict[str, Found]]) -> None:
+def test_the_adaptive_pyramid_quarantines_an_image_with_nan_in_its_map(
+    mined: Callable[..., dict[str, ImageResult]],
+) -> None:
     pictures = {"a.png": THINGS["a.png"], "b.png": scene((BOX, RED), ((0, 0, 2, 2), WHITE))}
     found = mined(pictures, dict.fromkeys(pictures, ALL), localizer="overflowing", scales=(1.0, 2.0), adaptive=0.9)
     assert [one.state for one in found.values()] == ["labelled", "quarantined"]

@@ -1,4 +1,4 @@
-"""An image is mined alike whatever shares its shard, and what goes wrong in one stays there."""
+"""An image's results do not depend on the other images of its shard, even if those are corrupt."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,28 +16,28 @@ from tests.unit.engine.painting import (
     RED,
     THINGS,
     WHITE,
-    Found,
+    ImageResult,
     black,
+    comparable,
     crowd,
-    found_in,
-    opened,
+    planned_run,
+    results_by_file,
     scene,
-    told,
 )
 
-# --- what goes wrong in one image stays there --------------------------------------------------------------------------
+# --- errors in one image do not affect others --------------------------------------------------------------------------
 
 
-def alone(mined: Callable[..., dict[str, Found]], **options: Any) -> dict[str, tuple[Any, ...]]:
-    """What is found in each of the things when it is the only image."""
+def mined_separately(mined: Callable[..., dict[str, ImageResult]], **options: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the results of each image of `THINGS` when it is mined alone."""
     found = {name: mined({name: picture}, {name: ALL}, **options)[name] for name, picture in THINGS.items()}
     assert all(one.state == "labelled" for one in found.values())
     return {name: one.without_identity() for name, one in found.items()}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_a_map_that_is_no_number_quarantines_its_image_alone(
-    mined: Callable[..., dict[str, Found]], batch_size: int
+def test_a_map_with_nan_quarantines_only_its_own_image(
+    mined: Callable[..., dict[str, ImageResult]], batch_size: int
 ) -> None:
     broken = scene((BOX, RED), ((0, 0, 2, 2), WHITE))
     pictures = {**THINGS, "b.png": broken, "d.png": broken}
@@ -46,19 +46,21 @@ def test_a_map_that_is_no_number_quarantines_its_image_alone(
         assert (found[name].state, found[name].rows) == ("quarantined", [])
         assert name in found[name].outcome.reason
         assert "NaN" in found[name].outcome.reason
-    expected = alone(mined, localizer="overflowing")
+    expected = mined_separately(mined, localizer="overflowing")
     assert {name: found[name].without_identity() for name in THINGS} == expected
 
 
-def test_a_constant_map_is_no_region_and_touches_no_neighbour(mined: Callable[..., dict[str, Found]]) -> None:
+def test_a_constant_map_gives_no_region_and_does_not_affect_other_images(
+    mined: Callable[..., dict[str, ImageResult]],
+) -> None:
     pictures = {**THINGS, "b.png": black() + np.uint8(255), "d.png": black()}
     found = mined(pictures, dict.fromkeys(pictures, ALL), batch_size=5)
     assert (found["b.png"].state, found["d.png"].state) == ("no_region", "no_region")
-    assert {name: found[name].without_identity() for name in THINGS} == alone(mined)
+    assert {name: found[name].without_identity() for name in THINGS} == mined_separately(mined)
 
 
-def test_a_corrupt_image_is_quarantined_with_its_reason_and_touches_no_neighbour(
-    mined: Callable[..., dict[str, Found]], tmp_path: Path
+def test_a_corrupt_image_is_quarantined_with_a_reason_and_does_not_affect_other_images(
+    mined: Callable[..., dict[str, ImageResult]], tmp_path: Path
 ) -> None:
     Image.fromarray(THINGS["a.png"]).save(tmp_path / "half.png")
     half = (tmp_path / "half.png").read_bytes()[:80]
@@ -68,44 +70,42 @@ def test_a_corrupt_image_is_quarantined_with_its_reason_and_touches_no_neighbour
     assert "not an image in a supported format" in found["b.png"].outcome.reason
     assert "corrupt or truncated" in found["d.png"].outcome.reason
     assert "empty" in found["f.png"].outcome.reason
-    assert {name: found[name].without_identity() for name in THINGS} == alone(mined)
+    assert {name: found[name].without_identity() for name in THINGS} == mined_separately(mined)
 
 
-def test_a_file_that_went_away_since_the_scan_is_quarantined(tmp_path: Path) -> None:
-    run = opened(tmp_path, THINGS, dict.fromkeys(THINGS, ALL))
+def test_an_image_deleted_after_the_scan_is_quarantined(tmp_path: Path) -> None:
+    run = planned_run(tmp_path, THINGS, dict.fromkeys(THINGS, ALL))
     (tmp_path / "images" / "c.png").unlink()
     mine_shard(run, 0)
-    found = found_in(run)
+    found = results_by_file(run)
     assert {name: one.state for name, one in found.items()} == {"a.png": "labelled", "c.png": "quarantined", "e.png": "labelled"}  # fmt: skip
     assert "no such file" in found["c.png"].outcome.reason
 
 
-def test_a_shard_of_nothing_but_broken_images_ends(mined: Callable[..., dict[str, Found]]) -> None:
+def test_a_shard_with_only_corrupt_images_completes(mined: Callable[..., dict[str, ImageResult]]) -> None:
     found = mined({f"{n}.png": b"?" for n in range(40)}, None, batch_size=2)
     assert [one.state for one in found.values()] == ["quarantined"] * 40
 
 
-# --- company and order -------------------------------------------------------------------------------------------------
+# --- batch size and order ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 16])
-def test_the_rows_do_not_depend_on_the_size_of_the_batches(
-    mined: Callable[..., dict[str, Found]], batch_size: int
-) -> None:
+def test_rows_do_not_depend_on_the_batch_size(mined: Callable[..., dict[str, ImageResult]], batch_size: int) -> None:
     options: dict[str, Any] = {"scales": (1.0, 1.5, 2.0), "class_cut": 0.3}
     single = mined(crowd(), None, batch_size=1, **options)
     assert sum(len(one.rows) for one in single.values()) > 20
-    assert told(mined(crowd(), None, batch_size=batch_size, **options)) == told(single)
+    assert comparable(mined(crowd(), None, batch_size=batch_size, **options)) == comparable(single)
 
 
-def test_the_rows_do_not_depend_on_the_order_of_the_images(mined: Callable[..., dict[str, Found]]) -> None:
+def test_rows_do_not_depend_on_the_image_order(mined: Callable[..., dict[str, ImageResult]]) -> None:
     forward = mined(crowd(), None, batch_size=3)
     backward = mined({f"{99 - int(name[:2])}.png": picture for name, picture in crowd().items()}, None, batch_size=3)
-    assert told(backward) == told(forward)[::-1]
+    assert comparable(backward) == comparable(forward)[::-1]
 
 
-def test_a_real_network_sees_an_image_alike_in_batches_of_any_size(
-    mined: Callable[..., dict[str, Found]], tmp_path: Path
+def test_a_real_network_gives_the_same_boxes_for_any_batch_size(
+    mined: Callable[..., dict[str, ImageResult]], tmp_path: Path
 ) -> None:
     model = write_model(tmp_path / "model", ("cat", "dog"))
     write_photos(tmp_path / "photos", [f"{number}.jpg" for number in range(5)])

@@ -1,4 +1,4 @@
-"""Boxes where they must be: mined with a localizer whose map is the picture itself."""
+"""Box coordinates, with a localizer whose activation maps are the image's colour channels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,22 +8,22 @@ import pytest
 from PIL import Image
 
 from mining.models.card import read_card
-from tests.unit.engine.painting import BOX, GREEN, RED, SHORT_SIDE, Found, black, painted_model, scene
+from tests.unit.engine.painting import BOX, GREEN, RED, SHORT_SIDE, ImageResult, black, painted_model, scene
 
-# --- where the boxes are -----------------------------------------------------------------------------------------------
+# --- box coordinates ---------------------------------------------------------------------------------------------------
 
 
-def test_a_painted_thing_gets_the_box_it_was_painted_in(one: Callable[..., Found]) -> None:
-    found = one(scene((BOX, RED)), "red")
+def test_the_box_matches_the_painted_rectangle(mine_one: Callable[..., ImageResult]) -> None:
+    found = mine_one(scene((BOX, RED)), "red")
     assert found.state == "labelled"
     assert found.boxes == [BOX]
     assert (found.outcome.width, found.outcome.height) == (96, 64)
 
 
 @pytest.mark.parametrize("side", [100, 1000])
-def test_boxes_are_in_pixels_of_the_image_whatever_size_maps_are_cut_at(one: Callable[..., Found], side: int) -> None:
+def test_boxes_are_in_image_pixels_for_any_map_side(mine_one: Callable[..., ImageResult], side: int) -> None:
     box = (240, 60, 660, 480)
-    found = one(scene((box, RED), height=600, width=900), "red", map_side=side, threshold=0.5)
+    found = mine_one(scene((box, RED), height=600, width=900), "red", map_side=side, threshold=0.5)
     pixel_of_the_map = max(1.0, (600 * 900) ** 0.5 / side)
     pixel_of_the_network = 600 / SHORT_SIDE
     assert np.abs(np.subtract(found.boxes, [box])).max() <= max(pixel_of_the_map, pixel_of_the_network)
@@ -31,13 +31,15 @@ def test_boxes_are_in_pixels_of_the_image_whatever_size_maps_are_cut_at(one: Cal
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (2.0,), (1.0, 2.0), (1.0, 1.5, 2.0)])
-def test_cells_lie_where_they_were_seen(one: Callable[..., Found], scales: tuple[float, ...]) -> None:
-    """Halfway between the centres of a full and an empty cell is their edge, at every scale."""
-    found = one(scene((BOX, RED)), "red", localizer="coarse", scales=scales, threshold=0.5)
+def test_map_cells_align_with_image_pixels_at_every_scale(
+    mine_one: Callable[..., ImageResult], scales: tuple[float, ...]
+) -> None:
+    """At every scale, the edge lies halfway between the centres of a full and an empty cell."""
+    found = mine_one(scene((BOX, RED)), "red", localizer="coarse", scales=scales, threshold=0.5)
     assert np.abs(np.subtract(found.boxes, [BOX])).max() <= (1 if 1.5 in scales else 0)
 
 
-def test_a_row_says_what_the_box_is_and_how_it_was_made(mined: Callable[..., dict[str, Found]], tmp_path: Path) -> None:
+def test_a_row_records_the_box_and_its_provenance(mined: Callable[..., dict[str, ImageResult]], tmp_path: Path) -> None:
     pictures = {"a/b.png": scene((BOX, (0, 204, 0))), "c.png": black()}
     model = painted_model(tmp_path / "model")
     found = mined(pictures, {"a/b.png": ("green",), "c.png": ()}, model=model, threshold=0.4, scales=(1.0, 2.0))
@@ -53,8 +55,8 @@ def test_a_row_says_what_the_box_is_and_how_it_was_made(mined: Callable[..., dic
     }  # fmt: skip
 
 
-def test_a_weaker_region_scores_by_its_share_of_the_strongest(one: Callable[..., Found]) -> None:
-    found = one(scene(((8, 8, 24, 24), (102, 0, 0)), ((40, 8, 60, 24), (255, 0, 0)), ((70, 40, 90, 60), (204, 0, 0))), "red")  # fmt: skip
+def test_a_region_score_is_proportional_to_its_peak(mine_one: Callable[..., ImageResult]) -> None:
+    found = mine_one(scene(((8, 8, 24, 24), (102, 0, 0)), ((40, 8, 60, 24), (255, 0, 0)), ((70, 40, 90, 60), (204, 0, 0))), "red")  # fmt: skip
     assert found.boxes == [(40, 8, 60, 24), (70, 40, 90, 60), (8, 8, 24, 24)]
     assert [row["peak"] for row in found.rows] == pytest.approx([1, 0.8, 0.4])
     assert [row["score"] for row in found.rows] == pytest.approx(
@@ -70,8 +72,10 @@ def test_a_weaker_region_scores_by_its_share_of_the_strongest(one: Callable[...,
         scene(((0, 0, 10, 64), RED), ((86, 0, 96, 64), RED), ((0, 0, 96, 4), RED)),
     ],
 )
-def test_a_thing_from_border_to_border_has_the_size_of_the_image(one: Callable[..., Found], pixels: np.ndarray) -> None:
-    assert one(pixels, "red").boxes == [(0, 0, 96, 64)]
+def test_an_object_that_touches_every_border_gets_a_box_of_the_image_size(
+    mine_one: Callable[..., ImageResult], pixels: np.ndarray
+) -> None:
+    assert mine_one(pixels, "red").boxes == [(0, 0, 96, 64)]
 
 
 SHAPES = [(64, 64), (64, 96), (96, 64), (64, 256), (256, 64), (50, 77), (131, 97), (16, 24), (200, 30), (256, 384)]
@@ -79,12 +83,12 @@ SHAPES = [(64, 64), (64, 96), (96, 64), (64, 256), (256, 64), (50, 77), (131, 97
 
 @pytest.mark.parametrize(("height", "width"), [*SHAPES, (768, 1152), (1400, 700), (64, 1000), (1000, 64)])
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 1.5, 2.0)])
-def test_boxes_are_in_pixels_of_the_image_whatever_its_shape(
-    one: Callable[..., Found], height: int, width: int, scales: tuple[float, ...]
+def test_boxes_are_in_image_pixels_for_any_image_shape(
+    mine_one: Callable[..., ImageResult], height: int, width: int, scales: tuple[float, ...]
 ) -> None:
-    """Within the pixel that the network sees and the pixel that the map is cut at, whichever is larger."""
+    """The tolerance is one pixel of the network's input or of the map, whichever is larger."""
     box = (width // 4, height // 8, width * 3 // 4, height * 5 // 8)
-    found = one(scene((box, RED), height=height, width=width), "red", threshold=0.5, scales=scales, max_aspect=100)
+    found = mine_one(scene((box, RED), height=height, width=width), "red", threshold=0.5, scales=scales, max_aspect=100)
     seen = (min(4 * SHORT_SIDE, SHORT_SIDE * max(1, width / height)), min(4 * SHORT_SIDE, SHORT_SIDE * max(1, height / width)))  # fmt: skip
     slack = (max(1.0, width / seen[0]), max(1.0, height / seen[1]))
     assert len(found.boxes) == 1
@@ -92,8 +96,8 @@ def test_boxes_are_in_pixels_of_the_image_whatever_its_shape(
     assert (found.rows[0]["width"], found.rows[0]["height"]) == (width, height)
 
 
-def test_boxes_are_in_the_image_as_it_is_looked_at(mined: Callable[..., dict[str, Found]], tmp_path: Path) -> None:
-    """EXIF orientation 6: the camera was held upright, the file lies on its side."""
+def test_boxes_follow_the_exif_orientation(mined: Callable[..., dict[str, ImageResult]], tmp_path: Path) -> None:
+    """EXIF orientation 6: the image is upright, but stored rotated by 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = 6
     upright = scene(((16, 32, 48, 80), RED), height=96, width=64)
@@ -104,8 +108,8 @@ def test_boxes_are_in_the_image_as_it_is_looked_at(mined: Callable[..., dict[str
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_boxes_are_in_pixels_of_a_jpeg_that_was_reduced_as_it_was_decoded(
-    mined: Callable[..., dict[str, Found]], tmp_path: Path, orientation: int
+def test_boxes_are_in_full_size_pixels_of_a_jpeg_decoded_at_reduced_size(
+    mined: Callable[..., dict[str, ImageResult]], tmp_path: Path, orientation: int
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -126,38 +130,40 @@ TWO_THINGS = scene(((8, 16, 40, 48), RED), ((56, 16, 88, 48), GREEN))
 
 
 @pytest.mark.parametrize(("scales", "peaks"), [((1.0,), [1]), ((1.0, 2.0), [1, 0.5]), ((2.0, 1.0), [1, 0.5])])
-def test_the_maps_of_the_scales_are_added_as_they_are(
-    one: Callable[..., Found], scales: tuple[float, ...], peaks: list[float]
+def test_maps_of_different_scales_are_summed_without_normalisation(
+    mine_one: Callable[..., ImageResult], scales: tuple[float, ...], peaks: list[float]
 ) -> None:
-    """A region seen half as strongly, at another scale only, keeps half the activation."""
-    found = one(TWO_THINGS, "blue", localizer="one-colour-a-scale", scales=scales, threshold=0.3)
+    """A region that is half as strong, and at another scale only, keeps half the activation."""
+    found = mine_one(TWO_THINGS, "blue", localizer="one-colour-a-scale", scales=scales, threshold=0.3)
     assert [row["peak"] for row in found.rows] == pytest.approx(peaks)
     assert [box[0] for box in found.boxes] == pytest.approx([8, 56][: len(peaks)], abs=1)
 
 
-def test_activation_of_several_scales_adds_up(one: Callable[..., Found]) -> None:
-    """Green counts a half at each of two scales, so that it is as strong as red in the end."""
-    found = one(TWO_THINGS, "blue", localizer="one-colour-a-scale", scales=(1.0, 1.5, 2.0), threshold=0.3)
+def test_activation_is_summed_over_scales(mine_one: Callable[..., ImageResult]) -> None:
+    """Green has half the activation at each of two scales, so that its sum equals that of red."""
+    found = mine_one(TWO_THINGS, "blue", localizer="one-colour-a-scale", scales=(1.0, 1.5, 2.0), threshold=0.3)
     assert [row["peak"] for row in found.rows] == pytest.approx([1, 1])
 
 
-# --- odd images --------------------------------------------------------------------------------------------------------
+# --- images of extreme shapes ------------------------------------------------------------------------------------------
 
 
-def test_a_single_pixel_is_an_image_without_a_region(one: Callable[..., Found]) -> None:
-    found = one(scene(((0, 0, 1, 1), RED), height=1, width=1), "red")
+def test_a_one_pixel_image_has_no_region(mine_one: Callable[..., ImageResult]) -> None:
+    found = mine_one(scene(((0, 0, 1, 1), RED), height=1, width=1), "red")
     assert (found.state, found.outcome.width, found.outcome.height) == ("no_region", 1, 1)
 
 
 @pytest.mark.parametrize("upright", [False, True])
-def test_a_thread_of_an_image_has_its_box_along_the_thread(one: Callable[..., Found], upright: bool) -> None:
+def test_the_box_in_an_extremely_narrow_image_spans_its_width(
+    mine_one: Callable[..., ImageResult], upright: bool
+) -> None:
     picture = scene(((4000, 0, 12_000, 10), RED), height=10, width=20_000)
-    found = one(picture.swapaxes(0, 1) if upright else picture, "red", threshold=0.5, max_aspect=1e6)
+    found = mine_one(picture.swapaxes(0, 1) if upright else picture, "red", threshold=0.5, max_aspect=1e6)
     ((x0, y0, x1, y1),) = found.boxes
     along, across = ((y0, y1), (x0, x1)) if upright else ((x0, x1), (y0, y1))
     assert along == pytest.approx((4000, 12_000), abs=20_000 / (4 * SHORT_SIDE))
     assert across == (0, 10)
 
 
-def test_a_thread_of_a_box_is_implausible_by_default(one: Callable[..., Found]) -> None:
-    assert one(scene(((4000, 0, 12_000, 10), RED), height=10, width=20_000), "red").state == "filtered"
+def test_an_extremely_narrow_box_is_filtered_by_default(mine_one: Callable[..., ImageResult]) -> None:
+    assert mine_one(scene(((4000, 0, 12_000, 10), RED), height=10, width=20_000), "red").state == "filtered"

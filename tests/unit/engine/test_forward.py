@@ -1,4 +1,4 @@
-"""How many images the network is given at a time."""
+"""The batch size of the forward pass."""
 
 import pytest
 
@@ -16,5 +16,5 @@ MEGABYTE = 2**20
         (0, 0, BATCH_ON_GPU),
     ],
 )
-def test_batches_fit_into_the_memory_that_is_free(needed: int, free: int, size: int) -> None:
+def test_the_batch_size_fits_into_free_memory(needed: int, free: int, size: int) -> None:
     assert batch_that_fits(needed, free) == size

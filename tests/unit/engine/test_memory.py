@@ -1,4 +1,4 @@
-"""Batches are halved where memory is short."""
+"""Batches are halved when memory runs out."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +12,11 @@ from mining.errors import ModelError
 from mining.localizers.base import ClassChoice, Localization
 from mining.runs.shard_mining import mine_shard
 from tests.factories import register_localizer
-from tests.unit.engine.painting import BOX, Found, Painted, opened, scene, told
+from tests.unit.engine.painting import BOX, ImageResult, Painted, comparable, planned_run, scene
 
 
-class Greedy(Painted):
-    """Has memory for so many pixels in a pass, and says which numbers of images it was given."""
+class LimitedMemory(Painted):
+    """Raises an error for more than `room` pixels per pass, and records the batch sizes it was given."""
 
     name: ClassVar[str] = "greedy"
     room: ClassVar[int] = 0
@@ -32,13 +32,13 @@ class Greedy(Painted):
 
 
 @pytest.fixture
-def greedy(monkeypatch: pytest.MonkeyPatch) -> type[Greedy]:
-    register_localizer(monkeypatch, Greedy)
-    monkeypatch.setattr(Greedy, "asked", [])
-    return Greedy
+def limited_memory(monkeypatch: pytest.MonkeyPatch) -> type[LimitedMemory]:
+    register_localizer(monkeypatch, LimitedMemory)
+    monkeypatch.setattr(LimitedMemory, "asked", [])
+    return LimitedMemory
 
 
-ALIKE = {f"{number}.png": scene((BOX, (255 - number, 0, 0))) for number in range(9)}
+SIMILAR_IMAGES = {f"{number}.png": scene((BOX, (255 - number, 0, 0))) for number in range(9)}
 
 
 @pytest.mark.parametrize(
@@ -48,55 +48,61 @@ ALIKE = {f"{number}.png": scene((BOX, (255 - number, 0, 0))) for number in range
         (RuntimeError, "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_where_memory_is_short_batches_are_halved_and_nothing_is_lost(
-    mined: Callable[..., dict[str, Found]],
-    greedy: type[Greedy],
+def test_batches_are_halved_when_out_of_memory_and_no_image_is_lost(
+    mined: Callable[..., dict[str, ImageResult]],
+    limited_memory: type[LimitedMemory],
     monkeypatch: pytest.MonkeyPatch,
     error: type[RuntimeError],
     words: str,
 ) -> None:
-    monkeypatch.setattr(greedy, "room", 2 * 64 * 96)
-    monkeypatch.setattr(greedy, "error", error)
-    monkeypatch.setattr(greedy, "words", words)
-    found = mined(ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy", batch_size=8)
-    assert greedy.asked == [8, 4, 2, 2, 4, 2, 2, 1], "halved once for the rest of the batch, and for good"
-    expected = mined(ALIKE, dict.fromkeys(ALIKE, ("red",)))
-    assert told(found) == [(*one[:3], [{**row, "localizer": "greedy"} for row in one[3]]) for one in told(expected)]
+    monkeypatch.setattr(limited_memory, "room", 2 * 64 * 96)
+    monkeypatch.setattr(limited_memory, "error", error)
+    monkeypatch.setattr(limited_memory, "words", words)
+    found = mined(SIMILAR_IMAGES, dict.fromkeys(SIMILAR_IMAGES, ("red",)), localizer="greedy", batch_size=8)
+    assert limited_memory.asked == [8, 4, 2, 2, 4, 2, 2, 1], (
+        "halved once for the rest of the batch, and kept for later batches"
+    )
+    expected = mined(SIMILAR_IMAGES, dict.fromkeys(SIMILAR_IMAGES, ("red",)))
+    assert comparable(found) == [
+        (*one[:3], [{**row, "localizer": "greedy"} for row in one[3]]) for one in comparable(expected)
+    ]
 
 
-def test_later_batches_are_as_small_as_memory_asked_for(
-    mined: Callable[..., dict[str, Found]], greedy: type[Greedy], monkeypatch: pytest.MonkeyPatch
+def test_later_batches_keep_the_reduced_size(
+    mined: Callable[..., dict[str, ImageResult]], limited_memory: type[LimitedMemory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(greedy, "room", 3 * 64 * 96)
-    mined(ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy", batch_size=4)
-    assert greedy.asked == [4, 2, 2, 2, 2, 1]
+    monkeypatch.setattr(limited_memory, "room", 3 * 64 * 96)
+    mined(SIMILAR_IMAGES, dict.fromkeys(SIMILAR_IMAGES, ("red",)), localizer="greedy", batch_size=4)
+    assert limited_memory.asked == [4, 2, 2, 2, 2, 1]
 
 
-def test_further_scales_are_halved_too(
-    mined: Callable[..., dict[str, Found]], greedy: type[Greedy], monkeypatch: pytest.MonkeyPatch
+def test_batches_of_additional_scales_are_halved_too(
+    mined: Callable[..., dict[str, ImageResult]], limited_memory: type[LimitedMemory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight images of scale 1 would be two at scale 2."""
-    monkeypatch.setattr(greedy, "room", 4 * 64 * 96)
-    found = mined(ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy", batch_size=8, scales=(1.0, 2.0))
+    """Two images at scale 2 have as many pixels as eight at scale 1."""
+    monkeypatch.setattr(limited_memory, "room", 4 * 64 * 96)
+    found = mined(
+        SIMILAR_IMAGES, dict.fromkeys(SIMILAR_IMAGES, ("red",)), localizer="greedy", batch_size=8, scales=(1.0, 2.0)
+    )
     assert [one.boxes for one in found.values()] == [[BOX]] * 9
-    assert max(greedy.asked[1:]) == 4
+    assert max(limited_memory.asked[1:]) == 4
 
 
-def test_no_memory_for_one_image_is_said_with_the_remedy(
-    tmp_path: Path, greedy: type[Greedy], monkeypatch: pytest.MonkeyPatch
+def test_the_error_for_too_little_memory_for_one_image_suggests_smaller_scales(
+    tmp_path: Path, limited_memory: type[LimitedMemory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(greedy, "room", 0)
-    run = opened(tmp_path, ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy")
+    monkeypatch.setattr(limited_memory, "room", 0)
+    run = planned_run(tmp_path, SIMILAR_IMAGES, dict.fromkeys(SIMILAR_IMAGES, ("red",)), localizer="greedy")
     with pytest.raises(ModelError, match=r"lacks the memory for one image at scales 1\.0; give smaller --scales"):
         mine_shard(run, 0)
 
 
-def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory(
-    tmp_path: Path, greedy: type[Greedy], monkeypatch: pytest.MonkeyPatch
+def test_other_runtime_errors_are_not_treated_as_out_of_memory(
+    tmp_path: Path, limited_memory: type[LimitedMemory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(greedy, "error", RuntimeError)
-    monkeypatch.setattr(greedy, "words", "mat1 and mat2 shapes cannot be multiplied")
-    run = opened(tmp_path, ALIKE, dict.fromkeys(ALIKE, ("red",)), localizer="greedy")
+    monkeypatch.setattr(limited_memory, "error", RuntimeError)
+    monkeypatch.setattr(limited_memory, "words", "mat1 and mat2 shapes cannot be multiplied")
+    run = planned_run(tmp_path, SIMILAR_IMAGES, dict.fromkeys(SIMILAR_IMAGES, ("red",)), localizer="greedy")
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         mine_shard(run, 0)
-    assert greedy.asked == [4]
+    assert limited_memory.asked == [4]

@@ -40,7 +40,7 @@ def pyramid(localizer: CAM, images: Tensor, scales: Sequence[float], classes: ob
         return localize_pyramid(localizer, at_scales(images, scales), classes=classes)
 
 
-def test_fusing_is_the_sum_of_the_scales_maps_brought_to_one_size() -> None:
+def test_fusing_sums_the_maps_resized_to_one_size() -> None:
     generator = torch.manual_seed(0)
     levels = [torch.randn(3, *size, generator=generator) for size in ((6, 8), (9, 12), (12, 16))]
     expected = sum(functional.interpolate(level[None], (30, 41), mode="bilinear")[0] for level in levels)
@@ -54,23 +54,23 @@ def test_fusing_constant_maps_adds_their_values() -> None:
     assert torch.allclose(fuse_scales(levels, (50, 70)), torch.full((2, 50, 70), 2.5))
 
 
-def test_fusing_one_map_at_its_own_size_changes_nothing() -> None:
+def test_fusing_one_map_at_its_own_size_returns_it_unchanged() -> None:
     level = torch.randn(2, 7, 9, generator=torch.manual_seed(0))
     assert torch.equal(fuse_scales([level], (7, 9)), level)
 
 
-def test_fusing_leaves_the_scales_maps_as_they_were() -> None:
+def test_fusing_does_not_modify_its_inputs() -> None:
     level = torch.ones(1, 4, 4)
     fuse_scales([level, level], (4, 4))
     assert torch.equal(level, torch.ones(1, 4, 4))
 
 
-def test_fusing_keeps_a_mirrored_map_mirrored() -> None:
+def test_fusing_commutes_with_horizontal_flipping() -> None:
     level = torch.randn(1, 6, 8, generator=torch.manual_seed(0))
     assert torch.allclose(fuse_scales([level.flip(2)], (30, 40)), fuse_scales([level], (30, 40)).flip(2), atol=1e-6)
 
 
-def test_each_scales_picture_is_made_from_the_image_itself(images: Tensor) -> None:
+def test_each_scale_is_resized_from_the_original_image(images: Tensor) -> None:
     found = pictures_of(images[0], SIZE, (0.5, 2.0, 1.0))
     assert {scale: tuple(one.shape) for scale, one in found.items()} == {
         0.5: (3, 32, 32), 2.0: (3, 96, 128), 1.0: (3, 48, 64)
@@ -78,14 +78,14 @@ def test_each_scales_picture_is_made_from_the_image_itself(images: Tensor) -> No
     assert torch.equal(found[1.0], resize_image(images[0], SIZE))
 
 
-def test_there_is_one_map_a_scale_in_the_order_asked_for(localizer: CAM, images: Tensor) -> None:
+def test_there_is_one_map_per_scale_in_the_given_order(localizer: CAM, images: Tensor) -> None:
     found = pyramid(localizer, images, (2.0, 1.0, 1.5))
     assert [(scale, tuple(level.shape)) for scale, level in found.levels.items()] == [
         (2.0, (2, 2, 12, 16)), (1.0, (2, 2, 6, 8)), (1.5, (2, 2, 9, 12))
     ]  # fmt: skip
 
 
-def test_each_scales_map_is_what_the_localizer_gives_at_that_size(localizer: CAM, images: Tensor) -> None:
+def test_the_map_of_each_scale_equals_the_localizer_output_at_that_size(localizer: CAM, images: Tensor) -> None:
     found = pyramid(localizer, images, (1.0, 1.5))
     for scale, level in found.levels.items():
         with torch.inference_mode():
@@ -106,7 +106,7 @@ def test_logits_and_classes_come_from_the_scale_nearest_to_one(
     assert torch.equal(found.classes, best(logits))
 
 
-def test_classes_are_chosen_once(localizer: CAM, images: Tensor) -> None:
+def test_classes_are_selected_once_per_pyramid(localizer: CAM, images: Tensor) -> None:
     asked: list[Tensor] = []
 
     def choose(logits: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def test_classes_are_chosen_once(localizer: CAM, images: Tensor) -> None:
     assert len(asked) == 1
 
 
-def test_no_class_for_any_image_gives_maps_of_no_class(localizer: CAM, images: Tensor) -> None:
+def test_no_selected_classes_give_maps_without_class_channels(localizer: CAM, images: Tensor) -> None:
     found = pyramid(localizer, images, (2.0, 1.0), lambda logits: torch.zeros(2, 0, dtype=torch.int64))
     assert found.classes.shape == (2, 0)
     assert found.logits.shape == (2, 5)

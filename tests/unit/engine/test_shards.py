@@ -1,4 +1,4 @@
-"""A shard in, a part out, and where its time went."""
+"""Mining a shard: its part, its progress and its timing."""
 
 import time
 from pathlib import Path
@@ -25,25 +25,25 @@ from tests.unit.engine.painting import (
     Painted,
     black,
     crowd,
-    opened,
+    planned_run,
     scene,
 )
 
 # --- shards ------------------------------------------------------------------------------------------------------------
 
 
-def test_each_shard_has_a_part_with_its_images_in_the_order_of_the_corpus(tmp_path: Path) -> None:
-    run = opened(tmp_path, crowd(), None, shard_size=4, batch_size=3)
+def test_each_shard_has_a_part_with_its_images_in_corpus_order(tmp_path: Path) -> None:
+    run = planned_run(tmp_path, crowd(), None, shard_size=4, batch_size=3)
     for shard in (2, 0, 3, 1):
-        told_of: list[int] = []
-        outcomes = mine_shard(run, shard, told_of.append)
-        assert sum(told_of) == len(outcomes) == (2 if shard == 3 else 4)
+        progress: list[int] = []
+        outcomes = mine_shard(run, shard, progress.append)
+        assert sum(progress) == len(outcomes) == (2 if shard == 3 else 4)
     assert [[o.image_id for o in part_outcomes(run.part(shard))] for shard in range(4)] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14]]  # fmt: skip
 
 
-def test_the_boxes_of_a_part_lie_in_the_order_of_its_images(tmp_path: Path) -> None:
-    """Though batches are formed by shape."""
-    run = opened(tmp_path, crowd(), None, batch_size=3)
+def test_the_boxes_of_a_part_are_in_image_order(tmp_path: Path) -> None:
+    """Although batches are formed by shape."""
+    run = planned_run(tmp_path, crowd(), None, batch_size=3)
     mine_shard(run, 0)
     ids = pq.read_table(run.part(0))["image_id"].to_pylist()
     assert len(set(ids)) > 10
@@ -51,16 +51,16 @@ def test_the_boxes_of_a_part_lie_in_the_order_of_its_images(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_the_progress_counts_each_image_once(tmp_path: Path, batch_size: int) -> None:
+def test_progress_counts_each_image_once(tmp_path: Path, batch_size: int) -> None:
     pictures = {**THINGS, "b.png": b"?", "d.png": black(), "f.png": MANY, "g.png": MANY, "h.png": b""}
-    run = opened(tmp_path, pictures, None, batch_size=batch_size)
-    told_of: list[int] = []
-    mine_shard(run, 0, told_of.append)
-    assert sum(told_of) == len(pictures)
+    run = planned_run(tmp_path, pictures, None, batch_size=batch_size)
+    progress: list[int] = []
+    mine_shard(run, 0, progress.append)
+    assert sum(progress) == len(pictures)
 
 
-def test_a_watcher_is_shown_each_map_that_is_cut_once(tmp_path: Path) -> None:
-    run = opened(tmp_path, {**THINGS, "b.png": b"?"}, dict.fromkeys([*THINGS, "b.png"], ALL))
+def test_the_map_callback_receives_each_map_once(tmp_path: Path) -> None:
+    run = planned_run(tmp_path, {**THINGS, "b.png": b"?"}, dict.fromkeys([*THINGS, "b.png"], ALL))
     seen: list[tuple[str, str, tuple[int, int]]] = []
 
     def watch(row: dict[str, Any], category: str, activation: np.ndarray) -> None:
@@ -71,23 +71,23 @@ def test_a_watcher_is_shown_each_map_that_is_cut_once(tmp_path: Path) -> None:
     mine_shard(run, 0, on_map=watch)
     assert sorted((name, category) for name, category, _ in seen) == sorted((n, c) for n in THINGS for c in ALL)
     mine_shard(run, 0, on_map=watch)
-    assert len(seen) == len(THINGS) * len(ALL), "the part is there already"
+    assert len(seen) == len(THINGS) * len(ALL), "the part already exists"
 
 
-def test_a_shard_that_is_done_is_not_done_again(tmp_path: Path) -> None:
-    run = opened(tmp_path, THINGS, dict.fromkeys(THINGS, ALL))
+def test_a_completed_shard_is_not_mined_again(tmp_path: Path) -> None:
+    run = planned_run(tmp_path, THINGS, dict.fromkeys(THINGS, ALL))
     first = mine_shard(run, 0)
     before = run.part(0).stat().st_mtime_ns
     (tmp_path / "images" / "a.png").unlink()
-    told_of: list[int] = []
-    again = mine_shard(run, 0, told_of.append)
+    progress: list[int] = []
+    again = mine_shard(run, 0, progress.append)
     assert [(o.image_id, o.state) for o in again] == [(o.image_id, o.state) for o in first]
-    assert told_of == [3]
+    assert progress == [3]
     assert run.part(0).stat().st_mtime_ns == before
 
 
-def test_a_damaged_part_is_made_again_with_the_same_rows(tmp_path: Path) -> None:
-    run = opened(tmp_path, crowd(), None, batch_size=4, scales=(1.0, 2.0))
+def test_a_damaged_part_is_mined_again_with_the_same_rows(tmp_path: Path) -> None:
+    run = planned_run(tmp_path, crowd(), None, batch_size=4, scales=(1.0, 2.0))
     mine_shard(run, 0)
     sound = pq.read_table(run.part(0))
     run.part(0).write_bytes(run.part(0).read_bytes()[:500])
@@ -96,11 +96,11 @@ def test_a_damaged_part_is_made_again_with_the_same_rows(tmp_path: Path) -> None
     assert sound.num_rows > 10
 
 
-# --- where the time goes -----------------------------------------------------------------------------------------------
+# --- timing ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_part_says_where_its_time_went(tmp_path: Path) -> None:
-    run = opened(tmp_path, crowd(), None, scales=(1.0, 1.5), batch_size=3)
+def test_a_part_records_the_seconds_of_each_stage(tmp_path: Path) -> None:
+    run = planned_run(tmp_path, crowd(), None, scales=(1.0, 1.5), batch_size=3)
     started = time.perf_counter()
     mine_shard(run, 0)
     taken = time.perf_counter() - started
@@ -113,8 +113,8 @@ def test_a_part_says_where_its_time_went(tmp_path: Path) -> None:
     assert timing.seconds <= taken
 
 
-def test_time_is_told_of_each_shard_by_itself(tmp_path: Path) -> None:
-    run = opened(tmp_path, crowd(), None, shard_size=7)
+def test_timing_is_recorded_separately_for_each_shard(tmp_path: Path) -> None:
+    run = planned_run(tmp_path, crowd(), None, shard_size=7)
     for shard in (0, 1):
         mine_shard(run, shard)
     first, second = (part_timing(run.part(shard)) for shard in (0, 1))
@@ -125,16 +125,16 @@ def test_time_is_told_of_each_shard_by_itself(tmp_path: Path) -> None:
     assert second.stages["network"] < second.seconds
 
 
-class Sleepy(nn.Module):
-    """Gives what it got, later."""
+class SlowIdentity(nn.Module):
+    """Returns its input after a delay."""
 
     def forward(self, images: Tensor) -> Tensor:
         time.sleep(0.2)
         return images
 
 
-class SleepyMaps(Painted):
-    """Sleeps outside of the layers."""
+class SlowMaps(Painted):
+    """Sleeps while the maps are computed, outside of the network's layers."""
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
         time.sleep(0.2)
@@ -142,11 +142,11 @@ class SleepyMaps(Painted):
 
 
 @pytest.mark.parametrize("stage", ["network", "maps"])
-def test_the_layers_of_the_network_are_told_apart_from_what_is_made_of_them(tmp_path: Path, stage: str) -> None:
-    run = opened(tmp_path, {"a.png": scene((BOX, RED))}, {"a.png": ("red",)})
-    layer, kind = (Sleepy(), Painted) if stage == "network" else (nn.Identity(), SleepyMaps)
-    anatomy = StageSpec([layer], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
-    miner = Miner(kind(Backbone("pixels", anatomy), 3), read_card(run.model), run.settings)
+def test_timing_separates_the_network_layers_from_the_map_computation(tmp_path: Path, stage: str) -> None:
+    run = planned_run(tmp_path, {"a.png": scene((BOX, RED))}, {"a.png": ("red",)})
+    layer, kind = (SlowIdentity(), Painted) if stage == "network" else (nn.Identity(), SlowMaps)
+    spec = StageSpec([layer], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    miner = Miner(kind(Backbone("pixels", spec), 3), read_card(run.model), run.settings)
     miner.mine(read_shard(run.corpus, 0).to_pylist())
     assert miner.timing is not None
     other = {"network": "maps", "maps": "network"}[stage]

@@ -1,4 +1,4 @@
-"""Threads beside a network: all is done, once, in order, and by turns where that was asked for."""
+"""InferenceThreadPool: all work runs once and in order, and alternates with the forward pass if requested."""
 
 import threading
 import time
@@ -9,12 +9,12 @@ import torch
 
 from mining.engine.worker_threads import InferenceThreadPool
 
-BOTH = pytest.mark.parametrize("alternate_with_forward", [True, False])
+BOTH_MODES = pytest.mark.parametrize("alternate_with_forward", [True, False])
 
 
-@BOTH
+@BOTH_MODES
 @pytest.mark.parametrize("ahead", [1, 3, 100])
-def test_items_come_back_in_their_order(alternate_with_forward: bool, ahead: int) -> None:
+def test_results_are_returned_in_input_order(alternate_with_forward: bool, ahead: int) -> None:
     def slowest_first(place: int, item: str) -> tuple[int, str]:
         time.sleep(0.02 if place % 3 == 0 else 0)
         return place, item
@@ -24,8 +24,8 @@ def test_items_come_back_in_their_order(alternate_with_forward: bool, ahead: int
     assert found == list(enumerate("abcdefgh"))
 
 
-@BOTH
-def test_what_is_left_for_later_is_done_once_and_in_order(alternate_with_forward: bool) -> None:
+@BOTH_MODES
+def test_submitted_work_runs_once_and_returns_in_order(alternate_with_forward: bool) -> None:
     done: list[int] = []
     with InferenceThreadPool[int](2, alternate_with_forward=alternate_with_forward) as pool:
         for one in pool.map_ordered(lambda place, item: item, range(20), ahead=4):
@@ -35,7 +35,7 @@ def test_what_is_left_for_later_is_done_once_and_in_order(alternate_with_forward
     assert done == [number * number for number in range(20)]
 
 
-def test_while_its_turn_is_over_nothing_runs() -> None:
+def test_no_work_runs_during_the_forward_pass() -> None:
     running: list[str] = []
 
     def work(*_: Any) -> None:
@@ -47,22 +47,22 @@ def test_while_its_turn_is_over_nothing_runs() -> None:
         for _ in pool.map_ordered(work, range(6), ahead=2):
             pool.submit(work)
             before = list(running)
-            time.sleep(0.05)  # the network's turn
+            time.sleep(0.05)  # the forward pass
             assert running == before
             assert running.count("begins") == running.count("ends")
         list(pool.results())
     assert running.count("ends") == 12
 
 
-def test_beside_a_gpu_they_work_meanwhile() -> None:
+def test_work_runs_during_the_forward_pass_on_a_gpu() -> None:
     begun = threading.Event()
     with InferenceThreadPool[None](1, alternate_with_forward=False) as pool:
         pool.submit(begun.set)
         assert begun.wait(5)
 
 
-@BOTH
-def test_what_goes_wrong_is_told_where_the_result_is_asked_for(alternate_with_forward: bool) -> None:
+@BOTH_MODES
+def test_an_error_is_raised_when_its_result_is_requested(alternate_with_forward: bool) -> None:
     def fail(*_: Any) -> None:
         raise ValueError("on purpose")
 
@@ -74,8 +74,8 @@ def test_what_goes_wrong_is_told_where_the_result_is_asked_for(alternate_with_fo
             list(pool.results())
 
 
-@BOTH
-def test_an_interruption_leaves_what_was_not_begun(alternate_with_forward: bool) -> None:
+@BOTH_MODES
+def test_an_interrupt_cancels_pending_work(alternate_with_forward: bool) -> None:
     done: list[int] = []
 
     def slow(number: int) -> None:
@@ -95,7 +95,7 @@ def test_an_interruption_leaves_what_was_not_begun(alternate_with_forward: bool)
     assert len(done) < 100
 
 
-def test_torch_keeps_its_cores_outside_the_crew() -> None:
+def test_torch_keeps_its_thread_count_outside_the_pool() -> None:
     before = torch.get_num_threads()
     with InferenceThreadPool[int](2, alternate_with_forward=True) as pool:
         inside = [one.result() for one in pool.map_ordered(lambda *_: torch.get_num_threads(), range(4), ahead=4)]

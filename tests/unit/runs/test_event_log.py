@@ -1,4 +1,4 @@
-"""A run's log says what happened to which shard."""
+"""The event log of a run."""
 
 import json
 import logging
@@ -14,11 +14,11 @@ from mining.runs.shard_mining import mine_shard
 from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
 
 
-def lines(folder: Path) -> list[dict[str, object]]:
+def logged_events(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
 
 
-def test_a_run_logs_what_happens_with_run_and_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_logs_its_events_with_run_and_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     list_painted(monkeypatch)
     corpus = write_corpus(tmp_path, {**crowd(), "broken.png": b"?"}, None)
     model = painted_model(tmp_path / "model")
@@ -31,17 +31,26 @@ def test_a_run_logs_what_happens_with_run_and_shard(tmp_path: Path, monkeypatch:
         for shard in plan_mining(settings).shards:
             mine_shard(Run(settings.out), shard)
         finish_mining(Run(settings.out))
-    told = lines(settings.out)
-    assert [one["event"] for one in told] == ["opened", "shard mined", "stopped", "resumed", "shard mined", "finished"]
-    assert {one["run"] for one in told} == {"run"}
-    assert [(one["shard"], one["images"], one["quarantined"]) for one in told if one["event"] == "shard mined"] == [
+    events = logged_events(settings.out)
+    assert [one["event"] for one in events] == [
+        "opened",
+        "shard mined",
+        "stopped",
+        "resumed",
+        "shard mined",
+        "finished",
+    ]
+    assert {one["run"] for one in events} == {"run"}
+    assert [(one["shard"], one["images"], one["quarantined"]) for one in events if one["event"] == "shard mined"] == [
         (1, 7, 1), (0, 8, 0),
     ]  # fmt: skip
-    assert told[2]["why"] == "the sky fell"
-    assert all(one["at"] and one["pid"] and one["host"] for one in told)
+    assert events[2]["why"] == "the sky fell"
+    assert all(one["at"] and one["pid"] and one["host"] for one in events)
 
 
-def test_the_logger_says_it_too_and_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_events_go_to_the_logger_even_when_the_log_file_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, logger="boxmine"):
         log_event(tmp_path / "gone", "shard mined", shard=3, seconds=None)
     assert caplog.messages == ["gone: shard mined shard=3"]

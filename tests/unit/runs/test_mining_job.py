@@ -1,4 +1,4 @@
-"""A run from its first step to its score, stopped and resumed at every stage."""
+"""A mining run from planning to scoring, interrupted and resumed at every stage."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def model_of(folder: Path, *classes: str) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path, model: Path) -> MineSettings:
-    """Three shards: two images, one and a broken one, one."""
+    """Three shards: two images; one image and a corrupt one; one image."""
     images = tmp_path / "images"
     (images / "c").mkdir(parents=True)
     write_photos(images, NAMES)
@@ -58,7 +58,7 @@ def changed(settings: MineSettings, **values: Any) -> MineSettings:
     return settings.model_copy(update=values)
 
 
-def finished(settings: MineSettings, shards: Sequence[int] = (0, 1, 2)) -> MineSummary:
+def mine_and_finish(settings: MineSettings, shards: Sequence[int] = (0, 1, 2)) -> MineSummary:
     plan_mining(settings)
     for shard in shards:
         mine_shard(Run(settings.out), shard)
@@ -80,7 +80,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- a new run -------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_run_has_its_record_its_model_and_its_corpus(settings: MineSettings, model: Path) -> None:
+def test_a_new_run_has_a_record_a_model_and_a_corpus(settings: MineSettings, model: Path) -> None:
     plan = plan_mining(settings)
     assert plan == MinePlan(Run(settings.out), images=5, done_images=0, shards=[0, 1, 2], finished=False)
     assert read_card(settings.out / "model") == read_card(model)
@@ -92,7 +92,7 @@ def test_a_new_run_has_its_record_its_model_and_its_corpus(settings: MineSetting
     assert Run(settings.out).settings == settings
 
 
-def test_a_run_may_begin_in_an_empty_folder_or_beside_its_model(settings: MineSettings, model: Path) -> None:
+def test_a_run_can_start_in_an_empty_folder_or_next_to_its_model(settings: MineSettings, model: Path) -> None:
     settings.out.mkdir()
     assert plan_mining(settings).shards == [0, 1, 2]
     own = changed(settings, out=settings.out.parent / "own", model=str(settings.out.parent / "own" / "model"))
@@ -100,8 +100,8 @@ def test_a_run_may_begin_in_an_empty_folder_or_beside_its_model(settings: MineSe
     assert plan_mining(own).shards == [0, 1, 2]
 
 
-def test_the_whole_run_adds_up(settings: MineSettings) -> None:
-    summary = finished(settings)
+def test_the_counts_of_a_finished_run_match_its_tables(settings: MineSettings) -> None:
+    summary = mine_and_finish(settings)
     boxes = rows(settings.out / "annotations.parquet")
     corpus = rows(settings.out / "corpus.parquet")
     states = [row["state"] for row in corpus]
@@ -118,8 +118,8 @@ def test_the_whole_run_adds_up(settings: MineSettings) -> None:
     assert kept["counts"] == {"images": 5, "boxes": len(boxes), "classes": 2, "states": summary.states}
 
 
-def test_the_tables_of_a_finished_run_agree(settings: MineSettings) -> None:
-    finished(settings)
+def test_the_tables_of_a_finished_run_are_consistent(settings: MineSettings) -> None:
+    mine_and_finish(settings)
     boxes, corpus = rows(settings.out / "annotations.parquet"), rows(settings.out / "corpus.parquet")
     assert [box["annotation_id"] for box in boxes] == list(range(1, len(boxes) + 1))
     assert pq.read_schema(settings.out / "annotations.parquet").names == ANNOTATION_SCHEMA.names
@@ -130,23 +130,23 @@ def test_the_tables_of_a_finished_run_agree(settings: MineSettings) -> None:
     assert (reason["image_id"], reason["file_name"]) == (3, "broken.jpg")
     assert "not an image in a supported format" in reason["reason"]
     coco = json.loads((settings.out / "annotations.json").read_text())
-    assert [one["id"] for one in coco["images"]] == [1, 2, 4, 5], "the size of the broken one is not known"
+    assert [one["id"] for one in coco["images"]] == [1, 2, 4, 5], "the size of the corrupt image is unknown"
     assert [one["id"] for one in coco["annotations"]] == [box["annotation_id"] for box in boxes]
     assert [one["name"] for one in coco["categories"]] == ["cat", "dog"]
 
 
-def test_what_a_person_is_told_of_a_finished_run(settings: MineSettings) -> None:
+def test_the_summary_of_a_finished_run_has_notes_and_quarantine_reasons(settings: MineSettings) -> None:
     (settings.images / "b.jpg").unlink()
     (settings.images / "stranger.jpg").write_bytes(b"")
-    summary = finished(settings)
+    summary = mine_and_finish(settings)
     assert any("1 image" in note for note in summary.notes)
     assert ["broken.jpg" in reason or "b.jpg" in reason for reason in summary.reasons] == [True, True]
 
 
-# --- carrying on -----------------------------------------------------------------------------------------------------
+# --- resuming --------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_command_carries_on_with_the_shards_that_are_left(settings: MineSettings) -> None:
+def test_the_same_command_resumes_with_the_remaining_shards(settings: MineSettings) -> None:
     plan_mining(settings)
     mine_shard(Run(settings.out), 1)
     before = contents(settings.out / "model") | contents(settings.out / "parts")
@@ -155,12 +155,12 @@ def test_the_same_command_carries_on_with_the_shards_that_are_left(settings: Min
     assert len(record(settings)["resumed"]) == 1
 
 
-def test_a_resumed_run_ends_with_the_rows_of_an_undisturbed_one(settings: MineSettings) -> None:
+def test_a_resumed_run_has_the_same_rows_as_an_uninterrupted_one(settings: MineSettings) -> None:
     undisturbed = changed(settings, out=settings.out.parent / "undisturbed")
-    finished(undisturbed)
+    mine_and_finish(undisturbed)
     plan_mining(settings)
     mine_shard(Run(settings.out), 2)
-    finished(settings, plan_mining(settings).shards)
+    mine_and_finish(settings, plan_mining(settings).shards)
     for name in ("annotations.parquet", "corpus.parquet", "quarantine.parquet"):
         assert rows(settings.out / name) == rows(undisturbed.out / name)
 
@@ -177,25 +177,25 @@ def test_a_damaged_part_is_planned_again(settings: MineSettings) -> None:
     assert (plan.shards, plan.done_images) == ([1], 3)
 
 
-def test_what_a_killed_writer_of_the_run_left_is_swept_away_and_nothing_else(settings: MineSettings) -> None:
+def test_only_temporary_files_of_the_run_itself_are_deleted(settings: MineSettings) -> None:
     plan_mining(settings)
     left = temporary_path(settings.out / "parts" / "part-00000.parquet")
     foreign = [settings.out / name for name in (".tmp-1-a", "parts/.tmp-123-part-00000.parquet", "notes/.tmp-b")]
     for path in (left, *foreign):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")
-    finished(settings, plan_mining(settings).shards)
+    mine_and_finish(settings, plan_mining(settings).shards)
     assert not left.exists()
     assert all(path.read_bytes() == b"half" for path in foreign)
 
 
-def test_a_run_killed_while_its_corpus_was_scanned_scans_again(settings: MineSettings) -> None:
+def test_a_run_killed_during_the_corpus_scan_scans_again(settings: MineSettings) -> None:
     plan_mining(settings)
     (settings.out / "corpus.parquet").unlink()
     assert plan_mining(settings).shards == [0, 1, 2]
 
 
-def test_a_run_killed_before_its_classes_were_checked_checks_them_again(
+def test_a_run_killed_before_the_class_check_repeats_it(
     settings: MineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.labels.write_text("file_name,labels\na.jpg,horse\n")
@@ -212,9 +212,9 @@ def test_a_run_killed_before_its_classes_were_checked_checks_them_again(
 
 
 @pytest.mark.parametrize("gone", ["annotations.parquet", "annotations.json", "quarantine.parquet"])
-def test_a_run_killed_while_it_was_finished_is_finished_again(settings: MineSettings, gone: str) -> None:
-    """The corpus has its states already, run.json does not know."""
-    first = finished(settings)
+def test_a_run_killed_during_finishing_is_finished_again(settings: MineSettings, gone: str) -> None:
+    """The corpus table already has its final states, but run.json still says running."""
+    first = mine_and_finish(settings)
     before = {name: rows(settings.out / name) for name in ("annotations.parquet", "corpus.parquet")}
     (settings.out / gone).unlink()
     Run(settings.out).update(state="running", counts={})
@@ -224,8 +224,8 @@ def test_a_run_killed_while_it_was_finished_is_finished_again(settings: MineSett
     assert (settings.out / gone).exists()
 
 
-def test_a_finished_run_has_nothing_left_to_do_and_stays_as_it_is(settings: MineSettings) -> None:
-    summary = finished(settings)
+def test_a_finished_run_has_no_remaining_shards_and_is_not_modified(settings: MineSettings) -> None:
+    summary = mine_and_finish(settings)
     before = contents(settings.out)
     assert plan_mining(settings) == MinePlan(Run(settings.out), images=5, done_images=5, shards=[], finished=True)
     assert finish_mining(Run(settings.out)) == summary
@@ -233,34 +233,34 @@ def test_a_finished_run_has_nothing_left_to_do_and_stays_as_it_is(settings: Mine
 
 
 @pytest.mark.parametrize("values", [{"workers": 1}, {"device": "auto"}, {"retries": 9}])
-def test_settings_that_change_no_box_may_change(settings: MineSettings, values: dict[str, Any]) -> None:
+def test_settings_that_do_not_affect_boxes_can_change_on_resume(settings: MineSettings, values: dict[str, Any]) -> None:
     plan_mining(settings)
     mine_shard(Run(settings.out), 0)
     assert plan_mining(changed(settings, **values)).shards == [1, 2]
 
 
-def test_a_run_may_be_moved(settings: MineSettings) -> None:
+def test_a_run_folder_can_be_moved(settings: MineSettings) -> None:
     plan_mining(settings)
     mine_shard(Run(settings.out), 0)
     moved = changed(settings, out=settings.out.parent / "moved")
     settings.out.rename(moved.out)
-    assert finished(moved, plan_mining(moved).shards).images == 5
+    assert mine_and_finish(moved, plan_mining(moved).shards).images == 5
 
 
-def test_a_run_of_before_there_was_a_setting_may_be_carried_on(settings: MineSettings) -> None:
+def test_a_run_recorded_without_a_newer_setting_can_be_resumed(settings: MineSettings) -> None:
     plan_mining(settings)
     path = settings.out / "run.json"
     record = json.loads(path.read_text())
     del record["config"]["class_thresholds"], record["config"]["thresholds_from"]
     path.write_text(json.dumps(record))
-    assert finished(settings).images == 5
+    assert mine_and_finish(settings).images == 5
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- rejected commands -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         ({"threshold": 0.3}, "its threshold is 0.4, this command's is 0.3"),
         ({"scales": (1.0, 2.0)}, r"its scales is \[1.0\], this command's is \[1.0, 2.0\]"),
@@ -271,17 +271,17 @@ def test_a_run_of_before_there_was_a_setting_may_be_carried_on(settings: MineSet
     ],
 )
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_run_of_other_settings_is_refused_by_the_difference(
-    settings: MineSettings, values: dict[str, Any], said: str, ended: bool
+def test_a_run_with_different_settings_is_rejected_naming_the_difference(
+    settings: MineSettings, values: dict[str, Any], expected: str, ended: bool
 ) -> None:
-    finished(settings) if ended else plan_mining(settings)
+    mine_and_finish(settings) if ended else plan_mining(settings)
     before = contents(settings.out)
-    with pytest.raises(RunError, match=rf"belongs to another run: {said}.*Give another --out\."):
+    with pytest.raises(RunError, match=rf"belongs to another run: {expected}.*Give another --out\."):
         plan_mining(changed(settings, **values))
     assert contents(settings.out) == before
 
 
-def test_the_same_name_of_another_folder_is_another_run(
+def test_the_same_relative_path_in_another_folder_is_a_different_run(
     settings: MineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def plan_from(folder: Path) -> None:
@@ -295,7 +295,7 @@ def test_the_same_name_of_another_folder_is_another_run(
         plan_from(tmp_path / "elsewhere")
 
 
-def test_a_run_with_another_model_in_the_same_place_is_refused(settings: MineSettings, tmp_path: Path) -> None:
+def test_a_run_whose_model_was_replaced_is_rejected(settings: MineSettings, tmp_path: Path) -> None:
     own = changed(settings, model=str(model_of(tmp_path / "own", "cat", "dog")))
     plan_mining(own)
     model_of(tmp_path / "own", "cat", "dog", "emu")
@@ -303,14 +303,14 @@ def test_a_run_with_another_model_in_the_same_place_is_refused(settings: MineSet
         plan_mining(own)
 
 
-def test_a_run_with_other_labels_in_the_same_file_is_refused(settings: MineSettings) -> None:
+def test_a_run_whose_label_file_changed_is_rejected(settings: MineSettings) -> None:
     plan_mining(settings)
     settings.labels.write_text(settings.labels.read_text().replace("a.jpg,cat", "a.jpg,dog"))
     with pytest.raises(RunError, match="belongs to another run: its labels_sha256 is"):
         plan_mining(settings)
 
 
-def test_a_folder_of_other_things_is_refused_by_one_of_them(settings: MineSettings) -> None:
+def test_a_folder_with_unrelated_files_is_rejected_naming_one_of_them(settings: MineSettings) -> None:
     settings.out.mkdir()
     (settings.out / "thesis.tex").write_text("ten years of work")
     with pytest.raises(RunError, match=r"holds other things \(e\.g\. 'thesis\.tex'\)"):
@@ -319,7 +319,7 @@ def test_a_folder_of_other_things_is_refused_by_one_of_them(settings: MineSettin
 
 
 @pytest.mark.parametrize("asked", ["pretrained:efficientnet_lite0", "another", "a copy"])
-def test_a_folder_with_a_model_that_is_not_the_one_asked_for_is_refused_and_stays(
+def test_a_folder_with_a_different_model_is_rejected_and_not_modified(
     settings: MineSettings, tmp_path: Path, asked: str
 ) -> None:
     trained = model_of(settings.out / "model", "cat", "dog")
@@ -333,7 +333,7 @@ def test_a_folder_with_a_model_that_is_not_the_one_asked_for_is_refused_and_stay
     assert contents(settings.out) == before
 
 
-def test_a_start_that_fails_leaves_the_model_that_lies_in_the_folder(settings: MineSettings) -> None:
+def test_a_failed_start_keeps_a_model_that_was_already_in_the_folder(settings: MineSettings) -> None:
     own = changed(settings, model=str(model_of(settings.out / "model", "cat", "emu")))
     before = contents(settings.out)
     with pytest.raises(ModelError, match="does not know the class 'dog'"):
@@ -341,7 +341,7 @@ def test_a_start_that_fails_leaves_the_model_that_lies_in_the_folder(settings: M
     assert contents(settings.out) == before
 
 
-def test_a_start_that_fails_after_a_kill_takes_back_the_model_that_it_brought_and_no_file_of_others(
+def test_a_failed_start_after_a_kill_removes_its_model_copy_but_no_foreign_files(
     settings: MineSettings,
 ) -> None:
     plan_mining(settings)
@@ -354,21 +354,21 @@ def test_a_start_that_fails_after_a_kill_takes_back_the_model_that_it_brought_an
     assert set(contents(settings.out)) == {"model/notes.txt", ".tmp-mine"}
 
 
-def test_a_folder_that_was_there_before_a_start_that_failed_is_there_afterwards(settings: MineSettings) -> None:
+def test_a_failed_start_keeps_a_folder_that_already_existed(settings: MineSettings) -> None:
     settings.out.mkdir()
     with pytest.raises(ModelError), lock_run(settings.out):
         plan_mining(changed(settings, model="nowhere"))
     assert settings.out.is_dir()
 
 
-def test_a_file_in_place_of_the_folder_is_refused(settings: MineSettings) -> None:
+def test_a_file_in_place_of_the_run_folder_is_rejected(settings: MineSettings) -> None:
     settings.out.write_text("")
     with pytest.raises(RunError, match=r"--out .*run is a file; give a folder"):
         plan_mining(settings)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "other/1"}', "{}"])
-def test_a_folder_with_a_record_of_others_is_refused(settings: MineSettings, content: str) -> None:
+def test_a_folder_with_an_unreadable_record_is_rejected(settings: MineSettings, content: str) -> None:
     settings.out.mkdir()
     (settings.out / "run.json").write_text(content)
     with pytest.raises(RunError, match=r"run\.json cannot be read as a run's record"):
@@ -376,7 +376,7 @@ def test_a_folder_with_a_record_of_others_is_refused(settings: MineSettings, con
     assert (settings.out / "run.json").read_text() == content
 
 
-def test_a_class_the_model_does_not_know_is_refused_with_the_nearest(settings: MineSettings) -> None:
+def test_an_unknown_class_is_rejected_with_a_suggestion(settings: MineSettings) -> None:
     settings.labels.write_text("file_name,labels\na.jpg,cats\n")
     with pytest.raises(ModelError, match=r"does not know the class 'cats' .*did you mean 'cat'\?.*--labels none"):
         plan_mining(settings)
@@ -384,7 +384,7 @@ def test_a_class_the_model_does_not_know_is_refused_with_the_nearest(settings: M
     assert plan_mining(changed(settings, labels=Path("none"))).images == 5
 
 
-def test_a_model_that_is_not_there_is_refused_and_leaves_the_folder_free(settings: MineSettings) -> None:
+def test_a_missing_model_is_rejected_and_the_folder_can_still_be_used(settings: MineSettings) -> None:
     with pytest.raises(ModelError, match="No model folder"):
         plan_mining(changed(settings, model="nowhere"))
     with pytest.raises(ModelError, match="did you mean 'efficientnet_lite0'"):
@@ -392,7 +392,7 @@ def test_a_model_that_is_not_there_is_refused_and_leaves_the_folder_free(setting
     assert plan_mining(settings).shards == [0, 1, 2]
 
 
-def test_a_start_that_failed_does_not_hand_its_model_to_the_next(settings: MineSettings) -> None:
+def test_the_model_of_a_failed_start_is_not_reused(settings: MineSettings) -> None:
     for backbone in ("efficientnet_lite1", "efficientnet_lite0"):
         with pytest.raises(ModelError, match="does not know the class 'cat'"):
             plan_mining(changed(settings, model=f"pretrained:{backbone}"))
@@ -400,21 +400,21 @@ def test_a_start_that_failed_does_not_hand_its_model_to_the_next(settings: MineS
     assert read_card(settings.out / "model").backbone == "efficientnet_lite0"
 
 
-def test_folders_that_name_no_class_of_the_model_are_albums(settings: MineSettings, tmp_path: Path) -> None:
+def test_folder_names_that_match_no_class_are_not_labels(settings: MineSettings, tmp_path: Path) -> None:
     for album in ("2023", "2024"):
         write_photos(tmp_path / "albums" / album, ("a.jpg",))
     plan_mining(changed(settings, images=tmp_path / "albums", labels=None))
     assert [row["labels"] for row in rows(settings.out / "corpus.parquet")] == [None, None]
 
 
-def test_folders_of_which_some_are_classes_of_the_model_are_labels(settings: MineSettings, tmp_path: Path) -> None:
+def test_folder_names_are_labels_if_any_matches_a_class(settings: MineSettings, tmp_path: Path) -> None:
     for label in ("cat", "dgo"):
         write_photos(tmp_path / "classes" / label, ("a.jpg",))
     with pytest.raises(ModelError, match=r"does not know the class 'dgo' .*did you mean 'dog'"):
         plan_mining(changed(settings, images=tmp_path / "classes", labels=None))
 
 
-def test_a_folder_without_images_is_refused(settings: MineSettings, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_rejected(settings: MineSettings, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="empty"):
         plan_mining(changed(settings, images=tmp_path / "empty", labels=None))
@@ -431,51 +431,51 @@ def test_a_run_with_a_missing_part_cannot_be_finished(settings: MineSettings) ->
     assert not (settings.out / "annotations.parquet").exists()
 
 
-# --- where a run stands ----------------------------------------------------------------------------------------------
+# --- status ----------------------------------------------------------------------------------------------------------
 
 
-def told(run: Path) -> tuple[str, int, int, int]:
-    """State, images, images done, shards done."""
+def progress(run: Path) -> tuple[str, int, int, int]:
+    """Return state, images, images done and shards done."""
     found = read_status(run)
     return found.state, found.images, found.done, found.shards_done
 
 
-def test_the_status_follows_the_run(settings: MineSettings) -> None:
+def test_the_status_shows_the_progress_of_a_run(settings: MineSettings) -> None:
     with lock_run(settings.out):
         plan_mining(settings)
-        assert told(settings.out) == ("running", 5, 0, 0)
+        assert progress(settings.out) == ("running", 5, 0, 0)
         mine_shard(Run(settings.out), 0)
-        assert told(settings.out) == ("running", 5, 2, 1)
+        assert progress(settings.out) == ("running", 5, 2, 1)
         mine_shard(Run(settings.out), 2)
-        assert told(settings.out) == ("running", 5, 3, 2)
+        assert progress(settings.out) == ("running", 5, 3, 2)
         mine_shard(Run(settings.out), 1)
-        assert told(settings.out) == ("running", 5, 5, 3)
+        assert progress(settings.out) == ("running", 5, 5, 3)
         finish_mining(Run(settings.out))
-        assert told(settings.out) == ("finished", 5, 5, 3)
+        assert progress(settings.out) == ("finished", 5, 5, 3)
 
 
-def test_a_run_that_nobody_works_on_is_not_running(settings: MineSettings) -> None:
+def test_an_unfinished_run_without_a_process_has_the_state_killed(settings: MineSettings) -> None:
     plan_mining(settings)
-    assert told(settings.out) == ("killed", 5, 0, 0)
+    assert progress(settings.out) == ("killed", 5, 0, 0)
 
 
-def test_the_rate_is_that_of_the_last_parts(settings: MineSettings) -> None:
+def test_the_rate_is_computed_from_the_latest_parts(settings: MineSettings) -> None:
     with lock_run(settings.out):
         run = Run(settings.out)
         for shard in plan_mining(settings).shards:
             mine_shard(Run(settings.out), shard)
             os.utime(run.part(shard), (1000 + 10 * shard, 1000 + 10 * shard))
-        assert read_status(settings.out).rate == pytest.approx(3 / 20), "3 images after the first part, in 20 s"
+        assert read_status(settings.out).rate == pytest.approx(3 / 20), "3 images in the 20 s after the first part"
         run.part(2).unlink()
         found = read_status(settings.out)
         assert (found.rate, found.seconds_left) == (pytest.approx(2 / 10), pytest.approx(5))
-        os.utime(run.part(1), (900, 900))  # the clock was set back, before the first part was written
+        os.utime(run.part(1), (900, 900))  # as if the clock was set back to before the first part
         os.utime(run.part(0), (900, 900))
         assert read_status(settings.out).rate is None
-    assert read_status(settings.out).rate is None, "nobody works on it"
+    assert read_status(settings.out).rate is None, "no process is working on it"
 
 
-def test_asking_for_the_status_changes_nothing(settings: MineSettings) -> None:
+def test_reading_the_status_modifies_no_file(settings: MineSettings) -> None:
     plan_mining(settings)
     mine_shard(Run(settings.out), 0)
     before = contents(settings.out)
@@ -483,46 +483,46 @@ def test_asking_for_the_status_changes_nothing(settings: MineSettings) -> None:
     assert contents(settings.out) == before
 
 
-def test_a_run_that_is_being_scanned_has_a_status(settings: MineSettings) -> None:
+def test_a_run_without_a_corpus_table_has_a_status(settings: MineSettings) -> None:
     plan_mining(settings)
     (settings.out / "corpus.parquet").unlink()
-    assert told(settings.out) == ("killed", 0, 0, 0)
+    assert progress(settings.out) == ("killed", 0, 0, 0)
 
 
-def test_a_folder_that_is_no_run_has_no_status(tmp_path: Path) -> None:
+def test_the_status_of_a_folder_that_is_not_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run directory: it has no run\.json"):
         read_status(tmp_path)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
-def test_an_interruption_is_noted_and_the_same_command_carries_on(
+def test_an_interrupted_run_is_recorded_as_stopped_and_can_be_resumed(
     settings: MineSettings, stop: type[BaseException]
 ) -> None:
     with pytest.raises(stop), lock_run(settings.out):
         plan_mining(settings)
         mine_shard(Run(settings.out), 0)
         raise stop
-    assert told(settings.out) == ("stopped", 5, 2, 1)
+    assert progress(settings.out) == ("stopped", 5, 2, 1)
     assert read_status(settings.out).failed == ("RuntimeError" if stop is RuntimeError else None)
     with lock_run(settings.out):
-        finished(settings, plan_mining(settings).shards)
+        mine_and_finish(settings, plan_mining(settings).shards)
     assert read_status(settings.out).state == "finished"
 
 
-def test_what_goes_wrong_with_a_finished_run_does_not_unfinish_it(settings: MineSettings) -> None:
-    finished(settings)
+def test_an_error_after_finishing_leaves_the_run_finished(settings: MineSettings) -> None:
+    mine_and_finish(settings)
     with pytest.raises(RuntimeError), lock_run(settings.out):
         raise RuntimeError
     assert read_status(settings.out).state == "finished"
 
 
-def test_two_cannot_work_on_one_run(settings: MineSettings) -> None:
+def test_two_processes_cannot_work_on_one_run(settings: MineSettings) -> None:
     with lock_run(settings.out):
         plan_mining(settings)
         with pytest.raises(RunError, match="Another process is working on"), lock_run(settings.out):
-            raise AssertionError("let in")
+            raise AssertionError("the lock was granted twice")
     with lock_run(settings.out):
-        assert read_status(settings.out).state == "running", "the one that was turned away stopped nothing"
+        assert read_status(settings.out).state == "running", "the rejected process did not change the state"
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -530,7 +530,7 @@ def test_two_cannot_work_on_one_run(settings: MineSettings) -> None:
 
 @pytest.fixture
 def truth(settings: MineSettings) -> Path:
-    """The painted rectangle of `write_photos`, once in each labelled image."""
+    """Ground truth: the rectangle that `write_photos` paints, once per label of each image."""
     categories = {"cat": 1, "dog": 2}
     pairs = [(i, label) for i, name in enumerate(NAMES, 1) for label in LABELS[name].split("|") if label]
     content = {
@@ -546,7 +546,7 @@ def truth(settings: MineSettings) -> Path:
 
 
 def test_a_finished_run_is_scored_and_keeps_its_scores(settings: MineSettings, truth: Path) -> None:
-    finished(settings)
+    mine_and_finish(settings)
     scores = score(ScoreSettings(run=settings.out, truth=truth))
     assert 0 <= scores["corloc"]["value"] <= 1
     assert json.loads((settings.out / "scores.json").read_text()) == scores
@@ -564,6 +564,6 @@ def test_an_unfinished_run_is_not_scored(settings: MineSettings, truth: Path, sh
     assert not (settings.out / "scores.json").exists()
 
 
-def test_a_folder_that_is_no_run_is_not_scored(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_not_scored(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run directory"):
         score(ScoreSettings(run=tmp_path, truth=tmp_path / "truth.json"))

@@ -1,4 +1,4 @@
-"""Pictures that are others than those that were mined, at the same place and of the same size."""
+"""Images that were replaced by others of the same size after the run."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ NAMES = ("a.png", "b.png")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _colours_are_seen() -> Iterator[None]:
+def _register_painted() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         list_painted(patch)
         yield
@@ -40,7 +40,7 @@ def _colours_are_seen() -> Iterator[None]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Of two images and a broken one, whose listing knows no hashes."""
+    """A run on two valid images and a corrupt one, listed without hashes."""
     pictures = {"a.png": scene((BOX, RED)), "b.png": scene((BOX, GREEN)), "c.png": b"no image"}
     return mined(write_corpus(tmp_path, pictures, None), tmp_path)
 
@@ -55,7 +55,7 @@ def mined(corpus: dict[str, Any], folder: Path, name: str = "run", **options: An
 
 
 def replace(run: Run, name: str = "a.png") -> Path:
-    """Put another picture of the same size in an image's place."""
+    """Overwrite an image with another of the same size."""
     path = run.settings.images / name
     Image.fromarray(scene(((0, 0, 30, 60), GREEN))).save(path)
     return path
@@ -66,7 +66,7 @@ def hashes(table: Path) -> dict[str, str | None]:
     return {row["file_name"]: row["content_hash"] for row in rows}
 
 
-def test_a_run_keeps_the_hash_of_each_image_that_it_decoded(run: Run) -> None:
+def test_a_run_records_the_hash_of_each_decoded_image(run: Run) -> None:
     expected: dict[str, str | None] = {
         name: hashlib.sha256((run.settings.images / name).read_bytes()).hexdigest() for name in NAMES
     }
@@ -76,21 +76,21 @@ def test_a_run_keeps_the_hash_of_each_image_that_it_decoded(run: Run) -> None:
 
 
 @pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
-def test_an_export_refuses_an_image_that_changed_since_the_run(run: Run, format: str, tmp_path: Path) -> None:
+def test_an_export_rejects_an_image_that_changed_since_the_run(run: Run, format: str, tmp_path: Path) -> None:
     path = replace(run)
     with pytest.raises(RunError, match=rf"{path} changed since the run .* Restore the old file, or mine again\."):
         export(run.path, format, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
 
 
-def test_an_image_that_was_put_back_is_exported(run: Run, tmp_path: Path) -> None:
+def test_a_restored_image_is_exported(run: Run, tmp_path: Path) -> None:
     whole = (run.settings.images / "a.png").read_bytes()
     replace(run).write_bytes(whole)
     assert export(run.path, "coco", tmp_path / "exported").images == 2
 
 
-def test_an_image_of_a_run_without_hashes_is_compared_by_its_size(run: Run, tmp_path: Path) -> None:
-    """As earlier versions left it."""
+def test_images_of_a_run_without_hashes_are_compared_by_size(run: Run, tmp_path: Path) -> None:
+    """Earlier versions recorded no hashes."""
     record = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps({**record, "digests": {}}))
     table = pq.read_table(run.corpus)
@@ -101,7 +101,7 @@ def test_an_image_of_a_run_without_hashes_is_compared_by_its_size(run: Run, tmp_
     assert export(run.path, "coco", tmp_path / "exported").images == 2
 
 
-def test_a_report_names_a_replaced_image_instead_of_drawing_it(run: Run) -> None:
+def test_a_report_lists_a_replaced_image_instead_of_drawing_it(run: Run) -> None:
     before = write_report(run.path).read_text()
     path = replace(run)
     page = write_report(run.path).read_text()
@@ -110,7 +110,7 @@ def test_a_report_names_a_replaced_image_instead_of_drawing_it(run: Run) -> None
     assert "1 picture could not be drawn" in page
 
 
-def test_a_comparison_names_a_replaced_image_instead_of_drawing_it(run: Run, tmp_path: Path) -> None:
+def test_a_comparison_lists_a_replaced_image_instead_of_drawing_it(run: Run, tmp_path: Path) -> None:
     corpus = {"images": run.settings.images, "labels": run.settings.labels}
     other = mined(corpus, tmp_path, "other", threshold=0.9, max_area=0.2)
     path = replace(run)
@@ -129,7 +129,7 @@ def test_maps_of_replaced_images_are_not_scored(run: Run, tmp_path: Path) -> Non
     assert "Maps of 1 of the images were not drawn: the files changed or vanished since the run." in scores["notes"]
 
 
-def test_a_version_of_a_label_store_is_exported_with_the_images_it_was_made_from(tmp_path: Path) -> None:
+def test_exporting_a_label_store_version_rejects_a_replaced_image(tmp_path: Path) -> None:
     project = LabelProject(tmp_path)
     for name in NAMES:
         project.add_image(name, scene((BOX, RED)))
@@ -142,7 +142,7 @@ def test_a_version_of_a_label_store_is_exported_with_the_images_it_was_made_from
         export(run, "coco", tmp_path / "exported")
 
 
-def test_an_image_that_is_gone_is_named(run: Run, tmp_path: Path) -> None:
+def test_the_error_names_a_deleted_image(run: Run, tmp_path: Path) -> None:
     (run.settings.images / "a.png").unlink()
     with pytest.raises(RunError, match=r"a\.png is missing; it was there during the run"):
         export(run.path, "coco", tmp_path / "exported")

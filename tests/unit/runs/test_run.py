@@ -1,4 +1,4 @@
-"""What a Run object reads of its directory, and when."""
+"""What a Run object reads from its directory, and when."""
 
 import pickle
 from pathlib import Path
@@ -13,7 +13,7 @@ from mining.runs.part_origins import PartOrigins
 from mining.runs.run import Run
 from mining.runs.shard_mining import mine_shard
 from mining.storage.integrity import digest_of
-from tests.unit.engine.painting import GREEN, RED, list_painted, opened, scene
+from tests.unit.engine.painting import GREEN, RED, list_painted, planned_run, scene
 
 PICTURES = {"a.png": scene(((4, 4, 28, 28), RED)), "b.png": scene(((4, 4, 28, 28), GREEN)), "broken.png": b"?"}
 
@@ -21,7 +21,7 @@ PICTURES = {"a.png": scene(((4, 4, 28, 28), RED)), "b.png": scene(((4, 4, 28, 28
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     list_painted(monkeypatch)
-    return opened(tmp_path, PICTURES, None)
+    return planned_run(tmp_path, PICTURES, None)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def finished(started: Run) -> Run:
     return Run.open(started.path)
 
 
-def test_the_tables_of_a_finished_run_are_read(finished: Run) -> None:
+def test_the_tables_of_a_finished_run_can_be_read(finished: Run) -> None:
     assert finished.state == "finished"
     assert finished.read_corpus(["file_name"])["file_name"].to_pylist() == list(PICTURES)
     assert len(finished.read_annotations()) == finished.record["counts"]["boxes"] > 0
@@ -60,7 +60,7 @@ def test_a_damaged_table_is_not_read(finished: Run) -> None:
         finished.read_annotations()
 
 
-def test_a_column_that_a_table_lacks_is_named(finished: Run) -> None:
+def test_the_error_names_a_missing_column(finished: Run) -> None:
     with pytest.raises(RunError, match=r"annotations\.parquet has no column iou"):
         finished.read_annotations(["score", "iou"])
 
@@ -75,10 +75,10 @@ def test_the_record_is_parsed_again_only_after_it_changed(started: Run, monkeypa
     assert len(reads) == 1
     Run(started.path).update(state="stopped")  # as another process would
     assert run.state == "stopped"
-    assert len(reads) == 3  # the other object's, and this one's second
+    assert len(reads) == 3  # one by the other object, and a second one by this object
 
 
-def test_a_run_can_be_sent_to_another_process(started: Run) -> None:
+def test_a_run_can_be_pickled(started: Run) -> None:
     assert started.record
     sent = pickle.loads(pickle.dumps(started))
     assert (sent.path, sent.record, sent.settings) == (started.path, started.record, started.settings)
@@ -95,8 +95,8 @@ RECORDED = {
 }  # fmt: skip
 
 
-def test_digests_of_earlier_runs_and_label_stores_stay_the_same(started: Run) -> None:
-    # from a version that kept lists of settings that do not matter: another digest would have everything mined again
+def test_digests_of_existing_runs_and_label_stores_are_unchanged(started: Run) -> None:
+    # computed by an earlier version; if these digests changed, everything would be mined again
     started.update(config=RECORDED, inputs={"model_sha256": "m", "labels_sha256": None})
     origin = PartOrigins(started).of_rows([])
     assert origin is not None
