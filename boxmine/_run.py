@@ -30,8 +30,9 @@ class Run(os.PathLike[str]):
         RunError: The folder is no run directory, the run is not finished, or a file of it is damaged.
 
     Example:
-        >>> run = boxmine.Run("runs/first")            # doctest: +SKIP
-        >>> run.boxes.groupby("category")["score"].mean()            # doctest: +SKIP
+        >>> run = boxmine.Run("runs/first")
+        >>> run.boxes[["file_name", "category", "score"]].columns.to_list()
+        ['file_name', 'category', 'score']
     """
 
     def __init__(self, path: AnyPath) -> None:

@@ -93,6 +93,8 @@ def step(**options: Any) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step of flows; options are those of prefect.task.
 
     Example:
-        >>> score_boxes = step(name="score")(score)
+        >>> double = step(name="double")(lambda number: 2 * number)
+        >>> double(3)
+        6
     """
     return lambda function: Step(function, **options)

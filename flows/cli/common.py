@@ -62,8 +62,10 @@ def grouped(kind: type[S], **others: Group) -> type[S]:
         **others: Groups of options that no such class defines.
 
     Example:
-        >>> MineCommand = grouped(MineSettings, model=INPUT, out=OUTPUT, thresholds_from=BOXES)
-        >>> def mine(*, settings: Annotated[MineCommand, Flat]) -> int: ...
+        >>> from mining.config import ScoreSettings
+        >>> ScoreCommand = grouped(ScoreSettings, run=INPUT, truth=INPUT)
+        >>> issubclass(ScoreCommand, ScoreSettings)
+        True
     """
     fields: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
@@ -78,8 +80,8 @@ def examples(*commands: str) -> str:
     """Return the end of a help page: the commands as examples, one per line.
 
     Example:
-        >>> @app.command(help_epilogue=examples("boxmine score runs/first --truth truth.json"))
-        >>> def score(...)
+        >>> print(examples("boxmine score runs/first --truth truth.json").splitlines()[0])
+        Examples:
     """
     return "\n".join(["Examples:", "", "```", *commands, "```"])
 

@@ -73,7 +73,8 @@ def mine(settings: MineSettings, progress: MineProgress = lambda done, total: No
         StorageError: The disk refused a file; the run can be resumed.
 
     Example:
-        >>> mine(MineSettings(images="photos", model="models/mine", out="runs/first")).boxes
+        >>> mine(MineSettings(images="photos", model="models/mine", out="runs/first")).images
+        2
     """
     started = time.monotonic()
     with lock_run(settings.out):

@@ -83,7 +83,10 @@ class Run:
 
     Example:
         >>> run = Run.open(Path("runs/first"))
-        >>> run.state, run.settings.scales, len(run.read_annotations(["score"]))
+        >>> run.state, run.settings.scales
+        ('finished', (1.0, 1.5, 2.0))
+        >>> run.read_annotations(["category", "score"]).column_names
+        ['category', 'score']
     """
 
     def __init__(self, path: Path) -> None:
