@@ -80,8 +80,8 @@ def examples(*commands: str) -> str:
     """Return the end of a help page: the commands as examples, one per line.
 
     Example:
-        >>> print(examples("boxmine score runs/first --truth truth.json").splitlines()[0])
-        Examples:
+        >>> examples("boxmine status runs/first").splitlines()[3]
+        'boxmine status runs/first'
     """
     return "\n".join(["Examples:", "", "```", *commands, "```"])
 
