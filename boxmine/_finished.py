@@ -47,7 +47,7 @@ def report(run: AnyPath, truth: AnyPath | None = None) -> Path:
 
     Args:
         run: Run or run directory.
-        truth: True boxes to draw beside the mined ones; by default those that the run was scored against.
+        truth: Ground truth whose boxes are drawn too; by default the one that the run was scored against.
 
     Returns:
         Path of the page, report/index.html in the run directory.

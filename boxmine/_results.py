@@ -1,6 +1,7 @@
 """What the functions return, besides runs."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -56,14 +57,34 @@ class TrainedModel(os.PathLike[str]):
         return html_table(f"Model {self.path}", rows)
 
 
-class Scores(Mapping[str, Any]):
+class _Figures(Mapping[str, Any]):
+    """Figures as a read-only mapping, shown as a table in notebooks."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    @abstractmethod
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Return (figure, value, meaning)."""
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, self._rows(), ("figure", "value", "meaning"))
+
+
+class Scores(_Figures):
     """The scores of a run against ground truth: the content of scores.json as a read-only mapping.
 
     Shares are in [0, 1]; None where nothing can be counted.
     """
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
 
     @property
     def corloc(self) -> float | None:
@@ -107,26 +128,14 @@ class Scores(Mapping[str, Any]):
 
         return score_rows(cast("ScoresContent", self._values))
 
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
     def __repr__(self) -> str:
         if self.corloc is None or self.corloc_ci95 is None:
             return "Scores(corloc=None)"
         low, high = self.corloc_ci95
         return f"Scores(corloc={self.corloc:.3f}, 95 % {low:.3f} to {high:.3f}, {self['images']['scored']} images)"
 
-    def _repr_html_(self) -> str:
-        return html_table("Scores", self._rows(), ("figure", "value", "meaning"))
 
-
-class Comparison(Mapping[str, Any]):
+class Comparison(_Figures):
     """What changed from one run to another, as a read-only mapping.
 
     Attributes:
@@ -134,7 +143,7 @@ class Comparison(Mapping[str, Any]):
     """
 
     def __init__(self, values: Mapping[str, Any], page: Path) -> None:
-        self._values = values
+        super().__init__(values)
         self.page = page
 
     def _rows(self) -> list[tuple[str, str, str]]:
@@ -142,18 +151,6 @@ class Comparison(Mapping[str, Any]):
 
         return comparison_rows(dict(self._values))
 
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
     def __repr__(self) -> str:
         pairs = self["pairs"]
         return f"Comparison({pairs['same']} boxes the same, {pairs['moved']} moved, page={str(self.page)!r})"
-
-    def _repr_html_(self) -> str:
-        return html_table("Comparison", self._rows(), ("figure", "value", "meaning"))

@@ -32,6 +32,7 @@ MAPS = Group("Maps", sort_key=3)
 BOXES = Group("Boxes", sort_key=4)
 EXECUTION = Group("Execution", sort_key=5)
 CLUSTER = Group("Cluster", sort_key=6)
+VERSION = Group("Version of a label store", sort_key=7)
 _GROUPS: dict[type[Settings], Group] = {
     CorpusSettings: INPUT, ListedCorpus: INPUT, TrainOptions: TRAINING, MapOptions: MAPS, BoxOptions: BOXES,
     ShardOptions: EXECUTION, ExecutionOptions: EXECUTION, TrainExecutionOptions: EXECUTION, ClusterOptions: CLUSTER,
@@ -46,6 +47,18 @@ app = App(
     suppress_keyboard_interrupt=False,  # ours has an exit code of its own
 )
 Flat = Parameter(name="*")
+Changes = Annotated[list[str] | None, Parameter(name="--set", group=INPUT)]
+AsOf = Annotated[
+    str | None,
+    Parameter(group=VERSION, help="Version number, or a time such as 2026-01-31T12:00; by default the latest version."),
+]
+CorpusName = Annotated[
+    str | None, Parameter(name="--corpus", group=VERSION, help="Name of the corpus, if the store holds several.")
+]
+ImageFolder = Annotated[
+    Path | None,
+    Parameter(name="--images", group=VERSION, help="Folder of the images here, if it is not where they were labelled."),
+]
 Json = Annotated[bool, Parameter(name="--json", negative=(), group=OUTPUT, help="Print the result as JSON on stdout.")]
 Strict = Annotated[
     bool, Parameter(negative=(), group=OUTPUT, help="End with exit code 3 if an image could not be used.")

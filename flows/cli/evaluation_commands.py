@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from flows.cli.common import INPUT, OUTPUT, Json, app, examples, recipe_values
+from flows.cli.common import INPUT, OUTPUT, AsOf, Changes, CorpusName, ImageFolder, Json, app, examples, recipe_values
 from flows.cli.output import print_json
 from flows.cli.score_output import print_comparison, print_scores
 from flows.cli.terminal import ProgressView, err, print_table
@@ -74,9 +74,9 @@ def report(
     *,
     truth: Annotated[Path | None, Parameter(group=INPUT)] = None,
     out: Page = None,
-    as_of: Annotated[str | None, Parameter(group=INPUT)] = None,
-    corpus: Annotated[str | None, Parameter(group=INPUT)] = None,
-    images: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    as_of: AsOf = None,
+    corpus: CorpusName = None,
+    images: ImageFolder = None,
 ) -> int:
     """Write the report page: report/index.html of a finished run, or one file for a version of a label store.
 
@@ -88,12 +88,6 @@ def report(
         Ground truth whose boxes are drawn, as for `boxmine score`; by default what the run was scored against.
     out
         For a label store: the page to write; by default CORPUS@VERSION.html in the current folder.
-    as_of
-        For a label store: a version number, or a time such as 2026-01-31T12:00; by default the latest version.
-    corpus
-        For a label store with several corpora: the name of one.
-    images
-        For a label store: where the images are here, if not where they were labelled.
     """
     from tasks.reporting import report_any
 
@@ -160,7 +154,7 @@ def experiment(
     /,
     *,
     out: Page = None,
-    changes: Annotated[list[str] | None, Parameter(name="--set", group=INPUT)] = None,
+    changes: Changes = None,
     as_json: Json = False,
 ) -> int:
     """Compare methods on the same images: train, mine and score each variant of a recipe, over several seeds.

@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from flows.cli.common import INPUT, OUTPUT, Json, Strict, app, examples, recipe_values
+from flows.cli.common import (
+    INPUT,
+    OUTPUT,
+    AsOf,
+    Changes,
+    CorpusName,
+    ImageFolder,
+    Json,
+    Strict,
+    app,
+    examples,
+    recipe_values,
+)
 from flows.cli.label_output import print_cleanup, print_export, print_label_summary
 from flows.cli.output import print_json
 from flows.cli.terminal import ProgressView, err, print_table
@@ -15,8 +27,6 @@ from mining.errors import InputError
 
 PUBLISHING = Group("Publishing", sort_key=3)
 DATASET = Group("Dataset", sort_key=3)
-VERSION = Group("Version of a label store", sort_key=4)
-Changes = Annotated[list[str] | None, Parameter(name="--set", group=INPUT)]
 
 
 @app.command(
@@ -124,9 +134,9 @@ def export(
     val_truth: Annotated[Path | None, Parameter(group=DATASET)] = None,
     include_empty: Annotated[bool, Parameter(group=DATASET)] = False,
     used_classes: Annotated[bool, Parameter(negative=(), group=DATASET)] = False,
-    as_of: Annotated[str | None, Parameter(group=VERSION)] = None,
-    corpus: Annotated[str | None, Parameter(group=VERSION)] = None,
-    images: Annotated[Path | None, Parameter(group=VERSION)] = None,
+    as_of: AsOf = None,
+    corpus: CorpusName = None,
+    images: ImageFolder = None,
 ) -> int:
     """Export a finished run, or a version of a label store, as a dataset to train a detector on.
 
@@ -152,12 +162,6 @@ def export(
     used_classes
         List only the classes that have a box, e.g. for a pretrained model with 1000 classes. COCO keeps the model's
         category ids; YOLO numbers the listed classes from 0.
-    as_of
-        Number of the version, or a time such as 2026-01-31T12:00; by default the last version.
-    corpus
-        Name of the corpus, if the store holds several.
-    images
-        Folder of the images on this machine, if it is not where they were labelled.
     """
     from mining.label_store.settings import VersionChoice
     from mining.label_store.sources import export_source

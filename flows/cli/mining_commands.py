@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from flows.cli.common import BOXES, INPUT, OUTPUT, Flat, Json, Strict, app, examples, grouped, recipe_values
+from flows.cli.common import BOXES, INPUT, OUTPUT, Changes, Flat, Json, Strict, app, examples, grouped, recipe_values
 from flows.cli.output import (
     print_json,
     print_mine_summary,
@@ -90,7 +90,7 @@ def run(
     /,
     *,
     out: Path | None = None,
-    changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    changes: Changes = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> int:

@@ -5,7 +5,7 @@
     read_ground_truth(path)          COCO JSON, VOC XML or CUB, as arrays
     corloc, coco_scores              metrics of `TruthBoxes` and `Detections`
 
-The other metrics are in the modules of their names in `metrics`; `protocols` holds MaxBoxAcc and PxAP of activation
+The other metrics are in the modules of their names in `metrics`; `protocols` holds MaxBoxAcc of activation
 maps as their released code defines them. The names are imported on first use: the types of scores.json need no Numba.
 """
 

@@ -38,7 +38,7 @@ def write_report(
 
     Args:
         run_dir: Run directory.
-        truth: Ground truth whose boxes are drawn beside the mined ones; by default the one that the run was scored
+        truth: Ground truth whose boxes are drawn too; by default the one that the run was scored
             against, if it is still found.
         per_class: Images of each kind (best, doubtful, worst) per class; fewer where the page would exceed MAX_TILES.
         max_classes: Classes shown in pictures, those with the most boxes.

@@ -58,7 +58,7 @@ MineProgress = Callable[[int, int], None]  # images done, and in all
 def mine(settings: MineSettings, progress: MineProgress = lambda done, total: None) -> MineSummary:
     """Mine a corpus in this process, or resume it: no flow, no server, no other process.
 
-    `settings.runner` is for flows. A shard that failed for a reason that may pass is retried; after any other error
+    `settings.runner` is for flows. A shard is retried after a transient error; after any other error
     the run is resumed by calling this again.
 
     Args:

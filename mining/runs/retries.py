@@ -1,4 +1,4 @@
-"""Retry what failed for a reason that may pass."""
+"""Retry after transient errors."""
 
 import logging
 import time

@@ -13,17 +13,16 @@ from mining.evaluation.protocols.wsoleval import (
     BoxAccuracy,
     BoxesAtThresholds,
     Contours,
-    PixelPrecision,
     boxes_at_thresholds,
     grey_levels,
     iou_plus_one,
     normalise_map,
-    protocol_mask,
     resize_boxes,
     resize_map,
     threshold_grid,
 )
 from mining.regions.extraction import RegionsAtThresholds, regions_at_thresholds
+from tests.oracles.protocols.pixel_precision import PixelPrecision, protocol_mask
 
 Peer = dict[str, np.ndarray]
 PEERS_NAMES: dict[str, Contours] = {"single": "largest", "multi": "all"}

@@ -54,29 +54,6 @@ class CorrectShares:
     shares: dict[str, Floats]
 
 
-def rank_classes(scores: ArrayLike, top: int = max(TOPS)) -> Ints:
-    """Rank classes by score; of equal scores the lower class goes first.
-
-    Args:
-        scores: (N, C) float, C >= 1, higher means more likely.
-        top: Number of classes to keep.
-
-    Returns:
-        (N, K) class numbers, best first; K is `top`, or C where that is less.
-
-    Raises:
-        ScoringError: The shape is another, or a score is NaN.
-    """
-    values = np.asarray(scores, np.float64)
-    if values.ndim != 2 or not values.shape[1]:
-        raise ScoringError(
-            f"Class scores have shape {values.shape}; expected one row per image and one column per class."
-        )
-    if np.isnan(values).any():
-        raise ScoringError("Class scores hold NaN; the model's weights are broken or overflowed.")
-    return np.argsort(-values, axis=1, kind="stable")[:, :top].astype(np.int64)
-
-
 def correct_shares(
     truth: TruthBoxes,
     predicted: Detections,
@@ -91,7 +68,7 @@ def correct_shares(
     Args:
         truth: True boxes.
         predicted: Predicted boxes.
-        ranked: (N, K) int, the classes of each image, best first (`rank_classes`); K >= 5, or all classes there are.
+        ranked: (N, K) int, the classes of each image, best first; K >= 5, or all classes there are.
             -1 fills places without a class.
         iou_threshold: IoU from which a box is correct, in (0, 1].
         rule: Whether the threshold itself is enough.

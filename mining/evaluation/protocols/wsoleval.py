@@ -1,4 +1,4 @@
-"""MaxBoxAcc, MaxBoxAccV2 and PxAP: the quality of activation maps, independent of the threshold of their boxes.
+"""MaxBoxAcc and MaxBoxAccV2: the quality of activation maps, independent of the threshold of their boxes.
 
 The protocol of Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right" (CVPR 2020), and its
 successor's MaxBoxAccV2, figure for figure as their released code gives them (clovaai/wsolevaluation). With N pairs of
@@ -7,7 +7,6 @@ a map s and its true boxes B, boxes(s, t) cut at the map threshold t, and an IoU
     BoxAcc(t, d)   = |{pairs with max over b in boxes(s, t) and g in B of IoU(b, g) >= d}| / N
     MaxBoxAcc      = max over t of BoxAcc(t, 0.5), boxes: the one of the largest contour
     MaxBoxAccV2    = mean over d of 0.3, 0.5, 0.7 of (max over t of BoxAcc(t, d)), boxes: one for each contour
-    PxAP           = sum over thresholds of precision(t) * (recall(t) - recall(the next higher t)), over all pixels
 
 Where that code differs from the rest of boxmine it is followed, here only: maps are reduced to 8 bits, a box ends one
 pixel behind its region yet IoU counts sides with 1 added, holes have boxes of their own, the largest contour is the
@@ -24,16 +23,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from mining.arrays import Floats, Ints
 from mining.boxes.iou import iou_matrix
-from mining.errors import MapError, ScoringError
+from mining.errors import MapError
 from mining.evaluation.protocols.box_accuracy import AccuracyAtThresholds, check_boxes
-from mining.regions.extraction import validate_map, validate_thresholds
+from mining.regions.extraction import validate_map
 
 Contours = Literal["largest", "all"]
 Grey = NDArray[np.uint8]
 _Found = Sequence[NDArray[np.int32]]
 
 SIDE_PX = 224
-BACKGROUND, OBJECT, IGNORED = 0, 1, 255
 _NO_REGION = (0, 0, 0, 0)
 _PLATEAU_PX = 4
 
@@ -207,85 +205,6 @@ class BoxAccuracy(AccuracyAtThresholds[Contours]):
         return self._mean_of_best("all")
 
 
-# --- masks -----------------------------------------------------------------------------------------------------------
-
-
-def protocol_mask(objects: Sequence[ArrayLike], ignored: ArrayLike) -> Grey:
-    """Build the mask that PxAP compares a map with.
-
-    Args:
-        objects: Masks (H, W) of any size, one per instance, nonzero on the object.
-        ignored: (H, W), nonzero on pixels that do not count.
-
-    Returns:
-        (224, 224) uint8: 0 background, 1 object, 255 ignored; objects take precedence over ignored.
-
-    Raises:
-        ScoringError: There is no object.
-    """
-    if not len(objects):
-        raise ScoringError("There is no object's mask; expected at least one.")
-    is_object = np.any([_mask_at_protocol_size(one) for one in objects], axis=0)
-    outside = np.where(_mask_at_protocol_size(ignored), IGNORED, BACKGROUND)
-    return np.where(is_object, OBJECT, outside).astype(np.uint8)
-
-
-class PixelPrecision:
-    """Counts, map by map, the scores of object and background pixels; PxAP at the end.
-
-    Attributes:
-        thresholds: (T,) float64 ascending in [0, 1).
-        object_pixels: (T + 2,) int64, pixels of objects with scores from each threshold to the next, then those of 1,
-            then an empty bin that the protocol has.
-        background_pixels: The same of the background.
-    """
-
-    def __init__(self, thresholds: ArrayLike | None = None) -> None:
-        """Start counting.
-
-        Args:
-            thresholds: (T,) ascending in [0, 1); by default the protocol's thousand.
-
-        Raises:
-            ValueError: The thresholds are not ascending in [0, 1).
-        """
-        self.thresholds = validate_thresholds(threshold_grid() if thresholds is None else thresholds)
-        self.object_pixels = np.zeros(len(self.thresholds) + 2, np.int64)
-        self.background_pixels = np.zeros_like(self.object_pixels)
-
-    def add(self, activation: ArrayLike, mask: ArrayLike) -> None:
-        """Count the pixels of one image.
-
-        Args:
-            activation: (H, W) float map, any range and size.
-            mask: (224, 224) as `protocol_mask` returns it.
-
-        Raises:
-            MapError: The map cannot be used; nothing is counted.
-            ScoringError: The mask cannot be used; nothing is counted.
-        """
-        truth = np.asarray(mask)
-        if truth.shape != (SIDE_PX, SIDE_PX):
-            raise ScoringError(f"The mask has shape {truth.shape}; expected {(SIDE_PX, SIDE_PX)} (protocol_mask).")
-        score = resize_map(activation)
-        edges = np.append(self.thresholds, [1, 2, 3])
-        self.object_pixels += np.histogram(score[truth == OBJECT], edges)[0]
-        self.background_pixels += np.histogram(score[truth == BACKGROUND], edges)[0]
-
-    def px_ap(self) -> float:
-        """Return PxAP in [0, 1].
-
-        Raises:
-            ScoringError: No object pixel has been counted.
-        """
-        if not self.object_pixels.any():
-            raise ScoringError("No pixel of an object was added, so there is no PxAP; add a mask with objects.")
-        found, wrong = (pixels[::-1].cumsum() for pixels in (self.object_pixels, self.background_pixels))
-        precision = found / np.maximum(found + wrong, 1)  # 0 / 0 is 0: above every score nothing is recalled either
-        recall = found / found[-1]
-        return float((precision[1:] * np.diff(recall)).sum())
-
-
 # --- private ----------------------------------------------------------------------------------------------------------
 
 
@@ -354,8 +273,3 @@ def _ranges_above(peaks: Grey, cuts: Ints) -> list[tuple[int, int]]:
     starts = np.searchsorted(np.maximum.accumulate(peaks), cuts, "right")
     ends = len(peaks) - np.searchsorted(np.maximum.accumulate(peaks[::-1]), cuts, "right")
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
-
-
-def _mask_at_protocol_size(mask: ArrayLike) -> NDArray[np.bool_]:
-    nonzero = (np.asarray(mask) != 0).astype(np.uint8)
-    return cv2.resize(nonzero, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_NEAREST) > 0

@@ -34,7 +34,8 @@ from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, TruthBoxes
 from mining.evaluation.metrics.corloc import pair_results
 from mining.evaluation.metrics.hits import IOU_THRESHOLD, is_hit
-from mining.evaluation.metrics.localization import localization_scores, rank_classes
+from mining.evaluation.metrics.localization import localization_scores
+from tests.oracles.protocols.class_ranking import rank_classes
 from tests.oracles.protocols.maps import components, finite_map
 from tests.oracles.protocols.plus_one import extend_by_one_pixel
 

@@ -6,7 +6,8 @@ import pytest
 from mining.boxes.iou import iou_matrix
 from mining.errors import ScoringError
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.metrics.localization import correct_shares, localization_scores, rank_classes
+from mining.evaluation.metrics.localization import correct_shares, localization_scores
+from tests.oracles.protocols.class_ranking import rank_classes
 from tests.unit.evaluation.by_hand import best_first, truth_of
 
 BOX, FAR = (0, 0, 10, 10), (50, 50, 10, 10)

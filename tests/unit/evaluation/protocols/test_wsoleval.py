@@ -9,17 +9,16 @@ import pytest
 from mining.errors import MapError, ScoringError
 from mining.evaluation.protocols.wsoleval import (
     BoxAccuracy,
-    PixelPrecision,
     _euler_numbers_above,
     boxes_at_thresholds,
     grey_levels,
     iou_plus_one,
     normalise_map,
-    protocol_mask,
     resize_boxes,
     resize_map,
     threshold_grid,
 )
+from tests.oracles.protocols.pixel_precision import PixelPrecision, protocol_mask
 
 SIZE = (224, 224)
 
