@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = getattr(error, "errno", None)
+        number = getattr(error, "errno", None) or _number_from_text(error)
         if number in _WRONG_PLACE:
             raise InputError(f"Cannot write {path}: {_WRONG_PLACE[number]}. Give another path.") from error
         reason = _DISK_REFUSED.get(number or 0) or _reason_from_text(error)
@@ -57,9 +58,14 @@ def storage_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _number_from_text(error: Exception) -> int | None:
+    """Return the error number in the text, where pyarrow and safetensors have it; None if there is none."""
+    found = re.search(r"(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
+    return int(found[1]) if found else None
+
+
 def _reason_from_text(error: Exception) -> str | None:
-    # errors of pyarrow, safetensors and torch carry the error number in their text only, or not at all
-    text = str(error)
+    text = str(error)  # torch has no number at all
     return "the disk is full" if "No space left on device" in text or "PytorchStreamWriter" in text else None
 
 

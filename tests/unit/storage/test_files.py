@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors import SafetensorError
 
 from mining.errors import InputError, StorageError
 from mining.storage.files import atomic_write, sha256_of, storage_errors, write_json
@@ -95,6 +96,19 @@ def test_a_table_beyond_the_file_size_limit_leaves_the_earlier_one(tmp_path: Pat
 def test_a_full_disk_is_recognised_from_the_message_if_the_error_number_is_missing(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="the disk is full"), storage_errors(tmp_path):
         raise OSError("[Errno 28] Error writing bytes to file. Detail: No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Error while serializing: I/O error: File too large (os error 27)", "file would be too large"),
+        ("Error while serializing: I/O error: Disk quota exceeded (os error 122)", "disk quota is used up"),
+        ("[errno 30] Cannot open for writing", "file system is read-only"),
+    ],
+)
+def test_an_error_number_in_the_text_alone_is_recognised(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(StorageError, match=reason), storage_errors(tmp_path / "weights.safetensors"):
+        raise SafetensorError(text)
 
 
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM])
