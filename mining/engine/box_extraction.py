@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from mining.arrays import FloatMap
+from mining.backbones.receptive_fields import CellGrid
 from mining.boxes.boxes import MERGERS, Boxes, filter_mask
 from mining.boxes.iou import paired_iou
 from mining.config import MapThreshold, MineSettings
@@ -27,6 +28,9 @@ RANKED_CLASSES = 5  # most probable classes recorded per image
 STABILITY_THRESHOLD_RATIO = 0.7  # a stable box hardly changes at this share of the threshold
 # gets a row of the corpus with the image's true width and height, a class, and its raw fused map (h, w) float32
 MapCallback = Callable[[dict[str, Any], str, FloatMap], None]
+
+
+GridOfSize = Callable[[tuple[int, int]], CellGrid | None]
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,17 @@ class _ExtractedMap:
 
 
 class BoxExtractor:
-    """Extracts boxes from activation maps, filters and merges them as the settings say."""
+    """Extracts boxes from activation maps, filters and merges them as the settings say.
 
-    def __init__(self, card: ModelCard, settings: MineSettings) -> None:
+    Args:
+        card: The model's card.
+        settings: How to mine.
+        cell_grid: Returns where the cells of a map look, see `Localizer.cell_grid`.
+    """
+
+    def __init__(self, card: ModelCard, settings: MineSettings, cell_grid: GridOfSize = lambda size: None) -> None:
         self.card = card
+        self._cell_grid = cell_grid
         self.params = extraction_params(card, settings)
         self.settings = settings
         self._class_names = card.class_names
@@ -151,13 +162,20 @@ class BoxExtractor:
         if not output.classes:
             return
         size, stretch = self._map_size(image)
-        for activation, channel in zip(
-            fuse_scales(list(output.levels.values()), size).numpy(), output.classes, strict=True
-        ):
+        for activation, channel in zip(self.fuse(image, output, size).numpy(), output.classes, strict=True):
             index = self._class_of_output[channel]
             class_score = float(scores[index])
             threshold, boxes, curve = self._extract_regions(image, index, activation, stretch, class_score)
             yield _ExtractedMap(activation, index, class_score, stretch, threshold, boxes, curve)
+
+    def fuse(self, image: PreparedImage, output: ForwardOutput, size: tuple[int, int]) -> Tensor:
+        """Fuse the maps of all scales to (K, *size), each cell at the place that it looks at."""
+        grids = []
+        for scale in output.levels:
+            height, width = image.pixels[scale].shape[1:]
+            grid = self._cell_grid((height, width))
+            grids.append(None if grid is None else grid.scaled(size[0] / height, size[1] / width))
+        return fuse_scales(list(output.levels.values()), size, grids)
 
     def _is_stable(self, image: PreparedImage, extracted: _ExtractedMap, min_iou: float) -> bool:
         """Return whether the best box has an IoU of at least `min_iou` with that of a lower threshold."""

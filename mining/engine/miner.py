@@ -18,7 +18,7 @@ from mining.corpus.images.decoding import decode_image, network_input_size, reso
 from mining.engine.box_extraction import BoxExtractor, ForwardOutput, MapCallback, PreparedImage, quarantined
 from mining.engine.forward import BatchedForward, FetchedBatch
 from mining.engine.outcome import ImageOutcome
-from mining.engine.pyramid import fuse_scales, nearest_to_one, pictures_of
+from mining.engine.pyramid import nearest_to_one, pictures_of
 from mining.engine.timing import Timing
 from mining.engine.worker_threads import InferenceThreadPool
 from mining.errors import ImageError, ImageReplacedError
@@ -37,7 +37,7 @@ class Miner:
     def __init__(self, localizer: Localizer, card: ModelCard, settings: MineSettings) -> None:
         self.card = card
         self.settings = settings
-        self.extractor = BoxExtractor(card, settings)
+        self.extractor = BoxExtractor(card, settings, localizer.cell_grid)
         self.workers = settings.workers or min(8, available_cores())
         self.alternate_with_forward = resolve_device(settings.device).type == "cpu"
         self.network = BatchedForward(
@@ -122,7 +122,7 @@ class Miner:
             ((_, fetched),) = self.network.run_additional_scales([(image, output)], self._additional_scales(image))
             output = self._merge_scales(output, fetched.output(0))
         largest = image.pixels[max(self.settings.scales)]
-        return largest, fuse_scales(list(output.levels.values()), (int(largest.shape[1]), int(largest.shape[2])))
+        return largest, self.extractor.fuse(image, output, (int(largest.shape[1]), int(largest.shape[2])))
 
     def _batches(
         self,

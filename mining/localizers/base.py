@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone
+from mining.backbones.receptive_fields import CellGrid
 from mining.config import Normalisation, Objective
 from mining.localizers.registry import LOCALIZERS
 
@@ -103,6 +104,10 @@ class Localizer(nn.Module, ABC):
             classes: (B, K) int64 with NO_CLASS as padding.
         """
         return self.localize(images, classes).maps
+
+    def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
+        """Return where the cells of the maps look in an input of (height, width) px; None if they tile it evenly."""
+        return None
 
     @abstractmethod
     def training_step(self, images: Tensor, targets: Tensor, loss: "ClassificationLoss") -> dict[str, Tensor]:

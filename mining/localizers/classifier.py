@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mining.backbones.base import Backbone
+from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.localizers.base import ClassificationLoss, Localizer
 
 
@@ -54,6 +55,10 @@ class Classifier(Localizer):
     def forward(self, images: Tensor) -> Tensor:
         """Classify (B, 3, H, W) RGB values 0-255: (B, C) logits."""
         return self.logits(self.features(images)[-1])
+
+    def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
+        """Return where the cells of the last features look, see Localizer."""
+        return cell_grid(self.backbone, size)
 
     def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
         """Compute the classification loss."""

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from mining.backbones.base import Backbone
 from mining.backbones.fast_depthwise import FastDepthwiseGradient
+from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
@@ -154,6 +155,10 @@ class GradientLocalizer(Classifier):
         for column in shared:
             maps[:, column] = self.make_maps(activations, logits, wanted[:, column], retain_graph=column != shared[-1])
         return Localization(logits.detach().float(), wanted, maps)
+
+    def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
+        """Return where the cells of the lowest stage that is read look, see Localizer."""
+        return cell_grid(self.backbone, size, self.stages_read()[0])
 
     def trace(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute the activations of the stages read and the (B, C) logits, with no graph below them."""

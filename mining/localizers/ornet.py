@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone
+from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.errors import ModelError
 from mining.localizers.base import (
     ClassChoice,
@@ -96,12 +97,20 @@ class ORNet(Localizer):
 
     def maps(self, images: Tensor, classes: Tensor) -> Tensor:
         """Compute p^a, (B, 1, h, w) float32 in 0-1, with shallow layers and generator alone (Fig. 5c)."""
-        cells = self.config.margin
+        cells, around = self.config.margin, self._margin_px()
         if not cells:
             return self._activation(images)
-        around = cells * self.backbone.strides[self.shallow - 1]
         continued = functional.pad(images.to(self.backbone.mean.dtype), (around,) * 4, mode="replicate")
         return self._activation(continued)[..., cells:-cells, cells:-cells]
+
+    def _margin_px(self) -> int:
+        return self.config.margin * self.backbone.strides[self.shallow - 1]
+
+    def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
+        """Return where the cells of the shallow features look, see Localizer."""
+        around = self._margin_px()
+        grid = cell_grid(self.backbone, (size[0] + 2 * around, size[1] + 2 * around), self.shallow - 1)
+        return None if grid is None else grid.moved(self.config.margin, self.config.margin, -around)
 
     def _activation(self, images: Tensor) -> Tensor:
         """p^a of the images as they are."""

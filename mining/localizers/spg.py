@@ -52,6 +52,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone
+from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
@@ -123,6 +124,10 @@ class SPG(Localizer):
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
         return Localization(logits, wanted, self.class_maps(features, wanted, self.config.background))
+
+    def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
+        """Return where the cells of the last features look, see Localizer."""
+        return cell_grid(self.backbone, size)
 
     def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
         """Compute the classification loss and those of the branches, 'b2', 'b1' and 'c' (algorithm 1)."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone, BackboneSpec, StageSpec
+from mining.backbones.receptive_fields import CellGrid
 from mining.config import MineSettings
 from mining.engine.outcome import ImageOutcome
 from mining.localizers.base import ClassChoice, ClassificationLoss, Localization, Localizer, chosen_classes
@@ -77,6 +78,18 @@ class Coarse(Painted):
         return functional.avg_pool2d(super().colours(images), 16)
 
 
+class HalfACellLate(Painted):
+    """One cell per 8 x 8 pixels, the first of them 4 pixels from the border; the last ones are cut off."""
+
+    name: ClassVar[str] = "half-a-cell-late"
+
+    def colours(self, images: Tensor) -> Tensor:
+        return functional.avg_pool2d(super().colours(images)[..., 4:, 4:], 8)
+
+    def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
+        return CellGrid(8.0, 8.0, 8.0, 8.0)
+
+
 class ColourDependsOnScale(Painted):
     """At scale 1 every class's map is the red channel; at any other scale, half the green channel."""
 
@@ -101,7 +114,7 @@ class NanOnWhite(Painted):
 
 def list_painted(patch: pytest.MonkeyPatch) -> None:
     """Register the localizers above, and a backbone that returns the pixels unchanged."""
-    for kind in (Painted, Coarse, ColourDependsOnScale, NanOnWhite):
+    for kind in (Painted, Coarse, HalfACellLate, ColourDependsOnScale, NanOnWhite):
         register_localizer(patch, kind)
     pixels = StageSpec([nn.Identity()], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     register_backbone(patch, BackboneSpec("pixels", SHORT_SIDE, lambda _: pixels, nn.Identity, dict))

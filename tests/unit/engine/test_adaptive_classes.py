@@ -91,9 +91,9 @@ def test_a_stable_image_is_fused_once_and_its_rows_equal_those_of_the_middle_sca
 ) -> None:
     calls: list[int] = []
 
-    def counted(levels: Any, size: tuple[int, int]) -> Tensor:
+    def counted(levels: Any, size: tuple[int, int], grids: Any) -> Tensor:
         calls.append(len(levels))
-        return fuse_scales(levels, size)
+        return fuse_scales(levels, size, grids)
 
     monkeypatch.setattr("mining.engine.box_extraction.fuse_scales", counted)
     labels = dict.fromkeys(crowd(), ("red", "green", "blue"))

@@ -39,6 +39,15 @@ def test_map_cells_align_with_image_pixels_at_every_scale(
     assert np.abs(np.subtract(found.boxes, [BOX])).max() <= (1 if 1.5 in scales else 0)
 
 
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 2.0), (1.0, 1.5, 2.0)])
+@pytest.mark.parametrize("box", [BOX, (16, 16, 64, 48)], ids=["plain", "mirrored"])
+def test_cells_that_do_not_tile_the_image_align_with_its_pixels(
+    mine_one: Callable[..., ImageResult], scales: tuple[float, ...], box: tuple[int, int, int, int]
+) -> None:
+    found = mine_one(scene((box, RED)), "red", localizer="half-a-cell-late", scales=scales, threshold=0.5)
+    assert np.abs(np.subtract(found.boxes, [box])).max() <= 1
+
+
 def test_a_row_records_the_box_and_its_provenance(mined: Callable[..., dict[str, ImageResult]], tmp_path: Path) -> None:
     pictures = {"a/b.png": scene((BOX, (0, 204, 0))), "c.png": black()}
     model = painted_model(tmp_path / "model")

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone, StageSpec
+from mining.backbones.receptive_fields import CellGrid
 from mining.corpus.images.decoding import resize_image, scaled_input_size
 from mining.engine.pyramid import fuse_scales, localize_pyramid, pictures_of
 from mining.localizers.cam import CAM
@@ -68,6 +69,24 @@ def test_fusing_does_not_modify_its_inputs() -> None:
 def test_fusing_commutes_with_horizontal_flipping() -> None:
     level = torch.randn(1, 6, 8, generator=torch.manual_seed(0))
     assert torch.allclose(fuse_scales([level.flip(2)], (30, 40)), fuse_scales([level], (30, 40)).flip(2), atol=1e-6)
+
+
+def test_fusing_places_each_cell_where_it_looks() -> None:
+    level = torch.zeros(1, 3, 4)
+    level[0, 1, 2] = 1.0
+    found = fuse_scales([level], (30, 40), [CellGrid(2.5, 7.5, 10.0, 9.0)])[0]
+    assert divmod(int(found.argmax()), 40) == (12, 25)
+    assert float(found.max()) == pytest.approx(1.0)
+    assert found[12, 21].item() == pytest.approx(5 / 9)
+
+
+def test_cells_that_tile_the_image_are_fused_the_same_with_their_grid() -> None:
+    level = torch.randn(2, 6, 8, generator=torch.manual_seed(0))
+    size = (31, 45)
+    found = fuse_scales([level, level], size, [CellGrid.tiling(size, (6, 8)), None])
+    assert torch.equal(found, fuse_scales([level, level], size))
+    moved = CellGrid.tiling(size, (6, 8)).scaled(1.0002, 1.0002)  # so little that only the method differs
+    assert torch.allclose(fuse_scales([level], size, [moved]), fuse_scales([level], size), atol=0.05)
 
 
 def test_each_scale_is_resized_from_the_original_image(images: Tensor) -> None:
