@@ -23,7 +23,7 @@ Reference:
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self, cast
 from weakref import WeakKeyDictionary
@@ -90,6 +90,15 @@ class CellGrid:
         return type(self)(
             self.start_y + rows * self.step_y + px, self.start_x + columns * self.step_x + px, self.step_y, self.step_x
         )
+
+    def with_centred_rows(self, height: float, rows: int) -> Self:
+        """Return the grid moved up or down so that the middle of its rows is the middle of the image.
+
+        Args:
+            height: Of the image.
+            rows: Number of rows.
+        """
+        return replace(self, start_y=(height - (rows - 1) * self.step_y) / 2)
 
     def scaled(self, y: float, x: float) -> Self:
         """Return the same points in other units: `y` and `x` units per unit of this grid."""

@@ -202,6 +202,10 @@ def test_cells_that_tile_an_image_have_their_middles_at_half_a_step() -> None:
     assert CellGrid.tiling((64, 96), (4, 4)) == CellGrid(8.0, 12.0, 16.0, 24.0)
 
 
+def test_rows_can_be_centred_without_moving_columns() -> None:
+    assert CellGrid(1.0, 2.0, 16.0, 16.0).with_centred_rows(64, 3) == CellGrid(16.0, 2.0, 16.0, 16.0)
+
+
 def test_resampling_to_pixels_interpolates_between_the_points_that_cells_look_at() -> None:
     level = torch.tensor([[[0.0, 1.0, 3.0]]])
     grid = CellGrid(0.5, 1.5, 1.0, 2.0)

@@ -79,15 +79,15 @@ class Coarse(Painted):
 
 
 class HalfACellLate(Painted):
-    """One cell per 8 x 8 pixels, the first of them 4 pixels from the border; the last ones are cut off."""
+    """One cell per 8 x 8 pixels, the first of them 4 pixels from the left border; the last 4 pixels have no cell."""
 
     name: ClassVar[str] = "half-a-cell-late"
 
     def colours(self, images: Tensor) -> Tensor:
-        return functional.avg_pool2d(super().colours(images)[..., 4:, 4:], 8)
+        return functional.avg_pool2d(super().colours(images)[..., 4:], 8)
 
     def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
-        return CellGrid(8.0, 8.0, 8.0, 8.0)
+        return CellGrid(4.0, 8.0, 8.0, 8.0)
 
 
 class ColourDependsOnScale(Painted):
