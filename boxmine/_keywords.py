@@ -28,6 +28,7 @@ class ExtractionKeywords(TypedDict, total=False):
     class_thresholds: Mapping[str, float]
     thresholds_from: AnyPath | None
     normalise: Literal["max", "minmax"] | None
+    refine: Literal["cells", "walk", "none"] | None
     classes: Sequence[str]
     map: Sequence[str] | Mapping[str, str]
     class_cut: float | None
@@ -80,6 +81,7 @@ class TrainKeywords(CorpusKeywords, total=False):
     colour: bool
     objective: Literal["auto", "single", "multi"]
     balance: bool
+    cells: bool
     validation_share: float
     patience: int
     workers: int | None

@@ -63,12 +63,15 @@ class Localizer:
             ModelError: The model does not know one of the labels.
         """
         import pandas as pd
+        import pyarrow as pa
 
         from mining.runs.schema import ANNOTATION_SCHEMA
 
         outcome = self._miner.mine_image(_as_source(image), self._checked(labels))
         columns = [name for name in ANNOTATION_SCHEMA.names if name not in ("annotation_id", "image_id", "file_name")]
-        return pd.DataFrame([{name: box[name] for name in columns} for box in outcome.boxes], columns=columns)
+        boxes = pd.DataFrame([{name: box[name] for name in columns} for box in outcome.boxes], columns=columns)
+        numbers = [name for name in columns if pa.types.is_floating(ANNOTATION_SCHEMA.field(name).type)]
+        return boxes.astype(dict.fromkeys(numbers, "float64"))  # missing values are NaN, as in a run's table
 
     def heatmap(self, image: AnyImage, category: str) -> NDArray[np.float32]:
         """Draw the activation map of one class.

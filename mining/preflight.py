@@ -31,6 +31,7 @@ from mining.localizers.options import options_of
 from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.class_selection import select_classes
+from mining.models.overrides import refinement
 from mining.reporting.page_files import check_page
 from mining.runs.inputs import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
 from mining.runs.run import Run
@@ -225,4 +226,5 @@ def check_mining(options: MineSection, card: ModelCard | None, model: str) -> No
     trained = card.localizer if card is not None else "cam" if model.startswith(PRETRAINED) else model
     options_of(options.localizer or trained, options.options)
     if card is not None:
+        refinement(card, options)
         refuse_unknown_thresholds(options, select_classes(card, options), model)

@@ -6,7 +6,7 @@ Boxes are xyxy and half-open: the width is x1 - x0, without the + 1 of some othe
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mining.arrays import Floats
+from mining.arrays import Float32s, Floats
 
 
 def iou_matrix(first: ArrayLike, second: ArrayLike) -> Floats:
@@ -52,3 +52,16 @@ def area(xyxy: Floats) -> Floats:
 def ratio(part: Floats, whole: Floats) -> Floats:
     """Divide `part` by `whole`, element by element; 0 where `whole` is 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def best_iou(boxes: ArrayLike, others: ArrayLike) -> Float32s:
+    """Compute the highest IoU of each box with any of the others.
+
+    Args:
+        boxes: (n, 4) xyxy.
+        others: (m, 4) xyxy.
+
+    Returns:
+        (n,) float32 in [0, 1]; 0 where there are no others.
+    """
+    return iou_matrix(boxes, others).max(axis=1, initial=0.0).astype(np.float32)

@@ -28,6 +28,7 @@ from mining.config.mine import (
     MineSettings,
     ModelReference,
     Normalisation,
+    Refinement,
     Scale,
 )
 from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSettings, RunSettings, ScoreSettings
@@ -57,6 +58,7 @@ __all__ = [
     "Objective",
     "Options",
     "Recipe",
+    "Refinement",
     "RetrainSettings",
     "RunSettings",
     "Scale",

@@ -88,9 +88,15 @@ def _names_at(kind: type[Settings], path: tuple[str | int, ...]) -> list[str]:
     return list(kind.model_fields)
 
 
+# settings whose default is not what versions did that lacked them
+_BEFORE_IT_EXISTED = {"refine": "none", "cells": False}
+
+
 def setting_or_default(kind: type[Settings], record: Mapping[str, Any], name: str) -> Any:
-    """Return a setting of a record; if the record is older than the setting, its present default."""
+    """Return a setting of a record; if the record is older than the setting, what that version did."""
     if name in record or name not in kind.model_fields:
         return record.get(name)
+    if name in _BEFORE_IT_EXISTED:
+        return _BEFORE_IT_EXISTED[name]
     default = kind.model_fields[name].get_default(call_default_factory=True)
     return list(default) if isinstance(default, tuple) else default  # as JSON has it

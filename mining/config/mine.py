@@ -13,6 +13,7 @@ from mining.config.execution import ExecutionOptions, ShardOptions
 from mining.config.recipes import MayBePath
 
 Normalisation = Literal["max", "minmax"]
+Refinement = Literal["cells", "walk", "none"]
 MapThreshold = Literal["otsu", "entropy", "stability"]  # one per map, see mining.evaluation.metrics.thresholds
 ModelReference = Annotated[str, MayBePath(prefix="pretrained:")]
 Scale = Annotated[float, Field(ge=0.1, le=8)]
@@ -33,16 +34,17 @@ class MapOptions(Settings):
     """How activation maps are computed, and of which classes."""
 
     scales: tuple[Scale, ...] = Field(
-        default=(1.0, 1.5, 2.0),
-        description="Scales of the pyramid, in multiples of the model's input size, e.g. 1,1.5,2.",
+        default=(1.0, 1.5),
+        description="Scales of the pyramid, in multiples of the model's input size, e.g. 1,1.5,2. A third scale helps "
+        "only maps that are not refined.",
         min_length=1,
         max_length=MAX_SCALES,
     )
     adaptive: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
         description="Run the middle scale first; add the others only for images whose best box changes when the "
-        "threshold is lowered to 70 % (IoU below this value). 0.65 halves the time of three scales. For unlabelled "
-        "images the scale nearest to 1 is run too, to predict the classes.",
+        "threshold is lowered to 70 % (IoU below this value), e.g. 0.65. For unlabelled images the scale nearest to 1 "
+        "is run too, to predict the classes.",
     )
     localizer: str | None = Field(
         default=None,
@@ -65,6 +67,13 @@ class MapOptions(Settings):
         default=None,
         description="max: negative activation is background; minmax: the lowest activation is (mLDFR eq. 9); by "
         "default the localizer's.",
+    )
+    refine: Refinement | None = Field(
+        default=None,
+        description="How maps are refined. cells: by the cell classifier that `boxmine train` adds to a model, so that "
+        "they cover the object and end at its boundary; walk: by spreading activation to nearby cells of similar "
+        "features; none: as the localizer computes them (then use --scales 1,1.5,2). By default cells, or walk for a "
+        "model without a cell classifier.",
     )
     class_cut: Share | None = Field(
         default=None,

@@ -82,6 +82,11 @@ class TrainOptions(Settings):
     balance: bool = Field(
         default=True, description="Weight rare classes more, by the square root of their inverse frequency."
     )
+    cells: bool = Field(
+        default=True,
+        description="After the training, teach a small classifier of single cells by the localizer's own maps, with "
+        "which `boxmine mine` refines them (see --refine).",
+    )
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
         default=0.1, description="Share of the labelled images for validation and early stopping; 0 trains on all."
     )

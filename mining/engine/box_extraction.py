@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mining.arrays import FloatMap
+from mining.arrays import Float32s, FloatMap
 from mining.backbones.receptive_fields import CellGrid
 from mining.boxes.boxes import MERGERS, Boxes, filter_mask
-from mining.boxes.iou import paired_iou
+from mining.boxes.iou import best_iou, paired_iou
 from mining.config import MapThreshold, MineSettings
 from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
 from mining.engine.outcome import ImageOutcome
-from mining.engine.pyramid import fuse_scales
 from mining.errors import MapError
+from mining.localizers.map_refiner import RefinedMaps
+from mining.localizers.pyramid import fuse_scales
 from mining.models.card import ModelCard
 from mining.models.class_outputs import class_of_output, class_probabilities
 from mining.models.overrides import extraction_params
@@ -26,6 +27,9 @@ from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_w
 
 RANKED_CLASSES = 5  # most probable classes recorded per image
 STABILITY_THRESHOLD_RATIO = 0.7  # a stable box hardly changes at this share of the threshold
+FACTOR_COLUMNS = ("mean_probability", "cut_agreement", "map_agreement")
+HIGH_THRESHOLD = 0.8  # right boxes hardly change up to this threshold
+CLASS_MAP_THRESHOLD = 0.4  # of the localizer's own map after the walk
 # gets a row of the corpus with the image's true width and height, a class, and its raw fused map (h, w) float32
 MapCallback = Callable[[dict[str, Any], str, FloatMap], None]
 
@@ -55,25 +59,58 @@ class ForwardOutput:
         logits: (C,).
         classes: The K outputs of the network that were mapped.
         levels: Raw maps (K, h, w) by scale.
+        refined: Refined maps (K, h, w); None if maps are not refined.
     """
 
     logits: Tensor
     classes: list[int]
     levels: dict[float, Tensor]
+    refined: RefinedMaps | None = None
+
+
+@dataclass(frozen=True)
+class _Agreement:
+    """What the boxes of a map that a cell classifier refined are compared with.
+
+    probability: highest probability of the map. at_high_threshold, of_class_map: (n, 4) boxes in map pixels.
+    """
+
+    probability: float
+    at_high_threshold: Float32s
+    of_class_map: Float32s
+
+    def factors(self, xyxy: Float32s, mean_activation: Float32s) -> tuple[Float32s, Float32s, Float32s]:
+        """Return the values of FACTOR_COLUMNS (see mining.runs.schema) for n boxes in map pixels, (n,) each."""
+        return (
+            mean_activation * np.float32(self.probability),
+            best_iou(xyxy, self.at_high_threshold),
+            best_iou(xyxy, self.of_class_map),
+        )
+
+
+@dataclass(frozen=True)
+class _MapContext:
+    """What turns boxes of the map of one class into scored boxes of the image.
+
+    index: position of the class. stretch: image pixels per map pixel in x and y. agreement: None if the map was not
+    refined by a cell classifier.
+    """
+
+    index: int
+    class_score: float
+    stretch: tuple[float, float]
+    agreement: _Agreement | None
 
 
 @dataclass(frozen=True)
 class _ExtractedMap:
     """The fused map of one class, and the boxes at its threshold.
 
-    activation: (h, w) float32, raw. index: position of the class. stretch: image pixels per map pixel in x and y.
-    boxes: in map pixels, before any filter. curve: None if it was not needed.
+    activation: (h, w) float32, raw. boxes: in map pixels, before any filter. curve: None if it was not needed.
     """
 
     activation: FloatMap
-    index: int
-    class_score: float
-    stretch: tuple[float, float]
+    context: _MapContext
     threshold: float
     boxes: Boxes
     curve: ThresholdCurve | None
@@ -135,7 +172,7 @@ class BoxExtractor:
         if on_map:
             sized_row = {**row, "width": image.width, "height": image.height}
             for extracted in maps:
-                on_map(sized_row, self._class_names[extracted.index], extracted.activation)
+                on_map(sized_row, self._class_names[extracted.context.index], extracted.activation)
         state, boxes, curves = self._collect_boxes(image, maps, list(output.levels))
         return ImageOutcome(
             row["image_id"], row["file_name"], state, image.width, image.height, None, boxes, curves,
@@ -162,19 +199,27 @@ class BoxExtractor:
         if not output.classes:
             return
         size, stretch = self._map_size(image)
-        for activation, channel in zip(self.fuse(image, output, size).numpy(), output.classes, strict=True):
+        refined = output.refined
+        fused = self.fuse(image, output, size).numpy()
+        has_cells = refined is not None and self.params.refine == "cells"
+        class_maps = fuse_scales([refined.class_maps], size).numpy() if refined is not None and has_cells else None
+        for number, channel in enumerate(output.classes):
+            activation = fused[number]
             index = self._class_of_output[channel]
-            class_score = float(scores[index])
-            threshold, boxes, curve = self._extract_regions(image, index, activation, stretch, class_score)
-            yield _ExtractedMap(activation, index, class_score, stretch, threshold, boxes, curve)
+            agreement = None if class_maps is None else _compare_with(activation, class_maps[number])
+            context = _MapContext(index, float(scores[index]), stretch, agreement)
+            threshold, boxes, curve = self._extract_regions(image, activation, context)
+            yield _ExtractedMap(activation, context, threshold, boxes, curve)
 
     def fuse(self, image: PreparedImage, output: ForwardOutput, size: tuple[int, int]) -> Tensor:
-        """Fuse the maps of all scales to (K, *size).
+        """Return the refined maps, or the sum of the maps of all scales, as (K, *size).
 
-        The columns of cells are placed where they look, so that boxes of mirrored images are mirrored. Their rows are
-        scaled only: networks look somewhat too high, but maps are high within objects, too, because heads tell more
-        than feet. On VOC's photos, CorLoc at three scales is 1.5 points lower with both corrections.
+        Of maps that are not refined, the columns of cells are placed where they look, so that boxes of mirrored images
+        are mirrored. Their rows are scaled only: networks look somewhat too high, but maps are high within objects,
+        too, because heads tell more than feet. Refined maps follow the middle stages, whose cells tile the image.
         """
+        if output.refined is not None:
+            return fuse_scales([output.refined.maps], size)
         grids = []
         for scale, level in output.levels.items():
             height, width = image.pixels[scale].shape[1:]
@@ -189,7 +234,7 @@ class BoxExtractor:
         lower = STABILITY_THRESHOLD_RATIO * extracted.threshold
         looser_boxes = boxes_from_map(extracted.activation, threshold=lower, normalise=self.params.normalise)
         best, looser = (
-            self._finish_boxes(boxes, image, extracted.stretch) for boxes in (extracted.boxes, looser_boxes)
+            self._finish_boxes(boxes, image, extracted.context) for boxes in (extracted.boxes, looser_boxes)
         )
         if len(best) == len(looser) == 0:
             return True
@@ -202,21 +247,19 @@ class BoxExtractor:
         extracted_count, passed_count, accepted, curves = 0, 0, [], []
         for extracted in maps:
             extracted_count += len(extracted.boxes)
-            boxes = self._finish_boxes(extracted.boxes, image, extracted.stretch, extracted.class_score)
+            boxes = self._finish_boxes(extracted.boxes, image, extracted.context)
             passed_count += len(boxes)
             boxes = boxes[boxes.score >= self.settings.min_score]
-            accepted += self._rows(image, extracted.index, extracted.class_score, extracted.threshold, boxes, scales)
+            accepted += self._rows(image, extracted, boxes, scales)
             if self.settings.curves and extracted.curve:
-                curves.append(self._curve_row(image, extracted.index, extracted.curve))
+                curves.append(self._curve_row(image, extracted.context.index, extracted.curve))
         if accepted:
             return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
         return (LOW_SCORE if passed_count else FILTERED if extracted_count else NO_REGION), [], curves
 
-    def _finish_boxes(
-        self, boxes: Boxes, image: PreparedImage, stretch: tuple[float, float], class_score: float = 1.0
-    ) -> Boxes:
-        """Convert boxes to image pixels, filter and merge them; highest score first."""
-        boxes = _to_image_pixels(boxes, stretch, class_score)
+    def _finish_boxes(self, boxes: Boxes, image: PreparedImage, context: _MapContext) -> Boxes:
+        """Convert boxes to image pixels, score, filter and merge them; highest score first."""
+        boxes = _score_in_image(boxes, image, context)
         return MERGERS[self.settings.merge](boxes[self._passes_filters(boxes, image)], self.settings.merge_iou)
 
     def _passes_filters(self, boxes: Boxes, image: PreparedImage) -> npt.NDArray[np.bool_]:
@@ -226,19 +269,20 @@ class BoxExtractor:
         )  # fmt: skip
 
     def _extract_regions(
-        self, image: PreparedImage, index: int, activation: FloatMap, stretch: tuple[float, float], class_score: float
+        self, image: PreparedImage, activation: FloatMap, context: _MapContext
     ) -> tuple[float, Boxes, ThresholdCurve | None]:
         """Return the threshold of a map, its boxes in map pixels, and its curve if it was needed."""
 
-        def passes(boxes: Boxes) -> npt.NDArray[np.bool_]:
-            boxes = _to_image_pixels(boxes, stretch, class_score)
-            return self._passes_filters(boxes, image) & (boxes.score >= self.settings.min_score)
+        def rate(boxes: Boxes) -> tuple[npt.NDArray[np.bool_], Float32s]:
+            scored = _score_in_image(boxes, image, context)
+            passing = self._passes_filters(scored, image) & (scored.score >= self.settings.min_score)
+            return passing, boxes.score if context.agreement is None else scored.score
 
-        threshold = self.threshold_of(self._class_names[index])
+        threshold = self.threshold_of(self._class_names[context.index])
         if not (self.settings.curves or isinstance(threshold, str)):
             return threshold, boxes_from_map(activation, threshold=threshold, normalise=self.params.normalise), None
         extracted = extract_with_curve(
-            activation, threshold=threshold, normalise=self.params.normalise, passes=passes, stretch=stretch
+            activation, threshold=threshold, normalise=self.params.normalise, rate=rate, stretch=context.stretch
         )
         return extracted.threshold, extracted.boxes, extracted.curve
 
@@ -249,23 +293,27 @@ class BoxExtractor:
         )  # fmt: skip
 
     def _rows(
-        self, image: PreparedImage, index: int, class_score: float, threshold: float, boxes: Boxes, scales: list[float]
+        self, image: PreparedImage, extracted: _ExtractedMap, boxes: Boxes, scales: list[float]
     ) -> list[dict[str, Any]]:
+        context = extracted.context
         common = {
             "image_id": image.row["image_id"], "file_name": image.row["file_name"],
             "width": image.width, "height": image.height,
-            "category_id": self.card.classes[index]["id"], "category": self.card.classes[index]["name"],
-            "class_score": class_score, "threshold": threshold, "scales": scales,
+            "category_id": self.card.classes[context.index]["id"],
+            "category": self.card.classes[context.index]["name"],
+            "class_score": context.class_score, "threshold": extracted.threshold, "scales": scales,
             "localizer": self.card.localizer, "model_sha256": self.card.weights_sha256,
-            "source": "prediction" if image.classes is None else "label",
+            "source": "prediction" if image.classes is None else "label", "refinement": self.params.refine,
         }  # fmt: skip
+        factors = _score_factors(boxes, context)
         return [
             {
                 **common, "x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0, "area": (x1 - x0) * (y1 - y0),
                 "score": float(boxes.score[i]), "peak": float(boxes.peak[i]),
                 "mean_activation": float(boxes.mean_activation[i]), "merged_from": int(boxes.merged_from[i]),
+                **dict(zip(FACTOR_COLUMNS, own, strict=True)),
             }
-            for i, (x0, y0, x1, y1) in enumerate(boxes.xyxy.tolist())
+            for i, ((x0, y0, x1, y1), own) in enumerate(zip(boxes.xyxy.tolist(), factors, strict=True))
         ]  # fmt: skip
 
 
@@ -276,8 +324,31 @@ def quarantined(row: dict[str, Any], reason: str, *, replaced: bool = False) -> 
     )
 
 
-def _to_image_pixels(boxes: Boxes, stretch: tuple[float, float], class_score: float) -> Boxes:
-    """Scale boxes from map to image pixels, and multiply their scores by the class probability."""
-    xyxy = boxes.xyxy * [*stretch, *stretch]
-    score = boxes.score * class_score
-    return Boxes(xyxy.astype("float32"), score.astype("float32"), boxes.peak, boxes.mean_activation, boxes.merged_from)
+def _compare_with(activation: FloatMap, class_map: FloatMap) -> _Agreement:
+    """Extract the boxes that those of a refined map are compared with."""
+    at_high_threshold, of_class_map = (
+        boxes_from_map(one, threshold=threshold).xyxy
+        for one, threshold in ((activation, HIGH_THRESHOLD), (class_map, CLASS_MAP_THRESHOLD))
+    )
+    return _Agreement(float(activation.max()), at_high_threshold, of_class_map)
+
+
+def _score_in_image(boxes: Boxes, image: PreparedImage, context: _MapContext) -> Boxes:
+    """Scale boxes from map to image pixels, and score them (see the column `score` in mining.runs.schema)."""
+    if context.agreement is None:
+        score = boxes.score * context.class_score
+    else:
+        probability, cut, class_map = context.agreement.factors(boxes.xyxy, boxes.mean_activation)
+        is_predicted = image.classes is None
+        score = probability * (cut + class_map) / 2 * (context.class_score if is_predicted else 1.0)
+    xyxy = (boxes.xyxy * [*context.stretch, *context.stretch]).astype("float32")
+    return Boxes(xyxy, score.astype("float32"), boxes.peak, boxes.mean_activation, boxes.merged_from)
+
+
+def _score_factors(boxes: Boxes, context: _MapContext) -> list[tuple[float | None, ...]]:
+    """Return the values of FACTOR_COLUMNS for boxes in image pixels; None where the score has no such factors."""
+    if context.agreement is None:
+        return [(None,) * len(FACTOR_COLUMNS)] * len(boxes)
+    xyxy = (boxes.xyxy / [*context.stretch, *context.stretch]).astype("float32")
+    factors = context.agreement.factors(xyxy, boxes.mean_activation)
+    return list(zip(*(values.tolist() for values in factors), strict=True))

@@ -1,19 +1,22 @@
 """Batched forward passes: batch size by device memory, scales, and the transfer of maps to the CPU."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mining.config import MineSettings
 from mining.engine.box_extraction import ForwardOutput, PreparedImage
 from mining.engine.profiling import Stopwatch
-from mining.engine.pyramid import levels_at, localize_pyramid, nearest_to_one
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes
+from mining.localizers.cell_classifier import StageRecorder
+from mining.localizers.map_refiner import MapRefiner, RefinedMaps
+from mining.localizers.pyramid import levels_at, localize_pyramid, nearest_to_one
 from mining.models.card import ModelCard
 from mining.models.class_outputs import choose_outputs, class_probabilities
 from mining.models.device import resolve_device
@@ -38,12 +41,14 @@ class FetchedBatch:
         logits: (B, C).
         classes: (B, K), padded with NO_CLASS.
         levels: (B, K, h, w) maps by scale.
+        refined: (B, K, h, w) refined maps; None if maps are not refined.
         arrived: Event of the end of the transfer; None if it has ended.
     """
 
     logits: Tensor
     classes: Tensor
     levels: dict[float, Tensor]
+    refined: RefinedMaps | None = None
     arrived: torch.cuda.Event | None = None
 
     def output(self, position: int) -> ForwardOutput:
@@ -51,8 +56,12 @@ class FetchedBatch:
         if self.arrived is not None:
             self.arrived.synchronize()
         classes = [index for index in self.classes[position].tolist() if index != NO_CLASS]
-        levels = {scale: level[position, : len(classes)] for scale, level in self.levels.items()}
-        return ForwardOutput(self.logits[position], classes, levels)
+        count = len(classes)
+        levels = {scale: level[position, :count] for scale, level in self.levels.items()}
+        refined = None
+        if self.refined is not None:
+            refined = RefinedMaps(self.refined.maps[position, :count], self.refined.class_maps[position, :count])
+        return ForwardOutput(self.logits[position], classes, levels, refined)
 
 
 class BatchedForward:
@@ -78,6 +87,7 @@ class BatchedForward:
         self.card = card
         self.settings = settings
         self.params = params
+        self.refiner = None if params.refine == "none" else MapRefiner(self.localizer, params.refine)
         self.stopwatch = Stopwatch(self.localizer, self.device, threads=threads, turns=turns)
         on_cpu = self.device.type == "cpu"
         self.batch_size = settings.batch_size or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU)
@@ -125,8 +135,9 @@ class BatchedForward:
 
         images = self._to_device(batch, scales)
         with self.stopwatch.on_device("maps"), self._without_gradients():
-            maps = localize_pyramid(self.localizer, images, classes=choose)
-            return self._fetch(maps.logits, maps.classes, maps.levels)
+            recorder = self._record_at(images)
+            maps = localize_pyramid(self.localizer, images, classes=choose, recorder=recorder)
+        return self._fetch(maps.logits, maps.classes, maps.levels, self._refine(images, maps.levels, maps.classes))
 
     def _additional_outputs(
         self, batch: Sequence[tuple[PreparedImage, ForwardOutput]], scales: Sequence[float]
@@ -135,8 +146,25 @@ class BatchedForward:
         classes = pad_classes([output.classes for _, output in batch])
         height, width = batch[0][0].size
         with self.stopwatch.on_device("maps"), self._without_gradients():
-            levels = levels_at(self.localizer, images, classes.to(self.device), at_once=len(batch) * height * width)
-            return self._fetch(torch.stack([output.logits for _, output in batch]), classes, levels)
+            at_once = len(batch) * height * width
+            recorder = self._record_at({*batch[0][1].levels, *images})
+            levels = levels_at(self.localizer, images, classes.to(self.device), at_once=at_once, recorder=recorder)
+        earlier = _stack_levels([output for _, output in batch], self.device)
+        refined = self._refine(images, {**earlier, **levels}, classes.to(self.device))
+        return self._fetch(torch.stack([output.logits for _, output in batch]), classes, levels, refined)
+
+    def _refine(self, images: dict[float, Tensor], levels: dict[float, Tensor], classes: Tensor) -> RefinedMaps | None:
+        """Refine the maps; None if they are not refined, or were when the scale of the features was run."""
+        if self.refiner is None or not classes.shape[1] or self.refiner.recorder.scale not in images:
+            return None
+        with self.stopwatch.on_device("refine"), self._without_gradients():
+            return self.refiner.refine(images[self.refiner.recorder.scale], levels, classes)
+
+    def _record_at(self, scales: Iterable[float]) -> StageRecorder | None:
+        if self.refiner is None:
+            return None
+        self.refiner.choose_scale(scales)
+        return self.refiner.recorder
 
     def _run_in_pieces(
         self, work: Callable[[Sequence[T]], FetchedBatch], batch: Sequence[T]
@@ -196,14 +224,18 @@ class BatchedForward:
             for values, indices in zip(best.values, best.indices, strict=True)
         ]
 
-    def _fetch(self, logits: Tensor, classes: Tensor, levels: dict[float, Tensor]) -> FetchedBatch:
-        if self.device.type != "cuda":
-            return FetchedBatch(logits.cpu(), classes.cpu(), {scale: level.cpu() for scale, level in levels.items()})
-        pinned = {scale: _copy_to_pinned(level) for scale, level in levels.items()}
+    def _fetch(
+        self, logits: Tensor, classes: Tensor, levels: dict[float, Tensor], refined: RefinedMaps | None
+    ) -> FetchedBatch:
+        is_cuda = self.device.type == "cuda"
+        copy = _copy_to_pinned if is_cuda else Tensor.cpu
+        copied = None if refined is None else RefinedMaps(copy(refined.maps), copy(refined.class_maps))
+        on_cpu = copy(logits), copy(classes), {scale: copy(level) for scale, level in levels.items()}, copied
+        if not is_cuda:
+            return FetchedBatch(*on_cpu)
         transferred = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        fetched = FetchedBatch(_copy_to_pinned(logits), _copy_to_pinned(classes), pinned, transferred)
-        fetched.arrived.record()  # type: ignore[union-attr]
-        return fetched
+        transferred.record()
+        return FetchedBatch(*on_cpu, transferred)
 
 
 def batch_that_fits(needed: int, free: int) -> int:
@@ -217,6 +249,17 @@ def batch_that_fits(needed: int, free: int) -> int:
     while size > 1 and size * needed > MEMORY_SHARE * free:
         size //= 2
     return size
+
+
+def _stack_levels(outputs: Sequence[ForwardOutput], device: torch.device) -> dict[float, Tensor]:
+    """Stack the maps of images that may have different numbers of classes: (B, K, h, w) by scale, padded with 0."""
+    count = max(len(output.classes) for output in outputs)
+    return {
+        scale: torch.stack(
+            [functional.pad(output.levels[scale], (0, 0, 0, 0, 0, count - len(output.classes))) for output in outputs]
+        ).to(device)
+        for scale in outputs[0].levels
+    }
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

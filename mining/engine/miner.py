@@ -18,11 +18,11 @@ from mining.corpus.images.decoding import decode_image, network_input_size, reso
 from mining.engine.box_extraction import BoxExtractor, ForwardOutput, MapCallback, PreparedImage, quarantined
 from mining.engine.forward import BatchedForward, FetchedBatch
 from mining.engine.outcome import ImageOutcome
-from mining.engine.pyramid import nearest_to_one, pictures_of
 from mining.engine.timing import Timing
 from mining.engine.worker_threads import InferenceThreadPool
 from mining.errors import ImageError, ImageReplacedError
 from mining.localizers.base import Localizer
+from mining.localizers.pyramid import nearest_to_one, pictures_of
 from mining.models.card import ModelCard
 from mining.models.device import resolve_device
 
@@ -110,7 +110,8 @@ class Miner:
             classes: Names of K classes.
 
         Returns:
-            The image at the largest scale, (3, h, w) uint8, and its raw maps, (K, h, w) float32.
+            The image at the largest scale, (3, h, w) uint8, and the maps that boxes are extracted from, (K, h, w)
+            float32.
 
         Raises:
             ImageError: The image cannot be read.
@@ -210,7 +211,9 @@ class Miner:
 
     def _merge_scales(self, output: ForwardOutput, additional: ForwardOutput) -> ForwardOutput:
         levels = {**output.levels, **additional.levels}
-        return ForwardOutput(output.logits, output.classes, {scale: levels[scale] for scale in self.settings.scales})
+        refined = additional.refined or output.refined
+        ordered = {scale: levels[scale] for scale in self.settings.scales}
+        return ForwardOutput(output.logits, output.classes, ordered, refined)
 
 
 class ShapeBucketer(Generic[T]):

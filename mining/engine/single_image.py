@@ -17,8 +17,8 @@ from mining.corpus.schema import QUARANTINED
 from mining.engine.box_extraction import PreparedImage
 from mining.engine.miner import Miner
 from mining.engine.outcome import ImageOutcome
-from mining.engine.pyramid import pictures_of
 from mining.errors import ImageError
+from mining.localizers.pyramid import pictures_of
 from mining.regions.extraction import normalise_map
 
 _IN_MEMORY = "pixels"  # key of a row whose image is in memory

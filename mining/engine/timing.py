@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-Phase = Literal["decode", "resize", "copy", "network", "maps", "regions", "write"]
+Phase = Literal["decode", "resize", "copy", "network", "maps", "refine", "regions", "write"]
 
 
 PLACES: dict[Phase, str] = {
     "decode": "threads", "resize": "threads", "copy": "device", "network": "device", "maps": "device",
-    "regions": "threads", "write": "process",
+    "refine": "device", "regions": "threads", "write": "process",
 }  # fmt: skip
 
 
@@ -46,7 +46,10 @@ class Timing:
 
     def plus(self, other: Self) -> Self:
         """Add the times of other images."""
-        stages = {stage: seconds + other.stages[stage] for stage, seconds in self.stages.items()}
+        # a part of an earlier version lacks the phases that it did not have
+        stages: dict[str, float] = {
+            phase: self.stages.get(phase, 0.0) + other.stages.get(phase, 0.0) for phase in PLACES
+        }
         return type(self)(
             self.images + other.images,
             self.seconds + other.seconds,

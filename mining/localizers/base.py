@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from mining.backbones.base import Backbone
 from mining.backbones.receptive_fields import CellGrid
 from mining.config import Normalisation, Objective
 from mining.localizers.registry import LOCALIZERS
+
+if TYPE_CHECKING:
+    from mining.localizers.cell_classifier import CellClassifier
 
 NO_CLASS = -1
 ClassChoice = Tensor | Callable[[Tensor], Tensor]
@@ -51,6 +54,7 @@ class Localizer(nn.Module, ABC):
         learning_rate: Default rate of its new layers, for AdamW and short trainings; not the papers'.
         backbone: The network whose features it uses.
         frozen: Whether the backbone is kept as it is.
+        cells: A classifier of single cells, taught by the trained localizer's maps; None if there is none.
     """
 
     Config: ClassVar[type[Any]]
@@ -66,6 +70,11 @@ class Localizer(nn.Module, ABC):
 
     backbone: Backbone
     frozen: bool = False
+    cells: "CellClassifier | None"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("cells", None)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -7,8 +7,7 @@ down-sampling is replaced so that maps are finer. Maps of several scales are sum
           -> ... pool 4 -> attention 3x3 -> ... -> 1x1 class convolution = class maps -> global average = logits
 
 The changes of the network are in mldfr_network.py. MsCAM (section III-C), the sum of the maps of scales 1, 1.5 and 2,
-is in mining/engine/pyramid.py. Eq. 9 and the boxes are in mining/regions/extraction.py, with the paper's threshold of
-0.2.
+is in pyramid.py. Eq. 9 and the boxes are in mining/regions/extraction.py, with the paper's threshold of 0.2.
 
 The paper reports, with VGG16, a CorLoc of 75.04 % on CUB-200-2011 and 66.12 % on ILSVRC, top-1 localization errors of
 38.07 % and 46.96 %; with DenseNet161 79.91 % and 69.06 % (tables III, IV, VI, XIII). Without attention VGG16 has

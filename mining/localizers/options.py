@@ -50,6 +50,21 @@ def _check_below(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+@dataclass(frozen=True)
+class CellSpec:
+    """The shape of a cell classifier (see mining/localizers/cell_classifier.py), as model.json records it.
+
+    Attributes:
+        stages: Indices of the backbone's stages that are read, the last stage first.
+        components: Number of components of each stage.
+        hidden: Width of the hidden layer.
+    """
+
+    stages: list[int]
+    components: list[int]
+    hidden: int = 128
+
+
 Background = Literal["mean", "none"]
 _BACKGROUND = (
     "mean: the mean of all classes' maps is subtracted, because a softmax classifier leaves undetermined what all "

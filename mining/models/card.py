@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from mining.config import Objective
 from mining.errors import ModelError
+from mining.localizers.options import CellSpec
 from mining.storage.untrusted_files import read_json
 
 FORMAT = "boxmine-model/1"
@@ -18,6 +19,7 @@ WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
 _MAX_INPUT_SIZE = 16_384
+_MAX_STAGES, _MAX_WIDTH = 100, 65_536  # of a cell classifier
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class ModelCard:
         training: Record of the training.
         weights_sha256: Digest of the weights file; empty where none is known.
         selection: The outputs of the classes, where a run mines with a part of the classes or renames them.
+        cells: Shape of the cell classifier among the weights; None if there is none.
     """
 
     localizer: str
@@ -60,6 +63,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
     selection: OutputSelection | None = None
+    cells: CellSpec | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -72,10 +76,11 @@ class ModelCard:
         return len(self.classes) if self.selection is None else self.selection.count
 
     def to_record(self) -> dict[str, Any]:
-        """Return the card as JSON values; without a selection it is as it was before there were any."""
+        """Return the card as JSON values; without a selection or cells it is as it was before there were any."""
         record = asdict(self)
-        if self.selection is None:
-            del record["selection"]
+        for name in ("selection", "cells"):
+            if record[name] is None:
+                del record[name]
         return record
 
     def is_like(self, other: "ModelCard") -> bool:
@@ -101,6 +106,8 @@ def read_card(folder: Path) -> ModelCard:
             raise KeyError("format")
         if values.get("selection") is not None:
             values["selection"] = OutputSelection(**values["selection"])
+        if values.get("cells") is not None:
+            values["cells"] = CellSpec(**values["cells"])
         return _validate(ModelCard(**values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
@@ -123,7 +130,18 @@ def _validate(card: ModelCard) -> ModelCard:
         is_valid = all(0 <= output < card.selection.count for output in outputs) and len(set(outputs)) == len(outputs)
         if not is_valid or not all(card.selection.outputs) or len(card.selection.outputs) != len(card.classes):
             raise ValueError("selection")
+    if card.cells is not None and not _is_valid(card.cells):
+        raise ValueError("cells")
     return card
+
+
+def _is_valid(cells: CellSpec) -> bool:
+    sizes = [*cells.components, cells.hidden]
+    return (
+        0 < len(cells.stages) == len(cells.components)
+        and all(0 <= stage < _MAX_STAGES for stage in cells.stages)
+        and all(0 < size <= _MAX_WIDTH for size in sizes)
+    )
 
 
 def unknown_classes(names: Mapping[str, int] | Sequence[str], card: ModelCard) -> list[str]:

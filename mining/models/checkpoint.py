@@ -13,6 +13,7 @@ from mining.backbones.build import build
 from mining.config import MineOptions
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
+from mining.localizers.cell_classifier import build_cell_classifier
 from mining.localizers.loading import localizer_named
 from mining.models.card import CARD_FILE, FORMAT, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.overrides import apply_overrides
@@ -32,7 +33,12 @@ def build_localizer(card: ModelCard, *, weights: str = "none") -> tuple[Localize
     """
     backbone, linear = build(card.backbone, weights=weights)
     kind = cast(Any, localizer_named(card.localizer))
-    return kind(backbone, card.output_count, **card.options), linear
+    localizer: Localizer = kind(backbone, card.output_count, **card.options)
+    if card.cells is not None:
+        if max(card.cells.stages) >= len(localizer.backbone.channels):
+            raise ModelError(f"{card.backbone} has no stage {max(card.cells.stages)} for its cell classifier.")
+        localizer.cells = build_cell_classifier(localizer.backbone, card.output_count, card.cells)
+    return localizer, linear
 
 
 def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard:

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, replace
 
-from mining.config import MapThreshold, MineOptions, Normalisation
+from mining.config import MapThreshold, MineOptions, Normalisation, Refinement
 from mining.errors import ModelError
 from mining.localizers.loading import localizer_named
 from mining.localizers.options import build_config
 from mining.models.card import ModelCard
 
 _CLASS_CUT = {"single": 0.2, "multi": 0.4}
+CELL_THRESHOLD = 0.5  # share of the highest probability
+WALK_RAISES_BY = 0.15  # spread maps are higher around the object, and are cut higher
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class ExtractionParams:
         class_thresholds: Thresholds of classes that have their own.
         normalise: How maps are normalised.
         class_cut: Least probability of a class in an unlabelled image.
+        refine: How maps are refined.
     """
 
     threshold: float | MapThreshold
     class_thresholds: dict[str, float]
     normalise: Normalisation
     class_cut: float
+    refine: Refinement = "none"
 
 
 def apply_overrides(card: ModelCard, settings: MineOptions) -> ModelCard:
@@ -57,9 +61,28 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
         settings: Settings of mining.
     """
     kind = localizer_named(card.localizer)
+    refine = refinement(card, settings)
+    threshold, normalise = kind.threshold, kind.normalise
+    if refine != "none":  # refined maps are probabilities, or were normalised before
+        threshold, normalise = CELL_THRESHOLD if refine == "cells" else threshold + WALK_RAISES_BY, "max"
     return ExtractionParams(
-        kind.threshold if settings.threshold is None else settings.threshold,
+        threshold if settings.threshold is None else settings.threshold,
         settings.class_thresholds,
-        kind.normalise if settings.normalise is None else settings.normalise,
+        normalise if settings.normalise is None else settings.normalise,
         _CLASS_CUT[card.objective] if settings.class_cut is None else settings.class_cut,
+        refine,
     )
+
+
+def refinement(card: ModelCard, settings: MineOptions) -> Refinement:
+    """Return how maps are refined: as the settings ask, by default by the cell classifier, or by the walk without one.
+
+    Raises:
+        ModelError: The settings ask for a cell classifier that the model does not have.
+    """
+    if settings.refine == "cells" and card.cells is None:
+        raise ModelError(
+            "--refine cells needs a model with a cell classifier, which `boxmine train` adds by default; this model "
+            "has none. Train one, or use --refine walk."
+        )
+    return settings.refine or ("walk" if card.cells is None else "cells")

@@ -114,17 +114,21 @@ class RegionsAtThresholds:
         merged_from = np.ones(len(rows), np.int32)
         return Boxes(xyxy, peak, peak, self.mean_activation[rows], merged_from).best_first()
 
-    def first_listed(self, passing: NDArray[np.bool_]) -> Ints:
+    def first_listed(self, passing: NDArray[np.bool_], score: NDArray[np.float32] | None = None) -> Ints:
         """Find the row that `boxes_from_map` lists first at each threshold.
 
         Args:
             passing: (n,) bool, the rows to consider.
+            score: (n,) float32, by which rows are listed instead of by their peaks.
 
         Returns:
             (T,) int64 row; -1 where there is none.
         """
         rows = np.flatnonzero(passing)
-        first = _first_over_ranges(_ranks(self._keys(rows)), self.lowest[rows], self.highest[rows], len(self.largest))
+        score = self.peak if score is None else score
+        first = _first_over_ranges(
+            _ranks(self._keys(rows, score[rows])), self.lowest[rows], self.highest[rows], len(self.largest)
+        )
         return np.append(rows, _NO_REGION)[first]
 
     def counts(self, passing: NDArray[np.bool_]) -> Ints:
@@ -140,10 +144,10 @@ class RegionsAtThresholds:
         ends = np.bincount(self.highest[passing] + 1, minlength=len(self.largest) + 1)[:-1]
         return (starts - ends).cumsum()
 
-    def _keys(self, rows: Ints) -> tuple[NDArray[Any], ...]:
+    def _keys(self, rows: Ints, score: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
         """The sort keys of `Boxes.best_first`, the primary key last."""
         xyxy = self.xyxy[rows]
-        return *-xyxy.T[::-1], area(xyxy.astype(np.float64)), self.mean_activation[rows], self.peak[rows]
+        return *-xyxy.T[::-1], area(xyxy.astype(np.float64)), self.mean_activation[rows], score
 
     def best_iou(self, true_boxes: ArrayLike) -> dict[RegionChoice, Floats]:
         """Compute the best IoU with any ground truth box at each threshold.

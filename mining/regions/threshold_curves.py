@@ -69,7 +69,7 @@ def extract_with_curve(
     *,
     threshold: float | MapThreshold,
     normalise: Literal["max", "minmax"],
-    passes: Callable[[Boxes], NDArray[np.bool_]],
+    rate: Callable[[Boxes], tuple[NDArray[np.bool_], NDArray[np.float32]]],
     stretch: tuple[float, float] = (1.0, 1.0),
 ) -> BoxesWithCurve:
     """Extract the boxes at one threshold and the best box at each of CURVE_THRESHOLDS, in one pass.
@@ -79,7 +79,8 @@ def extract_with_curve(
         threshold: In (0, 1); or how the threshold is chosen per map, which gives the nearest of CURVE_THRESHOLDS, or
             the last of them if the map suggests none.
         normalise: How the map is normalised, see `normalise_map`.
-        passes: The filter: maps n boxes in map pixels, scored by their peaks, to (n,) bool.
+        rate: Maps n boxes in map pixels, scored by their peaks, to (n,) bool, whether they pass the filters, and (n,)
+            float32, by which the best box is chosen.
         stretch: Image pixels per map pixel, horizontally and vertically.
 
     Raises:
@@ -90,8 +91,8 @@ def extract_with_curve(
     regions = regions_of_normalised_map(level, grid)
     peak = regions.peak
     boxes = Boxes(regions.xyxy.astype(np.float32), peak, peak, regions.mean_activation, np.ones(len(peak), np.int32))
-    passing = passes(boxes)
-    rows = regions.first_listed(passing)[at_grid]
+    passing, score = rate(boxes)
+    rows = regions.first_listed(passing, score)[at_grid]
     best = np.append(regions.xyxy, np.zeros((1, 4), np.int64), axis=0)[rows]
     height, width = activation.shape
     otsu = entropy = 0.0

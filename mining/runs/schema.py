@@ -5,8 +5,8 @@ import pyarrow as pa
 from mining.config.mine import CURVE_THRESHOLDS
 
 
-def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
-    return pa.field(name, kind, nullable=False, metadata={"unit": unit, "meaning": meaning})
+def _field(name: str, kind: pa.DataType, unit: str, meaning: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "meaning": meaning})
 
 
 ANNOTATION_SCHEMA = pa.schema(
@@ -29,7 +29,9 @@ ANNOTATION_SCHEMA = pa.schema(
             "score",
             pa.float32(),
             "0-1",
-            "class_score * peak, by which boxes are ranked and filtered; not a probability",
+            "by which boxes are ranked and filtered; not a probability. Of maps refined by a cell classifier: "
+            "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was predicted. Of "
+            "other maps: class_score * peak",
         ),
         _field(
             "class_score",
@@ -60,6 +62,36 @@ ANNOTATION_SCHEMA = pa.schema(
             pa.string(),
             "",
             "label = the class was given for the image; prediction = the classifier predicted it",
+        ),
+        _field(
+            "refinement",
+            pa.string(),
+            "",
+            "how the map was refined: cells = by the cell classifier, walk = by the affinity walk, none; null if an "
+            "earlier version mined the box",
+            nullable=True,
+        ),
+        _field(
+            "mean_probability",
+            pa.float32(),
+            "0-1",
+            "mean probability of the class against the image's other classes and the background, over the region's "
+            "pixels; null unless the map was refined by a cell classifier",
+            nullable=True,
+        ),
+        _field(
+            "cut_agreement",
+            pa.float32(),
+            "0-1",
+            "highest IoU with a box of the same map at a threshold of 0.8; null likewise",
+            nullable=True,
+        ),
+        _field(
+            "map_agreement",
+            pa.float32(),
+            "0-1",
+            "highest IoU with a box of the localizer's own map, spread by the walk, at a threshold of 0.4; null likewise",
+            nullable=True,
         ),
     ]
 )

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from mining.models.checkpoint import build_localizer, save_model
 from mining.storage.files import storage_errors
 from mining.storage.provenance import package_versions, utc_now
 from mining.training.callbacks import EpochRecorder, Progress
+from mining.training.cells import CellTraining, train_cell_classifier
 from mining.training.checkpoints import read_checkpoint
 from mining.training.data import make_loader, per_device_batch_size
 from mining.training.distributed import exit_code_of_lost, is_distributed, is_rank_zero
@@ -106,7 +107,15 @@ def fit(
         reason = next(iter(module.unreadable.values()), "")
         raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
     notes = [*notes, *memory_notes]
-    return _finish(settings, module, best, card, (len(training), len(validation)), seconds, notes, missing)
+
+    def train_cells(localizer: Localizer) -> CellTraining:
+        return train_cell_classifier(
+            localizer, images, input_size=card.input_size, device=trainer.strategy.root_device, seed=settings.seed,
+            workers=workers, progress=lambda done, total: progress(done, total, "cell classifier"),
+        )  # fmt: skip
+
+    sizes = len(training), len(validation)
+    return _finish(settings, module, best, card, sizes, seconds, notes, missing, train_cells)
 
 
 def _make_card(
@@ -223,13 +232,23 @@ def _finish(
     seconds: float,
     notes: list[str],
     missing: int,
+    train_cells: Callable[[Localizer], CellTraining],
 ) -> TrainingSummary:
-    """Write the model folder from the best checkpoint, and delete the checkpoints."""
+    """Write the model folder from the best checkpoint, and delete the checkpoints.
+
+    A training that is killed while its cell classifier is trained resumes with the classifier: the epochs are in the
+    last checkpoint.
+    """
     rows = read_history(settings.out / HISTORY_FILE)
     kept = read_checkpoint(Path(best.best_model_path))
     module.load_state_dict(kept["state_dict"])
     _refuse_diverged(module.localizer, settings)
     best_row = next((row for row in rows if int(row["epoch"]) == int(kept["epoch"]) + 1), {})
+    localizer = module.localizer
+    cells = train_cells(localizer) if settings.cells else None
+    if cells is not None:
+        localizer.cells = cells.classifier
+        notes = [*notes, *cells.notes]
     metric = METRICS[card.objective]
     value = float(best_row["val_metric"]) if best_row.get("val_metric") else None
     summary = TrainingSummary(
@@ -240,10 +259,12 @@ def _finish(
     record = {
         **{name: item for name, item in asdict(summary).items() if name != "folder"},
         "settings": settings.model_dump(mode="json", exclude={"out"}),
+        "cells": None if cells is None else asdict(cells.record),
         "versions": package_versions(), "finished": utc_now(),
     }  # fmt: skip
-    localizer = module.localizer
-    save_model(settings.out, localizer, replace(card, normalisation=localizer.backbone.normalisation, training=record))
+    spec = None if localizer.cells is None else localizer.cells.spec
+    written = replace(card, normalisation=localizer.backbone.normalisation, training=record, cells=spec)
+    save_model(settings.out, localizer, written)
     delete_checkpoints(settings.out)
     return summary
 

@@ -143,7 +143,7 @@ class Mining:
 
 
 def costs_of_mining(name: str, backbone: str, **options: Any) -> Mining:
-    """The calls are those of mining/engine/pyramid.py: `localize` at scale 1, `maps` at the others."""
+    """The calls are those of mining/localizers/pyramid.py: `localize` at scale 1, `maps` at the others."""
     localizer = drawn(name, backbone, **options).eval()
     first, twice = (seen_by(localizer, localizer.localize, 1.0, classes) for classes in (1, 2))
     further = [seen_by(localizer, localizer.maps, scale) for scale in SCALES[1:]]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,15 @@ class WorkerKiller:
 def test_any_number_of_workers_gives_the_rows_of_one_process(
     count: int, corpus: Path, tmp_path: Path, on_progress: Any
 ) -> None:
-    done, at_once = list[int](), list[int]()
+    done, seen = list[int](), list[set[int]]()
     on_progress(done.append)
-    with watch_workers(lambda workers: at_once.append(len(workers))):
+    with watch_workers(lambda workers: seen.append(set(workers))):
         mine(mine_settings(corpus, tmp_path / "run", runner="ray", runner_workers=count))
     assert read_tables(tmp_path / "run") == read_tables(corpus / "local")
     assert done == list(range(0, 2 * SHARDS + 1, 2))
-    assert min(count, 2) <= max(at_once) <= count, "on a slow machine no shard may be left for the third"
+    # in one look at the processes, a worker that has just ended and its successor may both be counted
+    at_once = max(len(first & second) for first, second in pairwise(seen))
+    assert min(count, 2) <= at_once <= count, "on a slow machine no shard may be left for the third"
     assert find_descendants(os.getpid(), "ray::") == []
 
 

@@ -155,7 +155,7 @@ def test_explain_speed_prints_the_seconds_of_each_stage(
     assert run_command([*command, str(model), "--out", str(run), "--scales", "1,1.5", "--explain-speed"]) == 0
     captured = capsys.readouterr()
     seconds = {row.split()[0]: float(row.split()[1]) for row in captured.out.splitlines()[1:]}
-    stages = ["decode", "resize", "copy", "network", "maps", "regions", "write", "waiting"]
+    stages = ["decode", "resize", "copy", "network", "maps", "refine", "regions", "write", "waiting"]
     assert list(seconds) == ["all", *stages]
     assert sum(seconds[stage] for stage in stages) == pytest.approx(seconds["all"], abs=0.1)
     times = float(captured.err.split(" times as long as the layers of the network alone")[0].split()[-1])

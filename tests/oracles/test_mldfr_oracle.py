@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mining.boxes.boxes import Boxes, merge_nms
-from mining.engine.pyramid import fuse_scales
 from mining.evaluation import Detections, TruthBoxes
 from mining.evaluation.protocols.wsoleval import iou_plus_one
 from mining.localizers.mldfr import MLDFR
+from mining.localizers.pyramid import fuse_scales
 from mining.regions.extraction import boxes_from_map, normalise_map
 from tests.oracles.protocols.mldfr import (
     boxes_of_map,

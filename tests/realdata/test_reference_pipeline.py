@@ -25,6 +25,7 @@ from mining.models.checkpoint import load_model
 from tests.unit.regions.reference import reference_boxes
 
 SCALES = (1.0, 1.5, 2.0)
+PLAIN = ("--refine", "none", "--scales", ",".join(map(str, SCALES)))
 MINED_FROM, COMPARED_FROM = 0.05, 0.1  # class probabilities, apart so that rounding excludes no pair
 Pair = tuple[str, str]
 Expected = dict[Pair, tuple[np.ndarray, float]]
@@ -43,7 +44,7 @@ def copy_images(dataset: Path, folder: Path, count: int) -> Path:
 def mine(photos: Path, out: Path, *options: object) -> list[dict[str, Any]]:
     """Mine with boxmine; returns the rows."""
     words = ["mine", "--images", photos, "--labels", "none", "--model", "pretrained:efficientnet_lite0", "--out", out]
-    assert run_command([str(word) for word in (*words, "--class-cut", MINED_FROM, *options)]) == 0
+    assert run_command([str(word) for word in (*words, *PLAIN, "--class-cut", MINED_FROM, *options)]) == 0
     return pq.read_table(out / "annotations.parquet").to_pylist()
 
 

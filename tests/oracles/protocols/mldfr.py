@@ -1,6 +1,6 @@
 """mLDFR's figures as its released code gives them (wangbo2016/wsol-mLDFR-2020), where it differs from the paper and us.
 
-From the map of a class, summed over scales at the size of the image (mining.engine.pyramid.fuse_scales), to a box:
+From the map of a class, summed over scales at the size of the image (mining.localizers.pyramid.fuse_scales), to a box:
 
 1. The map is set to 0 where it is below its mean. Where the mean is negative, what is cut ends above what is kept.
 2. It is brought to 0-1 (eq. 9), values below the threshold become 0, and the mask is what reaches the mean of the

@@ -194,7 +194,7 @@ def planned_run(folder: Path, pictures: Mapping[str, Picture], labels: Labels | 
     kind = {name: options.pop(name) for name in ("localizer", "objective") if name in options}
     model = options.pop("model", None) or painted_model(folder / "model", **kind)
     corpus = write_corpus(folder, pictures, labels)
-    defaults: dict[str, Any] = {"scales": (1.0,), "device": "cpu", "workers": 2}
+    defaults: dict[str, Any] = {"scales": (1.0,), "device": "cpu", "workers": 2, "refine": "none"}
     settings = MineSettings(**corpus, model=str(model), out=folder / "run", **{**defaults, **options})
     plan_mining(settings)
     return Run(folder / "run")

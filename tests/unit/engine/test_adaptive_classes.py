@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 from torch import Tensor
 
-from mining.engine.pyramid import fuse_scales
+from mining.localizers.pyramid import fuse_scales
 from tests.factories import register_localizer
 from tests.unit.engine.painting import BOX, RED, SHORT_SIDE, ImageResult, Painted, black, comparable, crowd, scene
 

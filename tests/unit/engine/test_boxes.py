@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mining.engine.box_extraction import FACTOR_COLUMNS
 from mining.models.card import read_card
 from tests.unit.engine.painting import BOX, GREEN, RED, SHORT_SIDE, ImageResult, black, painted_model, scene
 
@@ -61,6 +62,7 @@ def test_a_row_records_the_box_and_its_provenance(mined: Callable[..., dict[str,
         "peak": pytest.approx(1.0), "mean_activation": pytest.approx(1.0, abs=0.05),
         "threshold": pytest.approx(0.4), "scales": [1.0, 2.0],
         "localizer": "painted", "model_sha256": read_card(model).weights_sha256, "merged_from": 1, "source": "label",
+        "refinement": "none", **dict.fromkeys(FACTOR_COLUMNS),
     }  # fmt: skip
 
 

@@ -100,14 +100,14 @@ def test_a_damaged_part_is_mined_again_with_the_same_rows(tmp_path: Path) -> Non
 
 
 def test_a_part_records_the_seconds_of_each_stage(tmp_path: Path) -> None:
-    run = planned_run(tmp_path, crowd(), None, scales=(1.0, 1.5), batch_size=3)
+    run = planned_run(tmp_path, crowd(), None, scales=(1.0, 1.5), batch_size=3, refine="walk")
     started = time.perf_counter()
     mine_shard(run, 0)
     taken = time.perf_counter() - started
     timing = part_timing(run.part(0))
     assert timing is not None
     assert (timing.images, timing.threads, timing.turns, timing.devices) == (14, 2, True, ["cpu"])
-    assert set(timing.stages) == {"decode", "resize", "copy", "network", "maps", "regions", "write"}
+    assert set(timing.stages) == {"decode", "resize", "copy", "network", "maps", "refine", "regions", "write"}
     assert all(seconds > 0 for seconds in timing.stages.values())
     assert sum(timing.stages.values()) + timing.waiting == pytest.approx(timing.seconds, rel=1e-6)
     assert timing.seconds <= taken

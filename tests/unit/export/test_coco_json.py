@@ -13,6 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from mining.corpus.schema import CORPUS_SCHEMA
+from mining.engine.box_extraction import FACTOR_COLUMNS
 from mining.errors import StorageError
 from mining.export import ANNOTATION_SCHEMA, write_coco_json
 
@@ -133,6 +134,8 @@ def write_synthetic(folder: Path, *, images: int, boxes: int) -> None:
         **{"category_id": np.ones(boxes, np.int32), "category": ["dog"] * boxes, "source": ["label"] * boxes},
         **{"localizer": ["cam"] * boxes, "model_sha256": ["0" * 64] * boxes, "merged_from": np.ones(boxes, np.int32)},
         "scales": pa.array([[1.0, 1.5]] * boxes, pa.list_(pa.float32())),
+        "refinement": ["none"] * boxes,
+        **{name: pa.nulls(boxes, pa.float32()) for name in FACTOR_COLUMNS},
     }
     for column in ("score", "class_score", "peak", "mean_activation", "threshold"):
         drawn[column] = random.uniform(0, 1, boxes).astype(np.float32)

@@ -9,8 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mining.backbones.build import build
-from mining.engine.pyramid import localize_pyramid
 from mining.localizers.loading import localizer_named
+from mining.localizers.pyramid import localize_pyramid
 from mining.localizers.registry import LOCALIZERS
 from tests.benchmarks.costs import (
     BACKBONES,

@@ -15,13 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from mining.backbones.base import BackboneSpec
 from mining.backbones.build import build
 from mining.config import TrainSettings
-from mining.engine.pyramid import localize_pyramid
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS
 from mining.localizers.ornet import (
     ORNet,
     ORNetConfig,
 )
+from mining.localizers.pyramid import localize_pyramid
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.models.fuse_batchnorm import prepare_for_inference

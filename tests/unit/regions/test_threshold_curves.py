@@ -27,8 +27,8 @@ def curve_of(activation: np.ndarray, **how: Any) -> ThresholdCurve:
     return extract_with_curve(activation, threshold=0.3, **how).curve
 
 
-def everything(boxes: Boxes) -> np.ndarray:
-    return np.ones(len(boxes), bool)
+def everything(boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
+    return np.ones(len(boxes), bool), boxes.score
 
 
 # --- the box at every threshold --------------------------------------------------------------------------------------
@@ -42,13 +42,25 @@ def test_a_curve_has_the_best_box_of_mining_at_each_threshold(seed: int, normali
     def passes(boxes: Boxes) -> np.ndarray:
         return filter_mask(boxes, width=60, height=40, min_area=least, max_borders=2)
 
-    curve = curve_of(activation, normalise=normalise, passes=passes)
+    curve = curve_of(activation, normalise=normalise, rate=lambda boxes: (passes(boxes), boxes.score))
     assert curve.map_size == (60, 40)
     for threshold, box, count in zip(CURVE_THRESHOLDS, curve.xyxy, curve.boxes, strict=True):
         mined = boxes_from_map(activation, threshold=threshold, normalise=normalise)
         mined = mined[passes(mined)]
         assert len(mined) == count
         assert box.tolist() == (mined.xyxy[0].tolist() if len(mined) else [0, 0, 0, 0])
+
+
+def test_the_best_box_of_a_curve_is_the_one_with_the_highest_score() -> None:
+    activation = np.zeros((20, 40), np.float32)
+    activation[4:8, 4:8], activation[4:14, 20:34] = 1.0, 0.8
+
+    def prefer_large(boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
+        return everything(boxes)[0], (boxes.xyxy[:, 2] - boxes.xyxy[:, 0]).astype(np.float32)
+
+    curve = curve_of(activation, normalise="max", rate=prefer_large)
+    boxes = dict(zip(CURVE_THRESHOLDS, curve.xyxy.tolist(), strict=True))
+    assert (boxes[0.5], boxes[0.9]) == ([20, 4, 34, 14], [4, 4, 8, 8])
 
 
 @given(
@@ -58,20 +70,20 @@ def test_a_curve_has_the_best_box_of_mining_at_each_threshold(seed: int, normali
 def test_the_boxes_of_the_single_pass_equal_those_at_one_threshold(seed: int, threshold: float) -> None:
     """For thresholds on the grid and off it; the curve does not depend on the threshold."""
     activation = hills(seed)
-    cut = extract_with_curve(activation, threshold=threshold, normalise="max", passes=everything)
+    cut = extract_with_curve(activation, threshold=threshold, normalise="max", rate=everything)
     mined = boxes_from_map(activation, threshold=threshold)
     assert (cut.threshold, cut.boxes.xyxy.tolist(), cut.boxes.peak.tolist()) == (
         threshold, mined.xyxy.tolist(), mined.peak.tolist(),
     )  # fmt: skip
     assert cut.boxes.mean_activation.tolist() == mined.mean_activation.tolist()
-    curve = curve_of(activation, normalise="max", passes=everything)
+    curve = curve_of(activation, normalise="max", rate=everything)
     assert (cut.curve.xyxy == curve.xyxy).all()
     assert (cut.curve.boxes == curve.boxes).all()
 
 
 @pytest.mark.parametrize("activation", [np.zeros((20, 30), np.float32), np.full((20, 30), -1, np.float32)])
 def test_a_constant_map_has_an_empty_curve(activation: np.ndarray) -> None:
-    curve = curve_of(activation, normalise="max", passes=everything)
+    curve = curve_of(activation, normalise="max", rate=everything)
     assert not curve.xyxy.any()
     assert not curve.boxes.any()
     assert (curve.otsu, curve.entropy) == (0, 0)
@@ -79,12 +91,12 @@ def test_a_constant_map_has_an_empty_curve(activation: np.ndarray) -> None:
 
 def test_a_map_with_nan_has_no_curve() -> None:
     with pytest.raises(MapError, match="NaN or infinity"):
-        curve_of(np.full((4, 4), np.nan, np.float32), normalise="max", passes=everything)
+        curve_of(np.full((4, 4), np.nan, np.float32), normalise="max", rate=everything)
 
 
 def test_a_curve_row_matches_the_schema() -> None:
     row = curve_row(
-        curve_of(hills(1), normalise="max", passes=everything), image_id=7, category_id=3, width=120, height=80
+        curve_of(hills(1), normalise="max", rate=everything), image_id=7, category_id=3, width=120, height=80
     )
     assert list(row) == CURVE_SCHEMA.names
     assert len(row["xyxy"]) == 4 * len(CURVE_THRESHOLDS)
@@ -94,7 +106,7 @@ def test_a_curve_row_matches_the_schema() -> None:
 def test_region_counts_are_capped_at_255() -> None:
     dots = np.zeros((120, 120), np.float32)
     dots[2::6, 2::6] = dots[3::6, 2::6] = dots[2::6, 3::6] = dots[3::6, 3::6] = 1
-    curve = curve_of(dots, normalise="max", passes=everything)
+    curve = curve_of(dots, normalise="max", rate=everything)
     assert set(curve.boxes.tolist()) == {400}
     row = curve_row(curve, image_id=1, category_id=1, width=120, height=120)
     assert set(row["boxes"]) == {255}

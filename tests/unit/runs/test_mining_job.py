@@ -50,7 +50,7 @@ def settings(tmp_path: Path, model: Path) -> MineSettings:
         csv.writer(file).writerows([("file_name", "labels"), *LABELS.items()])
     return MineSettings(
         images=images, labels=tmp_path / "labels.csv", model=str(model), out=tmp_path / "run", scales=(1.0,),
-        normalise="minmax", threshold=0.4, device="cpu", shard_size=2,
+        normalise="minmax", threshold=0.4, device="cpu", shard_size=2, refine="none",
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mining.engine.box_extraction import FACTOR_COLUMNS
 from mining.engine.outcome import ImageOutcome
 from mining.errors import RunError, StorageError
 from mining.runs.schema import ANNOTATION_SCHEMA
@@ -30,7 +31,8 @@ def row(image_id: int, number: int = 0, /, **values: Any) -> dict[str, Any]:
         "image_id": image_id, "file_name": f"{image_id}.jpg", "width": 640, "height": 480, "category_id": 3,
         "category": "dog", "x": float(image_id), "y": float(number), "w": 30.5, "h": 40.0, "area": 1220.0, "score": 0.5,
         "class_score": 0.75, "peak": 1.0, "mean_activation": 0.5, "threshold": 0.25, "scales": [1.0, 1.5],
-        "localizer": "cam", "model_sha256": "ab" * 32, "merged_from": 1, "source": "label", **values,
+        "localizer": "cam", "model_sha256": "ab" * 32, "merged_from": 1, "source": "label",
+        "refinement": "none", **dict.fromkeys(FACTOR_COLUMNS), **values,
     }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def write_corpus(folder: Path, labels: Labels, broken: Sequence[str] = ()) -> di
 def settings_for(folder: Path, corpus: Mapping[str, Path | None], **options: Any) -> TrainSettings:
     quick: dict[str, Any] = {
         "backbone": "tiny", "weights": "none", "freeze": False, "epochs": 2, "batch_size": 4, "workers": 0,
-        "accelerator": "cpu", "validation_share": 0.25, "learning_rate": 0.01, "out": folder / "model",
+        "accelerator": "cpu", "validation_share": 0.25, "learning_rate": 0.01, "out": folder / "model", "cells": False,
     }  # fmt: skip
     return TrainSettings(**corpus, **{**quick, **options})
 

@@ -8,8 +8,8 @@ from torch.nn import functional
 from mining.backbones.base import Backbone, StageSpec
 from mining.backbones.receptive_fields import CellGrid
 from mining.corpus.images.decoding import resize_image, scaled_input_size
-from mining.engine.pyramid import fuse_scales, localize_pyramid, pictures_of
 from mining.localizers.cam import CAM
+from mining.localizers.pyramid import fuse_scales, localize_pyramid, pictures_of
 
 SIZE = (48, 64)
 

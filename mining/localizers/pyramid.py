@@ -1,6 +1,7 @@
 """Multi-scale class activation mapping (MsCAM, mLDFR section III-C): one map per class from several scales."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +13,7 @@ from mining.arrays import FloatMap
 from mining.backbones.receptive_fields import CellGrid, resampling_weights
 from mining.corpus.images.decoding import resize_image, scaled_input_size
 from mining.localizers.base import ClassChoice, Localizer
+from mining.localizers.cell_classifier import StageRecorder
 
 Pictures = Mapping[float, Tensor]
 
@@ -53,35 +55,55 @@ def pictures_of(image: Tensor, size: tuple[int, int], scales: Iterable[float]) -
     return {scale: resize_image(image, scaled_input_size(size, scale)) for scale in scales}
 
 
-def localize_pyramid(localizer: Localizer, images: Pictures, *, classes: ClassChoice) -> PyramidMaps:
+def localize_pyramid(
+    localizer: Localizer, images: Pictures, *, classes: ClassChoice, recorder: StageRecorder | None = None
+) -> PyramidMaps:
     """Localize a batch at each scale.
 
     Args:
         localizer: The localizer.
         images: (B, 3, h, w) uint8 by scale. The scale nearest to 1 runs first: it gives the logits and the classes.
         classes: Chooses the classes to map.
+        recorder: Records the features of its scale.
 
     Reference:
         mLDFR, section III-C.
     """
     first = nearest_to_one(images)
-    seen = localizer.localize(images[first], classes)
+    with _recording(recorder, first):
+        seen = localizer.localize(images[first], classes)
     others = {scale: images[scale] for scale in images if scale != first} if seen.classes.shape[1] else {}
-    levels = levels_at(localizer, others, seen.classes, at_once=images[first][:, 0].numel())
+    levels = levels_at(localizer, others, seen.classes, at_once=images[first][:, 0].numel(), recorder=recorder)
     levels[first] = _one_a_class(localizer, seen.maps, seen.classes)
     return PyramidMaps(seen.logits, seen.classes, {scale: levels[scale] for scale in images if scale in levels})
 
 
-def levels_at(localizer: Localizer, images: Pictures, classes: Tensor, *, at_once: int) -> dict[float, Tensor]:
-    """The maps (B, K, h, w) of classes (B, K) by scale.
+def levels_at(
+    localizer: Localizer, images: Pictures, classes: Tensor, *, at_once: int, recorder: StageRecorder | None = None
+) -> dict[float, Tensor]:
+    """Compute the maps of further scales.
 
-    images: by scale, (B, 3, h, w) uint8. at_once: pixels that may go through the network together; at least one image.
+    Args:
+        localizer: The localizer.
+        images: (B, 3, h, w) uint8 by scale.
+        classes: (B, K) int64, NO_CLASS as padding.
+        at_once: Pixels that may go through the network together; at least one image.
+        recorder: Records the features of its scale.
+
+    Returns:
+        Raw maps (B, K, h, w) by scale.
     """
     levels = {}
     for scale, some in images.items():
         length = max(1, at_once // some[0, 0].numel())
-        levels[scale] = _one_a_class(localizer, _maps_in_pieces(localizer, some, classes, length), classes)
+        with _recording(recorder, scale):
+            maps = _maps_in_pieces(localizer, some, classes, length)
+        levels[scale] = _one_a_class(localizer, maps, classes)
     return levels
+
+
+def _recording(recorder: StageRecorder | None, scale: float) -> AbstractContextManager[None]:
+    return nullcontext() if recorder is None or scale != recorder.scale else recorder.recording()
 
 
 def _one_a_class(localizer: Localizer, maps: Tensor, classes: Tensor) -> Tensor:

@@ -1,0 +1,433 @@
+"""Train a cell classifier on the activation maps of the localizer that was just trained.
+
+In round one, cells of high activation are examples of their class, and cells where all classes of the image are low are
+examples of the background; the cells between them are left out. In round two, the classifier's own probability and the
+activation decide together, which adds the rest of the objects. The features are those of the passes that compute the
+maps: the network runs once per image and scale.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from mining.corpus.images.decoding import (
+    MAX_RATIO,
+    decode_image,
+    network_input_size,
+    resolve_image_path,
+    scaled_input_size,
+)
+from mining.corpus.images.memory_budget import share_across_processes
+from mining.errors import ImageError
+from mining.localizers.base import Localizer, pad_classes
+from mining.localizers.cell_classifier import (
+    CellClassifier,
+    StageRecorder,
+    affinity_features,
+    build_cell_classifier,
+    cell_spec,
+    grid_of,
+    on_one_grid,
+)
+from mining.localizers.map_refiner import FEATURE_SCALE, class_maps_on_grid, walk_class_maps
+from mining.localizers.pyramid import localize_pyramid, pictures_of
+from mining.models.fuse_batchnorm import prepare_for_inference
+from mining.regions.refinement import AffinityWalk
+from mining.training.labelled_images import LabelledImages
+from mining.training.loader_memory import workers_that_fit
+
+SCALES = (1.0, FEATURE_SCALE)  # of the maps
+# Of a larger corpus, a sample of the higher of the two limits. On VOC's 20 classes, half of 427 images teach as much.
+MAX_IMAGES, IMAGES_PER_CLASS = 1000, 20
+MAX_CELLS = 1_000_000
+PROJECTION_IMAGES, PROJECTION_CELLS = 64, 8192  # to which the projections of the features are fitted
+# A longer fit learns the errors of the maps: with 128 images of 20 classes, CorLoc falls from 62 to 60 % when the
+# number of steps is doubled; with 427 images, it does not.
+EPOCHS, MIN_STEPS = 2, 80
+BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 2048, 2e-3, 1e-3
+EXAMPLE_SHARE = 0.5  # of an image's examples, drawn anew in each round
+MAX_CLASS_WEIGHT, MIN_CLASS_WEIGHT = 5.0, 0.2
+_ABOVE_THRESHOLD = 0.3  # at which a cell is an example of its class: 0.55 for CAM, which is cut at 0.25
+_ROUND_TWO = (0.5, 0.3)  # lowest value of the foreground, and highest of the background
+_IMAGES_PER_LOAD = 16
+_UNUSED = -1
+_NO_EXAMPLES = (
+    "No cell classifier was trained: the activation maps give no examples of the background, or none of any class. "
+    "Boxes will be extracted from the maps as they are."
+)
+
+Prepared = tuple[int, dict[float, Tensor]]  # index of an image, and (3, h, w) uint8 pixels by scale
+CellProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ImageCells:
+    """A sample of n cells of one image.
+
+    Attributes:
+        features: (n, P) float16, projected.
+        activation: (n, K) float32 in 0-1, the walked class maps of the image's K classes.
+        classes: K class indices.
+    """
+
+    features: Tensor
+    activation: Tensor
+    classes: list[int]
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """How a cell classifier was trained.
+
+    Attributes:
+        images: Number of images.
+        examples: Number of cells in the last round.
+        seconds: Duration.
+    """
+
+    images: int
+    examples: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CellTraining:
+    """The result of training a cell classifier.
+
+    Attributes:
+        classifier: On the CPU, in evaluation mode; None if the maps gave no examples.
+        record: For the model's card.
+        notes: Why there is no classifier.
+    """
+
+    classifier: CellClassifier | None
+    record: CellRecord
+    notes: list[str]
+
+
+class ScaledImages(Dataset[Prepared | None]):
+    """Whole images at each of SCALES, as mining sees them; None for an image that cannot be read.
+
+    Args:
+        images: Files.
+        input_size: Shorter side at scale 1, px.
+    """
+
+    def __init__(self, images: LabelledImages, input_size: int) -> None:
+        self.images = images
+        self.input_size = input_size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Prepared | None:
+        def at_scale_one(height: int, width: int) -> tuple[int, int]:
+            return network_input_size(height, width, short_side=self.input_size)
+
+        def needed(height: int, width: int) -> tuple[int, int]:
+            return scaled_input_size(at_scale_one(height, width), max(SCALES))
+
+        try:
+            path = resolve_image_path(self.images.root, self.images.files[index])
+            with decode_image(path, needed) as (pixels, (height, width)):
+                return index, pictures_of(pixels, at_scale_one(height, width), SCALES)
+        except ImageError:  # reported by the training itself
+            return None
+
+
+def train_cell_classifier(
+    localizer: Localizer,
+    images: LabelledImages,
+    *,
+    input_size: int,
+    device: torch.device,
+    seed: int,
+    workers: int,
+    progress: CellProgress = lambda done, total: None,
+) -> CellTraining:
+    """Train a cell classifier for a trained localizer.
+
+    Args:
+        localizer: The trained localizer; not changed.
+        images: Labelled images. Of a large corpus, a sample is used in which rare classes are kept.
+        input_size: Side of the network's input at scale 1, px.
+        device: Where to compute.
+        seed: Seed of the samples, the start weights and the order.
+        workers: Processes that decode images; 0 decodes them in this process.
+        progress: Called with the number of images whose maps are computed, and of all.
+
+    Returns:
+        The classifier on the CPU; none if there are no examples of the background or of any class.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        return _train(localizer, images, input_size, device, seed, workers, progress)
+
+
+def _train(
+    localizer: Localizer,
+    images: LabelledImages,
+    input_size: int,
+    device: torch.device,
+    seed: int,
+    workers: int,
+    progress: CellProgress,
+) -> CellTraining:
+    started = time.monotonic()
+    inference = prepare_for_inference(copy.deepcopy(localizer), device)
+    spec = cell_spec(inference.backbone)
+    cells = build_cell_classifier(inference.backbone, images.targets.shape[1], spec).to(device)
+    rows = sample_images(images.targets, seed)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, len(rows))
+
+    batches = _compute_maps(inference, images, _make_loader(images, rows, input_size, workers), device, advance)
+    samples = list(_collect(cells, batches, max(1, MAX_CELLS // len(rows)), seed))
+    first = localizer.threshold + _ABOVE_THRESHOLD, localizer.threshold
+    examples = 0
+    background = cells.classes
+    for number, thresholds in enumerate((first, _ROUND_TWO)):
+        activation = [sample.activation if number == 0 else combine(cells, sample, device) for sample in samples]
+        features, labels = draw_examples(samples, activation, thresholds, background=background, seed=seed + number)
+        examples = len(labels)
+        if not (labels == background).any() or not (labels != background).any():
+            return CellTraining(None, CellRecord(len(samples), examples, time.monotonic() - started), [_NO_EXAMPLES])
+        fit_layers(cells, features, labels, device=device, seed=seed)
+    record = CellRecord(len(samples), examples, round(time.monotonic() - started, 1))
+    return CellTraining(cells.cpu().eval(), record, [])
+
+
+def sample_images(targets: np.ndarray[Any, Any], seed: int) -> list[int]:
+    """Draw the images that the classifier is trained on: all of a small corpus, otherwise first those of rare classes.
+
+    Args:
+        targets: (n, C) of 0 and 1.
+        seed: Seed of the draw.
+
+    Returns:
+        Indices in ascending order.
+    """
+    count, classes = targets.shape
+    limit = max(MAX_IMAGES, IMAGES_PER_CLASS * classes)
+    order = np.random.default_rng(seed).permutation(count)
+    if count <= limit:
+        return sorted(order.tolist())
+    per_class = max(1, limit // classes)
+    rarest_first = np.argsort(targets.sum(axis=0), kind="stable")
+    chosen: dict[int, None] = {}
+    for index in rarest_first:
+        chosen.update(dict.fromkeys(order[targets[order, index] > 0][:per_class].tolist()))
+    chosen.update(dict.fromkeys(order.tolist()))  # after these, whatever comes first
+    return sorted(list(chosen)[:limit])
+
+
+def draw_examples(
+    samples: Sequence[ImageCells],
+    activation: Sequence[Tensor],
+    thresholds: tuple[float, float],
+    *,
+    background: int,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Draw examples of the classes and of the background.
+
+    Args:
+        samples: Cells of each image.
+        activation: (n, K) values in 0-1 of each image.
+        thresholds: A cell is an example of the image's class with the highest value if that reaches the first of them,
+            and of the background if the values of all classes of the image are below the second.
+        background: Label of the background.
+        seed: Seed of the draw.
+
+    Returns:
+        (m, P) features and (m,) labels.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    features, labels = [], []
+    for sample, values in zip(samples, activation, strict=True):
+        label = label_cells(values, sample.classes, thresholds, background)
+        used = torch.nonzero(label != _UNUSED).flatten()
+        drawn = used[torch.randperm(len(used), generator=generator)[: round(EXAMPLE_SHARE * len(used))]]
+        features.append(sample.features[drawn])
+        labels.append(label[drawn])
+    return torch.cat(features), torch.cat(labels)
+
+
+def label_cells(values: Tensor, classes: list[int], thresholds: tuple[float, float], background: int) -> Tensor:
+    """Label the cells of an image, see `draw_examples`; a class without any activation leaves all cells unused.
+
+    Args:
+        values: (n, K) in 0-1.
+        classes: K class indices.
+        thresholds: Lowest value of the foreground, and highest of the background.
+        background: Label of the background.
+
+    Returns:
+        (n,) int64; -1 for a cell that is no example.
+    """
+    labels = torch.full((len(values),), _UNUSED)
+    if not classes:  # an image that is known to show none of the classes
+        return labels.fill_(background)
+    if not bool((values > 0).any(dim=0).all()):
+        return labels
+    high, low = thresholds
+    highest, position = values.max(dim=1)
+    labels[highest < low] = background
+    is_foreground = highest >= high
+    labels[is_foreground] = torch.tensor(classes)[position[is_foreground]]
+    return labels
+
+
+@torch.inference_mode()
+def combine(cells: CellClassifier, sample: ImageCells, device: torch.device) -> Tensor:
+    """Return the geometric mean of the classifier's probability and the activation, (n, K) in 0-1."""
+    if not sample.classes:
+        return sample.activation
+    logits = cells.eval()(sample.features.to(device).float())[:, [*sample.classes, cells.classes]]
+    return (logits.softmax(dim=1)[:, :-1].cpu() * sample.activation).sqrt()
+
+
+def fit_layers(cells: CellClassifier, features: Tensor, labels: Tensor, *, device: torch.device, seed: int) -> None:
+    """Fit the layers of a cell classifier, from new start weights, by cross-entropy weighted by the rarity of classes.
+
+    Args:
+        cells: The classifier, on the device; its projections are fitted already.
+        features: (m, P) float16 examples.
+        labels: (m,) int64.
+        device: Where to compute.
+        seed: Seed of the start weights, the order and the dropout.
+    """
+    torch.manual_seed(seed)
+    for layer in cells.layers:
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+    cells.train()
+    optimizer = torch.optim.AdamW(cells.layers.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    steps = max(MIN_STEPS, EPOCHS * -(-len(labels) // BATCH_SIZE))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    weights = rarity_weights(labels, cells.classes + 1).to(device)
+    features, labels = features.to(device), labels.to(device)
+    with torch.enable_grad():
+        for rows in _batches(len(labels), steps, device):
+            loss = functional.cross_entropy(cells(features[rows].float()), labels[rows], weight=weights)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    cells.eval()
+
+
+def _batches(count: int, steps: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield the row numbers of each step, from as many shuffles as it takes."""
+    while steps > 0:
+        for rows in torch.randperm(count).to(device).split(BATCH_SIZE)[:steps]:  # type: ignore[no-untyped-call]
+            yield rows
+            steps -= 1
+
+
+def rarity_weights(labels: Tensor, count: int) -> Tensor:
+    """Weight each of `count` labels by the square root of its rarity, within limits: (count,) float32."""
+    cells = torch.bincount(labels, minlength=count).float()
+    weights = (cells.sum() / count / cells.clamp_min(1)).sqrt()
+    return weights.clamp(MIN_CLASS_WEIGHT, MAX_CLASS_WEIGHT)
+
+
+# --- maps and features -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images of one shape: K classes of each, stages (B, D, h, w) on one grid, and class maps (B, K, h, w)."""
+
+    classes: list[list[int]]
+    stages: list[Tensor]
+    class_maps: Tensor
+
+
+@torch.no_grad()
+def _collect(cells: CellClassifier, batches: Iterator[_Batch], cells_per_image: int, seed: int) -> Iterator[ImageCells]:
+    """Yield a sample of cells of each image; the projections are fitted to the first images."""
+    generator = torch.Generator().manual_seed(seed)
+    for batch in _fit_projections_to_first(cells, batches):
+        projected = cells.project(batch.stages)
+        walk = AffinityWalk(affinity_features(projected))
+        features = torch.cat(projected, dim=1).flatten(2).transpose(1, 2).half().cpu()
+        activation = walk_class_maps(walk, batch.class_maps).flatten(2).transpose(1, 2).cpu()
+        for position, classes in enumerate(batch.classes):
+            drawn = torch.randperm(features.shape[1], generator=generator)[:cells_per_image]
+            yield ImageCells(features[position, drawn], activation[position, drawn, : len(classes)], classes)
+
+
+def _fit_projections_to_first(cells: CellClassifier, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    """Pass on the batches; the first ones wait until there are enough images to fit the projections to."""
+    waiting: list[_Batch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(len(one.classes) for one in waiting) >= PROJECTION_IMAGES:
+            break
+    if waiting:
+        for number, projection in enumerate(cells.projections):
+            cells_of_stage = torch.cat([one.stages[number].permute(0, 2, 3, 1).flatten(0, 2) for one in waiting])
+            step = max(1, len(cells_of_stage) // PROJECTION_CELLS)
+            projection.fit(cells_of_stage[::step], whiten=number == 0)  # type: ignore[operator]
+    while waiting:
+        yield waiting.pop(0)
+    yield from batches
+
+
+@torch.no_grad()  # not inference mode, because some localizers compute gradients inside
+def _compute_maps(
+    localizer: Localizer,
+    images: LabelledImages,
+    loader: DataLoader[Any],
+    device: torch.device,
+    progress: Callable[[int], None],
+) -> Iterator[_Batch]:
+    """Run the localizer over the images, those of one shape together."""
+    recorder = StageRecorder(localizer.backbone, cell_spec(localizer.backbone).stages, FEATURE_SCALE)
+    for loaded in loader:
+        for group in group_by_shape([item for item in loaded if item is not None]):
+            classes = [torch.from_numpy(images.targets[index]).nonzero().flatten().tolist() for index, _ in group]
+            pixels = {scale: torch.stack([image[scale] for _, image in group]).to(device) for scale in SCALES}
+            wanted = pad_classes(classes).to(device)
+            with torch.autocast(device.type, enabled=device.type == "cuda"):
+                maps = localize_pyramid(localizer, pixels, classes=wanted, recorder=recorder)
+                stages = on_one_grid(recorder.features(pixels[recorder.scale]))
+            class_maps = class_maps_on_grid(maps.levels, grid_of(stages), localizer.normalise)
+            yield _Batch(classes, stages, class_maps)
+        progress(len(loaded))
+
+
+def group_by_shape(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
+    """Group images by their size, in the order of their first images."""
+    groups: dict[torch.Size, list[Prepared]] = {}
+    for index, pixels in prepared:
+        groups.setdefault(pixels[1.0].shape, []).append((index, pixels))
+    return list(groups.values())
+
+
+def _make_loader(images: LabelledImages, rows: Sequence[int], input_size: int, workers: int) -> DataLoader[Any]:
+    largest = round(3 * MAX_RATIO * input_size**2 * sum(scale**2 for scale in SCALES))  # bytes
+    workers, _ = workers_that_fit(workers, _IMAGES_PER_LOAD * largest, loaders=1)
+    return DataLoader(
+        Subset(ScaledImages(images, input_size), rows),
+        batch_size=_IMAGES_PER_LOAD,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=partial(share_across_processes, Lock()) if workers else None,
+    )
