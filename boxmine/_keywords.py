@@ -29,6 +29,7 @@ class ExtractionKeywords(TypedDict, total=False):
     thresholds_from: AnyPath | None
     normalise: Literal["max", "minmax"] | None
     refine: Literal["cells", "walk", "none"] | None
+    walk_steps: int | None
     classes: Sequence[str]
     map: Sequence[str] | Mapping[str, str]
     class_cut: float | None

@@ -75,6 +75,11 @@ class MapOptions(Settings):
         "features; none: as the localizer computes them (then use --scales 1,1.5,2). By default cells, or walk for a "
         "model without a cell classifier.",
     )
+    walk_steps: Annotated[int, Field(ge=0, le=1000)] | None = Field(
+        default=None,
+        description="Steps of the walk that spreads refined maps to nearby cells of similar features; by default 12 for "
+        "--refine cells and 4 for --refine walk. 0 spreads nothing.",
+    )
     class_cut: Share | None = Field(
         default=None,
         description="For unlabelled images: minimum class probability; by default 0.2 for a model of one class per "

@@ -87,7 +87,7 @@ class BatchedForward:
         self.card = card
         self.settings = settings
         self.params = params
-        self.refiner = None if params.refine == "none" else MapRefiner(self.localizer, params.refine)
+        self.refiner = None if params.refine == "none" else MapRefiner(self.localizer, params.refine, params.walk_steps)
         self.stopwatch = Stopwatch(self.localizer, self.device, threads=threads, turns=turns)
         on_cpu = self.device.type == "cpu"
         self.batch_size = settings.batch_size or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU)

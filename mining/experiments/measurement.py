@@ -17,8 +17,8 @@ from mining.experiments.folder import clear_run
 from mining.experiments.settings import ExperimentSettings
 from mining.localizers.loading import localizer_named
 from mining.localizers.options import build_config
+from mining.models import overrides
 from mining.models.card import ModelCard
-from mining.models.overrides import apply_overrides
 from mining.runs import mining_job
 from mining.runs.shard_mining import mine_shard
 from mining.storage.files import write_json
@@ -91,7 +91,7 @@ def validate_cells(cells: Sequence[Cell]) -> None:
             spec_of(cell.train.backbone)
             build_config(localizer_named(cell.train.localizer).Config, cell.train.options)
             card = ModelCard(cell.train.localizer, cell.train.backbone, "single", [], 0, {}, cell.train.options)
-            apply_overrides(card, cell.mine)
+            overrides.apply_overrides(card, cell.mine)
         except ModelError as error:
             raise ModelError(f"Variant {cell.variant!r}: {error}") from None
 
@@ -121,5 +121,8 @@ def _identity(cell: Cell) -> dict[str, Any]:
     """Everything the figures depend on, including the localizers' defaults for settings that are not given."""
     trained = localizer_named(cell.train.localizer)
     mined = localizer_named(cell.mine.localizer or cell.train.localizer)
-    defaults = {"learning_rate": trained.learning_rate, "threshold": mined.threshold, "normalise": mined.normalise}
+    defaults = {
+        "learning_rate": trained.learning_rate, "threshold": mined.threshold, "normalise": mined.normalise,
+        "cell_threshold": overrides.CELL_THRESHOLD,
+    }  # fmt: skip
     return {**cell.identity(), "defaults": defaults}

@@ -53,6 +53,7 @@ class MapRefiner:
     Args:
         localizer: The localizer, on its device.
         how: 'cells' or 'walk'.
+        steps: Steps of the walk; None for the default.
 
     Attributes:
         recorder: Records features during the pass of one scale.
@@ -61,11 +62,13 @@ class MapRefiner:
         ModelError: The localizer has no cell classifier.
     """
 
-    def __init__(self, localizer: Localizer, how: Refinement) -> None:
+    def __init__(self, localizer: Localizer, how: Refinement, steps: int | None = None) -> None:
         if how == "cells" and localizer.cells is None:
             raise ModelError("The model has no cell classifier; train one, or use --refine walk.")
         self._cells: CellClassifier | None = localizer.cells if how == "cells" else None
         self._normalise = localizer.normalise
+        default = WALK_ONLY_STEPS if self._cells is None else PROBABILITY_STEPS
+        self._steps = default if steps is None else steps
         spec = cell_spec(localizer.backbone) if self._cells is None else self._cells.spec
         self.recorder = StageRecorder(localizer.backbone, spec.stages)
 
@@ -91,10 +94,10 @@ class MapRefiner:
             walk = AffinityWalk(affinity_features(projected))
             own = class_maps_on_grid(levels, grid_of(features), self._normalise)
             if self._cells is None:
-                maps = scale_to_peak(walk.spread(own, WALK_ONLY_STEPS))
+                maps = scale_to_peak(walk.spread(own, self._steps))
                 return RefinedMaps(maps, maps)
             probabilities = self._cells.probabilities(projected, classes)
-            return RefinedMaps(walk.spread(probabilities, PROBABILITY_STEPS), walk_class_maps(walk, own))
+            return RefinedMaps(walk.spread(probabilities, self._steps), walk_class_maps(walk, own))
 
 
 def class_maps_on_grid(levels: Mapping[float, Tensor], size: tuple[int, int], normalise: Normalisation) -> Tensor:

@@ -23,6 +23,7 @@ class ExtractionParams:
         normalise: How maps are normalised.
         class_cut: Least probability of a class in an unlabelled image.
         refine: How maps are refined.
+        walk_steps: Steps of the walk; None for the default.
     """
 
     threshold: float | MapThreshold
@@ -30,6 +31,7 @@ class ExtractionParams:
     normalise: Normalisation
     class_cut: float
     refine: Refinement = "none"
+    walk_steps: int | None = None
 
 
 def apply_overrides(card: ModelCard, settings: MineOptions) -> ModelCard:
@@ -71,6 +73,7 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
         normalise if settings.normalise is None else settings.normalise,
         _CLASS_CUT[card.objective] if settings.class_cut is None else settings.class_cut,
         refine,
+        settings.walk_steps,
     )
 
 

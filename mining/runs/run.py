@@ -84,7 +84,7 @@ class Run:
     Example:
         >>> run = Run.open(Path("runs/first"))
         >>> run.state, run.settings.scales
-        ('finished', (1.0, 1.5, 2.0))
+        ('finished', (1.0, 1.5))
         >>> run.read_annotations(["category", "score"]).column_names
         ['category', 'score']
     """

@@ -188,7 +188,10 @@ def _train(
     inference = prepare_for_inference(copy.deepcopy(localizer), device)
     spec = cell_spec(inference.backbone)
     cells = build_cell_classifier(inference.backbone, images.targets.shape[1], spec).to(device)
-    rows = sample_images(images.targets, seed)
+    usable = np.arange(len(images))
+    if localizer.class_agnostic:  # its map does not say which of several classes a cell shows
+        usable = usable[images.targets.sum(axis=1) <= 1]
+    rows = usable[sample_images(images.targets[usable], seed)].tolist()
     done = 0
 
     def advance(count: int) -> None:
@@ -197,7 +200,7 @@ def _train(
         progress(done, len(rows))
 
     batches = _compute_maps(inference, images, _make_loader(images, rows, input_size, workers), device, advance)
-    samples = list(_collect(cells, batches, max(1, MAX_CELLS // len(rows)), seed))
+    samples = list(_collect(cells, batches, max(1, MAX_CELLS // max(1, len(rows))), seed))
     first = localizer.threshold + _ABOVE_THRESHOLD, localizer.threshold
     examples = 0
     background = cells.classes
@@ -220,20 +223,20 @@ def sample_images(targets: np.ndarray[Any, Any], seed: int) -> list[int]:
         seed: Seed of the draw.
 
     Returns:
-        Indices in ascending order.
+        Indices in random order: the projections are fitted to the first images, and a listing may be sorted by class.
     """
     count, classes = targets.shape
     limit = max(MAX_IMAGES, IMAGES_PER_CLASS * classes)
     order = np.random.default_rng(seed).permutation(count)
     if count <= limit:
-        return sorted(order.tolist())
+        return [int(row) for row in order]
     per_class = max(1, limit // classes)
     rarest_first = np.argsort(targets.sum(axis=0), kind="stable")
     chosen: dict[int, None] = {}
     for index in rarest_first:
         chosen.update(dict.fromkeys(order[targets[order, index] > 0][:per_class].tolist()))
     chosen.update(dict.fromkeys(order.tolist()))  # after these, whatever comes first
-    return sorted(list(chosen)[:limit])
+    return np.random.default_rng(seed).permutation(list(chosen)[:limit]).tolist()
 
 
 def draw_examples(

@@ -73,10 +73,15 @@ def test_a_large_corpus_is_sampled_with_its_rare_classes(monkeypatch: pytest.Mon
     targets[:, 0] = 1
     targets[[7, 4000], 2] = 1
     rows = sample_images(targets, seed=0)
-    assert rows == sorted(set(rows))
-    assert len(rows) == 100
+    assert len(rows) == len(set(rows)) == 100
     assert {7, 4000} <= set(rows)
-    assert sample_images(targets[:50], seed=0) == list(range(50))
+    assert sample_images(targets, seed=0) == rows
+
+
+def test_a_small_corpus_is_used_whole_and_shuffled() -> None:
+    rows = sample_images(np.ones((50, 2), np.float32), seed=0)
+    assert sorted(rows) == list(range(50))
+    assert rows != sorted(rows)
 
 
 # --- the whole training ----------------------------------------------------------------------------------------------
@@ -171,3 +176,9 @@ def test_maps_without_any_background_give_no_classifier(localizer: CAM, images: 
     result = train(localizer, images)
     assert result.classifier is None
     assert "No cell classifier was trained" in result.notes[0]
+
+
+def test_a_class_agnostic_localizer_teaches_by_images_of_one_class(localizer: CAM, images: LabelledImages) -> None:
+    images.targets[:5] = 1  # both classes
+    localizer.class_agnostic = True
+    assert train(localizer, images).record.images == 7

@@ -1,0 +1,191 @@
+"""Refined maps in mining: boxes, columns and scores, and that they depend on neither batch size nor pyramid."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mining.config import MineOptions
+from mining.errors import ModelError
+from mining.localizers.cell_classifier import CellClassifier
+from mining.localizers.options import CellSpec
+from mining.models.card import ModelCard, read_card
+from mining.models.checkpoint import build_localizer, load_model, save_model
+from mining.models.overrides import CELL_THRESHOLD, extraction_params, refinement
+from tests.unit.engine.painting import ALL, BOX, CLASSES, RED, SHORT_SIDE, ImageResult, scene
+
+Mined = Callable[..., dict[str, ImageResult]]
+DARK_RED = (140, 0, 0)
+PART = (32, 16, 48, 32)  # of BOX
+
+
+def write_painted_cells(folder: Path) -> Path:
+    """A model whose cell classifier sees a class in every pixel of its colour that is brighter than a quarter."""
+    listed = [{"id": number, "name": name} for name, number in CLASSES.items()]
+    card = ModelCard("painted", "pixels", "multi", listed, SHORT_SIDE, {}, cells=CellSpec([0], [3], hidden=3))
+    localizer, _ = build_localizer(card)
+    cells = localizer.cells
+    assert isinstance(cells, CellClassifier)
+    first, last = cells.layers[0], cells.layers[3]
+    with torch.no_grad():
+        cells.projections[0].matrix.copy_(torch.eye(3) / 64)  # 0-255 to 0-4, below the clip
+        first.weight.copy_(torch.eye(3))
+        first.bias.zero_()
+        last.weight.copy_(torch.cat([6 * torch.eye(3), torch.zeros(1, 3)]))
+        last.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 6.0]))
+    save_model(folder, localizer, card)
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_painted_cells(tmp_path / "cells")
+
+
+@pytest.fixture
+def mine_refined(mined: Mined, model: Path) -> Mined:
+    def mine(pictures: Any, labels: Any, **options: Any) -> dict[str, ImageResult]:
+        return mined(pictures, labels, **{"model": model, "refine": None, **options})
+
+    return mine
+
+
+def partly_bright() -> Any:
+    """A dark red rectangle, whose corner alone is bright enough for the class map."""
+    return scene((BOX, DARK_RED), (PART, RED))
+
+
+def test_the_cell_classifier_finds_the_object_of_which_the_class_map_shows_a_part(mine_refined: Mined) -> None:
+    pictures, labels = {"a.png": partly_bright()}, {"a.png": ("red",)}
+    own = mine_refined(pictures, labels, refine="none", threshold=0.6)["a.png"]
+    refined = mine_refined(pictures, labels)["a.png"]
+    assert own.boxes == [PART]
+    assert refined.boxes == [BOX]
+    assert (own.rows[0]["refinement"], refined.rows[0]["refinement"]) == ("none", "cells")
+    assert refined.rows[0]["threshold"] == CELL_THRESHOLD
+
+
+def test_the_score_is_the_product_of_its_columns(mine_refined: Mined) -> None:
+    (row,) = mine_refined({"a.png": partly_bright()}, {"a.png": ("red",)})["a.png"].rows
+    assert row["mean_probability"] == pytest.approx(1, abs=0.05)
+    assert row["cut_agreement"] == pytest.approx(1, abs=0.1)
+    assert 0.1 < row["map_agreement"] <= 1
+    agreement = (row["cut_agreement"] + row["map_agreement"]) / 2
+    assert row["score"] == pytest.approx(row["mean_probability"] * agreement, rel=1e-5)
+
+
+def test_the_score_of_a_predicted_class_has_its_probability_as_a_factor(mine_refined: Mined) -> None:
+    pictures = {"a.png": partly_bright()}
+    (known,) = mine_refined(pictures, {"a.png": ("red",)})["a.png"].rows
+    (predicted,) = mine_refined(pictures, None)["a.png"].rows
+    assert predicted["source"] == "prediction"
+    assert predicted["score"] == pytest.approx(known["score"] * predicted["class_score"], rel=1e-5)
+
+
+def test_rows_of_other_maps_have_no_factors(mine_refined: Mined) -> None:
+    pictures, labels = {"a.png": partly_bright()}, {"a.png": ("red",)}
+    for refine in ("none", "walk"):
+        (row,) = mine_refined(pictures, labels, refine=refine)["a.png"].rows
+        assert row["refinement"] == refine
+        assert [row[name] for name in ("mean_probability", "cut_agreement", "map_agreement")] == [None] * 3
+        assert row["score"] == pytest.approx(row["class_score"] * row["peak"], rel=1e-5)
+
+
+def several() -> dict[str, Any]:
+    return {
+        "a.png": partly_bright(), "b.png": scene((BOX, RED)), "c.png": scene((PART, (0, 200, 0)), (BOX, DARK_RED)),
+        "d.png": scene(), "e.png": scene(((4, 4, 60, 60), (0, 0, 255)), height=96, width=64),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("refine", ["cells", "walk"])
+@pytest.mark.parametrize("labels", [dict.fromkeys(several(), ALL), None])
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_refined_rows_do_not_depend_on_the_batch_size(
+    mine_refined: Mined, refine: str, labels: Any, batch_size: int
+) -> None:
+    single, several_at_once = (
+        mine_refined(several(), labels, refine=refine, batch_size=size) for size in (1, batch_size)
+    )
+    assert sum(len(one.rows) for one in single.values()) >= 4
+    for first, second in zip(single.values(), several_at_once.values(), strict=True):
+        assert first.boxes == second.boxes
+        assert [row["score"] for row in first.rows] == pytest.approx([row["score"] for row in second.rows], abs=1e-5)
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.5), (1.0, 1.5, 2.0), (0.5, 1.0)])
+@pytest.mark.parametrize("labels", [{"a.png": ("red",)}, None])
+def test_an_adaptive_pyramid_of_refined_maps_finds_the_same_object(
+    mine_refined: Mined, scales: tuple[float, ...], labels: Any
+) -> None:
+    for adaptive in (None, 0.01, 0.99):
+        found = mine_refined({"a.png": partly_bright()}, labels, scales=scales, adaptive=adaptive)["a.png"]
+        assert found.boxes[0] == pytest.approx(BOX, abs=3)
+
+
+def test_threshold_curves_have_the_best_box_of_the_refined_map(mine_refined: Mined) -> None:
+    for curves in (True, False):
+        found = mine_refined({"a.png": partly_bright()}, {"a.png": ("red",)}, curves=curves)["a.png"]
+        assert found.boxes == [BOX]
+
+
+# --- which refinement ------------------------------------------------------------------------------------------------
+
+
+def card_of(model: Path, *, has_cells: bool) -> ModelCard:
+    card = read_card(model)
+    return card if has_cells else replace(card, cells=None)
+
+
+@pytest.mark.parametrize(
+    ("has_cells", "asked", "used"),
+    [(True, None, "cells"), (False, None, "walk"), (True, "walk", "walk"), (True, "none", "none")],
+)
+def test_a_cell_classifier_is_used_where_there_is_one(
+    model: Path, has_cells: bool, asked: str | None, used: str
+) -> None:
+    card = card_of(model, has_cells=has_cells)
+    params = extraction_params(card, MineOptions(refine=asked))
+    assert params.refine == used
+    assert params.normalise == "max"
+    assert params.threshold == {"cells": 0.5, "walk": pytest.approx(0.4), "none": 0.25}[used]
+
+
+def test_a_cell_classifier_that_is_not_there_is_refused(model: Path) -> None:
+    with pytest.raises(ModelError, match="--refine cells needs a model with a cell classifier"):
+        refinement(card_of(model, has_cells=False), MineOptions(refine="cells"))
+
+
+# --- model folders ---------------------------------------------------------------------------------------------------
+
+
+def test_a_model_folder_keeps_its_cell_classifier(model: Path) -> None:
+    localizer, card = load_model(model)
+    assert card.cells == CellSpec([0], [3], hidden=3)
+    assert isinstance(localizer.cells, CellClassifier)
+    assert torch.equal(localizer.cells.layers[3].bias, nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 6.0])))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"stages": []},
+        {"stages": [0, 1]},
+        {"components": [0]},
+        {"hidden": 0},
+        {"stages": [-1]},
+        {"components": ["many"]},
+    ],
+)
+def test_a_card_with_an_impossible_cell_classifier_is_refused(model: Path, damage: dict[str, Any]) -> None:
+    path = model / "model.json"
+    record = json.loads(path.read_text())
+    record["cells"] |= damage
+    path.write_text(json.dumps(record))
+    with pytest.raises(ModelError, match="is not a boxmine model"):
+        read_card(model)
