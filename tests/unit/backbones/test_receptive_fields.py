@@ -77,13 +77,14 @@ def test_cells_of_every_stage_look_where_their_gradient_lies(name: str) -> None:
     torch.manual_seed(0)
     backbone = with_middle_weights(build(name)[0])
     size = (160, 184)  # TensorFlow's padding differs between their remainders
+    tolerance = 1.0 if name == "inception_v3" else 0.2  # the average pools of its branches reach the border
     for stage in range(len(backbone.stages)):
         grid = cell_grid(backbone, size, stage)
         assert grid is not None
         row, column = middle_cell(backbone, size, stage)
         y, x = look_by_gradient(backbone, size, stage, (row, column))
-        assert abs(grid.start_y + row * grid.step_y - y) < 0.2
-        assert abs(grid.start_x + column * grid.step_x - x) < 0.2
+        assert abs(grid.start_y + row * grid.step_y - y) < tolerance
+        assert abs(grid.start_x + column * grid.step_x - x) < tolerance
         assert (grid.step_y, grid.step_x) == pytest.approx((backbone.strides[stage],) * 2)
 
 
