@@ -77,8 +77,8 @@ class MapOptions(Settings):
     )
     walk_steps: Annotated[int, Field(ge=0, le=1000)] | None = Field(
         default=None,
-        description="Steps of the walk that spreads refined maps to nearby cells of similar features; by default 12 for "
-        "--refine cells and 4 for --refine walk. 0 spreads nothing.",
+        description="Steps of the walk that spreads refined maps to nearby cells of similar features; by default 12 "
+        "for --refine cells and 4 for --refine walk. 0 spreads nothing.",
     )
     class_cut: Share | None = Field(
         default=None,

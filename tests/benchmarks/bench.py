@@ -19,7 +19,7 @@ import numpy as np
 from gradients import cam_over_forward, gradcampp_over_forward, msrd_over_forward
 from large import orchestration, rss_growth
 from measuring import ORACLES, ROOT, Figure, compare_alternately
-from mining_speed import adaptive, mine_over_forward
+from mining_speed import adaptive, mine_over_forward, refined_over_plain
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
@@ -289,6 +289,8 @@ BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string is the reason why
         for measure, goal in ((cam_over_forward, 1.05), (gradcampp_over_forward, 1.35), (msrd_over_forward, 1.35))
         for backbone, suffix in (("vgg16", ""), ("resnet50", "_resnet50"), ("efficientnet_lite0", "_lite0"))
     },
+    "refined_over_plain": partial(refined_over_plain, "efficientnet_lite0", (1.0, 1.5, 2.0)),
+    "refined_over_plain_resnet50": partial(refined_over_plain, "resnet50", (1.0, 1.5, 2.0)),
     "regions_us": regions_us,
     "sweep_peer_speedup": lambda: sweep_speedup(BoxAccuracy, 5),
     "sweep_native_speedup": lambda: sweep_speedup(RegionAccuracy, 15),
