@@ -118,7 +118,7 @@ def cell_grid(backbone: Backbone, size: tuple[int, int], stage: int = -1) -> Cel
 
     Returns:
         None where it is not known, because the network rearranges its cells (transformers) or does not run on a small
-        image. Cells tile the image evenly then, as far as anybody knows: see `CellGrid.tiling`.
+        image. Assume then that cells tile the image evenly, see `CellGrid.tiling`.
     """
     period = max(backbone.strides)
     remainders = size[0] % period, size[1] % period
