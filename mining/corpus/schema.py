@@ -4,6 +4,7 @@ import pyarrow as pa
 
 PENDING = "pending"
 LABELLED = "labelled"
+NO_CLASS = "no_class"
 NO_REGION = "no_region"
 LOW_SCORE = "low_score"
 FILTERED = "filtered"
@@ -12,7 +13,8 @@ QUARANTINED = "quarantined"
 STATES = {
     PENDING: "not mined yet",
     LABELLED: "has at least one accepted box",
-    NO_REGION: "no class is listed or predicted for it, or no region of its activation maps passed the threshold",
+    NO_CLASS: "no class is listed for it, or none was predicted with the minimum class probability",
+    NO_REGION: "no region of its activation maps passed the threshold",
     LOW_SCORE: "regions were found, but all scored below the minimum score",
     FILTERED: "regions were found, but all were removed by the filters on size and shape",
     QUARANTINED: "could not be used; the reason is in quarantine.parquet",

@@ -14,7 +14,7 @@ from mining.backbones.receptive_fields import CellGrid
 from mining.boxes.boxes import MERGERS, Boxes, filter_mask
 from mining.boxes.iou import best_iou, paired_iou
 from mining.config import MapThreshold, MineSettings
-from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_REGION, QUARANTINED
+from mining.corpus.schema import FILTERED, LABELLED, LOW_SCORE, NO_CLASS, NO_REGION, QUARANTINED
 from mining.engine.outcome import ImageOutcome
 from mining.errors import MapError
 from mining.localizers.map_refiner import RefinedMaps
@@ -255,7 +255,8 @@ class BoxExtractor:
                 curves.append(self._curve_row(image, extracted.context.index, extracted.curve))
         if accepted:
             return LABELLED, sorted(accepted, key=lambda row: -row["score"]), curves
-        return (LOW_SCORE if passed_count else FILTERED if extracted_count else NO_REGION), [], curves
+        reason = NO_REGION if maps else NO_CLASS
+        return (LOW_SCORE if passed_count else FILTERED if extracted_count else reason), [], curves
 
     def _finish_boxes(self, boxes: Boxes, image: PreparedImage, context: _MapContext) -> Boxes:
         """Convert boxes to image pixels, score, filter and merge them; highest score first."""

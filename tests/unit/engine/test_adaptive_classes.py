@@ -82,7 +82,7 @@ def test_no_maps_are_computed_for_an_image_without_classes(
 ) -> None:
     pictures = {f"{number}.png": black() for number in range(4)}
     found = mined(pictures, None, localizer="sure-at-one", scales=PYRAMID, adaptive=0.65)
-    assert {one.state for one in found.values()} == {"no_region"}
+    assert {one.state for one in found.values()} == {"no_class"}
     assert {side for _, side in sure.sides} == {SHORT_SIDE}
 
 

@@ -64,7 +64,7 @@ def test_a_merged_class_uses_its_most_probable_member(tmp_path: Path) -> None:
     assert {name: (one.state, one.classes, one.boxes) for name, one in found.items()} == {
         "a.png": ("labelled", ["warm"], [LEFT]),
         "b.png": ("labelled", ["warm"], [MIDDLE]),
-        "c.png": ("no_region", [], []),
+        "c.png": ("no_class", [], []),
     }
 
 
@@ -78,7 +78,7 @@ def test_labels_are_matched_after_renaming_and_labels_of_unselected_classes_are_
     labels = {"a.png": ("rose", "green"), "b.png": ("blue",), "c.png": ()}
     found = mined(tmp_path, labels, classes=["rose"], map=["red=rose"])
     assert (found["a.png"].classes, found["a.png"].boxes) == (["rose"], [LEFT])
-    assert (found["b.png"].state, found["c.png"].state) == ("no_region", "no_region")
+    assert (found["b.png"].state, found["c.png"].state) == ("no_class", "no_class")
 
 
 def test_a_label_with_the_original_name_of_a_renamed_class_is_rejected_with_a_suggestion(tmp_path: Path) -> None:

@@ -60,14 +60,14 @@ def test_a_batch_can_mix_images_with_different_numbers_of_classes(mined: Callabl
 # --- images without a box ----------------------------------------------------------------------------------------------
 
 
-def test_an_image_with_an_empty_label_list_has_no_region(mine_one: Callable[..., ImageResult]) -> None:
+def test_an_image_with_an_empty_label_list_has_no_class(mine_one: Callable[..., ImageResult]) -> None:
     found = mine_one(scene((BOX, RED)))
-    assert (found.state, found.rows) == ("no_region", [])
+    assert (found.state, found.rows) == ("no_class", [])
 
 
-def test_an_image_without_predicted_classes_has_no_region(mined: Callable[..., dict[str, ImageResult]]) -> None:
+def test_an_image_without_predicted_classes_has_no_class(mined: Callable[..., dict[str, ImageResult]]) -> None:
     found = mined({"a.png": scene((BOX, (100, 100, 100)))}, None, class_cut=0.5)["a.png"]
-    assert (found.state, found.rows) == ("no_region", [])
+    assert (found.state, found.rows) == ("no_class", [])
     assert (found.outcome.width, found.outcome.height) == (96, 64)
 
 
