@@ -188,14 +188,14 @@ _KNOWN: WeakKeyDictionary[Backbone, tuple[nn.ModuleList, dict[tuple[int, int], _
 def _trace(backbone: Backbone, size: tuple[int, int]) -> _Grids:
     """The grid of each stage, found by a pass of an empty image in evaluation mode."""
     some = next(backbone.stages.parameters())
-    features = some.new_zeros(1, 3, *size)
     grids = []
     try:
         with (
+            torch.inference_mode(False),  # in which convolutions would pass by the trace
             torch.no_grad(),
             torch.autocast(some.device.type, enabled=False),
             _evaluation_mode(backbone.stages),
-            _GridTrace(features) as trace,
+            _GridTrace(features := some.new_zeros(1, 3, *size)) as trace,
         ):
             for stage in backbone.stages:
                 features = stage(features)

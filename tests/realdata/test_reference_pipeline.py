@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import nms
 from torchvision.transforms.v2 import functional as transforms
 
 from flows.cli.application import run_command
+from mining.backbones.receptive_fields import CellGrid
 from mining.boxes.iou import iou_matrix
 from mining.corpus.images.decoding import network_input_size, scaled_input_size
 from mining.localizers.base import probabilities
@@ -68,7 +70,10 @@ def mine_plainly(photos: Path, model: Path) -> Expected:
             scores = probabilities(localizer(inputs[0]), card.objective)[0]
             classes = [int(index) for index in scores.topk(5).indices if scores[index] >= MINED_FROM]
             maps = [localizer.localize(image, torch.tensor([classes])).maps for image in inputs] if classes else []
-            full = [functional.interpolate(one, (height, width), mode="bilinear", align_corners=False) for one in maps]
+            full = [
+                place_cells(one, localizer.cell_grid(image.shape[-2:]), image.shape[-2:], (height, width))
+                for one, image in zip(maps, inputs, strict=True)
+            ]
         for place, index in enumerate(classes):
             activation = sum(one[0, place] for one in full).numpy()
             boxes = reference_boxes(activation, threshold=localizer.threshold)
@@ -77,6 +82,19 @@ def mine_plainly(photos: Path, model: Path) -> Expected:
             kept = nms(torch.from_numpy(boxes.xyxy), torch.from_numpy(boxes.score), 0.5).numpy()
             boxes_of[path.name, card.class_names[index]] = boxes.xyxy[kept], float(scores[index])
     return boxes_of
+
+
+def place_cells(maps: Tensor, grid: CellGrid, size: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Resize (1, K, h, w) maps of an input of `size` px to `target`; columns where cells look, rows about the middle."""
+    rows, columns = maps.shape[-2:]
+    starts = (size[0] - (rows - 1) * grid.step_y) / 2, grid.start_x
+    axes = [
+        ((torch.arange(pixels) + 0.5) * side / pixels - start) / step
+        for pixels, side, start, step in zip(target, size, starts, (grid.step_y, grid.step_x), strict=True)
+    ]
+    y, x = ((2 * axis + 1) / cells - 1 for axis, cells in zip(axes, (rows, columns), strict=True))
+    points = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).float()
+    return functional.grid_sample(maps, points[None], padding_mode="border", align_corners=False)
 
 
 def best_box_ious(rows: list[dict[str, Any]], expected: Expected) -> np.ndarray:

@@ -229,3 +229,13 @@ def test_resampling_commutes_with_mirroring() -> None:
     pixels = CellGrid.tiling((96, 128), (96, 128))
     plain = resample_cells(level, grid, pixels, (96, 128))
     assert torch.allclose(resample_cells(level.flip(2), mirrored, pixels, (96, 128)), plain.flip(2), atol=1e-5)
+
+
+def test_a_grid_is_known_in_inference_mode_too() -> None:
+    with torch.inference_mode():
+        inside = cell_grid(build("mobilenet_v2")[0], (96, 128))
+    torch.manual_seed(0)
+    outside = cell_grid(build("mobilenet_v2")[0], (96, 128))
+    assert inside is not None
+    assert outside is not None
+    assert inside.step_x == outside.step_x == 16

@@ -40,7 +40,7 @@ def test_the_first_job_writes_one_row_per_box_and_one_per_image_without_a_box(la
         "many.png": 2,
         "none.png": 1,
     }
-    assert rows["none.png"][0]["state"] == "no_region"
+    assert rows["none.png"][0]["state"] == "no_class"
     assert rows["none.png"][0]["category"] is None
     one = rows["0.png"][0]
     assert (one["category"], one["x"], one["y"], one["w"], one["h"]) == ("red", 32, 16, 48, 32)
@@ -153,7 +153,7 @@ def test_an_image_with_other_labels_is_mined_again(project: LabelProject) -> Non
     second = project.run_job()
     assert (second.tally["reasons"], project.mined_images(second.runs[0])) == ({"other labels": 1}, ["b.png"])
     assert [row["category"] for row in project.rows_by_name()["b.png"]] == ["green"]
-    assert project.rows_by_name()["c.png"][0]["state"] == "no_region"
+    assert project.rows_by_name()["c.png"][0]["state"] == "no_class"
 
 
 def test_another_model_relabels_all_images_except_those_known_to_be_empty(project: LabelProject) -> None:

@@ -108,7 +108,7 @@ def test_the_counts_of_a_finished_run_match_its_tables(settings: MineSettings) -
     assert (summary.images, summary.boxes, summary.classes) == (5, len(boxes), 2)
     assert summary.states == {state: states.count(state) for state in set(states)}
     assert dict(zip(sorted(NAMES), states, strict=True)) == {
-        "a.jpg": "labelled", "b.jpg": "labelled", "broken.jpg": "quarantined", "c/d.jpg": "no_region",
+        "a.jpg": "labelled", "b.jpg": "labelled", "broken.jpg": "quarantined", "c/d.jpg": "no_class",
         "e.jpg": "labelled",
     }  # fmt: skip
     assert summary.quarantined == 1
