@@ -171,6 +171,13 @@ def test_an_image_that_cannot_be_read_is_left_out(localizer: Localizer, images: 
     assert train(localizer, images).record.images == 11
 
 
+def test_images_that_cannot_be_read_give_no_classifier(localizer: Localizer, images: LabelledImages) -> None:
+    for name in images.files:
+        (images.root / name).write_bytes(b"no image")
+    result = train(localizer, images)
+    assert (result.classifier, result.record.images) == (None, 0)
+
+
 def test_maps_without_any_background_give_no_classifier(localizer: CAM, images: LabelledImages) -> None:
     nn.init.zeros_(localizer.classifier.weight)
     result = train(localizer, images)
