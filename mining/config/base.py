@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -88,15 +89,25 @@ def _names_at(kind: type[Settings], path: tuple[str | int, ...]) -> list[str]:
     return list(kind.model_fields)
 
 
-# settings whose default is not what versions did that lacked them
-_BEFORE_IT_EXISTED = {"refine": "none", "cells": False}
+@dataclass(frozen=True)
+class EarlierVersions:
+    """Mark a setting whose default is not what the versions did that lacked it.
+
+    Attributes:
+        value: The value that stands for what they did.
+    """
+
+    value: Any
 
 
 def setting_or_default(kind: type[Settings], record: Mapping[str, Any], name: str) -> Any:
-    """Return a setting of a record; if the record is older than the setting, what that version did."""
+    """Return a setting of a record; if the record is older than the setting, the value that stands for what it meant.
+
+    That is the present default, unless the setting is marked with `EarlierVersions`.
+    """
     if name in record or name not in kind.model_fields:
         return record.get(name)
-    if name in _BEFORE_IT_EXISTED:
-        return _BEFORE_IT_EXISTED[name]
-    default = kind.model_fields[name].get_default(call_default_factory=True)
+    field = kind.model_fields[name]
+    marks = [mark for mark in field.metadata if isinstance(mark, EarlierVersions)]
+    default = marks[0].value if marks else field.get_default(call_default_factory=True)
     return list(default) if isinstance(default, tuple) else default  # as JSON has it

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mining.config.base import Options, Settings, Share, resolve_path
+from mining.config.base import EarlierVersions, Options, Settings, Share, resolve_path
 from mining.config.checks import check_range
 from mining.config.corpus import CorpusSettings, ListedCorpus
 from mining.config.execution import ExecutionOptions, ShardOptions
@@ -68,7 +68,7 @@ class MapOptions(Settings):
         description="max: negative activation is background; minmax: the lowest activation is (mLDFR eq. 9); by "
         "default the localizer's.",
     )
-    refine: Refinement | None = Field(
+    refine: Annotated[Refinement | None, EarlierVersions("none")] = Field(
         default=None,
         description="How maps are refined. cells: by the cell classifier that `boxmine train` adds to a model, so that "
         "they cover the object and end at its boundary; walk: by spreading activation to nearby cells of similar "

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mining.config.base import Options, Seed, Settings, resolve_path
+from mining.config.base import EarlierVersions, Options, Seed, Settings, resolve_path
 from mining.config.corpus import CorpusSettings, ListedCorpus
 from mining.config.execution import TrainExecutionOptions
 from mining.config.recipes import MayBePath
@@ -82,7 +82,7 @@ class TrainOptions(Settings):
     balance: bool = Field(
         default=True, description="Weight rare classes more, by the square root of their inverse frequency."
     )
-    cells: bool = Field(
+    cells: Annotated[bool, EarlierVersions(False)] = Field(
         default=True,
         description="After the training, teach a small classifier of single cells by the localizer's own maps, with "
         "which `boxmine mine` refines them (see --refine).",

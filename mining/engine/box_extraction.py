@@ -1,7 +1,7 @@
 """Convert activation maps to boxes, threshold curves and an image outcome."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,9 @@ STABILITY_THRESHOLD_RATIO = 0.7  # a stable box hardly changes at this share of 
 FACTOR_COLUMNS = ("mean_probability", "cut_agreement", "map_agreement")
 HIGH_THRESHOLD = 0.8  # right boxes hardly change up to this threshold
 CLASS_MAP_THRESHOLD = 0.4  # of the localizer's own map after the walk
-# gets a row of the corpus with the image's true width and height, a class, and its raw fused map (h, w) float32
+# gets a row of the corpus with the image's true width and height, a class, and the map (h, w) float32 that
+# its boxes are extracted from
 MapCallback = Callable[[dict[str, Any], str, FloatMap], None]
-
-
 GridOfSize = Callable[[tuple[int, int]], CellGrid | None]
 
 
@@ -199,14 +198,13 @@ class BoxExtractor:
         if not output.classes:
             return
         size, stretch = self._map_size(image)
-        refined = output.refined
         fused = self.fuse(image, output, size).numpy()
-        has_cells = refined is not None and self.params.refine == "cells"
-        class_maps = fuse_scales([refined.class_maps], size).numpy() if refined is not None and has_cells else None
-        for number, channel in enumerate(output.classes):
-            activation = fused[number]
+        class_maps: Iterable[FloatMap | None] = [None] * len(fused)
+        if output.refined is not None and self.params.refine == "cells":
+            class_maps = fuse_scales([output.refined.class_maps], size).numpy()
+        for activation, class_map, channel in zip(fused, class_maps, output.classes, strict=True):
             index = self._class_of_output[channel]
-            agreement = None if class_maps is None else _compare_with(activation, class_maps[number])
+            agreement = None if class_map is None else _compare_with(activation, class_map)
             context = _MapContext(index, float(scores[index]), stretch, agreement)
             threshold, boxes, curve = self._extract_regions(image, activation, context)
             yield _ExtractedMap(activation, context, threshold, boxes, curve)
@@ -216,7 +214,8 @@ class BoxExtractor:
 
         Of maps that are not refined, the columns of cells are placed where they look, so that boxes of mirrored images
         are mirrored. Their rows are scaled only: networks look somewhat too high, but maps are high within objects,
-        too, because heads tell more than feet. Refined maps follow the middle stages, whose cells tile the image.
+        too, because a head is more discriminative than feet. Refined maps follow the middle stages, whose cells tile
+        the image.
         """
         if output.refined is not None:
             return fuse_scales([output.refined.maps], size)

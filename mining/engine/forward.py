@@ -137,7 +137,8 @@ class BatchedForward:
         with self.stopwatch.on_device("maps"), self._without_gradients():
             recorder = self._record_at(images)
             maps = localize_pyramid(self.localizer, images, classes=choose, recorder=recorder)
-        return self._fetch(maps.logits, maps.classes, maps.levels, self._refine(images, maps.levels, maps.classes))
+        refined = self._refine(images, maps.classes, lambda: maps.levels)
+        return self._fetch(maps.logits, maps.classes, maps.levels, refined)
 
     def _additional_outputs(
         self, batch: Sequence[tuple[PreparedImage, ForwardOutput]], scales: Sequence[float]
@@ -149,16 +150,20 @@ class BatchedForward:
             at_once = len(batch) * height * width
             recorder = self._record_at({*batch[0][1].levels, *images})
             levels = levels_at(self.localizer, images, classes.to(self.device), at_once=at_once, recorder=recorder)
-        earlier = _stack_levels([output for _, output in batch], self.device)
-        refined = self._refine(images, {**earlier, **levels}, classes.to(self.device))
-        return self._fetch(torch.stack([output.logits for _, output in batch]), classes, levels, refined)
+        outputs = [output for _, output in batch]
+        refined = self._refine(
+            images, classes.to(self.device), lambda: {**_stack_levels(outputs, self.device), **levels}
+        )
+        return self._fetch(torch.stack([output.logits for output in outputs]), classes, levels, refined)
 
-    def _refine(self, images: dict[float, Tensor], levels: dict[float, Tensor], classes: Tensor) -> RefinedMaps | None:
+    def _refine(
+        self, images: dict[float, Tensor], classes: Tensor, levels: Callable[[], dict[float, Tensor]]
+    ) -> RefinedMaps | None:
         """Refine the maps; None if they are not refined, or were when the scale of the features was run."""
         if self.refiner is None or not classes.shape[1] or self.refiner.recorder.scale not in images:
             return None
         with self.stopwatch.on_device("refine"), self._without_gradients():
-            return self.refiner.refine(images[self.refiner.recorder.scale], levels, classes)
+            return self.refiner.refine(images[self.refiner.recorder.scale], levels(), classes)
 
     def _record_at(self, scales: Iterable[float]) -> StageRecorder | None:
         if self.refiner is None:
@@ -229,8 +234,9 @@ class BatchedForward:
     ) -> FetchedBatch:
         is_cuda = self.device.type == "cuda"
         copy = _copy_to_pinned if is_cuda else Tensor.cpu
-        copied = None if refined is None else RefinedMaps(copy(refined.maps), copy(refined.class_maps))
-        on_cpu = copy(logits), copy(classes), {scale: copy(level) for scale, level in levels.items()}, copied
+        with self.stopwatch.on_device("maps"), self._without_gradients():
+            copied = None if refined is None else RefinedMaps(copy(refined.maps), copy(refined.class_maps))
+            on_cpu = copy(logits), copy(classes), {scale: copy(level) for scale, level in levels.items()}, copied
         if not is_cuda:
             return FetchedBatch(*on_cpu)
         transferred = torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -55,7 +55,7 @@ PROJECTION_IMAGES, PROJECTION_CELLS = 64, 8192  # to which the projections of th
 # number of steps is doubled; with 427 images, it does not.
 EPOCHS, MIN_STEPS = 2, 120
 BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 2048, 2e-3, 1e-3
-EXAMPLE_SHARE = 0.5  # of an image's examples, drawn anew in each round
+EXAMPLE_SHARE = 0.5  # of an image's examples, drawn again in each round
 MAX_CLASS_WEIGHT, MIN_CLASS_WEIGHT = 5.0, 0.2
 # From the localizer's threshold: a cell is an example of its class above 0.6 for CAM, which is cut at 0.25, and of the
 # background below 0.2. Chosen on training images of four sets; 0.5 to 0.6 and 0.2 to 0.25 are within a point of CorLoc.
@@ -171,25 +171,9 @@ def train_cell_classifier(
     Returns:
         The classifier on the CPU; none if there are no examples of the background or of any class.
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        return _train(localizer, images, input_size, device, seed, workers, progress)
-
-
-def _train(
-    localizer: Localizer,
-    images: LabelledImages,
-    input_size: int,
-    device: torch.device,
-    seed: int,
-    workers: int,
-    progress: CellProgress,
-) -> CellTraining:
     started = time.monotonic()
     inference = prepare_for_inference(copy.deepcopy(localizer), device)
     spec = cell_spec(inference.backbone)
-    cells = build_cell_classifier(inference.backbone, images.targets.shape[1], spec).to(device)
     rows = sample_images(images.targets, seed)
     if localizer.class_agnostic:  # its map does not say which of several classes a cell shows
         rows = [row for row in rows if images.targets[row].sum() <= 1]
@@ -200,20 +184,51 @@ def _train(
         done += count
         progress(done, len(rows))
 
-    batches = _compute_maps(inference, images, _make_loader(images, rows, input_size, workers), device, advance)
-    samples = list(_collect(cells, batches, max(1, MAX_CELLS // max(1, len(rows))), seed))
-    first = localizer.threshold + _ABOVE_THRESHOLD, localizer.threshold - _BELOW_THRESHOLD
-    examples = 0
-    background = cells.classes
-    for number, thresholds in enumerate((first, _ROUND_TWO)):
-        activation = [sample.activation if number == 0 else combine(cells, sample, device) for sample in samples]
-        features, labels = draw_examples(samples, activation, thresholds, background=background, seed=seed + number)
-        examples = len(labels)
-        if not (labels == background).any() or not (labels != background).any():
-            return CellTraining(None, CellRecord(len(samples), examples, time.monotonic() - started), [_NO_EXAMPLES])
-        fit_layers(cells, features, labels, device=device, seed=seed)
-    record = CellRecord(len(samples), examples, round(time.monotonic() - started, 1))
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        cells = build_cell_classifier(inference.backbone, images.targets.shape[1], spec).to(device)
+        loader = _make_loader(images, rows, input_size, workers)
+        batches = _compute_maps(inference, images, loader, device, advance)
+        samples = list(_collect(cells, batches, max(1, MAX_CELLS // max(1, len(rows))), seed))
+        thresholds = localizer.threshold + _ABOVE_THRESHOLD, localizer.threshold - _BELOW_THRESHOLD
+        examples = fit_in_rounds(cells, samples, (thresholds, _ROUND_TWO), device=device, seed=seed)
+    record = CellRecord(len(samples), examples or 0, round(time.monotonic() - started, 1))
+    if examples is None:
+        return CellTraining(None, record, [_NO_EXAMPLES])
     return CellTraining(cells.cpu().eval(), record, [])
+
+
+def fit_in_rounds(
+    cells: CellClassifier,
+    samples: Sequence[ImageCells],
+    thresholds: Sequence[tuple[float, float]],
+    *,
+    device: torch.device,
+    seed: int,
+) -> int | None:
+    """Fit the layers to the examples of each round; from the second round on, the classifier itself helps to choose.
+
+    Args:
+        cells: The classifier, on the device; its projections are fitted already.
+        samples: Cells of each image.
+        thresholds: Of each round, see `draw_examples`.
+        device: Where to compute.
+        seed: Seed of the draws and of each fit.
+
+    Returns:
+        Number of examples of the last round; None if a round has no examples of the background, or of any class.
+    """
+    examples = 0
+    for number, limits in enumerate(thresholds):
+        activation = [combine(cells, sample, device) if number else sample.activation for sample in samples]
+        features, labels = draw_examples(samples, activation, limits, background=cells.classes, seed=seed + number)
+        is_background = labels == cells.classes
+        if not is_background.any() or is_background.all():
+            return None
+        fit_layers(cells, features, labels, device=device, seed=seed)
+        examples = len(labels)
+    return examples
 
 
 def sample_images(targets: np.ndarray[Any, Any], seed: int) -> list[int]:

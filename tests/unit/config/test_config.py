@@ -327,3 +327,10 @@ def test_images_can_be_mined_without_the_training_labels(recipe: Path) -> None:
 def test_the_suggestion_for_an_unknown_test_setting_comes_from_its_group(recipe: Path) -> None:
     with pytest.raises(InputError, match=r"Unknown setting 'test\.spilt': .*'split'"):
         train_and_mine_settings(recipe, "test: {spilt: test}\n")
+
+
+def test_a_record_older_than_a_setting_stands_for_what_its_version_did() -> None:
+    assert setting_or_default(MineSettings, {}, "refine") == "none"
+    assert setting_or_default(TrainOptions, {}, "cells") is False
+    assert setting_or_default(MineSettings, {"refine": None}, "refine") is None
+    assert setting_or_default(MineSettings, {}, "max_classes") == 5

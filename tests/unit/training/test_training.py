@@ -552,6 +552,29 @@ def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path: Path) -> 
     assert not (summary.folder / "checkpoints").exists()
 
 
+def shapes_and_spots() -> dict[str, tuple[str, ...]]:
+    return named(("r", 6, ("red",)), ("b", 6, ("blue",)), ("n", 2, ()))
+
+
+def test_a_training_interrupted_in_its_cell_classifier_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    def stop(done: int, total: int, text: str) -> None:
+        if text == "cell classifier":
+            power_cut()
+
+    with pytest.raises(OSError, match="the lights went out"):
+        train(tmp_path, shapes_and_spots(), progress=stop, cells=True)
+    assert not (tmp_path / "model" / "model.json").exists()
+    texts: list[str] = []
+    summary = train(tmp_path, shapes_and_spots(), progress=lambda *step: texts.append(step[2]), cells=True)
+    assert set(texts) == {"cell classifier"}, "no epoch is repeated"
+    undisturbed = train(tmp_path / "undisturbed", shapes_and_spots(), cells=True)
+    expected, found = weights_of(undisturbed), weights_of(summary)
+    assert any(name.startswith("cells.") for name in expected)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert not (summary.folder / "checkpoints").exists()
+
+
 @pytest.mark.parametrize("later", [1, 4])
 def test_epochs_without_improvement_are_not_repeated_after_resuming(tmp_path: Path, later: int) -> None:
     """An epoch has four steps."""
