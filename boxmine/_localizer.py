@@ -73,12 +73,14 @@ class Localizer:
         numbers = [name for name in columns if pa.types.is_floating(ANNOTATION_SCHEMA.field(name).type)]
         return boxes.astype(dict.fromkeys(numbers, "float64"))  # missing values are NaN, as in a run's table
 
-    def heatmap(self, image: AnyImage, category: str) -> NDArray[np.float32]:
+    def heatmap(self, image: AnyImage, category: str, labels: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Draw the activation map of one class.
 
         Args:
             image: See `predict`.
             category: Class name; whether the image shows it is not asked.
+            labels: All class names of the image, as `predict` takes them: a cell classifier compares the class with
+                them. None if the image shows no other class.
 
         Returns:
             (H, W) float32 in pixels of the upright image: the normalised map, 0 to 1, that a threshold is compared
@@ -89,7 +91,7 @@ class Localizer:
             ModelError: The model does not know the class.
         """
         self._checked([category])
-        return self._miner.heatmap(_as_source(image), category)
+        return self._miner.heatmap(_as_source(image), category, self._checked(labels))
 
     def _checked(self, labels: Sequence[str] | None) -> list[str] | None:
         if labels is None:

@@ -225,6 +225,7 @@ def check_mining(options: MineSection, card: ModelCard | None, model: str) -> No
         refuse_unknown_localizer(options.localizer)
     trained = card.localizer if card is not None else "cam" if model.startswith(PRETRAINED) else model
     options_of(options.localizer or trained, options.options)
+    if card is not None or model.startswith(PRETRAINED):
+        refinement(options, has_cells=card is not None and card.cells is not None)
     if card is not None:
-        refinement(card, options)
         refuse_unknown_thresholds(options, select_classes(card, options), model)

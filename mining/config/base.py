@@ -107,7 +107,24 @@ def setting_or_default(kind: type[Settings], record: Mapping[str, Any], name: st
     """
     if name in record or name not in kind.model_fields:
         return record.get(name)
-    field = kind.model_fields[name]
-    marks = [mark for mark in field.metadata if isinstance(mark, EarlierVersions)]
-    default = marks[0].value if marks else field.get_default(call_default_factory=True)
+    earlier = _values_of_earlier_versions(kind)
+    default = earlier[name] if name in earlier else kind.model_fields[name].get_default(call_default_factory=True)
     return list(default) if isinstance(default, tuple) else default  # as JSON has it
+
+
+def parse_record(kind: type[S], record: Mapping[str, Any]) -> S:
+    """Parse recorded settings; those that the record lacks have the values of its version, see `setting_or_default`.
+
+    Raises:
+        InputError: See `parse`.
+    """
+    return parse(kind, {**_values_of_earlier_versions(kind), **record})
+
+
+def _values_of_earlier_versions(kind: type[Settings]) -> dict[str, Any]:
+    return {
+        name: mark.value
+        for name, field in kind.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, EarlierVersions)
+    }

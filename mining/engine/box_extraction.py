@@ -178,6 +178,10 @@ class BoxExtractor:
             self._rank_classes(scores), content_hash=image.content_hash,
         )  # fmt: skip
 
+    def class_of(self, channel: int) -> int:
+        """Return the index of the class that an output of the network belongs to."""
+        return self._class_of_output[channel]
+
     def threshold_of(self, category: str) -> float | MapThreshold:
         """Return the threshold of a class."""
         return self.params.class_thresholds.get(category, self.params.threshold)

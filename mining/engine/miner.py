@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from torch import Tensor
+import numpy as np
 
+from mining.arrays import FloatMap
 from mining.config import MineSettings
 from mining.config.execution import available_cores
 from mining.corpus.images.decoding import decode_image, network_input_size, resolve_image_path, scaled_input_size
@@ -102,28 +103,41 @@ class Miner:
         self.timing = self.network.stopwatch.read(len(rows), self.network.batch_size)
         return [outcomes[place] for place in range(len(rows))]
 
-    def fused_maps(self, row: dict[str, Any], classes: list[str]) -> tuple[Tensor, Tensor]:
-        """Compute an image's fused maps for display.
+    def fused_map(self, row: dict[str, Any], category: str) -> FloatMap:
+        """Compute the map of one class, for display, as boxes of the image are extracted from it.
+
+        A cell classifier compares a class with the other classes of the image, so these are mapped as well.
 
         Args:
-            row: Row of the corpus table.
-            classes: Names of K classes.
+            row: Row of the corpus table, with the image's labels; None for an unlabelled image.
+            category: Name of the class; added to the image's classes if it is not one of them.
 
         Returns:
-            The image at the largest scale, (3, h, w) uint8, and the maps that boxes are extracted from, (K, h, w)
-            float32.
+            (h, w) float32, of the size of the image at the largest scale.
 
         Raises:
             ImageError: The image cannot be read.
         """
-        image = self._prepare(0, {**row, "labels": classes})
+        image = self._prepare(0, row)
+        output = self._run_one(image)
+        wanted = self._index[category]
+        mapped = [self.extractor.class_of(channel) for channel in output.classes]
+        if wanted not in mapped:
+            mapped.append(wanted)
+            image = replace(image, classes=mapped)
+            output = self._run_one(image)
+        largest = image.pixels[max(self.settings.scales)]
+        maps = self.extractor.fuse(image, output, (int(largest.shape[1]), int(largest.shape[2])))
+        return np.asarray(maps[mapped.index(wanted)].numpy(), np.float32)
+
+    def _run_one(self, image: PreparedImage) -> ForwardOutput:
+        """Run the scales that mining would run for this image."""
         ((_, fetched),) = self.network.run([image], self._first_scales(image))
         output = fetched.output(0)
         if self._additional_scales(image) and isinstance(self._extract(image, fetched, 0, None)[1], ForwardOutput):
             ((_, fetched),) = self.network.run_additional_scales([(image, output)], self._additional_scales(image))
             output = self._merge_scales(output, fetched.output(0))
-        largest = image.pixels[max(self.settings.scales)]
-        return largest, self.extractor.fuse(image, output, (int(largest.shape[1]), int(largest.shape[2])))
+        return output
 
     def _batches(
         self,

@@ -42,8 +42,14 @@ class SingleImageMiner(Miner):
             raise ImageError(outcome.reason)
         return outcome
 
-    def heatmap(self, source: Path | Tensor, category: str) -> FloatMap:
+    def heatmap(self, source: Path | Tensor, category: str, labels: list[str] | None = None) -> FloatMap:
         """Draw the fused map of one class.
+
+        Args:
+            source: File, or (3, H, W) uint8 RGB.
+            category: The class.
+            labels: All classes of the image, with which a cell classifier compares the class; None if there is no
+                other.
 
         Returns:
             (H, W) float32, the normalised map, 0 to 1, in pixels of the upright image.
@@ -51,12 +57,15 @@ class SingleImageMiner(Miner):
         Raises:
             ImageError: See `mine_image`.
         """
-        maps: list[tuple[dict[str, Any], FloatMap]] = []
-        row = self._row(source, [category])
-        (outcome,) = self.mine([row], on_map=lambda row, _, activation: maps.append((row, activation)))
+        maps: dict[str, tuple[dict[str, Any], FloatMap]] = {}
+
+        def keep(row: dict[str, Any], name: str, activation: FloatMap) -> None:
+            maps[name] = row, activation
+
+        (outcome,) = self.mine([self._row(source, list(dict.fromkeys([category, *(labels or [])])))], on_map=keep)
         if outcome.state == QUARANTINED:
             raise ImageError(outcome.reason)
-        ((row, activation),) = maps
+        row, activation = maps[category]
         height, width = row["height"], row["width"]
         level = normalise_map(activation, self.extractor.params.normalise)
         if level is None:

@@ -63,7 +63,7 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
         settings: Settings of mining.
     """
     kind = localizer_named(card.localizer)
-    refine = refinement(card, settings)
+    refine = refinement(settings, has_cells=card.cells is not None)
     threshold, normalise = kind.threshold, kind.normalise
     if refine != "none":  # refined maps are probabilities, or were normalised before
         threshold, normalise = CELL_THRESHOLD if refine == "cells" else threshold + WALK_RAISES_BY, "max"
@@ -77,15 +77,19 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
     )
 
 
-def refinement(card: ModelCard, settings: MineOptions) -> Refinement:
+def refinement(settings: MineOptions, *, has_cells: bool) -> Refinement:
     """Return how maps are refined: as the settings ask, by default by the cell classifier, or by the walk without one.
+
+    Args:
+        settings: Settings of mining.
+        has_cells: Whether the model has a cell classifier.
 
     Raises:
         ModelError: The settings ask for a cell classifier that the model does not have.
     """
-    if settings.refine == "cells" and card.cells is None:
+    if settings.refine == "cells" and not has_cells:
         raise ModelError(
             "--refine cells needs a model with a cell classifier, which `boxmine train` adds by default; this model "
             "has none. Train one, or use --refine walk."
         )
-    return settings.refine or ("walk" if card.cells is None else "cells")
+    return settings.refine or ("cells" if has_cells else "walk")

@@ -14,6 +14,7 @@ from mining.storage.parquet import iter_batches
 
 Pairs = list[tuple[str, str]]
 _REASONS = 20
+_REFINED = {"cells": ", refined by the cell classifier", "walk": ", refined by the affinity walk"}
 
 
 def describe_run(run: Run, record: Mapping[str, Any]) -> str:
@@ -24,8 +25,22 @@ def describe_run(run: Run, record: Mapping[str, Any]) -> str:
     split = f", split {config['split']}" if config.get("split") else ""
     return (
         f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {used['localizer']} on {card.backbone}, "
-        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}; "
-        f"boxes cut {_format_threshold(used)}. {_when(record)}"
+        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}"
+        f"{_REFINED.get(used.get('refine', ''), '')}; boxes cut {_format_threshold(used)}. {_when(record)}"
+    )
+
+
+def define_score(used: Mapping[str, Any]) -> str:
+    """Say how the scores of a run were computed, from its record of what was used; see the columns' meanings."""
+    if used.get("refine") == "cells":
+        return (
+            "a score is the mean probability of the class over the box's region, times the box's agreement with the "
+            "boxes of a higher threshold and of the unrefined map, and times the class's probability for the whole "
+            "image if the class was predicted"
+        )
+    return (
+        "a score is the class's probability for the whole image times the peak of its activation map, so that it does "
+        "not depend on how well the edges fit"
     )
 
 

@@ -126,7 +126,7 @@ class Painter:
             names: File names of the images that may be drawn.
         """
         self.skipped: list[str] = []
-        self._hashes = _content_hashes(run, names)
+        self._hashes, self._labels = _hashes_and_labels(run, names)
         self.no_maps = ""
         self._settings: MineSettings = run.settings.model_copy(update={"device": "auto"})
         self._miner: Miner | None = None
@@ -158,9 +158,10 @@ class Painter:
     def _heat(self, pair: Pair) -> Heat | None:
         if self._miner is None or pair.category not in self._miner.card.class_names:
             return None
-        _, maps = self._miner.fused_maps({"image_id": 0, "file_name": pair.file_name}, [pair.category])
+        row = {"image_id": 0, "file_name": pair.file_name, "labels": self._labels.get(pair.file_name)}
+        activation = self._miner.fused_map(row, pair.category)
         try:
-            level = normalise_map(maps[0].numpy(), self._miner.extractor.params.normalise)
+            level = normalise_map(activation, self._miner.extractor.params.normalise)
         except MapError:
             return None
         return None if level is None else _heat(level, self._threshold(pair))
@@ -172,14 +173,16 @@ class Painter:
         return None if isinstance(threshold, str) else threshold
 
 
-def _content_hashes(run: Run, names: Collection[str]) -> dict[str, str]:
-    """SHA-256 of the files that were mined, by file name, where the run recorded it."""
-    hashes: dict[str, str] = {}
+def _hashes_and_labels(run: Run, names: Collection[str]) -> tuple[dict[str, str | None], dict[str, list[str] | None]]:
+    """SHA-256 of the files that were mined, None where it is not recorded, and the images' labels, by file name."""
+    hashes: dict[str, str | None] = {}
+    labels: dict[str, list[str] | None] = {}
     selected = pa.array(sorted(set(names)), pa.string())
-    for batch in iter_batches(run.corpus, ["file_name", "content_hash"]):
-        kept = batch.filter(pc.and_(pc.is_in(batch["file_name"], value_set=selected), batch["content_hash"].is_valid()))
-        hashes.update(zip(kept["file_name"].to_pylist(), kept["content_hash"].to_pylist(), strict=True))
-    return hashes
+    for batch in iter_batches(run.corpus, ["file_name", "content_hash", "labels"]):
+        kept = batch.filter(pc.is_in(batch["file_name"], value_set=selected))
+        for row in kept.to_pylist():
+            hashes[row["file_name"]], labels[row["file_name"]] = row["content_hash"], row["labels"]
+    return hashes, labels
 
 
 def _within(height: int, width: int, side: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from mining.config import ExecutionOptions, MineSettings, parse, setting_or_default
+from mining.config import ExecutionOptions, MineSettings, parse_record, setting_or_default
 from mining.corpus.image_root import is_inside
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
@@ -144,7 +144,7 @@ class Run:
         if self._settings is not None and self._settings[0] == identity:
             return self._settings[1]
         try:
-            settings = parse(MineSettings, record["config"])
+            settings = parse_record(MineSettings, record["config"])
         except InputError as error:
             raise RunError(f"{self.path / RUN_FILE} holds settings that cannot be used: {error}") from None
         if identity is not None:

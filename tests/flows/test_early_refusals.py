@@ -69,6 +69,8 @@ REFUSALS = {
     "mine --images photos --model other --out new": "is not a boxmine model",
     "mine --images photos --model pretrained:nothing --out new": "Unknown backbone 'nothing'",
     "mine --images photos --model pretrained:vgg16 --out new": "cannot mine",
+    "mine --images photos --model pretrained:efficientnet_lite0 --out new --refine cells": "needs a model with a cell",
+    f"{MINE} --refine cells": "needs a model with a cell classifier",
     f"{MINE} --labels unknown.csv": "did you mean 'cat'",
     f"{MINE} --class-thresholds.horse 0.3": "does not know the class 'horse'",
     f"{MINE} --localizer gradcam --options.layr 2": "did you mean 'layer'",

@@ -6,18 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from torch import nn
 
 from mining.config import MineOptions
+from mining.corpus import read_shard
+from mining.engine.miner import Miner
+from mining.engine.single_image import SingleImageMiner
 from mining.errors import ModelError
 from mining.localizers.cell_classifier import CellClassifier
 from mining.localizers.options import CellSpec
 from mining.models.card import ModelCard, read_card
 from mining.models.checkpoint import build_localizer, load_model, save_model
-from mining.models.overrides import CELL_THRESHOLD, extraction_params, refinement
-from tests.unit.engine.painting import ALL, BOX, CLASSES, RED, SHORT_SIDE, ImageResult, scene
+from mining.models.overrides import CELL_THRESHOLD, extraction_params
+from tests.unit.engine.painting import ALL, BOX, CLASSES, RED, SHORT_SIDE, ImageResult, planned_run, scene
 
 Mined = Callable[..., dict[str, ImageResult]]
 DARK_RED = (140, 0, 0)
@@ -158,7 +162,7 @@ def test_a_cell_classifier_is_used_where_there_is_one(
 
 def test_a_cell_classifier_that_is_not_there_is_refused(model: Path) -> None:
     with pytest.raises(ModelError, match="--refine cells needs a model with a cell classifier"):
-        refinement(card_of(model, has_cells=False), MineOptions(refine="cells"))
+        extraction_params(card_of(model, has_cells=False), MineOptions(refine="cells"))
 
 
 # --- model folders ---------------------------------------------------------------------------------------------------
@@ -189,3 +193,37 @@ def test_a_card_with_an_impossible_cell_classifier_is_refused(model: Path, damag
     path.write_text(json.dumps(record))
     with pytest.raises(ModelError, match="is not a boxmine model"):
         read_card(model)
+
+
+# --- maps for display ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [["red", "green"], None])
+def test_a_map_for_display_is_the_one_that_boxes_were_extracted_from(
+    model: Path, tmp_path: Path, labels: list[str] | None
+) -> None:
+    """The classes of the image compete, also where the map of one of them is drawn."""
+    pictures = {"a.png": scene((BOX, (200, 180, 0)))}  # more red than green
+    run = planned_run(tmp_path, pictures, labels and {"a.png": tuple(labels)}, model=model, refine=None)
+    localizer, card = load_model(run.model, run.settings)
+    miner = Miner(localizer, card, run.settings)
+    (row,) = read_shard(run.corpus, 0).to_pylist()
+    mined: dict[str, Any] = {}
+    miner.mine([row], on_map=lambda _, name, activation: mined.update({name: activation}))
+    assert {"red", "green"} <= mined.keys()
+    for name, activation in mined.items():
+        drawn = miner.fused_map(row, name)
+        resized = cv2.resize(activation, drawn.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        assert abs(drawn - resized).max() < 0.05
+    assert miner.fused_map(row, "blue").shape == miner.fused_map(row, "red").shape
+    alone = miner.fused_map({**row, "labels": ["green"]}, "green")
+    assert alone.max() > 2 * mined["green"].max()
+
+
+def test_a_heatmap_may_be_computed_among_the_classes_of_the_image(model: Path, tmp_path: Path) -> None:
+    run = planned_run(tmp_path, {"a.png": scene((BOX, (200, 180, 0)))}, None, model=model, refine=None)
+    miner = SingleImageMiner(*load_model(run.model, run.settings), run.settings)
+    image = run.image_root / "a.png"
+    alone, among = miner.heatmap(image, "green"), miner.heatmap(image, "green", ["green", "red"])
+    assert alone.shape == among.shape == (64, 96)
+    assert alone.max() == among.max() == 1

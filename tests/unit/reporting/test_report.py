@@ -18,6 +18,7 @@ from mining.evaluation.job import score
 from mining.reporting import comparison_page
 from mining.reporting import report_page as report_module
 from mining.reporting.report_page import write_report
+from mining.reporting.summary_text import define_score
 from tests.unit.reporting.conftest import CLASSES, NASTY, Mined, Page, mine
 
 
@@ -60,6 +61,22 @@ def test_the_page_says_where_maps_were_cut(
     assert cut in page.text
     assert f"white line: {line}\n" in page.text
     assert all(str(one["d"]).startswith("M") for one in page.of("path")), "what reaches the threshold is outlined"
+
+
+@pytest.mark.parametrize(
+    ("used", "described"),
+    [({"refine": "cells"}, "mean probability"), ({"refine": "walk"}, "peak of its activation map"), ({}, "peak of")],
+)
+def test_the_score_is_described_as_it_was_computed(used: dict[str, str], described: str):
+    assert described in define_score(used)
+
+
+@pytest.mark.parametrize(
+    ("refine", "words"), [("walk", ", refined by the affinity walk;"), ("none", "at scale 1; boxes")]
+)
+def test_the_page_says_how_maps_were_refined(mined: Mined, model: Path, tmp_path: Path, refine: str, words: str):
+    page = Page(write_report(mine(tmp_path, model, "other", refine=refine)).read_text(encoding="utf-8"))
+    assert words in page.text
 
 
 def test_without_ground_truth_the_page_says_that_quality_is_unknown(mined: Mined):

@@ -103,3 +103,9 @@ def test_digests_of_existing_runs_and_label_stores_are_unchanged(started: Run) -
     assert origin.settings == "c213644e09f9141d1c5e5403412b24ca98f09fcc10f84cd00084a7d4c9d6810f"
     matter = {name: value for name, value in settings_that_matter(started.settings).items() if name in RECORDED}
     assert digest_of(matter) == "e32563ab645ecafad5835e7fe6085dc14b6f168999c596b15ebdea0022ae2587"
+
+
+def test_a_run_of_an_earlier_version_keeps_its_maps(started: Run) -> None:
+    config = {name: value for name, value in started.record["config"].items() if name not in ("refine", "walk_steps")}
+    started.update(config=config)
+    assert started.settings.refine == "none"
