@@ -34,6 +34,7 @@ class ExtractionKeywords(TypedDict, total=False):
     map: Sequence[str] | Mapping[str, str]
     class_cut: float | None
     max_classes: int
+    object_boxes: bool
     min_score: float
     min_area: float
     max_area: float

@@ -88,6 +88,11 @@ class MapOptions(Settings):
     max_classes: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=5, description="For unlabelled images: maximum number of classes per image."
     )
+    object_boxes: bool = Field(
+        default=False,
+        description="For unlabelled images in which no class reaches --class-cut: boxes of the category `object`, from "
+        "the maps of the five most probable classes together, to be named later. By default such images have no boxes.",
+    )
     map_side: Annotated[int, Field(ge=32, le=1_000_000)] = Field(
         default=280,
         description="Boxes are extracted from maps of the image's size, or smaller ones with as many pixels as a "

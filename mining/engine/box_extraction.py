@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from mining.arrays import Float32s, FloatMap
@@ -20,7 +21,7 @@ from mining.errors import MapError
 from mining.localizers.map_refiner import RefinedMaps
 from mining.localizers.pyramid import fuse_scales
 from mining.models.card import ModelCard
-from mining.models.class_outputs import class_of_output, class_probabilities
+from mining.models.class_outputs import class_of_output, class_probabilities, object_probability, object_weights
 from mining.models.overrides import extraction_params
 from mining.regions.extraction import boxes_from_map
 from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
@@ -59,12 +60,14 @@ class ForwardOutput:
         classes: The K outputs of the network that were mapped.
         levels: Raw maps (K, h, w) by scale.
         refined: Refined maps (K, h, w); None if maps are not refined.
+        is_object: Whether these maps together are that of the class `object`.
     """
 
     logits: Tensor
     classes: list[int]
     levels: dict[float, Tensor]
     refined: RefinedMaps | None = None
+    is_object: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,9 +181,11 @@ class BoxExtractor:
             self._rank_classes(scores), content_hash=image.content_hash,
         )  # fmt: skip
 
-    def class_of(self, channel: int) -> int:
-        """Return the index of the class that an output of the network belongs to."""
-        return self._class_of_output[channel]
+    def classes_of(self, output: ForwardOutput) -> list[int]:
+        """Return the index of the class of each map that `fuse` returns."""
+        if output.is_object and output.classes:
+            return [len(self._class_names) - 1]
+        return [self._class_of_output[channel] for channel in output.classes]
 
     def threshold_of(self, category: str) -> float | MapThreshold:
         """Return the threshold of a class."""
@@ -205,16 +210,16 @@ class BoxExtractor:
         fused = self.fuse(image, output, size).numpy()
         class_maps: Iterable[FloatMap | None] = [None] * len(fused)
         if output.refined is not None and self.params.refine == "cells":
-            class_maps = fuse_scales([output.refined.class_maps], size).numpy()
-        for activation, class_map, channel in zip(fused, class_maps, output.classes, strict=True):
-            index = self._class_of_output[channel]
+            class_maps = self._sum_if_object(fuse_scales([output.refined.class_maps], size), output).numpy()
+        for activation, class_map, index in zip(fused, class_maps, self.classes_of(output), strict=True):
             agreement = None if class_map is None else _compare_with(activation, class_map)
-            context = _MapContext(index, float(scores[index]), stretch, agreement)
+            class_score = object_probability(output.logits, self.card) if output.is_object else float(scores[index])
+            context = _MapContext(index, class_score, stretch, agreement)
             threshold, boxes, curve = self._extract_regions(image, activation, context)
             yield _ExtractedMap(activation, context, threshold, boxes, curve)
 
     def fuse(self, image: PreparedImage, output: ForwardOutput, size: tuple[int, int]) -> Tensor:
-        """Return the refined maps, or the sum of the maps of all scales, as (K, *size).
+        """Return the refined maps, or the sum of the maps of all scales, as (K, *size); one map of the class `object`.
 
         Of maps that are not refined, the columns of cells are placed where they look, so that boxes of mirrored images
         are mirrored. Their rows are scaled only: networks look somewhat too high, but maps are high within objects,
@@ -222,7 +227,9 @@ class BoxExtractor:
         the image.
         """
         if output.refined is not None:
-            return fuse_scales([output.refined.maps], size)
+            # a cell classifier's probabilities add up to that of not being background
+            weighted = self.params.refine != "cells"
+            return self._sum_if_object(fuse_scales([output.refined.maps], size), output, weighted=weighted)
         grids = []
         for scale, level in output.levels.items():
             height, width = image.pixels[scale].shape[1:]
@@ -230,7 +237,14 @@ class BoxExtractor:
             if grid is not None:
                 grid = grid.with_centred_rows(height, level.shape[-2]).scaled(size[0] / height, size[1] / width)
             grids.append(grid)
-        return fuse_scales(list(output.levels.values()), size, grids)
+        return self._sum_if_object(fuse_scales(list(output.levels.values()), size, grids), output)
+
+    def _sum_if_object(self, maps: Tensor, output: ForwardOutput, *, weighted: bool = True) -> Tensor:
+        """Return the maps, or their sum, weighted by the probabilities of their outputs, as the map of `object`."""
+        if not (output.is_object and output.classes):
+            return maps
+        weights = object_weights(output.logits, self.card) if weighted else torch.ones(len(maps))
+        return torch.einsum("k,khw->hw", weights.to(maps.dtype), maps)[None]
 
     def _is_stable(self, image: PreparedImage, extracted: _ExtractedMap, min_iou: float) -> bool:
         """Return whether the best box has an IoU of at least `min_iou` with that of a lower threshold."""
@@ -296,6 +310,11 @@ class BoxExtractor:
             width=image.width, height=image.height,
         )  # fmt: skip
 
+    def _source(self, image: PreparedImage, context: _MapContext) -> str:
+        if context.index == self.card.object_index:
+            return "object"
+        return "prediction" if image.classes is None else "label"
+
     def _rows(
         self, image: PreparedImage, extracted: _ExtractedMap, boxes: Boxes, scales: list[float]
     ) -> list[dict[str, Any]]:
@@ -307,7 +326,7 @@ class BoxExtractor:
             "category": self.card.classes[context.index]["name"],
             "class_score": context.class_score, "threshold": extracted.threshold, "scales": scales,
             "localizer": self.card.localizer, "model_sha256": self.card.weights_sha256,
-            "source": "prediction" if image.classes is None else "label", "refinement": self.params.refine,
+            "source": self._source(image, context), "refinement": self.params.refine,
         }  # fmt: skip
         factors = _score_factors(boxes, context)
         return [

@@ -42,13 +42,15 @@ class FetchedBatch:
         classes: (B, K), padded with NO_CLASS.
         levels: (B, K, h, w) maps by scale.
         refined: (B, K, h, w) refined maps; None if maps are not refined.
+        is_object: Per image, whether its maps together are that of the class `object`.
         arrived: Event of the end of the transfer; None if it has ended.
     """
 
     logits: Tensor
     classes: Tensor
     levels: dict[float, Tensor]
-    refined: RefinedMaps | None = None
+    refined: RefinedMaps | None
+    is_object: list[bool]
     arrived: torch.cuda.Event | None = None
 
     def output(self, position: int) -> ForwardOutput:
@@ -61,7 +63,7 @@ class FetchedBatch:
         refined = None
         if self.refined is not None:
             refined = RefinedMaps(self.refined.maps[position, :count], self.refined.class_maps[position, :count])
-        return ForwardOutput(self.logits[position], classes, levels, refined)
+        return ForwardOutput(self.logits[position], classes, levels, refined, self.is_object[position])
 
 
 class BatchedForward:
@@ -126,19 +128,21 @@ class BatchedForward:
             )
 
     def _forward(self, batch: Sequence[PreparedImage], scales: Sequence[float]) -> FetchedBatch:
-        asked = [image.classes for image in batch]
+        classes = [image.classes for image in batch]
 
         def choose(logits: Tensor) -> Tensor:
-            predicted = self._predict_classes(logits) if any(one is None for one in asked) else []
-            classes = [predicted[i] if one is None else one for i, one in enumerate(asked)]
-            return choose_outputs(classes, logits, self.card)
+            if None in classes:
+                predicted = self._predict_classes(logits)
+                classes[:] = [predicted[i] if one is None else one for i, one in enumerate(classes)]
+            return choose_outputs([one or [] for one in classes], logits, self.card)
 
         images = self._to_device(batch, scales)
         with self.stopwatch.on_device("maps"), self._without_gradients():
             recorder = self._record_at(images)
             maps = localize_pyramid(self.localizer, images, classes=choose, recorder=recorder)
         refined = self._refine(images, maps.classes, lambda: maps.levels)
-        return self._fetch(maps.logits, maps.classes, maps.levels, refined)
+        is_object = [self.card.object_index in (one or []) for one in classes]
+        return self._fetch(maps.logits, maps.classes, maps.levels, refined, is_object)
 
     def _additional_outputs(
         self, batch: Sequence[tuple[PreparedImage, ForwardOutput]], scales: Sequence[float]
@@ -154,7 +158,8 @@ class BatchedForward:
         refined = self._refine(
             images, classes.to(self.device), lambda: {**_stack_levels(outputs, self.device), **levels}
         )
-        return self._fetch(torch.stack([output.logits for output in outputs]), classes, levels, refined)
+        logits, is_object = torch.stack([output.logits for output in outputs]), [one.is_object for one in outputs]
+        return self._fetch(logits, classes, levels, refined, is_object)
 
     def _refine(
         self, images: dict[float, Tensor], classes: Tensor, levels: Callable[[], dict[float, Tensor]]
@@ -222,15 +227,23 @@ class BatchedForward:
             yield
 
     def _predict_classes(self, logits: Tensor) -> list[list[int]]:
+        """Choose the classes of each image; `object` if it is mined and no class is probable enough."""
+        instead = [] if self.card.object_index is None else [self.card.object_index]
         scores = class_probabilities(logits, self.card).cpu()
         best = scores.topk(min(self.settings.max_classes, scores.shape[1]))
         return [
             [int(index) for value, index in zip(values, indices, strict=True) if value >= self.params.class_cut]
+            or instead
             for values, indices in zip(best.values, best.indices, strict=True)
         ]
 
     def _fetch(
-        self, logits: Tensor, classes: Tensor, levels: dict[float, Tensor], refined: RefinedMaps | None
+        self,
+        logits: Tensor,
+        classes: Tensor,
+        levels: dict[float, Tensor],
+        refined: RefinedMaps | None,
+        is_object: list[bool],
     ) -> FetchedBatch:
         is_cuda = self.device.type == "cuda"
         copy = _copy_to_pinned if is_cuda else Tensor.cpu
@@ -238,10 +251,10 @@ class BatchedForward:
             copied = None if refined is None else RefinedMaps(copy(refined.maps), copy(refined.class_maps))
             on_cpu = copy(logits), copy(classes), {scale: copy(level) for scale, level in levels.items()}, copied
         if not is_cuda:
-            return FetchedBatch(*on_cpu)
+            return FetchedBatch(*on_cpu, is_object)
         transferred = torch.cuda.Event()  # type: ignore[no-untyped-call]
         transferred.record()
-        return FetchedBatch(*on_cpu, transferred)
+        return FetchedBatch(*on_cpu, is_object, transferred)
 
 
 def batch_that_fits(needed: int, free: int) -> int:

@@ -121,9 +121,10 @@ class Miner:
         image = self._prepare(0, row)
         output = self._run_one(image)
         wanted = self._index[category]
-        mapped = [self.extractor.class_of(channel) for channel in output.classes]
+        mapped = self.extractor.classes_of(output)
         if wanted not in mapped:
-            mapped.append(wanted)
+            alone = self.card.object_index in (wanted, *mapped)
+            mapped = [wanted] if alone else [*mapped, wanted]
             image = replace(image, classes=mapped)
             output = self._run_one(image)
         largest = image.pixels[max(self.settings.scales)]
@@ -227,7 +228,7 @@ class Miner:
         levels = {**output.levels, **additional.levels}
         refined = additional.refined or output.refined
         ordered = {scale: levels[scale] for scale in self.settings.scales}
-        return ForwardOutput(output.logits, output.classes, ordered, refined)
+        return replace(output, levels=ordered, refined=refined)
 
 
 class ShapeBucketer(Generic[T]):

@@ -54,7 +54,7 @@ def score_run(
     boxes, predicted, classes = match.truth.boxes, match.predicted, match.truth.classes
     overlaps = compute_overlaps(boxes, predicted)
     images = len(match.truth.file_names)
-    corloc = corloc_scores(boxes, predicted, overlaps, classes, seed=seed, resamples=resamples)
+    corloc = corloc_scores(boxes, predicted, overlaps, classes, images=images, seed=seed, resamples=resamples)
     if not corloc["pairs"]:
         match.notes.append("The truth has no countable box on the scored images, so CorLoc is not defined.")
     pairs = pair_results(boxes, predicted, overlaps)

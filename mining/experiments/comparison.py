@@ -15,8 +15,8 @@ Key = tuple[str, str, tuple[float, ...]]  # corpus, variant, scales
 PairScores = dict[tuple[str, str], float]  # by image and class: share of the seeds whose top box is a hit
 STRICT_IOU = 0.7
 FIGURES = (
-    "corloc", "corloc_0.3", "corloc_0.7", "max_box_acc_v2", "ap50", "instance_recall", "boxes_per_pair",
-    "false_positives_per_image",
+    "corloc", "corloc_0.3", "corloc_0.7", "max_box_acc_v2", "ap50", "instance_recall",
+    "instance_recall_at_1_fp", "boxes_per_pair", "false_positives_per_image",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mining.evaluation.map_scores import MapCollector
 from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
 from mining.evaluation.run_scoring import best_iou_of_pairs, score_run
 from mining.experiments.cells import Cell, make_cells
+from mining.experiments.comparison import FIGURES
 from mining.experiments.folder import clear_run
 from mining.experiments.settings import ExperimentSettings
 from mining.localizers.loading import localizer_named
@@ -65,7 +66,8 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
     figures = {
         "cell": _identity(cell),
         "corloc": corloc["value"], "corloc_0.3": corloc["at_0.3"], "corloc_0.7": corloc["at_0.7"],
-        "instance_recall": corloc["instance_recall"], "boxes_per_pair": corloc["boxes_per_pair"],
+        "instance_recall": corloc["instance_recall"],
+        "instance_recall_at_1_fp": corloc["instance_recall_at_1_fp"], "boxes_per_pair": corloc["boxes_per_pair"],
         "false_positives_per_image": scores["false_positives_per_image"], "ap50": scores["coco"]["AP50"],
         "max_box_acc_v2": accuracy.max_box_acc_v2(),
         "train_seconds": training.seconds, "epochs": training.epochs, "held_back": training.value,
@@ -102,7 +104,8 @@ def read_figures(cell: Cell) -> dict[str, Any] | None:
         return None
     try:
         figures: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
-        return figures if _is_same_cell(figures["cell"], _identity(cell)) else None
+        is_complete = figures.keys() >= {*FIGURES}  # not if an earlier version measured it
+        return figures if is_complete and _is_same_cell(figures["cell"], _identity(cell)) else None
     except (ValueError, KeyError, TypeError, AttributeError):  # a damaged file is measured again
         return None
 

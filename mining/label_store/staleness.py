@@ -8,8 +8,12 @@ from mining.config import MineOptions, setting_or_default
 from mining.label_store.diff import StalenessFn
 from mining.storage.integrity import digest_of
 
-_FOR_UNLABELLED_IMAGES = {"class_cut", "max_classes"}
-_LATER_SETTINGS = {"classes", "map"}  # left out if empty: digests from before there were any stay the same
+_FOR_UNLABELLED_IMAGES = {"class_cut", "max_classes", "object_boxes"}
+_LATER_SETTINGS = {
+    "classes",
+    "map",
+    "object_boxes",
+}  # left out if empty: digests from before there were any stay the same
 Labels = Sequence[str] | None
 
 

@@ -17,6 +17,7 @@ FORMAT = "boxmine-model/1"
 PRETRAINED = "pretrained:"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
+OBJECT = "object"  # category of boxes whose class is not known
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
 _MAX_INPUT_SIZE = 16_384
 _MAX_STAGES, _MAX_WIDTH = 100, 65_536  # of a cell classifier
@@ -28,7 +29,7 @@ class OutputSelection:
 
     Attributes:
         count: Number of outputs of the network.
-        outputs: Per class, the indices of its outputs.
+        outputs: Per class, the indices of its outputs; none for the class `object`.
     """
 
     count: int
@@ -69,6 +70,11 @@ class ModelCard:
     def class_names(self) -> list[str]:
         """Class names in the order of the logits."""
         return [str(entry["name"]) for entry in self.classes]
+
+    @property
+    def object_index(self) -> int | None:
+        """Index of the class `object`, which has no output of its own; None if the card does not have it."""
+        return None if self.selection is None or self.selection.outputs[-1] else len(self.classes) - 1
 
     @property
     def output_count(self) -> int:
@@ -128,7 +134,8 @@ def _validate(card: ModelCard) -> ModelCard:
     if card.selection is not None:
         outputs = [output for group in card.selection.outputs for output in group]
         is_valid = all(0 <= output < card.selection.count for output in outputs) and len(set(outputs)) == len(outputs)
-        if not is_valid or not all(card.selection.outputs) or len(card.selection.outputs) != len(card.classes):
+        named = card.selection.outputs if names[-1] != OBJECT else card.selection.outputs[:-1]
+        if not is_valid or not all(named) or len(card.selection.outputs) != len(card.classes):
             raise ValueError("selection")
     if card.cells is not None and not _is_valid(card.cells):
         raise ValueError("cells")

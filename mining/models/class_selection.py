@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from mining.config import MineOptions
 from mining.errors import ModelError, did_you_mean
-from mining.models.card import ModelCard, OutputSelection
+from mining.models.card import OBJECT, ModelCard, OutputSelection
 
 
 def select_classes(card: ModelCard, options: MineOptions) -> ModelCard:
-    """Return the card with only the classes that are mined, under their new names.
+    """Return the card with only the classes that are mined, under their new names, and with `object` if it is mined.
 
     Renaming comes first: `options.classes` are names after `options.map`. Classes that are mapped to one name become
     one class; so does a class that has that name already. Its probability is the highest of their probabilities, and
@@ -21,10 +21,14 @@ def select_classes(card: ModelCard, options: MineOptions) -> ModelCard:
         options: Which classes, and how they are renamed.
 
     Raises:
-        ModelError: A name is not one of the model's; the message has the nearest one.
+        ModelError: A name is not one of the model's; the message has the nearest one. Or the model has a class
+            `object` of its own.
     """
-    if not (options.classes or options.map):
-        return card
+    selected = _select(card, options) if options.classes or options.map else card
+    return _with_object(selected) if options.object_boxes else selected
+
+
+def _select(card: ModelCard, options: MineOptions) -> ModelCard:
     renamed = rename_classes(card, options)
     _refuse_unknown(options.classes, renamed.class_names, "--classes")
     wanted = set(options.classes or renamed.class_names)
@@ -54,6 +58,18 @@ def rename_classes(card: ModelCard, options: MineOptions) -> ModelCard:
         classes.append({**card.classes[namesake], "name": name})
         groups.append([output for index in indices for output in outputs[index]])
     return replace(card, classes=classes, selection=OutputSelection(card.output_count, groups))
+
+
+def _with_object(card: ModelCard) -> ModelCard:
+    """Return the card with the class `object` as its last one."""
+    if OBJECT in card.class_names:
+        raise ModelError(
+            f"The model has a class {OBJECT!r} of its own, so that --object-boxes has no name for its boxes; rename "
+            f"that class with --map {OBJECT}=NAME."
+        )
+    listed = {"id": max(int(one["id"]) for one in card.classes) + 1, "name": OBJECT}
+    selection = OutputSelection(card.output_count, [*_outputs(card), []])
+    return replace(card, classes=[*card.classes, listed], selection=selection)
 
 
 def _outputs(card: ModelCard) -> list[list[int]]:

@@ -52,7 +52,7 @@ def _install_pretrained(reference: str, folder: Path, options: MineOptions | Non
     installed = read_card(folder) if (folder / CARD_FILE).is_file() else None
     if installed is not None and installed.training != UNTRAINED:
         raise ModelError(f"{folder} holds a trained model, not {reference}; give another --out.")
-    if options is None or not (options.classes or options.map):
+    if options is None or not (options.classes or options.map or options.object_boxes):
         if installed is not None and installed.backbone == backbone and installed.selection is None:
             return installed
         return save_model(folder, *pretrained_model(backbone))

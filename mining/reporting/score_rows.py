@@ -3,7 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from mining.evaluation.scores import Accuracy, Interval, MapScores, ScoreCut, Scores, ThresholdScores, ThresholdWay
+from mining.evaluation.scores import (
+    Accuracy,
+    CorLocScores,
+    Interval,
+    MapScores,
+    ScoreCut,
+    Scores,
+    ThresholdScores,
+    ThresholdWay,
+)
 
 Row = tuple[str, str, str]
 HEADINGS = ("figure", "value", "meaning")
@@ -79,6 +88,7 @@ def score_rows(scores: Scores) -> list[Row]:
     head = headline_rows(scores)
     counts = [
         ("Boxes per pair", _number(corloc["boxes_per_pair"]), "predicted boxes of a class in an image that shows it"),
+        *_froc_rows(corloc),
         ("False positives", _number(scores["false_positives_per_image"]), "boxes per image on nothing of their class"),
     ]
     if precision is not None and precision["ignored"]:
@@ -213,6 +223,15 @@ def _recall_row(scores: Scores) -> Row:
     truth = scores["truth"]
     meaning = f"of {truth['boxes'] - truth['ignored']:,} true boxes, share that some mined box covers at IoU 0.5"
     return "Instance recall", format_share(scores["corloc"]["instance_recall"]), meaning
+
+
+def _froc_rows(corloc: CorLocScores) -> list[Row]:
+    if "instance_recall_at_1_fp" not in corloc:
+        return []
+    meaning = (
+        "of the true boxes, share that the boxes of highest score cover, with at most one false positive per image"
+    )
+    return [("Recall at 1 FP", format_share(corloc["instance_recall_at_1_fp"]), meaning)]
 
 
 def _threshold_rows(thresholds: ThresholdScores | None) -> list[Row]:

@@ -30,7 +30,7 @@ ANNOTATION_SCHEMA = pa.schema(
             pa.float32(),
             "0-1",
             "by which boxes are ranked and filtered; not a probability. Of maps refined by a cell classifier: "
-            "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was predicted. Of "
+            "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given. Of "
             "other maps: class_score * peak",
         ),
         _field(
@@ -38,7 +38,8 @@ ANNOTATION_SCHEMA = pa.schema(
             pa.float32(),
             "0-1",
             "probability of the class for the whole image, at the scale nearest to 1; at the middle scale for labelled "
-            "images mined with an adaptive pyramid",
+            "images mined with an adaptive pyramid. Of the category object: that of one of the five most probable "
+            "classes",
         ),
         _field(
             "peak",
@@ -61,7 +62,8 @@ ANNOTATION_SCHEMA = pa.schema(
             "source",
             pa.string(),
             "",
-            "label = the class was given for the image; prediction = the classifier predicted it",
+            "label = the class was given for the image; prediction = the classifier predicted it; object = no class was "
+            "probable enough, and --object-boxes was given",
         ),
         _field(
             "refinement",

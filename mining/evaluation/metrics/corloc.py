@@ -69,7 +69,14 @@ def pair_results(truth: TruthBoxes, predicted: Detections, overlaps: Overlaps | 
 
 
 def corloc_scores(
-    truth: TruthBoxes, predicted: Detections, overlaps: Overlaps, classes: Sequence[str], *, seed: int, resamples: int
+    truth: TruthBoxes,
+    predicted: Detections,
+    overlaps: Overlaps,
+    classes: Sequence[str],
+    *,
+    images: int,
+    seed: int,
+    resamples: int,
 ) -> CorLocScores:
     """Compute the `corloc` part of scores.json.
 
@@ -78,6 +85,7 @@ def corloc_scores(
         predicted: Predicted boxes.
         overlaps: `compute_overlaps(truth, predicted)`.
         classes: Class names; `category` of both box tables counts into them.
+        images: Number of images.
         seed: Seed of the bootstrap over images.
         resamples: Number of resamples; 0 for no intervals.
 
@@ -104,6 +112,7 @@ def corloc_scores(
         "at_0.7_ci95": intervals[1],
         "any_box_ci95": intervals[2],
         "instance_recall": mean_or_none(overlaps.truth_iou[truth.is_countable] >= IOU_THRESHOLD),
+        "instance_recall_at_1_fp": recall_at_false_positives(truth, predicted, overlaps, images=images),
         "boxes_per_pair": mean_or_none(pairs.predictions),
         "per_class": per_class,
     }
@@ -146,6 +155,32 @@ def is_false_positive(overlaps: Overlaps) -> Bools:
         half of the box lies inside an ignored one (difficult, ignore or crowd).
     """
     return (overlaps.prediction_iou < IOU_THRESHOLD) & (overlaps.prediction_ignored < 0.5)
+
+
+def recall_at_false_positives(
+    truth: TruthBoxes, predicted: Detections, overlaps: Overlaps, *, images: int, per_image: float = 1.0
+) -> float | None:
+    """Compute the share of true boxes that are found by the boxes of highest score (a point of the FROC curve).
+
+    Args:
+        truth: True boxes.
+        predicted: Predicted boxes.
+        overlaps: `compute_overlaps(truth, predicted)`.
+        images: Number of images.
+        per_image: Of the predicted boxes, as many are used as give at most so many false positives per image; boxes
+            of equal score all or none.
+
+    Returns:
+        The share of countable true boxes that such a box covers with IoU >= 0.5; None where there is none.
+    """
+    order = np.argsort(-predicted.scores, kind="stable")
+    scores, false_positives = predicted.scores[order], np.cumsum(is_false_positive(overlaps)[order])
+    ends = np.flatnonzero(np.append(np.diff(scores) != 0, True)) if len(scores) else np.empty(0, int)
+    allowed = ends[false_positives[ends] <= per_image * images]
+    used = np.zeros(len(scores), bool)
+    used[order[: allowed[-1] + 1 if len(allowed) else 0]] = True
+    found = compute_overlaps(truth, predicted.where(used)).truth_iou
+    return mean_or_none(found[truth.is_countable] >= IOU_THRESHOLD)
 
 
 def _per_class(hit: Bools, category: Ints, classes: Sequence[str]) -> dict[str, ClassCorLoc]:

@@ -12,6 +12,7 @@ from mining.evaluation.metrics.corloc import (
     corloc_scores,
     is_false_positive,
     pair_results,
+    recall_at_false_positives,
 )
 from tests.unit.evaluation.by_hand import predicted_of, truth_of
 
@@ -91,11 +92,12 @@ def test_the_whole_record_of_a_known_case() -> None:
         ((3, 0, BOX), 0.5),
     )
     record = corloc_scores(
-        truth, predicted, compute_overlaps(truth, predicted), ["cat", "dog", "cow"], seed=0, resamples=10
+        truth, predicted, compute_overlaps(truth, predicted), ["cat", "dog", "cow"], images=4, seed=0, resamples=10
     )
     values = {name: record[name] for name in ("value", "pairs", "at_0.3", "at_0.7", "any_box", "boxes_per_pair")}
     assert values == {"value": 0.5, "pairs": 4, "at_0.3": 0.5, "at_0.7": 0.25, "any_box": 0.75, "boxes_per_pair": 1.0}
     assert record["instance_recall"] == pytest.approx(3 / 5)
+    assert record["instance_recall_at_1_fp"] == pytest.approx(3 / 5)
     assert record["per_class"] == {"cat": {"value": 1.0, "pairs": 2}, "dog": {"value": 0.0, "pairs": 2}}
     assert record["macro"] == 0.5
 
@@ -103,14 +105,37 @@ def test_the_whole_record_of_a_known_case() -> None:
 def test_micro_weighs_pairs_and_macro_weighs_classes() -> None:
     rows = [(0, 0, BOX), (1, 0, BOX), (2, 0, BOX), (3, 1, BOX)]
     truth, predicted = truth_of(*rows), predicted_of(*((row, 0.5) for row in rows[:3]))
-    record = corloc_scores(truth, predicted, compute_overlaps(truth, predicted), ["cat", "dog"], seed=0, resamples=0)
+    record = corloc_scores(
+        truth, predicted, compute_overlaps(truth, predicted), ["cat", "dog"], images=4, seed=0, resamples=0
+    )
     assert (record["value"], record["macro"]) == (0.75, 0.5)
 
 
 def test_a_difficult_box_is_no_instance_to_recall() -> None:
     truth, predicted = truth_of((0, 0, BOX), (0, 0, FAR), ignored=(1,)), predicted_of(((0, 0, BOX), 0.9))
-    record = corloc_scores(truth, predicted, compute_overlaps(truth, predicted), ["cat"], seed=0, resamples=0)
+    record = corloc_scores(truth, predicted, compute_overlaps(truth, predicted), ["cat"], images=1, seed=0, resamples=0)
     assert record["instance_recall"] == 1
+
+
+@pytest.mark.parametrize(
+    ("per_image", "recall"),
+    [(0, 1 / 3), (0.5, 2 / 3), (0.9, 2 / 3), (1, 2 / 3), (1.5, 1), (9, 1)],
+)
+def test_recall_at_a_number_of_false_positives_uses_the_boxes_of_highest_score(per_image: float, recall: float) -> None:
+    truth = truth_of((0, 0, BOX), (1, 0, BOX), (1, 0, FAR), (1, 1, FAR), ignored=(3,))
+    on_difficult_box = (1, 1, FAR)
+    ranked = [((0, 0, BOX), 0.9), (on_difficult_box, 0.8), ((0, 1, BOX), 0.7), ((1, 0, BOX), 0.6)]
+    tied = [((0, 1, FAR), 0.5), ((1, 0, FAR), 0.5), ((1, 1, BOX), 0.5)]  # all or none
+    predicted = predicted_of(*reversed(ranked + tied))
+    overlaps = compute_overlaps(truth, predicted)
+    assert recall_at_false_positives(truth, predicted, overlaps, images=2, per_image=per_image) == pytest.approx(recall)
+
+
+def test_recall_at_a_number_of_false_positives_of_no_boxes() -> None:
+    truth, none = truth_of((0, 0, BOX)), predicted_of()
+    assert recall_at_false_positives(truth, none, compute_overlaps(truth, none), images=1) == 0
+    nothing, some = truth_of(), predicted_of(((0, 0, BOX), 0.5))
+    assert recall_at_false_positives(nothing, some, compute_overlaps(nothing, some), images=1) is None
 
 
 def test_no_resample_gives_no_interval() -> None:
