@@ -42,6 +42,7 @@ class ExtractionKeywords(TypedDict, total=False):
     max_borders: int
     merge: Literal["nms", "wbf", "none"]
     merge_iou: float
+    parts: bool
     map_side: int
     curves: bool
     batch_size: int | None

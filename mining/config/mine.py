@@ -156,6 +156,12 @@ class BoxOptions(Settings):
     )
     merge_iou: Share = Field(default=0.5, description="IoU above which boxes are merged.")
 
+    parts: Annotated[bool, EarlierVersions(False)] = Field(
+        default=True,
+        description="If a region falls apart at 0.8 of the maximum into parts of similar features, which may be "
+        "objects side by side, add a box for each part; it scores lower than the region's. For --refine cells.",
+    )
+
     @model_validator(mode="after")
     def _check_area_range(self) -> Self:
         check_range(self, "min_area", "max_area")

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,6 +25,7 @@ from mining.models.card import ModelCard
 from mining.models.class_outputs import class_of_output, class_probabilities, object_probability, object_weights
 from mining.models.overrides import extraction_params
 from mining.regions.extraction import boxes_from_map
+from mining.regions.parts import find_parts
 from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
 
 RANKED_CLASSES = 5  # most probable classes recorded per image
@@ -31,6 +33,8 @@ STABILITY_THRESHOLD_RATIO = 0.7  # a stable box hardly changes at this share of 
 FACTOR_COLUMNS = ("mean_probability", "cut_agreement", "map_agreement")
 HIGH_THRESHOLD = 0.8  # right boxes hardly change up to this threshold
 CLASS_MAP_THRESHOLD = 0.4  # of the localizer's own map after the walk
+PART_SCORE = 0.3  # of parts of a region; from 0.1 to 0.3 AP50 is the same, at 0.5 it is lower
+PART_OVERLAP = 0.5  # IoU with a region's box from which a part is the same box
 # gets a row of the corpus with the image's true width and height, a class, and the map (h, w) float32 that
 # its boxes are extracted from
 MapCallback = Callable[[dict[str, Any], str, FloatMap], None]
@@ -74,19 +78,19 @@ class ForwardOutput:
 class _Agreement:
     """What the boxes of a map that a cell classifier refined are compared with.
 
-    probability: highest probability of the map. at_high_threshold, of_class_map: (n, 4) boxes in map pixels.
+    probability: highest probability of the map. at_high_threshold, of_class_map: boxes in map pixels.
     """
 
     probability: float
-    at_high_threshold: Float32s
-    of_class_map: Float32s
+    at_high_threshold: Boxes
+    of_class_map: Boxes
 
     def factors(self, xyxy: Float32s, mean_activation: Float32s) -> tuple[Float32s, Float32s, Float32s]:
         """Return the values of FACTOR_COLUMNS (see mining.runs.schema) for n boxes in map pixels, (n,) each."""
         return (
             mean_activation * np.float32(self.probability),
-            best_iou(xyxy, self.at_high_threshold),
-            best_iou(xyxy, self.of_class_map),
+            best_iou(xyxy, self.at_high_threshold.xyxy),
+            best_iou(xyxy, self.of_class_map.xyxy),
         )
 
 
@@ -95,13 +99,15 @@ class _MapContext:
     """What turns boxes of the map of one class into scored boxes of the image.
 
     index: position of the class. stretch: image pixels per map pixel in x and y. agreement: None if the map was not
-    refined by a cell classifier.
+    refined by a cell classifier. features: (D, h, w) of the cells, to find parts of regions by; None if they are not
+    looked for.
     """
 
     index: int
     class_score: float
     stretch: tuple[float, float]
     agreement: _Agreement | None
+    features: FloatMap | None
 
 
 @dataclass(frozen=True)
@@ -209,12 +215,14 @@ class BoxExtractor:
         size, stretch = self._map_size(image)
         fused = self.fuse(image, output, size).numpy()
         class_maps: Iterable[FloatMap | None] = [None] * len(fused)
+        features = None
         if output.refined is not None and self.params.refine == "cells":
             class_maps = self._sum_if_object(fuse_scales([output.refined.class_maps], size), output).numpy()
+            features = None if output.refined.features is None else output.refined.features.numpy()
         for activation, class_map, index in zip(fused, class_maps, self.classes_of(output), strict=True):
             agreement = None if class_map is None else _compare_with(activation, class_map)
             class_score = object_probability(output.logits, self.card) if output.is_object else float(scores[index])
-            context = _MapContext(index, class_score, stretch, agreement)
+            context = _MapContext(index, class_score, stretch, agreement, features)
             threshold, boxes, curve = self._extract_regions(image, activation, context)
             yield _ExtractedMap(activation, context, threshold, boxes, curve)
 
@@ -266,8 +274,9 @@ class BoxExtractor:
             extracted_count += len(extracted.boxes)
             boxes = self._finish_boxes(extracted.boxes, image, extracted.context)
             passed_count += len(boxes)
-            boxes = boxes[boxes.score >= self.settings.min_score]
-            accepted += self._rows(image, extracted, boxes, scales)
+            parts = self._find_parts(image, extracted, boxes)
+            for some, is_part in ((boxes, False), (parts, True)):
+                accepted += self._rows(image, extracted, some[some.score >= self.settings.min_score], scales, is_part)
             if self.settings.curves and extracted.curve:
                 curves.append(self._curve_row(image, extracted.context.index, extracted.curve))
         if accepted:
@@ -279,6 +288,32 @@ class BoxExtractor:
         """Convert boxes to image pixels, score, filter and merge them; highest score first."""
         boxes = _score_in_image(boxes, image, context)
         return MERGERS[self.settings.merge](boxes[self._passes_filters(boxes, image)], self.settings.merge_iou)
+
+    def _find_parts(self, image: PreparedImage, extracted: _ExtractedMap, boxes: Boxes) -> Boxes:
+        """Return boxes of the parts of regions, in image pixels, that none of the region's boxes covers."""
+        context = extracted.context
+        if context.features is None or context.agreement is None or extracted.threshold >= HIGH_THRESHOLD:
+            return Boxes.empty()
+        regions, region_scores = self._passing(extracted.boxes, image, context)
+        high, _ = self._passing(context.agreement.at_high_threshold, image, context)
+        height, width = extracted.activation.shape
+        cells = cv2.resize(extracted.activation, context.features.shape[:0:-1], interpolation=cv2.INTER_AREA)
+        level = np.asarray(cells / max(float(cells.max()), 1e-6), np.float32)
+        found = find_parts(
+            regions.xyxy, high.xyxy, level=level, features=context.features, threshold=HIGH_THRESHOLD,
+            size=(height, width),
+        )  # fmt: skip
+        chosen = np.array([part.box for part in found], np.intp)
+        parts = _score_in_image(high[chosen], image, context)
+        limit = region_scores[np.array([part.region for part in found], np.intp)]
+        scored = replace(parts, score=np.float32(PART_SCORE) * np.minimum(parts.score, limit))
+        return scored[best_iou(parts.xyxy, boxes.xyxy) < PART_OVERLAP].best_first()
+
+    def _passing(self, boxes: Boxes, image: PreparedImage, context: _MapContext) -> tuple[Boxes, Float32s]:
+        """Return the boxes in map pixels that pass the filters, and their scores."""
+        scored = _score_in_image(boxes, image, context)
+        passing = self._passes_filters(scored, image)
+        return boxes[passing], scored.score[passing]
 
     def _passes_filters(self, boxes: Boxes, image: PreparedImage) -> npt.NDArray[np.bool_]:
         return filter_mask(
@@ -316,7 +351,7 @@ class BoxExtractor:
         return "prediction" if image.classes is None else "label"
 
     def _rows(
-        self, image: PreparedImage, extracted: _ExtractedMap, boxes: Boxes, scales: list[float]
+        self, image: PreparedImage, extracted: _ExtractedMap, boxes: Boxes, scales: list[float], is_part: bool
     ) -> list[dict[str, Any]]:
         context = extracted.context
         common = {
@@ -324,7 +359,8 @@ class BoxExtractor:
             "width": image.width, "height": image.height,
             "category_id": self.card.classes[context.index]["id"],
             "category": self.card.classes[context.index]["name"],
-            "class_score": context.class_score, "threshold": extracted.threshold, "scales": scales,
+            "class_score": context.class_score, "scales": scales,
+            "threshold": HIGH_THRESHOLD if is_part else extracted.threshold, "is_part": is_part,
             "localizer": self.card.localizer, "model_sha256": self.card.weights_sha256,
             "source": self._source(image, context), "refinement": self.params.refine,
         }  # fmt: skip
@@ -350,7 +386,7 @@ def quarantined(row: dict[str, Any], reason: str, *, replaced: bool = False) -> 
 def _compare_with(activation: FloatMap, class_map: FloatMap) -> _Agreement:
     """Extract the boxes that those of a refined map are compared with."""
     at_high_threshold, of_class_map = (
-        boxes_from_map(one, threshold=threshold).xyxy
+        boxes_from_map(one, threshold=threshold)
         for one, threshold in ((activation, HIGH_THRESHOLD), (class_map, CLASS_MAP_THRESHOLD))
     )
     return _Agreement(float(activation.max()), at_high_threshold, of_class_map)

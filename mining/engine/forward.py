@@ -60,9 +60,7 @@ class FetchedBatch:
         classes = [index for index in self.classes[position].tolist() if index != NO_CLASS]
         count = len(classes)
         levels = {scale: level[position, :count] for scale, level in self.levels.items()}
-        refined = None
-        if self.refined is not None:
-            refined = RefinedMaps(self.refined.maps[position, :count], self.refined.class_maps[position, :count])
+        refined = None if self.refined is None else self.refined.of_image(position, count)
         return ForwardOutput(self.logits[position], classes, levels, refined, self.is_object[position])
 
 
@@ -89,7 +87,9 @@ class BatchedForward:
         self.card = card
         self.settings = settings
         self.params = params
-        self.refiner = None if params.refine == "none" else MapRefiner(self.localizer, params.refine, params.walk_steps)
+        self.refiner = None
+        if params.refine != "none":
+            self.refiner = MapRefiner(self.localizer, params.refine, params.walk_steps, keep_features=settings.parts)
         self.stopwatch = Stopwatch(self.localizer, self.device, threads=threads, turns=turns)
         on_cpu = self.device.type == "cpu"
         self.batch_size = settings.batch_size or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU)
@@ -248,7 +248,10 @@ class BatchedForward:
         is_cuda = self.device.type == "cuda"
         copy = _copy_to_pinned if is_cuda else Tensor.cpu
         with self.stopwatch.on_device("maps"), self._without_gradients():
-            copied = None if refined is None else RefinedMaps(copy(refined.maps), copy(refined.class_maps))
+            copied = None
+            if refined is not None:
+                features = None if refined.features is None else copy(refined.features)
+                copied = RefinedMaps(copy(refined.maps), copy(refined.class_maps), features)
             on_cpu = copy(logits), copy(classes), {scale: copy(level) for scale, level in levels.items()}, copied
         if not is_cuda:
             return FetchedBatch(*on_cpu, is_object)

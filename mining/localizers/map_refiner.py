@@ -37,10 +37,17 @@ class RefinedMaps:
     Attributes:
         maps: (B, K, h, w) float32 in 0-1, from which boxes are extracted.
         class_maps: (B, K, h, w) float32 in 0-1, the localizer's own maps after the walk, to compare with.
+        features: (B, D, h, w) float16, by which cells are compared; None if they were not asked for.
     """
 
     maps: Tensor
     class_maps: Tensor
+    features: Tensor | None = None
+
+    def of_image(self, position: int, count: int) -> "RefinedMaps":
+        """Return the first `count` maps of one image."""
+        features = None if self.features is None else self.features[position]
+        return RefinedMaps(self.maps[position, :count], self.class_maps[position, :count], features)
 
 
 class MapRefiner:
@@ -54,6 +61,7 @@ class MapRefiner:
         localizer: The localizer, on its device.
         how: 'cells' or 'walk'.
         steps: Steps of the walk; None for the default.
+        keep_features: Whether to return the features, for 'cells'.
 
     Attributes:
         recorder: Records features during the pass of one scale.
@@ -62,11 +70,14 @@ class MapRefiner:
         ModelError: The localizer has no cell classifier.
     """
 
-    def __init__(self, localizer: Localizer, how: Refinement, steps: int | None = None) -> None:
+    def __init__(
+        self, localizer: Localizer, how: Refinement, steps: int | None = None, *, keep_features: bool = False
+    ) -> None:
         if how == "cells" and localizer.cells is None:
             raise ModelError("The model has no cell classifier; train one, or use --refine walk.")
         self._cells: CellClassifier | None = localizer.cells if how == "cells" else None
         self._normalise = localizer.normalise
+        self._keep_features = keep_features
         default = WALK_ONLY_STEPS if self._cells is None else PROBABILITY_STEPS
         self._steps = default if steps is None else steps
         spec = cell_spec(localizer.backbone) if self._cells is None else self._cells.spec
@@ -91,13 +102,15 @@ class MapRefiner:
         features = self.recorder.features(images)
         with torch.autocast(images.device.type, enabled=False):
             projected = standardise(features) if self._cells is None else self._cells.project(features)
-            walk = AffinityWalk(affinity_features(projected))
+            compared = affinity_features(projected)
+            walk = AffinityWalk(compared)
             own = class_maps_on_grid(levels, grid_of(features), self._normalise)
             if self._cells is None:
                 maps = scale_to_peak(walk.spread(own, self._steps))
                 return RefinedMaps(maps, maps)
             probabilities = self._cells.probabilities(projected, classes)
-            return RefinedMaps(walk.spread(probabilities, self._steps), walk_class_maps(walk, own))
+            kept = compared.half() if self._keep_features else None
+            return RefinedMaps(walk.spread(probabilities, self._steps), walk_class_maps(walk, own), kept)
 
 
 def class_maps_on_grid(levels: Mapping[float, Tensor], size: tuple[int, int], normalise: Normalisation) -> Tensor:

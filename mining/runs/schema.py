@@ -30,7 +30,8 @@ ANNOTATION_SCHEMA = pa.schema(
             pa.float32(),
             "0-1",
             "by which boxes are ranked and filtered; not a probability. Of maps refined by a cell classifier: "
-            "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given. Of "
+            "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given; of a part (is_part), 0.3 * "
+            "the lower of that and the score of its region. Of "
             "other maps: class_score * peak",
         ),
         _field(
@@ -93,6 +94,14 @@ ANNOTATION_SCHEMA = pa.schema(
             pa.float32(),
             "0-1",
             "highest IoU with a box of the localizer's own map, spread by the walk, at a threshold of 0.4; null likewise",
+            nullable=True,
+        ),
+        _field(
+            "is_part",
+            pa.bool_(),
+            "",
+            "whether the box is a part of a region whose own box is listed too (see --parts); null if an earlier "
+            "version mined the box",
             nullable=True,
         ),
     ]

@@ -1,6 +1,6 @@
 """Run every localizer and every ablation on real images; tables on the terminal and in build/experiments/RECIPE/.
 
-    python tests/benchmarks/experiments.py [--recipes localizers,ablations/msrd] [--datasets voc-mini] [--seeds 0,1,2]
+    python tests/benchmarks/experiments.py [--recipes refinement,ablations/msrd] [--datasets voc-mini] [--seeds 0,1,2]
 
 Trains on the training labels only and scores on the test images. Finished measurements are not repeated.
 """
@@ -35,7 +35,11 @@ def corpus_of(dataset: Path) -> dict[str, object]:
 @app.default
 def main(*, recipes: str = "", datasets: str = "objects7-mini,voc-mini", seeds: str = "0,1,2") -> int:
     """Run what is missing and print all tables; returns the highest exit code."""
-    everything = ["localizers", *sorted(f"ablations/{path.stem}" for path in (RECIPES / "ablations").glob("*.yaml"))]
+    everything = [
+        "refinement",
+        "localizers",
+        *sorted(f"ablations/{path.stem}" for path in (RECIPES / "ablations").glob("*.yaml")),
+    ]
     corpora = json.dumps({name: corpus_of(DATA / name) for name in datasets.split(",")})
     code = 0
     for name in recipes.split(",") if recipes else everything:

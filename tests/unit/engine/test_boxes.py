@@ -62,7 +62,7 @@ def test_a_row_records_the_box_and_its_provenance(mined: Callable[..., dict[str,
         "peak": pytest.approx(1.0), "mean_activation": pytest.approx(1.0, abs=0.05),
         "threshold": pytest.approx(0.4), "scales": [1.0, 2.0],
         "localizer": "painted", "model_sha256": read_card(model).weights_sha256, "merged_from": 1, "source": "label",
-        "refinement": "none", **dict.fromkeys(FACTOR_COLUMNS),
+        "refinement": "none", "is_part": False, **dict.fromkeys(FACTOR_COLUMNS),
     }  # fmt: skip
 
 

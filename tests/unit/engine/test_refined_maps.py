@@ -227,3 +227,44 @@ def test_a_heatmap_may_be_computed_among_the_classes_of_the_image(model: Path, t
     alone, among = miner.heatmap(image, "green"), miner.heatmap(image, "green", ["green", "red"])
     assert alone.shape == among.shape == (64, 96)
     assert alone.max() == among.max() == 1
+
+
+# --- parts of regions ------------------------------------------------------------------------------------------------
+
+SIDE_BY_SIDE = ((8, 16, 40, 48), (56, 16, 88, 48))
+
+
+def joined(second: tuple[int, int, int] = RED) -> Any:
+    """Two bright rectangles, joined by a darker one."""
+    return scene(((8, 16, 88, 48), (150, 0, 0)), (SIDE_BY_SIDE[0], RED), (SIDE_BY_SIDE[1], second))
+
+
+def write_gradual_cells(folder: Path) -> Path:
+    """A model whose cell classifier is less sure of darker cells: 0.62 of red's maximum for the joint of `joined`."""
+    write_painted_cells(folder)
+    localizer, card = load_model(folder)
+    assert isinstance(localizer.cells, CellClassifier)
+    with torch.no_grad():
+        localizer.cells.layers[3].bias[3] = 13.6
+    (folder / "weights.safetensors").unlink()
+    save_model(folder, localizer, card)
+    return folder
+
+
+def test_parts_of_a_region_have_boxes_that_score_below_it(mined: Mined, tmp_path: Path) -> None:
+    model = write_gradual_cells(tmp_path / "gradual")
+    options = {"model": model, "refine": "cells", "walk_steps": 0}
+    found = mined({"a.png": joined()}, {"a.png": ("red",)}, **options)["a.png"]
+    assert found.boxes == [(8, 16, 88, 48), *SIDE_BY_SIDE]
+    assert [row["is_part"] for row in found.rows] == [False, True, True]
+    assert [row["threshold"] for row in found.rows] == pytest.approx([CELL_THRESHOLD, 0.8, 0.8])
+    region, *parts = (row["score"] for row in found.rows)
+    assert parts == pytest.approx([0.3 * region] * 2, rel=1e-5)  # alone, they would score higher
+    without = mined({"a.png": joined()}, {"a.png": ("red",)}, parts=False, **options)["a.png"]
+    assert without.rows == found.rows[:1]
+
+
+def test_parts_that_score_too_low_are_left_out(mined: Mined, tmp_path: Path) -> None:
+    model = write_gradual_cells(tmp_path / "gradual")
+    found = mined({"a.png": joined()}, {"a.png": ("red",)}, model=model, refine="cells", walk_steps=0, min_score=0.4)
+    assert [row["is_part"] for row in found["a.png"].rows] == [False]
