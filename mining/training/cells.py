@@ -69,6 +69,10 @@ _NO_EXAMPLES = (
     "No cell classifier was trained: the activation maps give no examples of the background, or none of any class. "
     "Maps will be refined by the affinity walk alone."
 )
+_ONE_STAGE = (
+    "The backbone {name} is used as one stage, so that the cell classifier reads its last features alone; boxes end less "
+    "exactly at boundaries than with a backbone of several stages (see `boxmine backbones`)."
+)
 
 Prepared = tuple[int, dict[float, Tensor]]  # index of an image, and (3, h, w) uint8 pixels by scale
 CellProgress = Callable[[int, int], None]
@@ -111,7 +115,7 @@ class CellTraining:
     Attributes:
         classifier: On the CPU, in evaluation mode; None if the maps gave no examples.
         record: For the model's card.
-        notes: Why there is no classifier.
+        notes: Why there is no classifier, or what it lacks.
     """
 
     classifier: CellClassifier | None
@@ -198,7 +202,8 @@ def train_cell_classifier(
     record = CellRecord(len(samples), examples or 0, round(time.monotonic() - started, 1))
     if examples is None:
         return CellTraining(None, record, [_NO_EXAMPLES])
-    return CellTraining(cells.cpu().eval(), record, [])
+    notes = [_ONE_STAGE.format(name=localizer.backbone.name)] if len(spec.stages) == 1 else []
+    return CellTraining(cells.cpu().eval(), record, notes)
 
 
 def fit_in_rounds(

@@ -37,10 +37,10 @@ class LabelProject:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.photos = folder / "photos"
-        self.photos.mkdir()
+        self.photos.mkdir(exist_ok=True)
         self.store = folder / "labels"
         self.runs = folder / "runs"
-        self.model = painted_model(folder / "model")
+        self.model = folder / "model" if (folder / "model").exists() else painted_model(folder / "model")
         self.labels: dict[str, tuple[str, ...]] | None = None
 
     def add_image(self, name: str, picture: Picture, *labels: str) -> None:

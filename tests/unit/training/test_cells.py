@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mining.backbones.base import Backbone, StageSpec
 from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
+from mining.training import cells as cells_module
 from mining.training.cells import (
     BATCH_SIZE,
     ImageCells,
@@ -189,3 +190,29 @@ def test_a_class_agnostic_localizer_teaches_by_images_of_one_class(localizer: CA
     images.targets[:5] = 1  # both classes
     localizer.class_agnostic = True
     assert train(localizer, images).record.images == 7
+
+
+@pytest.mark.parametrize("limit", ["PROJECTION_IMAGES", "PROJECTION_BYTES"])
+def test_projections_are_fitted_to_the_first_images(
+    localizer: Localizer, images: LabelledImages, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """Few images of the first load are enough; all images teach, and none is used twice."""
+    whole = train(localizer, images)
+    monkeypatch.setattr(cells_module, limit, 1)
+    monkeypatch.setattr(cells_module, "_IMAGES_PER_LOAD", 4)
+    result = train(localizer, images)
+    assert result.record.images == whole.record.images == 12
+    assert result.classifier is not None
+    assert whole.classifier is not None
+    fitted, of_all = (one.projections[0].shift for one in (result.classifier, whole.classifier))
+    assert not torch.equal(fitted, of_all)
+
+
+def test_a_backbone_of_one_stage_is_said_to_give_less_exact_boundaries(images: LabelledImages) -> None:
+    spec = StageSpec([Colours()], (3,), (4,), None, mean=(0.5,) * 3, std=(0.25,) * 3)
+    localizer = CAM(Backbone("one-stage", spec), classes=2)
+    with torch.no_grad():
+        localizer.classifier.weight.copy_(torch.tensor([[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5]])[..., None, None])
+    result = train(localizer.eval(), images)
+    assert result.classifier is not None
+    assert "The backbone one-stage is used as one stage" in result.notes[0]
