@@ -294,8 +294,10 @@ class BoxExtractor:
         context = extracted.context
         if context.features is None or context.agreement is None or extracted.threshold >= HIGH_THRESHOLD:
             return Boxes.empty()
-        regions, region_scores = self._passing(extracted.boxes, image, context)
         high, _ = self._passing(context.agreement.at_high_threshold, image, context)
+        if len(high) < 2:
+            return Boxes.empty()
+        regions, region_scores = self._passing(extracted.boxes, image, context)
         height, width = extracted.activation.shape
         cells = cv2.resize(extracted.activation, context.features.shape[:0:-1], interpolation=cv2.INTER_AREA)
         level = np.asarray(cells / max(float(cells.max()), 1e-6), np.float32)

@@ -5,7 +5,7 @@ shape share a batch. The order of the batches depends on the rows alone, so that
 boxes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -177,9 +177,15 @@ class Miner:
             size = network_input_size(height, width, short_side=self.card.input_size)
             with self.network.stopwatch.during("resize"):
                 pictures = pictures_of(pixels, size, self.settings.scales)
-        labels = row["labels"]
-        classes = None if labels is None else [self._index[name] for name in labels if name in self._index]
+        classes = self._classes_of(row["labels"])
         return PreparedImage(place, row, pictures, size, height, width, classes, digests[0])
+
+    def _classes_of(self, labels: Sequence[str] | None) -> list[int] | None:
+        """Return the indices of an image's labels that the model knows; `object` only if it is the only one."""
+        if labels is None:
+            return None
+        known = [self._index[name] for name in labels if name in self._index]
+        return known if len(known) == 1 else [index for index in known if index != self.card.object_index]
 
     def _extract(
         self, image: PreparedImage, fetched: FetchedBatch, position: int, on_map: MapCallback | None

@@ -89,9 +89,7 @@ class SingleImageMiner(Miner):
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         size = network_input_size(height, width, short_side=self.card.input_size)
         pictures = pictures_of(pixels, size, self.settings.scales)
-        labels = row["labels"]
-        classes = None if labels is None else [self._index[name] for name in labels]
-        return PreparedImage(place, row, pictures, size, height, width, classes)
+        return PreparedImage(place, row, pictures, size, height, width, self._classes_of(row["labels"]))
 
 
 def pixels_of_pil(image: Image.Image) -> Tensor:

@@ -70,8 +70,8 @@ _NO_EXAMPLES = (
     "Maps will be refined by the affinity walk alone."
 )
 _ONE_STAGE = (
-    "The backbone {name} is used as one stage, so that the cell classifier reads its last features alone; boxes end less "
-    "exactly at boundaries than with a backbone of several stages (see `boxmine backbones`)."
+    "The backbone {name} is used as one stage, so that the cell classifier reads its last features alone; boxes end "
+    "less exactly at boundaries than with a backbone of several stages (see `boxmine backbones`)."
 )
 
 Prepared = tuple[int, dict[float, Tensor]]  # index of an image, and (3, h, w) uint8 pixels by scale

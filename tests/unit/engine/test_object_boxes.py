@@ -119,6 +119,8 @@ def test_a_heatmap_of_an_object_can_be_asked_for(tmp_path: Path) -> None:
     miner = SingleImageMiner(*load_model(run.model, run.settings), run.settings)
     level = miner.heatmap(run.image_root / "grey.png", "object")
     assert (level.shape, level[32, 60], level[4, 4]) == ((64, 96), 1, 0)
+    (box,) = miner.mine_image(run.image_root / "red.png", ["object", "red"]).boxes
+    assert box["category"] == "red"
 
 
 def test_a_model_with_a_class_of_that_name_is_refused(tmp_path: Path) -> None:
