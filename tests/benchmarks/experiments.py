@@ -13,6 +13,7 @@ from pathlib import Path
 from cyclopts import App
 
 from flows.cli.application import run_command
+from mining.synthetic import generate
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("BOXMINE_DATA", ROOT.parent / "shared" / "data"))
@@ -22,8 +23,19 @@ RESULTS = ROOT / "build" / "experiments"
 app = App(help="Run every localizer and every ablation on real images.")
 
 
-def corpus_of(dataset: Path) -> dict[str, object]:
-    """Describe a dataset as in an experiment's recipe."""
+def corpus_of(name: str) -> dict[str, object]:
+    """Describe a dataset as in an experiment's recipe; `generated` is made where it is missing."""
+    if name == "generated":
+        train, test = (RESULTS / "generated" / part for part in ("train", "test"))
+        for folder, start in ((train, 0), (test, 160)):
+            generate(folder, images=160, start=start)
+        return {
+            "images": str(train / "images"),
+            "labels": str(train / "labels.csv"),
+            "test": {"images": str(test / "images"), "labels": str(test / "labels.csv")},
+            "truth": str(test / "truth.json"),
+        }
+    dataset = DATA / name
     return {
         "images": str(dataset / "images"),
         "labels": str(dataset / "train.csv"),
@@ -40,7 +52,7 @@ def main(*, recipes: str = "", datasets: str = "objects7-mini,voc-mini", seeds: 
         "localizers",
         *sorted(f"ablations/{path.stem}" for path in (RECIPES / "ablations").glob("*.yaml")),
     ]
-    corpora = json.dumps({name: corpus_of(DATA / name) for name in datasets.split(",")})
+    corpora = json.dumps({name: corpus_of(name) for name in datasets.split(",")})
     code = 0
     for name in recipes.split(",") if recipes else everything:
         print(f"{name}:", file=sys.stderr)
