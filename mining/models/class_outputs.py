@@ -11,7 +11,9 @@ from torch import Tensor
 from mining.localizers.base import pad_classes, probabilities
 from mining.models.card import ModelCard
 
-OBJECT_OUTPUTS = 5  # most probable outputs whose maps together are the map of the class `object`
+# Most probable outputs whose maps together are the map of the class `object`. From 1 to 20 of ImageNet's classes, on VOC
+# photos in which none is probable, 48 to 52 % of the best boxes are on an object.
+OBJECT_OUTPUTS = 5
 
 
 def class_probabilities(logits: Tensor, card: ModelCard) -> Tensor:
