@@ -11,8 +11,8 @@ from torch import Tensor
 from mining.localizers.base import pad_classes, probabilities
 from mining.models.card import ModelCard
 
-# Most probable outputs whose maps together are the map of the class `object`. From 1 to 20 of ImageNet's classes, on VOC
-# photos in which none is probable, 48 to 52 % of the best boxes are on an object.
+# Most probable outputs whose maps together are the map of the class `object`. From 1 to 20 of ImageNet's classes, 48 to
+# 52 % of the best boxes are on an object, on VOC photos in which no class is probable.
 OBJECT_OUTPUTS = 5
 
 
