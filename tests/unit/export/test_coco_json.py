@@ -135,6 +135,7 @@ def write_synthetic(folder: Path, *, images: int, boxes: int) -> None:
         **{"localizer": ["cam"] * boxes, "model_sha256": ["0" * 64] * boxes, "merged_from": np.ones(boxes, np.int32)},
         "scales": pa.array([[1.0, 1.5]] * boxes, pa.list_(pa.float32())),
         "refinement": ["none"] * boxes,
+        "is_part": [False] * boxes,
         **{name: pa.nulls(boxes, pa.float32()) for name in FACTOR_COLUMNS},
     }
     for column in ("score", "class_score", "peak", "mean_activation", "threshold"):

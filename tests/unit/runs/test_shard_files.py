@@ -32,7 +32,7 @@ def row(image_id: int, number: int = 0, /, **values: Any) -> dict[str, Any]:
         "category": "dog", "x": float(image_id), "y": float(number), "w": 30.5, "h": 40.0, "area": 1220.0, "score": 0.5,
         "class_score": 0.75, "peak": 1.0, "mean_activation": 0.5, "threshold": 0.25, "scales": [1.0, 1.5],
         "localizer": "cam", "model_sha256": "ab" * 32, "merged_from": 1, "source": "label",
-        "refinement": "none", **dict.fromkeys(FACTOR_COLUMNS), **values,
+        "refinement": "none", "is_part": False, **dict.fromkeys(FACTOR_COLUMNS), **values,
     }  # fmt: skip
 
 
