@@ -155,7 +155,6 @@ class BoxOptions(Settings):
         description="Overlapping boxes of one class: keep the best (nms) or their weighted mean (wbf).",
     )
     merge_iou: Share = Field(default=0.5, description="IoU above which boxes are merged.")
-
     parts: Annotated[bool, EarlierVersions(False)] = Field(
         default=True,
         description="If a region falls apart at 0.8 of the maximum into parts of similar features, which may be "

@@ -52,12 +52,12 @@ def _install_pretrained(reference: str, folder: Path, options: MineOptions | Non
     installed = read_card(folder) if (folder / CARD_FILE).is_file() else None
     if installed is not None and installed.training != UNTRAINED:
         raise ModelError(f"{folder} holds a trained model, not {reference}; give another --out.")
-    if options is None or not (options.classes or options.map or options.object_boxes):
-        if installed is not None and installed.backbone == backbone and installed.selection is None:
-            return installed
-        return save_model(folder, *pretrained_model(backbone))
-    selected = select_classes(pretrained_card(backbone), options)  # before anything is downloaded
-    if installed is not None and (installed.backbone, installed.selection) == (backbone, selected.selection):
+
+    def select(card: ModelCard) -> ModelCard:
+        return card if options is None else select_classes(card, options)
+
+    selection = select(pretrained_card(backbone)).selection  # before anything is downloaded
+    if installed is not None and (installed.backbone, installed.selection) == (backbone, selection):
         return installed
     localizer, card = pretrained_model(backbone)
-    return save_model(folder, localizer, select_classes(card, options))
+    return save_model(folder, localizer, select(card))

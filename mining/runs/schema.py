@@ -30,9 +30,8 @@ ANNOTATION_SCHEMA = pa.schema(
             pa.float32(),
             "0-1",
             "by which boxes are ranked and filtered; not a probability. Of maps refined by a cell classifier: "
-            "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given; of a part (is_part), 0.3 * "
-            "the lower of that and the score of its region. Of "
-            "other maps: class_score * peak",
+            "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given; of a "
+            "part (is_part), 0.3 * the lower of that and the score of its region. Of other maps: class_score * peak",
         ),
         _field(
             "class_score",

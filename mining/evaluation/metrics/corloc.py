@@ -179,7 +179,7 @@ def recall_at_false_positives(
     allowed = ends[false_positives[ends] <= per_image * images]
     used = np.zeros(len(scores), bool)
     used[order[: allowed[-1] + 1 if len(allowed) else 0]] = True
-    found = compute_overlaps(truth, predicted.where(used)).truth_iou
+    found = (overlaps if used.all() else compute_overlaps(truth, predicted.where(used))).truth_iou
     return mean_or_none(found[truth.is_countable] >= IOU_THRESHOLD)
 
 
