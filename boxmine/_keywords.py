@@ -44,10 +44,12 @@ class ExtractionKeywords(TypedDict, total=False):
     merge_iou: float
     parts: bool
     map_side: int
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
     curves: bool
     batch_size: int | None
     workers: int | None
     device: str
+    runtime: Literal["auto", "torch", "openvino"]
     cpus_per_worker: int | None
 
 

@@ -37,7 +37,7 @@ def timing_rows(timing: Timing) -> list[tuple[str, str, str, str]]:
         (phase, timing.stages[phase], f"{description} ({where[PLACES[phase]]})")
         for phase, description in _DESCRIPTIONS.items()
     ]
-    rows.append(("waiting", timing.waiting, "nothing running" if timing.turns else "the device is idle"))
+    rows.append(("waiting", timing.waiting, "nothing running" if timing.adds_up else "the device is idle"))
     return [(name, f"{seconds:.2f}", f"{seconds / total:.1%}", what) for name, seconds, what in rows]
 
 
@@ -46,7 +46,7 @@ def floor_sentence(timing: Timing) -> str:
     floor = timing.stages[FLOOR]
     if not floor:
         return "The network did not run."
-    note = "" if timing.turns else " Threads work at the same time as the device, so the shares exceed 100 % together."
+    note = "" if timing.adds_up else " Threads work at the same time as the device, so the shares exceed 100 % together."
     return (
         f"{timing.seconds / floor:.2f} times as long as the layers of the network alone ({floor:.2f} s), "
         f"the least that mining with this model can take.{note}"

@@ -17,7 +17,14 @@ from mining.config.base import (
     setting_or_default,
 )
 from mining.config.corpus import NO_LABELS, CorpusOverrides, CorpusSettings, LabelsPath, ListedCorpus
-from mining.config.execution import ClusterOptions, ExecutionOptions, ShardOptions, TrainExecutionOptions, Workers
+from mining.config.execution import (
+    ClusterOptions,
+    ExecutionOptions,
+    Runtime,
+    ShardOptions,
+    TrainExecutionOptions,
+    Workers,
+)
 from mining.config.mine import (
     MAX_SCALES,
     BoxOptions,
@@ -29,6 +36,7 @@ from mining.config.mine import (
     MineSettings,
     ModelReference,
     Normalisation,
+    Precision,
     Refinement,
     Scale,
 )
@@ -58,10 +66,12 @@ __all__ = [
     "Normalisation",
     "Objective",
     "Options",
+    "Precision",
     "Recipe",
     "Refinement",
     "RetrainSettings",
     "RunSettings",
+    "Runtime",
     "Scale",
     "ScoreSettings",
     "Seed",

@@ -10,8 +10,10 @@ What is computed and how it is executed are different classes, so that a run's i
   wanted now is mined again.
 """
 
+import math
 import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -28,6 +30,7 @@ def _check_device(device: str) -> str:
 
 
 Workers = Annotated[int, Field(ge=1, le=256)]
+Runtime = Literal["auto", "torch", "openvino"]
 
 
 class ShardOptions(Settings):
@@ -35,7 +38,7 @@ class ShardOptions(Settings):
 
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None,
-        description="Images per forward pass at scale 1; by default 4 on a CPU, and on a GPU as many as fit into its "
+        description="Images per forward pass at scale 1; by default 1 on a CPU, and on a GPU as many as fit into its "
         "memory, at most 32. Halved if memory runs out.",
     )
     shard_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
@@ -58,9 +61,8 @@ class ClusterOptions(Settings):
     )
     cpus_per_worker: Workers | None = Field(
         default=None,
-        description="Cores per worker, or of this process; by default processes share this machine's cores, and a Ray "
-        "worker has one, or beside a GPU its share of the node's. On a CPU, scores are equal to the last bit only for "
-        "the same number of cores.",
+        description="Cores per worker; by default processes share this machine's cores, and a Ray worker has one, or "
+        "beside a GPU its share of the node's.",
     )
     gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
@@ -82,10 +84,17 @@ class ExecutionOptions(ClusterOptions):
         description="Keep the boxes at every other threshold, so that `boxmine score` can find the best one.",
     )
     workers: Workers | None = Field(
-        default=None, description="Threads that decode images and extract boxes; by default one per core, at most 8."
+        default=None,
+        description="Threads that decode images and extract boxes, and on a CPU run the network, each for an image of "
+        "its own; by default one per core, at most 8. Boxes do not depend on it.",
     )
     device: Annotated[str, AfterValidator(_check_device)] = Field(
         default="auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1, mps."
+    )
+    runtime: Runtime = Field(
+        default="auto",
+        description="What runs the network: openvino (on a CPU), torch, or auto, which is openvino on a CPU if it is "
+        "installed and can convert the model.",
     )
     retries: Annotated[int, Field(ge=0, le=100)] = Field(default=2, description="Retries of a shard that failed.")
 
@@ -126,5 +135,26 @@ class TrainExecutionOptions(Settings):
 
 
 def available_cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processor cores that this process may use, by its affinity and its cgroup's quota.
+
+    The load of other processes does not count: they leave this one its share of each core, which passes of one thread
+    use in full.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota(Path("/sys/fs/cgroup"))
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _cgroup_quota(root: Path) -> float | None:
+    """Return the number of cores that the quota of a container allows, as version 2 or 1 of cgroups states it."""
+    try:
+        limit, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            limit, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        except OSError:
+            return None
+    try:
+        return float(limit) / float(period) if float(limit) > 0 else None
+    except (ValueError, ZeroDivisionError):  # "max" if there is no limit
+        return None

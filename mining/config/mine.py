@@ -14,6 +14,7 @@ from mining.config.recipes import MayBePath
 
 Normalisation = Literal["max", "minmax"]
 Refinement = Literal["cells", "walk", "none"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 MapThreshold = Literal["otsu", "entropy", "stability"]  # one per map, see mining.evaluation.metrics.thresholds
 ModelReference = Annotated[str, MayBePath(prefix="pretrained:")]
 Scale = Annotated[float, Field(ge=0.1, le=8)]
@@ -97,6 +98,11 @@ class MapOptions(Settings):
         default=280,
         description="Boxes are extracted from maps of the image's size, or smaller ones with as many pixels as a "
         "square of this side. Larger values are slower and hardly change a box; boxes are always in image pixels.",
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="Of the network's layers. auto is float16 on a GPU, bfloat16 on a CPU that computes with it, "
+        "otherwise float32. float32 is slower on these; single boxes change, CorLoc does not.",
     )
 
     @field_validator("scales", mode="before")

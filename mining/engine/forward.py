@@ -1,6 +1,6 @@
 """Batched forward passes: batch size by device memory, scales, and the transfer of maps to the CPU."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,20 +14,20 @@ from mining.engine.box_extraction import ForwardOutput, PreparedImage
 from mining.engine.profiling import Stopwatch
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes
-from mining.localizers.cell_classifier import StageRecorder
-from mining.localizers.map_refiner import MapRefiner, RefinedMaps
+from mining.localizers.map_refiner import MapRefiner, RefinedMaps, feature_scale
 from mining.localizers.pyramid import levels_at, localize_pyramid, nearest_to_one
 from mining.models.card import ModelCard
 from mining.models.class_outputs import choose_outputs, class_probabilities
 from mining.models.device import resolve_device
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.models.overrides import ExtractionParams
+from mining.runtimes.choice import choose_compute
+from mining.runtimes.prepare import use_runtime
 
 T = TypeVar("T")
-# Measured with EfficientNet-Lite0 on 2 cores (tests/benchmarks/README.md): 4 images per pass are fastest. In a process
-# that never had larger batches, 16 took 19 ms per image instead of 7, mostly because the C library's allocator returns
-# the pages of large tensors and requests them again.
-BATCH_ON_CPU = 4
+# Larger batches are slower on a CPU (tests/benchmarks/README.md), and a pass of one image gives the same numbers
+# whatever other images there are.
+BATCH_ON_CPU = 1
 BATCH_ON_GPU = 32
 MEMORY_SHARE = 0.7  # of free memory; the rest is for images of other shapes
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
@@ -80,9 +80,9 @@ class BatchedForward:
         params: ExtractionParams,
         *,
         threads: int,
-        turns: bool,
     ) -> None:
         self.device = resolve_device(settings.device)
+        compute = choose_compute(self.device, settings.runtime, settings.precision)
         self.localizer = prepare_for_inference(localizer, self.device)
         self.card = card
         self.settings = settings
@@ -90,7 +90,13 @@ class BatchedForward:
         self.refiner = None
         if params.refine != "none":
             self.refiner = MapRefiner(self.localizer, params.refine, params.walk_steps, keep_features=settings.parts)
-        self.stopwatch = Stopwatch(self.localizer, self.device, threads=threads, turns=turns)
+        self._recorder = None if self.refiner is None else self.refiner.recorder
+        self.stopwatch = Stopwatch(self.localizer, self.device, threads=threads)
+        self.compute = use_runtime(
+            self.localizer, compute, self._recorder, threads=threads, timer=self.stopwatch.pass_of_runtime,
+            asked=(settings.runtime, settings.precision),
+        )  # fmt: skip
+        self.stopwatch.device_name = self.compute.describe()
         on_cpu = self.device.type == "cpu"
         self.batch_size = settings.batch_size or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU)
         self._fits = settings.batch_size is not None or self.device.type != "cuda"
@@ -138,9 +144,10 @@ class BatchedForward:
 
         images = self._to_device(batch, scales)
         with self.stopwatch.on_device("maps"), self._without_gradients():
-            recorder = self._record_at(images)
-            maps = localize_pyramid(self.localizer, images, classes=choose, recorder=recorder)
-        refined = self._refine(images, maps.classes, lambda: maps.levels)
+            maps = localize_pyramid(
+                self.localizer, images, classes=choose, recorder=self._recorder, record_scale=feature_scale(images)
+            )
+        refined = self._refine(images[feature_scale(images)], maps.levels, maps.classes)
         is_object = [self.card.object_index in (one or []) for one in classes]
         return self._fetch(maps.logits, maps.classes, maps.levels, refined, is_object)
 
@@ -150,31 +157,30 @@ class BatchedForward:
         images = self._to_device([image for image, _ in batch], scales)
         classes = pad_classes([output.classes for _, output in batch])
         height, width = batch[0][0].size
+        record_scale = feature_scale({*batch[0][1].levels, *images})
         with self.stopwatch.on_device("maps"), self._without_gradients():
-            at_once = len(batch) * height * width
-            recorder = self._record_at({*batch[0][1].levels, *images})
-            levels = levels_at(self.localizer, images, classes.to(self.device), at_once=at_once, recorder=recorder)
+            levels = levels_at(
+                self.localizer,
+                images,
+                classes.to(self.device),
+                at_once=len(batch) * height * width,
+                recorder=self._recorder,
+                record_scale=record_scale,
+            )
         outputs = [output for _, output in batch]
-        refined = self._refine(
-            images, classes.to(self.device), lambda: {**_stack_levels(outputs, self.device), **levels}
-        )
+        refined = None
+        if record_scale in images:  # otherwise the maps were refined with the first scales
+            all_levels = {**_stack_levels(outputs, self.device), **levels}
+            refined = self._refine(images[record_scale], all_levels, classes.to(self.device))
         logits, is_object = torch.stack([output.logits for output in outputs]), [one.is_object for one in outputs]
         return self._fetch(logits, classes, levels, refined, is_object)
 
-    def _refine(
-        self, images: dict[float, Tensor], classes: Tensor, levels: Callable[[], dict[float, Tensor]]
-    ) -> RefinedMaps | None:
-        """Refine the maps; None if they are not refined, or were when the scale of the features was run."""
-        if self.refiner is None or not classes.shape[1] or self.refiner.recorder.scale not in images:
+    def _refine(self, images: Tensor, levels: dict[float, Tensor], classes: Tensor) -> RefinedMaps | None:
+        """Refine the maps of the images whose features were recorded; None if maps are not refined."""
+        if self.refiner is None or not classes.shape[1]:
             return None
         with self.stopwatch.on_device("refine"), self._without_gradients():
-            return self.refiner.refine(images[self.refiner.recorder.scale], levels(), classes)
-
-    def _record_at(self, scales: Iterable[float]) -> StageRecorder | None:
-        if self.refiner is None:
-            return None
-        self.refiner.choose_scale(scales)
-        return self.refiner.recorder
+            return self.refiner.refine(images, levels, classes)
 
     def _run_in_pieces(
         self, work: Callable[[Sequence[T]], FetchedBatch], batch: Sequence[T]
@@ -223,7 +229,7 @@ class BatchedForward:
     @contextmanager
     def _without_gradients(self) -> Iterator[None]:
         quiet = torch.no_grad() if self.localizer.needs_gradients else torch.inference_mode()
-        with quiet, torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+        with quiet, self.compute.autocast():
             yield
 
     def _predict_classes(self, logits: Tensor) -> list[list[int]]:

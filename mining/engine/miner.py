@@ -1,13 +1,16 @@
 """Mine rows of the corpus: decode images, run the network, extract boxes.
 
-Worker threads decode images ahead of the network and extract boxes behind it (see `worker_threads`). Images of one
-shape share a batch. The order of the batches depends on the rows alone, so that a shard mined again gives the same
-boxes.
+Worker threads decode images ahead of the network and extract boxes behind it. On a CPU they run the network, too: each
+pass has one image and one thread, so that no core waits for another one, and rows do not depend on the number of
+threads. On a GPU the calling thread runs it, and images of one shape share a batch; which ones depends on the rows
+alone, so that a shard mined again gives the same boxes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -25,11 +28,11 @@ from mining.errors import ImageError, ImageReplacedError
 from mining.localizers.base import Localizer
 from mining.localizers.pyramid import nearest_to_one, pictures_of
 from mining.models.card import ModelCard
-from mining.models.device import resolve_device
 
 T = TypeVar("T")
-_BATCHES_PER_TURN = 8  # decoded at a time if decoding and the network alternate
+MAX_THREADS = 8  # by default; more of them wait for Python's interpreter lock
 ProgressCallback = Callable[[int], None]
+Result = tuple[PreparedImage, ForwardOutput | ImageOutcome]  # the output if further scales are needed
 
 
 class Miner:
@@ -39,11 +42,9 @@ class Miner:
         self.card = card
         self.settings = settings
         self.extractor = BoxExtractor(card, settings, localizer.cell_grid)
-        self.workers = settings.workers or min(8, available_cores())
-        self.alternate_with_forward = resolve_device(settings.device).type == "cpu"
-        self.network = BatchedForward(
-            localizer, card, settings, self.extractor.params, threads=self.workers, turns=self.alternate_with_forward
-        )
+        self.workers = settings.workers or min(MAX_THREADS, available_cores())
+        self.network = BatchedForward(localizer, card, settings, self.extractor.params, threads=self.workers)
+        self._passes_in_threads = self.network.device.type == "cpu"
         ascending = sorted(settings.scales)
         self._middle = ascending[(len(ascending) - 1) // 2]
         self._index = {name: index for index, name in enumerate(card.class_names)}
@@ -70,8 +71,8 @@ class Miner:
             tuple[PreparedImage, ForwardOutput]
         ]()  # of one group the same scales are left to be run
 
-        def collect(results: Iterator[tuple[PreparedImage, ForwardOutput | ImageOutcome]]) -> None:
-            for image, result in results:
+        def collect(results: Iterator[list[Result]]) -> None:
+            for image, result in chain.from_iterable(results):
                 if isinstance(result, ForwardOutput):
                     unstable.add(self._bucket_key(image), (image, result))
                 else:
@@ -79,26 +80,23 @@ class Miner:
                     on_progress(1)
 
         self.network.stopwatch.start()
-        with InferenceThreadPool[tuple[PreparedImage, ForwardOutput | ImageOutcome]](
-            self.workers, alternate_with_forward=self.alternate_with_forward
-        ) as pool:
+        with InferenceThreadPool[list[Result]](self.workers) as pool:
 
-            def run_additional_scales(batches: Iterator[list[tuple[PreparedImage, ForwardOutput]]]) -> None:
-                for batch in batches:
-                    for some, fetched in self.network.run_additional_scales(
-                        batch, self._additional_scales(batch[0][0])
-                    ):
-                        for position, (image, output) in enumerate(some):
-                            pool.submit(self._extract_all_scales, image, output, fetched, position, on_map)
+            def run(passes: Iterable[Callable[[], Result]]) -> None:
+                if self._passes_in_threads:
+                    pool.submit(lambda: [extract() for extract in passes])
+                    return
+                for extract in passes:
+                    pool.submit(lambda extract=extract: [extract()])
 
             for batch in self._batches(rows, pool, outcomes, on_progress):
-                for some, fetched in self.network.run(batch, self._first_scales(batch[0])):
-                    for position, image in enumerate(some):
-                        pool.submit(self._extract, image, fetched, position, on_map)
-                collect(pool.results(behind=2 * self.network.batch_size))
-                run_additional_scales(unstable.full(self.network.batch_size))
+                run(self._first_passes(batch, on_map))
+                collect(pool.results(behind=self._images_in_flight()))
+                for several in unstable.full(self.network.batch_size):
+                    run(self._additional_passes(several, on_map))
             collect(pool.results())
-            run_additional_scales(unstable.rest())
+            for several in unstable.rest():
+                run(self._additional_passes(several, on_map))
             collect(pool.results())
         self.timing = self.network.stopwatch.read(len(rows), self.network.batch_size)
         return [outcomes[place] for place in range(len(rows))]
@@ -143,13 +141,12 @@ class Miner:
     def _batches(
         self,
         rows: list[dict[str, Any]],
-        pool: InferenceThreadPool[tuple[PreparedImage, ForwardOutput | ImageOutcome]],
+        pool: InferenceThreadPool[list[Result]],
         outcomes: dict[int, ImageOutcome],
         on_progress: ProgressCallback,
     ) -> Iterator[list[PreparedImage]]:
         bucketer = ShapeBucketer[PreparedImage]()
-        ahead = (_BATCHES_PER_TURN if pool.alternate_with_forward else 2) * self.network.batch_size
-        for place, prepared in enumerate(pool.map_ordered(self._prepare, rows, ahead=ahead)):
+        for place, prepared in enumerate(pool.map_ordered(self._prepare, rows, ahead=self._images_in_flight())):
             try:
                 image = prepared.result()
             except ImageError as error:
@@ -160,6 +157,24 @@ class Miner:
             bucketer.add(group, image)
             yield from bucketer.full(self.network.images_per_pass(nearest_to_one(self._first_scales(image))), group)
         yield from bucketer.rest()
+
+    def _images_in_flight(self) -> int:
+        """Return how many images are decoded ahead of the network, and how many may wait behind it."""
+        return 2 * self.network.batch_size * (self.workers if self._passes_in_threads else 1)
+
+    def _first_passes(self, batch: list[PreparedImage], on_map: MapCallback | None) -> Iterator[Callable[[], Result]]:
+        """Run the first scales of a batch; yield for each image the function that extracts its boxes."""
+        for some, fetched in self.network.run(batch, self._first_scales(batch[0])):
+            for position, image in enumerate(some):
+                yield partial(self._extract, image, fetched, position, on_map)
+
+    def _additional_passes(
+        self, batch: list[tuple[PreparedImage, ForwardOutput]], on_map: MapCallback | None
+    ) -> Iterator[Callable[[], Result]]:
+        """Run the other scales of a batch, see `_first_passes`."""
+        for some, fetched in self.network.run_additional_scales(batch, self._additional_scales(batch[0][0])):
+            for position, (image, output) in enumerate(some):
+                yield partial(self._extract_all_scales, image, output, fetched, position, on_map)
 
     def _prepare(self, place: int, row: dict[str, Any]) -> PreparedImage:
         def needed(height: int, width: int) -> tuple[int, int]:
@@ -189,7 +204,7 @@ class Miner:
 
     def _extract(
         self, image: PreparedImage, fetched: FetchedBatch, position: int, on_map: MapCallback | None
-    ) -> tuple[PreparedImage, ForwardOutput | ImageOutcome]:
+    ) -> Result:
         """Return the outcome, or the output if further scales are needed."""
         output = fetched.output(position)
         min_iou = self.settings.adaptive
@@ -206,7 +221,7 @@ class Miner:
         fetched: FetchedBatch,
         position: int,
         on_map: MapCallback | None,
-    ) -> tuple[PreparedImage, ForwardOutput | ImageOutcome]:
+    ) -> Result:
         output = self._merge_scales(output, fetched.output(position))
         with self.network.stopwatch.during("regions"):
             return image, self.extractor.extract(image, output, on_map)

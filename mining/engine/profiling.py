@@ -2,7 +2,7 @@
 
 Threads decode, resize and extract regions; the device copies batches, runs the network and computes maps; the process
 writes. The seconds of a phase are those during which its place was busy with it: those of threads are divided by their
-number. On a CPU, where threads and network alternate, all phases and the waiting add up to the total; with a GPU they
+number. On a CPU, where the threads run the network, all phases and the waiting add up to the total; with a GPU they
 overlap, and waiting is the time during which the device was idle.
 """
 
@@ -10,7 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -32,16 +32,19 @@ class Stopwatch:
     Args:
         network: The network.
         device: Its device.
-        threads: Number of worker threads.
-        turns: Whether threads and network alternate.
+        threads: Number of worker threads; if the device is the CPU, they are the device.
+
+    Attributes:
+        device_name: What the timing calls the device.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, *, threads: int, turns: bool) -> None:
-        self._device, self._threads, self._turns = device, threads, turns
+    def __init__(self, network: nn.Module, device: torch.device, *, threads: int) -> None:
+        self._device, self._threads, self._on_cpu = device, threads, device.type == "cpu"
+        self.device_name = device.type
         self._lock = threading.Lock()
         self._seconds: defaultdict[Phase, float] = defaultdict(float)
         self._moments: list[tuple[Phase, Moment, Moment]] = []
-        self._begun: list[Moment] = []
+        self._local = threading.local()  # when the layers that a thread is in began
         self._network = network
         self._hooks: list[RemovableHandle] = []
         self._started = time.perf_counter()
@@ -66,12 +69,15 @@ class Stopwatch:
         finally:
             self._moments.append((phase, began, self._moment()))
 
+    def pass_of_runtime(self) -> AbstractContextManager[None]:
+        """Time a pass through the network by a runtime other than torch."""
+        return self.on_device(FLOOR)
+
     def start(self) -> None:
         """Reset all times, and start timing the layers."""
         self._stop()
         self._seconds.clear()
         self._moments.clear()
-        self._begun.clear()
         for part in self._network.modules():
             if isinstance(part, Backbone):
                 for stage in part.stages:
@@ -84,18 +90,18 @@ class Stopwatch:
         self._stop()
         taken = {phase: self._seconds[phase] / self._sharing(phase) for phase in PLACES}
         for phase, began, ended in self._moments:
-            taken[phase] += _between(began, ended)
+            taken[phase] += _between(began, ended) / self._sharing(phase)
         taken["maps"] -= taken[FLOOR]  # the layers run inside this phase
         seconds = time.perf_counter() - self._started
-        counted = [phase for phase, place in PLACES.items() if self._turns or place == "device"]
+        counted = [phase for phase, place in PLACES.items() if self._on_cpu or place == "device"]
         return Timing(
             images,
             seconds,
             {phase: max(0.0, taken[phase]) for phase in PLACES},
             max(0.0, seconds - sum(taken[phase] for phase in counted)),
-            [torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type],
+            [self.device_name],
             self._threads,
-            self._turns,
+            self._on_cpu,
             batch_size,
         )
 
@@ -105,7 +111,7 @@ class Stopwatch:
         self._hooks.clear()
 
     def _sharing(self, phase: Phase) -> int:
-        return self._threads if PLACES[phase] == "threads" else 1
+        return self._threads if PLACES[phase] == "threads" or (self._on_cpu and PLACES[phase] == "device") else 1
 
     def _moment(self) -> Moment:
         if self._device.type != "cuda":
@@ -115,10 +121,10 @@ class Stopwatch:
         return event
 
     def _layers_begin(self, *_: Any) -> None:
-        self._begun.append(self._moment())
+        self._local.began = self._moment()
 
     def _layers_end(self, *_: Any) -> None:
-        self._moments.append((FLOOR, self._begun.pop(), self._moment()))
+        self._moments.append((FLOOR, self._local.began, self._moment()))
 
 
 def _between(began: Moment, ended: Moment) -> float:

@@ -1,7 +1,7 @@
 """A record of where the time of mining went."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 Phase = Literal["decode", "resize", "copy", "network", "maps", "refine", "regions", "write"]
 
@@ -23,10 +23,10 @@ class Timing:
         images: Number of images.
         seconds: Total time.
         stages: Seconds by phase.
-        waiting: The rest of the device's time, or of the total if `turns`.
+        waiting: The rest of the device's time, or of the total if `adds_up`.
         devices: Names of the devices.
         threads: Largest number of worker threads.
-        turns: Threads and network alternated.
+        adds_up: Whether phases and waiting add up to the total, as on a CPU, where the threads run the network.
         batch_size: Smallest number of images per pass at scale 1.
     """
 
@@ -36,8 +36,18 @@ class Timing:
     waiting: float
     devices: list[str]
     threads: int
-    turns: bool
+    adds_up: bool
     batch_size: int
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        """Read a timing as JSON has it; an earlier version had another name for `adds_up`.
+
+        Raises:
+            TypeError: It lacks a value.
+        """
+        renamed = {"adds_up" if name == "turns" else name: value for name, value in record.items()}
+        return cls(**renamed)
 
     def with_writing(self, seconds: float) -> Self:
         """Add the time for writing."""
@@ -57,6 +67,6 @@ class Timing:
             self.waiting + other.waiting,
             sorted({*self.devices, *other.devices}),
             max(self.threads, other.threads),
-            self.turns and other.turns,
+            self.adds_up and other.adds_up,
             min(self.batch_size, other.batch_size),
         )

@@ -1,15 +1,15 @@
-"""Worker threads ahead of a network (decoding) and behind it (box extraction).
+"""Worker threads of inference, in which torch uses one core each.
 
-With a GPU, they work at the same time as the network. On a CPU, each layer uses all cores and waits for the slowest, so
-that other work would delay it again and again; there the threads and the network alternate.
+They decode images and extract boxes, and on a CPU run the network, too. A layer that several cores share waits for the
+slowest of them: beside other programs, two threads in one pass took up to eight times as long as two passes of one
+thread each.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import islice
-from typing import Any, Generic, TypeVar, cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -24,13 +24,10 @@ class InferenceThreadPool(Generic[R]):
 
     Args:
         threads: Number of threads.
-        alternate_with_forward: Work only while the caller waits for the next item of `map_ordered` or for `results`.
     """
 
-    def __init__(self, threads: int, *, alternate_with_forward: bool) -> None:
-        self.alternate_with_forward = alternate_with_forward
+    def __init__(self, threads: int) -> None:
         self._pending: deque[Future[R]] = deque()
-        self._waiting: deque[tuple[Callable[..., R], tuple[Any, ...]]] = deque()
         self._stop = threading.Event()
         self._pool = _pool(threads, self._stop)
 
@@ -44,16 +41,8 @@ class InferenceThreadPool(Generic[R]):
 
     def map_ordered(self, work: Callable[[int, Any], T], items: Sequence[Any], *, ahead: int) -> Iterator[Future[T]]:
         """Yield the finished futures of `work(place, item)` in order, computing at most about `ahead` in advance."""
-        numbered = enumerate(items)
-        if self.alternate_with_forward:
-            while some := list(islice(numbered, ahead)):
-                futures = [self._pool.submit(work, *one) for one in some]
-                self._wake()
-                wait(cast(list[Future[Any]], [*futures, *self._pending]))
-                yield from futures
-            return
         queue: deque[Future[T]] = deque()
-        for one in numbered:
+        for one in enumerate(items):
             queue.append(self._pool.submit(work, *one))
             if len(queue) > ahead:
                 yield _await(queue.popleft())
@@ -62,22 +51,12 @@ class InferenceThreadPool(Generic[R]):
 
     def submit(self, work: Callable[..., R], *args: Any) -> None:
         """Schedule work; `results` yields its result."""
-        if self.alternate_with_forward:
-            self._waiting.append((work, args))
-        else:
-            self._pending.append(self._pool.submit(work, *args))
+        self._pending.append(self._pool.submit(work, *args))
 
     def results(self, *, behind: int = 0) -> Iterator[R]:
         """Yield results of `submit` in order, waiting while more than `behind` are pending; 0 waits for all."""
-        if not behind:
-            self._wake()
         while self._pending and (len(self._pending) > behind or self._pending[0].done()):
             yield self._pending.popleft().result()
-
-    def _wake(self) -> None:
-        while self._waiting:
-            work, args = self._waiting.popleft()
-            self._pending.append(self._pool.submit(work, *args))
 
 
 def _pool(threads: int, stop: threading.Event) -> ThreadPoolExecutor:

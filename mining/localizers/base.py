@@ -55,6 +55,8 @@ class Localizer(nn.Module, ABC):
         backbone: The network whose features it uses.
         frozen: Whether the backbone is kept as it is.
         cells: A classifier of single cells, taught by the trained localizer's maps; None if there is none.
+        inference_parts: Names of its methods that take most of the time of `localize` and `maps`, and compute a tensor
+            from (B, 3, H, W) images without gradients. A runtime may replace them by its own.
     """
 
     Config: ClassVar[type[Any]]
@@ -67,6 +69,7 @@ class Localizer(nn.Module, ABC):
     keeps_last: ClassVar[bool] = False
     trains_in_stages: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 3e-3
+    inference_parts: ClassVar[tuple[str, ...]] = ()
 
     backbone: Backbone
     frozen: bool = False
@@ -93,6 +96,10 @@ class Localizer(nn.Module, ABC):
         Returns:
             (B, C) logits.
         """
+
+    def backbone_features(self, images: Tensor) -> Tensor:
+        """Compute the last features of the whole backbone from (B, 3, H, W) RGB values 0-255."""
+        return self.backbone(images)[-1]
 
     @abstractmethod
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:

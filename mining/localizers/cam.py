@@ -40,7 +40,7 @@ class CAM(Classifier):
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
         """Compute logits and the maps of the classes asked for in one pass; no other maps are computed."""
-        features = self.features(images)[-1]
+        features = self.last_features(images)
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
         kernel = self.classifier.weight.flatten(1)

@@ -6,14 +6,12 @@ classifier learns these two kinds of cells from the features of the last and of 
 the cells between them; the middle stages carry the boundary of the object. mining/training/cells.py trains it.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
 
 from mining.backbones.base import Backbone
 from mining.localizers.base import NO_CLASS
@@ -164,56 +162,3 @@ def affinity_features(projected: Sequence[Tensor]) -> Tensor:
     """Return the features by which cells are compared: those of the middle stages, or of the last if there are none."""
     middle = projected[1:] or projected
     return torch.cat(list(middle), dim=1)
-
-
-class StageRecorder:
-    """Records what stages of a backbone return while a localizer uses it.
-
-    Args:
-        backbone: The backbone.
-        stages: Indices of the stages to record.
-
-    Attributes:
-        scale: Scale of the pyramid to record.
-    """
-
-    def __init__(self, backbone: Backbone, stages: Sequence[int], scale: float = 1.0) -> None:
-        self.scale = scale
-        self._backbone = backbone
-        self._stages = list(stages)
-        self._recorded: dict[int, list[Tensor]] = {}
-
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record all passes inside the block; earlier records are dropped."""
-        self._recorded = {stage: [] for stage in self._stages}
-        handles = [self._hook(stage) for stage in self._stages]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, stage: int) -> RemovableHandle:
-        def record(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            self._recorded[stage].append(output.detach())
-
-        return self._backbone.stages[stage].register_forward_hook(record)
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Return the recorded features of a batch, and forget them.
-
-        A localizer that does not run all of these stages (ORNet's maps need the shallow ones only) costs a pass of its
-        own here.
-
-        Args:
-            images: (B, 3, H, W), the images that went through the network in the block.
-
-        Returns:
-            (B, D, h, w) for each of the stages.
-        """
-        recorded, self._recorded = self._recorded, {}
-        if all(sum(map(len, recorded.get(stage, []))) == len(images) for stage in self._stages):
-            return [torch.cat(recorded[stage]) for stage in self._stages]
-        every = self._backbone(images)
-        return [every[stage].detach() for stage in self._stages]

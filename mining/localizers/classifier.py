@@ -4,6 +4,8 @@ The head is a 1x1 convolution, so that its weights are those of the class activa
 that add no weights of their own to it are interchangeable: one trained model serves all of them.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,8 @@ class Classifier(Localizer):
         dropout: On the averaged features, in training.
         channels: Channels of the features that are classified; by default those of the backbone's last stage.
     """
+
+    inference_parts: ClassVar[tuple[str, ...]] = ("last_features",)
 
     def __init__(
         self, backbone: Backbone, classes: int, *, bias: bool = True, dropout: float = 0.2, channels: int | None = None
@@ -46,6 +50,10 @@ class Classifier(Localizer):
         """Compute the features of every stage from (B, 3, H, W) RGB values 0-255; the last ones are classified."""
         return self.backbone(images)
 
+    def last_features(self, images: Tensor) -> Tensor:
+        """Compute the (B, D, h, w) features that are classified."""
+        return self.features(images)[-1]
+
     def logits(self, features: Tensor) -> Tensor:
         """Classify (B, D, h, w) last features: (B, C) logits."""
         # averaging first gives the same sum as convolving first, and saves C maps
@@ -54,7 +62,7 @@ class Classifier(Localizer):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify (B, 3, H, W) RGB values 0-255: (B, C) logits."""
-        return self.logits(self.features(images)[-1])
+        return self.logits(self.last_features(images))
 
     def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
         """Return where the cells of the last features look, see Localizer."""

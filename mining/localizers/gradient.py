@@ -116,6 +116,7 @@ class GradientLocalizer(Classifier):
     """
 
     needs_gradients: ClassVar[bool] = True
+    inference_parts: ClassVar[tuple[str, ...]] = ("lower_features",)
 
     config: Any
 
@@ -162,11 +163,15 @@ class GradientLocalizer(Classifier):
 
     def trace(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute the activations of the stages read and the (B, C) logits, with no graph below them."""
-        features = self.backbone.normalise(images)
         with torch.no_grad():
-            for stage in list(self.backbone.stages)[: self.stages_read()[0] + 1]:
-                features = stage(features)
-        return self.trace_from(features)
+            return self.trace_from(self.lower_features(images))
+
+    def lower_features(self, images: Tensor) -> Tensor:
+        """Compute the (B, D, h, w) features of the lowest stage read."""
+        features = self.backbone.normalise(images)
+        for stage in list(self.backbone.stages)[: self.stages_read()[0] + 1]:
+            features = stage(features)
+        return features
 
     def trace_from(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute the same from the (B, D, h, w) features of the lowest stage read."""

@@ -13,12 +13,12 @@ from mining.localizers.base import Localizer
 from mining.localizers.cell_classifier import (
     CLIP,
     CellClassifier,
-    StageRecorder,
     affinity_features,
     cell_spec,
     grid_of,
     on_one_grid,
 )
+from mining.localizers.stage_recorder import StageRecorder
 from mining.regions.refinement import AffinityWalk, scale_to_peak
 
 # Scale of the pyramid whose features are used. On VOC's photos, CorLoc of the boxes is 4 points lower at scale 1, whose
@@ -64,7 +64,7 @@ class MapRefiner:
         keep_features: Whether to return the features, for 'cells'.
 
     Attributes:
-        recorder: Records features during the pass of one scale.
+        recorder: Records features during the pass of the scale that `feature_scale` chooses.
 
     Raises:
         ModelError: The localizer has no cell classifier.
@@ -82,11 +82,6 @@ class MapRefiner:
         self._steps = default if steps is None else steps
         spec = cell_spec(localizer.backbone) if self._cells is None else self._cells.spec
         self.recorder = StageRecorder(localizer.backbone, spec.stages)
-
-    def choose_scale(self, scales: Iterable[float]) -> float:
-        """Choose the scale whose features are recorded, from those that are run."""
-        self.recorder.scale = min(scales, key=lambda scale: (abs(scale - FEATURE_SCALE), -scale))
-        return self.recorder.scale
 
     def refine(self, images: Tensor, levels: Mapping[float, Tensor], classes: Tensor) -> RefinedMaps:
         """Refine the maps of a batch.
@@ -111,6 +106,11 @@ class MapRefiner:
             probabilities = self._cells.probabilities(projected, classes)
             kept = compared.half() if self._keep_features else None
             return RefinedMaps(walk.spread(probabilities, self._steps), walk_class_maps(walk, own), kept)
+
+
+def feature_scale(scales: Iterable[float]) -> float:
+    """Choose the scale whose features are recorded, from those that are run."""
+    return min(scales, key=lambda scale: (abs(scale - FEATURE_SCALE), -scale))
 
 
 def class_maps_on_grid(levels: Mapping[float, Tensor], size: tuple[int, int], normalise: Normalisation) -> Tensor:

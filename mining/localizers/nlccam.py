@@ -193,7 +193,7 @@ class CombinationalClassifier(Classifier):
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
         """Compute logits and the combined maps of the classes asked for, in one pass."""
-        features = self.features(images)[-1]
+        features = self.last_features(images)
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
         # differences of many class maps need more than half precision

@@ -64,6 +64,7 @@ class ORNet(Localizer):
     name: ClassVar[str] = "ornet"
     keeps_last: ClassVar[bool] = True
     trains_in_stages: ClassVar[bool] = True
+    inference_parts: ClassVar[tuple[str, ...]] = ("evaluator_logits", "activation")
     learning_rate: ClassVar[float] = 1e-3  # of an encoder-decoder, not of a head
 
     refining: bool = False
@@ -87,6 +88,10 @@ class ORNet(Localizer):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify (B, 3, H, W) RGB values 0-255 with the evaluator: (B, C) logits."""
+        return self.evaluator_logits(images)
+
+    def evaluator_logits(self, images: Tensor) -> Tensor:
+        """Compute the evaluator's (B, C) logits."""
         return self.evaluator(images)
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
@@ -99,9 +104,9 @@ class ORNet(Localizer):
         """Compute p^a, (B, 1, h, w) float32 in 0-1, with shallow layers and generator alone (Fig. 5c)."""
         cells, around = self.config.margin, self._margin_px()
         if not cells:
-            return self._activation(images)
+            return self.activation(images)
         continued = functional.pad(images.to(self.backbone.mean.dtype), (around,) * 4, mode="replicate")
-        return self._activation(continued)[..., cells:-cells, cells:-cells]
+        return self.activation(continued)[..., cells:-cells, cells:-cells]
 
     def _margin_px(self) -> int:
         return self.config.margin * self.backbone.strides[self.shallow - 1]
@@ -112,8 +117,8 @@ class ORNet(Localizer):
         grid = cell_grid(self.backbone, (size[0] + 2 * around, size[1] + 2 * around), self.shallow - 1)
         return None if grid is None else grid.moved(self.config.margin, self.config.margin, -around)
 
-    def _activation(self, images: Tensor) -> Tensor:
-        """p^a of the images as they are."""
+    def activation(self, images: Tensor) -> Tensor:
+        """Compute p^a, (B, 1, h, w) float32 in 0-1, of the images as they are."""
         return self.generator(self._shallow_features(images))[0]
 
     def _shallow_features(self, images: Tensor) -> Tensor:
@@ -142,7 +147,7 @@ class ORNet(Localizer):
     def _refinement(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
         """Stage two: L = L_e + alpha L_w + beta L_a (eq. 10)."""
         config = self.config
-        activation = self._activation(images)
+        activation = self.activation(images)
         losses = {}
         if config.evaluation:
             shown = attentively_erased(activation, config) if config.erase else activation

@@ -13,7 +13,7 @@ from mining.arrays import FloatMap
 from mining.backbones.receptive_fields import CellGrid, resampling_weights
 from mining.corpus.images.decoding import resize_image, scaled_input_size
 from mining.localizers.base import ClassChoice, Localizer
-from mining.localizers.cell_classifier import StageRecorder
+from mining.localizers.stage_recorder import StageRecorder
 
 Pictures = Mapping[float, Tensor]
 
@@ -56,7 +56,12 @@ def pictures_of(image: Tensor, size: tuple[int, int], scales: Iterable[float]) -
 
 
 def localize_pyramid(
-    localizer: Localizer, images: Pictures, *, classes: ClassChoice, recorder: StageRecorder | None = None
+    localizer: Localizer,
+    images: Pictures,
+    *,
+    classes: ClassChoice,
+    recorder: StageRecorder | None = None,
+    record_scale: float | None = None,
 ) -> PyramidMaps:
     """Localize a batch at each scale.
 
@@ -64,22 +69,30 @@ def localize_pyramid(
         localizer: The localizer.
         images: (B, 3, h, w) uint8 by scale. The scale nearest to 1 runs first: it gives the logits and the classes.
         classes: Chooses the classes to map.
-        recorder: Records the features of its scale.
+        recorder: Records the features of one scale.
+        record_scale: That scale.
 
     Reference:
         mLDFR, section III-C.
     """
     first = nearest_to_one(images)
-    with _recording(recorder, first):
+    with _recording(recorder, first == record_scale):
         seen = localizer.localize(images[first], classes)
     others = {scale: images[scale] for scale in images if scale != first} if seen.classes.shape[1] else {}
-    levels = levels_at(localizer, others, seen.classes, at_once=images[first][:, 0].numel(), recorder=recorder)
+    at_once = images[first][:, 0].numel()
+    levels = levels_at(localizer, others, seen.classes, at_once=at_once, recorder=recorder, record_scale=record_scale)
     levels[first] = _one_a_class(localizer, seen.maps, seen.classes)
     return PyramidMaps(seen.logits, seen.classes, {scale: levels[scale] for scale in images if scale in levels})
 
 
 def levels_at(
-    localizer: Localizer, images: Pictures, classes: Tensor, *, at_once: int, recorder: StageRecorder | None = None
+    localizer: Localizer,
+    images: Pictures,
+    classes: Tensor,
+    *,
+    at_once: int,
+    recorder: StageRecorder | None = None,
+    record_scale: float | None = None,
 ) -> dict[float, Tensor]:
     """Compute the maps of further scales.
 
@@ -88,7 +101,8 @@ def levels_at(
         images: (B, 3, h, w) uint8 by scale.
         classes: (B, K) int64, NO_CLASS as padding.
         at_once: Pixels that may go through the network together; at least one image.
-        recorder: Records the features of its scale.
+        recorder: Records the features of one scale.
+        record_scale: That scale.
 
     Returns:
         Raw maps (B, K, h, w) by scale.
@@ -96,14 +110,14 @@ def levels_at(
     levels = {}
     for scale, some in images.items():
         length = max(1, at_once // some[0, 0].numel())
-        with _recording(recorder, scale):
+        with _recording(recorder, scale == record_scale):
             maps = _maps_in_pieces(localizer, some, classes, length)
         levels[scale] = _one_a_class(localizer, maps, classes)
     return levels
 
 
-def _recording(recorder: StageRecorder | None, scale: float) -> AbstractContextManager[None]:
-    return nullcontext() if recorder is None or scale != recorder.scale else recorder.recording()
+def _recording(recorder: StageRecorder | None, is_recorded: bool) -> AbstractContextManager[None]:
+    return recorder.recording() if recorder is not None and is_recorded else nullcontext()
 
 
 def _one_a_class(localizer: Localizer, maps: Tensor, classes: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ class SPG(Localizer):
     Config = SPGConfig
     name: ClassVar[str] = "spg"
     keeps_last: ClassVar[bool] = True  # the classification loss does not show what the guidance improves
+    inference_parts: ClassVar[tuple[str, ...]] = ("last_features",)
     learning_rate: ClassVar[float] = 3e-4  # 0.003 makes its stacks of convolutions diverge in the first epoch
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
@@ -101,6 +102,10 @@ class SPG(Localizer):
         first, second = self.places
         return stages[first], stages[second], self.dropout(self.a3(stages[-1]))
 
+    def last_features(self, images: Tensor) -> Tensor:
+        """Compute A3's (B, D3, h, w) features alone."""
+        return self.features(images)[-1]
+
     def logits(self, features: Tensor) -> Tensor:
         """Classify A3's (B, D3, h, w) features, by the global average of A4: (B, C) logits."""
         # averaging first gives the same sum as convolving first, and saves C maps
@@ -116,11 +121,11 @@ class SPG(Localizer):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify (B, 3, H, W) RGB values 0-255: (B, C) logits."""
-        return self.logits(self.features(images)[-1])
+        return self.logits(self.last_features(images))
 
     def localize(self, images: Tensor, classes: ClassChoice) -> Localization:
         """Compute logits and the attention maps of the classes asked for, in one pass."""
-        features = self.features(images)[-1]
+        features = self.last_features(images)
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
         return Localization(logits, wanted, self.class_maps(features, wanted, self.config.background))

@@ -14,8 +14,11 @@ _TOLERANCE = 1e-3
 
 
 def prepare_for_inference(localizer: Localizer, device: torch.device) -> Localizer:
-    """Move the localizer to the device, in evaluation mode, with folded batch norms and channels-last memory format."""
-    localizer = localizer.eval()
+    """Move the localizer to the device, in evaluation mode, with folded batch norms and channels-last memory format.
+
+    Its weights then need no gradients, which threads that share it could not switch off and on again.
+    """
+    localizer = localizer.eval().requires_grad_(False)
     for part in localizer.modules():
         if isinstance(part, Backbone):  # a localizer may have more than one
             part.stages = _folded(part.stages)

@@ -264,7 +264,7 @@ def summary_of(run: Run) -> MineSummary:
     counts, timing = record["counts"], record.get("timing")
     return MineSummary(
         run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"],
-        read_summary(run.corpus).notes, run.first_reasons(), None if timing is None else Timing(**timing),
+        read_summary(run.corpus).notes, run.first_reasons(), None if timing is None else Timing.from_record(timing),
     )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def _read_schema(path: Path) -> pa.Schema:
 def part_timing(path: Path) -> Timing | None:
     """Return what mining the part took, None if that is not recorded."""
     try:
-        return Timing(**orjson.loads(pq.read_metadata(path).metadata[_TIMING]))
+        return Timing.from_record(orjson.loads(pq.read_metadata(path).metadata[_TIMING]))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
 

@@ -32,7 +32,6 @@ from mining.errors import ImageError
 from mining.localizers.base import Localizer, pad_classes
 from mining.localizers.cell_classifier import (
     CellClassifier,
-    StageRecorder,
     affinity_features,
     build_cell_classifier,
     cell_spec,
@@ -41,6 +40,7 @@ from mining.localizers.cell_classifier import (
 )
 from mining.localizers.map_refiner import FEATURE_SCALE, class_maps_on_grid, walk_class_maps
 from mining.localizers.pyramid import localize_pyramid, pictures_of
+from mining.localizers.stage_recorder import StageRecorder
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.regions.refinement import AffinityWalk
 from mining.training.labelled_images import LabelledImages
@@ -430,15 +430,17 @@ def _compute_maps(
     progress: Callable[[int], None],
 ) -> Iterator[_Batch]:
     """Run the localizer over the images, those of one shape together."""
-    recorder = StageRecorder(localizer.backbone, cell_spec(localizer.backbone).stages, FEATURE_SCALE)
+    recorder = StageRecorder(localizer.backbone, cell_spec(localizer.backbone).stages)
     for loaded in loader:
         for group in group_by_shape([item for item in loaded if item is not None]):
             classes = [torch.from_numpy(images.targets[index]).nonzero().flatten().tolist() for index, _ in group]
             pixels = {scale: torch.stack([image[scale] for _, image in group]).to(device) for scale in SCALES}
             wanted = pad_classes(classes).to(device)
             with torch.autocast(device.type, enabled=device.type == "cuda"):
-                maps = localize_pyramid(localizer, pixels, classes=wanted, recorder=recorder)
-                stages = on_one_grid(recorder.features(pixels[recorder.scale]))
+                maps = localize_pyramid(
+                    localizer, pixels, classes=wanted, recorder=recorder, record_scale=FEATURE_SCALE
+                )
+                stages = on_one_grid(recorder.features(pixels[FEATURE_SCALE]))
             class_maps = class_maps_on_grid(maps.levels, grid_of(stages), localizer.normalise)
             yield _Batch(classes, stages, class_maps)
         progress(len(loaded))

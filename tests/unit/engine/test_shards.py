@@ -106,7 +106,7 @@ def test_a_part_records_the_seconds_of_each_stage(tmp_path: Path) -> None:
     taken = time.perf_counter() - started
     timing = part_timing(run.part(0))
     assert timing is not None
-    assert (timing.images, timing.threads, timing.turns, timing.devices) == (14, 2, True, ["cpu"])
+    assert (timing.images, timing.threads, timing.adds_up, timing.devices) == (14, 2, True, ["cpu (torch, float32)"])
     assert set(timing.stages) == {"decode", "resize", "copy", "network", "maps", "refine", "regions", "write"}
     assert all(seconds > 0 for seconds in timing.stages.values())
     assert sum(timing.stages.values()) + timing.waiting == pytest.approx(timing.seconds, rel=1e-6)
@@ -143,7 +143,7 @@ class SlowMaps(Painted):
 
 @pytest.mark.parametrize("stage", ["network", "maps"])
 def test_timing_separates_the_network_layers_from_the_map_computation(tmp_path: Path, stage: str) -> None:
-    run = planned_run(tmp_path, {"a.png": scene((BOX, RED))}, {"a.png": ("red",)})
+    run = planned_run(tmp_path, {"a.png": scene((BOX, RED))}, {"a.png": ("red",)}, workers=1)
     layer, kind = (SlowIdentity(), Painted) if stage == "network" else (nn.Identity(), SlowMaps)
     spec = StageSpec([layer], (3,), (1,), None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     miner = Miner(kind(Backbone("pixels", spec), 3), read_card(run.model), run.settings)

@@ -1,4 +1,4 @@
-"""InferenceThreadPool: all work runs once and in order, and alternates with the forward pass if requested."""
+"""InferenceThreadPool: all work runs once and in order, in threads of one core each."""
 
 import threading
 import time
@@ -9,25 +9,21 @@ import torch
 
 from mining.engine.worker_threads import InferenceThreadPool
 
-BOTH_MODES = pytest.mark.parametrize("alternate_with_forward", [True, False])
 
-
-@BOTH_MODES
 @pytest.mark.parametrize("ahead", [1, 3, 100])
-def test_results_are_returned_in_input_order(alternate_with_forward: bool, ahead: int) -> None:
+def test_results_are_returned_in_input_order(ahead: int) -> None:
     def slowest_first(place: int, item: str) -> tuple[int, str]:
         time.sleep(0.02 if place % 3 == 0 else 0)
         return place, item
 
-    with InferenceThreadPool[None](2, alternate_with_forward=alternate_with_forward) as pool:
+    with InferenceThreadPool[None](2) as pool:
         found = [one.result() for one in pool.map_ordered(slowest_first, "abcdefgh", ahead=ahead)]
     assert found == list(enumerate("abcdefgh"))
 
 
-@BOTH_MODES
-def test_submitted_work_runs_once_and_returns_in_order(alternate_with_forward: bool) -> None:
+def test_submitted_work_runs_once_and_returns_in_order() -> None:
     done: list[int] = []
-    with InferenceThreadPool[int](2, alternate_with_forward=alternate_with_forward) as pool:
+    with InferenceThreadPool[int](2) as pool:
         for one in pool.map_ordered(lambda place, item: item, range(20), ahead=4):
             pool.submit(lambda number: number * number, one.result())
             done += pool.results(behind=5)
@@ -35,38 +31,18 @@ def test_submitted_work_runs_once_and_returns_in_order(alternate_with_forward: b
     assert done == [number * number for number in range(20)]
 
 
-def test_no_work_runs_during_the_forward_pass() -> None:
-    running: list[str] = []
-
-    def work(*_: Any) -> None:
-        running.append("begins")
-        time.sleep(0.01)
-        running.append("ends")
-
-    with InferenceThreadPool[None](2, alternate_with_forward=True) as pool:
-        for _ in pool.map_ordered(work, range(6), ahead=2):
-            pool.submit(work)
-            before = list(running)
-            time.sleep(0.05)  # the forward pass
-            assert running == before
-            assert running.count("begins") == running.count("ends")
-        list(pool.results())
-    assert running.count("ends") == 12
-
-
-def test_work_runs_during_the_forward_pass_on_a_gpu() -> None:
+def test_work_runs_while_the_caller_does_other_work() -> None:
     begun = threading.Event()
-    with InferenceThreadPool[None](1, alternate_with_forward=False) as pool:
+    with InferenceThreadPool[None](1) as pool:
         pool.submit(begun.set)
         assert begun.wait(5)
 
 
-@BOTH_MODES
-def test_an_error_is_raised_when_its_result_is_requested(alternate_with_forward: bool) -> None:
+def test_an_error_is_raised_when_its_result_is_requested() -> None:
     def fail(*_: Any) -> None:
         raise ValueError("on purpose")
 
-    with InferenceThreadPool[None](2, alternate_with_forward=alternate_with_forward) as pool:
+    with InferenceThreadPool[None](2) as pool:
         (one,) = pool.map_ordered(fail, [1], ahead=1)
         assert isinstance(one.exception(), ValueError)
         pool.submit(fail)
@@ -74,8 +50,7 @@ def test_an_error_is_raised_when_its_result_is_requested(alternate_with_forward:
             list(pool.results())
 
 
-@BOTH_MODES
-def test_an_interrupt_cancels_pending_work(alternate_with_forward: bool) -> None:
+def test_an_interrupt_cancels_pending_work() -> None:
     done: list[int] = []
 
     def slow(number: int) -> None:
@@ -83,7 +58,7 @@ def test_an_interrupt_cancels_pending_work(alternate_with_forward: bool) -> None
         done.append(number)
 
     def interrupted() -> None:
-        with InferenceThreadPool[None](1, alternate_with_forward=alternate_with_forward) as pool:
+        with InferenceThreadPool[None](1) as pool:
             for number in range(200):
                 pool.submit(slow, number)
             raise KeyboardInterrupt
@@ -97,7 +72,7 @@ def test_an_interrupt_cancels_pending_work(alternate_with_forward: bool) -> None
 
 def test_torch_keeps_its_thread_count_outside_the_pool() -> None:
     before = torch.get_num_threads()
-    with InferenceThreadPool[int](2, alternate_with_forward=True) as pool:
+    with InferenceThreadPool[int](2) as pool:
         inside = [one.result() for one in pool.map_ordered(lambda *_: torch.get_num_threads(), range(4), ahead=4)]
         assert inside == [1] * 4
         assert torch.get_num_threads() == before

@@ -1,3 +1,5 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,15 +14,15 @@ from mining.localizers.cell_classifier import (
     MIDDLE_COMPONENTS,
     CellClassifier,
     Projection,
-    StageRecorder,
     affinity_features,
     build_cell_classifier,
     cell_spec,
 )
-from mining.localizers.map_refiner import MapRefiner
+from mining.localizers.map_refiner import MapRefiner, feature_scale
 from mining.localizers.options import CellSpec
 from mining.localizers.ornet import ORNet
 from mining.localizers.pyramid import localize_pyramid
+from mining.localizers.stage_recorder import StageRecorder
 
 
 def backbone(*channels: int) -> Backbone:
@@ -124,7 +126,7 @@ def test_probabilities_are_those_of_the_images_classes_and_the_background() -> N
 # --- recording -------------------------------------------------------------------------------------------------------
 
 
-def test_a_recorder_keeps_what_the_stages_returned_and_leaves_no_hooks() -> None:
+def test_a_recorder_keeps_what_the_stages_returned_during_the_block_alone() -> None:
     network = backbone(4, 6, 8)
     recorder = StageRecorder(network, [2, 0])
     with recorder.recording():
@@ -132,7 +134,23 @@ def test_a_recorder_keeps_what_the_stages_returned_and_leaves_no_hooks() -> None
     last, first = recorder.features(images())
     assert torch.equal(last, expected[2])
     assert torch.equal(first, expected[0])
-    assert not any(stage._forward_hooks for stage in network.stages)
+    network(images())
+    assert recorder.recorded() == {}
+
+
+def test_each_thread_records_its_own_passes() -> None:
+    network, both_inside = backbone(4, 6), threading.Barrier(2)
+    recorder = StageRecorder(network, [1])
+
+    def record(side: int) -> bool:
+        with recorder.recording():
+            both_inside.wait()
+            expected = network(images(side))
+            both_inside.wait()
+        return torch.equal(recorder.features(images(side))[0], expected[1])
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(record, (64, 96))) == [True, True]
 
 
 def test_a_recorder_joins_the_pieces_of_a_batch() -> None:
@@ -158,10 +176,10 @@ def test_stages_that_did_not_run_are_run_afterwards() -> None:
 def refined(localizer: Any, how: str, scales: tuple[float, ...], classes: list[list[int]]) -> Any:
     refiner = MapRefiner(localizer, how)
     pictures = {scale: images(int(64 * scale)) for scale in scales}
-    scale = refiner.choose_scale(scales)
+    scale = feature_scale(scales)
     wanted = torch.tensor(classes)
     with torch.no_grad():
-        maps = localize_pyramid(localizer, pictures, classes=wanted, recorder=refiner.recorder)
+        maps = localize_pyramid(localizer, pictures, classes=wanted, recorder=refiner.recorder, record_scale=scale)
         return refiner.refine(pictures[scale], maps.levels, wanted)
 
 

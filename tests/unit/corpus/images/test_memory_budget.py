@@ -116,7 +116,7 @@ def test_processes_take_turns_with_large_images() -> None:
 def test_a_thread_that_waits_for_memory_can_be_stopped(budget: MemoryBudget) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        InferenceThreadPool[None](1, alternate_with_forward=False) as pool,
+        InferenceThreadPool[None](1) as pool,
         budget.reserve(budget.limit),
     ):
 
@@ -177,7 +177,7 @@ def test_reading_a_large_file_stops_when_the_run_is_stopped(tmp_path: Path) -> N
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
     path = sparse(tmp_path / "a.jpg", file.getvalue(), 700 * MEGABYTE)
-    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1, alternate_with_forward=False) as pool:
+    with pytest.raises(KeyboardInterrupt), InferenceThreadPool[object](1) as pool:
         pool.submit(read_image, path)
         reading = wait_until_running(pool)
         raise KeyboardInterrupt

@@ -1,0 +1,89 @@
+"""Record the features of a backbone's stages while a localizer computes its maps, so that they cost no further pass."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mining.backbones.base import Backbone
+
+
+class StageRecorder:
+    """Records what stages of a backbone return; each thread has its own record.
+
+    Args:
+        backbone: The backbone.
+        stages: Indices of the stages to record.
+
+    Attributes:
+        stages: Indices of the stages that are recorded.
+        run_stages: Computes the features of all these stages, in their order, from (B, 3, H, W) images; called where
+            the localizer did not run them all.
+    """
+
+    def __init__(self, backbone: Backbone, stages: Sequence[int]) -> None:
+        self.stages = list(stages)
+        self.run_stages: Callable[[Tensor], Sequence[Tensor]] = self._run_backbone
+        self._backbone = backbone
+        self._local = threading.local()
+        for stage in self.stages:
+            backbone.stages[stage].register_forward_hook(self._hook(stage))
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record this thread's passes inside the block; its earlier records are dropped."""
+        self._local.records = {stage: [] for stage in self.stages}
+        self._local.is_recording = True
+        try:
+            yield
+        finally:
+            self._local.is_recording = False
+
+    def record(self, stage: int, features: Tensor) -> None:
+        """Add the (B, D, h, w) features of a stage, if this thread is recording."""
+        if getattr(self._local, "is_recording", False):
+            self._local.records[stage].append(features)
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether this thread is recording."""
+        return bool(getattr(self._local, "is_recording", False))
+
+    def recorded(self) -> dict[int, list[Tensor]]:
+        """Return the features that this thread recorded by stage, one tensor per pass, and forget them."""
+        records, self._local.records = getattr(self._local, "records", {}), {}
+        return records
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the recorded features of a batch, and forget them.
+
+        A localizer that does not run all of these stages (ORNet's maps need the shallow ones only) costs a pass of its
+        own here.
+
+        Args:
+            images: (B, 3, H, W), the images that went through the network in the block.
+
+        Returns:
+            (B, D, h, w) for each of the stages.
+        """
+        recorded = self.recorded()
+        if all(sum(map(len, recorded.get(stage, []))) == len(images) for stage in self.stages):
+            return [_join(recorded[stage]) for stage in self.stages]
+        return list(self.run_stages(images))
+
+    def _run_backbone(self, images: Tensor) -> list[Tensor]:
+        every = self._backbone(images)
+        return [every[stage].detach() for stage in self.stages]
+
+    def _hook(self, stage: int) -> Callable[[nn.Module, Any, Tensor], None]:
+        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            self.record(stage, output.detach())
+
+        return keep
+
+
+def _join(pieces: Sequence[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))

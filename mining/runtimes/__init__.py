@@ -1,0 +1,1 @@
+"""Runtimes that compute a localizer's passes: PyTorch, or OpenVINO on a CPU."""
