@@ -46,7 +46,9 @@ def floor_sentence(timing: Timing) -> str:
     floor = timing.stages[FLOOR]
     if not floor:
         return "The network did not run."
-    note = "" if timing.adds_up else " Threads work at the same time as the device, so the shares exceed 100 % together."
+    note = (
+        "" if timing.adds_up else " Threads work at the same time as the device, so the shares exceed 100 % together."
+    )
     return (
         f"{timing.seconds / floor:.2f} times as long as the layers of the network alone ({floor:.2f} s), "
         f"the least that mining with this model can take.{note}"

@@ -1,4 +1,4 @@
-"""Worker threads of inference, in which torch uses one core each.
+"""Worker threads of inference, in which torch and NumPy use one core each.
 
 They decode images and extract boxes, and on a CPU run the network, too. A layer that several cores share waits for the
 slowest of them: beside other programs, two threads in one pass took up to eight times as long as two passes of one
@@ -9,9 +9,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from mining.corpus.images.image_file import set_stop_event
 
@@ -29,6 +31,9 @@ class InferenceThreadPool(Generic[R]):
     def __init__(self, threads: int) -> None:
         self._pending: deque[Future[R]] = deque()
         self._stop = threading.Event()
+        self._cores = torch.get_num_threads()
+        # of NumPy: its own threads would wait for further work in a loop, and take the cores from these ones
+        self._blas = _blas_libraries().limit(limits=1, user_api="blas")
         self._pool = _pool(threads, self._stop)
 
     def __enter__(self) -> "InferenceThreadPool[R]":
@@ -38,6 +43,8 @@ class InferenceThreadPool(Generic[R]):
         if kind is not None:
             self._stop.set()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        self._blas.restore_original_limits()
+        torch.set_num_threads(self._cores)
 
     def map_ordered(self, work: Callable[[int, Any], T], items: Sequence[Any], *, ahead: int) -> Iterator[Future[T]]:
         """Yield the finished futures of `work(place, item)` in order, computing at most about `ahead` in advance."""
@@ -59,12 +66,17 @@ class InferenceThreadPool(Generic[R]):
             yield self._pending.popleft().result()
 
 
+@cache
+def _blas_libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def _pool(threads: int, stop: threading.Event) -> ThreadPoolExecutor:
     """Return started threads in which torch uses one core each, and whose long work ends once `stop` is set.
 
-    Other threads keep torch's number of cores: `set_num_threads` affects the calling thread and new ones.
+    The calling thread uses one core, too, until the pool is left: its number is also that of the matrix products of all
+    threads.
     """
-    cores = torch.get_num_threads()
     begun = threading.Barrier(threads + 1)
 
     def begin() -> None:
@@ -77,7 +89,7 @@ def _pool(threads: int, stop: threading.Event) -> ThreadPoolExecutor:
     for _ in range(threads):
         pool.submit(int)
     begun.wait()
-    torch.set_num_threads(cores)
+    torch.set_num_threads(1)
     return pool
 
 

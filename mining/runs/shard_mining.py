@@ -1,11 +1,7 @@
 """Mine one shard of a run."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-
-import torch
 
 from mining.config import MineSettings
 from mining.corpus import QUARANTINED, read_shard
@@ -48,7 +44,8 @@ def mine_shard(
     """
     settings = run.settings
     # whichever runner distributes the shards, this process mines this one, on the device that it was given
-    here = {"runner": "local", "device": device or settings.device, "workers": settings.workers or threads}
+    workers = settings.workers or threads or settings.cpus_per_worker
+    here = {"runner": "local", "device": device or settings.device, "workers": workers}
     settings = settings.model_copy(update=here)
     part, curves = run.files_of(shard, curves=settings.curves)
     rows = read_shard(run.corpus, shard).to_pylist()
@@ -57,8 +54,7 @@ def mine_shard(
         on_progress(len(done))
         return done
     miner = _load_miner(run.model.resolve(), settings.model_dump_json(), run.card.weights_sha256)
-    with _compute_threads(settings.cpus_per_worker):
-        outcomes = miner.mine(rows, on_progress, on_map)
+    outcomes = miner.mine(rows, on_progress, on_map)
     write_part(part, outcomes, curves, miner.timing, origin)
     log_event(
         run.path, "shard mined", shard=shard, images=len(outcomes), boxes=sum(len(one.boxes) for one in outcomes),
@@ -66,17 +62,6 @@ def mine_shard(
         seconds=None if miner.timing is None else round(miner.timing.seconds, 3),
     )  # fmt: skip
     return outcomes
-
-
-@contextmanager
-def _compute_threads(cores: int | None) -> Iterator[None]:
-    # how a layer's sums are divided among threads shows in the last bits
-    before = torch.get_num_threads()
-    torch.set_num_threads(cores or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=2)

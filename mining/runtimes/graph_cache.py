@@ -5,13 +5,14 @@ options, the code that builds it, and the versions of the runtimes. It appears w
 is made again. The least recently used entries are deleted when all of them together are too large.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -27,6 +28,8 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"unfinished-.*")
 _ABANDONED_SECONDS = 3600.0
 
+_UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # the last from OpenVINO
+
 Convert = Callable[[], tuple[Any, list[int]]]
 
 
@@ -39,7 +42,8 @@ def cache_folder() -> Path:
 def load_or_convert(key: str, convert: Convert) -> tuple[Any, list[int]]:
     """Return a converted network from the cache; if it is not there, convert it and add it.
 
-    Where the cache cannot be written, the network is converted at each start.
+    Where the cache cannot be written, the network is converted at each start. It is then read from a file, too, because
+    OpenVINO computes what it reads with another rounding than what was just converted.
 
     Args:
         key: SHA-256 of everything that decides the network, in hexadecimal digits.
@@ -49,33 +53,52 @@ def load_or_convert(key: str, convert: Convert) -> tuple[Any, list[int]]:
         What `convert` returned.
     """
     entry = cache_folder() / key
-    # RuntimeError: OpenVINO cannot read it
-    with suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
-        record = json.loads((entry / _RECORD).read_text(encoding="utf-8"))
-        if record["sha256"] == [sha256_of(entry / name) for name in (_GRAPH, _WEIGHTS)]:
-            model = openvino_core().read_model(entry / _GRAPH)
-            os.utime(entry)
-            return model, [int(number) for number in record["numbers"]]
+    with suppress(*_UNUSABLE):
+        loaded = _read(entry)
+        os.utime(entry)
+        return loaded
     model, numbers = convert()
-    with suppress(OSError, RuntimeError):
-        _store(entry, model, numbers)
-        _delete_least_recently_used(entry.parent)
-    return model, numbers
-
-
-def _store(entry: Path, model: Any, numbers: list[int]) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(mkdtemp(prefix="unfinished-", dir=entry.parent))
-    try:
-        import_openvino().save_model(model, unfinished / _GRAPH, compress_to_fp16=False)
-        digests = [sha256_of(unfinished / name) for name in (_GRAPH, _WEIGHTS)]
-        record = json.dumps({"sha256": digests, "numbers": numbers})
-        (unfinished / _RECORD).write_text(record, encoding="utf-8")
-        if entry.exists():
+    with suppress(*_UNUSABLE):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with _unfinished(entry.parent) as folder:
+            _write(folder, model, numbers)
             shutil.rmtree(entry, ignore_errors=True)  # damaged
-        unfinished.rename(entry)  # fails if another process was faster
+            folder.rename(entry)  # fails if another process was faster
+        _delete_least_recently_used(entry.parent)
+        return _read(entry)
+    with _unfinished(None) as folder:
+        _write(folder, model, numbers)
+        return _read(folder)
+
+
+def _read(entry: Path) -> tuple[Any, list[int]]:
+    record = json.loads((entry / _RECORD).read_text(encoding="utf-8"))
+    numbers = [int(number) for number in record["numbers"]]
+    if record["sha256"] != _digest(entry, numbers):
+        raise ValueError("damaged")
+    return openvino_core().read_model(entry / _GRAPH), numbers
+
+
+def _write(folder: Path, model: Any, numbers: list[int]) -> None:
+    import_openvino().save_model(model, folder / _GRAPH, compress_to_fp16=False)
+    record = json.dumps({"sha256": _digest(folder, numbers), "numbers": numbers})
+    (folder / _RECORD).write_text(record, encoding="utf-8")
+
+
+def _digest(folder: Path, numbers: list[int]) -> str:
+    """Return one digest of the files and the numbers."""
+    said = [*(sha256_of(folder / name) for name in (_GRAPH, _WEIGHTS)), *numbers]
+    return hashlib.sha256(repr(said).encode()).hexdigest()
+
+
+@contextmanager
+def _unfinished(parent: Path | None) -> Iterator[Path]:
+    """Make a folder in `parent`, or in the system's folder of temporary files, that is deleted unless it is renamed."""
+    folder = Path(mkdtemp(prefix="unfinished-", dir=parent))
+    try:
+        yield folder
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _delete_least_recently_used(folder: Path) -> None:

@@ -1,10 +1,14 @@
 """OpenVINO, imported without its telemetry."""
 
 import sys
+import threading
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 _TELEMETRY = "openvino_telemetry"
+_lock = threading.Lock()
 
 
 @cache
@@ -25,7 +29,23 @@ def import_openvino() -> Any:
     return openvino
 
 
-@cache
 def openvino_core() -> Any:
     """Return the process's OpenVINO core."""
-    return import_openvino().Core()
+    with _lock:
+        return _make_core()
+
+
+@cache
+def _make_core() -> Any:
+    """Make the core and compute once with it.
+
+    The first computation of a process initialises OpenVINO's Python bindings. If two threads compute for the first time
+    at once, each can wait for the other forever: one has the interpreter lock, the other the lock of the initialisation.
+    """
+    openvino = import_openvino()
+    core = openvino.Core()
+    image = openvino.opset13.parameter([-1, 3, -1, -1], np.uint8)
+    model = openvino.Model([openvino.opset13.convert(image, "f32")], [image])
+    request = core.compile_model(model, "CPU").create_infer_request()
+    request.infer([np.zeros((1, 3, 8, 8), np.uint8)], share_inputs=True, share_outputs=True)[0]
+    return core

@@ -63,7 +63,7 @@ def use_runtime(
 
 def _runs_all_stages(localizer: Localizer, parts: dict[str, CompiledPart], recorder: StageRecorder) -> bool:
     """Whether computing maps runs all stages that are recorded; what gradients are needed of runs in torch."""
-    return localizer.needs_gradients or any(set(recorder.stages) <= set(part.stages) for part in parts.values())
+    return localizer.needs_gradients or any(set(recorder.stages) <= part.stages for part in parts.values())
 
 
 @cache

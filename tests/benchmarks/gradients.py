@@ -12,7 +12,6 @@ import torch
 from measuring import Figure, compare_alternately, describe_device
 
 from mining.backbones.build import build
-from mining.engine.forward import BATCH_ON_CPU
 from mining.localizers.base import Localizer
 from mining.localizers.gradient import GradientLocalizer
 from mining.localizers.loading import localizer_named
@@ -24,12 +23,13 @@ CLASSES = 20
 SIDE_PX = 224
 PEERS = {"grad-cam": "pytorch_grad_cam", "torchcam": "torchcam"}  # package and module
 FASTER_THAN_GRAD_CAM = 2.5
+BATCH = 4
 ROUNDS = {"vgg16": 7, "resnet50": 10, "efficientnet_lite0": 20}  # more for shorter passes
 
 IMAGES = torch.randint(
-    0, 256, (BATCH_ON_CPU, 3, SIDE_PX, SIDE_PX), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    0, 256, (BATCH, 3, SIDE_PX, SIDE_PX), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
 )
-LABELS = torch.arange(BATCH_ON_CPU)[:, None]
+LABELS = torch.arange(BATCH)[:, None]
 
 
 def cam_over_forward(backbone: str, goal: float) -> Figure:

@@ -2,7 +2,15 @@
 
 import csv
 import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +21,7 @@ from measuring import ROOT, Figure, compare_alternately, describe_device
 
 from mining.backbones.build import build
 from mining.config import MineSettings, ScoreSettings, TrainSettings
+from mining.config.execution import available_cores
 from mining.corpus import read_shard, shard_count
 from mining.engine.miner import Miner
 from mining.evaluation.job import score
@@ -30,6 +39,7 @@ from mining.training.job import train
 DATA = Path(os.environ.get("BOXMINE_DATA", ROOT.parent / "shared" / "data"))
 IMAGES = 32
 THREE = (1.0, 1.5, 2.0)
+BUSY_ROUNDS, COLD_STARTS = 5, 5
 STABLE = 0.65  # as in the documentation
 
 
@@ -55,28 +65,108 @@ class ShapeRecorder(Localizer):
     parameter_groups = training_step  # type: ignore[assignment]
 
 
-def mine_over_forward(backbone: str, scales: tuple[float, ...], goal: float) -> Figure:
-    """From JPEG files with labels to Parquet parts, over the backbone's forward passes on tensors of the same shapes.
+def mine_over_torch_forward(backbone: str, scales: tuple[float, ...], goal: float) -> Figure:
+    """From JPEG files with labels to Parquet parts with curves, over torch's forward passes at its better thread count.
 
     The head has random weights, and so has a backbone whose weights would have to be downloaded.
     """
     with TemporaryDirectory() as folder:
-        settings = synthetic_run(Path(folder), backbone, scales)
-        rows = read_shard(settings.out / "corpus.parquet", 0).to_pylist()
-        localizer, card = load_model(Path(settings.model))
-        recorder = ShapeRecorder(localizer)
-        Miner(recorder, card, settings).mine(rows)
-        miner = Miner(localizer, card, settings)
-        tensors = [
-            torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.network.device) for shape in recorder.shapes
-        ]
-
-        def mine() -> None:
-            write_part(Path(folder) / "part.parquet", miner.mine(rows), Path(folder) / "curves.parquet", miner.timing)
-
-        ratio, mined, passed = compare_alternately(mine, lambda: forward(miner, tensors), ROUNDS[backbone])
-    detail = f"{describe_device(miner.network.device)}: {1000 * mined / IMAGES:.0f} ms per image, forward {1000 * passed / IMAGES:.0f}"
+        miner, mine, tensors = mining_and_tensors(Path(folder), backbone, scales)
+        cores = torch.get_num_threads()
+        floors = {threads: partial(forward, miner, tensors, threads) for threads in sorted({1, cores})}
+        better = min(floors, key=lambda threads: seconds_of(floors[threads]))
+        ratio, mined, passed = compare_alternately(mine, floors[better], ROUNDS[backbone])
+        torch.set_num_threads(cores)
+    name = miner.network.compute.describe()
+    detail = (
+        f"{name}: {1000 * mined / IMAGES:.0f} ms per image, torch with {better} threads {1000 * passed / IMAGES:.0f}"
+    )
     return Figure(ratio, goal, "ratio", detail)
+
+
+def mine_over_runtime_forward(backbone: str, scales: tuple[float, ...], goal: float) -> Figure:
+    """The same over the passes of the runtime that mines, as many at a time as mining has."""
+    with TemporaryDirectory() as folder:
+        miner, mine, tensors = mining_and_tensors(Path(folder), backbone, scales)
+        with ThreadPoolExecutor(miner.workers) as pool:
+
+            def passes() -> None:
+                list(pool.map(miner.network.localizer.last_features, tensors))
+
+            ratio, mined, passed = compare_alternately(mine, passes, ROUNDS[backbone])
+    name = miner.network.compute.describe()
+    detail = f"{name}: {1000 * mined / IMAGES:.0f} ms per image, passes alone {1000 * passed / IMAGES:.0f}"
+    return Figure(ratio, goal, "ratio", detail)
+
+
+def mining_and_tensors(
+    folder: Path, backbone: str, scales: tuple[float, ...]
+) -> tuple[Miner, Callable[[], None], list[torch.Tensor]]:
+    """Return a miner, the function that mines a shard with it, and tensors of the shapes of its passes."""
+    settings = synthetic_run(folder, backbone, scales)
+    rows = read_shard(settings.out / "corpus.parquet", 0).to_pylist()
+    localizer, card = load_model(Path(settings.model))
+    recorder = ShapeRecorder(localizer)
+    Miner(recorder, card, settings).mine(rows)
+    miner = Miner(*load_model(Path(settings.model)), settings)
+    tensors = [
+        torch.randint(0, 256, shape, dtype=torch.uint8, device=miner.network.device) for shape in recorder.shapes
+    ]
+
+    def mine() -> None:
+        write_part(folder / "part.parquet", miner.mine(rows), folder / "curves.parquet", miner.timing)
+
+    return miner, mine, tensors
+
+
+def seconds_of(function: Callable[[], Any]) -> float:
+    """Return the seconds of the second call."""
+    function()
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def busy() -> Figure:
+    """Images per second beside as many spinning processes as cores, over images per second without them."""
+    with TemporaryDirectory() as folder:
+        _, mine, _ = mining_and_tensors(Path(folder), "efficientnet_lite0", (1.0, 1.5))
+        mine()
+        ratios = []
+        for _ in range(BUSY_ROUNDS):
+            alone = seconds_of(mine)
+            spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(available_cores())]
+            try:
+                beside = seconds_of(mine)
+            finally:
+                for process in spinning:
+                    process.kill()
+                    process.wait()
+            ratios.append((alone / beside, alone, beside))
+    value, alone, beside = sorted(ratios)[len(ratios) // 2]
+    detail = f"{available_cores()} cores: {1000 * alone / IMAGES:.0f} ms per image, beside others {1000 * beside / IMAGES:.0f}"
+    return Figure(value, 0.45, "ratio", detail, higher_is_better=True)
+
+
+def cold_start() -> Figure:
+    """Seconds of `boxmine mine` of one photo, from the start of the process to its end, when it was run before."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        settings = synthetic_run(place, "efficientnet_lite0", (1.0, 1.5), has_cells=True)
+        photo = next((place / "corpus" / "images").iterdir())
+        (place / "photos").mkdir()
+        shutil.copy(photo, place / "photos")
+        taken = []
+        for number in range(1 + COLD_STARTS):
+            command = [
+                sys.executable, "-m", "boxmine", "mine", "--images", str(place / "photos"), "--model", settings.model,
+                "--out", str(place / f"cold-{number}"),
+            ]  # fmt: skip
+            started = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            taken.append(time.perf_counter() - started)
+    detail = f"first time {taken[0]:.1f} s, then {min(taken[1:]):.1f} to {max(taken[1:]):.1f}"
+    return Figure(statistics.median(taken[1:]), 4, "s", detail)
 
 
 def refined_over_plain(backbone: str, scales: tuple[float, ...]) -> Figure:
@@ -119,9 +209,10 @@ def synthetic_run(folder: Path, backbone: str, scales: tuple[float, ...], *, has
     return settings
 
 
-def forward(miner: Miner, tensors: list[torch.Tensor]) -> None:
-    """Run the backbone alone."""
+def forward(miner: Miner, tensors: list[torch.Tensor], threads: int | None = None) -> None:
+    """Run the backbone alone, in torch."""
     backbone, device = miner.network.localizer.backbone, miner.network.device
+    torch.set_num_threads(threads or torch.get_num_threads())
     with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
         for images in tensors:
             backbone(images)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mining.runs.shard_mining import mine_shard
-from tests.factories import write_model, write_photos
+from tests.factories import image_with_rectangle, write_model, write_photos
 from tests.unit.engine.painting import (
     ALL,
     BOX,
@@ -104,6 +104,24 @@ def test_rows_do_not_depend_on_the_image_order(mined: Callable[..., dict[str, Im
     assert comparable(backward) == comparable(forward)[::-1]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_rows_are_equal_to_the_last_bit_for_any_number_of_threads(
+    mined: Callable[..., dict[str, ImageResult]], tmp_path: Path, runtime: str, precision: str
+) -> None:
+    model = write_model(tmp_path / "model", ("cat", "dog"))
+    write_photos(tmp_path / "photos", [f"{number}.jpg" for number in range(7)])
+    photos = {path.name: path.read_bytes() for path in sorted((tmp_path / "photos").iterdir())}
+    Image.fromarray(image_with_rectangle(9, height=60, width=150)).save(tmp_path / "wide.png")
+    photos["wide.png"] = (tmp_path / "wide.png").read_bytes()
+    options: dict[str, Any] = {"model": model, "scales": (1.0, 1.5), "refine": "walk", "class_cut": 0.01}
+    options |= {"runtime": runtime, "precision": precision}
+    found = [mined(photos, None, workers=count, **options) for count in (1, 2, 4)]
+    rows = [[(name, one.rows) for name, one in results.items()] for results in found]
+    assert sum(len(some) for _, some in rows[0]) >= 8
+    assert rows[0] == rows[1] == rows[2]
+
+
 def test_a_real_network_gives_the_same_boxes_for_any_batch_size(
     mined: Callable[..., dict[str, ImageResult]], tmp_path: Path
 ) -> None:
@@ -111,6 +129,7 @@ def test_a_real_network_gives_the_same_boxes_for_any_batch_size(
     write_photos(tmp_path / "photos", [f"{number}.jpg" for number in range(5)])
     photos = {path.name: path.read_bytes() for path in sorted((tmp_path / "photos").iterdir())}
     options: dict[str, Any] = {"model": model, "normalise": "minmax", "scales": (1.0, 1.5), "threshold": 0.4}
+    options["precision"] = "float32"
     single, several = (mined(photos, dict.fromkeys(photos, ("cat", "dog")), batch_size=n, **options) for n in (1, 4))
     for first, second in zip(single.values(), several.values(), strict=True):
         assert len(first.rows) > 0

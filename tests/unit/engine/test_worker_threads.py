@@ -70,14 +70,13 @@ def test_an_interrupt_cancels_pending_work() -> None:
     assert len(done) < 100
 
 
-def test_torch_keeps_its_thread_count_outside_the_pool() -> None:
+def test_torch_uses_one_core_per_thread_in_the_pool_and_as_many_as_before_after_it() -> None:
     before = torch.get_num_threads()
-    with InferenceThreadPool[int](2) as pool:
-        inside = [one.result() for one in pool.map_ordered(lambda *_: torch.get_num_threads(), range(4), ahead=4)]
-        assert inside == [1] * 4
-        assert torch.get_num_threads() == before
-        seen: list[int] = []
-        fresh = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        fresh.start()
-        fresh.join()
-        assert seen == [before]
+    for cores in (3, 1):
+        torch.set_num_threads(cores)
+        with InferenceThreadPool[int](2) as pool:
+            inside = [one.result() for one in pool.map_ordered(lambda *_: torch.get_num_threads(), range(4), ahead=4)]
+            assert inside == [1] * 4
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == cores
+    torch.set_num_threads(before)

@@ -38,7 +38,7 @@ def backbone(*channels: int) -> Backbone:
 
 
 def images(side: int = 64, count: int = 2) -> Tensor:
-    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.manual_seed(1))
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 # --- shape -----------------------------------------------------------------------------------------------------------
