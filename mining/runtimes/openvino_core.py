@@ -40,7 +40,7 @@ def _make_core() -> Any:
     """Make the core and compute once with it.
 
     The first computation of a process initialises OpenVINO's Python bindings. If two threads compute for the first time
-    at once, each can wait for the other forever: one has the interpreter lock, the other the lock of the initialisation.
+    at once, each can wait for the other forever: one has the interpreter's lock, the other that of the initialisation.
     """
     openvino = import_openvino()
     core = openvino.Core()

@@ -1,8 +1,9 @@
-"""Plot the cost of mining against the size of the corpus and of the batches, to SVG files in this folder.
+"""Plot the cost of mining against the size of the corpus and of the batches, and by runtime, to SVG files.
 
-    python tests/benchmarks/graphs.py [NUMBERS.json]
+    python tests/benchmarks/graphs.py [NUMBERS.json | batch | corpus | runtime ...]
 
-The numbers are measured and kept in build/graphs.json; numbers given as a file are only plotted.
+The numbers are measured, all or those that are named, and kept in build/graphs.json; numbers given as a file are only
+plotted.
 """
 
 import json
@@ -24,6 +25,12 @@ from mining.engine.miner import Miner
 from mining.models.checkpoint import load_model
 
 BATCHES = (1, 2, 4, 8, 16, 32)
+PYRAMIDS = ((1.0,), (1.0, 1.5), (1.0, 1.5, 2.0))
+RUNTIMES = {
+    "PyTorch, float32": {"runtime": "torch", "precision": "float32"},
+    "OpenVINO, float32": {"runtime": "openvino", "precision": "float32"},
+    "OpenVINO, bfloat16": {"runtime": "openvino", "precision": "bfloat16"},
+}
 CORPORA = (1_000, 5_000, 10_000, 20_000, 50_000)
 HERE = Path(__file__).parent
 
@@ -58,6 +65,28 @@ def by_batch() -> dict[str, Any]:
     return rows
 
 
+def by_runtime() -> dict[str, Any]:
+    """Measure ms per image of mining with refined maps, by runtime and precision, at one, two and three scales."""
+    rows: dict[str, Any] = {name: {} for name in RUNTIMES}
+    for scales in PYRAMIDS:
+        with TemporaryDirectory() as folder:
+            base = synthetic_run(Path(folder), "efficientnet_lite0", scales, has_cells=True)
+            images = read_shard(base.out / "corpus.parquet", 0).to_pylist()
+            miners = {
+                name: Miner(*load_model(Path(base.model)), base.model_copy(update=options))
+                for name, options in RUNTIMES.items()
+            }
+            taken: dict[str, list[float]] = {name: [] for name in miners}
+            for _ in range(ROUNDS + 1):
+                for name, miner in miners.items():
+                    started = time.perf_counter()
+                    miner.mine(images)
+                    taken[name].append(time.perf_counter() - started)
+        for name, times in taken.items():
+            rows[name][len(scales)] = 1000 * statistics.median(times[1:]) / len(images)
+    return rows
+
+
 def by_corpus() -> dict[str, Any]:
     """Measure CPU ms per image and peak MB of the whole command with a network of one layer."""
     rows: dict[str, Any] = {"milliseconds": {}, "megabytes": {}}
@@ -70,51 +99,80 @@ def by_corpus() -> dict[str, Any]:
     return rows
 
 
-def draw(numbers: dict[str, Any]) -> None:
-    """Plot both figures."""
+def draw_runtimes(numbers: dict[str, Any]) -> None:
+    """Plot the cost by runtime."""
+    figure, axes = plt.subplots(figsize=(6, 3.4))
+    width = 0.8 / len(numbers)
+    for number, (name, found) in enumerate(numbers.items()):
+        places = [position + (number - (len(numbers) - 1) / 2) * width for position in range(len(found))]
+        axes.bar_label(axes.bar(places, list(found.values()), width, label=name), fmt="%.0f", fontsize=8)
+    axes.set_xticks(range(len(PYRAMIDS)), [", ".join(f"{scale:g}" for scale in scales) for scales in PYRAMIDS])
+    axes.set_xlabel("scales")
+    axes.set_ylabel("ms per image")
+    axes.set_title("Mining with refined maps, EfficientNet-Lite0, CPU with 2 cores", fontsize=10)
+    axes.legend(frameon=False)
+    save(figure, ROOT / "docs" / "images" / "cost-by-runtime")
+
+
+def draw_batches(numbers: dict[str, Any]) -> None:
+    """Plot the cost by the size of batches."""
     figure, axes = plt.subplots(figsize=(6, 3.6))
     for name, label in (("mine", "mining, files to boxes"), ("forward", "forward pass alone")):
-        found = {int(size): value for size, value in numbers["batch"][name].items()}
+        found = {int(size): value for size, value in numbers[name].items()}
         axes.plot(list(found), list(found.values()), marker="o", label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(BATCHES, [str(size) for size in BATCHES])
     axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
     axes.set_xlabel("images per pass")
     axes.set_ylabel("ms per image")
-    axes.set_title(f"EfficientNet-Lite0, one scale ({numbers['batch']['device']})", fontsize=10)
+    axes.set_title(f"EfficientNet-Lite0, one scale ({numbers['device']})", fontsize=10)
     axes.legend(frameon=False)
-    save(figure, "cost-by-batch")
+    save(figure, HERE / "cost-by-batch")
+
+
+def draw_corpora(numbers: dict[str, Any]) -> None:
+    """Plot the cost by the size of the corpus."""
     figure, (time_axes, memory_axes) = plt.subplots(1, 2, figsize=(8, 3.4))
     for axes, name, unit in (
         (time_axes, "milliseconds", "CPU ms per image"),
         (memory_axes, "megabytes", "peak MB"),
     ):
-        found = {int(images): value for images, value in numbers["corpus"][name].items()}
+        found = {int(images): value for images, value in numbers[name].items()}
         axes.plot(list(found), list(found.values()), marker="o")
         axes.set_xscale("log")
         axes.set_ylim(0, 1.15 * max(found.values()))
         axes.set_xlabel("images in the corpus")
         axes.set_ylabel(unit)
     figure.suptitle("The whole command with a network of one layer, without imports", fontsize=10)
-    save(figure, "cost-by-corpus")
+    save(figure, HERE / "cost-by-corpus")
 
 
-def save(figure: Any, name: str) -> None:
+def save(figure: Any, path: Path) -> None:
     figure.tight_layout()
-    figure.savefig(HERE / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     plt.close(figure)
+
+
+GRAPHS = {
+    "batch": (by_batch, draw_batches),
+    "corpus": (by_corpus, draw_corpora),
+    "runtime": (by_runtime, draw_runtimes),
+}
 
 
 def main(given: list[str]) -> None:
     """Measure unless numbers are given, and plot."""
-    if given:
+    kept = ROOT / "build" / "graphs.json"
+    if given and given[0] not in GRAPHS:
         numbers = json.loads(Path(given[0]).read_text())
     else:
-        numbers = {"batch": by_batch(), "corpus": by_corpus()}
-        (ROOT / "build").mkdir(exist_ok=True)
-        (ROOT / "build" / "graphs.json").write_text(json.dumps(numbers, indent=2) + "\n")
+        numbers = {name: GRAPHS[name][0]() for name in given or GRAPHS}
+        kept.parent.mkdir(exist_ok=True)
+        earlier = json.loads(kept.read_text()) if kept.exists() else {}
+        kept.write_text(json.dumps({**earlier, **numbers}, indent=2) + "\n")
     plt.rcParams["svg.hashsalt"] = "boxmine"
-    draw(json.loads(json.dumps(numbers)))
+    for name, found in json.loads(json.dumps(numbers)).items():
+        GRAPHS[name][1](found)
 
 
 if __name__ == "__main__":
