@@ -107,6 +107,7 @@ def draw_runtimes(numbers: dict[str, Any]) -> None:
         places = [position + (number - (len(numbers) - 1) / 2) * width for position in range(len(found))]
         axes.bar_label(axes.bar(places, list(found.values()), width, label=name), fmt="%.0f", fontsize=8)
     axes.set_xticks(range(len(PYRAMIDS)), [", ".join(f"{scale:g}" for scale in scales) for scales in PYRAMIDS])
+    axes.margins(y=0.1)
     axes.set_xlabel("scales")
     axes.set_ylabel("ms per image")
     axes.set_title("Mining with refined maps, EfficientNet-Lite0, CPU with 2 cores", fontsize=10)
