@@ -62,7 +62,7 @@ class ClusterOptions(Settings):
     cpus_per_worker: Workers | None = Field(
         default=None,
         description="Cores per worker, or of this process; by default processes share this machine's cores, and a Ray "
-        "worker has one, or beside a GPU its share of the node's.",
+        "worker has one, or with a GPU its share of the node's.",
     )
     gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,

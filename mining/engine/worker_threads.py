@@ -1,8 +1,8 @@
 """Worker threads of inference, in which torch and NumPy use one core each.
 
 They decode images and extract boxes, and on a CPU run the network, too. A layer that several cores share waits for the
-slowest of them: beside other programs, two threads in one pass took up to eight times as long as two passes of one
-thread each.
+slowest of them: while other programs used the cores, two threads in one pass took up to eight times as long as two
+passes of one thread each.
 """
 
 import threading

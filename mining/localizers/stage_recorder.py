@@ -44,7 +44,7 @@ class StageRecorder:
 
     def record(self, stage: int, features: Tensor) -> None:
         """Add the (B, D, h, w) features of a stage, if this thread is recording."""
-        if getattr(self._local, "is_recording", False):
+        if self.is_recording:
             self._local.records[stage].append(features)
 
     @property

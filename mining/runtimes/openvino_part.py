@@ -97,7 +97,10 @@ def compile_part(
         ConversionError: The part cannot be converted, or does not compute the same.
     """
     traced = _TracedPart(localizer, name, recorder)
-    model, numbers = load_or_convert(_digest_of(traced, precision), lambda: _convert(traced, precision))
+    try:
+        model, numbers = load_or_convert(_digest_of(traced, precision), lambda: _convert(traced, precision))
+    except (OSError, RuntimeError) as error:  # neither the cache nor the folder of temporary files can be written
+        raise ConversionError(f"its converted network cannot be stored: {error}") from error
     outputs = dict(zip(numbers[::2], numbers[1::2], strict=True))
     return CompiledPart(_compile(model, precision, threads), outputs, recorder, timer)
 

@@ -128,7 +128,7 @@ def seconds_of(function: Callable[[], Any]) -> float:
 
 
 def busy() -> Figure:
-    """Images per second beside as many spinning processes as cores, over images per second without them."""
+    """Images per second while as many other processes as cores are busy, over images per second without them."""
     with TemporaryDirectory() as folder:
         _, mine, _ = mining_and_tensors(Path(folder), "efficientnet_lite0", (1.0, 1.5))
         mine()
@@ -144,7 +144,9 @@ def busy() -> Figure:
                     process.wait()
             ratios.append((alone / beside, alone, beside))
     value, alone, beside = sorted(ratios)[len(ratios) // 2]
-    detail = f"{available_cores()} cores: {1000 * alone / IMAGES:.0f} ms per image, beside others {1000 * beside / IMAGES:.0f}"
+    detail = (
+        f"{available_cores()} cores: {1000 * alone / IMAGES:.0f} ms per image, disturbed {1000 * beside / IMAGES:.0f}"
+    )
     return Figure(value, 0.45, "ratio", detail, higher_is_better=True)
 
 

@@ -1,6 +1,7 @@
 """Converted networks on disk: used again, made anew when stale or damaged, deleted when they are too many."""
 
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,15 @@ def test_without_a_place_for_the_cache_each_start_converts(
     localizer = localizer_on("cam")
     assert torch.equal(maps_of(localizer), maps_of(localizer))
     assert len(conversions) == 2
+
+
+def test_without_any_place_to_write_torch_runs_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("BOXMINE_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    compute = prepare.choose_compute(CPU, "openvino", "float32")
+    used = prepare.use_runtime(localizer_on("cam"), compute, None, threads=1, timer=None)  # type: ignore[arg-type]
+    assert used.runtime == "torch"
 
 
 def test_the_least_recently_used_networks_are_deleted_and_nothing_else(
