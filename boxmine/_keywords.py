@@ -69,6 +69,7 @@ class TrainKeywords(CorpusKeywords, total=False):
     weights: AnyPath
     freeze: bool
     epochs: int
+    views: int | None
     seed: int
     batch_size: int
     learning_rate: float | None
@@ -90,6 +91,7 @@ class TrainKeywords(CorpusKeywords, total=False):
     validation_share: float
     patience: int
     workers: int | None
+    runtime: Literal["auto", "torch", "openvino"]
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: str | int
     strategy: str

@@ -114,6 +114,12 @@ class TrainExecutionOptions(Settings):
     workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         default=None, description="Processes that decode and augment images; by default one per core, at most 8."
     )
+    runtime: Runtime = Field(
+        default="auto",
+        description="What computes the features of a frozen backbone and the maps that the cell classifier learns "
+        "from: openvino (on a CPU), torch, or auto, which is openvino on a CPU if it is installed and can convert the "
+        "network. Everything else is trained by torch.",
+    )
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
         default="auto", description="Lightning's accelerator."
     )

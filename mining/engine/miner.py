@@ -23,11 +23,11 @@ from mining.engine.box_extraction import BoxExtractor, ForwardOutput, MapCallbac
 from mining.engine.forward import BatchedForward, FetchedBatch
 from mining.engine.outcome import ImageOutcome
 from mining.engine.timing import Timing
-from mining.engine.worker_threads import InferenceThreadPool
 from mining.errors import ImageError, ImageReplacedError
 from mining.localizers.base import Localizer
 from mining.localizers.pyramid import nearest_to_one, pictures_of
 from mining.models.card import ModelCard
+from mining.runtimes.worker_threads import InferenceThreadPool
 
 T = TypeVar("T")
 MAX_THREADS = 8  # by default; more of them wait for Python's interpreter lock

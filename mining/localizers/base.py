@@ -1,7 +1,7 @@
 """The contract of every localizer: logits from images, raw activation maps for the classes asked for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -51,6 +51,8 @@ class Localizer(nn.Module, ABC):
             epoch is best.
         trains_in_stages: Whether its training has stages with different losses, so that not every parameter has a
             gradient in every step.
+        trains_on_features: Whether all layers that are trained with a frozen backbone follow the backbone, so that the
+            training can start from features of its stages (see `frozen_stages`), which are computed once per image.
         learning_rate: Default rate of its new layers, for AdamW and short trainings; not the papers'.
         backbone: The network whose features it uses.
         frozen: Whether the backbone is kept as it is.
@@ -68,6 +70,7 @@ class Localizer(nn.Module, ABC):
     weights_of: ClassVar[str | None] = None
     keeps_last: ClassVar[bool] = False
     trains_in_stages: ClassVar[bool] = False
+    trains_on_features: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 3e-3
     inference_parts: ClassVar[tuple[str, ...]] = ()
 
@@ -134,6 +137,24 @@ class Localizer(nn.Module, ABC):
             targets: (B, C) of 0 and 1.
             loss: The classification loss.
         """
+
+    def frozen_stages(self) -> Sequence[int]:
+        """Return the indices of the backbone's stages that the training starts from, if it `trains_on_features`."""
+        raise NotImplementedError
+
+    def condense(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """Reduce the (B, D, h, w) features of `frozen_stages` to what the training uses, as it is to be kept."""
+        raise NotImplementedError
+
+    def logits_from(self, features: Sequence[Tensor]) -> Tensor:
+        """Classify what `condense` returned: (B, C) logits."""
+        raise NotImplementedError
+
+    def training_step_from(
+        self, features: Sequence[Tensor], size: tuple[int, int], targets: Tensor, loss: "ClassificationLoss"
+    ) -> dict[str, Tensor]:
+        """Compute the losses of `training_step` from what `condense` returned, for images of (height, width) px."""
+        raise NotImplementedError
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Prepare an epoch of the training; overridden by methods that train in stages.

@@ -4,6 +4,7 @@ The head is a 1x1 convolution, so that its weights are those of the class activa
 that add no weights of their own to it are interchangeable: one trained model serves all of them.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,8 @@ from mining.localizers.base import ClassificationLoss, Localizer
 class Classifier(Localizer):
     """A 1x1 class convolution over the last features; subclasses make the maps.
 
+    A subclass that adds layers to `features` sets `trains_on_features` to False.
+
     Args:
         backbone: The features.
         classes: Number of classes.
@@ -25,6 +28,7 @@ class Classifier(Localizer):
         channels: Channels of the features that are classified; by default those of the backbone's last stage.
     """
 
+    trains_on_features: ClassVar[bool] = True
     inference_parts: ClassVar[tuple[str, ...]] = ("last_features",)
 
     def __init__(
@@ -71,3 +75,21 @@ class Classifier(Localizer):
     def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
         """Compute the classification loss."""
         return {"classification": loss(self(images), targets)}
+
+    def frozen_stages(self) -> Sequence[int]:
+        """Return the last stage, which is classified."""
+        return (len(self.backbone.stages) - 1,)
+
+    def condense(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """Average the last features: the (B, D, 1, 1) float32 means alone are classified."""
+        return [stages[0].float().mean(dim=(2, 3), keepdim=True)]
+
+    def logits_from(self, features: Sequence[Tensor]) -> Tensor:
+        """Classify averaged features: (B, C) logits."""
+        return self.logits(features[0])
+
+    def training_step_from(
+        self, features: Sequence[Tensor], size: tuple[int, int], targets: Tensor, loss: ClassificationLoss
+    ) -> dict[str, Tensor]:
+        """Compute the classification loss from averaged features."""
+        return {"classification": loss(self.logits_from(features), targets)}

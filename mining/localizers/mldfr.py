@@ -62,6 +62,7 @@ class MLDFR(CAM):
     Config = MLDFRConfig
     name: ClassVar[str] = "mldfr"
     keeps_last: ClassVar[bool] = True
+    trains_on_features: ClassVar[bool] = False  # attention lies between the stages
 
     config: MLDFRConfig
 

@@ -225,6 +225,7 @@ class NLCCAM(CombinationalClassifier):
 
     Config: ClassVar[type[Any]] = NLCCAMConfig
     name: ClassVar[str] = "nlccam"
+    trains_on_features: ClassVar[bool] = False  # blocks lie between the stages
 
     config: NLCCAMConfig
 

@@ -45,6 +45,7 @@ Reference:
     Zhang, Wei, Kang, Yang, Huang, "Self-produced Guidance for Weakly-supervised Object Localization", ECCV 2018.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -73,6 +74,7 @@ class SPG(Localizer):
     Config = SPGConfig
     name: ClassVar[str] = "spg"
     keeps_last: ClassVar[bool] = True  # the classification loss does not show what the guidance improves
+    trains_on_features: ClassVar[bool] = True
     inference_parts: ClassVar[tuple[str, ...]] = ("last_features",)
     learning_rate: ClassVar[float] = 3e-4  # 0.003 makes its stacks of convolutions diverge in the first epoch
 
@@ -136,11 +138,43 @@ class SPG(Localizer):
 
     def training_step(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
         """Compute the classification loss and those of the branches, 'b2', 'b1' and 'c' (algorithm 1)."""
-        first, second, features = self.features(images)
+        size = (images.shape[-2], images.shape[-1])
+        return self._losses(*self.features(images), size, targets, loss)
+
+    def frozen_stages(self) -> Sequence[int]:
+        """Return A1, A2 and the last stage, each once."""
+        return sorted({*self.places, len(self.backbone.stages) - 1})
+
+    def condense(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """Keep the features in float16, which halves their size."""
+        return [stage.half() for stage in stages]
+
+    def logits_from(self, features: Sequence[Tensor]) -> Tensor:
+        """Classify the features of the last stage: (B, C) logits."""
+        return self.logits(self.dropout(self.a3(features[-1].float())))
+
+    def training_step_from(
+        self, features: Sequence[Tensor], size: tuple[int, int], targets: Tensor, loss: ClassificationLoss
+    ) -> dict[str, Tensor]:
+        """Compute the losses of `training_step` from the features of `frozen_stages`."""
+        of_stage = dict(zip(self.frozen_stages(), (one.float() for one in features), strict=True))
+        first, second = (of_stage[place] for place in self.places)
+        last = of_stage[len(self.backbone.stages) - 1]
+        return self._losses(first, second, self.dropout(self.a3(last)), size, targets, loss)
+
+    def _losses(
+        self,
+        first: Tensor,
+        second: Tensor,
+        features: Tensor,
+        size: tuple[int, int],
+        targets: Tensor,
+        loss: ClassificationLoss,
+    ) -> dict[str, Tensor]:
+        """Compute the losses from F^A1, F^A2 and A3's features of images of (height, width) px."""
         losses = {"classification": loss(self.logits(features), targets)}
         if self.config.branches == "A":
             return losses
-        size = (images.shape[-2], images.shape[-1])
         attention, has_seeds = self.attention(features, targets, size, loss)
         branches = self.branches(first, second, features, size)
         masks = self.masks(attention, has_seeds, branches["b1"], branches["b2"])

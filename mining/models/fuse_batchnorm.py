@@ -1,28 +1,29 @@
 """Prepare a trained localizer for inference: the same function in fewer operations."""
 
 import copy
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mining.backbones.base import Backbone
-from mining.localizers.base import Localizer
 
+N = TypeVar("N", bound=nn.Module)
 _TOLERANCE = 1e-3
 
 
-def prepare_for_inference(localizer: Localizer, device: torch.device) -> Localizer:
-    """Move the localizer to the device, in evaluation mode, with folded batch norms and channels-last memory format.
+def prepare_for_inference(network: N, device: torch.device) -> N:
+    """Move a network to the device, in evaluation mode, with channels-last memory format.
 
-    Its weights then need no gradients, which threads that share it could not switch off and on again.
+    The batch norms of its backbones are folded into the convolutions. Its weights then need no gradients, which threads
+    that share it could not switch off and on again.
     """
-    localizer = localizer.eval().requires_grad_(False)
-    for part in localizer.modules():
+    network = network.eval().requires_grad_(False)
+    for part in network.modules():
         if isinstance(part, Backbone):  # a localizer may have more than one
             part.stages = _folded(part.stages)
-    return localizer.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _folded(stages: nn.ModuleList) -> nn.ModuleList:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from mining.localizers.base import Localizer
 from mining.localizers.stage_recorder import StageRecorder
 from mining.runtimes.graph_cache import load_or_convert
 from mining.runtimes.openvino_core import import_openvino, openvino_core
+
+if TYPE_CHECKING:
+    from mining.runtimes.stage_features import BackboneAlone
 
 Part = Callable[[Tensor], Tensor]
 Timer = Callable[[], AbstractContextManager[None]]
@@ -81,7 +84,13 @@ class CompiledPart:
 
 
 def compile_part(
-    localizer: Localizer, name: str, *, recorder: StageRecorder | None, precision: str, threads: int, timer: Timer
+    localizer: "Localizer | BackboneAlone",
+    name: str,
+    *,
+    recorder: StageRecorder | None,
+    precision: str,
+    threads: int,
+    timer: Timer,
 ) -> CompiledPart:
     """Convert a part, or read it from the cache, and compile it for this CPU.
 
@@ -117,7 +126,7 @@ class _TracedPart(nn.Module):
     The names of the attributes are part of the digest.
     """
 
-    def __init__(self, localizer: Localizer, name: str, recorder: StageRecorder | None) -> None:
+    def __init__(self, localizer: "Localizer | BackboneAlone", name: str, recorder: StageRecorder | None) -> None:
         super().__init__()
         self.localizer = localizer
         self.name = name

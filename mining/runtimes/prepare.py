@@ -52,9 +52,7 @@ def use_runtime(
         if parts and recorder is not None and not _runs_all_stages(localizer, parts, recorder):
             recorder.run_stages = compiled("backbone_features").stage_features
     except ConversionError as error:
-        if runtime == "openvino":
-            raise ModelError(f"OpenVINO cannot run this model: {error}. Use --runtime torch.") from None
-        _warn_once(f"OpenVINO cannot run this model: {error}. PyTorch runs it, which is slower on a CPU.")
+        refuse_or_warn(error, runtime)
         return choose_compute(compute.device, "torch", precision)
     for name, part in parts.items():
         setattr(localizer, name, part)
@@ -64,6 +62,17 @@ def use_runtime(
 def _runs_all_stages(localizer: Localizer, parts: dict[str, CompiledPart], recorder: StageRecorder) -> bool:
     """Whether computing maps runs all stages that are recorded; what gradients are needed of runs in torch."""
     return localizer.needs_gradients or any(set(recorder.stages) <= part.stages for part in parts.values())
+
+
+def refuse_or_warn(error: ConversionError, asked: Runtime) -> None:
+    """Say that OpenVINO cannot convert a network, and that torch runs it.
+
+    Raises:
+        ModelError: OpenVINO was asked for by name.
+    """
+    if asked == "openvino":
+        raise ModelError(f"OpenVINO cannot run this model: {error}. Use --runtime torch.") from None
+    _warn_once(f"OpenVINO cannot run this model: {error}. PyTorch runs it, which is slower on a CPU.")
 
 
 @cache

@@ -9,25 +9,23 @@ maps: the network runs once per image and scale.
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import Lock
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Subset
 
+from mining.config import Precision, Runtime
 from mining.corpus.images.decoding import (
-    MAX_RATIO,
     decode_image,
     network_input_size,
     resolve_image_path,
     scaled_input_size,
 )
-from mining.corpus.images.memory_budget import share_across_processes
 from mining.errors import ImageError
 from mining.localizers.base import Localizer, pad_classes
 from mining.localizers.cell_classifier import (
@@ -43,8 +41,10 @@ from mining.localizers.pyramid import localize_pyramid, pictures_of
 from mining.localizers.stage_recorder import StageRecorder
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.regions.refinement import AffinityWalk
+from mining.runtimes.choice import choose_compute
+from mining.runtimes.prepare import use_runtime
+from mining.runtimes.worker_threads import InferenceThreadPool, restored_threads
 from mining.training.labelled_images import LabelledImages
-from mining.training.loader_memory import workers_that_fit
 
 SCALES = (1.0, FEATURE_SCALE)  # of the maps
 # Of a larger corpus, a sample of the higher of the two limits. On VOC's 20 classes, half of 427 images teach as much.
@@ -123,34 +123,27 @@ class CellTraining:
     notes: list[str]
 
 
-class ScaledImages(Dataset[Prepared | None]):
-    """Whole images at each of SCALES, as mining sees them; None for an image that cannot be read.
+def scaled_image(images: LabelledImages, index: int, input_size: int) -> Prepared:
+    """Decode an image and resize it to each of SCALES, as mining sees it.
 
     Args:
         images: Files.
+        index: Which of them.
         input_size: Shorter side at scale 1, px.
+
+    Raises:
+        ImageError: It cannot be read.
     """
 
-    def __init__(self, images: LabelledImages, input_size: int) -> None:
-        self.images = images
-        self.input_size = input_size
+    def at_scale_one(height: int, width: int) -> tuple[int, int]:
+        return network_input_size(height, width, short_side=input_size)
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def needed(height: int, width: int) -> tuple[int, int]:
+        return scaled_input_size(at_scale_one(height, width), max(SCALES))
 
-    def __getitem__(self, index: int) -> Prepared | None:
-        def at_scale_one(height: int, width: int) -> tuple[int, int]:
-            return network_input_size(height, width, short_side=self.input_size)
-
-        def needed(height: int, width: int) -> tuple[int, int]:
-            return scaled_input_size(at_scale_one(height, width), max(SCALES))
-
-        try:
-            path = resolve_image_path(self.images.root, self.images.files[index])
-            with decode_image(path, needed) as (pixels, (height, width)):
-                return index, pictures_of(pixels, at_scale_one(height, width), SCALES)
-        except ImageError:  # reported by the training itself
-            return None
+    path = resolve_image_path(images.root, images.files[index])
+    with decode_image(path, needed) as (pixels, (height, width)):
+        return index, pictures_of(pixels, at_scale_one(height, width), SCALES)
 
 
 def train_cell_classifier(
@@ -160,7 +153,8 @@ def train_cell_classifier(
     input_size: int,
     device: torch.device,
     seed: int,
-    workers: int,
+    threads: int = 1,
+    runtime: Runtime = "auto",
     progress: CellProgress = lambda done, total: None,
 ) -> CellTraining:
     """Train a cell classifier for a trained localizer.
@@ -171,7 +165,9 @@ def train_cell_classifier(
         input_size: Side of the network's input at scale 1, px.
         device: Where to compute.
         seed: Seed of the samples, the start weights and the order.
-        workers: Processes that decode images; 0 decodes them in this process.
+        threads: Number of threads that decode images and, on a CPU, run the network, each for an image of its own. The
+            classifier does not depend on it.
+        runtime: What runs the network.
         progress: Called with the number of images whose maps are computed, and of all.
 
     Returns:
@@ -191,11 +187,12 @@ def train_cell_classifier(
         progress(done, len(rows))
 
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), restored_threads():
+        torch.set_num_threads(1)  # two threads of a fit wait for each other wherever other programs compute
         torch.manual_seed(seed)
         cells = build_cell_classifier(inference.backbone, images.targets.shape[1], spec).to(device)
-        loader = _make_loader(images, rows, input_size, workers)
-        batches = _compute_maps(inference, images, loader, device, advance)
+        maps = _MapComputer(inference, images, input_size, device, runtime, threads)
+        batches = maps.compute(rows, advance)
         samples = list(_collect(cells, batches, max(1, MAX_CELLS // max(1, len(rows))), seed))
         thresholds = localizer.threshold + _ABOVE_THRESHOLD, localizer.threshold - _BELOW_THRESHOLD
         examples = fit_in_rounds(cells, samples, (thresholds, _ROUND_TWO), device=device, seed=seed)
@@ -421,29 +418,72 @@ def _fit_projections_to_first(cells: CellClassifier, batches: Iterator[_Batch]) 
     yield from batches
 
 
-@torch.no_grad()  # not inference mode, because some localizers compute gradients inside
-def _compute_maps(
-    localizer: Localizer,
-    images: LabelledImages,
-    loader: DataLoader[Any],
-    device: torch.device,
-    progress: Callable[[int], None],
-) -> Iterator[_Batch]:
-    """Run the localizer over the images, those of one shape together."""
-    recorder = StageRecorder(localizer.backbone, cell_spec(localizer.backbone).stages)
-    for loaded in loader:
-        for group in group_by_shape([item for item in loaded if item is not None]):
-            classes = [torch.from_numpy(images.targets[index]).nonzero().flatten().tolist() for index, _ in group]
-            pixels = {scale: torch.stack([image[scale] for _, image in group]).to(device) for scale in SCALES}
-            wanted = pad_classes(classes).to(device)
-            with torch.autocast(device.type, enabled=device.type == "cuda"):
-                maps = localize_pyramid(
-                    localizer, pixels, classes=wanted, recorder=recorder, record_scale=FEATURE_SCALE
-                )
-                stages = on_one_grid(recorder.features(pixels[FEATURE_SCALE]))
-            class_maps = class_maps_on_grid(maps.levels, grid_of(stages), localizer.normalise)
-            yield _Batch(classes, stages, class_maps)
-        progress(len(loaded))
+class _MapComputer:
+    """Runs a localizer over images, in the runtime of mining.
+
+    On a CPU, each pass has one image and one thread; on a GPU, images of one shape share a pass.
+
+    Args:
+        localizer: Prepared for inference; changed.
+        images: The images.
+        input_size: Shorter side at scale 1, px.
+        device: Where to compute.
+        runtime: What runs the network.
+        threads: Number of threads.
+    """
+
+    def __init__(
+        self,
+        localizer: Localizer,
+        images: LabelledImages,
+        input_size: int,
+        device: torch.device,
+        runtime: Runtime,
+        threads: int,
+    ) -> None:
+        self._localizer = localizer
+        self._images = images
+        self._input_size = input_size
+        self._device = device
+        self._threads = threads
+        self._recorder = StageRecorder(localizer.backbone, cell_spec(localizer.backbone).stages)
+        precision: Precision = "float16" if device.type == "cuda" else "float32"
+        self._compute = use_runtime(
+            localizer, choose_compute(device, runtime, precision), self._recorder, threads=threads, timer=nullcontext,
+            asked=(runtime, precision),
+        )  # fmt: skip
+
+    def compute(self, rows: Sequence[int], progress: Callable[[int], None]) -> Iterator[_Batch]:
+        """Yield maps and features, on a CPU in the order of the rows; images that cannot be read are left out."""
+        on_cpu = self._device.type == "cpu"
+
+        def work(_: int, row: int) -> Prepared | _Batch:
+            image = scaled_image(self._images, row, self._input_size)
+            return self._run([image]) if on_cpu else image
+
+        with InferenceThreadPool[Prepared | _Batch](self._threads) as pool:
+            results = pool.map_ordered(work, rows, ahead=2 * max(self._threads, 1 if on_cpu else _IMAGES_PER_LOAD))
+            while some := list(islice(results, 1 if on_cpu else _IMAGES_PER_LOAD)):
+                # errors of images are reported by the training itself
+                done = [one.result() for one in some if not isinstance(one.exception(), ImageError)]
+                yield from (one for one in done if isinstance(one, _Batch))
+                yield from map(self._run, group_by_shape([one for one in done if not isinstance(one, _Batch)]))
+                progress(len(some))
+
+    @torch.no_grad()  # not inference mode, because some localizers compute gradients inside
+    def _run(self, group: Sequence[Prepared]) -> _Batch:
+        """Run the localizer over images of one shape."""
+        targets = self._images.targets
+        classes = [torch.from_numpy(targets[index]).nonzero().flatten().tolist() for index, _ in group]
+        pixels = {scale: torch.stack([image[scale] for _, image in group]).to(self._device) for scale in SCALES}
+        with self._compute.autocast():
+            maps = localize_pyramid(
+                self._localizer, pixels, classes=pad_classes(classes).to(self._device), recorder=self._recorder,
+                record_scale=FEATURE_SCALE,
+            )  # fmt: skip
+            stages = on_one_grid(self._recorder.features(pixels[FEATURE_SCALE]))
+        class_maps = class_maps_on_grid(maps.levels, grid_of(stages), self._localizer.normalise)
+        return _Batch(classes, stages, class_maps)
 
 
 def group_by_shape(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
@@ -452,15 +492,3 @@ def group_by_shape(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
     for index, pixels in prepared:
         groups.setdefault(pixels[1.0].shape, []).append((index, pixels))
     return list(groups.values())
-
-
-def _make_loader(images: LabelledImages, rows: Sequence[int], input_size: int, workers: int) -> DataLoader[Any]:
-    largest = round(3 * MAX_RATIO * input_size**2 * sum(scale**2 for scale in SCALES))  # bytes
-    workers, _ = workers_that_fit(workers, _IMAGES_PER_LOAD * largest, loaders=1)
-    return DataLoader(
-        Subset(ScaledImages(images, input_size), rows),
-        batch_size=_IMAGES_PER_LOAD,
-        num_workers=workers,
-        collate_fn=list,
-        worker_init_fn=partial(share_across_processes, Lock()) if workers else None,
-    )

@@ -1,8 +1,9 @@
 """Feed labelled images to a training: order, augmentation, batches, and the share of each device."""
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import Lock
 from typing import Any
@@ -54,25 +55,38 @@ def augmentation(size: int, config: AugmentationConfig) -> A.Compose:
 
 
 class ShuffledSampler(Sampler[tuple[int, int]]):
-    """Indices of `count` images in random order, each with the seed of its augmentation.
+    """Indices of `count` images in random order, each with the number of its view.
 
-    Both are drawn in the main process and from torch's seed alone, so that an epoch depends neither on the workers nor
-    on what was drawn before.
+    Both follow from torch's seed alone, which each epoch sets to `seed` plus its number, so that an epoch depends
+    neither on the workers nor on what was drawn before.
+
+    Args:
+        count: Number of images.
+        views: Views of each image, which the epochs use in turn; 0 draws a new one each time.
+        seed: The seed of the first epoch.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, views: int = 0, seed: int = 0) -> None:
         self.count = count
+        self.views = views
+        self.seed = seed
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(torch.initial_seed())
-        order, seeds = (
-            torch.randperm(self.count, generator=generator),
-            torch.randint(2**31, (self.count,), generator=generator),
-        )
-        return zip(order.tolist(), seeds.tolist(), strict=True)
+        seed = torch.initial_seed()
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(self.count, generator=generator).tolist()
+        if self.views:
+            return iter([(index, (seed - self.seed) % self.views) for index in order])
+        return zip(order, torch.randint(2**31, (self.count,), generator=generator).tolist(), strict=True)
+
+
+def view_seed(seed: int, file: str, view: int) -> int:
+    """Return the seed of an image's augmentation, 31 bits, from the training's seed, the file name and the view."""
+    digest = hashlib.sha256(f"{seed} {view} {file}".encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def device_share(order: Sampler[Any], rank: int, world_size: int) -> Sampler[Any]:
@@ -96,38 +110,52 @@ class ImageDataset(Dataset[dict[str, Any]]):
         size: Side of the network's input, px.
         augment: Whether to augment.
         config: The augmentation; its crop_from must be at least `size`.
+        seed: Seed of the training, from which those of an image's views follow; None if the number of a view is its
+            seed.
     """
 
     def __init__(
-        self, images: LabelledImages, size: int, *, augment: bool, config: AugmentationConfig = AugmentationConfig()
+        self,
+        images: LabelledImages,
+        size: int,
+        *,
+        augment: bool,
+        config: AugmentationConfig = AugmentationConfig(),
+        seed: int | None = None,
     ) -> None:
         self.images = images
         self.size = size
         self.crop_from = config.crop_from
+        self.seed = seed
         self.augment = augmentation(size, config) if augment else None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        index, seed = key if isinstance(key, tuple) else (key, 0)
+        index, view = key if isinstance(key, tuple) else (key, 0)
         try:
-            with decode_image(resolve_image_path(self.images.root, self.images.files[index]), full_size) as (
-                decoded,
-                _,
-            ):
-                pixels = self._to_input(decoded, seed)
+            (pixels,) = self.views_of(index, [view])
         except ImageError as error:
             return {"file": self.images.files[index], "reason": str(error)}
         return {"pixels": pixels, "target": torch.from_numpy(self.images.targets[index]), "index": index}
 
-    def _to_input(self, pixels: Tensor, seed: int) -> Tensor:
-        if self.augment is None:
-            return resize_image(pixels, (self.size, self.size))
-        pixels = self._resize_for_crop(pixels)
-        self.augment.set_random_seed(seed)
-        augmented = self.augment(image=pixels.permute(1, 2, 0).numpy())["image"]
-        return torch.from_numpy(augmented).permute(2, 0, 1).contiguous()
+    def views_of(self, index: int, views: Sequence[int]) -> list[Tensor]:
+        """Decode an image once, and return some of its views.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        file = self.images.files[index]
+        with decode_image(resolve_image_path(self.images.root, file), full_size) as (decoded, _):
+            if self.augment is None:
+                return [resize_image(decoded, (self.size, self.size)) for _ in views]
+            pixels = self._resize_for_crop(decoded).permute(1, 2, 0).numpy()
+            return [self._augmented(self.augment, pixels, file, view) for view in views]
+
+    def _augmented(self, augment: A.Compose, pixels: Any, file: str, view: int) -> Tensor:
+        augment.set_random_seed(view if self.seed is None else view_seed(self.seed, file, view))
+        return torch.from_numpy(augment(image=pixels)["image"]).permute(2, 0, 1).contiguous()
 
     def _resize_for_crop(self, pixels: Tensor) -> Tensor:
         if self.crop_from is not None:
@@ -143,20 +171,31 @@ class Batch:
     """A batch of images.
 
     Attributes:
-        pixels: (B, 3, H, W) uint8.
+        pixels: (B, 3, H, W) uint8; empty if there are features instead.
         targets: (B, C) float32 of 0 and 1.
         unreadable: File name to reason, of images that were left out.
         indices: Index of each of the B images in the dataset.
+        features: What the training starts from, if it does not start from pixels: see `Localizer.condense`.
     """
 
     pixels: Tensor
     targets: Tensor
     unreadable: dict[str, str]
     indices: list[int]
+    features: list[Tensor] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.indices)
 
     def pin_memory(self) -> "Batch":
         """Pin the tensors, for the loader's asynchronous copies to a GPU."""
-        return Batch(self.pixels.pin_memory(), self.targets.pin_memory(), self.unreadable, self.indices)
+        return Batch(
+            self.pixels.pin_memory(), self.targets.pin_memory(), self.unreadable, self.indices,
+            [feature.pin_memory() for feature in self.features],
+        )  # fmt: skip
+
+
+NO_PIXELS = torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
@@ -164,7 +203,7 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
     readable = [item for item in items if "pixels" in item]
     unreadable = {item["file"]: item["reason"] for item in items if "reason" in item}
     if not readable:
-        return Batch(torch.zeros(0, 3, 1, 1, dtype=torch.uint8), torch.zeros(0, 0), unreadable, [])
+        return Batch(NO_PIXELS, torch.zeros(0, 0), unreadable, [])
     pixels, targets = (torch.stack([item[name] for item in readable]) for name in ("pixels", "target"))
     return Batch(pixels, targets, unreadable, [item["index"] for item in readable])
 
@@ -174,31 +213,45 @@ def per_device_batch_size(settings: TrainSettings, world_size: int) -> int:
     return -(-settings.batch_size // world_size)
 
 
+def image_dataset(settings: TrainSettings, images: LabelledImages, size: int, *, augment: bool) -> ImageDataset:
+    """Make the dataset of a training: augmented for training, squeezed to squares for validation."""
+    config = AugmentationConfig(settings.crop_from, settings.flip, settings.colour)
+    seed = settings.seed if settings.views else None
+    return ImageDataset(images, size, augment=augment, config=config, seed=seed)
+
+
+def epoch_order(settings: TrainSettings, images: LabelledImages, *, augment: bool) -> Sampler[Any]:
+    """Return the order of an epoch of a training: shuffled, with views; or that of the images for validation."""
+    if not augment:
+        return SequentialSampler(images)
+    return ShuffledSampler(len(images), settings.views or 0, settings.seed)
+
+
 def make_loader(
     settings: TrainSettings,
-    images: LabelledImages,
-    size: int,
+    dataset: Dataset[Any],
+    order: Sampler[Any],
     *,
     rank: int,
     world_size: int,
     workers: int,
-    augment: bool,
+    collate: Callable[[Any], Batch] = collate,
+    drop_last: bool = False,
 ) -> DataLoader[Any]:
     """Make the loader of one device.
 
     Args:
-        settings: Batch size and augmentation.
-        images: All images of the epoch, those of the other devices included.
-        size: Side of the network's input, px.
+        settings: The batch size.
+        dataset: All images of the epoch, those of the other devices included.
+        order: Their order.
         rank: Number of this device, from 0.
         world_size: Number of devices.
-        workers: Processes that decode and augment; 0 does it in this process.
-        augment: True for training: shuffled and augmented. False for validation: in order, squeezed to squares.
+        workers: Processes that read items; 0 does it in this process.
+        collate: Combines items into a batch.
+        drop_last: Whether to leave out a last batch that is smaller.
     """
-    order: Sampler[Any] = ShuffledSampler(len(images)) if augment else SequentialSampler(images)
-    config = AugmentationConfig(settings.crop_from, settings.flip, settings.colour)
     return DataLoader(
-        ImageDataset(images, size, augment=augment, config=config),
+        dataset,
         batch_size=per_device_batch_size(settings, world_size),
         sampler=device_share(order, rank, world_size),
         num_workers=workers,
@@ -206,5 +259,5 @@ def make_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=partial(share_across_processes, Lock()) if workers else None,
-        drop_last=augment and len(images) > settings.batch_size and not settings.freeze,
+        drop_last=drop_last,
     )

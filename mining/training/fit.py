@@ -8,27 +8,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch.utils.data import DataLoader
 
 from mining.backbones.registry import spec_of
 from mining.config import Objective, TrainSettings
-from mining.config.execution import available_cores
 from mining.errors import CorpusError, ModelError, ProcessLostError, describe_exit_code
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.models.card import CHECKPOINTS, ModelCard
 from mining.models.checkpoint import build_localizer, save_model
+from mining.runtimes.worker_threads import restored_threads
 from mining.storage.files import storage_errors
 from mining.storage.provenance import package_versions, utc_now
 from mining.training.callbacks import EpochRecorder, Progress
 from mining.training.cells import CellTraining, train_cell_classifier
 from mining.training.checkpoints import read_checkpoint
-from mining.training.data import make_loader, per_device_batch_size
 from mining.training.distributed import exit_code_of_lost, is_distributed, is_rank_zero
 from mining.training.folder import delete_checkpoints, discard_training
 from mining.training.history import CURVES_FILE, HISTORY_FILE, draw_curves, read_history
@@ -40,10 +37,10 @@ from mining.training.labelled_images import (
     train_val_split,
     unreadable_if_all,
 )
-from mining.training.loader_memory import workers_that_fit
 from mining.training.module import METRICS, LocalizerModule
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
 from mining.training.summary import TrainingSummary
+from mining.training.training_data import TrainingData
 
 
 def fit(
@@ -90,28 +87,27 @@ def fit(
         unreadable = unreadable_if_all(validation)
         has_validation = len(unreadable) < len(validation)
         trainer, best = _make_trainer(settings, progress, has_validation=has_validation, kind=type(localizer))
-        workers, memory_notes = _loader_workers(settings, card, trainer, loaders=1 + has_validation)
-        share = {"rank": trainer.global_rank, "world_size": trainer.world_size, "workers": workers}
-        training_loader = make_loader(settings, training, card.input_size, augment=True, **share)
-        validation_loader = (
-            make_loader(settings, validation, card.input_size, augment=False, **share) if has_validation else None
-        )
+        data = TrainingData(
+            settings, localizer, card.input_size, training, validation if has_validation else None,
+            progress=lambda done, total: progress(done, total, "features"),
+        )  # fmt: skip
         metric_classes = has_contrast(images.targets).tolist()
         module = LocalizerModule(localizer, ClassificationLoss(objective, weights), settings, card, metric_classes)
         module.unreadable.update(unreadable)
-        seconds = _run(trainer, module, training_loader, validation_loader, settings.out / CHECKPOINTS / "last.ckpt")
+        seconds = _run(trainer, module, data, settings.out / CHECKPOINTS / "last.ckpt")
     if not is_rank_zero():
         sys.exit()  # the first process writes the model
     if not module.has_learned:
         discard_training(settings.out)
         reason = next(iter(module.unreadable.values()), "")
         raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
-    notes = [*notes, *memory_notes]
+    notes = [*notes, *data.notes]
 
     def train_cells(localizer: Localizer) -> CellTraining:
         return train_cell_classifier(
             localizer, images, input_size=card.input_size, device=trainer.strategy.root_device, seed=settings.seed,
-            workers=workers, progress=lambda done, total: progress(done, total, "cell classifier"),
+            threads=data.threads, runtime=settings.runtime,
+            progress=lambda done, total: progress(done, total, "cell classifier"),
         )  # fmt: skip
 
     sizes = len(training), len(validation)
@@ -130,16 +126,6 @@ def _make_card(
         input_size=settings.input_size or spec_of(settings.backbone).input_size,
         normalisation={},
     )
-
-
-def _loader_workers(
-    settings: TrainSettings, card: ModelCard, trainer: lightning.Trainer, *, loaders: int
-) -> tuple[int, list[str]]:
-    """Worker processes per loader, and a note where shared memory allows fewer than asked for."""
-    wanted = min(8, available_cores()) if settings.workers is None else settings.workers
-    images = per_device_batch_size(settings, trainer.world_size)
-    batch_bytes = images * (3 * card.input_size**2 + 4 * len(card.classes))
-    return workers_that_fit(wanted, batch_bytes, loaders=loaders, processes=trainer.world_size)
 
 
 def _make_trainer(
@@ -197,8 +183,7 @@ def _checkpoint(settings: TrainSettings, name: str, *, monitor: str | None) -> M
 def _run(
     trainer: lightning.Trainer,
     module: LocalizerModule,
-    training_loader: DataLoader[Any],
-    validation_loader: DataLoader[Any] | None,
+    data: TrainingData,
     last: Path,
 ) -> float:
     """Train, from the last checkpoint where there is one; returns seconds."""
@@ -207,8 +192,8 @@ def _run(
         read_checkpoint(last)  # Lightning itself fails in many ways on a damaged one
     checkpoint = last if last.is_file() else None
     try:
-        with storage_errors(last):
-            trainer.fit(module, training_loader, validation_loader, ckpt_path=checkpoint, weights_only=True)
+        with storage_errors(last), restored_threads():
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # how Lightning ends a process on Ctrl-C
         if trainer.interrupted:
             raise KeyboardInterrupt from None

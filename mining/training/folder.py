@@ -4,6 +4,7 @@ The folder of an unfinished training holds `training.json` (its settings), `chec
 boxmine's. They are deleted when the training is finished; `model.json` then shows that the folder holds a model.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mining.training.history import HISTORY_FILE
 
 TRAINING_FILE = "training.json"
 _CHECKPOINT_FILES = ("last.ckpt", "best.ckpt", CORPUS_FILE)
+_FEATURE_FILE = re.compile(r"features-(training|validation)-\d{5,}\.(npy|json)")
 
 
 def refuse_foreign_folder(out: Path) -> None:
@@ -90,7 +92,9 @@ def discard_training(out: Path) -> None:
 
 
 def delete_checkpoints(out: Path) -> None:
-    """Delete a training's checkpoints; other files beside them are kept."""
+    """Delete a training's checkpoints and the features beside them; other files are kept."""
     for path in find_temporaries(out, (CHECKPOINTS,)):
         delete_own(path)
-    delete_files(out / CHECKPOINTS, _CHECKPOINT_FILES)
+    folder = out / CHECKPOINTS
+    features = [path.name for path in folder.iterdir() if _FEATURE_FILE.fullmatch(path.name)] if folder.is_dir() else []
+    delete_files(folder, (*_CHECKPOINT_FILES, *features))

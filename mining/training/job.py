@@ -25,6 +25,9 @@ from mining.training.folder import (
 )
 from mining.training.summary import TrainingSummary
 
+# Views of each image for a frozen backbone, see docs/
+VIEWS = 2
+
 
 def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
     """Scan the corpus and fit the localizer; resumes an unfinished training of the same settings.
@@ -49,6 +52,8 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     settings = settings.model_copy(update={"options": options})
     if settings.learning_rate is None:  # recorded, because another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
+    if settings.views is None:
+        settings = settings.model_copy(update={"views": VIEWS if settings.freeze and kind.trains_on_features else 0})
     out = settings.out
     if not is_rank_zero():
         return _scan_and_fit(settings, progress)
@@ -104,8 +109,9 @@ def refuse_other_training(settings: TrainSettings) -> None:
     """
     options = options_of(settings.localizer, settings.options)
     wanted = settings.model_copy(update={"options": options}).identity()
-    if settings.learning_rate is None:  # the localizer's
-        del wanted["learning_rate"]
+    for name in ("learning_rate", "views"):
+        if wanted[name] is None:  # the localizer's
+            del wanted[name]
     refuse_foreign_folder(settings.out)
     _earlier_training(settings.out, wanted)
 

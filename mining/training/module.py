@@ -56,17 +56,20 @@ class LocalizerModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor | None:
         """Return the sum of the localizer's losses; an empty batch is skipped."""
         self.unreadable.update(batch.unreadable)
-        count, pixels, targets = len(batch.pixels), batch.pixels, batch.targets
+        count, side = len(batch), self.card.input_size
         if not count:
             if self.trainer.world_size == 1:
                 return None
             # the other devices wait for this one's gradients: it sends those of two black images, weighted with 0
-            side = self.card.input_size
             pixels = torch.zeros(2, 3, side, side, dtype=torch.uint8, device=self.device)
             targets = torch.zeros(2, len(self.card.classes), device=self.device)
-        if count:
+            batch = Batch(pixels, targets, {}, [])
+        else:
             self.has_learned.fill_(True)
-        losses = self.localizer.training_step(pixels, targets, self.loss)
+        if batch.features:
+            losses = self.localizer.training_step_from(batch.features, (side, side), batch.targets, self.loss)
+        else:
+            losses = self.localizer.training_step(batch.pixels, batch.targets, self.loss)
         total = torch.stack(list(losses.values())).sum()
         logged = {f"train_{name}": value for name, value in losses.items()} | {"train_loss": total}
         self.logged_names.update(logged)
@@ -76,8 +79,10 @@ class LocalizerModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         """Collect logits for the metrics of the epoch."""
         self.unreadable.update(batch.unreadable)
-        if len(batch.pixels):
-            logits = self.localizer(batch.pixels).float()
+        if len(batch):
+            from_features = bool(batch.features)
+            logits = self.localizer.logits_from(batch.features) if from_features else self.localizer(batch.pixels)
+            logits = logits.float()
             self._validated.update(zip(batch.indices, zip(logits, batch.targets, strict=True), strict=True))
 
     def on_validation_epoch_end(self) -> None:

@@ -125,7 +125,7 @@ def images(tmp_path: Path) -> LabelledImages:
 
 def train(localizer: Localizer, images: LabelledImages, seed: int = 0):
     cpu = torch.device("cpu")
-    return train_cell_classifier(localizer, images, input_size=64, device=cpu, seed=seed, workers=0)
+    return train_cell_classifier(localizer, images, input_size=64, device=cpu, seed=seed, threads=1)
 
 
 def test_the_classifier_finds_the_whole_object(localizer: Localizer, images: LabelledImages) -> None:

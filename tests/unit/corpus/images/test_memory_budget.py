@@ -18,8 +18,8 @@ from mining.corpus.images import decoding
 from mining.corpus.images.decoding import decode_image, full_size, read_image
 from mining.corpus.images.image_file import open_image_file
 from mining.corpus.images.memory_budget import BUDGET, MemoryBudget, estimate_decode_bytes
-from mining.engine.worker_threads import InferenceThreadPool
 from mining.errors import ImageError, ImageReplacedError, RunStoppedError
+from mining.runtimes.worker_threads import InferenceThreadPool
 
 MEGABYTE = 1_000_000
 

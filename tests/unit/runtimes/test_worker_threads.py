@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mining.engine.worker_threads import InferenceThreadPool
+from mining.runtimes.worker_threads import InferenceThreadPool
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 100])

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -64,6 +65,16 @@ class InferenceThreadPool(Generic[R]):
         """Yield results of `submit` in order, waiting while more than `behind` are pending; 0 waits for all."""
         while self._pending and (len(self._pending) > behind or self._pending[0].done()):
             yield self._pending.popleft().result()
+
+
+@contextmanager
+def restored_threads() -> Iterator[None]:
+    """Restore torch's number of threads at the end of the block, which may change it."""
+    cores = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(cores)
 
 
 @cache
