@@ -18,8 +18,8 @@ class EpochRecorder(Callback):
     """Seeds each epoch, reports progress and writes one row of history.csv per epoch.
 
     Every epoch has a seed of its own, so that a resumed training makes the draws that an uninterrupted one would have
-    made. Lightning asks for the first batches before it calls `on_train_epoch_start` of the first epoch, and after it
-    for later epochs; hence the three places that seed.
+    made. Lightning starts the loader of the first epoch while it makes the optimizer, that of later epochs after
+    `on_train_epoch_start`; hence the several places that seed. The training itself sets the seed of epoch 0.
 
     Args:
         progress: Called with steps done, steps planned and a text.
@@ -31,15 +31,10 @@ class EpochRecorder(Callback):
         self.progress = progress
         self.folder = folder
         self.seed = seed
-        self.first_epoch = 0
 
     def on_load_checkpoint(self, _trainer: Any, _module: Any, checkpoint: dict[str, Any]) -> None:
-        """Remember which epoch a resumed training starts with."""
-        self.first_epoch = int(checkpoint["epoch"]) + 1
-
-    def on_fit_start(self, *_: Any) -> None:
-        """Seed the first batches."""
-        torch.manual_seed(self.seed + self.first_epoch)
+        """Seed the epoch that a resumed training starts with, before its loader is started."""
+        torch.manual_seed(self.seed + int(checkpoint["epoch"]) + 1)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Seed the epoch, and start it in the localizer."""

@@ -74,7 +74,8 @@ class RowFormat:
     def split(self, rows: Array) -> list[Tensor]:
         """Convert (B, length) rows to (B, ...) features."""
         parts = torch.from_numpy(rows).split([math.prod(shape) for shape in self.shapes], dim=1)  # type: ignore[no-untyped-call]
-        return [part.reshape(len(rows), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        # in memory that torch aligns: the last bits of a matrix product depend on the alignment
+        return [part.clone().reshape(len(rows), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,23 @@ class TablePlan:
         stem = f"features-{self.name}-{number:05d}"
         return self.folder / f"{stem}.npy", self.folder / f"{stem}.json"
 
-    def fits(self) -> bool:
-        """Whether the disk has room for the files that are not there yet."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        sizes = (path.stat().st_size for number in range(len(self.parts)) if (path := self.files(number)[0]).is_file())
-        return self.bytes - sum(sizes) <= DISK_SHARE * shutil.disk_usage(self.folder).free
+    @property
+    def missing_bytes(self) -> int:
+        """Size of the files that are not there yet."""
+        files = (self.files(number)[0] for number in range(len(self.parts)))
+        return max(0, self.bytes - sum(path.stat().st_size for path in files if path.is_file()))
+
+
+def plans_that_fit(plans: Mapping[str, TablePlan], folder: Path) -> list[str]:
+    """Return the names of those plans, the smallest first, that together leave a share of the disk free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    room = DISK_SHARE * shutil.disk_usage(folder).free
+    fitting = []
+    for name, plan in sorted(plans.items(), key=lambda item: item[1].bytes):
+        if plan.missing_bytes <= room:
+            fitting.append(name)
+            room -= plan.missing_bytes
+    return fitting
 
 
 class FeatureTable:

@@ -32,6 +32,7 @@ from mining.training.feature_table import (
     TablePlan,
     complete_parts,
     open_table,
+    plans_that_fit,
 )
 from mining.training.frozen_features import FeatureExtractor
 from mining.training.labelled_images import LabelledImages
@@ -157,11 +158,18 @@ class TrainingData(lightning.LightningDataModule):
             compute = partial(self._extractor.of_views, partial(self._dataset, name), views=range(plan.views))
             complete_parts(plan, compute, rank=trainer.global_rank, world_size=trainer.world_size, progress=advance)
         trainer.strategy.barrier()
+        if len(plans) == len(self.images):
+            self._extractor = None  # its copy of the network is no longer needed
         return {name: open_table(plan) for name, plan in plans.items()}
 
     def _plans(self, extractor: FeatureExtractor, row: RowFormat) -> dict[str, TablePlan]:
         """Return the tables for which there is room, by the first device's view of the disk."""
-        common = [self.settings.identity(), _digest(self.localizer.backbone), extractor.compute.describe()]
+        common = [
+            self.settings.identity(),
+            _digest(self.localizer.backbone),
+            extractor.compute.describe(),
+            package_versions(),
+        ]
         views = {"training": min(self.settings.views or 0, self.settings.epochs), "validation": 1}
         folder = self.settings.out / CHECKPOINTS
         plans = {
@@ -169,8 +177,8 @@ class TrainingData(lightning.LightningDataModule):
             for name, images in self.images.items()
             if views[name]
         }
-        fitting = self._trainer().strategy.broadcast([name for name, plan in plans.items() if plan.fits()])
-        return {name: plans[name] for name in fitting}
+        fitting = self._trainer().strategy.broadcast(plans_that_fit(plans, folder))
+        return {name: plans[name] for name in plans if name in fitting}
 
     @property
     def threads(self) -> int:
@@ -191,7 +199,7 @@ def _inputs(common: list[Any], images: LabelledImages, first: int, last: int) ->
         with suppress(OSError):
             state = (images.root / file).stat()
             states.append((file, state.st_size, state.st_mtime_ns))
-    return [common, package_versions(), states]
+    return [common, states]
 
 
 def _digest(backbone: Backbone) -> str:

@@ -534,20 +534,22 @@ def power_cut() -> None:
     raise OSError("the lights went out")
 
 
-def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    """Interrupted in its third epoch of three steps each."""
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path: Path, workers: int) -> None:
+    """Interrupted in its third epoch of three steps each; loader processes draw an epoch's order before it starts."""
+    options = {"epochs": 5, "workers": workers}
     with pytest.raises(OSError, match="the lights went out"):
-        train(tmp_path, RED_AND_BLUE, epochs=5, progress=stop_at(8, power_cut))
+        train(tmp_path, RED_AND_BLUE, progress=stop_at(8, power_cut), **options)
     before = read_history(tmp_path / "model" / "history.csv")
     assert [row["epoch"] for row in before] == ["1", "2"]
     steps: list[int] = []
-    summary = train(tmp_path, RED_AND_BLUE, epochs=5, progress=lambda done, *_: steps.append(done))
+    summary = train(tmp_path, RED_AND_BLUE, progress=lambda done, *_: steps.append(done), **options)
     rows = read_history(summary.folder / "history.csv")
     assert steps == list(range(7, 16)), "the two finished epochs are not done again"
     assert rows[:2] == before
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
     assert summary.epochs == 5
-    undisturbed = train(tmp_path / "undisturbed", RED_AND_BLUE, epochs=5)
+    undisturbed = train(tmp_path / "undisturbed", RED_AND_BLUE, **options)
     assert all(torch.equal(value, weights_of(undisturbed)[name]) for name, value in weights_of(summary).items())
     assert not (summary.folder / "checkpoints").exists()
 
