@@ -99,7 +99,12 @@ class TrainOptions(Settings):
     patience: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=5, description="Epochs without a better validation loss before training stops early."
     )
-    precision: str = Field(default="auto", description="auto (16-mixed on a GPU, 32 elsewhere) or any of Lightning's.")
+    precision: str = Field(
+        default="auto",
+        description="auto (16-mixed on a GPU, 32 elsewhere) or any of Lightning's. The features of a frozen backbone, "
+        "and the maps that the cell classifier learns from, are computed in the same precision; with auto in that of "
+        "mining, which is bfloat16 on a CPU that computes with it.",
+    )
 
     @field_validator("weights")
     @classmethod

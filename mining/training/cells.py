@@ -155,6 +155,7 @@ def train_cell_classifier(
     seed: int,
     threads: int = 1,
     runtime: Runtime = "auto",
+    precision: Precision = "auto",
     progress: CellProgress = lambda done, total: None,
 ) -> CellTraining:
     """Train a cell classifier for a trained localizer.
@@ -168,6 +169,7 @@ def train_cell_classifier(
         threads: Number of threads that decode images and, on a CPU, run the network, each for an image of its own. The
             classifier does not depend on it.
         runtime: What runs the network.
+        precision: In which precision.
         progress: Called with the number of images whose maps are computed, and of all.
 
     Returns:
@@ -191,7 +193,7 @@ def train_cell_classifier(
         torch.set_num_threads(1)  # two threads of a fit wait for each other wherever other programs compute
         torch.manual_seed(seed)
         cells = build_cell_classifier(inference.backbone, images.targets.shape[1], spec).to(device)
-        maps = _MapComputer(inference, images, input_size, device, runtime, threads)
+        maps = _MapComputer(inference, images, input_size, device, (runtime, precision), threads)
         batches = maps.compute(rows, advance)
         samples = list(_collect(cells, batches, max(1, MAX_CELLS // max(1, len(rows))), seed))
         thresholds = localizer.threshold + _ABOVE_THRESHOLD, localizer.threshold - _BELOW_THRESHOLD
@@ -428,7 +430,7 @@ class _MapComputer:
         images: The images.
         input_size: Shorter side at scale 1, px.
         device: Where to compute.
-        runtime: What runs the network.
+        asked: What runs the network, and in which precision.
         threads: Number of threads.
     """
 
@@ -438,7 +440,7 @@ class _MapComputer:
         images: LabelledImages,
         input_size: int,
         device: torch.device,
-        runtime: Runtime,
+        asked: tuple[Runtime, Precision],
         threads: int,
     ) -> None:
         self._localizer = localizer
@@ -447,11 +449,9 @@ class _MapComputer:
         self._device = device
         self._threads = threads
         self._recorder = StageRecorder(localizer.backbone, cell_spec(localizer.backbone).stages)
-        precision: Precision = "float16" if device.type == "cuda" else "float32"
         self._compute = use_runtime(
-            localizer, choose_compute(device, runtime, precision), self._recorder, threads=threads, timer=nullcontext,
-            asked=(runtime, precision),
-        )  # fmt: skip
+            localizer, choose_compute(device, *asked), self._recorder, threads=threads, timer=nullcontext, asked=asked
+        )
 
     def compute(self, rows: Sequence[int], progress: Callable[[int], None]) -> Iterator[_Batch]:
         """Yield maps and features, on a CPU in the order of the rows; images that cannot be read are left out."""

@@ -28,6 +28,7 @@ from mining.training.cells import CellTraining, train_cell_classifier
 from mining.training.checkpoints import read_checkpoint
 from mining.training.distributed import exit_code_of_lost, is_distributed, is_rank_zero
 from mining.training.folder import delete_checkpoints, discard_training
+from mining.training.frozen_features import feature_precision
 from mining.training.history import CURVES_FILE, HISTORY_FILE, draw_curves, read_history
 from mining.training.label_contrast import contrast_notes, has_contrast, refuse_no_contrast
 from mining.training.labelled_images import (
@@ -106,7 +107,7 @@ def fit(
     def train_cells(localizer: Localizer) -> CellTraining:
         return train_cell_classifier(
             localizer, images, input_size=card.input_size, device=trainer.strategy.root_device, seed=settings.seed,
-            threads=data.threads, runtime=settings.runtime,
+            threads=data.threads, runtime=settings.runtime, precision=feature_precision(settings.precision),
             progress=lambda done, total: progress(done, total, "cell classifier"),
         )  # fmt: skip
 

@@ -37,7 +37,7 @@ class FeatureExtractor:
     """
 
     def __init__(self, localizer: Localizer, settings: TrainSettings, device: torch.device, threads: int) -> None:
-        precision = feature_precision(settings.precision, device)
+        precision = feature_precision(settings.precision)
         compute = choose_compute(device, settings.runtime, precision)
         self._run, self.compute = prepare_stages(
             localizer.backbone, localizer.frozen_stages(), compute, threads=threads,
@@ -104,10 +104,10 @@ class FeatureExtractor:
         return self._condense(self._run(images.to(self.compute.device)))
 
 
-def feature_precision(precision: str, device: torch.device) -> Precision:
-    """Return the precision of the features for one of Lightning's names; `auto` is float16 on a GPU, else float32."""
+def feature_precision(precision: str) -> Precision:
+    """Return the precision of the features for one of Lightning's names; `auto` is that of mining."""
     if precision == "auto":
-        return "float16" if device.type == "cuda" else "float32"
+        return "auto"
     return "bfloat16" if precision.startswith("bf16") else "float16" if precision.startswith("16") else "float32"
 
 

@@ -30,6 +30,7 @@ from mining_speed import (
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
+from training_speed import frozen_training
 
 from mining.evaluation import Detections, TruthBoxes, coco_scores
 from mining.evaluation.metrics.pycocotools_engine import pycocotools_scores
@@ -293,6 +294,7 @@ BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string is the reason why
     },
     "busy": busy,
     "cold_start": cold_start,
+    "frozen_training": frozen_training,
     **{
         f"{measure.__name__}{suffix}": partial(measure, backbone, goal)
         for measure, goal in ((cam_over_forward, 1.05), (gradcampp_over_forward, 1.35), (msrd_over_forward, 1.35))

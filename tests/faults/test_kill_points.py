@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
+from mining.backbones.registry import spec_of
 from mining.config import MineSettings, TrainSettings
 from mining.models.card import CARD_FILE, WEIGHTS_FILE
 from mining.runs.run import Run
-from tests.factories import write_photos
+from tests.factories import register_tiny_backbone, write_photos
 from tests.faults.kill_injection import count_kill_points, draw_kills, run_in_process, run_mine, run_train
 from tests.unit.engine.painting import crowd, list_painted, painted_model, write_corpus
 
@@ -48,14 +50,19 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_rows(
     count_fault("kill -9 while mining and merging", killed)
 
 
+@pytest.mark.parametrize("freeze", [False, True])
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(
-    tmp_path: Path, kills: int, count_fault: Callable[..., None]
+    tmp_path: Path, kills: int, freeze: bool, count_fault: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a frozen backbone, its features are kept in files as well."""
+    register_tiny_backbone(monkeypatch)
+    torch.manual_seed(0)
+    save_file(spec_of("tiny").build_network().state_dict(), tmp_path / "tiny.safetensors")
     for name in ("cat", "dog"):
         write_photos(tmp_path / "photos" / name, [f"{name}-{number}.jpg" for number in range(8)])
     given = {
-        "images": tmp_path / "photos", "backbone": "tiny", "weights": "none", "freeze": False, "epochs": 5,
+        "images": tmp_path / "photos", "backbone": "tiny", "weights": str(tmp_path / "tiny.safetensors"), "freeze": freeze, "epochs": 5,
         "batch_size": 4, "workers": 0, "accelerator": "cpu",
     }  # fmt: skip
     settings = {name: TrainSettings(**given, out=tmp_path / name).model_dump_json() for name in ("whole", "killed")}

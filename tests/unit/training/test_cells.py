@@ -1,4 +1,6 @@
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,11 +9,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mining.backbones.base import Backbone, StageSpec
+from mining.backbones.build import build
 from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
+from mining.models.fuse_batchnorm import prepare_for_inference
+from mining.runtimes import openvino_part
 from mining.training import cells as cells_module
 from mining.training.cells import (
     BATCH_SIZE,
+    CellTraining,
     ImageCells,
     draw_examples,
     label_cells,
@@ -123,9 +129,8 @@ def images(tmp_path: Path) -> LabelledImages:
     return LabelledImages(tmp_path, files, np.array(targets, np.float32), ["blue", "red"])
 
 
-def train(localizer: Localizer, images: LabelledImages, seed: int = 0):
-    cpu = torch.device("cpu")
-    return train_cell_classifier(localizer, images, input_size=64, device=cpu, seed=seed, threads=1)
+def train(localizer: Localizer, images: LabelledImages, seed: int = 0, **options: Any) -> CellTraining:
+    return train_cell_classifier(localizer, images, input_size=64, device=torch.device("cpu"), seed=seed, **options)
 
 
 def test_the_classifier_finds_the_whole_object(localizer: Localizer, images: LabelledImages) -> None:
@@ -152,6 +157,46 @@ def test_the_same_seed_gives_the_same_weights(localizer: Localizer, images: Labe
     assert other is not None
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+def test_the_number_of_threads_changes_nothing(localizer: Localizer, images: LabelledImages) -> None:
+    (images.root / images.files[5]).write_bytes(b"no image")
+    one, three = (train(localizer, images, threads=threads) for threads in (1, 3))
+    assert one.record.images == three.record.images == 11
+    assert one.classifier is not None
+    assert three.classifier is not None
+    expected = one.classifier.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in three.classifier.state_dict().items())
+
+
+def test_each_pass_has_one_image_and_the_runtime_computes_it(
+    images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EfficientNet-Lite0 with a random head; the features come from the pass that computes the maps."""
+    shapes: list[tuple[int, ...]] = []
+    original = openvino_part.CompiledPart._infer
+
+    def noted(self: Any, pixels: Tensor) -> Any:
+        shapes.append(tuple(pixels.shape))
+        return original(self, pixels)
+
+    torch.manual_seed(0)
+    localizer = CAM(build("efficientnet_lite0", weights="imagenet")[0], classes=2).eval()
+    nn.init.normal_(localizer.classifier.weight)
+    maps = {}
+    for runtime in ("torch", "openvino"):
+        with monkeypatch.context() as patch:
+            patch.setattr(openvino_part.CompiledPart, "_infer", noted)
+            inference = prepare_for_inference(copy.deepcopy(localizer), torch.device("cpu"))
+            computer = cells_module._MapComputer(
+                inference, images, 64, torch.device("cpu"), (runtime, "float32"), threads=2
+            )
+            maps[runtime] = list(computer.compute([3, 1, 2], lambda count: None))
+    assert sorted(shapes) == sorted([(1, 3, 64, 64), (1, 3, 96, 96)] * 3)
+    for found, expected in zip(maps["openvino"], maps["torch"], strict=True):
+        assert found.classes == expected.classes
+        for one, other in zip([found.class_maps, *found.stages], [expected.class_maps, *expected.stages], strict=True):
+            assert float((one - other).abs().max()) <= 2e-3 * float(other.abs().max())
 
 
 def test_the_training_changes_neither_the_localizer_nor_the_random_state(
