@@ -227,6 +227,7 @@ def _finish(
     """
     rows = read_history(settings.out / HISTORY_FILE)
     kept = read_checkpoint(Path(best.best_model_path))
+    module.on_load_checkpoint(kept)
     module.load_state_dict(kept["state_dict"])
     _refuse_diverged(module.localizer, settings)
     best_row = next((row for row in rows if int(row["epoch"]) == int(kept["epoch"]) + 1), {})

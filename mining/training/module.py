@@ -20,6 +20,7 @@ from mining.training.distributed import all_gather
 from mining.training.optim import optimizer_for, schedule_for
 
 METRICS: dict[Objective, str] = {"single": "accuracy", "multi": "mean average precision"}
+_BACKBONE = "localizer.backbone."  # beginning of the names of its weights
 
 
 class LocalizerModule(lightning.LightningModule):
@@ -109,6 +110,17 @@ class LocalizerModule(lightning.LightningModule):
         for unreadable, has_learned in all_gather((self.unreadable, bool(self.has_learned))):
             self.unreadable.update(unreadable)
             self.has_learned.logical_or_(torch.tensor(has_learned, device=self.device))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the weights of a frozen backbone, if nothing in it changes."""
+        if self.localizer.frozen and self.localizer.trains_on_features:
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: state[name] for name in state if not name.startswith(_BACKBONE)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the weights that `on_save_checkpoint` left out."""
+        own = {name: value for name, value in self.state_dict().items() if name.startswith(_BACKBONE)}
+        checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over the localizer's parameter groups, and the schedule over the planned steps."""

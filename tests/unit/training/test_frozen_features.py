@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mining.backbones.build import build
 from mining.backbones.registry import spec_of
 from mining.config import TrainSettings
 from mining.errors import ModelError, StorageError
@@ -23,6 +24,7 @@ from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer
 from mining.training import feature_table, training_data
 from mining.training import job as training_job
+from mining.training.checkpoints import read_checkpoint
 from mining.training.data import ShuffledSampler, image_dataset, view_seed
 from mining.training.feature_table import RowFormat, TablePlan, complete_parts, open_table, plans_that_fit, read_part
 from mining.training.frozen_features import FeatureExtractor, feature_precision
@@ -289,6 +291,17 @@ def test_foreign_files_beside_the_features_are_kept(corpus: dict[str, Any], tmp_
     foreign.write_bytes(b"mine")
     train(corpus, tmp_path / "model")
     assert [path.name for path in foreign.parent.iterdir()] == ["features-of-mine.npy"]
+
+
+def test_checkpoints_leave_out_what_does_not_change(corpus: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="the lights went out"):
+        train(corpus, tmp_path / "model", stop_at("epoch 2", 1))
+    state = read_checkpoint(tmp_path / "model" / "checkpoints" / "last.ckpt")["state_dict"]
+    assert sorted(state) == ["has_learned", "localizer.classifier.bias", "localizer.classifier.weight", "loss.weights"]
+    train(corpus, tmp_path / "model")
+    backbone, _ = build("tiny", weights=corpus["weights"])
+    kept = weights_of(tmp_path / "model")
+    assert all(torch.equal(value, kept[f"backbone.{name}"]) for name, value in backbone.state_dict().items())
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
