@@ -25,8 +25,8 @@ from mining.training.folder import (
 )
 from mining.training.summary import TrainingSummary
 
-# Of each image, by default, for a frozen backbone. Validation loss and CorLoc are those of 12 views; with a single view the
-# loss is higher on most sets and seeds (docs/benchmarks.md).
+# Of each image, by default, for a frozen backbone. Validation loss and CorLoc are those of 12 views; with a single view
+# the loss is higher on most sets and seeds (docs/benchmarks.md).
 VIEWS = 2
 
 
