@@ -56,6 +56,8 @@ class Boxes:
 
     def best_first(self) -> Self:
         """Sort by descending score; ties by mean activation, then by area, then by position."""
+        if len(self) < 2:
+            return self
         sides = self.xyxy[:, 2:] - self.xyxy[:, :2]
         area = sides.prod(axis=1)
         keys = (*self.xyxy.T[::-1], -area, -self.mean_activation, -self.score)
@@ -104,14 +106,14 @@ def merge_nms(boxes: Boxes, iou: float) -> Boxes:
     Returns:
         The boxes that remain, best first; `merged_from` also counts the boxes that each one removed.
     """
-    import torch  # takes seconds to import; code that only holds boxes does without
-    from torchvision.ops import nms
-
     if len(boxes) < 2:
         return boxes
     ranked = boxes.best_first()
     if len(boxes) <= _MAX_BOXES_FOR_IOU_CHECK and not np.triu(iou_matrix(ranked.xyxy, ranked.xyxy) > iou, k=1).any():
         return ranked  # the common case: no boxes overlap, and checking is faster than NMS
+    import torch  # takes seconds to import; code that only holds boxes does without
+    from torchvision.ops import nms
+
     kept = nms(torch.from_numpy(ranked.xyxy.copy()), torch.from_numpy(ranked.score.copy()), iou).numpy()
     kept = np.sort(kept)
     overlaps = iou_matrix(ranked.xyxy, ranked.xyxy[kept])

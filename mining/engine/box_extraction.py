@@ -26,7 +26,7 @@ from mining.models.class_outputs import class_of_output, class_probabilities, ob
 from mining.models.overrides import extraction_params
 from mining.regions.extraction import boxes_from_map
 from mining.regions.parts import find_parts
-from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
+from mining.regions.threshold_curves import MapWithCurve, ThresholdCurve, curve_row
 
 RANKED_CLASSES = 5  # most probable classes recorded per image
 STABILITY_THRESHOLD_RATIO = 0.7  # a stable box hardly changes at this share of the threshold
@@ -220,11 +220,16 @@ class BoxExtractor:
             class_maps = self._sum_if_object(fuse_scales([output.refined.class_maps], size), output).numpy()
             features = None if output.refined.features is None else output.refined.features.numpy()
         for activation, class_map, index in zip(fused, class_maps, self.classes_of(output), strict=True):
-            agreement = None if class_map is None else _compare_with(activation, class_map)
+            threshold = self.threshold_of(self._class_names[index])
+            cut: MapWithCurve | float
+            if isinstance(threshold, str) or self.settings.curves:
+                cut = MapWithCurve(activation, threshold=threshold, normalise=self.params.normalise)
+            else:
+                cut = threshold
+            agreement = None if class_map is None else _compare_with(activation, class_map, cut)
             class_score = object_probability(output.logits, self.card) if output.is_object else float(scores[index])
             context = _MapContext(index, class_score, stretch, agreement, features)
-            threshold, boxes, curve = self._extract_regions(image, activation, context)
-            yield _ExtractedMap(activation, context, threshold, boxes, curve)
+            yield self._extract_regions(image, activation, context, cut)
 
     def fuse(self, image: PreparedImage, output: ForwardOutput, size: tuple[int, int]) -> Tensor:
         """Return the refined maps, or the sum of the maps of all scales, as (K, *size); one map of the class `object`.
@@ -294,6 +299,8 @@ class BoxExtractor:
         context = extracted.context
         if context.features is None or context.agreement is None or extracted.threshold >= HIGH_THRESHOLD:
             return Boxes.empty()
+        if len(context.agreement.at_high_threshold) < 2:
+            return Boxes.empty()
         high, _ = self._passing(context.agreement.at_high_threshold, image, context)
         if len(high) < 2:
             return Boxes.empty()
@@ -324,22 +331,20 @@ class BoxExtractor:
         )  # fmt: skip
 
     def _extract_regions(
-        self, image: PreparedImage, activation: FloatMap, context: _MapContext
-    ) -> tuple[float, Boxes, ThresholdCurve | None]:
-        """Return the threshold of a map, its boxes in map pixels, and its curve if it was needed."""
+        self, image: PreparedImage, activation: FloatMap, context: _MapContext, cut: MapWithCurve | float
+    ) -> _ExtractedMap:
+        """Extract the boxes of a map, and its curve if it was cut at all thresholds."""
 
         def rate(boxes: Boxes) -> tuple[npt.NDArray[np.bool_], Float32s]:
             scored = _score_in_image(boxes, image, context)
             passing = self._passes_filters(scored, image) & (scored.score >= self.settings.min_score)
             return passing, boxes.score if context.agreement is None else scored.score
 
-        threshold = self.threshold_of(self._class_names[context.index])
-        if not (self.settings.curves or isinstance(threshold, str)):
-            return threshold, boxes_from_map(activation, threshold=threshold, normalise=self.params.normalise), None
-        extracted = extract_with_curve(
-            activation, threshold=threshold, normalise=self.params.normalise, rate=rate, stretch=context.stretch
-        )
-        return extracted.threshold, extracted.boxes, extracted.curve
+        if not isinstance(cut, MapWithCurve):
+            boxes = boxes_from_map(activation, threshold=cut, normalise=self.params.normalise)
+            return _ExtractedMap(activation, context, cut, boxes, None)
+        extracted = cut.extract(rate, stretch=context.stretch)
+        return _ExtractedMap(activation, context, extracted.threshold, extracted.boxes, extracted.curve)
 
     def _curve_row(self, image: PreparedImage, index: int, curve: ThresholdCurve) -> dict[str, Any]:
         return curve_row(
@@ -385,12 +390,13 @@ def quarantined(row: dict[str, Any], reason: str, *, replaced: bool = False) -> 
     )
 
 
-def _compare_with(activation: FloatMap, class_map: FloatMap) -> _Agreement:
-    """Extract the boxes that those of a refined map are compared with."""
-    at_high_threshold, of_class_map = (
-        boxes_from_map(one, threshold=threshold)
-        for one, threshold in ((activation, HIGH_THRESHOLD), (class_map, CLASS_MAP_THRESHOLD))
-    )
+def _compare_with(activation: FloatMap, class_map: FloatMap, cut: MapWithCurve | float) -> _Agreement:
+    """Extract the boxes that those of a refined map are compared with; `cut` has them if all thresholds were cut."""
+    if isinstance(cut, MapWithCurve) and cut.normalise == "max":
+        at_high_threshold = cut.boxes_at(HIGH_THRESHOLD)
+    else:
+        at_high_threshold = boxes_from_map(activation, threshold=HIGH_THRESHOLD)
+    of_class_map = boxes_from_map(class_map, threshold=CLASS_MAP_THRESHOLD)
     return _Agreement(float(activation.max()), at_high_threshold, of_class_map)
 
 

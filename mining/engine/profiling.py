@@ -121,10 +121,16 @@ class Stopwatch:
         return event
 
     def _layers_begin(self, *_: Any) -> None:
-        self._local.began = self._moment()
+        if not self._is_capturing():
+            self._local.began = self._moment()
 
     def _layers_end(self, *_: Any) -> None:
-        self._moments.append((FLOOR, self._local.began, self._moment()))
+        if not self._is_capturing():
+            self._moments.append((FLOOR, self._local.began, self._moment()))
+
+    def _is_capturing(self) -> bool:
+        """Whether the layers run to be captured as a CUDA graph, whose replays are timed instead."""
+        return self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _between(began: Moment, ended: Moment) -> float:

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mining.backbones.base import Backbone
+
+T = TypeVar("T")
 
 
 class StageRecorder:
@@ -41,6 +43,21 @@ class StageRecorder:
             yield
         finally:
             self._local.is_recording = False
+
+    def record_apart(self, compute: Callable[[], T]) -> tuple[T, dict[int, list[Tensor]]]:
+        """Run a function with a record of its own; what this thread has recorded, or is recording, stays as it is.
+
+        Returns:
+            The function's result, and the features by stage, one tensor per pass.
+        """
+        outer = dict(vars(self._local))
+        try:
+            with self.recording():
+                result = compute()
+            return result, self.recorded()
+        finally:
+            vars(self._local).clear()
+            vars(self._local).update(outer)
 
     def record(self, stage: int, features: Tensor) -> None:
         """Add the (B, D, h, w) features of a stage, if this thread is recording."""

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mining.backbones.base import Backbone
+from mining.backbones.fast_depthwise import is_depthwise
 
 N = TypeVar("N", bound=nn.Module)
 _TOLERANCE = 1e-3
 
 
 def prepare_for_inference(network: N, device: torch.device) -> N:
-    """Move a network to the device, in evaluation mode, with channels-last memory format.
+    """Move a network to the device, in evaluation mode, with the fastest memory format.
 
     The batch norms of its backbones are folded into the convolutions. Its weights then need no gradients, which threads
     that share it could not switch off and on again.
@@ -23,7 +24,19 @@ def prepare_for_inference(network: N, device: torch.device) -> N:
     for part in network.modules():
         if isinstance(part, Backbone):  # a localizer may have more than one
             part.stages = _folded(part.stages)
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(device=device, memory_format=_memory_format(network, device))  # type: ignore[call-overload]
+
+
+def _memory_format(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """Return the memory format that suits the convolutions.
+
+    Torch's depthwise convolutions on GPUs are for contiguous images. On an H100, 32 images of 224 x 304 px take 4.6 ms
+    through EfficientNet-Lite0 so, and 6.2 in channels-last; ResNet50 takes 6.4 and 4.7.
+    """
+    kernels = (part.weight for part in network.modules() if isinstance(part, nn.Conv2d))
+    if device.type == "cuda" and any(map(is_depthwise, kernels)):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def _folded(stages: nn.ModuleList) -> nn.ModuleList:

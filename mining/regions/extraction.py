@@ -107,12 +107,14 @@ class RegionsAtThresholds:
     largest: Ints
     peak_holder: Ints
 
+    def boxes(self) -> Boxes:
+        """Return the boxes of all n rows, in their order; the score is the peak."""
+        merged_from = np.ones(len(self.peak), np.int32)
+        return Boxes(self.xyxy.astype(np.float32), self.peak, self.peak, self.mean_activation, merged_from)
+
     def boxes_at(self, position: int) -> Boxes:
         """Return what `boxes_from_map` returns at the threshold with this index."""
-        rows = np.flatnonzero((self.lowest <= position) & (position <= self.highest))
-        xyxy, peak = self.xyxy[rows].astype(np.float32), self.peak[rows]
-        merged_from = np.ones(len(rows), np.int32)
-        return Boxes(xyxy, peak, peak, self.mean_activation[rows], merged_from).best_first()
+        return self.boxes()[(self.lowest <= position) & (position <= self.highest)].best_first()
 
     def first_listed(self, passing: NDArray[np.bool_], score: NDArray[np.float32] | None = None) -> Ints:
         """Find the row that `boxes_from_map` lists first at each threshold.

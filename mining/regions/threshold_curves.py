@@ -64,46 +64,71 @@ class BoxesWithCurve:
     curve: ThresholdCurve
 
 
-def extract_with_curve(
-    activation: FloatMap,
-    *,
-    threshold: float | MapThreshold,
-    normalise: Literal["max", "minmax"],
-    rate: Callable[[Boxes], tuple[NDArray[np.bool_], NDArray[np.float32]]],
-    stretch: tuple[float, float] = (1.0, 1.0),
-) -> BoxesWithCurve:
-    """Extract the boxes at one threshold and the best box at each of CURVE_THRESHOLDS, in one pass.
+class MapWithCurve:
+    """The regions of one map at each of CURVE_THRESHOLDS and at one more threshold, found in one pass.
 
     Args:
         activation: (H, W) float32.
         threshold: In (0, 1); or how the threshold is chosen per map, which gives the nearest of CURVE_THRESHOLDS, or
             the last of them if the map suggests none.
         normalise: How the map is normalised, see `normalise_map`.
-        rate: Maps n boxes in map pixels, scored by their peaks, to (n,) bool, whether they pass the filters, and (n,)
-            float32, by which the best box is chosen.
-        stretch: Image pixels per map pixel, horizontally and vertically.
+
+    Attributes:
+        normalise: The same.
 
     Raises:
         MapError: The map holds NaN or infinity.
     """
-    grid, at_grid = _grid_with(None if isinstance(threshold, str) else threshold)
-    level = normalise_map(activation, normalise)
-    regions = regions_of_normalised_map(level, grid)
-    peak = regions.peak
-    boxes = Boxes(regions.xyxy.astype(np.float32), peak, peak, regions.mean_activation, np.ones(len(peak), np.int32))
-    passing, score = rate(boxes)
-    rows = regions.first_listed(passing, score)[at_grid]
-    best = np.append(regions.xyxy, np.zeros((1, 4), np.int64), axis=0)[rows]
-    height, width = activation.shape
-    otsu = entropy = 0.0
-    if level is not None:
-        histogram = grey_level_shares(level)
-        otsu, entropy = otsu_threshold(histogram), entropy_threshold(histogram)
-    curve = ThresholdCurve((width, height), best, regions.counts(passing)[at_grid], otsu, entropy)
-    if isinstance(threshold, str):
-        threshold = _choose_threshold(curve, threshold, stretch)
-    position = int(np.searchsorted(grid, np.float32(threshold)))
-    return BoxesWithCurve(threshold, regions.boxes_at(position), curve)
+
+    def __init__(
+        self, activation: FloatMap, *, threshold: float | MapThreshold, normalise: Literal["max", "minmax"]
+    ) -> None:
+        self.normalise = normalise
+        self._threshold = threshold
+        self._grid, self._at_grid = _grid_with(None if isinstance(threshold, str) else threshold)
+        self._size = (activation.shape[1], activation.shape[0])
+        self._level = normalise_map(activation, normalise)
+        self._regions = regions_of_normalised_map(self._level, self._grid)
+
+    def boxes_at(self, threshold: float) -> Boxes:
+        """Return the boxes in map pixels at one of the thresholds, as `boxes_from_map` does.
+
+        Raises:
+            ValueError: It is none of them.
+        """
+        position = int(np.searchsorted(self._grid, np.float32(threshold)))
+        if position == len(self._grid) or self._grid[position] != np.float32(threshold):
+            raise ValueError(f"The map was not cut at {threshold}.")
+        return self._regions.boxes_at(position)
+
+    def extract(
+        self,
+        rate: Callable[[Boxes], tuple[NDArray[np.bool_], NDArray[np.float32]]],
+        *,
+        stretch: tuple[float, float] = (1.0, 1.0),
+    ) -> BoxesWithCurve:
+        """Return the boxes at the one threshold, and the best box at each of CURVE_THRESHOLDS.
+
+        Args:
+            rate: Maps n boxes in map pixels, scored by their peaks, to (n,) bool, whether they pass the filters, and
+                (n,) float32, by which the best box is chosen.
+            stretch: Image pixels per map pixel, horizontally and vertically.
+        """
+        curve = self._curve(*rate(self._regions.boxes()))
+        threshold = self._threshold
+        if isinstance(threshold, str):
+            threshold = _choose_threshold(curve, threshold, stretch)
+        return BoxesWithCurve(threshold, self.boxes_at(threshold), curve)
+
+    def _curve(self, passing: NDArray[np.bool_], score: NDArray[np.float32]) -> ThresholdCurve:
+        regions = self._regions
+        rows = regions.first_listed(passing, score)[self._at_grid]
+        best = np.append(regions.xyxy, np.zeros((1, 4), np.int64), axis=0)[rows]
+        otsu = entropy = 0.0
+        if self._level is not None:
+            histogram = grey_level_shares(self._level)
+            otsu, entropy = otsu_threshold(histogram), entropy_threshold(histogram)
+        return ThresholdCurve(self._size, best, regions.counts(passing)[self._at_grid], otsu, entropy)
 
 
 @lru_cache(maxsize=1024)

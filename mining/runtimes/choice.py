@@ -27,10 +27,10 @@ class Compute:
     runtime: Literal["torch", "openvino"]
     precision: Literal["float32", "float16", "bfloat16"]
 
-    def autocast(self) -> Any:
-        """Return the context in which torch computes with this precision."""
+    def autocast(self, *, cache_enabled: bool = True) -> Any:
+        """Return the context in which torch computes with this precision, and may keep the converted weights."""
         dtype = _DTYPES.get(self.precision) if self.runtime == "torch" else None
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=cache_enabled)
 
     def describe(self) -> str:
         """Return e.g. `cpu (openvino, bfloat16)`, or the name of the GPU instead of `cpu`."""

@@ -7,8 +7,7 @@ of threads nor on other passes.
 import hashlib
 import threading
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,11 @@ from mining.localizers.base import Localizer
 from mining.localizers.stage_recorder import StageRecorder
 from mining.runtimes.graph_cache import load_or_convert
 from mining.runtimes.openvino_core import import_openvino, openvino_core
+from mining.runtimes.part import Timer, is_same, run_with_stages
 
 if TYPE_CHECKING:
     from mining.runtimes.stage_features import BackboneAlone
 
-Part = Callable[[Tensor], Tensor]
-Timer = Callable[[], AbstractContextManager[None]]
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _EXAMPLE_SIZE = 96, 128
 # px: sides that halve evenly, sides that do not, and one that has no exact value in bfloat16
@@ -134,22 +132,15 @@ class _TracedPart(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the result of the part, and the features of the stages that ran."""
-        result, recorded = self._run(images)
-        return (result, *(features for features in recorded.values() if not _is_same(features, result)))
+        result, recorded = run_with_stages(getattr(self.localizer, self.name), images, self.recorder)
+        return (result, *(features for features in recorded.values() if not is_same(features, result)))
 
     def outputs_of_stages(self) -> dict[int, int]:
         """Return which output has the features of a stage, for the stages that run: 0 if they are the result."""
-        result, recorded = self._run(_noise(_EXAMPLE_SIZE))
-        further = [stage for stage, features in recorded.items() if not _is_same(features, result)]
-        return {stage: further.index(stage) + 1 if stage in further else 0 for stage in recorded}
-
-    def _run(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         part = getattr(self.localizer, self.name)
-        if self.recorder is None:
-            return part(images), {}
-        with self.recorder.recording():
-            result = part(images)
-        return result, {stage: features[0] for stage, features in self.recorder.recorded().items() if features}
+        result, recorded = run_with_stages(part, _noise(_EXAMPLE_SIZE), self.recorder)
+        further = [stage for stage, features in recorded.items() if not is_same(features, result)]
+        return {stage: further.index(stage) + 1 if stage in further else 0 for stage in recorded}
 
 
 def _convert(part: _TracedPart, precision: str) -> tuple[Any, list[int]]:
@@ -212,10 +203,6 @@ def _difference(own: Tensor, expected: Tensor) -> float:
 def _noise(size: tuple[int, int]) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=generator)
-
-
-def _is_same(first: Tensor, second: Tensor) -> bool:
-    return first.data_ptr() == second.data_ptr() and first.shape == second.shape
 
 
 def _copied(view: np.ndarray[Any, Any]) -> Tensor:

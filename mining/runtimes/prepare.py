@@ -8,7 +8,9 @@ from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.localizers.stage_recorder import StageRecorder
 from mining.runtimes.choice import Compute, choose_compute
-from mining.runtimes.openvino_part import CompiledPart, ConversionError, Timer, compile_part
+from mining.runtimes.cuda_graphs import GraphedPart
+from mining.runtimes.openvino_part import CompiledPart, ConversionError, compile_part
+from mining.runtimes.part import Timer
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ def use_runtime(
     timer: Timer,
     asked: tuple[Runtime, Precision] = ("auto", "auto"),
 ) -> Compute:
-    """Replace the parts of a localizer by ones of the runtime; torch needs no replacement.
+    """Replace the parts of a localizer by ones of the runtime: OpenVINO's on a CPU, CUDA graphs on a GPU.
 
     Args:
         localizer: The localizer, prepared for inference; changed.
@@ -38,6 +40,8 @@ def use_runtime(
     Raises:
         ModelError: The runtime was asked for by name and cannot convert the localizer.
     """
+    if compute.device.type == "cuda":
+        _use_cuda_graphs(localizer, compute, recorder, timer)
     if compute.runtime == "torch":
         return compute
 
@@ -57,6 +61,17 @@ def use_runtime(
     for name, part in parts.items():
         setattr(localizer, name, part)
     return compute if parts else choose_compute(compute.device, "torch", precision)
+
+
+def _use_cuda_graphs(localizer: Localizer, compute: Compute, recorder: StageRecorder | None, timer: Timer) -> None:
+    parts = {
+        name: GraphedPart(getattr(localizer, name), compute, recorder, timer)
+        for name in (*localizer.inference_parts, "backbone_features")
+    }
+    if recorder is not None:
+        recorder.run_stages = parts["backbone_features"].stage_features
+    for name in localizer.inference_parts:
+        setattr(localizer, name, parts[name])
 
 
 def _runs_all_stages(localizer: Localizer, parts: dict[str, CompiledPart], recorder: StageRecorder) -> bool:

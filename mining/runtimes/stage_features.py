@@ -12,6 +12,7 @@ from mining.config import Precision, Runtime
 from mining.localizers.stage_recorder import StageRecorder
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.runtimes.choice import Compute, choose_compute
+from mining.runtimes.cuda_graphs import GraphedPart
 from mining.runtimes.openvino_part import ConversionError, compile_part
 from mining.runtimes.prepare import refuse_or_warn
 
@@ -59,8 +60,8 @@ def prepare_stages(
         ModelError: The runtime was asked for by name and cannot convert the backbone.
     """
     alone = prepare_for_inference(BackboneAlone(copy.deepcopy(backbone)), compute.device)
+    recorder = StageRecorder(alone.backbone, stages)
     if compute.runtime == "openvino":
-        recorder = StageRecorder(alone.backbone, stages)
         try:
             part = compile_part(
                 alone, "backbone_features", recorder=recorder, precision=compute.precision, threads=threads,
@@ -71,8 +72,12 @@ def prepare_stages(
             compute = choose_compute(compute.device, "torch", asked[1])
         else:
             return part.stage_features, compute
+    if compute.device.type == "cuda":
+        # not inference mode, whose tensors cannot be trained on
+        graphed = GraphedPart(alone.backbone_features, compute, recorder, nullcontext)
+        return torch.no_grad()(graphed.stage_features), compute
 
-    @torch.no_grad()  # not inference mode, whose tensors cannot be trained on
+    @torch.no_grad()
     def run(images: Tensor) -> list[Tensor]:
         with compute.autocast():
             every = alone.backbone(images)

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+from gpu import gpu
 from gradients import cam_over_forward, gradcampp_over_forward, msrd_over_forward
 from large import orchestration, rss_growth
 from measuring import ORACLES, ROOT, Figure, compare_alternately
@@ -310,6 +311,7 @@ BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string is the reason why
     "score_1m": lambda: run_in_process(SCORE, 60, 2000),
     "coco_speedup": coco_speedup,
     "adaptive": adaptive,
+    **{f"gpu_{backbone}": partial(gpu, backbone) for backbone in ("efficientnet_lite0", "resnet50", "vgg16")},
     "rss_growth": rss_growth,
     "orchestration": orchestration,
 }
@@ -330,7 +332,7 @@ def main(names: list[str]) -> int:
             continue
         figures[name] = asdict(figure)
         missed = " missed" if figure.is_missed else ""
-        goal = f"{'>=' if figure.higher_is_better else '<='} {figure.goal:g}"
+        goal = "" if figure.goal is None else f"{'>=' if figure.higher_is_better else '<='} {figure.goal:g}"
         table.add_row(name, f"{figure.value:.3g}{missed}", goal, figure.unit, figure.detail)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(figures, indent=2) + "\n")

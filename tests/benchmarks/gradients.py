@@ -1,6 +1,6 @@
 """Localizers against the forward pass of their backbone, and gradient methods against other packages.
 
-On the CPU, one class per image. All use the same network with folded batch norms; the other packages as documented,
+On the GPU if there is one, otherwise on the CPU; one class per image. All use the same network with folded batch norms; the other packages as documented,
 with parameters that require gradients. Weights are random where they would have to be downloaded.
 """
 
@@ -17,7 +17,7 @@ from mining.localizers.gradient import GradientLocalizer
 from mining.localizers.loading import localizer_named
 from mining.models.fuse_batchnorm import prepare_for_inference
 
-CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BUNDLED = {"efficientnet_lite0"}  # backbones whose weights come with a package
 CLASSES = 20
 SIDE_PX = 224
@@ -28,14 +28,14 @@ ROUNDS = {"vgg16": 7, "resnet50": 10, "efficientnet_lite0": 20}  # more for shor
 
 IMAGES = torch.randint(
     0, 256, (BATCH, 3, SIDE_PX, SIDE_PX), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-)
-LABELS = torch.arange(BATCH)[:, None]
+).to(DEVICE)
+LABELS = torch.arange(BATCH, device=DEVICE)[:, None]
 
 
 def cam_over_forward(backbone: str, goal: float) -> Figure:
     """Activation maps without gradients over the forward pass."""
     localizer = build_localizer_for_mining("cam", backbone)
-    ratio, seconds, passed = compare_alternately(maps_by(localizer), forward_of(localizer), ROUNDS[backbone])
+    ratio, seconds, passed = compare(maps_by(localizer), forward_of(localizer), ROUNDS[backbone])
     return Figure(ratio, goal, "ratio", describe_time(seconds, passed))
 
 
@@ -61,10 +61,10 @@ def over_forward(method: str, backbone: str, goal: float) -> Figure | str:
     localizer = build_localizer_for_mining(method, backbone)
     assert isinstance(localizer, GradientLocalizer)
     forward, rounds = forward_of(localizer), ROUNDS[backbone]
-    ratio, seconds, passed = compare_alternately(maps_by(localizer), forward, rounds)
-    least = compare_alternately(backward_alone(localizer), forward, rounds)[0]
+    ratio, seconds, passed = compare(maps_by(localizer), forward, rounds)
+    least = compare(backward_alone(localizer), forward, rounds)[0]
     peers = {"grad-cam": grad_cam(localizer), "torchcam": torchcam(localizer)}
-    times = {name: compare_alternately(peer, forward, rounds)[0] for name, peer in peers.items()}
+    times = {name: compare(peer, forward, rounds)[0] for name, peer in peers.items()}
     detail = (
         f"{describe_time(seconds, passed)}; forward and backward alone {least:.2f}, "
         + ", ".join(f"{name} {slower:.1f}" for name, slower in times.items())
@@ -74,11 +74,26 @@ def over_forward(method: str, backbone: str, goal: float) -> Figure | str:
     return Figure(ratio, goal, "ratio", detail + (" MISSED" if missed else ""))
 
 
+def compare(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+    """Compare two functions, each with the work that it queues on the device."""
+    return compare_alternately(completed(first), completed(second), rounds)
+
+
+def completed(function: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        result = function()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return run
+
+
 def build_localizer_for_mining(method: str, backbone: str) -> Localizer:
     """Build a localizer as mining does, with a random head."""
     torch.manual_seed(0)
     network = build(backbone, weights="imagenet" if backbone in BUNDLED else "none")[0]
-    return prepare_for_inference(localizer_named(method)(network, CLASSES), CPU)
+    return prepare_for_inference(localizer_named(method)(network, CLASSES), DEVICE)
 
 
 def forward_of(localizer: Localizer) -> Callable[[], object]:
@@ -133,4 +148,4 @@ def torchcam(localizer: GradientLocalizer) -> Callable[[], object]:
 
 def describe_time(seconds: float, passed: float) -> str:
     count = len(IMAGES)
-    return f"{describe_device(CPU)}: {1000 * seconds / count:.1f} ms per image, forward {1000 * passed / count:.1f}"
+    return f"{describe_device(DEVICE)}: {1000 * seconds / count:.1f} ms per image, forward {1000 * passed / count:.1f}"

@@ -20,17 +20,19 @@ class Figure:
     """One measured value.
 
     Attributes:
-        goal: The value should be at most this, or at least this if `higher_is_better`.
+        goal: The value should be at most this, or at least this if `higher_is_better`; None if there is no goal.
     """
 
     value: float
-    goal: float
+    goal: float | None
     unit: str
     detail: str
     higher_is_better: bool = False
 
     @property
     def is_missed(self) -> bool:
+        if self.goal is None:
+            return False
         return self.value < self.goal if self.higher_is_better else self.value > self.goal
 
 

@@ -188,10 +188,12 @@ def refined_over_plain(backbone: str, scales: tuple[float, ...]) -> Figure:
     return Figure(ratio, 1.1, "ratio", detail)
 
 
-def synthetic_run(folder: Path, backbone: str, scales: tuple[float, ...], *, has_cells: bool = False) -> MineSettings:
+def synthetic_run(
+    folder: Path, backbone: str, scales: tuple[float, ...], *, has_cells: bool = False, images: int = IMAGES
+) -> MineSettings:
     """Plan a run of labelled images of 375 to 500 px."""
     corpus, model = folder / "corpus", folder / "model"
-    generate(corpus, images=IMAGES, seed=0, size=(375, 500))
+    generate(corpus, images=images, seed=0, size=(375, 500))
     names = sorted({name for row in read_rows(corpus / "labels.csv") for name in row["labels"].split("|")})
     classes = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
     card = ModelCard("cam", backbone, "multi", classes, 224, {})

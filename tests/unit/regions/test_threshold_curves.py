@@ -14,7 +14,7 @@ from mining.config.mine import CURVE_THRESHOLDS
 from mining.errors import MapError
 from mining.regions.extraction import boxes_from_map, normalise_map
 from mining.regions.map_thresholds import entropy_threshold, grey_level_shares, otsu_threshold
-from mining.regions.threshold_curves import ThresholdCurve, curve_row, extract_with_curve
+from mining.regions.threshold_curves import BoxesWithCurve, MapWithCurve, ThresholdCurve, curve_row
 from mining.runs.schema import CURVE_SCHEMA
 
 
@@ -23,8 +23,14 @@ def hills(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def extract_with_curve(
+    activation: np.ndarray, rate: Any, *, threshold: Any = 0.3, normalise: Any = "max", **how: Any
+) -> BoxesWithCurve:
+    return MapWithCurve(activation, threshold=threshold, normalise=normalise).extract(rate, **how)
+
+
 def curve_of(activation: np.ndarray, **how: Any) -> ThresholdCurve:
-    return extract_with_curve(activation, threshold=0.3, **how).curve
+    return extract_with_curve(activation, **how).curve
 
 
 def everything(boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
