@@ -101,9 +101,8 @@ class TrainOptions(Settings):
     )
     precision: str = Field(
         default="auto",
-        description="auto (16-mixed on a GPU, 32 elsewhere) or any of Lightning's. The features of a frozen backbone, "
-        "and the maps that the cell classifier learns from, are computed in the same precision; with auto in that of "
-        "mining, which is bfloat16 on a CPU that computes with it.",
+        description="auto (16-mixed on a GPU, 32 elsewhere) or any of Lightning's. The features of a frozen backbone "
+        "have the same precision, with auto that of mining: bfloat16 on a CPU that computes with it.",
     )
 
     @field_validator("weights")

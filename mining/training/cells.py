@@ -169,7 +169,7 @@ def train_cell_classifier(
         threads: Number of threads that decode images and, on a CPU, run the network, each for an image of its own. The
             classifier does not depend on it.
         runtime: What runs the network.
-        precision: In which precision.
+        precision: In which precision; `auto` is float16 on a GPU and float32 elsewhere.
         progress: Called with the number of images whose maps are computed, and of all.
 
     Returns:
@@ -449,9 +449,13 @@ class _MapComputer:
         self._device = device
         self._threads = threads
         self._recorder = StageRecorder(localizer.backbone, cell_spec(localizer.backbone).stages)
+        runtime, precision = asked
+        if precision == "auto" and device.type != "cuda":
+            precision = "float32"  # of bfloat16 it is not known that the classifier learns as much
         self._compute = use_runtime(
-            localizer, choose_compute(device, *asked), self._recorder, threads=threads, timer=nullcontext, asked=asked
-        )
+            localizer, choose_compute(device, runtime, precision), self._recorder, threads=threads, timer=nullcontext,
+            asked=(runtime, precision),
+        )  # fmt: skip
 
     def compute(self, rows: Sequence[int], progress: Callable[[int], None]) -> Iterator[_Batch]:
         """Yield maps and features, on a CPU in the order of the rows; images that cannot be read are left out."""
