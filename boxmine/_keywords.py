@@ -20,7 +20,7 @@ class CorpusKeywords(TypedDict, total=False):
 class ExtractionKeywords(TypedDict, total=False):
     """How boxes are made from activation maps: see `mining.config.MineOptions`."""
 
-    scales: float | Sequence[float] | str
+    scales: float | Sequence[float] | str | None
     adaptive: float | None
     localizer: str | None
     options: Mapping[str, Any]

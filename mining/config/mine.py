@@ -34,12 +34,11 @@ def _split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
 class MapOptions(Settings):
     """How activation maps are computed, and of which classes."""
 
-    scales: tuple[Scale, ...] = Field(
-        default=(1.0, 1.5),
-        description="Scales of the pyramid, in multiples of the model's input size, e.g. 1,1.5,2. A third scale helps "
-        "only maps that are not refined.",
-        min_length=1,
-        max_length=MAX_SCALES,
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES)] | None = Field(
+        default=None,
+        description="Scales that the network runs at, in multiples of the model's input size, e.g. 1,1.5,2. By default "
+        "1.5 if a cell classifier refines the maps, 1,1.5 if the walk alone does, and 1,1.5,2 for maps that are not "
+        "refined and for --adaptive.",
     )
     adaptive: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
@@ -73,7 +72,7 @@ class MapOptions(Settings):
         default=None,
         description="How maps are refined. cells: by the cell classifier that `boxmine train` adds to a model, so that "
         "they cover the object and end at its boundary; walk: by spreading activation to nearby cells of similar "
-        "features; none: as the localizer computes them (then use --scales 1,1.5,2). By default cells, or walk for a "
+        "features; none: as the localizer computes them. By default cells, or walk for a "
         "model without a cell classifier.",
     )
     walk_steps: Annotated[int, Field(ge=0, le=1000)] | None = Field(

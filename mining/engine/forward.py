@@ -202,7 +202,7 @@ class BatchedForward:
             if len(some) == 1:
                 raise ModelError(
                     f"The device {self.device} lacks the memory for one image at scales "
-                    f"{', '.join(map(str, self.settings.scales))}; give smaller --scales"
+                    f"{', '.join(map(str, self.params.scales))}; give smaller --scales"
                     f"{'' if self.device.type == 'cpu' else ', or --device cpu'}."
                 )
             if self.device.type == "cuda":

@@ -45,7 +45,8 @@ class Miner:
         self.workers = settings.workers or min(MAX_THREADS, available_cores())
         self.network = BatchedForward(localizer, card, settings, self.extractor.params, threads=self.workers)
         self._passes_in_threads = self.network.device.type == "cpu"
-        ascending = sorted(settings.scales)
+        self.scales = self.extractor.params.scales
+        ascending = sorted(self.scales)
         self._middle = ascending[(len(ascending) - 1) // 2]
         self._index = {name: index for index, name in enumerate(card.class_names)}
         self.timing: Timing | None = None  # of the last call of `mine`
@@ -125,7 +126,7 @@ class Miner:
             mapped = [wanted] if alone else [*mapped, wanted]
             image = replace(image, classes=mapped)
             output = self._run_one(image)
-        largest = image.pixels[max(self.settings.scales)]
+        largest = image.pixels[max(self.scales)]
         maps = self.extractor.fuse(image, output, (int(largest.shape[1]), int(largest.shape[2])))
         return np.asarray(maps[mapped.index(wanted)].numpy(), np.float32)
 
@@ -181,7 +182,7 @@ class Miner:
 
         def needed(height: int, width: int) -> tuple[int, int]:
             return scaled_input_size(
-                network_input_size(height, width, short_side=self.card.input_size), max(self.settings.scales)
+                network_input_size(height, width, short_side=self.card.input_size), max(self.scales)
             )
 
         digests: list[str] = []
@@ -193,7 +194,7 @@ class Miner:
                 )
             size = network_input_size(height, width, short_side=self.card.input_size)
             with self.network.stopwatch.during("resize"):
-                pictures = pictures_of(pixels, size, self.settings.scales)
+                pictures = pictures_of(pixels, size, self.scales)
         classes = self._classes_of(row["labels"])
         return PreparedImage(place, row, pictures, size, height, width, classes, digests[0])
 
@@ -235,8 +236,8 @@ class Miner:
         it is also the one nearest to 1, the size that classifiers are trained at, which decides the classes.
         """
         if not self.settings.adaptive:
-            return self.settings.scales
-        nearest = nearest_to_one(self.settings.scales)
+            return self.scales
+        nearest = nearest_to_one(self.scales)
         is_extra = image.classes is None and nearest != self._middle
         return (nearest, self._middle) if is_extra else (self._middle,)
 
@@ -245,12 +246,12 @@ class Miner:
         return *image.size, len(self._first_scales(image))
 
     def _additional_scales(self, image: PreparedImage) -> list[float]:
-        return [scale for scale in self.settings.scales if scale not in self._first_scales(image)]
+        return [scale for scale in self.scales if scale not in self._first_scales(image)]
 
     def _merge_scales(self, output: ForwardOutput, additional: ForwardOutput) -> ForwardOutput:
         levels = {**output.levels, **additional.levels}
         refined = additional.refined or output.refined
-        ordered = {scale: levels[scale] for scale in self.settings.scales}
+        ordered = {scale: levels[scale] for scale in self.scales}
         return replace(output, levels=ordered, refined=refined)
 
 

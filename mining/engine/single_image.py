@@ -89,7 +89,7 @@ class SingleImageMiner(Miner):
             return super().prepare(place, row)
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         size = network_input_size(height, width, short_side=self.card.input_size)
-        pictures = pictures_of(pixels, size, self.settings.scales)
+        pictures = pictures_of(pixels, size, self.scales)
         return PreparedImage(place, row, pictures, size, height, width, self._classes_of(row["labels"]))
 
 

@@ -23,9 +23,10 @@ def describe_run(run: Run, record: Mapping[str, Any]) -> str:
     labels = config.get("labels")
     known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
     split = f", split {config['split']}" if config.get("split") else ""
+    scales = _scales(used.get("scales") or config["scales"])  # an earlier version always recorded the latter
     return (
         f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {used['localizer']} on {card.backbone}, "
-        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {_scales(config['scales'])}"
+        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {scales}"
         f"{_REFINED.get(used.get('refine', ''), '')}; boxes cut {_format_threshold(used)}. {_when(record)}"
     )
 
