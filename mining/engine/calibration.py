@@ -47,7 +47,7 @@ def quantize_for_run(model: Path, settings: MineSettings, corpus: Path) -> int:
 
 def _calibration_images(miner: Miner, corpus: Path) -> Iterator[Tensor]:
     """Yield (1, 3, h, w) uint8 readable images, at each of the scales in turn."""
-    scales = miner.settings.scales
+    scales = miner.scales
     for place, row in enumerate(_evenly_spaced_rows(corpus, CALIBRATION_IMAGES)):
         try:
             yield miner.prepare(place, row).pixels[scales[place % len(scales)]].unsqueeze(0)
