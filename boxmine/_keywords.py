@@ -44,7 +44,7 @@ class ExtractionKeywords(TypedDict, total=False):
     merge_iou: float
     parts: bool
     map_side: int
-    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"]
     curves: bool
     batch_size: int | None
     workers: int | None

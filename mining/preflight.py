@@ -35,6 +35,7 @@ from mining.models.overrides import refinement
 from mining.reporting.page_files import check_page
 from mining.runs.inputs import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
 from mining.runs.run import Run
+from mining.runtimes.requirements import refuse_int8_elsewhere
 from mining.storage.untrusted_files import check_not_special_file
 from mining.training.job import refuse_other_training
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
@@ -218,8 +219,10 @@ def check_mining(options: MineSection, card: ModelCard | None, model: str) -> No
         model: The model's name for messages, or the localizer that will be trained.
 
     Raises:
-        ModelError: The localizer or one of its options is unknown, or a threshold is for a class that the model lacks.
+        ModelError: The localizer or one of its options is unknown, a threshold is for a class that the model lacks, or
+            the device does not compute with the precision.
     """
+    refuse_int8_elsewhere(options.runtime, options.precision, on_cpu=options.device in ("auto", "cpu"))
     options = resolve_thresholds(options)
     if options.localizer is not None:
         refuse_unknown_localizer(options.localizer)

@@ -70,6 +70,7 @@ class BatchedForward:
     Attributes:
         batch_size: Images per pass at scale 1; at other scales as many as have about as many pixels. By default what
             suits the device and fits into its memory; halved if memory runs out.
+        recorder: Records the features that maps are refined by; None if they are not refined.
     """
 
     def __init__(
@@ -90,10 +91,10 @@ class BatchedForward:
         self.refiner = None
         if params.refine != "none":
             self.refiner = MapRefiner(self.localizer, params.refine, params.walk_steps, keep_features=settings.parts)
-        self._recorder = None if self.refiner is None else self.refiner.recorder
+        self.recorder = None if self.refiner is None else self.refiner.recorder
         self.stopwatch = Stopwatch(self.localizer, self.device, threads=threads)
         self.compute = use_runtime(
-            self.localizer, compute, self._recorder, threads=threads, timer=self.stopwatch.pass_of_runtime,
+            self.localizer, compute, self.recorder, threads=threads, timer=self.stopwatch.pass_of_runtime,
             asked=(settings.runtime, settings.precision),
         )  # fmt: skip
         self.stopwatch.device_name = self.compute.describe()
@@ -145,7 +146,7 @@ class BatchedForward:
         images = self._to_device(batch, scales)
         with self.stopwatch.on_device("maps"), self._without_gradients():
             maps = localize_pyramid(
-                self.localizer, images, classes=choose, recorder=self._recorder, record_scale=feature_scale(images)
+                self.localizer, images, classes=choose, recorder=self.recorder, record_scale=feature_scale(images)
             )
         refined = self._refine(images[feature_scale(images)], maps.levels, maps.classes)
         is_object = [self.card.object_index in (one or []) for one in classes]
@@ -164,7 +165,7 @@ class BatchedForward:
                 images,
                 classes.to(self.device),
                 at_once=len(batch) * height * width,
-                recorder=self._recorder,
+                recorder=self.recorder,
                 record_scale=record_scale,
             )
         outputs = [output for _, output in batch]

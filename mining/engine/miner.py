@@ -117,7 +117,7 @@ class Miner:
         Raises:
             ImageError: The image cannot be read.
         """
-        image = self._prepare(0, row)
+        image = self.prepare(0, row)
         output = self._run_one(image)
         wanted = self._index[category]
         mapped = self.extractor.classes_of(output)
@@ -147,7 +147,7 @@ class Miner:
         on_progress: ProgressCallback,
     ) -> Iterator[list[PreparedImage]]:
         bucketer = ShapeBucketer[PreparedImage]()
-        for place, prepared in enumerate(pool.map_ordered(self._prepare, rows, ahead=self._images_in_flight())):
+        for place, prepared in enumerate(pool.map_ordered(self.prepare, rows, ahead=self._images_in_flight())):
             try:
                 image = prepared.result()
             except ImageError as error:
@@ -177,7 +177,9 @@ class Miner:
             for position, (image, output) in enumerate(some):
                 yield partial(self._extract_all_scales, image, output, fetched, position, on_map)
 
-    def _prepare(self, place: int, row: dict[str, Any]) -> PreparedImage:
+    def prepare(self, place: int, row: dict[str, Any]) -> PreparedImage:
+        """Decode the image of a row and resize it to every scale. Raises ImageError."""
+
         def needed(height: int, width: int) -> tuple[int, int]:
             return scaled_input_size(
                 network_input_size(height, width, short_side=self.card.input_size), max(self.scales)

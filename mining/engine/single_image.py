@@ -82,10 +82,11 @@ class SingleImageMiner(Miner):
             return {**row, "file_name": path.name}
         return {**row, "file_name": "", _IN_MEMORY: source}
 
-    def _prepare(self, place: int, row: dict[str, Any]) -> PreparedImage:
+    def prepare(self, place: int, row: dict[str, Any]) -> PreparedImage:
+        """Decode the image of a row and resize it to every scale. Raises ImageError."""
         pixels = row.get(_IN_MEMORY)
         if pixels is None:
-            return super()._prepare(place, row)
+            return super().prepare(place, row)
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         size = network_input_size(height, width, short_side=self.card.input_size)
         pictures = pictures_of(pixels, size, self.scales)

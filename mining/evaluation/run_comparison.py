@@ -152,7 +152,7 @@ def _format_names(names: Sequence[str]) -> str:
 def _agreements(runs: tuple[RunBoxes, RunBoxes], names: list[str]) -> tuple[dict[Key, float], list[dict[Key, Floats]]]:
     """The agreement of every pair, by name and class, and the best-scored box (4,) of each pair in each run."""
     shared = set(names)
-    best = [{key: box for key, box in _best_boxes(run).items() if key[0] in shared} for run in runs]
+    best = [{key: box for key, box in best_boxes(run).items() if key[0] in shared} for run in runs]
     keys = sorted({*best[0], *best[1]})
     if not keys:
         return {}, best
@@ -161,7 +161,7 @@ def _agreements(runs: tuple[RunBoxes, RunBoxes], names: list[str]) -> tuple[dict
     return dict(zip(keys, paired_iou(*sides).tolist(), strict=True)), best
 
 
-def _best_boxes(run: RunBoxes) -> dict[Key, Floats]:
+def best_boxes(run: RunBoxes) -> dict[Key, Floats]:
     """Return xyxy of the best-scored box of each file and class; of equal scores the first."""
     code = run.box_file * max(1, len(run.box_classes)) + run.box_class
     order = np.lexsort((-run.scores, code))

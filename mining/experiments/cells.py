@@ -67,9 +67,10 @@ def scales_text(scales: tuple[float, ...]) -> str:
 
 def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, scales: tuple[float, ...]) -> Cell:
     images, folder = settings.corpora[corpus], settings.out / corpus
+    trained_in = settings.out / _first_with_this_training(settings, corpus)
     options = settings.train_options(variant, seed)
     digest = _digest(options.model_dump(mode="json", include=set(TrainOptions.model_fields)))
-    model = folder / "models" / f"{options.localizer}-{seed}-{digest}"
+    model = trained_in / "models" / f"{options.localizer}-{seed}-{digest}"
     name = f"{variant}-{scales_text(scales).replace(', ', '-')}-seed{seed}"
     return Cell(
         corpus, variant, seed, scales,
@@ -80,6 +81,12 @@ def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, sc
         ),
         truth=images.truth, figures=folder / "figures" / f"{name}.json", experiment=settings.out,
     )  # fmt: skip
+
+
+def _first_with_this_training(settings: ExperimentSettings, corpus: str) -> str:
+    """Return the first corpus with the same images to train on: both share its models."""
+    images = settings.corpora[corpus].train_corpus()
+    return next(name for name, other in settings.corpora.items() if other.train_corpus() == images)
 
 
 def _digest(values: dict[str, object]) -> str:

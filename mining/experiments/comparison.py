@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from mining.boxes.iou import paired_iou
 from mining.evaluation.bootstrap import PairedDifference, paired_difference
 from mining.evaluation.metrics.hits import IOU_THRESHOLD
 from mining.experiments.cells import Cell
 
 Key = tuple[str, str, tuple[float, ...]]  # corpus, variant, scales
 PairScores = dict[tuple[str, str], float]  # by image and class: share of the seeds whose top box is a hit
+BoxesBySeed = dict[int, dict[tuple[str, str], list[float]]]  # by image and class: xyxy
 STRICT_IOU = 0.7
+SAME_BOX_IOU = 0.98
 FIGURES = (
     "corloc", "corloc_0.3", "corloc_0.7", "max_box_acc_v2", "ap50", "instance_recall",
     "instance_recall_at_1_fp", "boxes_per_pair", "false_positives_per_image",
@@ -33,6 +36,8 @@ class Row:
         spreads: Standard deviation of each of FIGURES over seeds; None for a single seed.
         over_baseline: Difference in CorLoc to the baseline at the same pyramid; None for the baseline itself.
         over_baseline_strictly: The same at IoU 0.7.
+        same_box_as_baseline: Share of the pairs of image and class whose best-scored box, if either has one, has an IoU
+            of at least 0.98 with that of the baseline at the same pyramid and seed; None for the baseline itself.
         over_first_pyramid: Difference in CorLoc to the variant's first pyramid; None for that pyramid itself.
         over_first_pyramid_strictly: The same at IoU 0.7.
         train_seconds: Mean time of a training.
@@ -47,6 +52,7 @@ class Row:
     spreads: dict[str, float | None]
     over_baseline: PairedDifference | None
     over_baseline_strictly: PairedDifference | None
+    same_box_as_baseline: float | None
     over_first_pyramid: PairedDifference | None
     over_first_pyramid_strictly: PairedDifference | None
     train_seconds: float
@@ -61,8 +67,11 @@ def compare(measured: Sequence[tuple[Cell, dict[str, Any]]], baseline: str | Non
         baseline: Name of the variant that the others are compared with, if any.
     """
     groups: dict[Key, list[dict[str, Any]]] = {}
+    boxes: dict[Key, BoxesBySeed] = {}
     for cell, figures in measured:
-        groups.setdefault((cell.corpus, cell.variant, cell.scales), []).append(figures)
+        key = cell.corpus, cell.variant, cell.scales
+        groups.setdefault(key, []).append(figures)
+        boxes.setdefault(key, {})[cell.seed] = {(name, category): box for name, category, *box in figures["boxes"]}
     scores = {
         iou: {key: _pair_scores(group, iou) for key, group in groups.items()} for iou in (IOU_THRESHOLD, STRICT_IOU)
     }
@@ -82,6 +91,7 @@ def compare(measured: Sequence[tuple[Cell, dict[str, Any]]], baseline: str | Non
                 },
                 over_baseline=_difference(scores[IOU_THRESHOLD], base, key),
                 over_baseline_strictly=_difference(scores[STRICT_IOU], base, key),
+                same_box_as_baseline=None if base == key else _share_of_same_boxes(boxes.get(base, {}), boxes[key]),
                 over_first_pyramid=_difference(scores[IOU_THRESHOLD], own_first, key),
                 over_first_pyramid_strictly=_difference(scores[STRICT_IOU], own_first, key),
                 train_seconds=statistics.mean(figures["train_seconds"] for figures in group),
@@ -97,6 +107,20 @@ def _pair_scores(group: list[dict[str, Any]], threshold: float) -> PairScores:
         for file_name, category, iou in figures["pairs"]:
             hits.setdefault((file_name, category), []).append(iou >= threshold)
     return {pair: statistics.mean(values) for pair, values in hits.items()}
+
+
+def _share_of_same_boxes(first: BoxesBySeed, second: BoxesBySeed) -> float | None:
+    """Share of the pairs of either, of the seeds of both, that have the same box in both; None if there are none."""
+    no_box = [0.0] * 4
+    found = [
+        [boxes[seed].get(pair, no_box) for boxes in (first, second)]
+        for seed in sorted(first.keys() & second.keys())
+        for pair in sorted({*first[seed], *second[seed]})
+    ]
+    if not found:
+        return None
+    sides = np.array(found, dtype=np.float64)
+    return float((paired_iou(sides[:, 0], sides[:, 1]) >= SAME_BOX_IOU).mean())
 
 
 def _difference(scores: dict[Key, PairScores], of: Key, to: Key) -> PairedDifference | None:

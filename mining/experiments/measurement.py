@@ -11,6 +11,8 @@ from mining.errors import ModelError
 from mining.evaluation import read_ground_truth
 from mining.evaluation.map_scores import MapCollector
 from mining.evaluation.protocols.wsoleval import BoxAccuracy, threshold_grid
+from mining.evaluation.run_comparison import best_boxes
+from mining.evaluation.run_reading import read_run_boxes
 from mining.evaluation.run_scoring import best_iou_of_pairs, score_run
 from mining.experiments.cells import Cell, make_cells
 from mining.experiments.comparison import FIGURES
@@ -38,7 +40,8 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
         train: Trains a model and returns a summary.
 
     Returns:
-        Figures by name, shares in [0, 1]; `pairs` lists the best IoU of each pair of image and class.
+        Figures by name, shares in [0, 1]; `pairs` lists the best IoU of each pair of image and class, `boxes` the xyxy
+        of the best-scored box of each pair that has one.
 
     Raises:
         BoxmineError: Training, mining or scoring failed.
@@ -73,6 +76,7 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
         "train_seconds": training.seconds, "epochs": training.epochs, "held_back": training.value,
         "mine_seconds": seconds, "images": summary.images,
         "pairs": best_iou_of_pairs(cell.mine.out, cell.truth),
+        "boxes": [(*pair, *box.tolist()) for pair, box in best_boxes(read_run_boxes(cell.mine.out)).items()],
     }  # fmt: skip
     cell.figures.parent.mkdir(parents=True, exist_ok=True)
     write_json(cell.figures, figures)
@@ -104,7 +108,7 @@ def read_figures(cell: Cell) -> dict[str, Any] | None:
         return None
     try:
         figures: dict[str, Any] = json.loads(cell.figures.read_text("utf-8"))
-        is_complete = figures.keys() >= {*FIGURES}  # not if an earlier version measured it
+        is_complete = figures.keys() >= {*FIGURES, "boxes"}  # not if an earlier version measured it
         return figures if is_complete and _is_same_cell(figures["cell"], _identity(cell)) else None
     except (ValueError, KeyError, TypeError, AttributeError):  # a damaged file is measured again
         return None

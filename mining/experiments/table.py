@@ -12,14 +12,16 @@ from mining.storage.files import atomic_write, write_json
 
 HEADINGS = (
     "photos", "method", "scales", "seeds", "CorLoc", "at .3", "at .7", "MaxBoxAccV2", "AP50", "recall", "over baseline",
-    "over it at .7", "over one scale", "that at .7", "boxes/pair", "train s", "mine ms/image",
+    "over it at .7", "same box",
+    "over one scale", "that at .7", "boxes/pair", "train s", "mine ms/image",
 )  # fmt: skip
 _SHARES = ("corloc", "corloc_0.3", "corloc_0.7", "max_box_acc_v2", "ap50", "instance_recall_at_1_fp")
 LEGEND = (
     "Percent: mean ± standard deviation over the seeds. CorLoc at IoU 0.5, and at 0.3 and 0.7. "
     "Recall: true boxes that are found, with at most one false positive per image. Differences in "
     "points of CorLoc with 95 % intervals (paired bootstrap over images of the mean over seeds); * the interval does "
-    "not include 0. Over one scale: compared with the method's own first pyramid."
+    "not include 0. Same box: images and classes whose best-scored box has IoU 0.98 or more with the baseline's. "
+    "Over one scale: compared with the method's own first pyramid."
 )
 
 
@@ -40,6 +42,7 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             row.corpus, row.variant, scales_text(row.scales), str(row.seeds),
             *(_share(row, name) for name in _SHARES),
             _difference(row.over_baseline), _difference(row.over_baseline_strictly),
+            "" if row.same_box_as_baseline is None else f"{100 * row.same_box_as_baseline:.1f}",
             _difference(row.over_first_pyramid), _difference(row.over_first_pyramid_strictly),
             f"{row.means['boxes_per_pair']:.2f}", f"{row.train_seconds:.0f}", f"{1000 * row.mine_seconds:.0f}",
         )

@@ -72,6 +72,16 @@ class LabelSettings(Settings):
             raise ValueError("the gate min_corloc needs `truth`, ground truth boxes; without them it is never judged")
         return self
 
+    @field_validator("mine")
+    @classmethod
+    def _refuse_int8(cls, mine: MineSection) -> MineSection:
+        if mine.precision == "int8":
+            raise ValueError(
+                "precision int8 is not for labelling jobs: each would quantize the network anew with its few new "
+                "images, and labels of one version would come from different networks"
+            )
+        return mine
+
     @field_validator("runs")
     @classmethod
     def _resolve_paths(cls, path: Path) -> Path:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -59,6 +60,8 @@ class Localizer(nn.Module, ABC):
         cells: A classifier of single cells, taught by the trained localizer's maps; None if there is none.
         inference_parts: Names of its methods that take most of the time of `localize` and `maps`, and compute a tensor
             from (B, 3, H, W) images without gradients. A runtime may replace them by its own.
+        int8_networks: File of these methods' networks in int8, which need not exist; None if it was not loaded from a
+            model folder.
     """
 
     Config: ClassVar[type[Any]]
@@ -76,6 +79,7 @@ class Localizer(nn.Module, ABC):
 
     backbone: Backbone
     frozen: bool = False
+    int8_networks: Path | None = None
     cells: "CellClassifier | None"
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ FORMAT = "boxmine-model/1"
 PRETRAINED = "pretrained:"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
+INT8_FILE = "int8.zip"  # networks in int8, in the model folder of a run that mines with them
 OBJECT = "object"  # category of boxes whose class is not known
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
 _MAX_INPUT_SIZE = 16_384

@@ -15,7 +15,7 @@ from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.localizers.cell_classifier import build_cell_classifier
 from mining.localizers.loading import localizer_named
-from mining.models.card import CARD_FILE, FORMAT, WEIGHTS_FILE, ModelCard, read_card
+from mining.models.card import CARD_FILE, FORMAT, INT8_FILE, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.overrides import apply_overrides
 from mining.storage.files import atomic_write, sha256_of, write_json
 from mining.storage.untrusted_files import open_input
@@ -89,6 +89,7 @@ def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Local
             f"{path} cannot be loaded as {card.localizer} on {card.backbone}: {textwrap.shorten(str(error), 200)}. "
             "Copy the model folder again from an intact copy, or train it again."
         ) from None
+    localizer.int8_networks = folder / INT8_FILE
     return localizer.eval(), card
 
 

@@ -48,6 +48,7 @@ from mining.runs.shard_files import (
     table_writer,
 )
 from mining.runs.summaries import MinePlan, MineSummary
+from mining.runtimes.requirements import refuse_int8_without_nncf
 from mining.storage.integrity import DIGESTS, compute_digests
 from mining.storage.ownership import temporary_path
 from mining.storage.provenance import utc_now
@@ -160,6 +161,7 @@ def _bring_inputs(settings: MineSettings, run: Run, card: ModelCard | None, corp
     """Put model and corpus table into a run directory; take the start back if they cannot be used."""
     is_model_in_place = _is_model_of_killed_start(run, card)
     try:
+        refuse_int8_without_nncf(settings.precision)
         if corpus is None and card is not None:  # an unknown class is found before a network library is imported
             corpus = _list_into_run(settings, run, card)
         from mining.models.install import install_model
@@ -170,7 +172,11 @@ def _bring_inputs(settings: MineSettings, run: Run, card: ModelCard | None, corp
         run.update(used=effective_settings(settings, installed))
         if corpus is None:
             corpus = _list_into_run(settings, run, _card_of_all_classes(settings, installed))
-        corpus.replace(run.corpus)
+        if settings.precision == "int8":
+            from mining.engine.calibration import quantize_for_run
+
+            run.update(calibration_images=quantize_for_run(run.model, settings, corpus))
+        corpus.replace(run.corpus)  # last: a run with a corpus table has all that its shards need
     except InputError:
         run.discard_start(with_model=is_model_in_place)
         raise

@@ -15,7 +15,7 @@ from mining.config import ExecutionOptions, MineSettings, parse_record, setting_
 from mining.corpus.image_root import is_inside
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
-from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
+from mining.models.card import CARD_FILE, INT8_FILE, PRETRAINED, ModelCard, read_card
 from mining.models.class_selection import select_classes
 from mining.runs.record import FORMAT, RUN_FILE, read_run_record
 from mining.storage.files import sha256_of, write_json
@@ -50,7 +50,8 @@ REPORT_FILE = "report/index.html"
 LOG_FILE = "log.jsonl"
 CHARTS = ("threshold", "iou", "size", "precision")  # of a report, as SVG and PNG
 DIGESTED_FILES = (
-    CORPUS_FILE, f"model/{CARD_FILE}", ANNOTATIONS_FILE, CURVES_FILE, RANKINGS_FILE, QUARANTINE_FILE, COCO_FILE,
+    CORPUS_FILE, f"model/{CARD_FILE}", f"model/{INT8_FILE}", ANNOTATIONS_FILE, CURVES_FILE, RANKINGS_FILE,
+    QUARANTINE_FILE, COCO_FILE,
 )  # fmt: skip
 _FOLDERS = ("parts", "model", "report", "report/charts")
 _PART = re.compile(r"(part|curves)-\d{5,}\.parquet")
@@ -337,6 +338,7 @@ class Run:
 
         with_model: also the model, where this run has brought it into the folder.
         """
+        delete_files(self.model, (INT8_FILE,))
         if with_model and self.record.get("brings_model"):
             delete_files(self.model, _MODEL_FILES)
         self.sweep()
@@ -366,7 +368,7 @@ class Run:
         report = {pages / "index.html", *(charts / f"{name}.{kind}" for name in CHARTS for kind in ("svg", "png"))}
         tables = {self.corpus, self.annotations, self.curves, self.rankings, self.coco, self.quarantine, self.scores}
         records = {self.path / name for name in (RUN_FILE, LOG_FILE, MARK_FILE)}
-        return {*parts, *model, *report, *tables, *records, *self.temporaries()}
+        return {*parts, *model, self.model / INT8_FILE, *report, *tables, *records, *self.temporaries()}
 
     def _report_folders(self) -> tuple[Path, Path]:
         return self.report.parent / "charts", self.report.parent

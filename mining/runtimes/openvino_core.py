@@ -1,7 +1,10 @@
 """OpenVINO, imported without its telemetry."""
 
+import contextlib
+import logging
 import sys
 import threading
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -19,14 +22,30 @@ def import_openvino() -> Any:
     package openvino-telemetry. boxmine opens no connection that nobody asked for; hence this package is hidden while
     OpenVINO is imported, which then uses its own empty replacement.
     """
+    with _without_telemetry():
+        import openvino
+    return openvino
+
+
+@cache
+def import_nncf() -> Any:
+    """Import NNCF, which quantizes networks, without its telemetry, which is that of OpenVINO."""
+    import_openvino()
+    with _without_telemetry():
+        import nncf
+    nncf.set_log_level(logging.ERROR)
+    return nncf
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == _TELEMETRY}
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
-        import openvino
+        yield
     finally:
         del sys.modules[_TELEMETRY]
         sys.modules.update(hidden)
-    return openvino
 
 
 def openvino_core() -> Any:

@@ -7,7 +7,7 @@ of threads nor on other passes.
 import hashlib
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,17 +20,20 @@ import mining
 from mining.localizers.base import Localizer
 from mining.localizers.stage_recorder import StageRecorder
 from mining.runtimes.graph_cache import load_or_convert
+from mining.runtimes.int8_file import Network, read_network
 from mining.runtimes.openvino_core import import_openvino, openvino_core
 from mining.runtimes.part import Timer, is_same, run_with_stages
 
 if TYPE_CHECKING:
     from mining.runtimes.stage_features import BackboneAlone
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# what is not quantized in an int8 network is computed in float32, which no CPU emulates
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _EXAMPLE_SIZE = 96, 128
 # px: sides that halve evenly, sides that do not, and one that has no exact value in bfloat16
 _CHECKED_SIZES = ((96, 128), (117, 75), (64, 299))
-_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}  # root mean square, of that of torch's float32 result
+# root mean square, of that of torch's float32 result; images in int8 differ by up to 0.3, a wrong graph by 1 or more
+_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05, "int8": 0.5}
 
 
 class ConversionError(Exception):
@@ -96,20 +99,71 @@ def compile_part(
         localizer: The localizer, prepared for inference.
         name: The name of its method.
         recorder: Records stages that the part runs.
-        precision: 'float32', 'bfloat16' or 'float16'.
+        precision: 'float32', 'bfloat16' or 'float16'; or 'int8', which is read from the localizer's `int8_networks`.
         threads: Number of threads that will call the part.
         timer: Times each pass.
 
     Raises:
         ConversionError: The part cannot be converted, or does not compute the same.
     """
-    traced = _TracedPart(localizer, name, recorder)
+    if precision == "int8":
+        model, numbers = _read_int8(localizer, name)
+    else:
+        model, numbers = _load_or_convert(_TracedPart(localizer, name, recorder), precision)
+    return CompiledPart(_compile(model, precision, threads), stage_outputs(numbers), recorder, timer)
+
+
+def quantize_part(
+    localizer: Localizer,
+    name: str,
+    *,
+    recorder: StageRecorder | None,
+    images: Sequence[Tensor],
+    quantize: Callable[[Any], Any],
+) -> Network:
+    """Convert a part to int8.
+
+    Args:
+        localizer: The localizer, prepared for inference.
+        name: The name of its method.
+        recorder: Records stages that the part runs.
+        images: (1, 3, H, W) uint8 each, with which the result is checked; noise has other ranges.
+        quantize: Quantizes an OpenVINO model.
+
+    Raises:
+        ConversionError: The part cannot be converted, or does not compute nearly the same.
+    """
+    part = _TracedPart(localizer, name, recorder)
+    model, numbers = _load_or_convert(part, "float32")
+    quantized = quantize(model)
+    with torch.no_grad():
+        _check(part, _compile(quantized, "int8", 1), _TOLERANCES["int8"], images)
+    return quantized, numbers
+
+
+def stage_outputs(numbers: Sequence[int]) -> dict[int, int]:
+    """Return which output has the features of a stage, from the numbers that are kept with a network."""
+    return dict(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _load_or_convert(part: "_TracedPart", precision: str) -> Network:
     try:
-        model, numbers = load_or_convert(_digest_of(traced, precision), lambda: _convert(traced, precision))
+        return load_or_convert(_digest_of(part, precision), lambda: _convert(part, precision))
     except (OSError, RuntimeError) as error:  # neither the cache nor the folder of temporary files can be written
         raise ConversionError(f"its converted network cannot be stored: {error}") from error
-    outputs = dict(zip(numbers[::2], numbers[1::2], strict=True))
-    return CompiledPart(_compile(model, precision, threads), outputs, recorder, timer)
+
+
+def _read_int8(localizer: "Localizer | BackboneAlone", name: str) -> Network:
+    file = localizer.int8_networks
+    if file is None or not file.is_file():
+        raise ConversionError(
+            "it was not quantized. `boxmine mine --precision int8` does so with its images; the folder `model` of such "
+            "a run can then be loaded"
+        )
+    try:
+        return read_network(file, name)
+    except (OSError, ValueError) as error:
+        raise ConversionError(str(error)) from error
 
 
 def _compile(model: Any, precision: str, threads: int) -> Any:
@@ -154,7 +208,7 @@ def _convert(part: _TracedPart, precision: str) -> tuple[Any, list[int]]:
             )
             _pad_within_convolutions(model)
             for checked in {"float32", precision}:
-                _check(part, _compile(model, checked, 1), _TOLERANCES[checked])
+                _check(part, _compile(model, checked, 1), _TOLERANCES[checked], map(_noise, _CHECKED_SIZES))
     except ConversionError:
         raise
     except Exception as error:  # torch's tracer and OpenVINO's front end have no common class of errors
@@ -184,16 +238,16 @@ def _pad_within_convolutions(model: Any) -> None:
         convolution.output(0).replace(replacement.output(0))
 
 
-def _check(part: _TracedPart, compiled: Any, tolerance: float) -> None:
+def _check(part: _TracedPart, compiled: Any, tolerance: float, images: Iterable[Tensor]) -> None:
     """Compare the compiled part with torch's; a wrong graph differs far more than any precision."""
     request = compiled.create_infer_request()
-    for size in _CHECKED_SIZES:
-        images = _noise(size)
-        found = request.infer([images.numpy()], share_inputs=True)
-        for number, expected in enumerate(part(images)):
+    for image in images:
+        found = request.infer([image.numpy()], share_inputs=True)
+        for number, expected in enumerate(part(image)):
             own = torch.from_numpy(found[number])
             if own.shape != expected.shape or _difference(own, expected) > tolerance:
-                raise ConversionError(f"its result for an image of {size[1]} x {size[0]} px differs from torch's")
+                height, width = image.shape[2:]
+                raise ConversionError(f"its result for an image of {width} x {height} px differs from torch's")
 
 
 def _difference(own: Tensor, expected: Tensor) -> float:

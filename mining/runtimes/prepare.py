@@ -1,7 +1,9 @@
 """Let a runtime other than torch compute the parts of a localizer that need no gradients."""
 
 import logging
+from collections.abc import Callable
 from functools import cache
+from typing import TypeVar
 
 from mining.config import Precision, Runtime
 from mining.errors import ModelError
@@ -12,6 +14,8 @@ from mining.runtimes.cuda_graphs import GraphedPart
 from mining.runtimes.openvino_part import CompiledPart, ConversionError, compile_part
 from mining.runtimes.part import Timer
 
+T = TypeVar("T")
+_EVERY_STAGE = "backbone_features"  # method of every localizer
 _log = logging.getLogger(__name__)
 
 
@@ -50,42 +54,63 @@ def use_runtime(
             localizer, name, recorder=recorder, precision=compute.precision, threads=threads, timer=timer
         )
 
-    runtime, precision = asked
     try:
-        parts = {name: compiled(name) for name in localizer.inference_parts}
-        if parts and recorder is not None and not _runs_all_stages(localizer, parts, recorder):
-            recorder.run_stages = compiled("backbone_features").stage_features
+        parts = make_parts(localizer, recorder, compiled, lambda part: part.stages)
     except ConversionError as error:
-        refuse_or_warn(error, runtime)
-        return choose_compute(compute.device, "torch", precision)
+        refuse_or_warn(error, asked)
+        return choose_compute(compute.device, "torch", asked[1])
+    every_stage = parts.pop(_EVERY_STAGE, None)
+    if every_stage is not None and recorder is not None:
+        recorder.run_stages = every_stage.stage_features
     for name, part in parts.items():
         setattr(localizer, name, part)
-    return compute if parts else choose_compute(compute.device, "torch", precision)
+    return compute if parts else choose_compute(compute.device, "torch", asked[1])
 
 
 def _use_cuda_graphs(localizer: Localizer, compute: Compute, recorder: StageRecorder | None, timer: Timer) -> None:
     parts = {
         name: GraphedPart(getattr(localizer, name), compute, recorder, timer)
-        for name in (*localizer.inference_parts, "backbone_features")
+        for name in (*localizer.inference_parts, _EVERY_STAGE)
     }
     if recorder is not None:
-        recorder.run_stages = parts["backbone_features"].stage_features
+        recorder.run_stages = parts[_EVERY_STAGE].stage_features
     for name in localizer.inference_parts:
         setattr(localizer, name, parts[name])
 
 
-def _runs_all_stages(localizer: Localizer, parts: dict[str, CompiledPart], recorder: StageRecorder) -> bool:
-    """Whether computing maps runs all stages that are recorded; what gradients are needed of runs in torch."""
-    return localizer.needs_gradients or any(set(recorder.stages) <= part.stages for part in parts.values())
+def make_parts(
+    localizer: Localizer, recorder: StageRecorder | None, make: Callable[[str], T], stages_of: Callable[[T], set[int]]
+) -> dict[str, T]:
+    """Make the parts of a localizer that a runtime needs, by the name of the method.
+
+    Args:
+        localizer: The localizer.
+        recorder: Records stages of its backbone; None if none are recorded.
+        make: Makes a part.
+        stages_of: Returns the recorded stages that a part runs.
+
+    Returns:
+        Its inference parts; and the whole backbone, if computing maps does not run all stages that are recorded. (What
+        gradients are needed of runs in torch.)
+    """
+    parts = {name: make(name) for name in localizer.inference_parts}
+    if parts and recorder is not None and not localizer.needs_gradients:
+        wanted = set(recorder.stages)
+        if not any(wanted <= stages_of(part) for part in parts.values()):
+            parts[_EVERY_STAGE] = make(_EVERY_STAGE)
+    return parts
 
 
-def refuse_or_warn(error: ConversionError, asked: Runtime) -> None:
+def refuse_or_warn(error: ConversionError, asked: tuple[Runtime, Precision]) -> None:
     """Say that OpenVINO cannot convert a network, and that torch runs it.
 
     Raises:
-        ModelError: OpenVINO was asked for by name.
+        ModelError: OpenVINO was asked for by name, or its precision int8.
     """
-    if asked == "openvino":
+    runtime, precision = asked
+    if precision == "int8":
+        raise ModelError(f"OpenVINO cannot run this model in int8: {error}.") from None
+    if runtime == "openvino":
         raise ModelError(f"OpenVINO cannot run this model: {error}. Use --runtime torch.") from None
     _warn_once(f"OpenVINO cannot run this model: {error}. PyTorch runs it, which is slower on a CPU.")
 

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,12 @@ class BackboneAlone(nn.Module):
 
     Args:
         backbone: The backbone; not copied.
+
+    Attributes:
+        int8_networks: None, because a training is not quantized.
     """
+
+    int8_networks: ClassVar[None] = None
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -68,7 +74,7 @@ def prepare_stages(
                 timer=nullcontext,
             )  # fmt: skip
         except ConversionError as error:
-            refuse_or_warn(error, asked[0])
+            refuse_or_warn(error, asked)
             compute = choose_compute(compute.device, "torch", asked[1])
         else:
             return part.stage_features, compute

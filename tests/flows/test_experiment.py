@@ -13,7 +13,8 @@ import yaml
 from flows.cli.application import run_command
 from mining.config import parse
 from mining.config.recipes import read_recipe
-from mining.experiments import ExperimentSettings
+from mining.evaluation.run_comparison import compare_runs
+from mining.experiments import ExperimentSettings, make_cells
 from mining.localizers.cam import CAM
 from mining.models import overrides
 from mining.runs.run import Run
@@ -92,6 +93,36 @@ def test_differences_are_to_the_baseline_and_to_the_first_pyramid(recipe: Path) 
 def test_variants_that_only_mine_differently_share_a_training(recipe: Path) -> None:
     models = recipe.parent / "results" / "made" / "models"
     assert len(list(models.iterdir())) == 4  # two seeds, two lengths
+
+
+def test_corpora_with_the_same_images_to_train_on_share_a_training(recipe: Path) -> None:
+    values = read_recipe(recipe)
+    made = values["corpora"]["made"]
+    values["corpora"] = {
+        "made": {**made, "test": {"labels": "others.csv"}},
+        "made train": made,
+        "elsewhere": {**made, "images": "elsewhere"},
+    }
+    cells = make_cells(parse(ExperimentSettings, values))
+    trainings = {cell.corpus: cell.train.out for cell in cells if cell.variant == "cam" and cell.seed == 0}
+    assert trainings["made"] == trainings["made train"] != trainings["elsewhere"]
+    assert trainings["made"].parts[-3:-1] == ("made", "models")
+    assert len({cell.mine.out for cell in cells}) == len({cell.figures for cell in cells}) == len(cells)
+
+
+def test_boxes_are_compared_with_those_of_the_baseline_seed_by_seed(recipe: Path, copied: Path) -> None:
+    rows = run_again(recipe, copied, "pyramids=[[1]]", "variants.same.mine.device=cpu")
+    share = {row["variant"]: row["same_box_as_baseline"] for row in rows}
+    runs = copied / "made" / "runs"
+    agreements = [
+        change.agreement
+        for seed in (0, 1)
+        for change in compare_runs(runs / f"cam-1-seed{seed}", runs / f"high-1-seed{seed}").changes
+    ]
+    assert share["cam"] is None
+    assert share["same"] == 1
+    assert share["high"] == pytest.approx(sum(value >= 0.98 for value in agreements) / len(agreements))
+    assert 0 < share["high"] < 1
 
 
 def test_the_table_is_shown_and_written(recipe: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

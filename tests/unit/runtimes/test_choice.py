@@ -1,5 +1,6 @@
 """Which runtime and precision `auto` stands for, and what is refused."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +31,23 @@ def test_auto_is_the_fastest_that_the_cpu_computes_with(
     monkeypatch: pytest.MonkeyPatch, runtime: Any, precision: Any, capabilities: list[str], expected: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(choice, "openvino_core", lambda: FakeCore(capabilities))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     chosen = choose_compute(CPU, runtime, precision)
     assert (chosen.runtime, chosen.precision) == expected
+
+
+def test_auto_is_not_a_precision_that_the_cpu_emulates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "openvino_core", lambda: FakeCore(["FP32", "BF16"]))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert choose_compute(CPU, "auto", "auto").precision == "float32"
+    assert choose_compute(CPU, "auto", "bfloat16").precision == "bfloat16"
+
+
+def test_instructions_for_bfloat16_are_found_in_the_cpu_s_flags() -> None:
+    flags = Path("/proc/cpuinfo")
+    if not flags.is_file() or platform.machine() != "x86_64":
+        pytest.skip("the flags of the CPU are not known here")
+    assert torch.cpu._is_avx512_bf16_supported() == ("avx512_bf16" in flags.read_text())
 
 
 class FakeCore:
