@@ -51,13 +51,13 @@ class ClusterOptions(Settings):
 
     runner: Literal["local", "processes", "ray"] = Field(
         default="local",
-        description="What mines the shards: local (this process), processes (of this machine, several per GPU), or ray "
-        "(a cluster whose machines all have images, model and run directory under the same paths).",
+        description="What mines the shards: local (this process), processes (of this machine, one per GPU), or ray (a "
+        "cluster whose machines all have images, model and run directory under the same paths).",
     )
     runner_workers: Workers | None = Field(
         default=None,
-        description="Shards that the runners processes and ray mine at a time; by default 4 per GPU, with two "
-        "cores each (one process without a GPU), and as many as the Ray cluster has room for.",
+        description="Shards that the runners processes and ray mine at a time; by default one per GPU (one process "
+        "without a GPU), and as many as the Ray cluster has room for.",
     )
     cpus_per_worker: Workers | None = Field(
         default=None,

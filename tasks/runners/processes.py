@@ -16,8 +16,6 @@ from tasks.runners.worker import Message
 from tasks.subprocess_worker import start_worker
 
 EXIT_TIMEOUT_S = 10.0  # from the end of a process's connection to its own
-PROCESSES_PER_GPU = 4  # one of them extracts boxes more slowly than a large GPU computes maps
-CORES_PER_PROCESS = 2  # at least
 
 
 def mine_in_processes(plan: MinePlan, settings: MineSettings, stage: Stage) -> None:
@@ -93,16 +91,9 @@ def _start_workers(plan: MinePlan, settings: MineSettings) -> list[Worker]:
     from mining.models.device import visible_gpus
 
     gpus: list[str | None] = list(visible_gpus(settings.device)) or [None]
-    count = min(settings.runner_workers or _processes_for(gpus), len(plan.shards))
+    count = min(settings.runner_workers or len(gpus), len(plan.shards))
     threads = settings.cpus_per_worker or max(1, available_cores() // count)
     return [Worker(plan.run, threads, settings.retries, gpus[number % len(gpus)]) for number in range(count)]
-
-
-def _processes_for(gpus: list[str | None]) -> int:
-    """Return how many processes to start: one on CPUs, otherwise several for each GPU as far as there are cores."""
-    if gpus == [None]:
-        return 1
-    return len(gpus) * max(1, min(PROCESSES_PER_GPU, available_cores() // (CORES_PER_PROCESS * len(gpus))))
 
 
 def _distribute(shards: list[int], workers: list[Worker], stage: Stage, retries: int) -> None:

@@ -127,7 +127,7 @@ def grad_cam(localizer: GradientLocalizer) -> Callable[[], object]:
     from pytorch_grad_cam import GradCAMPlusPlus
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    network = copy.deepcopy(localizer)
+    network = copy.deepcopy(localizer).requires_grad_()
     method = GradCAMPlusPlus(network, [network.backbone.stages[number] for number in localizer.stages_read()])
     targets = [ClassifierOutputTarget(label) for label in LABELS[:, 0].tolist()]
     return lambda: method(IMAGES, targets)
@@ -137,7 +137,7 @@ def torchcam(localizer: GradientLocalizer) -> Callable[[], object]:
     """Grad-CAM++ of the package torchcam, on a copy of the network."""
     from torchcam.methods import GradCAMpp
 
-    network = copy.deepcopy(localizer)
+    network = copy.deepcopy(localizer).requires_grad_()
     method = GradCAMpp(network, [network.backbone.stages[number] for number in localizer.stages_read()])
 
     def fused() -> object:

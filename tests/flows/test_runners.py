@@ -183,15 +183,3 @@ def test_the_gpu_assigned_by_ray_is_found_among_the_visible_ones(given: str, vis
     from tasks.runners.ray_cluster import gpu_number
 
     assert gpu_number(given, visible) == number
-
-
-@pytest.mark.parametrize(
-    ("gpus", "cores", "count"), [([None], 16, 1), (["0"], 16, 4), (["0"], 4, 2), (["0"], 1, 1), (["0", "1"], 8, 4)]
-)
-def test_each_gpu_has_several_processes_as_far_as_there_are_cores(
-    gpus: list[str | None], cores: int, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tasks.runners import processes
-
-    monkeypatch.setattr(processes, "available_cores", lambda: cores)
-    assert processes._processes_for(gpus) == count

@@ -22,10 +22,10 @@ from mining.localizers.base import ClassificationLoss, Localizer
 from mining.localizers.registry import LOCALIZERS
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer
-from mining.training import feature_table, training_data
+from mining.training import feature_table, frozen_features, training_data
 from mining.training import job as training_job
 from mining.training.checkpoints import read_checkpoint
-from mining.training.data import ShuffledSampler, image_dataset, view_seed
+from mining.training.data import ImageDataset, ShuffledSampler, image_dataset, view_seed
 from mining.training.feature_table import RowFormat, TablePlan, complete_parts, open_table, plans_that_fit, read_part
 from mining.training.frozen_features import FeatureExtractor, feature_precision
 from mining.training.labelled_images import LabelledImages
@@ -474,6 +474,32 @@ def test_features_depend_neither_on_threads_nor_on_other_images(runtime: str) ->
     (expected,), (found,) = alone.of_batch(pictures(5)), shared.of_batch(pictures(5))
     assert torch.equal(found, expected)
     assert torch.equal(alone.of_batch(pictures(5)[2:3])[0], expected[2:3])
+
+
+def test_views_of_several_images_in_one_pass_are_not_mixed_up(
+    corpus: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU."""
+    (corpus["images"] / NAMES[4]).write_bytes(b"no image")
+    images = LabelledImages(corpus["images"], NAMES, np.ones((16, 2), np.float32), ["a", "b"])
+    settings = settings_for(corpus, tmp_path)
+
+    def dataset() -> ImageDataset:
+        return image_dataset(settings, images, 32, augment=True)
+
+    one_by_one, together = (extractor_of(localizer_of("cam"), "torch", threads=2) for _ in range(2))
+    monkeypatch.setattr(together, "_on_cpu", False)
+    monkeypatch.setattr(frozen_features, "_IMAGES_PER_PASS", 7)
+    order = [9, 3, 4, 0, 15, 2, 1]
+    expected = list(one_by_one.of_views(dataset, order, range(2)))
+    found = list(together.of_views(dataset, order, range(2)))
+    assert [index for index, _ in found] == [index for index, _ in expected] == order
+    for (_, one), (_, other) in zip(found, expected, strict=True):
+        if isinstance(one, str) or isinstance(other, str):
+            assert one == other
+        else:
+            assert torch.allclose(one[0], other[0], rtol=1e-3, atol=1e-4)
+    assert isinstance(found[2][1], str)
 
 
 def test_the_network_that_is_trained_is_not_changed() -> None:
