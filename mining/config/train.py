@@ -35,7 +35,7 @@ class TrainOptions(Settings):
     views: Annotated[Annotated[int, Field(ge=0, le=100_000)] | None, EarlierVersions(0)] = Field(
         default=None,
         description="Augmented views of each image, which the epochs use in turn; 0 for new ones in every epoch. By "
-        "default 2 if the backbone is frozen and only layers behind it are trained: their features are then computed "
+        "default 1 if the backbone is frozen and only layers behind it are trained: their features are then computed "
         "once, before the first epoch. Otherwise 0.",
     )
     seed: Seed = Field(default=0, description="Random seed.")

