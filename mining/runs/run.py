@@ -84,8 +84,8 @@ class Run:
 
     Example:
         >>> run = Run.open(Path("runs/first"))
-        >>> run.state, run.settings.scales
-        ('finished', (1.0, 1.5))
+        >>> run.state, run.settings.merge
+        ('finished', 'nms')
         >>> run.read_annotations(["category", "score"]).column_names
         ['category', 'score']
     """

@@ -148,7 +148,8 @@ def test_a_record_with_a_digest_survives_writing_and_reading() -> None:
 
 
 def test_the_record_lists_the_digest_of_every_table(run: Path) -> None:
-    assert set(json.loads((run / "run.json").read_text())["digests"]) == set(DIGESTED_FILES)
+    tables = set(DIGESTED_FILES) - {"model/int8.zip"}  # of runs in int8 only
+    assert set(json.loads((run / "run.json").read_text())["digests"]) == tables
 
 
 READERS: dict[str, Callable[[Path, Path], object]] = {
