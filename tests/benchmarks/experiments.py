@@ -63,6 +63,7 @@ def main(*, recipes: str = "", datasets: str = "", seeds: str = "0,1,2") -> int:
     """Run what is missing and print all tables; returns the highest exit code."""
     everything = [
         "refinement",
+        "scales",
         "localizers",
         "precision",
         *sorted(f"ablations/{path.stem}" for path in (RECIPES / "ablations").glob("*.yaml")),
@@ -70,7 +71,7 @@ def main(*, recipes: str = "", datasets: str = "", seeds: str = "0,1,2") -> int:
     code = 0
     for name in recipes.split(",") if recipes else everything:
         print(f"{name}:", file=sys.stderr)
-        on_both_parts = name == "precision"
+        on_both_parts = name in ("precision", "scales")
         names = (datasets or (EVERY_DATASET if on_both_parts else DATASETS)).split(",")
         corpora = {key: one for some in names for key, one in corpora_of(some, with_train=on_both_parts).items()}
         recipe, out = RECIPES / f"{name}.yaml", RESULTS / Path(name).name
