@@ -6,6 +6,7 @@ one of a few sizes: so there are few graphs, and few shapes for which cuDNN has 
 """
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class GraphedPart:
         self._timer = timer
         self._capture = capture or GraphCapture()
         self._can_capture = True
+        self._lock = threading.Lock()  # a graph's outputs are overwritten by its next replay
         self._graphs: OrderedDict[torch.Size, Pass | None] = OrderedDict()  # None after the first pass of a shape
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -90,11 +92,12 @@ class GraphedPart:
 
     def _run(self, images: Tensor) -> Outputs:
         padded = _padded(images)
-        graph = self._graph_for(padded)
-        if graph is None:
-            return self._pass(padded).first(len(images))
-        with self._timer():
-            return graph(padded).first(len(images))
+        with self._lock:
+            graph = self._graph_for(padded)
+            if graph is None:
+                return self._pass(padded).first(len(images))
+            with self._timer():
+                return graph(padded).first(len(images))
 
     def _pass(self, images: Tensor) -> Outputs:
         # a graph must not use weights that autocast converted, and keeps, outside of it
@@ -102,7 +105,11 @@ class GraphedPart:
             return Outputs(*run_with_stages(self._method, images, self._recorder))
 
     def _graph_for(self, images: Tensor) -> Pass | None:
-        """Return the graph for images of this shape, or None if they have to run without one."""
+        """Return the graph for images of this shape, or None if they have to run without one.
+
+        Raises:
+            OutOfMemoryError: There is no memory for it; all graphs were dropped.
+        """
         shape = images.shape
         if not self._can_capture or shape not in self._graphs:
             self._graphs[shape] = None  # cuDNN and autocast prepare in the first pass what cannot be captured

@@ -1,7 +1,9 @@
 """CUDA graphs: padding, copies, how many are kept, and errors; on a GPU, the same maps as without them."""
 
 import copy
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -38,6 +40,7 @@ class FakeCapture:
             static.result.copy_(new.result)
             for stage, features in static.stages.items():
                 features.copy_(new.stages[stage])
+            time.sleep(0.005)  # another thread may replay
             return static
 
         return replay
@@ -122,6 +125,21 @@ def test_a_network_that_cannot_be_captured_runs_without_a_graph(
             images = pictures(2, seed)
             assert torch.allclose(part(images), localizer.last_features(images), atol=1e-4)
     assert caplog.text.count("cannot run as a CUDA graph and runs without: operation not permitted") == 1
+
+
+def test_threads_may_share_a_part(localizer: Localizer) -> None:
+    part = graphed(localizer, FakeCapture())
+    batches = [pictures(2, seed) for seed in range(12)]
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return part(images)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, batches))
+    with torch.inference_mode():
+        for own, images in zip(found, batches, strict=True):
+            assert torch.allclose(own, localizer.last_features(images), atol=1e-4)
 
 
 def test_graphs_are_dropped_when_memory_runs_out(localizer: Localizer) -> None:
