@@ -10,8 +10,10 @@ In 16 bits, cuDNN compiles a kernel for each depthwise convolution and each shap
 shape through EfficientNet-Lite0 took 1.5 to 2.3 s on an H100.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,42 +21,49 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 Pair = tuple[int, int]
+_ARGUMENTS = 7  # input, weight, bias, stride, padding, dilation, groups
 
 
-class FastDepthwiseGradient(TorchFunctionMode):
+class _ConvolutionMode(TorchFunctionMode):
+    """In this context, `convolve` computes what `functional.conv2d` is called for."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return (self.convolve if func is functional.conv2d else func)(*args, **(kwargs or {}))
+
+    @abstractmethod
+    def convolve(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute a convolution; the arguments of convolution layers are positional."""
+
+
+class FastDepthwiseGradient(_ConvolutionMode):
     """In this context, depthwise convolutions of stride 1 on the CPU have the fast gradient, and none to the kernel."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is functional.conv2d and not kwargs and (arguments := _depthwise_arguments(*args)) is not None:
-            return _Depthwise.apply(*arguments)
-        return func(*args, **(kwargs or {}))
+    def convolve(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute a convolution."""
+        if not kwargs and (arguments := _depthwise_arguments(*args)) is not None:
+            return cast(Tensor, _Depthwise.apply(*arguments))
+        return functional.conv2d(*args, **kwargs)
 
 
-class NativeDepthwise(TorchFunctionMode):
+class NativeDepthwise(_ConvolutionMode):
     """In this context, depthwise convolutions on a GPU are torch's own, not cuDNN's."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is functional.conv2d and is_depthwise(args[1]):
-            with torch.backends.cudnn.flags(enabled=False):
-                return func(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    def convolve(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute a convolution."""
+        is_native = not kwargs and len(args) == _ARGUMENTS and is_depthwise(args[1], args[-1])
+        with torch.backends.cudnn.flags(enabled=False) if is_native else nullcontext():
+            return functional.conv2d(*args, **kwargs)
 
 
-def is_depthwise(kernel: Tensor) -> bool:
-    """Whether a convolution's (D, D / groups, h, w) kernel has one input channel per group, and several groups."""
-    return len(kernel) > 1 and kernel.shape[1] == 1
+def is_depthwise(kernel: Tensor, groups: int) -> bool:
+    """Whether each of several groups of a convolution has one input channel, by its (D, D' / groups, h, w) kernel."""
+    return groups > 1 and kernel.shape[1] == 1
 
 
 def _depthwise_arguments(

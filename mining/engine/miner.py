@@ -27,10 +27,9 @@ from mining.errors import ImageError, ImageReplacedError
 from mining.localizers.base import Localizer
 from mining.localizers.pyramid import nearest_to_one, pictures_of
 from mining.models.card import ModelCard
-from mining.runtimes.worker_threads import InferenceThreadPool
+from mining.runtimes.worker_threads import MAX_THREADS, InferenceThreadPool
 
 T = TypeVar("T")
-MAX_THREADS = 8  # by default; more of them wait for Python's interpreter lock
 ProgressCallback = Callable[[int], None]
 Result = tuple[PreparedImage, ForwardOutput | ImageOutcome]  # the output if further scales are needed
 

@@ -77,7 +77,7 @@ class LabelSettings(Settings):
     def _refuse_int8(cls, mine: MineSection) -> MineSection:
         if mine.precision == "int8":
             raise ValueError(
-                "precision int8 is not for labelling jobs: each would quantize the network anew with its few new "
+                "precision int8 is not for labelling jobs: each would quantize the network again, with its few new "
                 "images, and labels of one version would come from different networks"
             )
         return mine

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import mining
 from mining.localizers.base import Localizer
 from mining.localizers.stage_recorder import StageRecorder
+from mining.models.weights_digest import digest_weights
 from mining.runtimes.graph_cache import load_or_convert
 from mining.runtimes.int8_file import Network, read_network
 from mining.runtimes.openvino_core import import_openvino, openvino_core
@@ -282,12 +283,9 @@ def _digest_of(part: _TracedPart, precision: str) -> str:
         precision,
         versions,
         localizer,
+        digest_weights(localizer),
     )
-    digest = hashlib.sha256(repr(said).encode())
-    for name, tensor in (*localizer.named_parameters(), *localizer.named_buffers()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 @cache

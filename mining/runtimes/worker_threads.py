@@ -20,6 +20,7 @@ from mining.corpus.images.image_file import set_stop_event
 
 T = TypeVar("T")
 R = TypeVar("R")
+MAX_THREADS = 8  # by default; more of them wait for Python's interpreter lock
 
 
 class InferenceThreadPool(Generic[R]):

@@ -1,4 +1,4 @@
-"""Features of views of images, in files beside the checkpoints that are mapped into memory.
+"""Features of views of images, in files that are mapped into memory, in the folder of the checkpoints.
 
 A table is written in parts of some hundred images. A part is a `.npy` file, and a record that is written after it:
 what the features were computed from, the checksum of the file, and the images that could not be read. A part without

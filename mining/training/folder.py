@@ -92,7 +92,7 @@ def discard_training(out: Path) -> None:
 
 
 def delete_checkpoints(out: Path) -> None:
-    """Delete a training's checkpoints and the features beside them; other files are kept."""
+    """Delete a training's checkpoints and features; other files are kept."""
     for path in find_temporaries(out, (CHECKPOINTS,)):
         delete_own(path)
     folder = out / CHECKPOINTS

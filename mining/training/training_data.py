@@ -1,6 +1,5 @@
 """The batches of a training: images, or where the backbone is frozen, the features that it computes from them."""
 
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -10,11 +9,12 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from mining.backbones.base import Backbone
 from mining.config import TrainSettings
 from mining.config.execution import available_cores
 from mining.localizers.base import Localizer
 from mining.models.card import CHECKPOINTS
+from mining.models.weights_digest import digest_weights
+from mining.runtimes.worker_threads import MAX_THREADS
 from mining.storage.provenance import package_versions
 from mining.training.data import (
     Batch,
@@ -38,7 +38,6 @@ from mining.training.frozen_features import FeatureExtractor
 from mining.training.labelled_images import LabelledImages
 from mining.training.loader_memory import workers_that_fit
 
-MAX_THREADS = 8  # by default, and of loader processes likewise
 FeatureProgress = Callable[[int, int], None]
 
 
@@ -166,7 +165,7 @@ class TrainingData(lightning.LightningDataModule):
         """Return the tables for which there is room, by the first device's view of the disk."""
         common = [
             self.settings.identity(),
-            _digest(self.localizer.backbone),
+            digest_weights(self.localizer.backbone),
             extractor.compute.describe(),
             package_versions(),
         ]
@@ -200,11 +199,3 @@ def _inputs(common: list[Any], images: LabelledImages, first: int, last: int) ->
             state = (images.root / file).stat()
             states.append((file, state.st_size, state.st_mtime_ns))
     return [common, states]
-
-
-def _digest(backbone: Backbone) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in backbone.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -20,7 +20,8 @@ from tasks.runners import runner_named
 
 IMAGES, COPIES = 128, 8
 SHARD_SIZE = 64
-SCALES = (1.0, 1.5)  # mining's default
+SCALES = (1.0, 1.5)
+PROCESSES = 4
 
 
 class TimedStage(Stage):
@@ -41,7 +42,7 @@ class TimedStage(Stage):
 
 
 def gpu(backbone: str) -> Figure | str:
-    """Mine files with labels to refined boxes with curves, in one process and in those of `--runner processes`.
+    """Mine files with labels to refined boxes with curves, in one process, and in several that share the GPU.
 
     Weights are random. The first run, in which networks are prepared for each shape of a batch, is in the detail.
     """
@@ -69,7 +70,7 @@ def gpu(backbone: str) -> Figure | str:
     detail = (
         f"{device}, {os.cpu_count()} cores, batches of {batch_size}: GPU busy {100 * busy:.0f} % of the time, with the "
         f"network {100 * network:.0f} %, which alone would pass {len(rows) / timing.stages['network']:.0f} images/s; "
-        f"first run {first:.1f} s for {len(rows)} images; with --runner processes {stage.images_per_second():.0f} images/s"
+        f"first run {first:.1f} s for {len(rows)} images; in {PROCESSES} processes {stage.images_per_second():.0f}"
     )
     return Figure(rate, None, "images/s", detail, higher_is_better=True)
 
@@ -88,8 +89,12 @@ def large_run(folder: Path, backbone: str) -> MineSettings:
                 name = f"{copy}-{row['file_name']}"
                 (settings.images / name).hardlink_to(settings.images / row["file_name"])
                 writer.writerow({**row, "file_name": name})
-    changes = {"labels": folder / "copies.csv", "out": folder / "large", "shard_size": SHARD_SIZE}
-    settings = settings.model_copy(update=changes)
+    settings = settings.model_copy(
+        update={
+            "labels": folder / "copies.csv", "out": folder / "large", "shard_size": SHARD_SIZE,
+            "runner_workers": PROCESSES,
+        }
+    )  # fmt: skip
     plan_mining(settings)
     return settings
 

@@ -137,16 +137,14 @@ def busy() -> Figure:
             alone = seconds_of(mine)
             spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(available_cores())]
             try:
-                beside = seconds_of(mine)
+                disturbed = seconds_of(mine)
             finally:
                 for process in spinning:
                     process.kill()
                     process.wait()
-            ratios.append((alone / beside, alone, beside))
-    value, alone, beside = sorted(ratios)[len(ratios) // 2]
-    detail = (
-        f"{available_cores()} cores: {1000 * alone / IMAGES:.0f} ms per image, disturbed {1000 * beside / IMAGES:.0f}"
-    )
+            ratios.append((alone / disturbed, alone, disturbed))
+    value, alone, disturbed = sorted(ratios)[len(ratios) // 2]
+    detail = f"{available_cores()} cores: {1000 * alone / IMAGES:.0f} ms per image, disturbed {1000 * disturbed / IMAGES:.0f}"
     return Figure(value, 0.45, "ratio", detail, higher_is_better=True)
 
 

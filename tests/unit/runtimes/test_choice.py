@@ -83,21 +83,25 @@ def test_torch_computes_with_the_precision_asked_for() -> None:
             assert layer(torch.zeros(1, 4)).dtype == expected
 
 
+def run_with_false_telemetry(folder: Path, program: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program that finds a package of the name of OpenVINO's telemetry, which any import of it would reveal."""
+    (folder / "openvino_telemetry").mkdir()
+    (folder / "openvino_telemetry" / "__init__.py").write_text("raise SystemExit('telemetry was imported')")
+    found_in = ":".join(map(str, (folder, Path(__file__).parents[3], *paths)))
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], env={"PYTHONPATH": found_in, "HOME": str(folder)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 def test_openvino_is_imported_without_its_telemetry(tmp_path: Path) -> None:
-    """A package of the same name, which any import of it would reveal."""
-    (tmp_path / "openvino_telemetry").mkdir()
-    (tmp_path / "openvino_telemetry" / "__init__.py").write_text("raise SystemExit('telemetry was imported')")
-    program = (
+    done = run_with_false_telemetry(
+        tmp_path,
         "import sys; from mining.runtimes.openvino_core import openvino_core; openvino_core();"
         "import numpy, torch, openvino;"
         "openvino.convert_model(torch.nn.Linear(2, 2), example_input=torch.zeros(1, 2));"
-        "print(sorted(name for name in sys.modules if 'telemetry' in name))"
+        "print(sorted(name for name in sys.modules if 'telemetry' in name))",
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}", "HOME": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "openvino_telemetry" not in done.stdout
     assert "telemetry_stub" in done.stdout

@@ -1,8 +1,6 @@
 """Parts of localizers in int8: nearly those of torch, always the same ones, and refused where they cannot be computed."""
 
 import copy
-import subprocess
-import sys
 import zipfile
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -25,6 +23,7 @@ from mining.runtimes.choice import Compute, choose_compute
 from mining.runtimes.openvino_part import CompiledPart
 from mining.runtimes.prepare import use_runtime
 from mining.runtimes.quantization import quantize_localizer
+from tests.unit.runtimes.test_choice import run_with_false_telemetry
 
 CPU = torch.device("cpu")
 CLASSES = torch.tensor([[2, 0]])
@@ -186,18 +185,12 @@ def test_int8_is_refused_where_openvino_does_not_compute_it(monkeypatch: pytest.
 
 @needs_nncf
 def test_nncf_is_imported_without_telemetry(tmp_path: Path) -> None:
-    """A package of the same name, which any import of it would reveal."""
-    (tmp_path / "openvino_telemetry").mkdir()
-    (tmp_path / "openvino_telemetry" / "__init__.py").write_text("raise SystemExit('telemetry was imported')")
-    program = (
+    nncf = Path(str(find_spec("nncf").origin)).parents[1]  # type: ignore[union-attr]
+    done = run_with_false_telemetry(
+        tmp_path,
         "import sys; from mining.runtimes.openvino_core import import_nncf; nncf = import_nncf();"
         "from nncf.telemetry import wrapper; print(type(wrapper.telemetry) is wrapper.NNCFTelemetry);"
-        "print('openvino_telemetry' in sys.modules)"
+        "print('openvino_telemetry' in sys.modules)",
+        nncf,
     )
-    nncf = Path(str(find_spec("nncf").origin)).parents[1]  # type: ignore[union-attr]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}:{nncf}", "HOME": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "False\nFalse\n"), done.stderr
