@@ -37,7 +37,9 @@ from mining.config.mine import (
     ModelReference,
     Normalisation,
     Precision,
+    RankBy,
     Refinement,
+    Resize,
     Scale,
 )
 from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSettings, RunSettings, ScoreSettings
@@ -67,8 +69,10 @@ __all__ = [
     "Objective",
     "Options",
     "Precision",
+    "RankBy",
     "Recipe",
     "Refinement",
+    "Resize",
     "RetrainSettings",
     "RunSettings",
     "Runtime",
