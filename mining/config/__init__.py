@@ -38,7 +38,9 @@ from mining.config.mine import (
     ModelReference,
     Normalisation,
     Precision,
+    RankBy,
     Refinement,
+    Resize,
     Scale,
 )
 from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSettings, RunSettings, ScoreSettings
@@ -69,8 +71,10 @@ __all__ = [
     "Objective",
     "Options",
     "Precision",
+    "RankBy",
     "Recipe",
     "Refinement",
+    "Resize",
     "RetrainSettings",
     "RunSettings",
     "Runtime",
