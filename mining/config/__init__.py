@@ -4,6 +4,7 @@ Every default is the best known trade-off for a user who sets nothing.
 """
 
 from mining.config.base import (
+    EarlierVersions,
     Objective,
     Options,
     Seed,
@@ -37,7 +38,9 @@ from mining.config.mine import (
     ModelReference,
     Normalisation,
     Precision,
+    RankBy,
     Refinement,
+    Resize,
     Scale,
 )
 from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSettings, RunSettings, ScoreSettings
@@ -54,6 +57,7 @@ __all__ = [
     "CorpusOverrides",
     "CorpusSettings",
     "CutLevel",
+    "EarlierVersions",
     "ExecutionOptions",
     "LabelsPath",
     "ListedCorpus",
@@ -67,8 +71,10 @@ __all__ = [
     "Objective",
     "Options",
     "Precision",
+    "RankBy",
     "Recipe",
     "Refinement",
+    "Resize",
     "RetrainSettings",
     "RunSettings",
     "Runtime",

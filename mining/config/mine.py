@@ -14,6 +14,8 @@ from mining.config.recipes import MayBePath
 
 Normalisation = Literal["max", "minmax"]
 Refinement = Literal["cells", "walk", "none"]
+Resize = Literal["aspect", "square"]
+RankBy = Literal["score", "area"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 MapThreshold = Literal["otsu", "entropy", "stability"]  # one per map, see mining.evaluation.metrics.thresholds
 ModelReference = Annotated[str, MayBePath(prefix="pretrained:")]
@@ -39,6 +41,11 @@ class MapOptions(Settings):
         description="Scales that the network runs at, in multiples of the model's input size, e.g. 1,1.5,2. By default "
         "1.5 if a cell classifier refines the maps, 1,1.5 if the walk alone does, and 1,1.5,2 for maps that are not "
         "refined and for --adaptive.",
+    )
+    resize: Resize = Field(
+        default="aspect",
+        description="How images are resized for the network. aspect: the shorter side becomes the model's input size; "
+        "square: both sides do, as in papers that test on 224 x 224 px. Boxes are in pixels of the image either way.",
     )
     adaptive: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
@@ -79,6 +86,12 @@ class MapOptions(Settings):
         default=None,
         description="Steps of the walk that spreads refined maps to nearby cells of similar features; by default 12 "
         "for --refine cells and 4 for --refine walk. 0 spreads nothing.",
+    )
+    class_crops: Literal[1, 10] = Field(
+        default=1,
+        description="Class probabilities of an image are those of the whole image (1), or the mean over ten crops: the "
+        "four corners and the centre, plain and mirrored (10, as papers report classification). Ten crops take as long "
+        "as ten further images.",
     )
     class_cut: Share | None = Field(
         default=None,
@@ -145,6 +158,12 @@ class BoxOptions(Settings):
     )
     class_thresholds: dict[str, CutLevel] = Field(
         default_factory=dict, description="Thresholds of single classes, e.g. --class-thresholds.dog 0.3."
+    )
+    rank_by: RankBy = Field(
+        default="score",
+        description="What orders the boxes of a class in an image, and so which of them CorLoc evaluates. score: the "
+        "default score of boxes; area: the number of pixels of their regions, so that the largest region is first, as "
+        "in papers that draw one box around it.",
     )
     min_score: Share = Field(default=0.0, description="Minimum score of a box.")
     min_area: Share = Field(default=0.01, description="Minimum area of a box, as a share of the image's area.")

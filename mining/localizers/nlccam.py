@@ -5,9 +5,10 @@ supports improbable classes is subtracted as background (CCAM, section 3.1). Non
 network let every place use the features of every other place (section 3.3).
 
 The paper reports, with VGG16 at 224 px, localization errors on ILSVRC of 49.83 % top-1, 39.31 % top-5 and 34.77 % with
-known class; on CUB-200-2011 47.60 % top-1 and 34.97 % top-5 (tables 3 to 5). CCAM without blocks: 51.78 % and 49.93 %
-top-1. It is trained there at a learning rate of 0.0001, 30 epochs of batches of 32, random crops of 224 px from 256 x
-256.
+known class; on CUB-200-2011 47.60 % top-1 and 34.97 % top-5 (tables 3 to 5). Its VGGnet-CCAM, the same network without
+blocks, has 51.78 % and 49.93 % top-1: NLCCAM with option after='none' on VGG16, where a convolution with 1024 channels
+is added. CCAM here adds nothing to the network. The paper trains at a learning rate of 0.0001, 30 epochs of batches of
+32, random crops of 224 px from 256 x 256.
 
 Differences from the paper, and from the released code where the paper leaves something open:
 
@@ -211,7 +212,7 @@ class CombinationalClassifier(Classifier):
 
 
 class CCAM(CombinationalClassifier):
-    """Combinational maps of the plain network ("VGGnet-CCAM"); options in CCAMConfig."""
+    """Combinational maps of any classifier; options in CCAMConfig."""
 
     Config: ClassVar[type[Any]] = CCAMConfig
     name: ClassVar[str] = "ccam"
@@ -221,7 +222,10 @@ class CCAM(CombinationalClassifier):
 
 
 class NLCCAM(CombinationalClassifier):
-    """Combinational maps of a network with non-local blocks between its stages; options in NLCCAMConfig."""
+    """Combinational maps of a network with non-local blocks between its stages; options in NLCCAMConfig.
+
+    Without blocks (after='none') it is, on VGG16, the paper's VGGnet-CCAM.
+    """
 
     Config: ClassVar[type[Any]] = NLCCAMConfig
     name: ClassVar[str] = "nlccam"

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from mining.config import Objective
 from mining.errors import ModelError
-from mining.localizers.options import CellSpec
+from mining.localizers.options import CellSpec, recorded_options
 from mining.storage.untrusted_files import read_json
 
 FORMAT = "boxmine-model/1"
@@ -111,6 +111,7 @@ def read_card(folder: Path) -> ModelCard:
         if version != FORMAT:
             hint = f" Its format is {version!r:.60}, this version of boxmine reads {FORMAT!r}."
             raise KeyError("format")
+        values["options"] = recorded_options(values["localizer"], values.get("options", {}))
         if values.get("selection") is not None:
             values["selection"] = OutputSelection(**values["selection"])
         if values.get("cells") is not None:

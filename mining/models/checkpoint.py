@@ -15,6 +15,7 @@ from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.localizers.cell_classifier import build_cell_classifier
 from mining.localizers.loading import localizer_named
+from mining.localizers.options import with_changed_defaults
 from mining.models.card import CARD_FILE, FORMAT, INT8_FILE, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.overrides import apply_overrides
 from mining.storage.files import atomic_write, sha256_of, write_json
@@ -53,8 +54,9 @@ def save_model(folder: Path, localizer: Localizer, card: ModelCard) -> ModelCard
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
-    """Write model.json."""
-    write_json(folder / CARD_FILE, {"format": FORMAT, **card.to_record()})
+    """Write model.json, with the options whose defaults have changed."""
+    options = with_changed_defaults(card.localizer, card.options)
+    write_json(folder / CARD_FILE, {"format": FORMAT, **card.to_record(), "options": options})
 
 
 def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Localizer, ModelCard]:
