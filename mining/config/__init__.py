@@ -25,6 +25,7 @@ from mining.config.execution import (
     TrainExecutionOptions,
     Workers,
 )
+from mining.config.maps import MapsSettings
 from mining.config.mine import (
     MAX_SCALES,
     BoxOptions,
@@ -59,6 +60,7 @@ __all__ = [
     "ListedCorpus",
     "MapOptions",
     "MapThreshold",
+    "MapsSettings",
     "MineOptions",
     "MineSection",
     "MineSettings",

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from mining.backbones.base import Backbone
 from mining.errors import ModelError
+from mining.localizers.base import Explanation
 from mining.localizers.gradient import GradientLocalizer, Stage, gradcampp_alphas, weighted_sum
 from mining.localizers.options import MSRDConfig
 
@@ -53,6 +54,26 @@ class MSRD(GradientLocalizer):
     def map_of(self, stages: Sequence[Stage], scores: Tensor) -> Tensor:
         """Add the layers' maps."""
         return fused_layers([self.layer_map(stage) for stage in stages])
+
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Add the maps that the options name, and the paper's explanation maps (section IV-A) of all of these."""
+        layers = super().explain(images, classes)
+        if self.config.layers not in layers:
+            *single, (every, total) = layers.items()
+            own = Explanation(self.localize(images, classes).maps)
+            layers = dict([*single, (self.config.layers, own), (every, total)])
+        size = (images.shape[-2], images.shape[-1])
+        products = {
+            f"image x {name}": Explanation(explanation_map(layer.maps, size), "product")
+            for name, layer in layers.items()
+        }
+        return layers | products
+
+    def sum_of_layers(self, maps: Sequence[Tensor]) -> Tensor:
+        """Add the maps of several layers as they are (section III-D)."""
+        count, classes = maps[0].shape[:2]
+        fused = fused_layers([one.flatten(0, 1) for one in maps])
+        return fused.view(count, classes, *fused.shape[1:])
 
     def layer_map(self, stage: Stage) -> Tensor:
         """Compute L_conv = sum_k w_k A^k, (B, h, w) (algorithm 1, line 12; eq. 2)."""
@@ -91,6 +112,23 @@ def fused_layers(maps: Sequence[Tensor]) -> Tensor:
     size = maps[0].shape[1:]
     resized = [functional.interpolate(one[:, None], size, mode="bilinear", align_corners=False)[:, 0] for one in maps]
     return torch.stack(resized).sum(dim=0)
+
+
+def explanation_map(maps: Tensor, size: tuple[int, int], *, delta: float = 0.25) -> Tensor:
+    """Compute what an image is multiplied by to give its explanation map (section IV-A).
+
+    Args:
+        maps: (B, K, h, w), weighted sums of activation.
+        size: (H, W) of the image in px.
+        delta: Values above it become 1.
+
+    Returns:
+        (B, K, H, W) in 0-1; 0 for a constant map.
+    """
+    resized = functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+    lowest, highest = resized.amin(dim=(2, 3), keepdim=True), resized.amax(dim=(2, 3), keepdim=True)
+    level = (resized - lowest) / (highest - lowest).clamp_min(torch.finfo(maps.dtype).tiny)
+    return level.masked_fill(level > delta, 1.0)
 
 
 def layers_read(backbone: Backbone, config: MSRDConfig) -> list[int]:
