@@ -154,7 +154,8 @@ def maps(
     scales
         Scales of all maps, e.g. 1,1.5; by default those that `boxmine mine` has for each refinement.
     max_images
-        Maximum number of images on the page, evenly spaced in the order given.
+        Maximum number of images on the page; of more, so many are shown, evenly spaced in the order given (those of a
+        folder by name).
     device
         auto (a GPU if there is one), cpu, cuda, cuda:1, mps.
     """

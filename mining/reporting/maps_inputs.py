@@ -100,20 +100,20 @@ def plan_columns(settings: MapsSettings) -> list[Column]:
     for name in settings.localizers:
         refuse_unknown_localizer(name)
     names = short_names(settings.models)
-    columns = []
+    columns, every = [], set()
     for model in settings.models:
         own = _OF_PRETRAINED if model.startswith(PRETRAINED) else read_card(Path(model)).localizer
         served = [own, *localizers_on_same_weights(own)]
+        every.update(served)
         chosen = [name for name in settings.localizers if name in served] or [own]
         if not settings.localizers and len(settings.models) == 1:
             chosen = served
         columns += [Column(model, name, name == own, names[model]) for name in chosen]
-    drawn = {column.localizer for column in columns}
-    unserved = next((name for name in settings.localizers if name not in drawn), None)
+    unserved = next((name for name in settings.localizers if name not in every), None)
     if unserved is not None:
         raise ModelError(
-            f"No model given has weights that serve {unserved}; the localizers are {', '.join(sorted(drawn))}. Train "
-            f"one with --localizer {unserved}, and give its folder too."
+            f"The weights given serve {', '.join(sorted(every))}, not {unserved}. Train a model with --localizer "
+            f"{unserved}, and give its folder too."
         )
     return columns
 
@@ -138,6 +138,5 @@ def refuse_unknown_classes(classes: Sequence[str], cards: Sequence[ModelCard]) -
     known = list(dict.fromkeys(name for card in cards for name in card.class_names))
     unknown = next((name for name in classes if name not in known), None)
     if unknown is not None:
-        owner = "The model does" if len(cards) == 1 else "None of the models does"
-        verb = "not know" if len(cards) == 1 else "know"
-        raise ModelError(f"{owner} {verb} the class {unknown!r}: {did_you_mean(unknown, known)}")
+        owner = "The model does not know" if len(cards) == 1 else "None of the models knows"
+        raise ModelError(f"{owner} the class {unknown!r}: {did_you_mean(unknown, known)}")

@@ -15,6 +15,7 @@ from mining.training.pictures import IMAGES, rows_to_draw
 from tests.factories import register_tiny_backbone
 from tests.unit.training.test_training import RED_AND_BLUE, settings_for, train, weights_of, write_corpus
 
+DIVERGING = {"optimizer": "sgd", "learning_rate": 100.0, "weight_decay": 100.0, "batch_size": 1}
 SPG = {"localizer": "spg", "options": {"width": 8, "guidance_width": 8}, "learning_rate": 1e-3}
 
 
@@ -74,14 +75,14 @@ def test_a_training_that_is_killed_and_resumed_has_the_pictures_of_one_that_is_n
 
 def test_a_training_that_diverges_leaves_no_picture_behind(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="diverged"):
-        train(tmp_path, RED_AND_BLUE, pictures=1, learning_rate=100, optimizer="sgd", epochs=3)
-    assert not (tmp_path / "model" / "pictures").exists()
-    train(tmp_path, RED_AND_BLUE)  # the folder can be used again
+        train(tmp_path, RED_AND_BLUE, pictures=1, **DIVERGING)
+    assert not (tmp_path / "model").exists()
+    train(tmp_path, RED_AND_BLUE)
 
 
 def test_what_others_put_beside_the_pictures_is_kept(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path, RED_AND_BLUE)
-    settings = settings_for(tmp_path, corpus, pictures=1, learning_rate=100, optimizer="sgd", epochs=3)
+    settings = settings_for(tmp_path, corpus, pictures=1, **DIVERGING)
 
     def add(done: int, total: int, text: str) -> None:
         if text == "epoch 2":
