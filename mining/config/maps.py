@@ -34,8 +34,8 @@ class MapsSettings(Settings):
     )
     max_images: Annotated[int, Field(ge=1, le=MAX_PHOTOS)] = Field(
         default=12,
-        description="Maximum number of images on the page; of more, so many are shown, evenly spaced in the order given "
-        "(those of a folder by name).",
+        description="Maximum number of images on the page; of more, so many are shown, evenly spaced in the order "
+        "given (those of a folder by name).",
     )
     scales: Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES)] | None = Field(
         default=None, description="Scales of all maps; by default those that `boxmine mine` has for each refinement."
