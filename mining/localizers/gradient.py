@@ -119,11 +119,26 @@ class GradientLocalizer(Classifier):
     inference_parts: ClassVar[tuple[str, ...]] = ("lower_features",)
 
     config: Any
+    head: nn.Module | None
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         config = build_config(self.Config, options)
         super().__init__(backbone, classes, dropout=config.dropout)
         self.config = config
+        self.register_module("head", None)
+
+    def use_head(self, head: nn.Module) -> None:
+        """Classify by an unmodified network's own head, of any layers, instead of a linear layer on averaged features.
+
+        Args:
+            head: From the (B, D, h, w) features of the last stage to (B, C) logits.
+        """
+        self.head = head
+        del self.classifier
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Classify (B, D, h, w) last features: (B, C) logits."""
+        return super().logits(features) if self.head is None else self.head(features).flatten(1)
 
     @abstractmethod
     def stages_read(self) -> Sequence[int]:
@@ -182,7 +197,7 @@ class GradientLocalizer(Classifier):
             constant(self.parameters()),
             FastDepthwiseGradient(),
         ):
-            features = features.detach().to(self.classifier.weight.dtype).requires_grad_()
+            features = features.detach().to(next(self.parameters()).dtype).requires_grad_()
             activations = [features]
             for number, stage in enumerate(list(self.backbone.stages)[first + 1 :], start=first + 1):
                 features = stage(features)
@@ -214,9 +229,9 @@ class GradientLocalizer(Classifier):
     def gradients(
         self, activations: Sequence[Tensor], logits: Tensor, direction: Tensor, *, retain_graph: bool = False
     ) -> list[Tensor]:
-        """Compute the gradients of a score at the stages read; at the last stage (B, D, 1, 1).
+        """Compute the gradients of a score at the stages read; at the last stage of a head that averages (B, D, 1, 1).
 
-        The head averages, so that there dS^c / dA^k_ij = w_k^c / Z and no backward pass is needed.
+        There dS^c / dA^k_ij = w_k^c / Z, and no backward pass is needed.
 
         Args:
             activations: See `trace`.
@@ -224,7 +239,7 @@ class GradientLocalizer(Classifier):
             direction: (B, C), the score as weights of the logits.
             retain_graph: Whether further backward passes follow.
         """
-        if self.stages_read()[-1] < len(self.backbone.stages) - 1:
+        if self.head is not None or self.stages_read()[-1] < len(self.backbone.stages) - 1:
             return list(torch.autograd.grad(logits, activations, direction, retain_graph=retain_graph))
         *lower, last = activations
         at_last = direction @ self.classifier.weight.detach().flatten(1) / (last.shape[2] * last.shape[3])
