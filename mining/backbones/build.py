@@ -27,7 +27,10 @@ def build(name: str, *, weights: str = "none") -> tuple[Backbone, nn.Linear | No
     spec = spec_of(name)
     network = spec.build_network()
     if weights != "none":
-        state = spec.load_imagenet_weights() if weights == "imagenet" else read_weights(Path(weights))
+        if weights == "imagenet":
+            state = spec.load_imagenet_weights()
+        else:
+            state = spec.convert_weights(read_weights(Path(weights)), network)
         _load_state(network, state, name, weights)
     stages = spec.split_into_stages(network)
     return Backbone(name, stages), stages.classifier
