@@ -31,7 +31,10 @@ def build(name: str, *, weights: str = "none", classes: int = IMAGENET_CLASSES) 
     if classes != IMAGENET_CLASSES:
         resize_outputs(network, classes)
     if weights != "none":
-        state = spec.load_imagenet_weights() if weights == "imagenet" else read_weights(Path(weights))
+        if weights == "imagenet":
+            state = spec.load_imagenet_weights()
+        else:
+            state = spec.convert_weights(read_weights(Path(weights)), network)
         load_state(network, state, name, weights)
     stages = spec.split_into_stages(network)
     return Backbone(name, stages), stages.classifier

@@ -55,9 +55,9 @@ def classifier_spec(name: str) -> ClassifierSpec:
 
     if name in torchvision.models.list_models(module=torchvision.models):
         return _torchvision_spec(name)
-    import timm
+    from mining.backbones.timm_networks import is_timm_model
 
-    if timm.is_model(name):
+    if is_timm_model(name):
         return _timm_spec(name)
     raise unknown_backbone(name)
 

@@ -36,6 +36,7 @@ from torch.utils._pytree import tree_leaves
 
 from mining.arrays import FloatMap
 from mining.backbones.base import Backbone
+from mining.backbones.tokens import whole_patches
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +118,12 @@ def cell_grid(backbone: Backbone, size: tuple[int, int], stage: int = -1) -> Cel
         stage: Index of the stage.
 
     Returns:
-        None where it is not known, because the network rearranges its cells (transformers) or does not run on a small
-        image. Assume then that cells tile the image evenly, see `CellGrid.tiling`.
+        None where it is not known, because the network rearranges its cells (windowed transformers) or does not run on
+        a small image. Assume then that cells tile the image evenly, see `CellGrid.tiling`.
     """
+    if backbone.patch is not None:
+        height, width = whole_patches(size, backbone.patch)
+        return CellGrid.tiling(size, (height // backbone.patch[0], width // backbone.patch[1]))
     period = max(backbone.strides)
     remainders = size[0] % period, size[1] % period
     stages, grids = _KNOWN.get(backbone, (None, {}))

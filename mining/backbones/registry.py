@@ -88,6 +88,39 @@ BACKBONES = {
 }
 
 
+class TransformerEntry(NamedTuple):
+    """A vision transformer of timm that is recommended; any other of timm works too.
+
+    Attributes:
+        parameters: Number of parameters, in millions.
+        input_size: Default side of the input, px. timm records 518 for DINOv2, which is the size of a short last phase
+            of its training, and costs five times as much.
+        patch: Side of a patch, px: the stride of its maps.
+        licence: Of the weights, as timm records it.
+        note: What it is good for.
+    """
+
+    parameters: float
+    input_size: int
+    patch: int
+    licence: str
+    note: str
+
+
+TRANSFORMERS = {
+    "vit_small_patch14_reg4_dinov2": TransformerEntry(
+        22.1, 224, 14, "apache-2.0", "DINOv2 with registers; the first to try"
+    ),
+    "vit_base_patch14_reg4_dinov2": TransformerEntry(86.6, 224, 14, "apache-2.0", "DINOv2 with registers, larger"),
+    "vit_small_patch14_dinov2": TransformerEntry(22.1, 224, 14, "apache-2.0", "DINOv2 as in TriLite's paper"),
+    "vit_small_patch16_dinov3": TransformerEntry(21.6, 256, 16, "dinov3-license", "DINOv3; read its licence first"),
+    "vit_base_patch16_dinov3": TransformerEntry(85.6, 256, 16, "dinov3-license", "DINOv3, larger"),
+    "vit_base_patch16_clip_quickgelu_224.openai": TransformerEntry(85.8, 224, 16, "apache-2.0", "CLIP of OpenAI"),
+    "vit_base_patch16_clip_224.laion2b": TransformerEntry(85.8, 224, 16, "apache-2.0", "CLIP trained on LAION-2B"),
+    "vit_base_patch16_siglip_224.v2_webli": TransformerEntry(92.9, 224, 16, "apache-2.0", "SigLIP 2"),
+}
+
+
 def spec_of(name: str) -> "BackboneSpec":
     """Return how a listed backbone, or any timm model, is built and split; imports its library.
 
@@ -102,7 +135,8 @@ def spec_of(name: str) -> "BackboneSpec":
     from mining.backbones import timm_networks
 
     if timm_networks.is_timm_model(name):
-        return timm_networks.make_spec(name)
+        listed = TRANSFORMERS.get(name)
+        return timm_networks.make_spec(name, input_size=None if listed is None else listed.input_size)
     raise unknown_backbone(name)
 
 
@@ -118,7 +152,8 @@ def refuse_unknown_backbone(name: str) -> None:
 
 def unknown_backbone(name: str) -> ModelError:
     """Make the error for a name that no library knows."""
-    return ModelError(f"Unknown backbone {name!r}: {did_you_mean(name, BACKBONES)} Any timm model name works too.")
+    choices = [*BACKBONES, *TRANSFORMERS]
+    return ModelError(f"Unknown backbone {name!r}: {did_you_mean(name, choices)} Any timm model name works too.")
 
 
 def _is_in_sources(package: str, name: str) -> bool:

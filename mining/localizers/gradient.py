@@ -163,7 +163,8 @@ class GradientLocalizer(Classifier):
         wanted = chosen_classes(classes, logits.detach().float())
         shared, separate = split_columns(wanted)
         wanted, separate = wanted.to(logits.device), separate.to(logits.device)
-        maps = logits.new_zeros((*wanted.shape, *activations[0].shape[2:]), dtype=torch.float32)
+        size = self.backbone.cells_of(activations[0]).shape[2:]
+        maps = logits.new_zeros((*wanted.shape, *size), dtype=torch.float32)
         for start in range(0, len(separate), len(wanted)):
             image, place = separate[start : start + len(wanted)].unbind(dim=1)
             rerun = self.trace_from(activations[0].detach()[image])
@@ -182,14 +183,14 @@ class GradientLocalizer(Classifier):
             return self.trace_from(self.lower_features(images))
 
     def lower_features(self, images: Tensor) -> Tensor:
-        """Compute the (B, D, h, w) features of the lowest stage read."""
+        """Compute the output of the lowest stage read, (B, D, h, w)."""
         features = self.backbone.normalise(images)
         for stage in list(self.backbone.stages)[: self.stages_read()[0] + 1]:
             features = stage(features)
         return features
 
     def trace_from(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute the same from the (B, D, h, w) features of the lowest stage read."""
+        """Compute the same from the (B, D, h, w) output of the lowest stage read."""
         first, *further = self.stages_read()
         with (
             torch.autocast(features.device.type, enabled=False),
@@ -203,7 +204,7 @@ class GradientLocalizer(Classifier):
                 features = stage(features)
                 if number in further:
                     activations.append(features)
-            return activations, self.logits(features)
+            return activations, self.logits(self.backbone.cells_of(features))
 
     def make_maps(
         self, activations: Sequence[Tensor], logits: Tensor, classes: Tensor, *, retain_graph: bool = False
@@ -222,7 +223,8 @@ class GradientLocalizer(Classifier):
         direction = self.direction(classes, logits)
         gradients = self.gradients(activations, logits, direction, retain_graph=retain_graph)
         stages = [
-            Stage(activation.detach(), gradient) for activation, gradient in zip(activations, gradients, strict=True)
+            Stage(self.backbone.cells_of(activation).detach(), gradient)
+            for activation, gradient in zip(activations, gradients, strict=True)
         ]
         return self.map_of(stages, (logits.detach() * direction).sum(dim=1)).float()
 
@@ -239,11 +241,15 @@ class GradientLocalizer(Classifier):
             direction: (B, C), the score as weights of the logits.
             retain_graph: Whether further backward passes follow.
         """
-        if self.head is not None or self.stages_read()[-1] < len(self.backbone.stages) - 1:
-            return list(torch.autograd.grad(logits, activations, direction, retain_graph=retain_graph))
-        *lower, last = activations
-        at_last = direction @ self.classifier.weight.detach().flatten(1) / (last.shape[2] * last.shape[3])
-        below = torch.autograd.grad(logits, lower, direction, retain_graph=retain_graph) if lower else ()
+        reads_last = self.stages_read()[-1] == len(self.backbone.stages) - 1
+        is_known = reads_last and self.head is None
+        lower = activations[:-1] if is_known else activations
+        whole = torch.autograd.grad(logits, lower, direction, retain_graph=retain_graph) if lower else ()
+        below = [self.backbone.cells_of(gradient) for gradient in whole]
+        if not is_known:
+            return below
+        height, width = self.backbone.cells_of(activations[-1]).shape[2:]
+        at_last = direction @ self.classifier.weight.detach().flatten(1) / (height * width)
         return [*below, at_last[:, :, None, None]]
 
     def direction(self, classes: Tensor, logits: Tensor) -> Tensor:

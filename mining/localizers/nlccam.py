@@ -249,9 +249,12 @@ class NLCCAM(CombinationalClassifier):
         collected = []
         for modules in self._in_order():
             for module in modules:
-                features = module(features)
-            collected.append(features)
-        return collected
+                features = self._transform_cells(module, features) if _is_block(module) else module(features)
+            collected.append(self.backbone.cells_of(features))
+        return collected if self.added is None else [*collected, self.added(collected[-1])]
+
+    def _transform_cells(self, block: nn.Module, features: Tensor) -> Tensor:
+        return self.backbone.with_cells(features, block(self.backbone.cells_of(features)))
 
     def _in_order(self) -> list[list[nn.Module]]:
         """The modules stage by stage, with the blocks at their places."""
@@ -264,12 +267,16 @@ class NLCCAM(CombinationalClassifier):
                 order[number] = [following[0], block, *following[1:]]
             else:
                 order[number - 1].append(block)
-        return [*order, [self.added]] if self.added is not None else order
+        return order
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
         """Return the optimizer's groups: new layers at the full rate, an unfrozen backbone at its share of it."""
         new, *old = super().parameter_groups(learning_rate)
         return [new, *({**group, "lr": learning_rate * self.config.backbone_rate} for group in old)]
+
+
+def _is_block(module: nn.Module) -> bool:
+    return isinstance(module, NonLocalBlock)
 
 
 def _layers(stage: nn.Module) -> list[nn.Module]:

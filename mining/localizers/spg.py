@@ -148,7 +148,7 @@ class SPG(Localizer):
 
     def condense(self, stages: Sequence[Tensor]) -> list[Tensor]:
         """Keep the features in float16, which halves their size."""
-        return [stage.half() for stage in stages]
+        return [self.backbone.cells_of(stage).half() for stage in stages]
 
     def logits_from(self, features: Sequence[Tensor]) -> Tensor:
         """Classify the features of the last stage: (B, C) logits."""
@@ -239,8 +239,11 @@ class SPG(Localizer):
 
 
 def guided_stages(strides: tuple[int, ...]) -> tuple[int, int]:
-    """Return the indices of A1 and A2 among the stages: the last before the last down-sampling, the first behind it."""
-    second = strides.index(strides[-1])
+    """Return the indices of A1 and A2 among the stages: the last before the last down-sampling, the first behind it.
+
+    Of stages of one stride (transformers), they are the last two.
+    """
+    second = strides.index(strides[-1]) if len(set(strides)) > 1 else len(strides) - 1
     return max(0, second - 1), second
 
 
