@@ -26,7 +26,7 @@ def score(
     Args:
         run: Run or run directory.
         truth: COCO JSON with boxes, folder of VOC XML, or CUB folder.
-        maps: Draw the maps again, which takes as long as mining, for MaxBoxAcc and MaxBoxAccV2.
+        maps: Draw the maps again, which takes as long as mining, for MaxBoxAcc, MaxBoxAccV2 and Loc(delta).
         engine: What computes COCO's figures; both give the same numbers, pycocotools far more slowly.
         progress: Whether to show a progress bar while maps are drawn.
 

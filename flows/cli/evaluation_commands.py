@@ -57,7 +57,7 @@ def score(
     truth
         Ground truth: COCO JSON with boxes or masks, folder of VOC XML, or CUB folder.
     maps
-        Draw the maps again, which takes as long as mining did, for MaxBoxAcc and MaxBoxAccV2 as papers report them.
+        Draw the maps again, which takes as long as mining did, for the papers' MaxBoxAcc, MaxBoxAccV2 and Loc(delta).
     engine
         What computes COCO's figures; both give the same numbers, pycocotools far more slowly.
     show_all

@@ -4,6 +4,7 @@ Every default is the best known trade-off for a user who sets nothing.
 """
 
 from mining.config.base import (
+    EarlierVersions,
     Objective,
     Options,
     Seed,
@@ -38,7 +39,10 @@ from mining.config.mine import (
     ModelReference,
     Normalisation,
     Precision,
+    PretrainedOptions,
+    RankBy,
     Refinement,
+    Resize,
     Scale,
 )
 from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSettings, RunSettings, ScoreSettings
@@ -55,6 +59,7 @@ __all__ = [
     "CorpusOverrides",
     "CorpusSettings",
     "CutLevel",
+    "EarlierVersions",
     "ExecutionOptions",
     "LabelsPath",
     "ListedCorpus",
@@ -69,8 +74,11 @@ __all__ = [
     "Objective",
     "Options",
     "Precision",
+    "PretrainedOptions",
+    "RankBy",
     "Recipe",
     "Refinement",
+    "Resize",
     "RetrainSettings",
     "RunSettings",
     "Runtime",

@@ -19,7 +19,8 @@ class ScoreSettings(Settings):
     run: Path = Field(description="Run directory.")
     truth: Path = Field(description="Ground truth: COCO JSON with boxes, folder of VOC XML, or CUB folder.")
     maps: bool = Field(
-        default=False, description="Compute the maps again (as slow as mining), for MaxBoxAcc and MaxBoxAccV2."
+        default=False,
+        description="Compute the maps again (as slow as mining), for MaxBoxAcc, MaxBoxAccV2 and Loc(delta).",
     )
     engine: Literal["boxmine", "pycocotools"] = Field(
         default="boxmine",

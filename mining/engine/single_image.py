@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from mining.arrays import FloatMap
-from mining.corpus.images.decoding import network_input_size
 from mining.corpus.images.orientation import turn_upright
 from mining.corpus.images.pixel_values import write_rgb
 from mining.corpus.schema import QUARANTINED
@@ -19,7 +18,6 @@ from mining.engine.box_extraction import MapCallback, PreparedImage
 from mining.engine.miner import Miner
 from mining.engine.outcome import ImageOutcome
 from mining.errors import ImageError
-from mining.localizers.pyramid import pictures_of
 from mining.regions.extraction import normalise_map
 
 Maps = dict[str, FloatMap | None]  # (h, w) normalised map by class, 0-1; None where it is constant
@@ -125,10 +123,7 @@ class SingleImageMiner(Miner):
         pixels = row.get(_IN_MEMORY)
         if pixels is None:
             return super().prepare(place, row)
-        height, width = int(pixels.shape[1]), int(pixels.shape[2])
-        size = network_input_size(height, width, short_side=self.card.input_size)
-        pictures = pictures_of(pixels, size, self.scales)
-        return PreparedImage(place, row, pictures, size, height, width, self._classes_of(row["labels"]))
+        return self._resize(place, row, pixels, int(pixels.shape[1]), int(pixels.shape[2]))
 
 
 def _usable(outcome: ImageOutcome) -> ImageOutcome:

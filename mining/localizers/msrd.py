@@ -27,7 +27,7 @@ from torch.nn import functional
 from mining.backbones.base import Backbone
 from mining.errors import ModelError
 from mining.localizers.base import Explanation
-from mining.localizers.gradient import GradientLocalizer, Stage, gradcampp_alphas, weighted_sum
+from mining.localizers.gradient import GradientLocalizer, Stage, gradcampp_alphas, named_layers, weighted_sum
 from mining.localizers.options import MSRDConfig
 
 
@@ -54,6 +54,10 @@ class MSRD(GradientLocalizer):
     def map_of(self, stages: Sequence[Stage], scores: Tensor) -> Tensor:
         """Add the layers' maps."""
         return fused_layers([self.layer_map(stage) for stage in stages])
+
+    def layers(self) -> dict[str, int]:
+        """Return the stages that are conv5, conv4 and conv3, as option `apart` has it."""
+        return named_layers(self.backbone, by_stage=self.config.apart == "stage")
 
     def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
         """Add the maps that the options name, and the paper's explanation maps (section IV-A) of all of these."""
@@ -134,15 +138,13 @@ def explanation_map(maps: Tensor, size: tuple[int, int], *, delta: float = 0.25)
 def layers_read(backbone: Backbone, config: MSRDConfig) -> list[int]:
     """Return the indices of the stages that are the layers of option `layers`, lowest first.
 
-    Layers that the backbone does not have are left out.
+    Layers that the backbone does not have are left out. Where all stages have one stride (transformers), the layers are
+    the last three stages.
 
     Raises:
         ModelError: The backbone has none of them.
     """
-    strides = backbone.strides
-    deepest_first = range(len(strides) - 1, -1, -1)
-    named = [n for n in deepest_first if config.apart == "stage" or strides[n] not in strides[n + 1 :]]
-    stage_of = dict(zip(("conv5", "conv4", "conv3"), named, strict=False))
+    stage_of = named_layers(backbone, by_stage=config.apart == "stage")
     read = sorted(stage_of[layer] for layer in config.layers.split("+") if layer in stage_of)
     if not read:
         raise ModelError(f"Option 'layers' of the localizer: {backbone.name} has no {config.layers}, only conv5.")

@@ -132,6 +132,9 @@ class ORNet(Localizer):
 
     def _shallow_features(self, images: Tensor) -> Tensor:
         """f^c = F_1^c(I), (B, c, h, w) (eq. 1, 7)."""
+        return self.backbone.cells_of(self._shallow_output(images))
+
+    def _shallow_output(self, images: Tensor) -> Tensor:
         return _through(self.backbone.stages[: self.shallow], self.backbone.normalise(images))
 
     # --- training ----------------------------------------------------------------------------------------------------
@@ -142,9 +145,11 @@ class ORNet(Localizer):
 
     def _generation(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
         """Stage one: L_c of both heads, and the evaluator's own loss."""
-        low = self._shallow_features(images)
+        output = self._shallow_output(images)
+        low = self.backbone.cells_of(output)
         activation, features = self.generator(low)
-        deep = _through(self.backbone.stages[self.shallow :], activation.to(low.dtype) * low)
+        masked = self.backbone.with_cells(output, activation.to(low.dtype) * low)
+        deep = self.backbone.cells_of(_through(self.backbone.stages[self.shallow :], masked))
         logits = self.classifier(self.dropout(deep.mean(dim=(2, 3))))  # eq. 3
         losses = {"classification": loss(logits.float(), targets)}  # eq. 5
         if self.config.auxiliary:
@@ -175,7 +180,7 @@ class ORNet(Localizer):
         """Compute y = F^e(I p^a), (B, C) (eq. 9); masked pixels have the mean colour, which becomes 0."""
         backbone = self.evaluator.backbone
         mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
-        return self.evaluator.logits(_through(backbone.stages, backbone.normalise(images) * mask))
+        return self.evaluator.logits(backbone.cells_of(_through(backbone.stages, backbone.normalise(images) * mask)))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Enter the stage of the epoch, and fix in stage two what the paper fixes."""

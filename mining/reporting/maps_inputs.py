@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mining.backbones.registry import has_linear_classifier
 from mining.config import MapsSettings
 from mining.corpus.file_walker import FileWalker
 from mining.errors import CorpusError, InputError, ModelError, did_you_mean
 from mining.localizers.registry import localizers_on_same_weights, refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
-
-_OF_PRETRAINED = "cam"  # whose card a pretrained classifier has
+from mining.models.pretrained_choice import default_localizer, reads_any_head
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ def plan_columns(settings: MapsSettings) -> list[Column]:
     names = short_names(settings.models)
     columns, every = [], set()
     for model in settings.models:
-        own = _OF_PRETRAINED if model.startswith(PRETRAINED) else read_card(Path(model)).localizer
-        served = [own, *localizers_on_same_weights(own)]
+        own, served = _localizers_of(model)
         every.update(served)
         chosen = [name for name in settings.localizers if name in served] or [own]
         if not settings.localizers and len(settings.models) == 1:
@@ -116,6 +115,18 @@ def plan_columns(settings: MapsSettings) -> list[Column]:
             f"{unserved}, and give its folder too."
         )
     return columns
+
+
+def _localizers_of(model: str) -> tuple[str, list[str]]:
+    """The localizer of a model, and all that its weights serve."""
+    if model.startswith(PRETRAINED):
+        name = model.removeprefix(PRETRAINED)
+        own, has_own_head = default_localizer(name), not has_linear_classifier(name)
+    else:
+        card = read_card(Path(model))
+        own, has_own_head = card.localizer, card.own_head
+    served = [own, *localizers_on_same_weights(own)]
+    return own, [name for name in served if reads_any_head(name)] if has_own_head else served
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:
