@@ -142,7 +142,9 @@ def _pictures(
 
 
 def _picture(level: FloatMap, kind: str, pixels: NDArray[np.uint8], localizer: Localizer) -> NDArray[np.uint8]:
-    """Draw a map over (H, W, 3) pixels."""
+    """Draw a map over (H, W, 3) pixels; black if it holds NaN, because a training that diverges says so later."""
+    if not np.isfinite(level).all():
+        return np.zeros_like(pixels)
     if kind == "activation":
         normalised = normalise_map(level, localizer.normalise)
         level = np.zeros_like(level) if normalised is None else normalised
