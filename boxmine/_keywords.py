@@ -20,6 +20,9 @@ class CorpusKeywords(TypedDict, total=False):
 class ExtractionKeywords(TypedDict, total=False):
     """How boxes are made from activation maps: see `mining.config.MineOptions`."""
 
+    weights: AnyPath
+    class_names: AnyPath | None
+    objective: Literal["single", "multi"]
     scales: float | Sequence[float] | str | None
     resize: Literal["aspect", "square"]
     adaptive: float | None

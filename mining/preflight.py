@@ -6,7 +6,12 @@ The step that needs a setting checks it too; checking it here saves the seconds 
 from functools import singledispatch
 from pathlib import Path
 
-from mining.backbones.registry import BACKBONES, refuse_to_mine_pretrained, refuse_unknown_backbone
+from mining.backbones.registry import (
+    BACKBONES,
+    has_linear_classifier,
+    refuse_unknown_backbone,
+    refuse_unknown_classifier,
+)
 from mining.config import (
     NO_LABELS,
     WEIGHTS_MARK,
@@ -32,6 +37,11 @@ from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.class_selection import select_classes
 from mining.models.overrides import refinement
+from mining.models.pretrained_choice import (
+    default_localizer,
+    refuse_files_of_pretrained,
+    refuse_localizer_without_gradients,
+)
 from mining.reporting.page_files import check_page
 from mining.runs.inputs import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
 from mining.runs.run import Run
@@ -200,16 +210,16 @@ def check_model(model: str) -> ModelCard | None:
     """Check that a model can be used for mining.
 
     Args:
-        model: Model folder, or pretrained:BACKBONE.
+        model: Model folder, or pretrained:NAME.
 
     Returns:
-        The model's card; None for a pretrained backbone.
+        The model's card; None for a pretrained classifier.
 
     Raises:
         ModelError: The folder, its weights or the backbone cannot be used.
     """
     if model.startswith(PRETRAINED):
-        refuse_to_mine_pretrained(model.removeprefix(PRETRAINED))
+        refuse_unknown_classifier(model.removeprefix(PRETRAINED))
         return None
     card = read_card(Path(model))
     if not (Path(model) / WEIGHTS_FILE).is_file():
@@ -239,8 +249,12 @@ def check_mining(options: MineSection, card: ModelCard | None, model: str) -> No
     options = resolve_thresholds(options)
     if options.localizer is not None:
         refuse_unknown_localizer(options.localizer)
-    trained = card.localizer if card is not None else "cam" if model.startswith(PRETRAINED) else model
+    name = model.removeprefix(PRETRAINED) if model.startswith(PRETRAINED) else None
+    trained = card.localizer if card is not None else model if name is None else default_localizer(name)
     options_of(options.localizer or trained, options.options)
+    if name is not None and not has_linear_classifier(name):
+        refuse_localizer_without_gradients(options.localizer or trained, name)
+    refuse_files_of_pretrained(options, model)
     if card is not None or model.startswith(PRETRAINED):
         refinement(options, has_cells=card is not None and card.cells is not None)
     if card is not None:

@@ -16,6 +16,11 @@ WEIGHTS_MARK = MayBePath(words=("imagenet", "none"))
 WeightsReference = Annotated[str, WEIGHTS_MARK]
 
 
+def resolve_weights(weights: str) -> str:
+    """Return 'imagenet' and 'none' unchanged, and the absolute path of a file."""
+    return str(resolve_path(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+
+
 class TrainOptions(Settings):
     """What decides the weights of a localizer trained from image-level labels."""
 
@@ -116,7 +121,7 @@ class TrainOptions(Settings):
     @field_validator("weights")
     @classmethod
     def _resolve_weights(cls, weights: str) -> str:
-        return str(resolve_path(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+        return resolve_weights(weights)
 
     @field_validator("evaluator")
     @classmethod

@@ -119,11 +119,26 @@ class GradientLocalizer(Classifier):
     inference_parts: ClassVar[tuple[str, ...]] = ("lower_features",)
 
     config: Any
+    head: nn.Module | None
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         config = build_config(self.Config, options)
         super().__init__(backbone, classes, dropout=config.dropout)
         self.config = config
+        self.register_module("head", None)
+
+    def use_head(self, head: nn.Module) -> None:
+        """Classify by an unmodified network's own head, of any layers, instead of a linear layer on averaged features.
+
+        Args:
+            head: From the (B, D, h, w) features of the last stage to (B, C) logits.
+        """
+        self.head = head
+        del self.classifier
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Classify (B, D, h, w) last features: (B, C) logits."""
+        return super().logits(features) if self.head is None else self.head(features).flatten(1)
 
     @abstractmethod
     def stages_read(self) -> Sequence[int]:
@@ -183,7 +198,7 @@ class GradientLocalizer(Classifier):
             constant(self.parameters()),
             FastDepthwiseGradient(),
         ):
-            features = features.detach().to(self.classifier.weight.dtype).requires_grad_()
+            features = features.detach().to(next(self.parameters()).dtype).requires_grad_()
             activations = [features]
             for number, stage in enumerate(list(self.backbone.stages)[first + 1 :], start=first + 1):
                 features = stage(features)
@@ -216,9 +231,9 @@ class GradientLocalizer(Classifier):
     def gradients(
         self, activations: Sequence[Tensor], logits: Tensor, direction: Tensor, *, retain_graph: bool = False
     ) -> list[Tensor]:
-        """Compute the gradients of a score at the stages read; at the last stage (B, D, 1, 1).
+        """Compute the gradients of a score at the stages read; at the last stage of a head that averages (B, D, 1, 1).
 
-        The head averages, so that there dS^c / dA^k_ij = w_k^c / Z and no backward pass is needed.
+        There dS^c / dA^k_ij = w_k^c / Z, and no backward pass is needed.
 
         Args:
             activations: See `trace`.
@@ -227,10 +242,11 @@ class GradientLocalizer(Classifier):
             retain_graph: Whether further backward passes follow.
         """
         reads_last = self.stages_read()[-1] == len(self.backbone.stages) - 1
-        lower = activations[:-1] if reads_last else activations
+        is_known = reads_last and self.head is None
+        lower = activations[:-1] if is_known else activations
         whole = torch.autograd.grad(logits, lower, direction, retain_graph=retain_graph) if lower else ()
         below = [self.backbone.cells_of(gradient) for gradient in whole]
-        if not reads_last:
+        if not is_known:
             return below
         height, width = self.backbone.cells_of(activations[-1]).shape[2:]
         at_last = direction @ self.classifier.weight.detach().flatten(1) / (height * width)

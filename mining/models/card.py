@@ -53,6 +53,8 @@ class ModelCard:
         weights_sha256: Digest of the weights file; empty where none is known.
         selection: The outputs of the classes, where a run mines with a part of the classes or renames them.
         cells: Shape of the cell classifier among the weights; None if there is none.
+        own_head: Whether the network is an unmodified classifier with its own head (mining/backbones/classifiers.py)
+            rather than a backbone, on which the localizer has layers of its own.
     """
 
     localizer: str
@@ -66,6 +68,7 @@ class ModelCard:
     weights_sha256: str = ""
     selection: OutputSelection | None = None
     cells: CellSpec | None = None
+    own_head: bool = False
 
     @property
     def class_names(self) -> list[str]:
@@ -83,12 +86,10 @@ class ModelCard:
         return len(self.classes) if self.selection is None else self.selection.count
 
     def to_record(self) -> dict[str, Any]:
-        """Return the card as JSON values; without a selection or cells it is as it was before there were any."""
+        """Return the card as JSON values; what it does not have is left out, as it was before there was any."""
         record = asdict(self)
-        for name in ("selection", "cells"):
-            if record[name] is None:
-                del record[name]
-        return record
+        absent = {"selection": None, "cells": None, "own_head": False}
+        return {name: value for name, value in record.items() if name not in absent or value != absent[name]}
 
     def is_like(self, other: "ModelCard") -> bool:
         """Whether runs with the two models give the same boxes."""
