@@ -73,6 +73,7 @@ class TrainKeywords(CorpusKeywords, total=False):
     options: Mapping[str, Any]
     backbone: str
     weights: AnyPath
+    evaluator: AnyPath | None
     freeze: bool
     epochs: int
     views: int | None

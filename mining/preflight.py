@@ -50,7 +50,12 @@ from mining.runs.run import Run
 from mining.runtimes.requirements import refuse_int8_elsewhere
 from mining.storage.untrusted_files import check_not_special_file
 from mining.training.job import refuse_other_training
-from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
+from mining.training.option_checks import (
+    refuse_blind_backbone,
+    refuse_other_evaluator,
+    refuse_other_start,
+    refuse_small_crops,
+)
 
 
 @singledispatch
@@ -84,6 +89,7 @@ def _mine(settings: MineSettings) -> None:
 @check.register
 def _run(settings: RunSettings) -> None:
     check_truth(settings.truth)
+    check_class_predictions(settings.classes_from)
     for corpus in (settings.corpus, settings.test.applied_to(settings.corpus)):
         check_output_outside_images(settings.out, corpus.images)
     if settings.model is None:
@@ -135,6 +141,7 @@ def _experiment(settings: ExperimentSettings) -> None:
 def _score(settings: ScoreSettings) -> None:
     Run(settings.run).require_finished()
     check_truth(settings.truth)
+    check_class_predictions(settings.classes_from)
 
 
 @check.register
@@ -184,6 +191,21 @@ def check_truth(truth: Path | None) -> None:
         ) from None
 
 
+def check_class_predictions(path: Path | None) -> None:
+    """Check that the class predictions are a file or folder that exists.
+
+    Raises:
+        ScoringError: They are not.
+    """
+    try:
+        if path is not None:
+            check_not_special_file(path)
+    except OSError as error:
+        raise ScoringError(
+            f"Cannot read the classes of {path}: {error.strerror}. Give a run directory, or a CSV of file_name,labels."
+        ) from None
+
+
 def check_training(options: TrainOptions) -> None:
     """Check the localizer, its options, the backbone and its weights.
 
@@ -192,18 +214,26 @@ def check_training(options: TrainOptions) -> None:
     """
     options_of(options.localizer, options.options)
     refuse_unknown_backbone(options.backbone)
-    if WEIGHTS_MARK.is_path(options.weights):
-        refuse_missing_weights(Path(options.weights))
+    refuse_unusable_start(options)
     refuse_blind_backbone(options)
     size = options.input_size or (BACKBONES[options.backbone].input_size if options.backbone in BACKBONES else None)
     if size is not None:
         refuse_small_crops(options, size)
 
 
-def refuse_missing_weights(path: Path) -> None:
-    """Raise ModelError if the weights file does not exist."""
-    if not path.is_file():
-        raise ModelError(f"No weights file {path}; give 'imagenet', 'none' or a file that exists.")
+def refuse_unusable_start(options: TrainOptions) -> None:
+    """Raise ModelError if the weights file or a model folder that the training starts from cannot be used."""
+    card = ModelCard(options.localizer, options.backbone, "single", [], 1, {})
+    if WEIGHTS_MARK.is_path(options.weights):
+        path = Path(options.weights)
+        if path.is_dir():
+            refuse_other_start(card, read_card(path), path)
+        elif not path.is_file():
+            raise ModelError(
+                f"No weights file or model folder {path}; give 'imagenet', 'none', or a file or folder that exists."
+            )
+    if options.evaluator is not None:
+        refuse_other_evaluator(card, read_card(options.evaluator), options.evaluator)
 
 
 def check_model(model: str) -> ModelCard | None:
