@@ -4,6 +4,7 @@ Every default is the best known trade-off for a user who sets nothing.
 """
 
 from mining.config.base import (
+    EarlierVersions,
     Objective,
     Options,
     Seed,
@@ -54,6 +55,7 @@ __all__ = [
     "CorpusOverrides",
     "CorpusSettings",
     "CutLevel",
+    "EarlierVersions",
     "ExecutionOptions",
     "LabelsPath",
     "ListedCorpus",

@@ -24,6 +24,7 @@ from mining.evaluation.run_reading import (
     read_run_boxes,
 )
 from mining.evaluation.scores import CocoScores, ImageCounts, Scores, ThresholdScores
+from mining.runs.run import Run
 
 Engine = Literal["boxmine", "pycocotools"]
 
@@ -86,6 +87,7 @@ def score_run(
             "ignored": int(boxes.is_ignored.sum()),
         },
         "notes": match.notes,
+        "warnings": list(Run.open(run_dir).record["warnings"]),
     }
 
 

@@ -1,16 +1,20 @@
 """The options of each localizer, checked and described without importing torch.
 
 One frozen dataclass per localizer. Each field carries its meaning as pydantic's `Field(description=...)`, which
-`boxmine localizers NAME` shows. Defaults are the paper's unless the meaning says otherwise.
+`boxmine localizers NAME` shows. Defaults are the paper's unless the meaning says otherwise. A config may name several
+options at once:
+
+- `PRESETS`: the defaults of other options, by the value of the option `preset`.
+- `SEVERAL_LABELS`: the defaults of options where images have several labels.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from mining.config import Share
+from mining.config import EarlierVersions, Objective, Share
 from mining.errors import ModelError, did_you_mean
 from mining.localizers.registry import refuse_unknown_localizer
 
@@ -137,10 +141,19 @@ class GradCAMppConfig(GradCAMConfig):
 
 @dataclass(frozen=True)
 class MLDFRConfig(CAMConfig):
-    """Options of mLDFR; the defaults are the paper's, which has no dropout."""
+    """Options of mLDFR; the defaults suit pretrained backbones, `preset: paper` has the paper's."""
 
-    background: Annotated[Background, _meaning(_BACKGROUND)] = "none"
     dropout: Dropout = 0.0
+    preset: Annotated[
+        Literal["pretrained", "paper"],
+        EarlierVersions("paper"),
+        _meaning(
+            "pretrained: the defaults below, which keep what a pretrained backbone knows and suit short trainings, of "
+            "the head or of the whole network. paper: attention_start random, attention_batch_norm false, "
+            "attention_rate 1, last transition, bias false, background none, and maps are cut at 0.2 of their range. "
+            "Options given beside it count."
+        ),
+    ] = "pretrained"
     attention: Annotated[bool, _meaning("Self-attention (SA of table IX).")] = True
     after: Annotated[Places, _meaning("Which down-samplings attention follows, counted from 1, in rising order.")] = (
         2,
@@ -162,24 +175,43 @@ class MLDFRConfig(CAMConfig):
             "What replaces the last down-sampling. transition: a new 1x1 convolution, as in the paper; dilated: the "
             "pretrained layer without its stride, later ones dilated, as for all other localizers."
         ),
-    ] = "transition"
+    ] = "dilated"
     extra_channels: Annotated[Count, _meaning("Channels of the convolution that is added to VGG16.")] = 1024
-    bias: Annotated[bool, _meaning("Bias of the class convolution; the released code has one.")] = False
+    bias: Annotated[
+        bool,
+        _meaning(
+            "Bias of the class convolution, which is not part of the maps; the released code has one. Where images "
+            "have several labels, it starts at the share of images that show the class, and `preset: paper` has it too."
+        ),
+    ] = True
     attention_batch_norm: Annotated[
-        bool, _meaning("Batch norm before the sigmoids of the attention, as in the released code.")
-    ] = False
+        bool,
+        _meaning(
+            "Batch norm before the sigmoids of the attention, as in the released code; without it, features of large "
+            "values, as linear blocks have, saturate the attention."
+        ),
+    ] = True
     attention_start: Annotated[
         Literal["random", "neutral"],
         _meaning(
             "Initial attention. random: Xavier's distribution, as in the released code; neutral: as if there were no "
             "attention, which suits pretrained backbones."
         ),
-    ] = "random"
+    ] = "neutral"
     attention_rate: Annotated[
         float,
         Field(gt=0),
-        _meaning("Learning rate of the attention, as share of that of new layers; the paper's is 1."),
+        EarlierVersions(0.1),
+        _meaning("Learning rate of the attention, as share of that of new layers."),
     ] = 0.1
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {
+            "attention_start": "random", "attention_batch_norm": False, "attention_rate": 1.0, "last": "transition",
+            "bias": False, "background": "none",
+        },
+    }  # fmt: skip
+    SEVERAL_LABELS: ClassVar[dict[str, Any]] = {"bias": True}
 
 
 @dataclass(frozen=True)
@@ -429,6 +461,8 @@ OPTIONS: dict[str, type[Any]] = {
 def build_config(kind: type[C], options: Mapping[str, Any]) -> C:
     """Build a localizer's frozen config from options, each checked against the type of its field.
 
+    Options that are not given have the defaults of the preset, where the config has presets.
+
     Raises:
         ModelError: An option is unknown (the message has the nearest name) or its value is invalid.
     """
@@ -436,8 +470,10 @@ def build_config(kind: type[C], options: Mapping[str, Any]) -> C:
     for name in options:
         if name not in names:
             raise ModelError(f"Unknown option {name!r} of the localizer: {did_you_mean(name, names)}")
+    presets: Mapping[Any, Mapping[str, Any]] = getattr(kind, "PRESETS", {})
+    chosen = next((preset for name, preset in presets.items() if name == options.get("preset")), {})
     try:
-        return TypeAdapter(kind).validate_python(dict(options))
+        return TypeAdapter(kind).validate_python({**chosen, **options})
     except ValidationError as error:
         fault = error.errors()[0]
         raise ModelError(
@@ -454,3 +490,38 @@ def options_of(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
     refuse_unknown_localizer(localizer)
     config = build_config(OPTIONS[localizer], options)
     return {name: getattr(config, name) for name in options}
+
+
+def options_to_record(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as given, and the values of those whose default has changed, so that records say which.
+
+    Raises:
+        ModelError: See `options_of`.
+    """
+    given = options_of(localizer, options)
+    config = build_config(OPTIONS[localizer], options)
+    return {**{name: getattr(config, name) for name in _earlier_defaults(localizer)}, **given}
+
+
+def options_of_record(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded options; those that the record lacks, and whose default has changed since, are added."""
+    return {**_earlier_defaults(localizer), **options}
+
+
+def options_for_objective(localizer: str, options: Mapping[str, Any], objective: Objective) -> dict[str, Any]:
+    """Return the options, with those that images with several labels need unless they are given."""
+    needed = getattr(OPTIONS.get(localizer), "SEVERAL_LABELS", {}) if objective == "multi" else {}
+    return {**needed, **options}
+
+
+def _earlier_defaults(localizer: str) -> dict[str, Any]:
+    """The former defaults of options, by name; of an unknown localizer none."""
+    if localizer not in OPTIONS:
+        return {}
+    hints = get_type_hints(OPTIONS[localizer], include_extras=True)
+    return {
+        name: mark.value
+        for name, hint in hints.items()
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, EarlierVersions)
+    }

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from mining.config import Objective
 from mining.errors import ModelError
-from mining.localizers.options import CellSpec
+from mining.localizers.options import CellSpec, options_of_record
 from mining.storage.untrusted_files import read_json
 
 FORMAT = "boxmine-model/1"
@@ -73,6 +73,12 @@ class ModelCard:
         return [str(entry["name"]) for entry in self.classes]
 
     @property
+    def warnings(self) -> list[str]:
+        """Sentences of the training about a model that will not localize."""
+        found = self.training.get("warnings", [])
+        return [str(one) for one in found] if isinstance(found, list) else []
+
+    @property
     def object_index(self) -> int | None:
         """Index of the class `object`, which has no output of its own; None if the card does not have it."""
         return None if self.selection is None or self.selection.outputs[-1] else len(self.classes) - 1
@@ -115,7 +121,8 @@ def read_card(folder: Path) -> ModelCard:
             values["selection"] = OutputSelection(**values["selection"])
         if values.get("cells") is not None:
             values["cells"] = CellSpec(**values["cells"])
-        return _validate(ModelCard(**values))
+        card = _validate(ModelCard(**values))
+        return replace(card, options=options_of_record(card.localizer, card.options))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
             f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it.{hint} "

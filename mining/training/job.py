@@ -9,7 +9,7 @@ from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, ModelError
-from mining.localizers.options import options_of
+from mining.localizers.options import options_of_record, options_to_record
 from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, CHECKPOINTS, read_card
 from mining.storage.files import write_json
@@ -49,7 +49,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     from mining.localizers.loading import localizer_named
 
     kind = localizer_named(settings.localizer)
-    options = options_of(settings.localizer, settings.options)  # the command line's "0.5" is a recipe's 0.5
+    options = options_to_record(settings.localizer, settings.options)  # the command line's "0.5" is a recipe's 0.5
     settings = settings.model_copy(update={"options": options})
     if settings.learning_rate is None:  # recorded, because another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
@@ -108,7 +108,7 @@ def refuse_other_training(settings: TrainSettings) -> None:
     Raises:
         ModelError: It holds a model or a training of other settings.
     """
-    options = options_of(settings.localizer, settings.options)
+    options = options_to_record(settings.localizer, settings.options)
     wanted = settings.model_copy(update={"options": options}).identity()
     for name in ("learning_rate", "views"):
         if wanted[name] is None:  # the localizer's
@@ -128,6 +128,8 @@ def _earlier_training(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def _refuse_difference(out: Path, recorded: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+    if isinstance(recorded.get("options"), dict):
+        recorded = {**recorded, "options": options_of_record(str(recorded.get("localizer")), recorded["options"])}
     for name in wanted:
         value = setting_or_default(TrainSettings, recorded, name)
         if value != wanted[name]:
