@@ -20,7 +20,11 @@ class CorpusKeywords(TypedDict, total=False):
 class ExtractionKeywords(TypedDict, total=False):
     """How boxes are made from activation maps: see `mining.config.MineOptions`."""
 
+    weights: AnyPath
+    class_names: AnyPath | None
+    objective: Literal["single", "multi"]
     scales: float | Sequence[float] | str | None
+    resize: Literal["aspect", "square"]
     adaptive: float | None
     localizer: str | None
     options: Mapping[str, Any]
@@ -32,9 +36,11 @@ class ExtractionKeywords(TypedDict, total=False):
     walk_steps: int | None
     classes: Sequence[str]
     map: Sequence[str] | Mapping[str, str]
+    class_crops: Literal[1, 10]
     class_cut: float | None
     max_classes: int
     object_boxes: bool
+    rank_by: Literal["score", "area"]
     min_score: float
     min_area: float
     max_area: float
@@ -67,6 +73,7 @@ class TrainKeywords(CorpusKeywords, total=False):
     options: Mapping[str, Any]
     backbone: str
     weights: AnyPath
+    evaluator: AnyPath | None
     freeze: bool
     epochs: int
     views: int | None

@@ -29,13 +29,20 @@ def localizers(
 @app.command
 def backbones(name: Annotated[str | None, Parameter(help="Describe this backbone.")] = None, /) -> int:
     """List the backbones, one line each, or describe one."""
-    from mining.backbones.registry import BACKBONES
+    from mining.backbones.registry import BACKBONES, TRANSFORMERS
 
     if name is not None:
         return _describe_backbone(name)
     for listed, entry in BACKBONES.items():
         print(f"{listed:<20}{entry.input_size:>4} px  {entry.note}")
-    print(f"{'<any timm name>':<20}         timm, by its own name")
+    print(f"{'<any timm name>':<20}         timm, by its own name; pretrained:NAME takes torchvision's, too")
+    print("\nVision transformers of timm; weights from the Hugging Face Hub, or a file by --weights:\n")
+    columns = ("backbone", "parameters", "input", "stride", "licence of the weights", "")
+    rows = [
+        (name, f"{one.parameters:.0f} M", f"{one.input_size} px", f"{one.patch} px", one.licence, one.note)
+        for name, one in TRANSFORMERS.items()
+    ]
+    print_table(rows, columns)
     return 0
 
 
@@ -64,27 +71,37 @@ def _describe_localizer(name: str) -> int:
 
 
 def _describe_backbone(name: str) -> int:
-    from mining.backbones.registry import BACKBONES, refuse_unknown_backbone
+    from mining.backbones.registry import BACKBONES, TRANSFORMERS, refuse_unknown_backbone, spec_of
 
     refuse_unknown_backbone(name)
     if name in BACKBONES:
         entry = BACKBONES[name]
-        size, weights, licence, can_mine = entry.input_size, entry.weights, entry.licence, entry.has_linear_classifier
+        size, weights, licence = entry.input_size, entry.weights, entry.licence
     else:
-        from mining.backbones.timm_networks import timm_input_size, timm_licence
+        from mining.backbones.timm_networks import timm_licence
 
-        size, licence, can_mine = timm_input_size(name), timm_licence(name), False
+        size, licence = spec_of(name).input_size, timm_licence(name)
         weights = "timm's, downloaded from the Hugging Face Hub on first use"
+        if name in TRANSFORMERS:
+            weights += "; or --weights FILE, of timm or of the authors"
     _print_facts(
         {
             "backbone": name,
             "input": f"{size} x {size} px at scale 1",
             "weights": weights.format(name=name.replace("_", "-")),
-            "untrained": f"mines ImageNet's classes with --model pretrained:{name}" if can_mine else "cannot mine",
+            "untrained": f"mines ImageNet's classes with --model pretrained:{name}, {_form_of_pretrained(name)}",
             "licence": licence,
         }
     )
     return 0
+
+
+def _form_of_pretrained(name: str) -> str:
+    from mining.backbones.registry import has_linear_classifier
+
+    if has_linear_classifier(name):
+        return "by cam or a localizer on its weights"
+    return "unmodified and with its own head, by a localizer that uses gradients, if it is a convolutional network"
 
 
 def _print_facts(facts: dict[str, str]) -> None:

@@ -60,6 +60,7 @@ def train(
     help_epilogue=examples(
         "boxmine mine --images photos --labels labels.csv --model models/mine --out runs/first",
         "boxmine mine --images photos --model pretrained:efficientnet_lite0 --scales 1 --out runs/quick",
+        "boxmine mine --images photos --model pretrained:vgg16 --localizer msrd --out runs/msrd",
         "boxmine mine --images photos --model models/mine --runner processes --out runs/large",
     )
 )

@@ -1,8 +1,8 @@
 """Backbones as localizers use them: split into stages, with known channels, strides and normalisation.
 
-A backbone takes RGB values 0-255 and returns the features after each of its stages. Its last down-sampling is removed
-(output stride 16), as is usual in weakly supervised localization: the convolutions behind it are dilated, so that
-pretrained weights see what they were trained on.
+A backbone takes RGB values 0-255 and returns the features after each of its stages. The last down-sampling of a
+convolutional network is removed (output stride 16), as is usual in weakly supervised localization: the convolutions
+behind it are dilated, so that pretrained weights see what they were trained on.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mining.backbones.tokens import cells_of, prefix_of, with_cells
 from mining.errors import ModelError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_PARALLEL = "module."  # before all names of a state dict that was saved from a network on several devices
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class StageSpec:
         mean: Per RGB channel, of values scaled to 0-1.
         std: Likewise.
         input_size: Side in px of the squares it was trained on.
+        prefix_tokens: Number of class and register tokens of a transformer, see mining/backbones/tokens.py.
+        has_class_token: Whether the first of them is a class token.
+        patch: Height and width in px of a transformer's patches, if its cells divide any image evenly.
     """
 
     stages: Sequence[nn.Module]
@@ -40,10 +45,15 @@ class StageSpec:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     input_size: int = 224
+    prefix_tokens: int = 0
+    has_class_token: bool = False
+    patch: tuple[int, int] | None = None
 
 
 class Backbone(nn.Module):
     """A network that returns the features of all its stages.
+
+    What runs the stages one by one passes on their outputs as they are, and reads them with `cells_of`.
 
     Attributes:
         stages: The stages, shallow to deep.
@@ -51,6 +61,9 @@ class Backbone(nn.Module):
         strides: Stride of each stage's output, in input px per cell.
         input_size: Side in px of the squares it was trained on.
         normalisation: Mean and deviation as a model card records them.
+        prefix_tokens: Number of class and register tokens in the outputs of its stages.
+        has_class_token: Whether the first of them is a class token.
+        patch: Height and width in px of its patches, if its cells divide any image evenly; None if they do not.
     """
 
     mean: Tensor
@@ -63,6 +76,8 @@ class Backbone(nn.Module):
         self.channels = tuple(spec.channels)
         self.strides = tuple(spec.strides)
         self.input_size = spec.input_size
+        self.prefix_tokens, self.has_class_token = spec.prefix_tokens, spec.has_class_token
+        self.patch = spec.patch
         self.normalisation = {"range": "0-255", "mean": list(spec.mean), "std": list(spec.std)}
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
@@ -80,8 +95,22 @@ class Backbone(nn.Module):
         collected = []
         for stage in self.stages:
             features = stage(features)
-            collected.append(features)
+            collected.append(self.cells_of(features))
         return collected
+
+    def cells_of(self, features: Tensor) -> Tensor:
+        """Return the (B, D, h, w) cells in the output of a stage."""
+        return cells_of(features, self.prefix_tokens)
+
+    def with_cells(self, features: Tensor, cells: Tensor) -> Tensor:
+        """Replace the cells in the output of a stage by (B, D, h, w) others."""
+        return with_cells(features, cells, self.prefix_tokens)
+
+    def image_vector(self, features: Tensor) -> Tensor:
+        """Return what describes the whole image in the output of a stage, (B, D): class token, or mean of the cells."""
+        if self.has_class_token:
+            return prefix_of(features, self.prefix_tokens)[:, 0]
+        return self.cells_of(features).mean(dim=(2, 3))
 
     def keep(self, count: int) -> None:
         """Remove all stages but the first `count`."""
@@ -103,6 +132,7 @@ class BackboneSpec:
         split_into_stages: Splits what `build_network` returns.
         build_network: Builds the network with random weights.
         load_imagenet_weights: Returns the state dict of the pretrained network; may download it.
+        convert_weights: Converts a state dict from a file to the names and shapes of the network.
     """
 
     name: str
@@ -110,6 +140,7 @@ class BackboneSpec:
     split_into_stages: Callable[[nn.Module], StageSpec]
     build_network: Callable[[], nn.Module]
     load_imagenet_weights: Callable[[], dict[str, Tensor]]
+    convert_weights: Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] = lambda state, network: state
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -134,6 +165,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} holds no state dict (names to tensors).")
+    if state and all(name.startswith(_PARALLEL) for name in state):
+        state = {name.removeprefix(_PARALLEL): value for name, value in state.items()}
     return cast(dict[str, Tensor], state)
 
 

@@ -36,6 +36,7 @@ from torch.utils._pytree import tree_leaves
 
 from mining.arrays import FloatMap
 from mining.backbones.base import Backbone
+from mining.backbones.tokens import whole_patches
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +118,12 @@ def cell_grid(backbone: Backbone, size: tuple[int, int], stage: int = -1) -> Cel
         stage: Index of the stage.
 
     Returns:
-        None where it is not known, because the network rearranges its cells (transformers) or does not run on a small
-        image. Assume then that cells tile the image evenly, see `CellGrid.tiling`.
+        None where it is not known, because the network rearranges its cells (windowed transformers) or does not run on
+        a small image. Assume then that cells tile the image evenly, see `CellGrid.tiling`.
     """
+    if backbone.patch is not None:
+        height, width = whole_patches(size, backbone.patch)
+        return CellGrid.tiling(size, (height // backbone.patch[0], width // backbone.patch[1]))
     period = max(backbone.strides)
     remainders = size[0] % period, size[1] % period
     stages, grids = _KNOWN.get(backbone, (None, {}))
@@ -195,7 +199,7 @@ def _trace(backbone: Backbone, size: tuple[int, int]) -> _Grids:
             torch.no_grad(),
             torch.autocast(some.device.type, enabled=False),
             _evaluation_mode(backbone.stages),
-            _GridTrace(features := some.new_zeros(1, 3, *size)) as trace,
+            GridTrace(features := some.new_zeros(1, 3, *size)) as trace,
         ):
             for stage in backbone.stages:
                 features = stage(features)
@@ -218,7 +222,7 @@ def _evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-class _GridTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class GridTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the grid of a tensor through the operations of the block.
 
     Convolutions, pools and padding change a grid. Any other operation passes it on to a result with as many rows and

@@ -1,6 +1,8 @@
-"""timm's networks: the EfficientNet-Lite family stage by stage, every other model as one stage."""
+"""timm's networks: EfficientNet-Lite and plain transformers stage by stage, every other model as one stage."""
 
+from contextlib import redirect_stdout
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,18 +12,31 @@ from torch.nn import functional
 
 from mining.backbones.base import BackboneSpec, StageSpec, read_weights
 from mining.backbones.downloads import weights_download
+from mining.backbones.tokens import whole_patches
+from mining.backbones.vision_transformers import is_plain_transformer, split_transformer
 from mining.errors import ModelError
 
 _DEFAULT_INPUT_SIZE = 224  # px, where timm records none
 
 
 def is_timm_model(name: str) -> bool:
-    """Whether timm knows a model of this name."""
-    return bool(timm.is_model(name))
+    """Whether timm knows a model of this name, with these weights if it names some ("model.weights")."""
+    if not timm.is_model(name):
+        return False
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # there are no weights of this name
+        return False
+    return True
 
 
-def make_spec(name: str) -> BackboneSpec:
-    """Return how any model of timm is built; it is one stage, without a classifier."""
+def make_spec(name: str, *, input_size: int | None = None) -> BackboneSpec:
+    """Return how any model of timm is built, without a classifier: one stage, or four of a plain transformer.
+
+    Args:
+        name: timm's name.
+        input_size: Default side of the input in px; None for the size that timm records.
+    """
 
     def build_network() -> nn.Module:
         families: tuple[dict[str, Any], ...] = ({"output_stride": 16}, {"dynamic_img_size": True})
@@ -36,7 +51,24 @@ def make_spec(name: str) -> BackboneSpec:
         with weights_download(name, from_hub=True):
             return cast(dict[str, Tensor], timm.create_model(name, pretrained=True, num_classes=0).state_dict())
 
-    return BackboneSpec(name, timm_input_size(name), _split_any, build_network, load_imagenet_weights)
+    size = timm_input_size(name) if input_size is None else input_size
+    return BackboneSpec(name, size, _split_any, build_network, load_imagenet_weights, _convert_published_weights)
+
+
+def _convert_published_weights(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Convert weights as their authors publish them (DINOv2, DINOv3, OpenCLIP, ...) to timm's names.
+
+    Most families of timm have a function for it, which leaves timm's own weights unchanged. Weights that it cannot
+    convert are returned as they are, and are refused by their names.
+    """
+    convert = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        with redirect_stdout(StringIO()):  # it prints what it leaves out
+            return cast(dict[str, Tensor], convert(dict(state), network))
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, AssertionError):
+        return state
 
 
 def timm_input_size(name: str) -> int:
@@ -97,12 +129,14 @@ class _LastFeatures(nn.Module):
     def _resize_to_whole_patches(self, images: Tensor) -> Tensor:
         # stretched by half a patch at most rather than padded, so that the map covers the image and nothing else
         height, width = images.shape[-2:]
-        size = tuple(max(1, round(side / step)) * step for side, step in zip((height, width), self.patch, strict=True))
+        size = whole_patches((height, width), self.patch)
         return images if size == (height, width) else functional.interpolate(images, size, mode="bilinear")
 
 
 def _split_any(network: nn.Module) -> StageSpec:
     net = cast(Any, network)
+    if is_plain_transformer(network):
+        return split_transformer(network, **_input_format(net))
     if not hasattr(net, "forward_intermediates"):
         raise ModelError(f"timm's {type(network).__name__} returns no feature maps; choose another backbone.")
     info = net.feature_info[-1]

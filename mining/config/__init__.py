@@ -38,7 +38,10 @@ from mining.config.mine import (
     ModelReference,
     Normalisation,
     Precision,
+    PretrainedOptions,
+    RankBy,
     Refinement,
+    Resize,
     Scale,
 )
 from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSettings, RunSettings, ScoreSettings
@@ -69,8 +72,11 @@ __all__ = [
     "Objective",
     "Options",
     "Precision",
+    "PretrainedOptions",
+    "RankBy",
     "Recipe",
     "Refinement",
+    "Resize",
     "RetrainSettings",
     "RunSettings",
     "Runtime",

@@ -6,14 +6,17 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mining.config.base import EarlierVersions, Options, Settings, Share, resolve_path
+from mining.config.base import EarlierVersions, Objective, Options, Settings, Share, resolve_path
 from mining.config.checks import check_range
 from mining.config.corpus import CorpusSettings, ListedCorpus
 from mining.config.execution import ExecutionOptions, ShardOptions
 from mining.config.recipes import MayBePath
+from mining.config.train import WeightsReference, resolve_weights
 
 Normalisation = Literal["max", "minmax"]
 Refinement = Literal["cells", "walk", "none"]
+Resize = Literal["aspect", "square"]
+RankBy = Literal["score", "area"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 MapThreshold = Literal["otsu", "entropy", "stability"]  # one per map, see mining.evaluation.metrics.thresholds
 ModelReference = Annotated[str, MayBePath(prefix="pretrained:")]
@@ -31,6 +34,36 @@ def _split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
+class PretrainedOptions(Settings):
+    """The weights and the classes of `pretrained:NAME`, if they are not ImageNet's."""
+
+    weights: WeightsReference = Field(
+        default="imagenet",
+        description="Of --model pretrained:NAME: 'imagenet', or a file with the weights of your own classifier of that "
+        "architecture (a state dict). 'none' is a random network.",
+    )
+    class_names: Path | None = Field(
+        default=None,
+        description="Text file with the class names of --weights FILE, one per line, in the order of the network's "
+        "outputs; by default ImageNet's.",
+    )
+    objective: Objective = Field(
+        default="single",
+        description="How --weights FILE was trained: one class per image (single: softmax) or several (multi: "
+        "sigmoid).",
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _resolve_weights(cls, weights: str) -> str:
+        return resolve_weights(weights)
+
+    @field_validator("class_names")
+    @classmethod
+    def _resolve_class_names(cls, path: Path | None) -> Path | None:
+        return None if path is None else resolve_path(path)
+
+
 class MapOptions(Settings):
     """How activation maps are computed, and of which classes."""
 
@@ -39,6 +72,11 @@ class MapOptions(Settings):
         description="Scales that the network runs at, in multiples of the model's input size, e.g. 1,1.5,2. By default "
         "1.5 if a cell classifier refines the maps, 1,1.5 if the walk alone does, and 1,1.5,2 for maps that are not "
         "refined and for --adaptive.",
+    )
+    resize: Resize = Field(
+        default="aspect",
+        description="How images are resized for the network. aspect: the shorter side becomes the model's input size; "
+        "square: both sides do, as in papers that test on 224 x 224 px. Boxes are in pixels of the image either way.",
     )
     adaptive: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
@@ -79,6 +117,12 @@ class MapOptions(Settings):
         default=None,
         description="Steps of the walk that spreads refined maps to nearby cells of similar features; by default 12 "
         "for --refine cells and 4 for --refine walk. 0 spreads nothing.",
+    )
+    class_crops: Literal[1, 10] = Field(
+        default=1,
+        description="Class probabilities of an image are those of the whole image (1), or the mean over ten crops: the "
+        "four corners and the centre, plain and mirrored (10, as papers report classification). Ten crops take as long "
+        "as ten further images.",
     )
     class_cut: Share | None = Field(
         default=None,
@@ -146,6 +190,12 @@ class BoxOptions(Settings):
     class_thresholds: dict[str, CutLevel] = Field(
         default_factory=dict, description="Thresholds of single classes, e.g. --class-thresholds.dog 0.3."
     )
+    rank_by: RankBy = Field(
+        default="score",
+        description="What orders the boxes of a class in an image, and so which of them CorLoc evaluates. score: the "
+        "default score of boxes; area: the number of pixels of their regions, so that the largest region is first, as "
+        "in papers that draw one box around it.",
+    )
     min_score: Share = Field(default=0.0, description="Minimum score of a box.")
     min_area: Share = Field(default=0.01, description="Minimum area of a box, as a share of the image's area.")
     max_area: Share = Field(default=1.0, description="Maximum area of a box, as a share of the image's area.")
@@ -182,7 +232,7 @@ class BoxOptions(Settings):
             raise ValueError(f"Input should be greater than 0 and less than 1, or one of {words}") from None
 
 
-class MineOptions(BoxOptions, MapOptions):
+class MineOptions(BoxOptions, MapOptions, PretrainedOptions):
     """What decides the boxes of an image."""
 
 
@@ -203,7 +253,9 @@ class MineSection(ExecutionOptions, ShardOptions, MineOptions):
 class MineSettings(MineSection, ListedCorpus):
     """Everything `boxmine mine` needs."""
 
-    model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
+    model: ModelReference = Field(
+        description="Model folder, or pretrained:NAME for a classifier of torchvision or timm without any training."
+    )
     out: Path = Field(description="Run directory.")
 
     @field_validator("model")

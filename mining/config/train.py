@@ -16,6 +16,11 @@ WEIGHTS_MARK = MayBePath(words=("imagenet", "none"))
 WeightsReference = Annotated[str, WEIGHTS_MARK]
 
 
+def resolve_weights(weights: str) -> str:
+    """Return 'imagenet' and 'none' unchanged, and the absolute path of a file."""
+    return str(resolve_path(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+
+
 class TrainOptions(Settings):
     """What decides the weights of a localizer trained from image-level labels."""
 
@@ -26,7 +31,13 @@ class TrainOptions(Settings):
     backbone: str = Field(default="efficientnet_lite0", description="Network: see `boxmine backbones`.")
     weights: WeightsReference = Field(
         default="imagenet",
-        description="'imagenet' (pretrained), 'none' (from scratch), or a file of the backbone's weights.",
+        description="'imagenet' (pretrained), 'none' (from scratch), a file of the backbone's weights, or a model "
+        "folder of the same localizer and backbone, whose class layers start anew if it has another number of classes.",
+    )
+    evaluator: Path | None = Field(
+        default=None,
+        description="For ornet: model folder of a classifier of the same classes and backbone, trained beforehand, "
+        "which evaluates the maps; by default the evaluator learns during stage one.",
     )
     freeze: bool = Field(
         default=True, description="Train the head only: fast on small machines, and good on small data sets."
@@ -65,8 +76,10 @@ class TrainOptions(Settings):
     schedule_epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=3, description="Epochs of the schedules step and plateau."
     )
-    restart: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="Share of the epochs after which the schedule restarts; by default it does not."
+    restart: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of the epochs after which the schedule restarts, 0 for never. By default never, except for "
+        "ornet: where its stage two begins, as in its paper.",
     )
     restart_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="Share of the learning rate that the schedule restarts with."
@@ -108,11 +121,16 @@ class TrainOptions(Settings):
     @field_validator("weights")
     @classmethod
     def _resolve_weights(cls, weights: str) -> str:
-        return str(resolve_path(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+        return resolve_weights(weights)
+
+    @field_validator("evaluator")
+    @classmethod
+    def _resolve_evaluator(cls, folder: Path | None) -> Path | None:
+        return None if folder is None else resolve_path(folder)
 
     @model_validator(mode="after")
     def _check_restart(self) -> Self:
-        if self.restart is not None and self.schedule == "plateau":
+        if self.restart and self.schedule == "plateau":
             raise ValueError("`restart` goes with the schedules cosine, constant and step, not with plateau")
         return self
 

@@ -24,7 +24,7 @@ from mining.localizers.pyramid import fuse_scales
 from mining.models.card import ModelCard
 from mining.models.class_outputs import class_of_output, class_probabilities, object_probability, object_weights
 from mining.models.overrides import extraction_params
-from mining.regions.extraction import boxes_from_map
+from mining.regions.extraction import RegionScore, boxes_from_map
 from mining.regions.parts import find_parts
 from mining.regions.threshold_curves import MapWithCurve, ThresholdCurve, curve_row
 
@@ -53,6 +53,7 @@ class PreparedImage:
     width: int
     classes: list[int] | None  # to map; None for an unlabelled image
     content_hash: str | None = None  # SHA-256 of the decoded file
+    crops: Tensor | None = None  # (10, 3, s, s) uint8, whose mean probability is the image's; None for the image itself
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class _MapContext:
 
     index: position of the class. stretch: image pixels per map pixel in x and y. agreement: None if the map was not
     refined by a cell classifier. features: (D, h, w) of the cells, to find parts of regions by; None if they are not
-    looked for.
+    looked for. by_area: whether boxes are scored by the area of their regions.
     """
 
     index: int
@@ -108,6 +109,7 @@ class _MapContext:
     stretch: tuple[float, float]
     agreement: _Agreement | None
     features: FloatMap | None
+    by_area: bool
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class BoxExtractor:
         self._cell_grid = cell_grid
         self.params = extraction_params(card, settings)
         self.settings = settings
+        self._region_score: RegionScore = "area" if settings.rank_by == "area" else "peak"
         self._class_names = card.class_names
         self._class_of_output = class_of_output(card)
 
@@ -223,12 +226,14 @@ class BoxExtractor:
             threshold = self.threshold_of(self._class_names[index])
             cut: MapWithCurve | float
             if isinstance(threshold, str) or self.settings.curves:
-                cut = MapWithCurve(activation, threshold=threshold, normalise=self.params.normalise)
+                cut = MapWithCurve(
+                    activation, threshold=threshold, normalise=self.params.normalise, score=self._region_score
+                )
             else:
                 cut = threshold
             agreement = None if class_map is None else _compare_with(activation, class_map, cut)
             class_score = object_probability(output.logits, self.card) if output.is_object else float(scores[index])
-            context = _MapContext(index, class_score, stretch, agreement, features)
+            context = _MapContext(index, class_score, stretch, agreement, features, self._region_score == "area")
             yield self._extract_regions(image, activation, context, cut)
 
     def fuse(self, image: PreparedImage, output: ForwardOutput, size: tuple[int, int]) -> Tensor:
@@ -262,7 +267,7 @@ class BoxExtractor:
     def _is_stable(self, image: PreparedImage, extracted: _ExtractedMap, min_iou: float) -> bool:
         """Return whether the best box has an IoU of at least `min_iou` with that of a lower threshold."""
         lower = STABILITY_THRESHOLD_RATIO * extracted.threshold
-        looser_boxes = boxes_from_map(extracted.activation, threshold=lower, normalise=self.params.normalise)
+        looser_boxes = self._boxes_from_map(extracted.activation, lower)
         best, looser = (
             self._finish_boxes(boxes, image, extracted.context) for boxes in (extracted.boxes, looser_boxes)
         )
@@ -337,14 +342,21 @@ class BoxExtractor:
 
         def rate(boxes: Boxes) -> tuple[npt.NDArray[np.bool_], Float32s]:
             scored = _score_in_image(boxes, image, context)
-            passing = self._passes_filters(scored, image) & (scored.score >= self.settings.min_score)
-            return passing, boxes.score if context.agreement is None else scored.score
+            # of regions at several thresholds, only that of the largest at its own threshold is known: the class's
+            score = np.full(len(boxes), context.class_score, np.float32) if context.by_area else scored.score
+            passing = self._passes_filters(scored, image) & (score >= self.settings.min_score)
+            return passing, boxes.score if context.agreement is None or context.by_area else scored.score
 
         if not isinstance(cut, MapWithCurve):
-            boxes = boxes_from_map(activation, threshold=cut, normalise=self.params.normalise)
+            boxes = self._boxes_from_map(activation, cut)
             return _ExtractedMap(activation, context, cut, boxes, None)
         extracted = cut.extract(rate, stretch=context.stretch)
         return _ExtractedMap(activation, context, extracted.threshold, extracted.boxes, extracted.curve)
+
+    def _boxes_from_map(self, activation: FloatMap, threshold: float) -> Boxes:
+        return boxes_from_map(
+            activation, threshold=threshold, normalise=self.params.normalise, score=self._region_score
+        )
 
     def _curve_row(self, image: PreparedImage, index: int, curve: ThresholdCurve) -> dict[str, Any]:
         return curve_row(
@@ -402,7 +414,7 @@ def _compare_with(activation: FloatMap, class_map: FloatMap, cut: MapWithCurve |
 
 def _score_in_image(boxes: Boxes, image: PreparedImage, context: _MapContext) -> Boxes:
     """Scale boxes from map to image pixels, and score them (see the column `score` in mining.runs.schema)."""
-    if context.agreement is None:
+    if context.agreement is None or context.by_area:
         score = boxes.score * context.class_score
     else:
         probability, cut, class_map = context.agreement.factors(boxes.xyxy, boxes.mean_activation)

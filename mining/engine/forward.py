@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from mining.config import MineSettings
 from mining.engine.box_extraction import ForwardOutput, PreparedImage
+from mining.engine.class_crops import logits_of_mean
 from mining.engine.profiling import Stopwatch
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, Localizer, pad_classes
@@ -136,8 +137,10 @@ class BatchedForward:
 
     def _forward(self, batch: Sequence[PreparedImage], scales: Sequence[float]) -> FetchedBatch:
         classes = [image.classes for image in batch]
+        of_crops = self._classify_crops(batch)
 
-        def choose(logits: Tensor) -> Tensor:
+        def choose(of_image: Tensor) -> Tensor:
+            logits = of_image if of_crops is None else of_crops
             if None in classes:
                 predicted = self._predict_classes(logits)
                 classes[:] = [predicted[i] if one is None else one for i, one in enumerate(classes)]
@@ -150,7 +153,18 @@ class BatchedForward:
             )
         refined = self._refine(images[feature_scale(images)], maps.levels, maps.classes)
         is_object = [self.card.object_index in (one or []) for one in classes]
-        return self._fetch(maps.logits, maps.classes, maps.levels, refined, is_object)
+        logits = maps.logits if of_crops is None else of_crops
+        return self._fetch(logits, maps.classes, maps.levels, refined, is_object)
+
+    def _classify_crops(self, batch: Sequence[PreparedImage]) -> Tensor | None:
+        """Return (B, C) logits of the crops' mean probabilities; None if images are not cropped."""
+        crops = [image.crops for image in batch if image.crops is not None]
+        if not crops:
+            return None
+        with self.stopwatch.on_device("maps"), self._without_gradients():
+            pieces = torch.split(torch.cat(crops), self.images_per_pass(1.0))
+            logits = torch.cat([self.localizer(some.to(self.device)).float() for some in pieces])
+        return logits_of_mean(logits.view(len(batch), -1, logits.shape[1]), self.card.objective)
 
     def _additional_outputs(
         self, batch: Sequence[tuple[PreparedImage, ForwardOutput]], scales: Sequence[float]

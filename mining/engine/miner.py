@@ -14,12 +14,20 @@ from itertools import chain
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from mining.arrays import FloatMap
 from mining.config import MineSettings
 from mining.config.execution import available_cores
-from mining.corpus.images.decoding import decode_image, network_input_size, resolve_image_path, scaled_input_size
+from mining.corpus.images.decoding import (
+    decode_image,
+    network_input_size,
+    resize_image,
+    resolve_image_path,
+    scaled_input_size,
+)
 from mining.engine.box_extraction import BoxExtractor, ForwardOutput, MapCallback, PreparedImage, quarantined
+from mining.engine.class_crops import CROP_SOURCE_SCALE, ten_crops
 from mining.engine.forward import BatchedForward, FetchedBatch
 from mining.engine.outcome import ImageOutcome
 from mining.engine.timing import Timing
@@ -180,9 +188,7 @@ class Miner:
         """Decode the image of a row and resize it to every scale. Raises ImageError."""
 
         def needed(height: int, width: int) -> tuple[int, int]:
-            return scaled_input_size(
-                network_input_size(height, width, short_side=self.card.input_size), max(self.scales)
-            )
+            return scaled_input_size(self._input_size(height, width), max(self._picture_scales))
 
         digests: list[str] = []
         path = resolve_image_path(self.settings.images, row["file_name"])
@@ -191,11 +197,31 @@ class Miner:
                 pixels, (height, width) = stack.enter_context(
                     decode_image(path, needed, row.get("content_hash"), digests.append)
                 )
-            size = network_input_size(height, width, short_side=self.card.input_size)
-            with self.network.stopwatch.during("resize"):
-                pictures = pictures_of(pixels, size, self.scales)
+            return self._resize(place, row, pixels, height, width, digests[0])
+
+    def _resize(
+        self, place: int, row: dict[str, Any], pixels: Tensor, height: int, width: int, content_hash: str | None = None
+    ) -> PreparedImage:
+        """Resize a decoded image to every scale, and to the size that crops are cut from."""
+        size = self._input_size(height, width)
+        with self.network.stopwatch.during("resize"):
+            pictures = pictures_of(pixels, size, self.scales)
+            if self.settings.class_crops > 1:
+                crops = ten_crops(resize_image(pixels, scaled_input_size(size, CROP_SOURCE_SCALE)), min(size))
+            else:
+                crops = None
         classes = self._classes_of(row["labels"])
-        return PreparedImage(place, row, pictures, size, height, width, classes, digests[0])
+        return PreparedImage(place, row, pictures, size, height, width, classes, content_hash, crops)
+
+    def _input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the input size of the network for an image, at scale 1."""
+        keep_aspect = self.settings.resize == "aspect"
+        return network_input_size(height, width, short_side=self.card.input_size, keep_aspect=keep_aspect)
+
+    @property
+    def _picture_scales(self) -> tuple[float, ...]:
+        """The scales that images are resized to."""
+        return self.scales if self.settings.class_crops == 1 else (*self.scales, CROP_SOURCE_SCALE)
 
     def _classes_of(self, labels: Sequence[str] | None) -> list[int] | None:
         """Return the indices of an image's labels that the model knows; `object` only if it is the only one."""

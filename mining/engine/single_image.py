@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from mining.arrays import FloatMap
-from mining.corpus.images.decoding import network_input_size
 from mining.corpus.images.orientation import turn_upright
 from mining.corpus.images.pixel_values import write_rgb
 from mining.corpus.schema import QUARANTINED
@@ -18,7 +17,6 @@ from mining.engine.box_extraction import PreparedImage
 from mining.engine.miner import Miner
 from mining.engine.outcome import ImageOutcome
 from mining.errors import ImageError
-from mining.localizers.pyramid import pictures_of
 from mining.regions.extraction import normalise_map
 
 _IN_MEMORY = "pixels"  # key of a row whose image is in memory
@@ -87,10 +85,7 @@ class SingleImageMiner(Miner):
         pixels = row.get(_IN_MEMORY)
         if pixels is None:
             return super().prepare(place, row)
-        height, width = int(pixels.shape[1]), int(pixels.shape[2])
-        size = network_input_size(height, width, short_side=self.card.input_size)
-        pictures = pictures_of(pixels, size, self.scales)
-        return PreparedImage(place, row, pictures, size, height, width, self._classes_of(row["labels"]))
+        return self._resize(place, row, pixels, int(pixels.shape[1]), int(pixels.shape[2]))
 
 
 def pixels_of_pil(image: Image.Image) -> Tensor:

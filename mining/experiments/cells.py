@@ -5,10 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mining.config import MineSettings, TrainOptions, TrainSection, TrainSettings
-from mining.errors import ModelError
+from mining.config import MineSettings, TrainOptions, TrainSettings
 from mining.experiments.settings import ExperimentSettings
-from mining.localizers.options import options_to_record
 from mining.runs.inputs import resolve_thresholds
 
 
@@ -70,7 +68,7 @@ def scales_text(scales: tuple[float, ...]) -> str:
 def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, scales: tuple[float, ...]) -> Cell:
     images, folder = settings.corpora[corpus], settings.out / corpus
     trained_in = settings.out / _first_with_this_training(settings, corpus)
-    options = _with_recorded_options(settings.train_options(variant, seed), variant)
+    options = settings.train_options(variant, seed)
     digest = _digest(options.model_dump(mode="json", include=set(TrainOptions.model_fields)))
     model = trained_in / "models" / f"{options.localizer}-{seed}-{digest}"
     name = f"{variant}-{scales_text(scales).replace(', ', '-')}-seed{seed}"
@@ -83,14 +81,6 @@ def _cell(settings: ExperimentSettings, corpus: str, variant: str, seed: int, sc
         ),
         truth=images.truth, figures=folder / "figures" / f"{name}.json", experiment=settings.out,
     )  # fmt: skip
-
-
-def _with_recorded_options(options: TrainSection, variant: str) -> TrainSection:
-    """Name the options whose default has changed, so that a version with other defaults has other cells."""
-    try:
-        return options.model_copy(update={"options": options_to_record(options.localizer, options.options)})
-    except ModelError as error:
-        raise ModelError(f"Variant {variant!r}: {error}") from None
 
 
 def _first_with_this_training(settings: ExperimentSettings, corpus: str) -> str:

@@ -134,4 +134,11 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "learning_rate": trained.learning_rate, "threshold": threshold, "normalise": normalise,
         "cell_threshold": overrides.CELL_THRESHOLD,
     }  # fmt: skip
-    return {**cell.identity(), "defaults": defaults}
+    return {**cell.identity(), "defaults": {**defaults, **_changed_defaults(cell.train)}}
+
+
+def _changed_defaults(settings: TrainSettings) -> dict[str, Any]:
+    """Defaults of the localizer that differ from those of earlier versions, as far as the settings leave them open."""
+    resolved = training_job.with_localizer_defaults(settings)
+    changed = {name: value for name, value in resolved.options.items() if name not in settings.options}
+    return changed if resolved.restart == (settings.restart or None) else {**changed, "restart": resolved.restart}

@@ -147,7 +147,7 @@ class Localizer(nn.Module, ABC):
         raise NotImplementedError
 
     def condense(self, stages: Sequence[Tensor]) -> list[Tensor]:
-        """Reduce the (B, D, h, w) features of `frozen_stages` to what the training uses, as it is to be kept."""
+        """Reduce the (B, D, h, w) outputs of `frozen_stages` to what the training uses, as it is to be kept."""
         raise NotImplementedError
 
     def logits_from(self, features: Sequence[Tensor]) -> Tensor:

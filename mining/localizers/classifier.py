@@ -82,7 +82,7 @@ class Classifier(Localizer):
 
     def condense(self, stages: Sequence[Tensor]) -> list[Tensor]:
         """Average the last features: the (B, D, 1, 1) float32 means alone are classified."""
-        return [stages[0].float().mean(dim=(2, 3), keepdim=True)]
+        return [self.backbone.cells_of(stages[0]).float().mean(dim=(2, 3), keepdim=True)]
 
     def logits_from(self, features: Sequence[Tensor]) -> Tensor:
         """Classify averaged features: (B, C) logits."""

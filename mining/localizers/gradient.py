@@ -119,11 +119,26 @@ class GradientLocalizer(Classifier):
     inference_parts: ClassVar[tuple[str, ...]] = ("lower_features",)
 
     config: Any
+    head: nn.Module | None
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         config = build_config(self.Config, options)
         super().__init__(backbone, classes, dropout=config.dropout)
         self.config = config
+        self.register_module("head", None)
+
+    def use_head(self, head: nn.Module) -> None:
+        """Classify by an unmodified network's own head, of any layers, instead of a linear layer on averaged features.
+
+        Args:
+            head: From the (B, D, h, w) features of the last stage to (B, C) logits.
+        """
+        self.head = head
+        del self.classifier
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Classify (B, D, h, w) last features: (B, C) logits."""
+        return super().logits(features) if self.head is None else self.head(features).flatten(1)
 
     @abstractmethod
     def stages_read(self) -> Sequence[int]:
@@ -148,7 +163,8 @@ class GradientLocalizer(Classifier):
         wanted = chosen_classes(classes, logits.detach().float())
         shared, separate = split_columns(wanted)
         wanted, separate = wanted.to(logits.device), separate.to(logits.device)
-        maps = logits.new_zeros((*wanted.shape, *activations[0].shape[2:]), dtype=torch.float32)
+        size = self.backbone.cells_of(activations[0]).shape[2:]
+        maps = logits.new_zeros((*wanted.shape, *size), dtype=torch.float32)
         for start in range(0, len(separate), len(wanted)):
             image, place = separate[start : start + len(wanted)].unbind(dim=1)
             rerun = self.trace_from(activations[0].detach()[image])
@@ -167,14 +183,14 @@ class GradientLocalizer(Classifier):
             return self.trace_from(self.lower_features(images))
 
     def lower_features(self, images: Tensor) -> Tensor:
-        """Compute the (B, D, h, w) features of the lowest stage read."""
+        """Compute the output of the lowest stage read, (B, D, h, w)."""
         features = self.backbone.normalise(images)
         for stage in list(self.backbone.stages)[: self.stages_read()[0] + 1]:
             features = stage(features)
         return features
 
     def trace_from(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute the same from the (B, D, h, w) features of the lowest stage read."""
+        """Compute the same from the (B, D, h, w) output of the lowest stage read."""
         first, *further = self.stages_read()
         with (
             torch.autocast(features.device.type, enabled=False),
@@ -182,13 +198,13 @@ class GradientLocalizer(Classifier):
             constant(self.parameters()),
             FastDepthwiseGradient(),
         ):
-            features = features.detach().to(self.classifier.weight.dtype).requires_grad_()
+            features = features.detach().to(next(self.parameters()).dtype).requires_grad_()
             activations = [features]
             for number, stage in enumerate(list(self.backbone.stages)[first + 1 :], start=first + 1):
                 features = stage(features)
                 if number in further:
                     activations.append(features)
-            return activations, self.logits(features)
+            return activations, self.logits(self.backbone.cells_of(features))
 
     def make_maps(
         self, activations: Sequence[Tensor], logits: Tensor, classes: Tensor, *, retain_graph: bool = False
@@ -207,16 +223,17 @@ class GradientLocalizer(Classifier):
         direction = self.direction(classes, logits)
         gradients = self.gradients(activations, logits, direction, retain_graph=retain_graph)
         stages = [
-            Stage(activation.detach(), gradient) for activation, gradient in zip(activations, gradients, strict=True)
+            Stage(self.backbone.cells_of(activation).detach(), gradient)
+            for activation, gradient in zip(activations, gradients, strict=True)
         ]
         return self.map_of(stages, (logits.detach() * direction).sum(dim=1)).float()
 
     def gradients(
         self, activations: Sequence[Tensor], logits: Tensor, direction: Tensor, *, retain_graph: bool = False
     ) -> list[Tensor]:
-        """Compute the gradients of a score at the stages read; at the last stage (B, D, 1, 1).
+        """Compute the gradients of a score at the stages read; at the last stage of a head that averages (B, D, 1, 1).
 
-        The head averages, so that there dS^c / dA^k_ij = w_k^c / Z and no backward pass is needed.
+        There dS^c / dA^k_ij = w_k^c / Z, and no backward pass is needed.
 
         Args:
             activations: See `trace`.
@@ -224,11 +241,15 @@ class GradientLocalizer(Classifier):
             direction: (B, C), the score as weights of the logits.
             retain_graph: Whether further backward passes follow.
         """
-        if self.stages_read()[-1] < len(self.backbone.stages) - 1:
-            return list(torch.autograd.grad(logits, activations, direction, retain_graph=retain_graph))
-        *lower, last = activations
-        at_last = direction @ self.classifier.weight.detach().flatten(1) / (last.shape[2] * last.shape[3])
-        below = torch.autograd.grad(logits, lower, direction, retain_graph=retain_graph) if lower else ()
+        reads_last = self.stages_read()[-1] == len(self.backbone.stages) - 1
+        is_known = reads_last and self.head is None
+        lower = activations[:-1] if is_known else activations
+        whole = torch.autograd.grad(logits, lower, direction, retain_graph=retain_graph) if lower else ()
+        below = [self.backbone.cells_of(gradient) for gradient in whole]
+        if not is_known:
+            return below
+        height, width = self.backbone.cells_of(activations[-1]).shape[2:]
+        at_last = direction @ self.classifier.weight.detach().flatten(1) / (height * width)
         return [*below, at_last[:, :, None, None]]
 
     def direction(self, classes: Tensor, logits: Tensor) -> Tensor:

@@ -96,14 +96,16 @@ def fused_layers(maps: Sequence[Tensor]) -> Tensor:
 def layers_read(backbone: Backbone, config: MSRDConfig) -> list[int]:
     """Return the indices of the stages that are the layers of option `layers`, lowest first.
 
-    Layers that the backbone does not have are left out.
+    Layers that the backbone does not have are left out. Where all stages have one stride (transformers), the layers are
+    the last three stages.
 
     Raises:
         ModelError: The backbone has none of them.
     """
     strides = backbone.strides
     deepest_first = range(len(strides) - 1, -1, -1)
-    named = [n for n in deepest_first if config.apart == "stage" or strides[n] not in strides[n + 1 :]]
+    by_stage = config.apart == "stage" or len(set(strides)) == 1
+    named = [n for n in deepest_first if by_stage or strides[n] not in strides[n + 1 :]]
     stage_of = dict(zip(("conv5", "conv4", "conv3"), named, strict=False))
     read = sorted(stage_of[layer] for layer in config.layers.split("+") if layer in stage_of)
     if not read:

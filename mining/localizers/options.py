@@ -1,15 +1,19 @@
 """The options of each localizer, checked and described without importing torch.
 
 One frozen dataclass per localizer. Each field carries its meaning as pydantic's `Field(description=...)`, which
-`boxmine localizers NAME` shows. Defaults are the paper's unless the meaning says otherwise. A config may name several
+`boxmine localizers NAME` shows. Defaults are the paper's unless the meaning says otherwise. A config may set several
 options at once:
 
 - `PRESETS`: the defaults of other options, by the value of the option `preset`.
 - `SEVERAL_LABELS`: the defaults of options where images have several labels.
+
+A default that has changed since a released model could have been trained with it is marked with `EarlierVersions`. New
+models record the option whether it was given or not, and a model that does not record it has the earlier value.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
@@ -28,6 +32,11 @@ def _meaning(text: str) -> Any:
 def comma_separated(value: Any) -> Any:
     """Split '2, 3' from a command line into its parts; other values are returned unchanged."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _stage_numbers(value: Any) -> Any:
+    """Split '2, 3' into its parts; 'none' is no stage."""
+    return () if value == "none" else comma_separated(value)
 
 
 def _check_rising(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -242,8 +251,8 @@ class MSRDConfig(GradientConfig):
     negative: Annotated[
         Literal["zero", "kept"],
         _meaning(
-            "Gradient weights where the gradient is negative. zero: they are 0, as the paper's figures show; kept: eq. "
-            "19 to the letter, where such weights exceed 0.5 and say nothing about the class."
+            "Gradient weights where the gradient is negative. zero: they are 0, as section IV-C has those of the "
+            "background; kept: eq. 19 to the letter, where such weights exceed 0.5 and say nothing about the class."
         ),
     ] = "zero"
     features: Annotated[
@@ -300,10 +309,10 @@ class NLCCAMConfig(CCAMConfig):
 
     after: Annotated[
         tuple[int, ...] | None,
-        BeforeValidator(comma_separated),
+        BeforeValidator(_stage_numbers),
         _meaning(
             "Stages, from 1, that a non-local block follows, e.g. 2,3,4,5; by default all but the first. Table 7's low "
-            "level is 2,3 on VGG16, its high level 4,5."
+            "level is 2,3 on VGG16, its high level 4,5. none: no blocks, which on VGG16 is the paper's VGGnet-CCAM."
         ),
     ] = None
     pooling: Annotated[
@@ -416,7 +425,14 @@ class SPGConfig:
     shared: Annotated[bool, _meaning("Whether B1 and B2 share their second and third layers.")] = True
     a3_layers: Annotated[Layers, _meaning("3x3 convolutions between A2 and the class filters.")] = 2
     width: Annotated[Count, _meaning("Filters of each of these convolutions.")] = 1024
-    c_layers: Annotated[Layers, _meaning("3x3 convolutions of C before its output.")] = 2
+    c_layers: Annotated[
+        Layers,
+        EarlierVersions(2),
+        _meaning(
+            "3x3 convolutions of C before its output: one in section 3.1, two in section 3.3. With one, SPG on "
+            "InceptionV3 has the 38.45 M parameters that mLDFR's table V counts."
+        ),
+    ] = 1
     guidance_width: Annotated[Count, _meaning("Filters of each convolution in B and C.")] = 512
     third_block: Annotated[
         bool, _meaning("Whether the backbone's stages behind A2 are kept, before A3; the paper removes them.")
@@ -470,10 +486,8 @@ def build_config(kind: type[C], options: Mapping[str, Any]) -> C:
     for name in options:
         if name not in names:
             raise ModelError(f"Unknown option {name!r} of the localizer: {did_you_mean(name, names)}")
-    presets: Mapping[Any, Mapping[str, Any]] = getattr(kind, "PRESETS", {})
-    chosen = next((preset for name, preset in presets.items() if name == options.get("preset")), {})
     try:
-        return TypeAdapter(kind).validate_python({**chosen, **options})
+        return TypeAdapter(kind).validate_python({**_preset(kind, options), **options})
     except ValidationError as error:
         fault = error.errors()[0]
         raise ModelError(
@@ -481,31 +495,45 @@ def build_config(kind: type[C], options: Mapping[str, Any]) -> C:
         ) from None
 
 
+def _preset(kind: type[Any], options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The defaults of the preset that the options name."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "PRESETS", {})
+    return next((defaults for name, defaults in presets.items() if name == options.get("preset")), {})
+
+
 def options_of(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as given, each converted to the type of its field.
+    """Return the options as a training records them: those given, and those whose default has changed.
+
+    Args:
+        localizer: Its name.
+        options: The options given.
+
+    Returns:
+        Values by name, each converted to the type of its field.
 
     Raises:
         ModelError: The localizer or an option is unknown, or a value is invalid.
     """
     refuse_unknown_localizer(localizer)
     config = build_config(OPTIONS[localizer], options)
-    return {name: getattr(config, name) for name in options}
+    return {name: getattr(config, name) for name in with_changed_defaults(localizer, options)}
 
 
-def options_to_record(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as given, and the values of those whose default has changed, so that records say which.
-
-    Raises:
-        ModelError: See `options_of`.
-    """
-    given = options_of(localizer, options)
+def end_of_stage_one(localizer: str, options: Mapping[str, Any]) -> float | None:
+    """Return the share of the epochs after which a training enters its second stage; None if it has one stage only."""
     config = build_config(OPTIONS[localizer], options)
-    return {**{name: getattr(config, name) for name in _earlier_defaults(localizer)}, **given}
+    return config.stage_one if isinstance(config, ORNetConfig) and config.stage_one < 1 else None
 
 
-def options_of_record(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return recorded options; those that the record lacks, and whose default has changed since, are added."""
-    return {**_earlier_defaults(localizer), **options}
+def with_changed_defaults(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options, and the present default of each changed one that is not given."""
+    present = {**asdict(OPTIONS[localizer]()), **_preset(OPTIONS[localizer], options)} if localizer in OPTIONS else {}
+    return {**{name: present[name] for name in earlier_defaults(localizer)}, **options}
+
+
+def recorded_options(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a record, with the earlier default of each changed one that the record lacks."""
+    return {**earlier_defaults(localizer), **options}
 
 
 def options_for_objective(localizer: str, options: Mapping[str, Any], objective: Objective) -> dict[str, Any]:
@@ -514,14 +542,12 @@ def options_for_objective(localizer: str, options: Mapping[str, Any], objective:
     return {**needed, **options}
 
 
-def _earlier_defaults(localizer: str) -> dict[str, Any]:
-    """The former defaults of options, by name; of an unknown localizer none."""
-    if localizer not in OPTIONS:
-        return {}
-    hints = get_type_hints(OPTIONS[localizer], include_extras=True)
+@cache
+def earlier_defaults(localizer: str) -> dict[str, Any]:
+    """Return the earlier default of each option whose default has changed, by name; none of an unknown localizer."""
     return {
         name: mark.value
-        for name, hint in hints.items()
+        for name, hint in get_type_hints(OPTIONS.get(localizer, object), include_extras=True).items()
         for mark in getattr(hint, "__metadata__", ())
         if isinstance(mark, EarlierVersions)
     }

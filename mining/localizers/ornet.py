@@ -7,8 +7,8 @@ The paper reports, with VGG16, a CorLoc of 86.19 on CUB-200-2011 (64.52 after st
 
 Differences from the paper, and from the released code where the paper leaves something open:
 
-- The evaluator is trained beforehand in the paper. Here it learns the classes during stage one, on whole images; it
-  shares no parameter with the classifier, so that this is the same training at the same time.
+- The evaluator is trained beforehand in the paper, as with `train --evaluator MODEL`. Without one it learns the classes
+  during stage one, on whole images, and shares no parameter with the classifier.
 - When maps are made, the image is continued beyond its borders (option `margin`), which the paper does not do.
 - Where the released code differs from the paper, the paper is followed: the code refines the last two blocks of the
   decoder only; erases every other map on average, each pixel with probability 0.2 + 0.6 p^a, which then replaces the
@@ -58,6 +58,7 @@ class ORNet(Localizer):
         generator: F^g.
         evaluator: F^e, a classifier of its own that starts from the same pretrained weights; fixed in stage two.
         refining: Whether the training is in stage two.
+        evaluator_is_trained: Whether the evaluator was trained beforehand, and is fixed in both stages.
     """
 
     Config = ORNetConfig
@@ -68,6 +69,7 @@ class ORNet(Localizer):
     learning_rate: ClassVar[float] = 1e-3  # of an encoder-decoder, not of a head
 
     refining: bool = False
+    evaluator_is_trained: bool = False
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__()
@@ -123,6 +125,9 @@ class ORNet(Localizer):
 
     def _shallow_features(self, images: Tensor) -> Tensor:
         """f^c = F_1^c(I), (B, c, h, w) (eq. 1, 7)."""
+        return self.backbone.cells_of(self._shallow_output(images))
+
+    def _shallow_output(self, images: Tensor) -> Tensor:
         return _through(self.backbone.stages[: self.shallow], self.backbone.normalise(images))
 
     # --- training ----------------------------------------------------------------------------------------------------
@@ -132,16 +137,20 @@ class ORNet(Localizer):
         return self._refinement(images, targets, loss) if self.refining else self._generation(images, targets, loss)
 
     def _generation(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
-        """Stage one: L_c of both heads, and the evaluator's own loss."""
-        low = self._shallow_features(images)
+        """Stage one: L_c of both heads, and the evaluator's own loss unless it was trained beforehand."""
+        output = self._shallow_output(images)
+        low = self.backbone.cells_of(output)
         activation, features = self.generator(low)
-        deep = _through(self.backbone.stages[self.shallow :], activation.to(low.dtype) * low)
+        masked = self.backbone.with_cells(output, activation.to(low.dtype) * low)
+        deep = self.backbone.cells_of(_through(self.backbone.stages[self.shallow :], masked))
         logits = self.classifier(self.dropout(deep.mean(dim=(2, 3))))  # eq. 3
         losses = {"classification": loss(logits.float(), targets)}  # eq. 5
         if self.config.auxiliary:
             # the mean of a 1x1 convolution equals the convolution of the mean (eq. 4)
             guess = self.auxiliary(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
             losses["auxiliary"] = self.config.auxiliary * loss(guess.float(), targets)  # eq. 6
+        if self.evaluator_is_trained:
+            return losses
         return losses | {"evaluator": loss(self.evaluator(images).float(), targets)}
 
     def _refinement(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
@@ -166,13 +175,22 @@ class ORNet(Localizer):
         """Compute y = F^e(I p^a), (B, C) (eq. 9); masked pixels have the mean colour, which becomes 0."""
         backbone = self.evaluator.backbone
         mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
-        return self.evaluator.logits(_through(backbone.stages, backbone.normalise(images) * mask))
+        return self.evaluator.logits(backbone.cells_of(_through(backbone.stages, backbone.normalise(images) * mask)))
+
+    def use_evaluator(self, classifier: CAM) -> None:
+        """Take a trained classifier of the same backbone and classes as evaluator, in both stages."""
+        self.evaluator.load_state_dict(classifier.state_dict())
+        self.evaluator_is_trained = True
+        self.evaluator.requires_grad_(False)
+        self.train(self.training)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Enter the stage of the epoch, and fix in stage two what the paper fixes."""
         self.refining = epoch >= epochs_of_stage_one(epochs, self.config.stage_one)
         for part in self._fixed_in_refinement():
             part.requires_grad_(not self.refining)
+        if self.evaluator_is_trained:
+            self.evaluator.requires_grad_(False)
         if self.frozen:
             self.freeze_backbone()
         self.train(self.training)
@@ -202,6 +220,8 @@ class ORNet(Localizer):
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; what stage two fixes stays in evaluation mode in it."""
         super().train(mode)
+        if self.evaluator_is_trained:
+            self.evaluator.eval()
         if self.refining:
             for part in self._fixed_in_refinement():
                 part.eval()

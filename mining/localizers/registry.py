@@ -53,7 +53,7 @@ class LocalizerEntry:
         return f"{self.reference.partition(',')[0]} {self.reference[-4:]}"
 
 
-_CLASSIFIER = "classifier"  # a linear head on averaged features, and nothing else
+CLASSIFIER = "classifier"  # a linear head on averaged features, and nothing else
 
 # Thresholds are the best on the training photos of two sets (VOC's classes, and seven everyday objects) with
 # EfficientNet-Lite0 at three scales, unless the description says otherwise. Maps that sum positive weights only are
@@ -68,7 +68,7 @@ LOCALIZERS = {
         "score in each cell is the class activation map. By default the mean map of all classes is subtracted, so "
         "that the map shows what distinguishes this class rather than any object. One forward pass gives logits and "
         "maps; only the classifier is trained.",
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "ccam": LocalizerEntry(
         "mining.localizers.nlccam",
@@ -78,7 +78,7 @@ LOCALIZERS = {
         "The map of a class is a weighted sum of the class activation maps of all classes, ranked by probability: "
         "the most probable ones are added, the least probable ones are subtracted as background. It reads the same "
         "classifier as CAM, so that a trained CAM model can be mined with it.",
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "nlccam": LocalizerEntry(
         "mining.localizers.nlccam",
@@ -123,7 +123,7 @@ LOCALIZERS = {
         "part of CAM.",
         threshold=0.2,
         needs_gradients=True,
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "gradcampp": LocalizerEntry(
         "mining.localizers.gradient",
@@ -134,7 +134,7 @@ LOCALIZERS = {
         "coefficient, so that several instances of a class count equally.",
         threshold=0.3,
         needs_gradients=True,
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "layercam": LocalizerEntry(
         "mining.localizers.gradient",
@@ -145,7 +145,7 @@ LOCALIZERS = {
         "the maps of lower stages (option `layer`) reliable, which are finer.",
         threshold=0.3,
         needs_gradients=True,
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "msrd": LocalizerEntry(
         "mining.localizers.msrd",
@@ -157,7 +157,7 @@ LOCALIZERS = {
         "trained beyond the classifier.",
         threshold=0.45,  # the paper cuts maps "scaled between 0 and 1" (section IV-A), which is minmax, at 0.25
         needs_gradients=True,
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "mldfr": LocalizerEntry(
         "mining.localizers.mldfr",

@@ -19,6 +19,7 @@ class StageRecorder:
     Args:
         backbone: The backbone.
         stages: Indices of the stages to record.
+        whole: Whether to record outputs of stages as they are, with a transformer's class and register tokens.
 
     Attributes:
         stages: Indices of the stages that are recorded.
@@ -26,8 +27,9 @@ class StageRecorder:
             the localizer did not run them all.
     """
 
-    def __init__(self, backbone: Backbone, stages: Sequence[int]) -> None:
+    def __init__(self, backbone: Backbone, stages: Sequence[int], *, whole: bool = False) -> None:
         self.stages = list(stages)
+        self._whole = whole
         self.run_stages: Callable[[Tensor], Sequence[Tensor]] = self._run_backbone
         self._backbone = backbone
         self._local = threading.local()
@@ -92,12 +94,18 @@ class StageRecorder:
         return list(self.run_stages(images))
 
     def _run_backbone(self, images: Tensor) -> list[Tensor]:
-        every = self._backbone(images)
-        return [every[stage].detach() for stage in self.stages]
+        features, every = self._backbone.normalise(images), []
+        for stage in self._backbone.stages:
+            features = stage(features)
+            every.append(features)
+        return [self._kept(every[stage]) for stage in self.stages]
+
+    def _kept(self, output: Tensor) -> Tensor:
+        return (output if self._whole else self._backbone.cells_of(output)).detach()
 
     def _hook(self, stage: int) -> Callable[[nn.Module, Any, Tensor], None]:
         def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            self.record(stage, output.detach())
+            self.record(stage, self._kept(output))
 
         return keep
 

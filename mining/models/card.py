@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from mining.config import Objective
 from mining.errors import ModelError
-from mining.localizers.options import CellSpec, options_of_record
+from mining.localizers.options import CellSpec, recorded_options
 from mining.storage.untrusted_files import read_json
 
 FORMAT = "boxmine-model/1"
@@ -53,6 +53,8 @@ class ModelCard:
         weights_sha256: Digest of the weights file; empty where none is known.
         selection: The outputs of the classes, where a run mines with a part of the classes or renames them.
         cells: Shape of the cell classifier among the weights; None if there is none.
+        own_head: Whether the network is an unmodified classifier with its own head (mining/backbones/classifiers.py)
+            rather than a backbone, on which the localizer has layers of its own.
     """
 
     localizer: str
@@ -66,6 +68,7 @@ class ModelCard:
     weights_sha256: str = ""
     selection: OutputSelection | None = None
     cells: CellSpec | None = None
+    own_head: bool = False
 
     @property
     def class_names(self) -> list[str]:
@@ -89,12 +92,10 @@ class ModelCard:
         return len(self.classes) if self.selection is None else self.selection.count
 
     def to_record(self) -> dict[str, Any]:
-        """Return the card as JSON values; without a selection or cells it is as it was before there were any."""
+        """Return the card as JSON values; what it does not have is left out, as it was before there was any."""
         record = asdict(self)
-        for name in ("selection", "cells"):
-            if record[name] is None:
-                del record[name]
-        return record
+        absent = {"selection": None, "cells": None, "own_head": False}
+        return {name: value for name, value in record.items() if name not in absent or value != absent[name]}
 
     def is_like(self, other: "ModelCard") -> bool:
         """Whether runs with the two models give the same boxes."""
@@ -117,12 +118,12 @@ def read_card(folder: Path) -> ModelCard:
         if version != FORMAT:
             hint = f" Its format is {version!r:.60}, this version of boxmine reads {FORMAT!r}."
             raise KeyError("format")
+        values["options"] = recorded_options(values["localizer"], values.get("options", {}))
         if values.get("selection") is not None:
             values["selection"] = OutputSelection(**values["selection"])
         if values.get("cells") is not None:
             values["cells"] = CellSpec(**values["cells"])
-        card = _validate(ModelCard(**values))
-        return replace(card, options=options_of_record(card.localizer, card.options))
+        return _validate(ModelCard(**values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
             f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it.{hint} "

@@ -14,6 +14,7 @@ from mining.errors import MapError
 from mining.regions.components import extract_components, highest_over_ranges
 
 RegionChoice = Literal["largest", "peak", "all"]
+RegionScore = Literal["peak", "area"]
 _MIN_RANGE = 1e-6
 _NO_REGION = -1
 _SIDES = ("x0", "y0", "x1", "y1")
@@ -51,7 +52,12 @@ def normalise_map(activation: FloatMap, how: Literal["max", "minmax"]) -> FloatM
 
 
 def boxes_from_map(
-    activation: FloatMap, *, threshold: float, normalise: Literal["max", "minmax"] = "max", min_area_px: int = 4
+    activation: FloatMap,
+    *,
+    threshold: float,
+    normalise: Literal["max", "minmax"] = "max",
+    min_area_px: int = 4,
+    score: RegionScore = "peak",
 ) -> Boxes:
     """Cut one box around each connected region of an activation map.
 
@@ -62,9 +68,11 @@ def boxes_from_map(
         threshold: Value in (0, 1) that the pixels of a region reach in the normalised map.
         normalise: How the map is normalised, see `normalise_map`.
         min_area_px: Regions of fewer pixels are dropped.
+        score: By what boxes are scored: the peak of the region, or its number of pixels as a share of the largest
+            region's.
 
     Returns:
-        Boxes as xyxy in map pixels, half-open, highest peak first; may be empty. The score is the peak.
+        Boxes as xyxy in map pixels, half-open, highest score first; may be empty.
 
     Raises:
         MapError: The map holds NaN or infinity.
@@ -75,7 +83,13 @@ def boxes_from_map(
     regions = extract_components(level, np.array([threshold], np.float32), min_area_px)
     xyxy = np.column_stack([regions[side] for side in _SIDES]).astype(np.float32)
     peak, mean = regions["peak"], (regions["total"] / regions["area_px"]).astype(np.float32)
-    return Boxes(xyxy, peak, peak, mean, np.ones(len(regions), np.int32)).best_first()
+    scores = peak if score == "peak" else _share_of_largest(regions["area_px"])
+    return Boxes(xyxy, scores, peak, mean, np.ones(len(regions), np.int32)).best_first()
+
+
+def _share_of_largest(area_px: NDArray[Any]) -> NDArray[np.float32]:
+    share: NDArray[np.float32] = (area_px / max(1, area_px.max(initial=0))).astype(np.float32)
+    return share
 
 
 # --- all thresholds at once ------------------------------------------------------------------------------------------
@@ -107,14 +121,24 @@ class RegionsAtThresholds:
     largest: Ints
     peak_holder: Ints
 
-    def boxes(self) -> Boxes:
-        """Return the boxes of all n rows, in their order; the score is the peak."""
-        merged_from = np.ones(len(self.peak), np.int32)
-        return Boxes(self.xyxy.astype(np.float32), self.peak, self.peak, self.mean_activation, merged_from)
+    def boxes(self, score: RegionScore = "peak") -> Boxes:
+        """Return the boxes of all n rows, in their order.
 
-    def boxes_at(self, position: int) -> Boxes:
+        Args:
+            score: By what boxes are scored: the peak, or the number of pixels as a share of the largest of all rows.
+        """
+        return self._boxes_of(np.arange(len(self.peak)), score)
+
+    def boxes_at(self, position: int, score: RegionScore = "peak") -> Boxes:
         """Return what `boxes_from_map` returns at the threshold with this index."""
-        return self.boxes()[(self.lowest <= position) & (position <= self.highest)].best_first()
+        rows = np.flatnonzero((self.lowest <= position) & (position <= self.highest))
+        return self._boxes_of(rows, score).best_first()
+
+    def _boxes_of(self, rows: Ints, score: RegionScore) -> Boxes:
+        peak = self.peak[rows]
+        scores = peak if score == "peak" else _share_of_largest(self.area_px[rows])
+        merged_from = np.ones(len(rows), np.int32)
+        return Boxes(self.xyxy[rows].astype(np.float32), scores, peak, self.mean_activation[rows], merged_from)
 
     def first_listed(self, passing: NDArray[np.bool_], score: NDArray[np.float32] | None = None) -> Ints:
         """Find the row that `boxes_from_map` lists first at each threshold.

@@ -18,7 +18,7 @@ from mining.arrays import FloatMap
 from mining.boxes.boxes import Boxes
 from mining.config import MapThreshold
 from mining.config.mine import CURVE_THRESHOLDS
-from mining.regions.extraction import normalise_map, regions_of_normalised_map
+from mining.regions.extraction import RegionScore, normalise_map, regions_of_normalised_map
 from mining.regions.map_thresholds import (
     entropy_threshold,
     grey_level_shares,
@@ -55,7 +55,7 @@ class BoxesWithCurve:
 
     Attributes:
         threshold: The threshold, in (0, 1).
-        boxes: Boxes in map pixels, scored by their peaks, before any filter.
+        boxes: Boxes in map pixels, scored as `boxes_from_map` does, before any filter.
         curve: The best box at every threshold.
     """
 
@@ -72,6 +72,7 @@ class MapWithCurve:
         threshold: In (0, 1); or how the threshold is chosen per map, which gives the nearest of CURVE_THRESHOLDS, or
             the last of them if the map suggests none.
         normalise: How the map is normalised, see `normalise_map`.
+        score: By what boxes are scored, see `boxes_from_map`.
 
     Attributes:
         normalise: The same.
@@ -81,9 +82,15 @@ class MapWithCurve:
     """
 
     def __init__(
-        self, activation: FloatMap, *, threshold: float | MapThreshold, normalise: Literal["max", "minmax"]
+        self,
+        activation: FloatMap,
+        *,
+        threshold: float | MapThreshold,
+        normalise: Literal["max", "minmax"],
+        score: RegionScore = "peak",
     ) -> None:
         self.normalise = normalise
+        self._score = score
         self._threshold = threshold
         self._grid, self._at_grid = _grid_with(None if isinstance(threshold, str) else threshold)
         self._size = (activation.shape[1], activation.shape[0])
@@ -99,7 +106,7 @@ class MapWithCurve:
         position = int(np.searchsorted(self._grid, np.float32(threshold)))
         if position == len(self._grid) or self._grid[position] != np.float32(threshold):
             raise ValueError(f"The map was not cut at {threshold}.")
-        return self._regions.boxes_at(position)
+        return self._regions.boxes_at(position, self._score)
 
     def extract(
         self,
@@ -110,11 +117,11 @@ class MapWithCurve:
         """Return the boxes at the one threshold, and the best box at each of CURVE_THRESHOLDS.
 
         Args:
-            rate: Maps n boxes in map pixels, scored by their peaks, to (n,) bool, whether they pass the filters, and
-                (n,) float32, by which the best box is chosen.
+            rate: Maps n boxes in map pixels, scored as `RegionsAtThresholds.boxes` does, to (n,) bool, whether they
+                pass the filters, and (n,) float32, by which the best box is chosen.
             stretch: Image pixels per map pixel, horizontally and vertically.
         """
-        curve = self._curve(*rate(self._regions.boxes()))
+        curve = self._curve(*rate(self._regions.boxes(self._score)))
         threshold = self._threshold
         if isinstance(threshold, str):
             threshold = _choose_threshold(curve, threshold, stretch)

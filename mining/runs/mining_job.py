@@ -199,7 +199,7 @@ def _card_of_all_classes(settings: MineSettings, installed: ModelCard) -> ModelC
         return installed
     from mining.models.pretrained import pretrained_card
 
-    return pretrained_card(settings.model.removeprefix(PRETRAINED))
+    return pretrained_card(settings.model.removeprefix(PRETRAINED), settings)
 
 
 def _list_into_run(settings: MineSettings, run: Run, card: ModelCard) -> Path:

@@ -31,14 +31,16 @@ ANNOTATION_SCHEMA = pa.schema(
             "0-1",
             "by which boxes are ranked and filtered; not a probability. Of maps refined by a cell classifier: "
             "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given; of a "
-            "part (is_part), 0.3 * the lower of that and the score of its region. Of other maps: class_score * peak",
+            "part (is_part), 0.3 * the lower of that and the score of its region. Of other maps: class_score * peak. With "
+            "--rank-by area, of all maps: class_score * the region's area as a share of that of the map's largest "
+            "region",
         ),
         _field(
             "class_score",
             pa.float32(),
             "0-1",
             "probability of the class for the whole image, at the scale nearest to 1; at the middle scale for labelled "
-            "images mined with an adaptive pyramid. Of the category object: that of one of the five most probable "
+            "images mined with an adaptive pyramid; with --class-crops 10, the mean over the crops. Of the category object: that of one of the five most probable "
             "classes",
         ),
         _field(

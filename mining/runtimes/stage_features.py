@@ -59,14 +59,14 @@ def prepare_stages(
         asked: The settings; with `auto`, torch computes what the runtime cannot convert.
 
     Returns:
-        A function from (B, 3, H, W) uint8 images on the device to the (B, D, h, w) features of each stage, which any
+        A function from (B, 3, H, W) uint8 images on the device to the (B, D, h, w) output of each stage, which any
         number of threads may call; and how it computes.
 
     Raises:
         ModelError: The runtime was asked for by name and cannot convert the backbone.
     """
     alone = prepare_for_inference(BackboneAlone(copy.deepcopy(backbone)), compute.device)
-    recorder = StageRecorder(alone.backbone, stages)
+    recorder = StageRecorder(alone.backbone, stages, whole=True)
     if compute.runtime == "openvino":
         try:
             part = compile_part(
@@ -86,7 +86,6 @@ def prepare_stages(
     @torch.no_grad()
     def run(images: Tensor) -> list[Tensor]:
         with compute.autocast():
-            every = alone.backbone(images)
-        return [every[stage] for stage in stages]
+            return list(recorder.run_stages(images))
 
     return run, compute

@@ -20,7 +20,7 @@ from mining.errors import CorpusError, ModelError, ProcessLostError, describe_ex
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.localizers.options import options_for_objective
 from mining.models.card import CHECKPOINTS, ModelCard
-from mining.models.checkpoint import build_localizer, save_model
+from mining.models.checkpoint import save_model
 from mining.runtimes.worker_threads import restored_threads
 from mining.storage.files import storage_errors
 from mining.storage.provenance import package_versions, utc_now
@@ -42,6 +42,7 @@ from mining.training.labelled_images import (
 )
 from mining.training.module import METRICS, LocalizerModule
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
+from mining.training.start import build_to_train
 from mining.training.summary import TrainingSummary
 from mining.training.training_data import TrainingData
 
@@ -82,7 +83,8 @@ def fit(
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         card = _make_card(settings, images.classes, objective, category_ids)
         refuse_small_crops(settings, card.input_size)
-        localizer, _ = build_localizer(card, weights=settings.weights)
+        localizer, started_from = build_to_train(card, settings)
+        notes = [*notes, *started_from]
         if settings.freeze:
             localizer.freeze_backbone()
         localizer = localizer.to(memory_format=torch.channels_last)

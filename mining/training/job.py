@@ -9,7 +9,7 @@ from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, ModelError
-from mining.localizers.options import options_of_record, options_to_record
+from mining.localizers.options import end_of_stage_one, options_of, recorded_options
 from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, CHECKPOINTS, read_card
 from mining.storage.files import write_json
@@ -49,8 +49,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     from mining.localizers.loading import localizer_named
 
     kind = localizer_named(settings.localizer)
-    options = options_to_record(settings.localizer, settings.options)  # the command line's "0.5" is a recipe's 0.5
-    settings = settings.model_copy(update={"options": options})
+    settings = with_localizer_defaults(settings)
     if settings.learning_rate is None:  # recorded, because another default is another training
         settings = settings.model_copy(update={"learning_rate": kind.learning_rate})
     if settings.views is None:
@@ -73,6 +72,21 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     return TrainingSummary(
         folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder" and k in done}
     )
+
+
+def with_localizer_defaults(settings: TrainSettings) -> TrainSettings:
+    """Return the settings with what the localizer decides, as far as that is known without torch.
+
+    It is recorded with the model, because another default is another training.
+
+    Raises:
+        ModelError: The localizer or an option is unknown, or a value is invalid.
+    """
+    options = options_of(settings.localizer, settings.options)  # the command line's "0.5" is a recipe's 0.5
+    restart = settings.restart or None
+    if settings.restart is None and settings.schedule != "plateau":
+        restart = end_of_stage_one(settings.localizer, options)
+    return settings.model_copy(update={"options": options, "restart": restart})
 
 
 def _train_in_folder(settings: TrainSettings, wanted: dict[str, Any], progress: Any) -> TrainingSummary:
@@ -108,8 +122,7 @@ def refuse_other_training(settings: TrainSettings) -> None:
     Raises:
         ModelError: It holds a model or a training of other settings.
     """
-    options = options_to_record(settings.localizer, settings.options)
-    wanted = settings.model_copy(update={"options": options}).identity()
+    wanted = with_localizer_defaults(settings).identity()
     for name in ("learning_rate", "views"):
         if wanted[name] is None:  # the localizer's
             del wanted[name]
@@ -128,8 +141,8 @@ def _earlier_training(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def _refuse_difference(out: Path, recorded: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
-    if isinstance(recorded.get("options"), dict):
-        recorded = {**recorded, "options": options_of_record(str(recorded.get("localizer")), recorded["options"])}
+    if "localizer" in recorded:
+        recorded = {**recorded, "options": recorded_options(recorded["localizer"], recorded.get("options", {}))}
     for name in wanted:
         value = setting_or_default(TrainSettings, recorded, name)
         if value != wanted[name]:

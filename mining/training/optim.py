@@ -37,7 +37,7 @@ def schedule_for(optimizer: torch.optim.Optimizer, settings: TrainSettings, step
         falling = schedules.ReduceLROnPlateau(optimizer, factor=0.1, patience=patience)
         # not strict: an epoch whose images are all unreadable has no loss
         return {"scheduler": falling, "interval": "epoch", "monitor": "train_loss", "strict": False}
-    if settings.schedule == "cosine" and settings.restart is None:
+    if settings.schedule == "cosine" and not settings.restart:
         return {"scheduler": schedules.CosineAnnealingLR(optimizer, T_max=max(1, steps)), "interval": "step"}
     shares = schedules.LambdaLR(optimizer, lambda step: rate_share(settings, step, max(1, steps // settings.epochs)))
     return {"scheduler": shares, "interval": "step"}
@@ -52,7 +52,7 @@ def rate_share(settings: TrainOptions, step: int, epoch_steps: int) -> float:
         epoch_steps: Steps per epoch.
     """
     start, end, share = 0, settings.epochs, 1.0
-    if settings.restart is not None:
+    if settings.restart:
         # rounded as localizers round their stages; with two epochs or more, each part has at least one
         again = max(1, min(round(settings.restart * end), end - 1))
         start, end, share = (0, again, 1.0) if step < again * epoch_steps else (again, end, settings.restart_rate)

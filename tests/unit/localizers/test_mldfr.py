@@ -451,7 +451,11 @@ def test_a_loaded_model_is_bitwise_equal_and_can_be_prepared_for_inference(
             nn.init.uniform_(part.running_var, 0.8, 1.2)
             nn.init.uniform_(part.bias, -0.1, 0.1)
     listed = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
-    save_model(tmp_path, model, ModelCard("mldfr", "mobilenet_v2", "single", listed, 64, {}, options=options))
+    save_model(
+        tmp_path,
+        model,
+        ModelCard("mldfr", "mobilenet_v2", "single", listed, 64, {}, options={"preset": "paper", **options}),
+    )
     again = load_model(tmp_path)[0]
     first, second = (one.localize(pictures(), of_every_class()) for one in (model, again))
     assert torch.equal(first.maps, second.maps)

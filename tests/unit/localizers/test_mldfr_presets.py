@@ -20,8 +20,9 @@ from mining.localizers.options import (
     MLDFRConfig,
     build_config,
     options_for_objective,
-    options_of_record,
-    options_to_record,
+    options_of,
+    recorded_options,
+    with_changed_defaults,
 )
 from mining.models.card import CARD_FILE, ModelCard, read_card
 from mining.models.checkpoint import load_model, save_model
@@ -129,19 +130,21 @@ def test_mining_cuts_maps_as_the_preset_says(preset: str, cut: tuple[float, str]
 
 
 def test_new_records_name_the_preset_and_old_ones_mean_the_papers() -> None:
-    assert options_to_record("mldfr", {"kernels": "7,5,3"}) == {
+    assert options_of("mldfr", {"kernels": "7,5,3"}) == {
         "preset": "pretrained", "attention_rate": 0.1, "kernels": (7, 5, 3),
     }  # fmt: skip
-    assert options_of_record("mldfr", {}) == {"preset": "paper", "attention_rate": 0.1}
-    assert options_of_record("mldfr", {"preset": "pretrained"})["preset"] == "pretrained"
-    assert options_to_record("cam", {}) == options_of_record("cam", {}) == options_of_record("unknown", {}) == {}
+    assert recorded_options("mldfr", {}) == {"preset": "paper", "attention_rate": 0.1}
+    assert recorded_options("mldfr", {"preset": "pretrained"})["preset"] == "pretrained"
+    assert options_of("cam", {}) == recorded_options("cam", {}) == recorded_options("unknown", {}) == {}
+    assert with_changed_defaults("mldfr", {"preset": "paper"}) == {"preset": "paper", "attention_rate": 1.0}
 
 
 def test_a_model_of_an_earlier_version_loads_with_the_settings_it_was_trained_with(tmp_path: Path) -> None:
     listed = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
     model = mldfr("mobilenet_v2", preset="paper")
     save_model(tmp_path, model, ModelCard("mldfr", "mobilenet_v2", "single", listed, 64, {}))
-    assert json.loads((tmp_path / CARD_FILE).read_text())["options"] == {}
+    record = json.loads((tmp_path / CARD_FILE).read_text())
+    (tmp_path / CARD_FILE).write_text(json.dumps({**record, "options": {}}))
     again, card = load_model(tmp_path)
     assert (card.options["preset"], again.threshold, again.normalise) == ("paper", 0.2, "minmax")
     every = torch.arange(CLASSES)[None]
@@ -202,6 +205,6 @@ def test_one_label_per_image_and_a_layer_without_bias_need_no_such_start() -> No
 
 def test_a_card_names_its_options(tmp_path: Path) -> None:
     listed = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
-    options = options_to_record("mldfr", {})
+    options = options_of("mldfr", {})
     save_model(tmp_path, mldfr("mobilenet_v2"), ModelCard("mldfr", "mobilenet_v2", "multi", listed, 64, {}, options))
     assert read_card(tmp_path).options == options

@@ -351,7 +351,17 @@ def test_a_backbone_of_one_stage_has_its_block_at_the_end() -> None:
 def test_blocks_are_placed_by_option_after() -> None:
     assert list(nlccam(after=(4, 2, 2)).blocks) == ["2", "4"]
     assert list(nlccam(after="2, 4").blocks) == ["2", "4"]
-    assert list(nlccam(after=[]).blocks) == []
+    assert list(nlccam(after=[]).blocks) == list(nlccam(after="none").blocks) == []
+
+
+def test_without_blocks_it_is_vggnet_ccam_on_vgg16() -> None:
+    """VGGnet-GAP's layers: those of VGG16, the convolution with 1024 channels, and the class layer without a bias."""
+    with torch.device("meta"):
+        backbone = build("vgg16")[0]
+        inherited = sum(value.numel() for value in backbone.parameters())
+        localizer = NLCCAM(backbone, 200, after="none")
+    added = sum(value.numel() for value in localizer.parameters()) - inherited
+    assert added == (512 * 1024 * 9 + 1024) + 1024 * 200
 
 
 @pytest.mark.parametrize("after", [[0], [6], [2, 7]])

@@ -1,5 +1,6 @@
 """SPG against the equations and the implementation details of its paper."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from mining.localizers.spg import (
     guided_stages,
     min_max,
 )
-from mining.models.card import ModelCard
+from mining.models.card import CARD_FILE, ModelCard
 from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.models.fuse_batchnorm import prepare_for_inference
 
@@ -115,23 +116,31 @@ def test_the_layers_are_those_of_the_implementation_details() -> None:
     assert filters_of(localizer.a4) == [(1024, 200, 1, 1, 0)]
     assert filters_of(localizer.b_first) == [(288, 512, 3, 1, 1), (768, 512, 3, 1, 1)]
     assert filters_of(localizer.b_rest) == [(512, 512, 3, 1, 1), (512, 1, 1, 1, 0)]
-    assert filters_of(localizer.c) == [(1024, 512, 3, 1, 1), (512, 512, 3, 1, 1), (512, 1, 1, 1, 0)]
+    assert filters_of(localizer.c) == [(1024, 512, 3, 1, 1), (512, 1, 1, 1, 0)]
+
+
+def test_on_inception_v3_it_has_the_parameters_that_mldfrs_table_v_counts() -> None:
+    """38.45 M with 1000 classes; a second convolution in C, as section 3.3 has it, would make 40.81 M."""
+    with torch.device("meta"):
+        one, two = (SPG(build("inception_v3")[0], 1000, c_layers=layers) for layers in (1, 2))
+    millions = [sum(value.numel() for value in localizer.parameters()) / 1e6 for localizer in (one, two)]
+    assert [round(count, 2) for count in millions] == [38.45, 40.81]
 
 
 def test_the_defaults_are_the_papers() -> None:
     config = SPGConfig()
     assert (config.b1, config.b2) == ((0.05, 0.5), (0.1, 0.7))
     assert (config.branches, config.cascade, config.shared) == ("ABC", True, True)
-    assert (config.a3_layers, config.width, config.c_layers, config.guidance_width) == (2, 1024, 2, 512)
+    assert (config.a3_layers, config.width, config.c_layers, config.guidance_width) == (2, 1024, 1, 512)
     assert (config.dropout, config.fewest_object_px, config.guidance_weight) == (0, 0, 1)
     assert config.background == "none"
 
 
 def test_layers_and_their_filters_can_be_chosen() -> None:
-    localizer = spg(a3_layers=1, width=8, c_layers=1, guidance_width=6, third_block=True)
+    localizer = spg(a3_layers=1, width=8, c_layers=2, guidance_width=6, third_block=True)
     assert len(localizer.backbone.stages) == 5
     assert filters_of(localizer.a3) == [(1280, 8, 3, 1, 1)]
-    assert filters_of(localizer.c) == [(8, 6, 3, 1, 1), (6, 1, 1, 1, 0)]
+    assert filters_of(localizer.c) == [(8, 6, 3, 1, 1), (6, 6, 3, 1, 1), (6, 1, 1, 1, 0)]
     assert filters_of(localizer.b_first) == [(channels, 6, 3, 1, 1) for channels in LITE0_CHANNELS]
     assert filters_of(spg(a3_layers=0, third_block=True).a4) == [(1280, CLASSES, 1, 1, 0)]
 
@@ -617,3 +626,17 @@ def test_a_loaded_model_is_bitwise_equal(tmp_path: Path, options: dict[str, obje
     assert torch.equal(before.logits, after.logits)
     assert torch.equal(before.maps, after.maps)
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in localizer.state_dict().items())
+
+
+def test_a_model_of_the_earlier_default_is_loaded_with_two_convolutions_in_c(tmp_path: Path) -> None:
+    listed = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
+    card = ModelCard("spg", "efficientnet_lite0", "single", listed, 64, {}, options={**SMALL, "c_layers": 2})
+    localizer = build_localizer(card)[0].eval()
+    save_model(tmp_path, localizer, replace(card, normalisation=localizer.backbone.normalisation))
+    record = json.loads((tmp_path / CARD_FILE).read_text())
+    del record["options"]["c_layers"]  # as the earlier version wrote it
+    (tmp_path / CARD_FILE).write_text(json.dumps(record))
+    back, read = load_model(tmp_path)
+    assert read.options["c_layers"] == 2
+    assert filters_of(back.c) == filters_of(localizer.c)
+    assert len(filters_of(spg().c)) < len(filters_of(back.c))

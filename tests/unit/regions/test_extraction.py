@@ -186,3 +186,13 @@ def test_normalised_maps_range_from_0_to_1(how: str, lowest: float) -> None:
     level = normalise_map(steps() * 7, how)
     assert level.dtype == np.float32
     assert (level.min(), level.max()) == (lowest, 1.0)
+
+
+def test_boxes_scored_by_area_have_the_largest_region_first() -> None:
+    """A small region of high activation, and one of four times as many pixels."""
+    activation = np.zeros((20, 30), np.float32)
+    activation[2:6, 2:6], activation[8:16, 10:18] = 1.0, 0.6
+    found = boxes_from_map(activation, threshold=0.5, score="area")
+    assert rows(found) == [[10, 8, 18, 16], [2, 2, 6, 6]]
+    assert found.score.tolist() == [1, 0.25]
+    assert found.peak.tolist() == pytest.approx([0.6, 1])

@@ -1,5 +1,6 @@
 """Training options: optimizer, learning rates and schedule, input size and augmentation."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,46 @@ def test_the_record_has_the_rate_and_another_default_is_another_training(
     monkeypatch.setattr(localizer_named("cam"), "learning_rate", 0.5)
     with pytest.raises(ModelError, match=r"its learning_rate is 0\.003, this command's is 0\.5"):
         trained(tmp_path)
+
+
+def resolved(**options: Any) -> TrainSettings:
+    return training_job.with_localizer_defaults(settings_of(**options))
+
+
+def test_ornets_schedule_restarts_at_a_tenth_where_its_second_stage_begins() -> None:
+    settings = resolved(localizer="ornet", options={"stage_one": 0.5}, epochs=4)
+    assert settings.restart == 0.5
+    by_step = [rate_share(settings, step, EPOCH_STEPS) for step in range(4 * EPOCH_STEPS)]
+    assert (by_step[0], by_step[2 * EPOCH_STEPS]) == (1, pytest.approx(0.1))
+    assert by_step[2 * EPOCH_STEPS - 1] < 0.03
+    alone = resolved(localizer="ornet", options={"stage_one": 1}, epochs=2)
+    assert alone.restart is None
+    assert [rate_share(alone, step, EPOCH_STEPS) for step in range(2 * EPOCH_STEPS)] == by_step[: 2 * EPOCH_STEPS]
+
+
+@pytest.mark.parametrize(
+    ("options", "restart"),
+    [
+        ({"localizer": "cam"}, None),
+        ({"localizer": "ornet"}, 0.7),
+        ({"localizer": "ornet", "restart": 0}, None),
+        ({"localizer": "ornet", "restart": 0.4}, 0.4),
+        ({"localizer": "ornet", "schedule": "plateau"}, None),
+    ],
+)
+def test_a_restart_is_the_localizers_unless_it_is_given(options: dict[str, Any], restart: float | None) -> None:
+    assert resolved(**options).restart == restart
+
+
+def test_a_training_of_an_earlier_version_is_another_one_unless_it_is_asked_for(tmp_path: Path) -> None:
+    """It recorded neither a restart nor the convolutions of SPG's C, which then were two."""
+    training = {**settings_of(localizer="spg", out=tmp_path).identity(), "learning_rate": 0.1, "views": 0}
+    assert training["options"] == {}
+    (tmp_path / "training.json").write_text(json.dumps(training))
+    earlier = settings_of(localizer="spg", out=tmp_path, options={"c_layers": 2}, learning_rate=0.1, views=0)
+    training_job.refuse_other_training(earlier)
+    with pytest.raises(ModelError, match=r"its options is {'c_layers': 2}, this command's is {'c_layers': 1}"):
+        training_job.refuse_other_training(earlier.model_copy(update={"options": {}}))
 
 
 # --- the input -------------------------------------------------------------------------------------------------------

@@ -415,3 +415,9 @@ def test_reducing_an_image_averages_its_pixels() -> None:
     stripes: Tensor = torch.zeros(3, 64, 64, dtype=torch.uint8)
     stripes[:, :, ::2] = 200
     assert (resize_image(stripes, (8, 8)).int() - 100).abs().max() <= 4
+
+
+@pytest.mark.parametrize(("short_side", "expected"), [(224, 224), (299, 304), (20, 16)])
+@pytest.mark.parametrize(("height", "width"), [(300, 500), (500, 300), (10, 4000)])
+def test_without_its_aspect_an_image_becomes_a_square(height: int, width: int, short_side: int, expected: int) -> None:
+    assert network_input_size(height, width, short_side=short_side, keep_aspect=False) == (expected, expected)
