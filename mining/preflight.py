@@ -87,6 +87,7 @@ def _mine(settings: MineSettings) -> None:
 @check.register
 def _run(settings: RunSettings) -> None:
     check_truth(settings.truth)
+    check_class_predictions(settings.classes_from)
     for corpus in (settings.corpus, settings.test.applied_to(settings.corpus)):
         check_output_outside_images(settings.out, corpus.images)
     if settings.model is None:
@@ -138,6 +139,7 @@ def _experiment(settings: ExperimentSettings) -> None:
 def _score(settings: ScoreSettings) -> None:
     Run(settings.run).require_finished()
     check_truth(settings.truth)
+    check_class_predictions(settings.classes_from)
 
 
 @check.register
@@ -173,6 +175,21 @@ def check_truth(truth: Path | None) -> None:
         raise ScoringError(
             f"Cannot read the ground truth {truth}: {error.strerror}. Give a COCO JSON with boxes, a folder of VOC "
             "XML, or a CUB folder."
+        ) from None
+
+
+def check_class_predictions(path: Path | None) -> None:
+    """Check that the class predictions are a file or folder that exists.
+
+    Raises:
+        ScoringError: They are not.
+    """
+    try:
+        if path is not None:
+            check_not_special_file(path)
+    except OSError as error:
+        raise ScoringError(
+            f"Cannot read the classes of {path}: {error.strerror}. Give a run directory, or a CSV of file_name,labels."
         ) from None
 
 

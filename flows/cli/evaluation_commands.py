@@ -31,6 +31,7 @@ def score(
     truth: Truth,
     maps: Annotated[bool, Parameter(group=FIGURES)] = False,
     engine: Annotated[Literal["boxmine", "pycocotools"], Parameter(group=FIGURES)] = "boxmine",
+    classes_from: Annotated[Path | None, Parameter(group=FIGURES)] = None,
     show_all: Annotated[bool, Parameter(name="--all", negative=(), group=OUTPUT)] = False,
     as_json: Json = False,
 ) -> int:
@@ -46,6 +47,9 @@ def score(
         Draw the maps again, which takes as long as mining did, for the papers' MaxBoxAcc, MaxBoxAccV2 and Loc(delta).
     engine
         What computes COCO's figures; both give the same numbers, pycocotools far more slowly.
+    classes_from
+        Use the classes that another classifier ranks first, for localization and classification errors: a run directory
+        of that model, or a CSV (file_name,labels) with the most probable label first.
     show_all
         Print every figure, not only the five most important ones.
     as_json
@@ -55,7 +59,7 @@ def score(
     from flows.running import run_flow
 
     with ProgressView():
-        values = {"run": run_dir, "truth": truth, "maps": maps, "engine": engine}
+        values = {"run": run_dir, "truth": truth, "maps": maps, "engine": engine, "classes_from": classes_from}
         scores = run_flow(flow.score, parse(ScoreSettings, values))
     print_json(scores) if as_json else print_scores(scores, run_dir, show_all=show_all)
     return 0

@@ -31,7 +31,7 @@ def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, tot
 
     run = Run(settings.run)
     run.require_finished()
-    scores = score_run(settings.run, settings.truth, engine=settings.engine)
+    scores = score_run(settings.run, settings.truth, engine=settings.engine, classes_from=settings.classes_from)
     scores["maps"] = None
     if settings.maps:
         scores["maps"], changed = _score_maps(run, settings.truth, progress)

@@ -124,7 +124,10 @@ class Accuracy(TypedDict):
 
 
 class LocalizationScores(TypedDict):
-    """ILSVRC's localization and classification figures; see metrics.localization."""
+    """ILSVRC's localization and classification figures; see metrics.localization.
+
+    `classes_from` is the run or the CSV whose class predictions were used instead of the run's own.
+    """
 
     definition: str
     iou_threshold: float
@@ -133,8 +136,10 @@ class LocalizationScores(TypedDict):
     gt_known_loc: Accuracy
     top1_loc: Accuracy | None
     top5_loc: Accuracy | None
+    top5_loc_2_2_1: NotRequired[Accuracy | None]
     top1_cls: Accuracy | None
     top5_cls: Accuracy | None
+    classes_from: NotRequired[str | None]
     false_positives_per_image: float | None
 
 

@@ -44,6 +44,11 @@ _LOCALIZATION = (
     ("gt_known_loc", "GT-known loc. error", "share of an image's classes whose box misses, mean over images (ILSVRC)"),
     ("top1_loc", "Top-1 loc. error", "the box misses, or the classifier does not rank the class first"),
     ("top5_loc", "Top-5 loc. error", "the box misses, or the class is not among the first five"),
+    (
+        "top5_loc_2_2_1",
+        "Loc. error of 2 + 2 + 1",
+        "two boxes of the first class and of the second, one of the third (SPG*)",
+    ),
     ("top1_cls", "Top-1 class. error", "the classifier does not rank the class first"),
     ("top5_cls", "Top-5 class. error", "the class is not among the first five"),
 )
@@ -267,7 +272,7 @@ def _error_rows(localization: Any) -> list[Row]:
     if localization is None:
         return []
     figures: list[tuple[Accuracy, str, str]] = [
-        (localization[key], name, meaning) for key, name, meaning in _LOCALIZATION if localization[key]
+        (localization[key], name, meaning) for key, name, meaning in _LOCALIZATION if localization.get(key)
     ]
     return [(name, format_share(one["error"]) + _interval(one.get("ci95")), meaning) for one, name, meaning in figures]
 
