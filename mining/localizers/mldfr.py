@@ -117,11 +117,12 @@ class MLDFR(CAM):
         Without it, the maps themselves must be negative to say that most classes are absent, those of present classes
         too; normalised by their range, such maps are high everywhere but in a few cells.
         """
-        if self.classifier.bias is None or objective == "single":
+        bias = self.classifier.bias
+        if objective == "single" or bias is None or bias.any():  # one that was trained is kept
             return
         odds = shares / (1 - shares) if weights is None else weights * shares / (1 - shares)
         with torch.no_grad():
-            self.classifier.bias.copy_(odds.clamp(1e-4, 1e4).log())
+            bias.copy_(odds.clamp(1e-4, 1e4).log())
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
         """Return the optimizer's groups, with the attention in a group of its own rate."""
