@@ -84,8 +84,8 @@ class Localizer(nn.Module, ABC):
 
     Config: ClassVar[type[Any]]
     name: ClassVar[str]
-    threshold: ClassVar[float] = 0.25
-    normalise: ClassVar[Normalisation] = "max"
+    threshold: float = 0.25
+    normalise: Normalisation = "max"
     needs_gradients: ClassVar[bool] = False
     class_agnostic: ClassVar[bool] = False
     weights_of: ClassVar[str | None] = None
@@ -188,6 +188,15 @@ class Localizer(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """Compute the losses of `training_step` from what `condense` returned, for images of (height, width) px."""
         raise NotImplementedError
+
+    def start_from_class_shares(self, shares: Tensor, objective: Objective, weights: Tensor | None) -> None:
+        """Prepare a new training for the frequency of the classes; overridden by methods that need it.
+
+        Args:
+            shares: (C,) share of the training images that show each class.
+            objective: One class per image, or several.
+            weights: Those of the classification loss.
+        """
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Prepare an epoch of the training; overridden by methods that train in stages.

@@ -77,6 +77,12 @@ class ModelCard:
         return [str(entry["name"]) for entry in self.classes]
 
     @property
+    def warnings(self) -> list[str]:
+        """Sentences of the training about a model that will not localize."""
+        found = self.training.get("warnings", [])
+        return [str(one) for one in found] if isinstance(found, list) else []
+
+    @property
     def object_index(self) -> int | None:
         """Index of the class `object`, which has no output of its own; None if the card does not have it."""
         return None if self.selection is None or self.selection.outputs[-1] else len(self.classes) - 1
