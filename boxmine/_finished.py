@@ -19,6 +19,7 @@ def score(
     *,
     maps: bool = False,
     engine: Literal["boxmine", "pycocotools"] = "boxmine",
+    classes_from: AnyPath | None = None,
     progress: bool | None = None,
 ) -> Scores:
     """Score a finished run against ground truth and write scores.json.
@@ -26,8 +27,10 @@ def score(
     Args:
         run: Run or run directory.
         truth: COCO JSON with boxes, folder of VOC XML, or CUB folder.
-        maps: Draw the maps again, which takes as long as mining, for MaxBoxAcc and MaxBoxAccV2.
+        maps: Draw the maps again, which takes as long as mining, for MaxBoxAcc, MaxBoxAccV2 and Loc(delta).
         engine: What computes COCO's figures; both give the same numbers, pycocotools far more slowly.
+        classes_from: Run directory, or CSV (file_name,labels) with the most probable label first, whose classes are
+            taken for localization and classification errors instead of those that the run's model ranks first.
         progress: Whether to show a progress bar while maps are drawn.
 
     Raises:
@@ -36,7 +39,8 @@ def score(
     """
     from mining.evaluation.job import score as score_run
 
-    settings = parse(ScoreSettings, {"run": Path(run), "truth": Path(truth), "maps": maps, "engine": engine})
+    values = {"run": Path(run), "truth": Path(truth), "maps": maps, "engine": engine, "classes_from": classes_from}
+    settings = parse(ScoreSettings, values)
     check_settings(settings)
     with progress_bar("maps", progress if maps else False) as report_progress:
         return Scores(score_run(settings, lambda done, total: report_progress(done, total, "")))

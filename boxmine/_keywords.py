@@ -20,6 +20,9 @@ class CorpusKeywords(TypedDict, total=False):
 class ExtractionKeywords(TypedDict, total=False):
     """How boxes are made from activation maps: see `mining.config.MineOptions`."""
 
+    weights: AnyPath
+    class_names: AnyPath | None
+    objective: Literal["single", "multi"]
     scales: float | Sequence[float] | str | None
     resize: Literal["aspect", "square"]
     adaptive: float | None
@@ -70,6 +73,7 @@ class TrainKeywords(CorpusKeywords, total=False):
     options: Mapping[str, Any]
     backbone: str
     weights: AnyPath
+    evaluator: AnyPath | None
     freeze: bool
     epochs: int
     views: int | None
@@ -98,7 +102,19 @@ class TrainKeywords(CorpusKeywords, total=False):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: str | int
     strategy: str
+    pictures: int
     precision: str
+
+
+class MapsKeywords(TypedDict, total=False):
+    """Keyword arguments of `boxmine.maps`: see `mining.config.MapsSettings`."""
+
+    classes: Sequence[str] | str
+    max_classes: int
+    localizers: Sequence[str] | str
+    scales: float | Sequence[float] | str | None
+    max_images: int
+    device: str
 
 
 class ExportKeywords(TypedDict, total=False):

@@ -78,6 +78,7 @@ def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
         CompareSettings,
         ExecutionOptions,
         ListedCorpus,
+        MapsSettings,
         MineOptions,
         MineSettings,
         RetrainSettings,
@@ -88,7 +89,7 @@ def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
         TrainOptions,
     )
     from mining.config.execution import ClusterOptions
-    from mining.config.mine import BoxOptions, MapOptions
+    from mining.config.mine import BoxOptions, MapOptions, PretrainedOptions
     from mining.experiments import ExperimentSettings
     from mining.label_store.settings import Gates, LabelSettings
 
@@ -97,6 +98,8 @@ def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
     yield "Images and labels", "Of `boxmine train` and `mine`, and of `corpus` in a recipe.", ListedCorpus, set()
     yield "Training", "Of `boxmine train`, and of `train` in a recipe: what decides the weights.", TrainOptions, set()
     yield "Execution of training", "They do not change what is learnt.", TrainExecutionOptions, set()
+    pretrained = "Of `boxmine mine --model pretrained:NAME`, and of `mine` in a recipe with such a model."
+    yield "Pretrained classifiers", pretrained, PretrainedOptions, set()
     yield "Maps", "Of `boxmine mine`, and of `mine` in a recipe: how activation maps are made.", MapOptions, set()
     yield "Boxes", "Of `boxmine mine`, and of `mine` in a recipe: how boxes are made from maps.", BoxOptions, set()
     yield "Shards and batches", "Which images share a forward pass.", ShardOptions, set()
@@ -106,6 +109,7 @@ def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
     yield "Model and output of mining", "Of `boxmine mine` alone.", MineSettings, elsewhere
     yield "Scoring", "Of `boxmine score`.", ScoreSettings, set()
     yield "Comparison", "Of `boxmine compare`.", CompareSettings, set()
+    yield "Page of maps", "Of `boxmine maps`.", MapsSettings, set()
     yield "Recipe of `boxmine run`", "Train, mine, score and report in one command.", RunSettings, set()
     yield "Recipe of `boxmine label`", "A scheduled labelling job.", LabelSettings, set()
     yield "Quality gates", "Of `gates` in the recipe of `boxmine label`.", Gates, set()

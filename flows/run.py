@@ -16,6 +16,6 @@ def run(settings: RunSettings) -> tuple[MineSummary, Scores | None]:
     summary = mine(settings.mine_settings())
     scores = None
     if settings.truth is not None:
-        scores = score_boxes(ScoreSettings(run=settings.out, truth=settings.truth))
+        scores = score_boxes(ScoreSettings(run=settings.out, truth=settings.truth, classes_from=settings.classes_from))
     write_report(settings.out, settings.truth)
     return summary, scores

@@ -6,12 +6,18 @@ The step that needs a setting checks it too; checking it here saves the seconds 
 from functools import singledispatch
 from pathlib import Path
 
-from mining.backbones.registry import BACKBONES, refuse_to_mine_pretrained, refuse_unknown_backbone
+from mining.backbones.registry import (
+    BACKBONES,
+    has_linear_classifier,
+    refuse_unknown_backbone,
+    refuse_unknown_classifier,
+)
 from mining.config import (
     NO_LABELS,
     WEIGHTS_MARK,
     CompareSettings,
     CorpusSettings,
+    MapsSettings,
     MineSection,
     MineSettings,
     RetrainSettings,
@@ -32,13 +38,24 @@ from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.class_selection import select_classes
 from mining.models.overrides import refinement
-from mining.reporting.page_files import check_page
+from mining.models.pretrained_choice import (
+    default_localizer,
+    refuse_files_of_pretrained,
+    refuse_localizer_without_gradients,
+)
+from mining.reporting.maps_inputs import find_photos, plan_columns, refuse_unknown_classes
+from mining.reporting.page_files import check_maps_page, check_page
 from mining.runs.inputs import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
 from mining.runs.run import Run
 from mining.runtimes.requirements import refuse_int8_elsewhere
 from mining.storage.untrusted_files import check_not_special_file
 from mining.training.job import refuse_other_training
-from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
+from mining.training.option_checks import (
+    refuse_blind_backbone,
+    refuse_other_evaluator,
+    refuse_other_start,
+    refuse_small_crops,
+)
 
 
 @singledispatch
@@ -72,6 +89,7 @@ def _mine(settings: MineSettings) -> None:
 @check.register
 def _run(settings: RunSettings) -> None:
     check_truth(settings.truth)
+    check_class_predictions(settings.classes_from)
     for corpus in (settings.corpus, settings.test.applied_to(settings.corpus)):
         check_output_outside_images(settings.out, corpus.images)
     if settings.model is None:
@@ -123,6 +141,7 @@ def _experiment(settings: ExperimentSettings) -> None:
 def _score(settings: ScoreSettings) -> None:
     Run(settings.run).require_finished()
     check_truth(settings.truth)
+    check_class_predictions(settings.classes_from)
 
 
 @check.register
@@ -132,6 +151,17 @@ def _compare(settings: CompareSettings) -> None:
     if settings.out is not None:
         check_page(settings.out)
     check_truth(settings.truth)
+
+
+@check.register
+def _maps(settings: MapsSettings) -> None:
+    check_maps_page(settings.out)
+    cards = [check_model(model) for model in settings.models]
+    plan_columns(settings)
+    known = [card for card in cards if card is not None]
+    if len(known) == len(cards):  # ImageNet's classes are known to a network library only
+        refuse_unknown_classes(settings.classes, known)
+    find_photos(settings)
 
 
 def check_corpus(corpus: CorpusSettings) -> None:
@@ -161,6 +191,21 @@ def check_truth(truth: Path | None) -> None:
         ) from None
 
 
+def check_class_predictions(path: Path | None) -> None:
+    """Check that the class predictions are a file or folder that exists.
+
+    Raises:
+        ScoringError: They are not.
+    """
+    try:
+        if path is not None:
+            check_not_special_file(path)
+    except OSError as error:
+        raise ScoringError(
+            f"Cannot read the classes of {path}: {error.strerror}. Give a run directory, or a CSV of file_name,labels."
+        ) from None
+
+
 def check_training(options: TrainOptions) -> None:
     """Check the localizer, its options, the backbone and its weights.
 
@@ -169,34 +214,42 @@ def check_training(options: TrainOptions) -> None:
     """
     options_of(options.localizer, options.options)
     refuse_unknown_backbone(options.backbone)
-    if WEIGHTS_MARK.is_path(options.weights):
-        refuse_missing_weights(Path(options.weights))
+    refuse_unusable_start(options)
     refuse_blind_backbone(options)
     size = options.input_size or (BACKBONES[options.backbone].input_size if options.backbone in BACKBONES else None)
     if size is not None:
         refuse_small_crops(options, size)
 
 
-def refuse_missing_weights(path: Path) -> None:
-    """Raise ModelError if the weights file does not exist."""
-    if not path.is_file():
-        raise ModelError(f"No weights file {path}; give 'imagenet', 'none' or a file that exists.")
+def refuse_unusable_start(options: TrainOptions) -> None:
+    """Raise ModelError if the weights file or a model folder that the training starts from cannot be used."""
+    card = ModelCard(options.localizer, options.backbone, "single", [], 1, {})
+    if WEIGHTS_MARK.is_path(options.weights):
+        path = Path(options.weights)
+        if path.is_dir():
+            refuse_other_start(card, read_card(path), path)
+        elif not path.is_file():
+            raise ModelError(
+                f"No weights file or model folder {path}; give 'imagenet', 'none', or a file or folder that exists."
+            )
+    if options.evaluator is not None:
+        refuse_other_evaluator(card, read_card(options.evaluator), options.evaluator)
 
 
 def check_model(model: str) -> ModelCard | None:
     """Check that a model can be used for mining.
 
     Args:
-        model: Model folder, or pretrained:BACKBONE.
+        model: Model folder, or pretrained:NAME.
 
     Returns:
-        The model's card; None for a pretrained backbone.
+        The model's card; None for a pretrained classifier.
 
     Raises:
         ModelError: The folder, its weights or the backbone cannot be used.
     """
     if model.startswith(PRETRAINED):
-        refuse_to_mine_pretrained(model.removeprefix(PRETRAINED))
+        refuse_unknown_classifier(model.removeprefix(PRETRAINED))
         return None
     card = read_card(Path(model))
     if not (Path(model) / WEIGHTS_FILE).is_file():
@@ -226,8 +279,12 @@ def check_mining(options: MineSection, card: ModelCard | None, model: str) -> No
     options = resolve_thresholds(options)
     if options.localizer is not None:
         refuse_unknown_localizer(options.localizer)
-    trained = card.localizer if card is not None else "cam" if model.startswith(PRETRAINED) else model
+    name = model.removeprefix(PRETRAINED) if model.startswith(PRETRAINED) else None
+    trained = card.localizer if card is not None else model if name is None else default_localizer(name)
     options_of(options.localizer or trained, options.options)
+    if name is not None and not has_linear_classifier(name):
+        refuse_localizer_without_gradients(options.localizer or trained, name)
+    refuse_files_of_pretrained(options, model)
     if card is not None or model.startswith(PRETRAINED):
         refinement(options, has_cells=card is not None and card.cells is not None)
     if card is not None:

@@ -15,6 +15,7 @@ from mining.config import (
     ExecutionOptions,
     ListedCorpus,
     MapOptions,
+    PretrainedOptions,
     Settings,
     ShardOptions,
     TrainExecutionOptions,
@@ -34,8 +35,9 @@ EXECUTION = Group("Execution", sort_key=5)
 CLUSTER = Group("Cluster", sort_key=6)
 VERSION = Group("Version of a label store", sort_key=7)
 _GROUPS: dict[type[Settings], Group] = {
-    CorpusSettings: INPUT, ListedCorpus: INPUT, TrainOptions: TRAINING, MapOptions: MAPS, BoxOptions: BOXES,
-    ShardOptions: EXECUTION, ExecutionOptions: EXECUTION, TrainExecutionOptions: EXECUTION, ClusterOptions: CLUSTER,
+    CorpusSettings: INPUT, ListedCorpus: INPUT, PretrainedOptions: INPUT, TrainOptions: TRAINING, MapOptions: MAPS,
+    BoxOptions: BOXES, ShardOptions: EXECUTION, ExecutionOptions: EXECUTION, TrainExecutionOptions: EXECUTION,
+    ClusterOptions: CLUSTER,
 }  # fmt: skip
 
 app = App(

@@ -35,7 +35,7 @@ def backbones(name: Annotated[str | None, Parameter(help="Describe this backbone
         return _describe_backbone(name)
     for listed, entry in BACKBONES.items():
         print(f"{listed:<20}{entry.input_size:>4} px  {entry.note}")
-    print(f"{'<any timm name>':<20}         timm, by its own name")
+    print(f"{'<any timm name>':<20}         timm, by its own name; pretrained:NAME takes torchvision's, too")
     print("\nVision transformers of timm; weights from the Hugging Face Hub, or a file by --weights:\n")
     columns = ("backbone", "parameters", "input", "stride", "licence of the weights", "")
     rows = [
@@ -76,12 +76,11 @@ def _describe_backbone(name: str) -> int:
     refuse_unknown_backbone(name)
     if name in BACKBONES:
         entry = BACKBONES[name]
-        size, weights, licence, can_mine = entry.input_size, entry.weights, entry.licence, entry.has_linear_classifier
+        size, weights, licence = entry.input_size, entry.weights, entry.licence
     else:
         from mining.backbones.timm_networks import timm_licence
 
-        size = spec_of(name).input_size
-        licence, can_mine = timm_licence(name), False
+        size, licence = spec_of(name).input_size, timm_licence(name)
         weights = "timm's, downloaded from the Hugging Face Hub on first use"
         if name in TRANSFORMERS:
             weights += "; or --weights FILE, of timm or of the authors"
@@ -90,11 +89,19 @@ def _describe_backbone(name: str) -> int:
             "backbone": name,
             "input": f"{size} x {size} px at scale 1",
             "weights": weights.format(name=name.replace("_", "-")),
-            "untrained": f"mines ImageNet's classes with --model pretrained:{name}" if can_mine else "cannot mine",
+            "untrained": f"mines ImageNet's classes with --model pretrained:{name}, {_form_of_pretrained(name)}",
             "licence": licence,
         }
     )
     return 0
+
+
+def _form_of_pretrained(name: str) -> str:
+    from mining.backbones.registry import has_linear_classifier
+
+    if has_linear_classifier(name):
+        return "by cam or a localizer on its weights"
+    return "unmodified and with its own head, by a localizer that uses gradients, if it is a convolutional network"
 
 
 def _print_facts(facts: dict[str, str]) -> None:

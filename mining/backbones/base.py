@@ -18,6 +18,7 @@ from mining.errors import ModelError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_PARALLEL = "module."  # before all names of a state dict that was saved from a network on several devices
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} holds no state dict (names to tensors).")
+    if state and all(name.startswith(_PARALLEL) for name in state):
+        state = {name.removeprefix(_PARALLEL): value for name, value in state.items()}
     return cast(dict[str, Tensor], state)
 
 

@@ -199,7 +199,7 @@ def _trace(backbone: Backbone, size: tuple[int, int]) -> _Grids:
             torch.no_grad(),
             torch.autocast(some.device.type, enabled=False),
             _evaluation_mode(backbone.stages),
-            _GridTrace(features := some.new_zeros(1, 3, *size)) as trace,
+            GridTrace(features := some.new_zeros(1, 3, *size)) as trace,
         ):
             for stage in backbone.stages:
                 features = stage(features)
@@ -222,7 +222,7 @@ def _evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-class _GridTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class GridTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the grid of a tensor through the operations of the block.
 
     Convolutions, pools and padding change a grid. Any other operation passes it on to a result with as many rows and

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mining.backbones.base import BackboneSpec
 
 
+IMAGENET_CLASSES = 1000  # of ImageNet-1k
+
+
 class BackboneEntry(NamedTuple):
     """A backbone before any network library is imported.
 
@@ -26,7 +29,7 @@ class BackboneEntry(NamedTuple):
         weights: Where its ImageNet weights come from.
         licence: Licence of the code and of the weights.
         has_linear_classifier: Whether its ImageNet classifier is one linear layer on averaged features, so that
-            `--model pretrained:NAME` can mine with it.
+            `--model pretrained:NAME` is this backbone with that layer. Otherwise it is the unmodified network.
     """
 
     input_size: int
@@ -74,7 +77,9 @@ BACKBONES = {
     "efficientnet_lite0": _efficientnet_lite(224),
     "efficientnet_lite1": _efficientnet_lite(240),
     "efficientnet_lite2": _efficientnet_lite(260),
-    "vgg16": _torchvision("the papers' usual one; no linear ImageNet classifier", has_linear_classifier=False),
+    "vgg16": _torchvision(
+        "the papers' usual one; pretrained:vgg16 has its fully connected layers", has_linear_classifier=False
+    ),
     "googlenet": _torchvision("light"),
     "inception_v3": _torchvision("SPG's backbone", input_size=299),
     "resnet50": _torchvision("the most common choice"),
@@ -132,7 +137,7 @@ def spec_of(name: str) -> "BackboneSpec":
     if timm_networks.is_timm_model(name):
         listed = TRANSFORMERS.get(name)
         return timm_networks.make_spec(name, input_size=None if listed is None else listed.input_size)
-    raise _unknown_backbone(name)
+    raise unknown_backbone(name)
 
 
 def refuse_unknown_backbone(name: str) -> None:
@@ -141,41 +146,39 @@ def refuse_unknown_backbone(name: str) -> None:
     Raises:
         ModelError: The name is neither listed nor found in timm's sources.
     """
-    if name not in BACKBONES and not _is_in_timm_sources(name.partition(".")[0]):
-        raise _unknown_backbone(name)
+    if name not in BACKBONES and not _is_in_sources("timm", name.partition(".")[0]):
+        raise unknown_backbone(name)
 
 
-def _unknown_backbone(name: str) -> ModelError:
+def unknown_backbone(name: str) -> ModelError:
+    """Make the error for a name that no library knows."""
     choices = [*BACKBONES, *TRANSFORMERS]
     return ModelError(f"Unknown backbone {name!r}: {did_you_mean(name, choices)} Any timm model name works too.")
 
 
-def _is_in_timm_sources(name: str) -> bool:
-    """Whether timm's sources define or mention this name; models that timm builds by rule are only mentioned."""
-    package = find_spec("timm")
-    if package is None or not package.submodule_search_locations or not re.fullmatch(r"\w{3,100}", name):
+def _is_in_sources(package: str, name: str) -> bool:
+    """Whether a package's models define or mention this name; models that timm builds by rule are only mentioned."""
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations or not re.fullmatch(r"\w{3,100}", name):
         return False
     pattern = re.compile(rf"def {name}\(|['\"]{name}['\".]")
-    sources = sorted(Path(package.submodule_search_locations[0], "models").glob("*.py"))
+    sources = sorted(Path(found.submodule_search_locations[0], "models").glob("*.py"))
     return any(pattern.search(source.read_text(encoding="utf-8", errors="replace")) for source in sources)
 
 
-def refuse_to_mine_pretrained(backbone: str) -> None:
-    """Check that `--model pretrained:BACKBONE` can mine, without importing a network library.
+def has_linear_classifier(name: str) -> bool:
+    """Whether `--model pretrained:NAME` is a listed backbone with its linear ImageNet classifier.
+
+    Otherwise it is torchvision's or timm's network as it is, with its own head (see classifiers.py).
+    """
+    return name in BACKBONES and BACKBONES[name].has_linear_classifier
+
+
+def refuse_unknown_classifier(name: str) -> None:
+    """Check the name of `--model pretrained:NAME` without importing a network library.
 
     Raises:
-        ModelError: The backbone is unknown, or its ImageNet classifier gives no activation maps.
+        ModelError: The name is neither listed nor found in the sources of torchvision or timm.
     """
-    if backbone in BACKBONES and BACKBONES[backbone].has_linear_classifier:
-        return
-    refuse_unknown_backbone(backbone)
-    raise no_linear_classifier(backbone)
-
-
-def no_linear_classifier(backbone: str) -> ModelError:
-    """Make the error for a backbone whose ImageNet classifier gives no activation maps."""
-    usable = ", ".join(name for name, entry in BACKBONES.items() if entry.has_linear_classifier)
-    return ModelError(
-        f"pretrained:{backbone} cannot mine: its ImageNet classifier is not one linear layer on averaged features. "
-        f"Train it on your classes (`boxmine train --backbone {backbone}`), or use one of: {usable}."
-    )
+    if name not in BACKBONES and not _is_in_sources("torchvision", name):
+        refuse_unknown_backbone(name)

@@ -26,6 +26,7 @@ from mining.config.execution import (
     TrainExecutionOptions,
     Workers,
 )
+from mining.config.maps import MapsSettings
 from mining.config.mine import (
     MAX_SCALES,
     BoxOptions,
@@ -38,6 +39,7 @@ from mining.config.mine import (
     ModelReference,
     Normalisation,
     Precision,
+    PretrainedOptions,
     RankBy,
     Refinement,
     Resize,
@@ -63,6 +65,7 @@ __all__ = [
     "ListedCorpus",
     "MapOptions",
     "MapThreshold",
+    "MapsSettings",
     "MineOptions",
     "MineSection",
     "MineSettings",
@@ -71,6 +74,7 @@ __all__ = [
     "Objective",
     "Options",
     "Precision",
+    "PretrainedOptions",
     "RankBy",
     "Recipe",
     "Refinement",

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mining.config.base import EarlierVersions, Options, Settings, Share, resolve_path
+from mining.config.base import EarlierVersions, Objective, Options, Settings, Share, resolve_path
 from mining.config.checks import check_range
 from mining.config.corpus import CorpusSettings, ListedCorpus
 from mining.config.execution import ExecutionOptions, ShardOptions
 from mining.config.recipes import MayBePath
+from mining.config.train import WeightsReference, resolve_weights
 
 Normalisation = Literal["max", "minmax"]
 Refinement = Literal["cells", "walk", "cut", "none"]
@@ -29,8 +30,47 @@ def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
 
 
-def _split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
+def split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
+    """Split texts at their commas; empty parts are dropped."""
     return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+
+
+def scales_from_text(value: Any) -> Any:
+    """Accept "1,1.5,2", a number, and a list of either, as a command line gives it."""
+    if isinstance(value, int | float):
+        return (value,)
+    texts = [value] if isinstance(value, str) else value
+    return split_at_commas(texts) if _is_list_of_text(texts) else value
+
+
+class PretrainedOptions(Settings):
+    """The weights and the classes of `pretrained:NAME`, if they are not ImageNet's."""
+
+    weights: WeightsReference = Field(
+        default="imagenet",
+        description="Of --model pretrained:NAME: 'imagenet', or a file with the weights of your own classifier of that "
+        "architecture (a state dict). 'none' is a random network.",
+    )
+    class_names: Path | None = Field(
+        default=None,
+        description="Text file with the class names of --weights FILE, one per line, in the order of the network's "
+        "outputs; by default ImageNet's.",
+    )
+    objective: Objective = Field(
+        default="single",
+        description="How --weights FILE was trained: one class per image (single: softmax) or several (multi: "
+        "sigmoid).",
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _resolve_weights(cls, weights: str) -> str:
+        return resolve_weights(weights)
+
+    @field_validator("class_names")
+    @classmethod
+    def _resolve_class_names(cls, path: Path | None) -> Path | None:
+        return None if path is None else resolve_path(path)
 
 
 class MapOptions(Settings):
@@ -121,17 +161,13 @@ class MapOptions(Settings):
     @field_validator("scales", mode="before")
     @classmethod
     def _scales_from_text(cls, value: Any) -> Any:
-        """Accept "1,1.5,2", a number, and a list of either, as a command line gives it."""
-        if isinstance(value, int | float):
-            return (value,)
-        texts = [value] if isinstance(value, str) else value
-        return _split_at_commas(texts) if _is_list_of_text(texts) else value
+        return scales_from_text(value)
 
     @field_validator("classes", mode="before")
     @classmethod
     def _check_classes(cls, value: Any) -> Any:
         names = [value] if isinstance(value, str) else value
-        return sorted(set(_split_at_commas(names))) if _is_list_of_text(names) else value
+        return sorted(set(split_at_commas(names))) if _is_list_of_text(names) else value
 
     @field_validator("map", mode="before")
     @classmethod
@@ -201,7 +237,7 @@ class BoxOptions(Settings):
             raise ValueError(f"Input should be greater than 0 and less than 1, or one of {words}") from None
 
 
-class MineOptions(BoxOptions, MapOptions):
+class MineOptions(BoxOptions, MapOptions, PretrainedOptions):
     """What decides the boxes of an image."""
 
 
@@ -222,7 +258,9 @@ class MineSection(ExecutionOptions, ShardOptions, MineOptions):
 class MineSettings(MineSection, ListedCorpus):
     """Everything `boxmine mine` needs."""
 
-    model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for ImageNet's classes.")
+    model: ModelReference = Field(
+        description="Model folder, or pretrained:NAME for a classifier of torchvision or timm without any training."
+    )
     out: Path = Field(description="Run directory.")
 
     @field_validator("model")

@@ -19,11 +19,17 @@ class ScoreSettings(Settings):
     run: Path = Field(description="Run directory.")
     truth: Path = Field(description="Ground truth: COCO JSON with boxes, folder of VOC XML, or CUB folder.")
     maps: bool = Field(
-        default=False, description="Compute the maps again (as slow as mining), for MaxBoxAcc and MaxBoxAccV2."
+        default=False,
+        description="Compute the maps again (as slow as mining), for MaxBoxAcc, MaxBoxAccV2 and Loc(delta).",
     )
     engine: Literal["boxmine", "pycocotools"] = Field(
         default="boxmine",
         description="What computes COCO's figures; both give the same numbers, pycocotools far more slowly.",
+    )
+    classes_from: Path | None = Field(
+        default=None,
+        description="Take the classes of images from another classifier, for localization and classification errors: "
+        "a run directory of that model, or a CSV (file_name,labels) with the most probable label first.",
     )
 
 
@@ -58,6 +64,9 @@ class RunSettings(Settings):
     truth: Path | None = Field(
         default=None,
         description="Ground truth to score against: COCO JSON with boxes, folder of VOC XML, or CUB folder.",
+    )
+    classes_from: Path | None = Field(
+        default=None, description="Another classifier's classes for localization errors, as for `score`."
     )
 
     @model_validator(mode="after")

@@ -16,6 +16,11 @@ WEIGHTS_MARK = MayBePath(words=("imagenet", "none"))
 WeightsReference = Annotated[str, WEIGHTS_MARK]
 
 
+def resolve_weights(weights: str) -> str:
+    """Return 'imagenet' and 'none' unchanged, and the absolute path of a file."""
+    return str(resolve_path(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+
+
 class TrainOptions(Settings):
     """What decides the weights of a localizer trained from image-level labels."""
 
@@ -26,7 +31,13 @@ class TrainOptions(Settings):
     backbone: str = Field(default="efficientnet_lite0", description="Network: see `boxmine backbones`.")
     weights: WeightsReference = Field(
         default="imagenet",
-        description="'imagenet' (pretrained), 'none' (from scratch), or a file of the backbone's weights.",
+        description="'imagenet' (pretrained), 'none' (from scratch), a file of the backbone's weights, or a model "
+        "folder of the same localizer and backbone, whose class layers start anew if it has another number of classes.",
+    )
+    evaluator: Path | None = Field(
+        default=None,
+        description="For ornet: model folder of a classifier of the same classes and backbone, trained beforehand, "
+        "which evaluates the maps; by default the evaluator learns during stage one.",
     )
     freeze: bool = Field(
         default=True, description="Train the head only: fast on small machines, and good on small data sets."
@@ -110,7 +121,12 @@ class TrainOptions(Settings):
     @field_validator("weights")
     @classmethod
     def _resolve_weights(cls, weights: str) -> str:
-        return str(resolve_path(Path(weights))) if WEIGHTS_MARK.is_path(weights) else weights
+        return resolve_weights(weights)
+
+    @field_validator("evaluator")
+    @classmethod
+    def _resolve_evaluator(cls, folder: Path | None) -> Path | None:
+        return None if folder is None else resolve_path(folder)
 
     @model_validator(mode="after")
     def _check_restart(self) -> Self:

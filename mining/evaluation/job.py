@@ -31,7 +31,7 @@ def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, tot
 
     run = Run(settings.run)
     run.require_finished()
-    scores = score_run(settings.run, settings.truth, engine=settings.engine)
+    scores = score_run(settings.run, settings.truth, engine=settings.engine, classes_from=settings.classes_from)
     scores["maps"] = None
     if settings.maps:
         scores["maps"], changed = _score_maps(run, settings.truth, progress)
@@ -49,6 +49,7 @@ def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapS
     from mining.engine.miner import Miner
     from mining.evaluation.ground_truth.reading import read_ground_truth
     from mining.evaluation.map_scores import MapCollector, map_scores
+    from mining.evaluation.protocols.explanation import ExplanationAccuracy
     from mining.evaluation.protocols.region_accuracy import RegionAccuracy
     from mining.evaluation.protocols.wsoleval import BoxAccuracy
     from mining.models.checkpoint import load_model
@@ -56,7 +57,8 @@ def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapS
     settings = run.settings.model_copy(update={"curves": False})
     miner = Miner(*load_model(run.model, settings), settings)
     protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.extractor.params.normalise)
-    maps = MapCollector(read_ground_truth(truth), run.corpus, protocol, own)
+    explained = ExplanationAccuracy()
+    maps = MapCollector(read_ground_truth(truth), run.corpus, protocol, own, explained)
     images, done, changed = read_summary(run.corpus).images, 0, 0
     for shard in range(shard_count(run.corpus)):
         rows = read_shard(run.corpus, shard).to_pylist()
@@ -64,4 +66,4 @@ def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapS
         maps.count_collected()
         done += len(rows)
         progress(done, images)
-    return map_scores(maps, protocol, own), changed
+    return map_scores(maps, protocol, own, explained), changed

@@ -1,4 +1,4 @@
-"""MaxBoxAcc and MaxBoxAccV2 of the maps that a run draws, for comparison with papers."""
+"""MaxBoxAcc, MaxBoxAccV2 and Loc(delta) of the maps that a run draws, for comparison with papers."""
 
 import threading
 from pathlib import Path
@@ -11,10 +11,12 @@ from mining.arrays import Floats
 from mining.corpus import iter_shards
 from mining.errors import ScoringError
 from mining.evaluation.ground_truth.reading import GroundTruth
+from mining.evaluation.protocols import explanation
+from mining.evaluation.protocols.explanation import ExplanationAccuracy
 from mining.evaluation.protocols.region_accuracy import RegionAccuracy
 from mining.evaluation.protocols.wsoleval import BoxAccuracy
 from mining.evaluation.run_reading import match_images
-from mining.evaluation.scores import MapScores
+from mining.evaluation.scores import LocScores, MapScores
 
 DEFINITION = (
     "Over the (image, class) pairs that the truth has a countable box of and the run drew a map of; each IoU at its "
@@ -23,7 +25,7 @@ DEFINITION = (
     "same of the regions that boxmine extracts, on whole maps, half-open; MaxBoxAcc_peak: of the region that holds "
     "the peak, whose box CorLoc uses."
 )
-Counter = BoxAccuracy | RegionAccuracy
+Counter = BoxAccuracy | RegionAccuracy | ExplanationAccuracy
 
 
 class MapCollector:
@@ -66,13 +68,16 @@ class MapCollector:
         self._collected.clear()
 
 
-def map_scores(maps: MapCollector, protocol: BoxAccuracy, own: RegionAccuracy) -> MapScores:
+def map_scores(
+    maps: MapCollector, protocol: BoxAccuracy, own: RegionAccuracy, explained: ExplanationAccuracy
+) -> MapScores:
     """Compute the `maps` part of scores.json.
 
     Args:
         maps: The collector, all maps counted.
         protocol: Its counter by the released protocol.
         own: Its counter of boxmine's own regions.
+        explained: Its counter of Loc(delta).
 
     Returns:
         Accuracies in [0, 1].
@@ -96,7 +101,17 @@ def map_scores(maps: MapCollector, protocol: BoxAccuracy, own: RegionAccuracy) -
             "MaxBoxAcc_peak": own.max_box_acc("peak"),
             "MaxBoxAccV2": own.max_box_acc_v2(),
         },
+        "loc": _loc_scores(explained),
     }  # fmt: skip
+
+
+def _loc_scores(explained: ExplanationAccuracy) -> LocScores:
+    return {
+        "definition": explanation.DEFINITION,
+        "delta": explanation.DELTA,
+        "value": explained.accuracy_at(),
+        "curve": {"delta": explained.deltas.tolist(), "value": explained.accuracy().tolist()},
+    }
 
 
 def _boxes_by_pair(truth: GroundTruth, corpus: Path) -> dict[tuple[str, str], Floats]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from mining.evaluation.boxes import compute_overlaps
+from mining.evaluation.class_predictions import read_class_predictions
 from mining.evaluation.ground_truth.reading import read_ground_truth
 from mining.evaluation.metrics.breakdown import CocoEngine, breakdown_scores
 from mining.evaluation.metrics.chart_data import chart_data
@@ -24,12 +25,19 @@ from mining.evaluation.run_reading import (
     read_run_boxes,
 )
 from mining.evaluation.scores import CocoScores, ImageCounts, Scores, ThresholdScores
+from mining.runs.run import Run
 
 Engine = Literal["boxmine", "pycocotools"]
 
 
 def score_run(
-    run_dir: Path, truth: Path, *, engine: Engine = "boxmine", seed: int = 0, resamples: int = 1000
+    run_dir: Path,
+    truth: Path,
+    *,
+    engine: Engine = "boxmine",
+    classes_from: Path | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
 ) -> Scores:
     """Score the boxes of a run.
 
@@ -39,6 +47,8 @@ def score_run(
         run_dir: Run directory.
         truth: Ground truth: COCO JSON, folder of VOC XML, or CUB folder.
         engine: What computes COCO's figures; both give the same numbers, pycocotools far more slowly.
+        classes_from: Run directory or CSV with the ranked classes of another classifier, see `read_class_predictions`;
+            None for the run's own.
         seed: Seed of the bootstrap and of the folds.
         resamples: Number of bootstrap resamples; 0 for no intervals.
 
@@ -60,15 +70,19 @@ def score_run(
     pairs = pair_results(boxes, predicted, overlaps)
     matches = rank_matches(boxes, predicted)
     coco, coco_engine = _coco_scores(match, engine, seed=seed, resamples=resamples)
-    ranked = read_ranked_classes(run_dir, match.image_positions, match.class_positions, images)
+    if classes_from is None:
+        ranked = read_ranked_classes(run_dir, match.image_positions, match.class_positions, images)
+    else:
+        ranked, notes = read_class_predictions(classes_from, match.truth)
+        match.notes.extend(notes)
+    localization = localization_scores(boxes, predicted, ranked, overlaps=overlaps, seed=seed, resamples=resamples)
+    localization["classes_from"] = None if classes_from is None else str(classes_from)
     return {
         "corloc": corloc,
         "precision": precision_scores(predicted, matches, classes, seed=seed, resamples=resamples),
         "precision_by_min_score": precision_by_min_score(boxes, predicted, matches),
         "thresholds": _threshold_scores(run_dir, match, pairs, seed=seed, resamples=resamples),
-        "localization": localization_scores(
-            boxes, predicted, ranked, overlaps=overlaps, seed=seed, resamples=resamples
-        ),
+        "localization": localization,
         "baselines": baseline_scores(boxes, match.truth.sizes),
         "coco": coco,
         "voc": voc_scores(boxes, predicted, classes, seed=seed, resamples=resamples),
@@ -86,6 +100,7 @@ def score_run(
             "ignored": int(boxes.is_ignored.sum()),
         },
         "notes": match.notes,
+        "warnings": list(Run.open(run_dir).record["warnings"]),
     }
 
 

@@ -124,7 +124,10 @@ class Accuracy(TypedDict):
 
 
 class LocalizationScores(TypedDict):
-    """ILSVRC's localization and classification figures; see metrics.localization."""
+    """ILSVRC's localization and classification figures; see metrics.localization.
+
+    `classes_from` is the run or the CSV whose class predictions were used instead of the run's own.
+    """
 
     definition: str
     iou_threshold: float
@@ -133,8 +136,10 @@ class LocalizationScores(TypedDict):
     gt_known_loc: Accuracy
     top1_loc: Accuracy | None
     top5_loc: Accuracy | None
+    top5_loc_2_2_1: NotRequired[Accuracy | None]
     top1_cls: Accuracy | None
     top5_cls: Accuracy | None
+    classes_from: NotRequired[str | None]
     false_positives_per_image: float | None
 
 
@@ -178,8 +183,15 @@ class ClassAveragePrecision(TypedDict):
     objects: int
 
 
+class AveragePrecision(TypedDict):
+    """PASCAL VOC's average precision, mean over classes."""
+
+    AP_11_point: float | None
+    AP_all_point: float | None
+
+
 class VocScores(TypedDict):
-    """PASCAL VOC's average precision; see metrics.voc."""
+    """PASCAL VOC's average precision, and at lower IoU thresholds; see metrics.voc."""
 
     definition: str
     iou_threshold: float
@@ -187,6 +199,7 @@ class VocScores(TypedDict):
     AP_11_point: float | None
     AP_all_point: float | None
     AP_all_point_ci95: NotRequired[Interval | None]
+    at_iou: NotRequired[dict[str, AveragePrecision]]
     per_class: dict[str, ClassAveragePrecision]
 
 
@@ -281,8 +294,17 @@ class OwnMapScores(TypedDict):
     MaxBoxAccV2: float
 
 
+class LocScores(TypedDict):
+    """Loc(delta) of the run's maps; `curve` lists it at further values of delta; see protocols.explanation."""
+
+    definition: str
+    delta: float
+    value: float
+    curve: dict[str, list[float]]
+
+
 class MapScores(TypedDict):
-    """MaxBoxAcc and MaxBoxAccV2 of the run's maps; see map_scores."""
+    """MaxBoxAcc, MaxBoxAccV2 and Loc(delta) of the run's maps; see map_scores."""
 
     definition: str
     pairs: int
@@ -291,6 +313,7 @@ class MapScores(TypedDict):
     MaxBoxAccV2: float
     best_thresholds: dict[str, list[float]]
     own: OwnMapScores
+    loc: NotRequired[LocScores]
 
 
 class Scores(TypedDict):
@@ -312,6 +335,7 @@ class Scores(TypedDict):
     images: ImageCounts
     truth: ScoredTruth
     notes: list[str]
+    warnings: NotRequired[list[str]]
     maps: NotRequired[MapScores | None]
     sha256: NotRequired[str]
 

@@ -27,19 +27,22 @@ Reference:
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mining.backbones.base import Backbone
 from mining.backbones.fast_depthwise import FastDepthwiseGradient
 from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.errors import ModelError
-from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes
+from mining.localizers.base import NO_CLASS, ClassChoice, Explanation, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
 from mining.localizers.options import GradCAMConfig, GradCAMppConfig, build_config
+from mining.regions.refinement import scale_to_peak
 
 # --- the methods, as functions of activation and gradient ------------------------------------------------------------
 # An activation is (B, D, h, w); a gradient is the same, or (B, D, 1, 1) where it is equal in all cells.
@@ -119,11 +122,26 @@ class GradientLocalizer(Classifier):
     inference_parts: ClassVar[tuple[str, ...]] = ("lower_features",)
 
     config: Any
+    head: nn.Module | None
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         config = build_config(self.Config, options)
         super().__init__(backbone, classes, dropout=config.dropout)
         self.config = config
+        self.register_module("head", None)
+
+    def use_head(self, head: nn.Module) -> None:
+        """Classify by an unmodified network's own head, of any layers, instead of a linear layer on averaged features.
+
+        Args:
+            head: From the (B, D, h, w) features of the last stage to (B, C) logits.
+        """
+        self.head = head
+        del self.classifier
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Classify (B, D, h, w) last features: (B, C) logits."""
+        return super().logits(features) if self.head is None else self.head(features).flatten(1)
 
     @abstractmethod
     def stages_read(self) -> Sequence[int]:
@@ -158,6 +176,32 @@ class GradientLocalizer(Classifier):
             maps[:, column] = self.make_maps(activations, logits, wanted[:, column], retain_graph=column != shared[-1])
         return Localization(logits.detach().float(), wanted, maps)
 
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Map the layers conv5, conv4 and conv3 one by one, and add the maps of all of them."""
+        maps = {name: self._maps_of([stage], images, classes) for name, stage in self.layers().items()}
+        if len(maps) > 1:
+            maps["+".join(maps)] = self.sum_of_layers(list(maps.values())[::-1])
+        return {name: Explanation(some) for name, some in maps.items()}
+
+    def layers(self) -> dict[str, int]:
+        """Return the stages that are shown as layers, by name."""
+        return named_layers(self.backbone)
+
+    def _maps_of(self, stages: Sequence[int], images: Tensor, classes: Tensor) -> Tensor:
+        """Compute the (B, K, h, w) maps of other stages than the options name."""
+        other = copy(self)  # shares weights and modules
+        other.stages_read = lambda: stages  # type: ignore[method-assign]
+        return other.localize(images, classes).maps
+
+    def sum_of_layers(self, maps: Sequence[Tensor]) -> Tensor:
+        """Add (B, K, h', w') maps of several layers, the lowest first; each is divided by its maximum before.
+
+        The gradients of one layer are not comparable with those of another, and the papers add none.
+        """
+        finest = (maps[0].shape[-2], maps[0].shape[-1])
+        scaled = [functional.interpolate(scale_to_peak(one), finest, mode="bilinear") for one in maps]
+        return torch.stack(scaled).sum(dim=0)
+
     def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
         """Return where the cells of the lowest stage that is read look, see Localizer."""
         return cell_grid(self.backbone, size, self.stages_read()[0])
@@ -183,7 +227,7 @@ class GradientLocalizer(Classifier):
             constant(self.parameters()),
             FastDepthwiseGradient(),
         ):
-            features = features.detach().to(self.classifier.weight.dtype).requires_grad_()
+            features = features.detach().to(next(self.parameters()).dtype).requires_grad_()
             activations = [features]
             for number, stage in enumerate(list(self.backbone.stages)[first + 1 :], start=first + 1):
                 features = stage(features)
@@ -216,9 +260,9 @@ class GradientLocalizer(Classifier):
     def gradients(
         self, activations: Sequence[Tensor], logits: Tensor, direction: Tensor, *, retain_graph: bool = False
     ) -> list[Tensor]:
-        """Compute the gradients of a score at the stages read; at the last stage (B, D, 1, 1).
+        """Compute the gradients of a score at the stages read; at the last stage of a head that averages (B, D, 1, 1).
 
-        The head averages, so that there dS^c / dA^k_ij = w_k^c / Z and no backward pass is needed.
+        There dS^c / dA^k_ij = w_k^c / Z, and no backward pass is needed.
 
         Args:
             activations: See `trace`.
@@ -227,10 +271,11 @@ class GradientLocalizer(Classifier):
             retain_graph: Whether further backward passes follow.
         """
         reads_last = self.stages_read()[-1] == len(self.backbone.stages) - 1
-        lower = activations[:-1] if reads_last else activations
+        is_known = reads_last and self.head is None
+        lower = activations[:-1] if is_known else activations
         whole = torch.autograd.grad(logits, lower, direction, retain_graph=retain_graph) if lower else ()
         below = [self.backbone.cells_of(gradient) for gradient in whole]
-        if not reads_last:
+        if not is_known:
             return below
         height, width = self.backbone.cells_of(activations[-1]).shape[2:]
         at_last = direction @ self.classifier.weight.detach().flatten(1) / (height * width)
@@ -283,6 +328,22 @@ def constant(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def named_layers(backbone: Backbone, *, by_stage: bool = False) -> dict[str, int]:
+    """Return the index of the stage that is conv5, conv4 and conv3.
+
+    These are the deepest stages of the largest strides, as in VGG-16, or the last three stages where all stages have
+    one stride (transformers). Layers that the backbone does not have are left out.
+
+    Args:
+        backbone: The backbone.
+        by_stage: Whether they are the last three stages in any case.
+    """
+    strides = backbone.strides
+    by_stage = by_stage or len(set(strides)) == 1
+    named = [n for n in range(len(strides) - 1, -1, -1) if by_stage or strides[n] not in strides[n + 1 :]]
+    return dict(zip(("conv5", "conv4", "conv3"), named, strict=False))
 
 
 def stage_index(backbone: Backbone, layer: int) -> int:

@@ -7,8 +7,8 @@ The paper reports, with VGG16, a CorLoc of 86.19 on CUB-200-2011 (64.52 after st
 
 Differences from the paper, and from the released code where the paper leaves something open:
 
-- The evaluator is trained beforehand in the paper. Here it learns the classes during stage one, on whole images; it
-  shares no parameter with the classifier, so that this is the same training at the same time.
+- The evaluator is trained beforehand in the paper, as with `train --evaluator MODEL`. Without one it learns the classes
+  during stage one, on whole images, and shares no parameter with the classifier.
 - When maps are made, the image is continued beyond its borders (option `margin`), which the paper does not do.
 - Where the released code differs from the paper, the paper is followed: the code refines the last two blocks of the
   decoder only; erases every other map on average, each pixel with probability 0.2 + 0.6 p^a, which then replaces the
@@ -36,6 +36,7 @@ from mining.errors import ModelError
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
+    Explanation,
     Localization,
     Localizer,
     chosen_classes,
@@ -58,6 +59,7 @@ class ORNet(Localizer):
         generator: F^g.
         evaluator: F^e, a classifier of its own that starts from the same pretrained weights; fixed in stage two.
         refining: Whether the training is in stage two.
+        evaluator_is_trained: Whether the evaluator was trained beforehand, and is fixed in both stages.
     """
 
     Config = ORNetConfig
@@ -68,6 +70,7 @@ class ORNet(Localizer):
     learning_rate: ClassVar[float] = 1e-3  # of an encoder-decoder, not of a head
 
     refining: bool = False
+    evaluator_is_trained: bool = False
 
     def __init__(self, backbone: Backbone, classes: int, **options: Any) -> None:
         super().__init__()
@@ -108,6 +111,14 @@ class ORNet(Localizer):
         continued = functional.pad(images.to(self.backbone.mean.dtype), (around,) * 4, mode="replicate")
         return self.activation(continued)[..., cells:-cells, cells:-cells]
 
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Show p^a, and the image multiplied by it with what the evaluator makes of that (eq. 9)."""
+        activation = self.maps(images, classes)
+        return {
+            "p^a": Explanation(activation, "probability"),
+            "image x p^a": Explanation(activation, "product", logits=self._evaluated(images, activation).float()),
+        }
+
     def _margin_px(self) -> int:
         return self.config.margin * self.backbone.strides[self.shallow - 1]
 
@@ -135,7 +146,7 @@ class ORNet(Localizer):
         return self._refinement(images, targets, loss) if self.refining else self._generation(images, targets, loss)
 
     def _generation(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
-        """Stage one: L_c of both heads, and the evaluator's own loss."""
+        """Stage one: L_c of both heads, and the evaluator's own loss unless it was trained beforehand."""
         output = self._shallow_output(images)
         low = self.backbone.cells_of(output)
         activation, features = self.generator(low)
@@ -147,6 +158,8 @@ class ORNet(Localizer):
             # the mean of a 1x1 convolution equals the convolution of the mean (eq. 4)
             guess = self.auxiliary(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
             losses["auxiliary"] = self.config.auxiliary * loss(guess.float(), targets)  # eq. 6
+        if self.evaluator_is_trained:
+            return losses
         return losses | {"evaluator": loss(self.evaluator(images).float(), targets)}
 
     def _refinement(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
@@ -173,11 +186,20 @@ class ORNet(Localizer):
         mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
         return self.evaluator.logits(backbone.cells_of(_through(backbone.stages, backbone.normalise(images) * mask)))
 
+    def use_evaluator(self, classifier: CAM) -> None:
+        """Take a trained classifier of the same backbone and classes as evaluator, in both stages."""
+        self.evaluator.load_state_dict(classifier.state_dict())
+        self.evaluator_is_trained = True
+        self.evaluator.requires_grad_(False)
+        self.train(self.training)
+
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Enter the stage of the epoch, and fix in stage two what the paper fixes."""
         self.refining = epoch >= epochs_of_stage_one(epochs, self.config.stage_one)
         for part in self._fixed_in_refinement():
             part.requires_grad_(not self.refining)
+        if self.evaluator_is_trained:
+            self.evaluator.requires_grad_(False)
         if self.frozen:
             self.freeze_backbone()
         self.train(self.training)
@@ -207,6 +229,8 @@ class ORNet(Localizer):
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; what stage two fixes stays in evaluation mode in it."""
         super().train(mode)
+        if self.evaluator_is_trained:
+            self.evaluator.eval()
         if self.refining:
             for part in self._fixed_in_refinement():
                 part.eval()

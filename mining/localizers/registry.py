@@ -3,8 +3,9 @@
 Importing this module imports no network library, so that lists, help and misspelt names are answered at once.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from mining.errors import ModelError, did_you_mean
 
@@ -27,6 +28,7 @@ class LocalizerEntry:
         needs_gradients: Whether `localize` runs backward, so that it must not be called in inference mode.
         class_agnostic: Whether there is one map per image, the same for every class.
         weights_of: Family of localizers whose weights are interchangeable; None where it has weights of its own.
+        preset_cuts: Threshold and normalisation by the value of its option `preset`, where they are not the above.
     """
 
     module: str
@@ -39,6 +41,11 @@ class LocalizerEntry:
     needs_gradients: bool = False
     class_agnostic: bool = False
     weights_of: str | None = None
+    preset_cuts: "Mapping[str, tuple[float, Normalisation]]" = field(default_factory=dict)
+
+    def map_cut(self, options: Mapping[str, Any]) -> "tuple[float, Normalisation]":
+        """Return the threshold and the normalisation of the localizer's maps with these options."""
+        return self.preset_cuts.get(str(options.get("preset")), (self.threshold, self.normalise))
 
     @property
     def citation(self) -> str:
@@ -46,7 +53,7 @@ class LocalizerEntry:
         return f"{self.reference.partition(',')[0]} {self.reference[-4:]}"
 
 
-_CLASSIFIER = "classifier"  # a linear head on averaged features, and nothing else
+CLASSIFIER = "classifier"  # a linear head on averaged features, and nothing else
 
 # Thresholds are the best on the training photos of two sets (VOC's classes, and seven everyday objects) with
 # EfficientNet-Lite0 at three scales, unless the description says otherwise. Maps that sum positive weights only are
@@ -61,7 +68,7 @@ LOCALIZERS = {
         "score in each cell is the class activation map. By default the mean map of all classes is subtracted, so "
         "that the map shows what distinguishes this class rather than any object. One forward pass gives logits and "
         "maps; only the classifier is trained.",
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "ccam": LocalizerEntry(
         "mining.localizers.nlccam",
@@ -71,7 +78,7 @@ LOCALIZERS = {
         "The map of a class is a weighted sum of the class activation maps of all classes, ranked by probability: "
         "the most probable ones are added, the least probable ones are subtracted as background. It reads the same "
         "classifier as CAM, so that a trained CAM model can be mined with it.",
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "nlccam": LocalizerEntry(
         "mining.localizers.nlccam",
@@ -116,7 +123,7 @@ LOCALIZERS = {
         "part of CAM.",
         threshold=0.2,
         needs_gradients=True,
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "gradcampp": LocalizerEntry(
         "mining.localizers.gradient",
@@ -127,7 +134,7 @@ LOCALIZERS = {
         "coefficient, so that several instances of a class count equally.",
         threshold=0.3,
         needs_gradients=True,
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "layercam": LocalizerEntry(
         "mining.localizers.gradient",
@@ -138,7 +145,7 @@ LOCALIZERS = {
         "the maps of lower stages (option `layer`) reliable, which are finer.",
         threshold=0.3,
         needs_gradients=True,
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "msrd": LocalizerEntry(
         "mining.localizers.msrd",
@@ -150,7 +157,7 @@ LOCALIZERS = {
         "trained beyond the classifier.",
         threshold=0.45,  # the paper cuts maps "scaled between 0 and 1" (section IV-A), which is minmax, at 0.25
         needs_gradients=True,
-        weights_of=_CLASSIFIER,
+        weights_of=CLASSIFIER,
     ),
     "mldfr": LocalizerEntry(
         "mining.localizers.mldfr",
@@ -161,8 +168,7 @@ LOCALIZERS = {
         "Batch norm and a channel and spatial self-attention after the down-samplings reactivate features that a "
         "classifier alone would ignore, and the last down-sampling is replaced, which gives finer maps. The maps of "
         "several scales are summed.",
-        threshold=0.2,  # the paper's
-        normalise="minmax",
+        preset_cuts={"paper": (0.2, "minmax")},
     ),
     "trilite": LocalizerEntry(
         "mining.localizers.trilite",

@@ -20,6 +20,7 @@ CARD_FILE = "model.json"
 INT8_FILE = "int8.zip"  # networks in int8, in the model folder of a run that mines with them
 OBJECT = "object"  # category of boxes whose class is not known
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
+PICTURES = "pictures"  # of the epochs of a training, in the model folder
 _MAX_INPUT_SIZE = 16_384
 _MAX_STAGES, _MAX_WIDTH = 100, 65_536  # of a cell classifier
 
@@ -53,6 +54,8 @@ class ModelCard:
         weights_sha256: Digest of the weights file; empty where none is known.
         selection: The outputs of the classes, where a run mines with a part of the classes or renames them.
         cells: Shape of the cell classifier among the weights; None if there is none.
+        own_head: Whether the network is an unmodified classifier with its own head (mining/backbones/classifiers.py)
+            rather than a backbone, on which the localizer has layers of its own.
     """
 
     localizer: str
@@ -66,11 +69,18 @@ class ModelCard:
     weights_sha256: str = ""
     selection: OutputSelection | None = None
     cells: CellSpec | None = None
+    own_head: bool = False
 
     @property
     def class_names(self) -> list[str]:
         """Class names in the order of the logits."""
         return [str(entry["name"]) for entry in self.classes]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences of the training about a model that will not localize."""
+        found = self.training.get("warnings", [])
+        return [str(one) for one in found] if isinstance(found, list) else []
 
     @property
     def object_index(self) -> int | None:
@@ -83,12 +93,10 @@ class ModelCard:
         return len(self.classes) if self.selection is None else self.selection.count
 
     def to_record(self) -> dict[str, Any]:
-        """Return the card as JSON values; without a selection or cells it is as it was before there were any."""
+        """Return the card as JSON values; what it does not have is left out, as it was before there was any."""
         record = asdict(self)
-        for name in ("selection", "cells"):
-            if record[name] is None:
-                del record[name]
-        return record
+        absent = {"selection": None, "cells": None, "own_head": False}
+        return {name: value for name, value in record.items() if name not in absent or value != absent[name]}
 
     def is_like(self, other: "ModelCard") -> bool:
         """Whether runs with the two models give the same boxes."""

@@ -10,10 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mining.backbones.build import build
+from mining.backbones.classifiers import build_classifier
+from mining.backbones.registry import IMAGENET_CLASSES
 from mining.config import MineOptions
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.localizers.cell_classifier import build_cell_classifier
+from mining.localizers.gradient import GradientLocalizer
 from mining.localizers.loading import localizer_named
 from mining.localizers.options import with_changed_defaults
 from mining.models.card import CARD_FILE, FORMAT, INT8_FILE, WEIGHTS_FILE, ModelCard, read_card
@@ -22,19 +25,27 @@ from mining.storage.files import atomic_write, sha256_of, write_json
 from mining.storage.untrusted_files import open_input
 
 
-def build_localizer(card: ModelCard, *, weights: str = "none") -> tuple[Localizer, nn.Linear | None]:
+def build_localizer(
+    card: ModelCard, *, weights: str = "none", classes: int | None = None
+) -> tuple[Localizer, nn.Linear | None]:
     """Build the localizer that a card describes, untrained.
 
     Args:
         card: Localizer, options, backbone and classes.
         weights: The backbone's weights, see `mining.backbones.build.build`.
+        classes: Number of outputs of the backbone's own classifier; None for ImageNet's.
 
     Returns:
         The localizer, and the backbone's ImageNet classifier where it has a linear one.
     """
-    backbone, linear = build(card.backbone, weights=weights)
     kind = cast(Any, localizer_named(card.localizer))
-    localizer: Localizer = kind(backbone, card.output_count, **card.options)
+    if card.own_head:
+        backbone, head = build_classifier(card.backbone, weights=weights, classes=card.output_count)
+        localizer: Localizer = kind(backbone, card.output_count, **card.options)
+        cast(GradientLocalizer, localizer).use_head(head)
+        return localizer, None
+    backbone, linear = build(card.backbone, weights=weights, classes=classes or IMAGENET_CLASSES)
+    localizer = kind(backbone, card.output_count, **card.options)
     if card.cells is not None:
         if max(card.cells.stages) >= len(localizer.backbone.channels):
             raise ModelError(f"{card.backbone} has no stage {max(card.cells.stages)} for its cell classifier.")

@@ -2,22 +2,27 @@
 
 from pathlib import Path
 
-from mining.config import MineOptions
+from mining.config import MineOptions, PretrainedOptions
 from mining.errors import ModelError
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.checkpoint import refuse_other_weights, save_model, write_card
 from mining.models.class_selection import select_classes
-from mining.models.pretrained import UNTRAINED, pretrained_card, pretrained_model
+from mining.models.pretrained import is_pretrained, pretrained_card, pretrained_model
+from mining.models.pretrained_choice import refuse_files_of_pretrained
 from mining.storage.files import atomic_write, link_or_copy
+
+_WEIGHTS = tuple(PretrainedOptions.model_fields)
+_IDENTITY = ("backbone", "classes", "selection", "objective", "training")
 
 
 def install_model(reference: str, folder: Path, options: MineOptions | None = None) -> ModelCard:
     """Install a model into `folder`, unless it is there already.
 
     Args:
-        reference: Path of a model folder, or `pretrained:BACKBONE`.
+        reference: Path of a model folder, or `pretrained:NAME`.
         folder: Where to install it.
-        options: Which classes are mined and how they are renamed; the installed card has these classes only.
+        options: Which classes are mined and how they are renamed, so that the installed card has these classes only;
+            and the weights of `pretrained:NAME`.
 
     Returns:
         The card of the installed model.
@@ -28,6 +33,8 @@ def install_model(reference: str, folder: Path, options: MineOptions | None = No
     """
     if reference.startswith(PRETRAINED):
         return _install_pretrained(reference, folder, options)
+    if options is not None:
+        refuse_files_of_pretrained(options, reference)
     source = Path(reference)
     card = read_card(source)
     refuse_other_weights(source / WEIGHTS_FILE, card)
@@ -48,16 +55,17 @@ def install_model(reference: str, folder: Path, options: MineOptions | None = No
 
 
 def _install_pretrained(reference: str, folder: Path, options: MineOptions | None) -> ModelCard:
-    backbone = reference.removeprefix(PRETRAINED)
+    name = reference.removeprefix(PRETRAINED)
     installed = read_card(folder) if (folder / CARD_FILE).is_file() else None
-    if installed is not None and installed.training != UNTRAINED:
+    if installed is not None and not is_pretrained(installed.training):
         raise ModelError(f"{folder} holds a trained model, not {reference}; give another --out.")
 
     def select(card: ModelCard) -> ModelCard:
         return card if options is None else select_classes(card, options)
 
-    selection = select(pretrained_card(backbone)).selection  # before anything is downloaded
-    if installed is not None and (installed.backbone, installed.selection) == (backbone, selection):
+    wanted = select(pretrained_card(name, options))  # before anything is downloaded
+    if installed is not None and all(getattr(installed, part) == getattr(wanted, part) for part in _IDENTITY):
         return installed
-    localizer, card = pretrained_model(backbone)
+    weights = None if options is None else MineOptions(**{one: getattr(options, one) for one in _WEIGHTS})
+    localizer, card = pretrained_model(name, weights)
     return save_model(folder, localizer, select(card))

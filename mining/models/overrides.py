@@ -6,7 +6,9 @@ from mining.config import MapThreshold, MineOptions, Normalisation, Refinement
 from mining.errors import ModelError
 from mining.localizers.loading import localizer_named
 from mining.localizers.options import build_config
+from mining.localizers.registry import LOCALIZERS
 from mining.models.card import ModelCard
+from mining.models.pretrained_choice import refuse_localizer_without_gradients
 
 _CLASS_CUT = {"single": 0.2, "multi": 0.4}
 CELL_THRESHOLD = 0.5  # share of the highest probability
@@ -50,7 +52,8 @@ def apply_overrides(card: ModelCard, settings: MineOptions) -> ModelCard:
     """Return the card with the localizer and the options that the settings ask for.
 
     Raises:
-        ModelError: The localizer or an option is unknown, or the localizer has other weights than the model.
+        ModelError: The localizer or an option is unknown, or the localizer has other weights than the model, or cannot
+            read the model's head.
     """
     trained = localizer_named(card.localizer)
     if settings.localizer is None or settings.localizer == card.localizer:
@@ -58,6 +61,8 @@ def apply_overrides(card: ModelCard, settings: MineOptions) -> ModelCard:
         build_config(trained.Config, options)
         return replace(card, options=options)
     wanted = localizer_named(settings.localizer)
+    if card.own_head:
+        refuse_localizer_without_gradients(settings.localizer, card.backbone)
     build_config(wanted.Config, settings.options)
     if wanted.weights_of is None or wanted.weights_of != trained.weights_of:
         raise ModelError(
@@ -74,9 +79,8 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
         card: The card that `apply_overrides` returned.
         settings: Settings of mining.
     """
-    kind = localizer_named(card.localizer)
     refine = refinement(settings, has_cells=card.cells is not None)
-    threshold, normalise = kind.threshold, kind.normalise
+    threshold, normalise = LOCALIZERS[card.localizer].map_cut(card.options)
     if refine != "none":  # refined maps are probabilities, or were normalised before
         thresholds = {"cells": CELL_THRESHOLD, "cut": CUT_THRESHOLD, "walk": threshold + WALK_RAISES_BY}
         threshold, normalise = thresholds[refine], "max"

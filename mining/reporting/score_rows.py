@@ -12,6 +12,7 @@ from mining.evaluation.scores import (
     Scores,
     ThresholdScores,
     ThresholdWay,
+    VocScores,
 )
 
 Row = tuple[str, str, str]
@@ -43,12 +44,21 @@ _LOCALIZATION = (
     ("gt_known_loc", "GT-known loc. error", "share of an image's classes whose box misses, mean over images (ILSVRC)"),
     ("top1_loc", "Top-1 loc. error", "the box misses, or the classifier does not rank the class first"),
     ("top5_loc", "Top-5 loc. error", "the box misses, or the class is not among the first five"),
+    (
+        "top5_loc_2_2_1",
+        "Loc. error of 2 + 2 + 1",
+        "two boxes of the first class and of the second, one of the third (SPG*)",
+    ),
     ("top1_cls", "Top-1 class. error", "the classifier does not rank the class first"),
     ("top5_cls", "Top-5 class. error", "the class is not among the first five"),
 )
 _VOC = (
     ("AP_11_point", "VOC AP, 11 points", "as PASCAL VOC 2007 computes it, at IoU 0.5, mean over classes"),
     ("AP_all_point", "VOC AP", "as PASCAL VOC computes it since 2010, at IoU 0.5, mean over classes"),
+)
+_VOC_AT_IOU = (
+    ("AP_11_point", "VOC AP, 11 points, at {iou}", "the same at IoU {iou}"),
+    ("AP_all_point", "VOC AP at {iou}", "the same at IoU {iou}"),
 )
 _COCO = (
     ("AP", "AP", "COCO average precision, mean over IoU 0.50 to 0.95"),
@@ -102,7 +112,7 @@ def score_rows(scores: Scores) -> list[Row]:
         *_error_rows(scores.get("localization")),
         *map_rows(scores.get("maps")),
         *_share_rows(_BASELINES, scores["baselines"]),
-        *_share_rows(_VOC, scores.get("voc")),
+        *_voc_rows(scores.get("voc")),
         *_share_rows(_COCO, scores["coco"]),
         head[-1],
     ]
@@ -262,9 +272,21 @@ def _error_rows(localization: Any) -> list[Row]:
     if localization is None:
         return []
     figures: list[tuple[Accuracy, str, str]] = [
-        (localization[key], name, meaning) for key, name, meaning in _LOCALIZATION if localization[key]
+        (localization[key], name, meaning) for key, name, meaning in _LOCALIZATION if localization.get(key)
     ]
     return [(name, format_share(one["error"]) + _interval(one.get("ci95")), meaning) for one, name, meaning in figures]
+
+
+def _voc_rows(voc: VocScores | None) -> list[Row]:
+    lower = cast(Mapping[str, Mapping[str, float | None]], {} if voc is None else voc.get("at_iou", {}))
+    return [
+        *_share_rows(_VOC, voc),
+        *(
+            (name.format(iou=iou), format_share(values[key]), meaning.format(iou=iou))
+            for iou, values in lower.items()
+            for key, name, meaning in _VOC_AT_IOU
+        ),
+    ]
 
 
 def map_rows(maps: MapScores | None) -> list[Row]:
@@ -272,10 +294,14 @@ def map_rows(maps: MapScores | None) -> list[Row]:
     if maps is None:
         return []
     best = "at its best threshold in hindsight"
-    return [
+    rows = [
         ("MaxBoxAcc", format_share(maps["MaxBoxAcc"]), f"largest contour, IoU 0.5, {best}"),
         ("MaxBoxAccV2", format_share(maps["MaxBoxAccV2"]), f"any contour, mean over IoU 0.3, 0.5, 0.7, each {best}"),
     ]
+    if "loc" in maps:
+        meaning = "pixels above delta inside the boxes of a class, over those outside plus the boxes' area (MSRD)"
+        rows.append((f"Loc({maps['loc']['delta']:g})", format_share(maps["loc"]["value"]), meaning))
+    return rows
 
 
 def _share_rows(rows: Sequence[Row], values: Any) -> list[Row]:

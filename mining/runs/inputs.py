@@ -9,6 +9,7 @@ from mining.corpus import CorpusSummary
 from mining.corpus.scanner import scan_from_settings
 from mining.errors import ModelError, RunError, did_you_mean
 from mining.models.card import PRETRAINED, ModelCard, read_card, unknown_classes
+from mining.models.pretrained_choice import identify_pretrained
 from mining.runs.run import Run
 from mining.storage.files import sha256_of
 from mining.storage.integrity import digest_matches
@@ -83,7 +84,7 @@ def fingerprint_inputs(settings: MineSettings) -> dict[str, Any]:
     """Return the digests of the model and the labels, by which another run in the same folder is noticed."""
     card, labels = read_model_card(settings), settings.labels
     return {
-        "model_sha256": settings.model if card is None else card.weights_sha256,
+        "model_sha256": identify_pretrained(settings, settings.model) if card is None else card.weights_sha256,
         "labels_sha256": sha256_of(labels) if labels is not None and labels.is_file() else None,
     }
 

@@ -61,11 +61,14 @@ def pair_results(truth: TruthBoxes, predicted: Detections, overlaps: Overlaps | 
     any_iou = np.zeros(len(pair_codes))
     np.maximum.at(any_iou, row, overlaps.prediction_iou[in_pair])
     order = np.lexsort((-predicted.scores[in_pair], row))
-    first = order[np.unique(row[order], return_index=True)[1]]
-    best_iou = np.zeros(len(pair_codes))
-    best_iou[row[first]] = overlaps.prediction_iou[in_pair[first]]
+    starts = np.unique(row[order], return_index=True)[1]
+    best_iou, two_best_iou = (np.zeros(len(pair_codes)) for _ in range(2))
+    best_iou[row[order[starts]]] = overlaps.prediction_iou[in_pair[order[starts]]]
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))  # within the pair
+    two = order[place < 2]
+    np.maximum.at(two_best_iou, row[two], overlaps.prediction_iou[in_pair[two]])
     predictions = np.bincount(row, minlength=len(pair_codes))
-    return PairResults(pair_codes // classes, pair_codes % classes, best_iou, any_iou, predictions)
+    return PairResults(pair_codes // classes, pair_codes % classes, best_iou, two_best_iou, any_iou, predictions)
 
 
 def corloc_scores(

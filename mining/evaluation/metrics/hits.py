@@ -21,6 +21,7 @@ class PairResults:
         image: (P,) int.
         category: (P,) int.
         best_iou: (P,) IoU of the best-scored predicted box with the nearest countable true box; 0 without prediction.
+        two_best_iou: (P,) the higher such IoU of the two best-scored predicted boxes.
         any_iou: (P,) highest such IoU of any predicted box of the pair.
         predictions: (P,) int, number of predicted boxes of the class in the image.
     """
@@ -28,6 +29,7 @@ class PairResults:
     image: Ints
     category: Ints
     best_iou: Floats
+    two_best_iou: Floats
     any_iou: Floats
     predictions: Ints
 

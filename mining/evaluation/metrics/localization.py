@@ -8,7 +8,13 @@ of class c, b(c) the best-scored predicted box of class c, and rank(c) the place
     GT-known accuracy        = mean over i of |{true classes c of i with correct(c)}| / C_i
     Top-K loc. accuracy      = mean over i of |{true classes c of i with correct(c) and rank(c) <= K}| / C_i
     Top-K class. accuracy    = mean over i of |{true classes c of i with rank(c) <= K}| / C_i
+    2 + 2 + 1 loc. accuracy  = mean over i of |{true classes c of i with correct_2(c) and rank(c) <= 2, or correct(c)
+                               and rank(c) = 3}| / C_i
     error                    = 1 - accuracy
+
+correct_2(c) is correct(c) for either of the two best-scored boxes of c. Five guesses are spent on three classes: "two
+bounding boxes from the top 1st and 2nd predicted classes, and one from the 3rd class" (SPG*; Zhang et al., ECCV 2018,
+section 4.2, after CAM).
 
 Each image counts once; its true classes share it evenly. With one label per image these are the usual figures; with C_i
 labels Top-1 is at most 1 / C_i. GT-known differs from CorLoc in that CorLoc counts each (image, class) once.
@@ -35,8 +41,10 @@ DEFINITION = (
     "ILSVRC's classification with localization: of each image with a countable true box (not difficult, ignore or "
     "crowd), the share of its true classes that are correct, and the mean of these shares over images. gt_known_loc: "
     "the best-scored predicted box of the class has an IoU of at least iou_threshold (iou_rule above: of more) with "
-    "any countable true box of it; topK_cls: the class is among the K ranked first; topK_loc: both. Boxes are "
-    "half-open (no +1). error: 1 - accuracy. false_positives_per_image: boxes that hit nothing of their class."
+    "any countable true box of it; topK_cls: the class is among the K ranked first; topK_loc: both; top5_loc_2_2_1: of "
+    "the two best-scored boxes of each of the classes ranked first and second, and the best-scored one of the third, "
+    "one is correct (SPG*). Boxes are half-open (no +1). error: 1 - accuracy. false_positives_per_image: boxes that "
+    "hit nothing of their class."
 )
 TOPS = (1, 5)
 
@@ -47,7 +55,7 @@ class CorrectShares:
 
     Attributes:
         image: (I,) int, positions, ascending.
-        shares: (I,) float64 in [0, 1] by figure: gt_known_loc, top1_loc, top5_loc, top1_cls, top5_cls.
+        shares: (I,) float64 in [0, 1] by figure: gt_known_loc, top1_loc, top5_loc, top5_loc_2_2_1, top1_cls, top5_cls.
     """
 
     image: Ints
@@ -85,10 +93,12 @@ def correct_shares(
     is_ranked = _check_ranked(ranked, pairs.image)[pairs.image] == pairs.category[:, None]
     is_correct = is_hit(pairs.best_iou, iou_threshold, rule)
     is_in_top = {top: is_ranked[:, :top].any(axis=1) for top in TOPS}
+    of_two = is_hit(pairs.two_best_iou, iou_threshold, rule) & is_ranked[:, :2].any(axis=1)
     image, row = np.unique(pairs.image, return_inverse=True)
     by_figure = {
         "gt_known_loc": is_correct,
         **{f"top{top}_loc": is_correct & is_in_top[top] for top in TOPS},
+        "top5_loc_2_2_1": of_two | (is_correct & is_ranked[:, 2:3].any(axis=1)),
         **{f"top{top}_cls": is_in_top[top] for top in TOPS},
     }
     return CorrectShares(image, {name: _mean_by_row(hits, row, len(image)) for name, hits in by_figure.items()})
@@ -150,6 +160,7 @@ def localization_scores(
         "gt_known_loc": figures["gt_known_loc"],
         "top1_loc": figures["top1_loc"] if is_ranked else None,
         "top5_loc": figures["top5_loc"] if is_ranked else None,
+        "top5_loc_2_2_1": figures["top5_loc_2_2_1"] if is_ranked else None,
         "top1_cls": figures["top1_cls"] if is_ranked else None,
         "top5_cls": figures["top5_cls"] if is_ranked else None,
         "false_positives_per_image": float(false_positives.sum() / images) if images else None,

@@ -57,7 +57,7 @@ class World:
 
     def write(self, coco: Any = None) -> tuple[Path, Path]:
         """Write both; gives the run directory and the truth file."""
-        self.run.mkdir(exist_ok=True)
+        self.run.mkdir(parents=True, exist_ok=True)
         names = self.images if self.corpus is None else self.corpus
         sizes = pa.array([SIZE] * len(names), pa.int32())
         ids = pa.array([100 + place for place in range(len(names))], pa.int64())

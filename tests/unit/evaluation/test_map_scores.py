@@ -8,6 +8,7 @@ from mining.corpus.schema import CORPUS_SCHEMA
 from mining.errors import ScoringError
 from mining.evaluation import read_ground_truth
 from mining.evaluation.map_scores import MapCollector, map_scores
+from mining.evaluation.protocols.explanation import ExplanationAccuracy
 from mining.evaluation.protocols.region_accuracy import RegionAccuracy
 from mining.evaluation.protocols.wsoleval import BoxAccuracy
 from tests.unit.evaluation.conftest import SIZE, World
@@ -22,7 +23,8 @@ def maps(world: World) -> MapCollector:
         for i, name in enumerate(world.images)
     ]
     pq.write_table(CORPUS_SCHEMA.empty_table().from_pylist(rows, schema=CORPUS_SCHEMA), run / "corpus.parquet")
-    return MapCollector(read_ground_truth(truth), run / "corpus.parquet", BoxAccuracy(), RegionAccuracy())
+    counters = BoxAccuracy(), RegionAccuracy(), ExplanationAccuracy()
+    return MapCollector(read_ground_truth(truth), run / "corpus.parquet", *counters)
 
 
 def hill(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -49,6 +51,9 @@ def test_maps_of_the_true_boxes_and_of_others_are_counted(maps: MapCollector) ->
     assert (found["pairs"], found["pairs_without_map"]) == (3, 1)
     assert found["MaxBoxAcc"] == found["own"]["MaxBoxAcc"] == found["own"]["MaxBoxAcc_peak"] == pytest.approx(2 / 3)
     assert found["MaxBoxAccV2"] == pytest.approx(2 / 3)
+    assert found["loc"]["delta"] == 0.25
+    assert 0 < found["loc"]["value"] < 1
+    assert found["loc"]["curve"]["value"][5] == found["loc"]["value"]
 
 
 def test_maps_of_what_the_truth_lacks_are_left_out(maps: MapCollector) -> None:

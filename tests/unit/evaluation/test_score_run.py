@@ -410,6 +410,59 @@ def test_a_run_that_ranked_nothing_has_gt_known_alone(world: World) -> None:
     assert errors == ["GT-known loc. error"]
 
 
+# --- another classifier's classes ------------------------------------------------------------------------------------
+
+
+def test_classes_of_a_csv_replace_those_of_the_run(world: World, tmp_path: Path) -> None:
+    world.model_classes = ["dog", "horse", "cat"]
+    run, truth = with_rankings(world, {"a.jpg": ["dog"], "b.jpg": ["horse"], "c.jpg": ["horse"]})
+    csv = tmp_path / "classes.csv"
+    csv.write_text("file_name,labels\nsub/a.jpg,cat|zebra|dog\nb.jpg,cat\nelsewhere.jpg,dog\n")
+    scores = score_run(run, truth, classes_from=csv)
+    found = scores["localization"]
+    assert found["classes_from"] == str(csv)
+    assert found["gt_known_loc"] == score_run(run, truth)["localization"]["gt_known_loc"]
+    assert found["top1_cls"]["accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)  # a has a cat and a dog
+    assert found["top1_loc"]["accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert found["top5_cls"]["accuracy"] == pytest.approx((1 + 1 + 0) / 3)
+    assert any("1 of 3 scored images have no class there" in note for note in scores["notes"])
+    assert score_run(run, truth)["localization"]["classes_from"] is None
+
+
+def test_classes_of_another_run_are_matched_by_name(world: World, tmp_path: Path) -> None:
+    """The other model numbers its classes and images in another order."""
+    run, truth = world.write()
+    other = World(tmp_path / "other")
+    other.images, other.model_classes = list(reversed(world.images)), ["cat", "dog"]
+    other_run, _ = with_rankings(other, {"a.jpg": ["cat"], "b.jpg": ["cat", "dog"], "c.jpg": ["cat", "dog"]})
+    found = score_run(run, truth, classes_from=other_run)["localization"]
+    assert found["top1_cls"]["accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert found["top5_cls"]["accuracy"] == pytest.approx((1 / 2 + 1 + 1) / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("image,class\na.jpg,cat\n", r"its columns are image, class\); expected a run directory, or a CSV"),
+        ("", "its columns are none"),
+        ("file_name,labels\nz.jpg,cat\n", "predicts no class"),
+        ("file_name,labels\na.jpg,zebra\n", "predicts no class"),
+    ],
+)
+def test_class_predictions_that_cannot_be_used_are_refused(
+    text: str, reason: str, world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "classes.csv").write_text(text)
+    with pytest.raises(ScoringError, match=reason):
+        score_run(*world.write(), classes_from=tmp_path / "classes.csv")
+
+
+def test_a_run_without_rankings_predicts_no_classes(world: World, tmp_path: Path) -> None:
+    other_run, _ = World(tmp_path / "other").write()
+    with pytest.raises(RunError, match=r"has no rankings\.parquet"):
+        score_run(*world.write(), classes_from=other_run)
+
+
 def test_damaged_rankings_are_refused_by_name(world: World) -> None:
     run, truth = world.write()
     (run / "rankings.parquet").write_bytes(b"PAR1")

@@ -112,6 +112,60 @@ def test_the_top_5_error_is_the_challenges(seed: int) -> None:
     assert localization_scores(truth, predicted, ranked)["top5_loc"]["error"] == pytest.approx(expected)
 
 
+# --- two boxes of two classes, and one of a third ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rank", "boxes", "expected"),
+    [
+        (1, [BOX, FAR, FAR], 1),
+        (1, [FAR, BOX, FAR], 1),
+        (1, [FAR, FAR, BOX], 0),
+        (2, [FAR, BOX], 1),
+        (3, [FAR, BOX], 0),
+        (3, [BOX], 1),
+        (4, [BOX], 0),
+        (1, [], 0),
+    ],
+)
+def test_of_five_guesses_the_first_two_classes_have_two_boxes(rank: int, boxes: list, expected: int) -> None:
+    """Whether the box of class 7 is found that is among the best-scored of its class."""
+    ranked = [one for one in (0, 1, 2, 3, 4) if one != rank - 1]
+    ranked.insert(rank - 1, 7)
+    predicted = best_first(*((0, 7, box) for box in boxes), (0, 0, BOX), (1, 7, BOX))
+    found = localization_scores(truth_of((0, 7, BOX)), predicted, [ranked, ranked])
+    assert found["top5_loc_2_2_1"]["accuracy"] == expected
+    assert found["top1_loc"]["accuracy"] == (rank == 1 and boxes[:1] == [BOX])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_five_guesses_are_those_of_the_definition(seed: int) -> None:
+    """Three boxes of each of 6 classes in 10 images, compared with guesses that are listed one by one."""
+    rng = np.random.default_rng(seed)
+
+    def boxes(rows: int) -> np.ndarray:
+        return np.concatenate([rng.integers(0, 3, (rows, 2)), rng.integers(3, 7, (rows, 2))], axis=1)
+
+    truth = TruthBoxes(np.arange(10), rng.integers(0, 6, 10), boxes(10))
+    predicted = Detections(np.repeat(np.arange(10), 18), np.tile(np.arange(6), 30), boxes(180), rng.random(180))
+    ranked = rank_classes(rng.random((10, 6)))
+    right = []
+    for image in range(10):
+        hits = []
+        for category, count in zip(ranked[image, :3], (2, 2, 1), strict=True):
+            own = np.flatnonzero((predicted.image == image) & (predicted.category == category))
+            guesses = own[np.argsort(-predicted.scores[own])][:count]
+            overlaps = iou_matrix(predicted.xyxy[guesses], truth.xyxy[image : image + 1])
+            hits.append(category == truth.category[image] and bool((overlaps >= 0.5).any()))
+        right.append(any(hits))
+    found = localization_scores(truth, predicted, ranked)["top5_loc_2_2_1"]["accuracy"]
+    assert found == pytest.approx(np.mean(right))
+
+
+def test_without_rankings_there_is_no_figure_of_five_guesses() -> None:
+    assert localization_scores(truth_of((0, 0, BOX)), best_first((0, 0, BOX)), None)["top5_loc_2_2_1"] is None
+
+
 # --- what counts -----------------------------------------------------------------------------------------------------
 
 

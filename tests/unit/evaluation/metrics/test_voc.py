@@ -77,6 +77,17 @@ def test_a_lower_threshold_finds_more() -> None:
     assert [voc_scores(truth, predicted, ["a"], iou_threshold=t)["AP_all_point"] for t in (0.3, 0.5)] == [1, 0]
 
 
+def test_the_scores_have_the_means_at_lower_thresholds_too() -> None:
+    truth, predicted = random_pictures(seed=11)
+    found = voc_scores(truth, predicted, "abc")
+    assert list(found["at_iou"]) == ["0.3", "0.1"]
+    for iou, means in found["at_iou"].items():
+        alone = voc_scores(truth, predicted, "abc", iou_threshold=float(iou))
+        assert means == {name: alone[name] for name in ("AP_11_point", "AP_all_point")}
+    assert found["AP_11_point"] <= found["at_iou"]["0.3"]["AP_11_point"] <= found["at_iou"]["0.1"]["AP_11_point"]
+    assert found["AP_11_point"] < found["at_iou"]["0.1"]["AP_11_point"]
+
+
 @pytest.mark.parametrize(
     ("threshold", "rule", "told"), [(0, "at_least", "threshold is 0"), (0.5, "over", "rule is 'over'")]
 )
