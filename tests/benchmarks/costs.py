@@ -280,7 +280,9 @@ def mining_table(backbone: str, names: Iterable[str] = LOCALIZERS) -> str:
         ]
         for name, cost in found.items()
     ]  # fmt: skip
-    title = f"### {(BACKBONES | TRANSFORMERS)[backbone]}: {parameters:.2f} M parameters, {number(forward)} GMACs at scale 1"
+    title = (
+        f"### {(BACKBONES | TRANSFORMERS)[backbone]}: {parameters:.2f} M parameters, {number(forward)} GMACs at scale 1"
+    )
     return f"{title}\n\n{markdown(columns, rows)}"
 
 
