@@ -28,6 +28,7 @@ from mining.config.execution import (
 )
 from mining.config.mine import (
     MAX_SCALES,
+    SYNSETS,
     BoxOptions,
     CutLevel,
     MapOptions,
@@ -50,6 +51,7 @@ from mining.config.train import WEIGHTS_MARK, TrainOptions, TrainSection, TrainS
 __all__ = [
     "MAX_SCALES",
     "NO_LABELS",
+    "SYNSETS",
     "WEIGHTS_MARK",
     "Attempts",
     "BoxOptions",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mining.backbones.registry import has_linear_classifier
-from mining.config import WEIGHTS_MARK, PretrainedOptions
+from mining.config import SYNSETS, WEIGHTS_MARK, PretrainedOptions
 from mining.corpus.names import is_valid_unicode, normalise_class_name
 from mining.errors import ModelError
 from mining.localizers.registry import LOCALIZERS
@@ -60,10 +60,12 @@ def refuse_files_of_pretrained(options: PretrainedOptions, model: str) -> None:
         return
     if has_file and not Path(options.weights).is_file():
         raise ModelError(f"No weights file {options.weights}; give 'imagenet', 'none' or a file that exists.")
-    if options.weights == "imagenet" and (given := _changed(options)):
-        raise ModelError(f"{_option(given[0])} is of --weights FILE; ImageNet's weights have ImageNet's classes.")
-    if options.class_names is not None:
-        read_class_names(options.class_names)
+    names_file = None if options.class_names == SYNSETS else options.class_names
+    if options.weights == "imagenet" and (names_file is not None or options.objective != "single"):
+        option = "class_names" if names_file is not None else "objective"
+        raise ModelError(f"{_option(option)} is of --weights FILE; ImageNet's weights have ImageNet's classes.")
+    if names_file is not None:
+        read_class_names(names_file)
 
 
 def _changed(options: PretrainedOptions) -> list[str]:
@@ -83,7 +85,7 @@ def identify_pretrained(options: PretrainedOptions, model: str) -> str:
     elif options.weights != "imagenet":
         parts.append(options.weights)
     if options.class_names is not None:
-        parts.append(sha256_of(options.class_names))
+        parts.append(str(SYNSETS) if options.class_names == SYNSETS else sha256_of(options.class_names))
     return " ".join(parts)
 
 

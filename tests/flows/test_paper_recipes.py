@@ -25,6 +25,8 @@ TINY = {
     "train.weights": "none", "train.freeze": "false", "train.batch_size": "4", "train.workers": "0",
     "train.accelerator": "cpu", "mine.device": "cpu", "mine.workers": "1", "train.backbone": "mobilenet_v2",
 }  # fmt: skip
+WITHOUT_TRAINING = {"msrd-ilsvrc"}
+TRAINED = [name for name in RECIPES if name not in WITHOUT_TRAINING]
 Box = tuple[int, int, int, int]
 
 
@@ -96,6 +98,8 @@ def paths_in(datasets: Mapping[str, Path], name: str) -> dict[str, str]:
     if kind == "cub":
         return {"corpus.images": root, "corpus.labels": root, "truth": root}
     xml = f"{root}/Annotations/CLS-LOC/val"
+    if name in WITHOUT_TRAINING:
+        return {"corpus.images": f"{root}/Data/CLS-LOC/val", "corpus.labels": xml, "truth": xml}
     images = {"corpus.images": f"{root}/Data/CLS-LOC/train", "test.images": f"{root}/Data/CLS-LOC/val"}
     return {**images, "test.labels": xml, "truth": xml}
 
@@ -132,19 +136,19 @@ def check_recipe(name: str, changes: Mapping[str, str], run: Path) -> None:
     assert (run / "report/index.html").is_file()
 
 
-# each localizer once; tests below run both recipes of msrd
+# each localizer once; tests below run those of msrd
 FAST = ("spg-cub", "ornet-ilsvrc", "nlccam-cub", "mldfr-ilsvrc")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in RECIPES]
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in TRAINED]
 )
 def test_a_recipe_runs_from_the_dataset_to_its_scores(name: str, datasets: Mapping[str, Path], tmp_path: Path) -> None:
     check_recipe(name, {**paths_in(datasets, name), **tiny_settings(name)}, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_recipe_runs_on_its_own_backbone(name: str, datasets: Mapping[str, Path], tmp_path: Path) -> None:
     changes = {**paths_in(datasets, name), **tiny_settings(name, side=96)}
     del changes["train.backbone"]
@@ -162,11 +166,30 @@ def test_training_and_test_images_are_disjoint(datasets: Mapping[str, Path], tmp
     )
 
 
+def run_untrained(datasets: Mapping[str, Path], out: Path, **changes: str) -> None:
+    """Run the recipe that trains nothing, with random weights and on one CPU."""
+    device = {"mine.weights": "none", "mine.device": "cpu", "mine.workers": "1"}
+    assert run_recipe("msrd-ilsvrc", out, {**paths_in(datasets, "msrd-ilsvrc"), **device, **changes}) == 0
+    scores = read(out / "scores.json")
+    assert (scores["corloc"]["pairs"], scores["images"]["scored"]) == (5, 5)
+    assert scores["localization"]["top5_loc"] is not None
+    card = read(out / "model/model.json")
+    assert card["own_head"]
+    assert [one["name"] for one in card["classes"][:2]] == list(SYNSETS[:2])
+
+
+def test_an_unmodified_network_mines_by_synsets(datasets: Mapping[str, Path], tmp_path: Path) -> None:
+    run_untrained(datasets, tmp_path, model="pretrained:squeezenet1_1")
+
+
+@pytest.mark.slow
+def test_the_unmodified_network_of_the_recipe_mines(datasets: Mapping[str, Path], tmp_path: Path) -> None:
+    run_untrained(datasets, tmp_path)
+
+
 def test_labels_of_the_validation_images_may_be_a_csv(datasets: Mapping[str, Path], tmp_path: Path) -> None:
-    name = "msrd-ilsvrc"
-    changes = {**paths_in(datasets, name), **tiny_settings(name), "test.labels": str(datasets["ilsvrc"] / "val.csv")}
-    assert run_recipe(name, tmp_path, changes) == 0
-    assert read(tmp_path / "scores.json")["corloc"]["pairs"] == 5
+    labels = str(datasets["ilsvrc"] / "val.csv")
+    run_untrained(datasets, tmp_path, model="pretrained:squeezenet1_1", **{"corpus.labels": labels})
 
 
 def test_the_table_lists_exactly_the_recipes() -> None:
