@@ -161,6 +161,12 @@ class MapOptions(Settings):
         texts = [value] if isinstance(value, str) else value
         return _split_at_commas(texts) if _is_list_of_text(texts) else value
 
+    @field_validator("class_crops", mode="before")
+    @classmethod
+    def _crops_from_text(cls, value: Any) -> Any:
+        """Accept "10", as a command line gives it."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
     @field_validator("classes", mode="before")
     @classmethod
     def _check_classes(cls, value: Any) -> Any:
