@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mining.backbones.registry import has_linear_classifier
-from mining.config import SYNSETS, WEIGHTS_MARK, PretrainedOptions
+from mining.config import SYNSETS, WEIGHTS_MARK, MineOptions, PretrainedOptions
 from mining.corpus.names import is_valid_unicode, normalise_class_name
 from mining.errors import ModelError
 from mining.localizers.registry import LOCALIZERS
@@ -75,6 +75,11 @@ def _changed(options: PretrainedOptions) -> list[str]:
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def only_weights(options: PretrainedOptions) -> MineOptions:
+    """Return options that ask for the same weights and classes, and are the defaults otherwise."""
+    return MineOptions(**{name: getattr(options, name) for name in PretrainedOptions.model_fields})
 
 
 def identify_pretrained(options: PretrainedOptions, model: str) -> str:

@@ -266,7 +266,5 @@ def test_a_run_is_told_apart_by_the_files_of_its_model(checkpoint: Path, names: 
 def test_a_model_folder_has_weights_of_its_own(checkpoint: Path, names: Path, tmp_path: Path) -> None:
     options = MineOptions(weights=str(checkpoint), class_names=names)
     install_model("pretrained:squeezenet1_1", tmp_path / "model", options)
-    for use in (lambda: install_model(str(tmp_path / "model"), tmp_path / "other", options),
-                lambda: load_reference(tmp_path / "model", options)):  # fmt: skip
-        with pytest.raises(ModelError, match="--weights is of --model pretrained:NAME"):
-            use()
+    with pytest.raises(ModelError, match="--weights is of --model pretrained:NAME"):
+        load_reference(tmp_path / "model", options)
