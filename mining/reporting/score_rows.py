@@ -47,7 +47,7 @@ _LOCALIZATION = (
     (
         "top5_loc_2_2_1",
         "2 + 2 + 1 loc. error",
-        "two boxes of the first and of the second class, one of the third (SPG*)",
+        "two boxes of the first and the second class, one of the third (SPG*)",
     ),
     ("top1_cls", "Top-1 class. error", "the classifier does not rank the class first"),
     ("top5_cls", "Top-5 class. error", "the class is not among the first five"),
