@@ -102,7 +102,19 @@ class TrainKeywords(CorpusKeywords, total=False):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: str | int
     strategy: str
+    pictures: int
     precision: str
+
+
+class MapsKeywords(TypedDict, total=False):
+    """Keyword arguments of `boxmine.maps`: see `mining.config.MapsSettings`."""
+
+    classes: Sequence[str] | str
+    max_classes: int
+    localizers: Sequence[str] | str
+    scales: float | Sequence[float] | str | None
+    max_images: int
+    device: str
 
 
 class ExportKeywords(TypedDict, total=False):

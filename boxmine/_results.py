@@ -117,6 +117,11 @@ class Scores(_Figures):
         return list(self._values["notes"])
 
     @property
+    def warnings(self) -> list[str]:
+        """Sentences about boxes that mean little, or a model that does not localize, with the remedy."""
+        return list(self._values.get("warnings", []))
+
+    @property
     def table(self) -> "pd.DataFrame":
         """All figures with their definitions: columns figure, value, meaning."""
         import pandas as pd

@@ -115,6 +115,11 @@ class Run(os.PathLike[str]):
 
         return list(read_summary(self._directory.corpus).notes)
 
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about boxes that mean little, or a model that does not localize, with the remedy."""
+        return list(self._directory.record["warnings"])
+
     # --- what to do with it -------------------------------------------------------------------------------------------
 
     def score(self, truth: AnyPath, *, maps: bool = False) -> Scores:

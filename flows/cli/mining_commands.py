@@ -12,6 +12,7 @@ from flows.cli.output import (
     print_json,
     print_mine_summary,
     print_notes,
+    print_warnings,
     quarantine_code,
     training_sentences,
 )
@@ -50,6 +51,7 @@ def train(
         for sentence in training_sentences(summary):
             err.print(sentence)
         err.print(f"The model is in {summary.folder}.")
+        print_warnings(summary.warnings)
     where = f"All reasons are in {summary.folder / 'model.json'}."
     return quarantine_code(len(summary.unreadable), list(summary.unreadable.values()), where, strict=strict)
 

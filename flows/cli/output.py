@@ -35,6 +35,7 @@ def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> 
     states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(summary.states.items()))
     err.print(f"{summary.boxes} boxes on {summary.images} images ({states}).")
     err.print(f"They are in {summary.run / 'annotations.parquet'} and annotations.json beside it.")
+    print_warnings(summary.warnings)
     return quarantine_code(
         summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet.", strict=strict
     )
@@ -65,6 +66,12 @@ def print_notes(notes: Sequence[str]) -> None:
     """Print notes, one per line."""
     for note in notes:
         err.print(f"Note: {note}")
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print warnings, one per line."""
+    for warning in warnings:
+        err.print(f"Warning: {warning}")
 
 
 def print_json(value: Any) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.cli.output import print_notes, print_warnings
 from flows.cli.terminal import err, print_table
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def print_scores(scores: "Scores", run: Path, *, show_all: bool = False) -> None
     if cuts := cut_rows(scores):
         print()
         print_table(cuts, CUT_HEADINGS)
-    for note in scores["notes"]:
-        err.print(f"Note: {note}")
+    print_notes(scores["notes"])
+    print_warnings(scores.get("warnings", []))
     err.print(verdict(scores))
     err.print(next_step(scores, run))
     if not show_all:

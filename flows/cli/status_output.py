@@ -102,5 +102,6 @@ def _run_rows(status: dict[str, Any]) -> Rows:
         ("failed", status["failed"]),
         ("rate", None if status["rate"] is None else f"{status['rate']:.1f} images/s"),
         ("time left", None if status["seconds_left"] is None else f"{status['seconds_left'] / 60:.1f} min"),
+        *(("warning", sentence) for sentence in status["warnings"]),
     ]
     return [(name, value) for name, value in rows if value is not None]

@@ -26,6 +26,7 @@ from mining.config.execution import (
     TrainExecutionOptions,
     Workers,
 )
+from mining.config.maps import MapsSettings
 from mining.config.mine import (
     MAX_SCALES,
     BoxOptions,
@@ -64,6 +65,7 @@ __all__ = [
     "ListedCorpus",
     "MapOptions",
     "MapThreshold",
+    "MapsSettings",
     "MineOptions",
     "MineSection",
     "MineSettings",

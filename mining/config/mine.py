@@ -30,8 +30,17 @@ def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
 
 
-def _split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
+def split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
+    """Split texts at their commas; empty parts are dropped."""
     return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+
+
+def scales_from_text(value: Any) -> Any:
+    """Accept "1,1.5,2", a number, and a list of either, as a command line gives it."""
+    if isinstance(value, int | float):
+        return (value,)
+    texts = [value] if isinstance(value, str) else value
+    return split_at_commas(texts) if _is_list_of_text(texts) else value
 
 
 class PretrainedOptions(Settings):
@@ -152,17 +161,13 @@ class MapOptions(Settings):
     @field_validator("scales", mode="before")
     @classmethod
     def _scales_from_text(cls, value: Any) -> Any:
-        """Accept "1,1.5,2", a number, and a list of either, as a command line gives it."""
-        if isinstance(value, int | float):
-            return (value,)
-        texts = [value] if isinstance(value, str) else value
-        return _split_at_commas(texts) if _is_list_of_text(texts) else value
+        return scales_from_text(value)
 
     @field_validator("classes", mode="before")
     @classmethod
     def _check_classes(cls, value: Any) -> Any:
         names = [value] if isinstance(value, str) else value
-        return sorted(set(_split_at_commas(names))) if _is_list_of_text(names) else value
+        return sorted(set(split_at_commas(names))) if _is_list_of_text(names) else value
 
     @field_validator("map", mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from mining.evaluation.run_reading import (
     read_run_boxes,
 )
 from mining.evaluation.scores import CocoScores, ImageCounts, Scores, ThresholdScores
+from mining.runs.run import Run
 
 Engine = Literal["boxmine", "pycocotools"]
 
@@ -99,6 +100,7 @@ def score_run(
             "ignored": int(boxes.is_ignored.sum()),
         },
         "notes": match.notes,
+        "warnings": list(Run.open(run_dir).record["warnings"]),
     }
 
 

@@ -335,6 +335,7 @@ class Scores(TypedDict):
     images: ImageCounts
     truth: ScoredTruth
     notes: list[str]
+    warnings: NotRequired[list[str]]
     maps: NotRequired[MapScores | None]
     sha256: NotRequired[str]
 

@@ -20,6 +20,7 @@ from mining.experiments.folder import clear_run
 from mining.experiments.settings import ExperimentSettings
 from mining.localizers.loading import localizer_named
 from mining.localizers.options import build_config
+from mining.localizers.registry import LOCALIZERS
 from mining.models import overrides
 from mining.models.card import ModelCard
 from mining.runs import mining_job
@@ -127,9 +128,10 @@ def _is_same_cell(recorded: dict[str, Any], identity: dict[str, Any]) -> bool:
 def _identity(cell: Cell) -> dict[str, Any]:
     """Everything the figures depend on, including the localizers' defaults for settings that are not given."""
     trained = localizer_named(cell.train.localizer)
-    mined = localizer_named(cell.mine.localizer or cell.train.localizer)
+    mined = cell.mine.localizer or cell.train.localizer
+    threshold, normalise = LOCALIZERS[mined].map_cut({**cell.train.options, **cell.mine.options})
     defaults = {
-        "learning_rate": trained.learning_rate, "threshold": mined.threshold, "normalise": mined.normalise,
+        "learning_rate": trained.learning_rate, "threshold": threshold, "normalise": normalise,
         "cell_threshold": overrides.CELL_THRESHOLD,
     }  # fmt: skip
     return {**cell.identity(), "defaults": {**defaults, **_changed_defaults(cell.train)}}

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,24 @@ class Localization:
     maps: Tensor
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """A map that a localizer computes on the way to those that it localizes with, for people to look at.
+
+    Attributes:
+        maps: (B, K, h, w) float32, or (B, 1, h, w) where the map is the same for every class.
+        kind: How it is drawn. activation: any range, normalised as the localizer's maps are. probability: 0-1.
+            mask: 0 background, 1 object, 0.5 neither. product: 0-1, which the image is multiplied by.
+        classes: (B, K) int64, the classes of the maps if they are not those asked for.
+        logits: (B, C), what a classifier makes of the image multiplied by the map; None if none was asked.
+    """
+
+    maps: Tensor
+    kind: Literal["activation", "probability", "mask", "product"] = "activation"
+    classes: Tensor | None = None
+    logits: Tensor | None = None
+
+
 class Localizer(nn.Module, ABC):
     """A classifier that also localizes; one subclass per paper, built as kind(backbone, classes, **options).
 
@@ -66,8 +84,8 @@ class Localizer(nn.Module, ABC):
 
     Config: ClassVar[type[Any]]
     name: ClassVar[str]
-    threshold: ClassVar[float] = 0.25
-    normalise: ClassVar[Normalisation] = "max"
+    threshold: float = 0.25
+    normalise: Normalisation = "max"
     needs_gradients: ClassVar[bool] = False
     class_agnostic: ClassVar[bool] = False
     weights_of: ClassVar[str | None] = None
@@ -128,6 +146,17 @@ class Localizer(nn.Module, ABC):
         """
         return self.localize(images, classes).maps
 
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Compute what the method has to show besides its maps, by name, in the order of the computation.
+
+        Overridden by methods whose paper has such pictures. Use evaluation mode and no gradients.
+
+        Args:
+            images: (B, 3, H, W) RGB values 0-255.
+            classes: (B, K) int64 with NO_CLASS as padding.
+        """
+        return {}
+
     def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
         """Return where the cells of the maps look in an input of (height, width) px; None if they tile it evenly."""
         return None
@@ -159,6 +188,15 @@ class Localizer(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """Compute the losses of `training_step` from what `condense` returned, for images of (height, width) px."""
         raise NotImplementedError
+
+    def start_from_class_shares(self, shares: Tensor, objective: Objective, weights: Tensor | None) -> None:
+        """Prepare a new training for the frequency of the classes; overridden by methods that need it.
+
+        Args:
+            shares: (C,) share of the training images that show each class.
+            objective: One class per image, or several.
+            weights: Those of the classification loss.
+        """
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Prepare an epoch of the training; overridden by methods that train in stages.

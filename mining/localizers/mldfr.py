@@ -18,15 +18,25 @@ Differences from the paper, and from the released code where the paper leaves so
 
 - Order. Channel attention comes first, and spatial attention is computed from its result (eq. 7; "sequentially
   learns").
-- The released code has a batch norm before the sigmoid of both attentions (option attention_batch_norm), a bias in the
-  class convolution (option bias) and dropout 0.2 in its GoogLeNet (option dropout); the paper has none of them.
-- Attention starts from Xavier's normal distribution, as in the released code, hence around sigmoid(0): each of the two
-  halves its features, unevenly. The paper's networks adapt to that on all of ILSVRC; pretrained layers behind it get
-  features of another size than they were trained on. attention_start='neutral' starts where attention changes nothing:
-  weights of 0, and both attentions doubled. The paper has one learning rate for all layers; here attention has a tenth,
-  because at the full rate frozen layers behind it cannot use its result. Measured with EfficientNet-Lite0, frozen,
-  6 epochs of 280 photos of 7 classes at 128 px: accuracy 0.76 at the full rate, 0.81 at a tenth, 0.96 at a tenth from
-  neutral; CAM on the same features 0.99.
+- Defaults. The paper trains the whole network on all of ILSVRC in large batches. The defaults here (`preset:
+  pretrained`) are for what a pretrained backbone learns in minutes, frozen or not; `preset: paper` has the text's.
+  - Attention starts as identity (attention_start='neutral'): both attentions are doubled, and their batch norm starts
+    with a scale of 0, or their weights with 0 where there is none. In the released code it starts from Xavier's
+    distribution, around sigmoid(0): each of the two halves its features, unevenly, and pretrained layers behind it get
+    features of another size than they were trained on.
+  - Batch norm before the sigmoids (attention_batch_norm), as in the released code; the text has none. The outputs of
+    linear blocks (EfficientNet, MobileNetV2) have standard deviations of 3 to 7, and a maximum over channels far above:
+    without it, attention saturates. With EfficientNet-Lite0 trained as a whole, 95 % of the values of spatial attention
+    are outside 0.05-0.95 after 16 epochs without batch norm, and none with it.
+  - The last block is kept and dilated (last='dilated') instead of replaced by a new one.
+  - The mean map of all classes is subtracted (background='mean'), as for CAM, and maps are cut at 0.25 of their
+    maximum. Class maps without it are high in the background too: cut at 0.2 of their range, they also teach the cell
+    classifier that background is object.
+  - Attention has a tenth of the learning rate of new layers (attention_rate); the text has one rate for all.
+- Bias. Eq. 3 has none, the released code has one (option bias). It is not part of the maps. With several labels per
+  image, boxmine trains by binary cross-entropy, for which most classes are absent; without a bias the maps have to say
+  so, and are negative in all cells of present classes too. The bias therefore starts at the frequency of each class.
+- The released code has dropout 0.2 in its GoogLeNet (option dropout); the paper has none.
 - The released code cuts twice more than the paper, which is not done here: the fused map is set to 0 where it is below
   its mean (also where the mean is negative, so that what is cut ends above what is kept), and after the threshold the
   mask is cut again, at the mean of what is left. Its box is that of the whole mask unless several are asked for, and
@@ -50,10 +60,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mining.backbones.base import Backbone
+from mining.config import Objective
 from mining.errors import ModelError
 from mining.localizers.cam import CAM
 from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
 from mining.localizers.options import MLDFRConfig, build_config
+from mining.localizers.registry import LOCALIZERS
 
 
 class MLDFR(CAM):
@@ -79,6 +91,7 @@ class MLDFR(CAM):
             attention, added = [], _within_timm_network(backbone, config)
         super().__init__(backbone, classes, background=config.background, dropout=config.dropout)
         self.config = config
+        self.threshold, self.normalise = LOCALIZERS[self.name].map_cut({"preset": config.preset})
         if not config.bias:
             self.classifier.bias = None  # eq. 3
         self.attention = nn.ModuleList(attention)
@@ -97,6 +110,19 @@ class MLDFR(CAM):
                 features = self.attention[number](features)
             collected.append(features)
         return collected
+
+    def start_from_class_shares(self, shares: Tensor, objective: Objective, weights: Tensor | None) -> None:
+        """Start the bias where the binary loss is lowest without any feature, if there are several labels per image.
+
+        Without it, the maps themselves must be negative to say that most classes are absent, those of present classes
+        too; normalised by their range, such maps are high everywhere but in a few cells.
+        """
+        bias = self.classifier.bias
+        if objective == "single" or bias is None or bias.any():  # one that was trained is kept
+            return
+        odds = shares / (1 - shares) if weights is None else weights * shares / (1 - shares)
+        with torch.no_grad():
+            bias.copy_(odds.clamp(1e-4, 1e4).log())
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
         """Return the optimizer's groups, with the attention in a group of its own rate."""
@@ -151,18 +177,22 @@ class SelfAttention(nn.Module):
     Args:
         channels: K.
         kernel: Size of the spatial attention's convolution.
-        batch_norm: Whether both have a batch norm before the sigmoid.
+        batch_norm: Whether both have a batch norm before the sigmoid; of momentum 0.01 as in the released code, unless
+            neutral.
         neutral: Start as identity; both attentions are then in 0-2.
     """
 
     def __init__(self, channels: int, kernel: int, *, batch_norm: bool = False, neutral: bool = False) -> None:
         super().__init__()
-        self.channel = ChannelAttention(channels, batch_norm=batch_norm)
-        self.spatial = SpatialAttention(kernel, batch_norm=batch_norm)
+        # 0.01 needs hundreds of steps until the statistics that mining uses are those of the features
+        momentum = (0.1 if neutral else 0.01) if batch_norm else None
+        self.channel = ChannelAttention(channels, norm_momentum=momentum)
+        self.spatial = SpatialAttention(kernel, norm_momentum=momentum)
         self.gain = 2.0 if neutral else 1.0
         if neutral:
-            nn.init.zeros_(self.channel.weigh.weight)
-            nn.init.zeros_(self.spatial.weigh.weight)
+            for attention in (self.channel, self.spatial):
+                # a norm would bring the smallest weights back to a variance of 1, unless its own scale starts at 0
+                nn.init.zeros_(cast(Tensor, attention.norm.weight if batch_norm else attention.weigh.weight))
 
     def forward(self, features: Tensor) -> Tensor:
         """Recalibrate (B, K, H, W) features."""
@@ -173,10 +203,10 @@ class SelfAttention(nn.Module):
 class ChannelAttention(nn.Module):
     """Channel attention sigmoid(W_fc F_avg), with F_avg the mean of each channel (eq. 5)."""
 
-    def __init__(self, channels: int, *, batch_norm: bool = False) -> None:
+    def __init__(self, channels: int, *, norm_momentum: float | None = None) -> None:
         super().__init__()
         self.weigh = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
-        self.norm = _BatchNorm(channels) if batch_norm else nn.Identity()
+        self.norm = nn.Identity() if norm_momentum is None else _BatchNorm(channels, norm_momentum)
         nn.init.xavier_normal_(self.weigh.weight)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -187,10 +217,10 @@ class ChannelAttention(nn.Module):
 class SpatialAttention(nn.Module):
     """Spatial attention sigmoid(W_conv [F_avg, F_max]), of mean and maximum over channels (eq. 6)."""
 
-    def __init__(self, kernel: int, *, batch_norm: bool = False) -> None:
+    def __init__(self, kernel: int, *, norm_momentum: float | None = None) -> None:
         super().__init__()
         self.weigh = nn.Conv2d(2, 1, kernel_size=kernel, padding=kernel // 2, bias=False)
-        self.norm = _BatchNorm(1) if batch_norm else nn.Identity()
+        self.norm = nn.Identity() if norm_momentum is None else _BatchNorm(1, norm_momentum)
         nn.init.xavier_normal_(self.weigh.weight)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -200,10 +230,10 @@ class SpatialAttention(nn.Module):
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """Batch norm of momentum 0.01, as in the released code; a single value uses the running statistics."""
+    """Batch norm; a single value uses the running statistics."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, momentum=0.01)
+    def __init__(self, channels: int, momentum: float) -> None:
+        super().__init__(channels, momentum=momentum)
 
     def forward(self, features: Tensor) -> Tensor:
         if self.training and features.numel() == features.shape[1]:

@@ -1,20 +1,24 @@
 """The options of each localizer, checked and described without importing torch.
 
 One frozen dataclass per localizer. Each field carries its meaning as pydantic's `Field(description=...)`, which
-`boxmine localizers NAME` shows. Defaults are the paper's unless the meaning says otherwise.
+`boxmine localizers NAME` shows. Defaults are the paper's unless the meaning says otherwise. A config may set several
+options at once:
+
+- `PRESETS`: the defaults of other options, by the value of the option `preset`.
+- `SEVERAL_LABELS`: the defaults of options where images have several labels.
 
 A default that has changed since a released model could have been trained with it is marked with `EarlierVersions`. New
 models record the option whether it was given or not, and a model that does not record it has the earlier value.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from mining.config import EarlierVersions, Share
+from mining.config import EarlierVersions, Objective, Share
 from mining.errors import ModelError, did_you_mean
 from mining.localizers.registry import refuse_unknown_localizer
 
@@ -146,10 +150,19 @@ class GradCAMppConfig(GradCAMConfig):
 
 @dataclass(frozen=True)
 class MLDFRConfig(CAMConfig):
-    """Options of mLDFR; the defaults are the paper's, which has no dropout."""
+    """Options of mLDFR; the defaults suit pretrained backbones, `preset: paper` has the paper's."""
 
-    background: Annotated[Background, _meaning(_BACKGROUND)] = "none"
     dropout: Dropout = 0.0
+    preset: Annotated[
+        Literal["pretrained", "paper"],
+        EarlierVersions("paper"),
+        _meaning(
+            "pretrained: the defaults below, which keep what a pretrained backbone knows and suit short trainings, of "
+            "the head or of the whole network. paper: attention_start random, attention_batch_norm false, "
+            "attention_rate 1, last transition, bias false, background none, and maps are cut at 0.2 of their range. "
+            "Options given beside it count."
+        ),
+    ] = "pretrained"
     attention: Annotated[bool, _meaning("Self-attention (SA of table IX).")] = True
     after: Annotated[Places, _meaning("Which down-samplings attention follows, counted from 1, in rising order.")] = (
         2,
@@ -171,24 +184,43 @@ class MLDFRConfig(CAMConfig):
             "What replaces the last down-sampling. transition: a new 1x1 convolution, as in the paper; dilated: the "
             "pretrained layer without its stride, later ones dilated, as for all other localizers."
         ),
-    ] = "transition"
+    ] = "dilated"
     extra_channels: Annotated[Count, _meaning("Channels of the convolution that is added to VGG16.")] = 1024
-    bias: Annotated[bool, _meaning("Bias of the class convolution; the released code has one.")] = False
+    bias: Annotated[
+        bool,
+        _meaning(
+            "Bias of the class convolution, which is not part of the maps; the released code has one. Where images "
+            "have several labels, it starts at the share of images that show the class, and `preset: paper` has it too."
+        ),
+    ] = True
     attention_batch_norm: Annotated[
-        bool, _meaning("Batch norm before the sigmoids of the attention, as in the released code.")
-    ] = False
+        bool,
+        _meaning(
+            "Batch norm before the sigmoids of the attention, as in the released code; without it, features of large "
+            "values, as linear blocks have, saturate the attention."
+        ),
+    ] = True
     attention_start: Annotated[
         Literal["random", "neutral"],
         _meaning(
             "Initial attention. random: Xavier's distribution, as in the released code; neutral: as if there were no "
             "attention, which suits pretrained backbones."
         ),
-    ] = "random"
+    ] = "neutral"
     attention_rate: Annotated[
         float,
         Field(gt=0),
-        _meaning("Learning rate of the attention, as share of that of new layers; the paper's is 1."),
+        EarlierVersions(0.1),
+        _meaning("Learning rate of the attention, as share of that of new layers."),
     ] = 0.1
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {
+            "attention_start": "random", "attention_batch_norm": False, "attention_rate": 1.0, "last": "transition",
+            "bias": False, "background": "none",
+        },
+    }  # fmt: skip
+    SEVERAL_LABELS: ClassVar[dict[str, Any]] = {"bias": True}
 
 
 @dataclass(frozen=True)
@@ -445,6 +477,8 @@ OPTIONS: dict[str, type[Any]] = {
 def build_config(kind: type[C], options: Mapping[str, Any]) -> C:
     """Build a localizer's frozen config from options, each checked against the type of its field.
 
+    Options that are not given have the defaults of the preset, where the config has presets.
+
     Raises:
         ModelError: An option is unknown (the message has the nearest name) or its value is invalid.
     """
@@ -453,12 +487,18 @@ def build_config(kind: type[C], options: Mapping[str, Any]) -> C:
         if name not in names:
             raise ModelError(f"Unknown option {name!r} of the localizer: {did_you_mean(name, names)}")
     try:
-        return TypeAdapter(kind).validate_python(dict(options))
+        return TypeAdapter(kind).validate_python({**_preset(kind, options), **options})
     except ValidationError as error:
         fault = error.errors()[0]
         raise ModelError(
             f"Option {fault['loc'][0]!r} of the localizer: {fault['msg']} (got {fault['input']!r})."
         ) from None
+
+
+def _preset(kind: type[Any], options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The defaults of the preset that the options name."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "PRESETS", {})
+    return next((defaults for name, defaults in presets.items() if name == options.get("preset")), {})
 
 
 def options_of(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -487,13 +527,19 @@ def end_of_stage_one(localizer: str, options: Mapping[str, Any]) -> float | None
 
 def with_changed_defaults(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options, and the present default of each changed one that is not given."""
-    changed = [name for name in earlier_defaults(localizer) if name not in options]
-    return {**options, **{name: getattr(OPTIONS[localizer](), name) for name in changed}}
+    present = {**asdict(OPTIONS[localizer]()), **_preset(OPTIONS[localizer], options)} if localizer in OPTIONS else {}
+    return {**{name: present[name] for name in earlier_defaults(localizer)}, **options}
 
 
 def recorded_options(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a record, with the earlier default of each changed one that the record lacks."""
     return {**earlier_defaults(localizer), **options}
+
+
+def options_for_objective(localizer: str, options: Mapping[str, Any], objective: Objective) -> dict[str, Any]:
+    """Return the options, with those that images with several labels need unless they are given."""
+    needed = getattr(OPTIONS.get(localizer), "SEVERAL_LABELS", {}) if objective == "multi" else {}
+    return {**needed, **options}
 
 
 @cache

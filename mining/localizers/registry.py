@@ -3,8 +3,9 @@
 Importing this module imports no network library, so that lists, help and misspelt names are answered at once.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from mining.errors import ModelError, did_you_mean
 
@@ -27,6 +28,7 @@ class LocalizerEntry:
         needs_gradients: Whether `localize` runs backward, so that it must not be called in inference mode.
         class_agnostic: Whether there is one map per image, the same for every class.
         weights_of: Family of localizers whose weights are interchangeable; None where it has weights of its own.
+        preset_cuts: Threshold and normalisation by the value of its option `preset`, where they are not the above.
     """
 
     module: str
@@ -39,6 +41,11 @@ class LocalizerEntry:
     needs_gradients: bool = False
     class_agnostic: bool = False
     weights_of: str | None = None
+    preset_cuts: "Mapping[str, tuple[float, Normalisation]]" = field(default_factory=dict)
+
+    def map_cut(self, options: Mapping[str, Any]) -> "tuple[float, Normalisation]":
+        """Return the threshold and the normalisation of the localizer's maps with these options."""
+        return self.preset_cuts.get(str(options.get("preset")), (self.threshold, self.normalise))
 
     @property
     def citation(self) -> str:
@@ -161,8 +168,7 @@ LOCALIZERS = {
         "Batch norm and a channel and spatial self-attention after the down-samplings reactivate features that a "
         "classifier alone would ignore, and the last down-sampling is replaced, which gives finer maps. The maps of "
         "several scales are summed.",
-        threshold=0.2,  # the paper's
-        normalise="minmax",
+        preset_cuts={"paper": (0.2, "minmax")},
     ),
 }
 

@@ -20,6 +20,7 @@ CARD_FILE = "model.json"
 INT8_FILE = "int8.zip"  # networks in int8, in the model folder of a run that mines with them
 OBJECT = "object"  # category of boxes whose class is not known
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
+PICTURES = "pictures"  # of the epochs of a training, in the model folder
 _MAX_INPUT_SIZE = 16_384
 _MAX_STAGES, _MAX_WIDTH = 100, 65_536  # of a cell classifier
 
@@ -74,6 +75,12 @@ class ModelCard:
     def class_names(self) -> list[str]:
         """Class names in the order of the logits."""
         return [str(entry["name"]) for entry in self.classes]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences of the training about a model that will not localize."""
+        found = self.training.get("warnings", [])
+        return [str(one) for one in found] if isinstance(found, list) else []
 
     @property
     def object_index(self) -> int | None:

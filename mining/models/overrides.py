@@ -6,6 +6,7 @@ from mining.config import MapThreshold, MineOptions, Normalisation, Refinement
 from mining.errors import ModelError
 from mining.localizers.loading import localizer_named
 from mining.localizers.options import build_config
+from mining.localizers.registry import LOCALIZERS
 from mining.models.card import ModelCard
 from mining.models.pretrained_choice import refuse_localizer_without_gradients
 
@@ -72,9 +73,8 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
         card: The card that `apply_overrides` returned.
         settings: Settings of mining.
     """
-    kind = localizer_named(card.localizer)
     refine = refinement(settings, has_cells=card.cells is not None)
-    threshold, normalise = kind.threshold, kind.normalise
+    threshold, normalise = LOCALIZERS[card.localizer].map_cut(card.options)
     if refine != "none":  # refined maps are probabilities, or were normalised before
         threshold, normalise = CELL_THRESHOLD if refine == "cells" else threshold + WALK_RAISES_BY, "max"
     return ExtractionParams(

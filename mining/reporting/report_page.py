@@ -88,6 +88,7 @@ def _content(
     return {
         "name": record["name"],
         "described": summary_text.describe_run(run, record),
+        "warnings": record["warnings"],
         "score_definition": summary_text.define_score(record["used"]),
         "details": summary_text.detail_groups(run, record),
         "counts": record["counts"],

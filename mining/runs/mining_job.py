@@ -22,6 +22,7 @@ from mining.errors import DamagedPartError, InputError, ModelError, RunError, St
 from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
 from mining.models.class_selection import rename_classes
 from mining.redaction import redact
+from mining.runs.box_warnings import warn_of_boxes
 from mining.runs.coco_json import write_coco_json
 from mining.runs.event_log import log_event
 from mining.runs.inputs import (
@@ -246,7 +247,8 @@ def finish_mining(run: Run, seconds: float = 0.0) -> MineSummary:
     boxes = merge_parts(parts, run.annotations)
     if curves:
         merge_curves(curves, run.curves)
-    classes = read_card(run.model).classes
+    card = read_card(run.model)
+    classes = card.classes
     timings = list(filter(None, map(part_timing, parts)))
     timing = reduce(Timing.plus, timings) if timings else None
     info = {"description": f"pseudo-annotations of {run.path.name}", "version": run.record["versions"]["boxmine"]}
@@ -255,7 +257,8 @@ def finish_mining(run: Run, seconds: float = 0.0) -> MineSummary:
         state="finished", finished=utc_now(),
         counts={"images": sum(states.values()), "boxes": boxes, "classes": len(classes), "states": dict(states)},
         seconds={"mining": round(seconds, 2), "finishing": round(time.monotonic() - started, 2)},
-        timing=None if timing is None else asdict(timing), **{DIGESTS: compute_digests(run.path, DIGESTED_FILES)},
+        timing=None if timing is None else asdict(timing), warnings=[*card.warnings, *warn_of_boxes(run.annotations)],
+        **{DIGESTS: compute_digests(run.path, DIGESTED_FILES)},
     )  # fmt: skip
     log_event(
         run.path, "finished", images=sum(states.values()), boxes=boxes, seconds=round(time.monotonic() - started, 2)
@@ -271,6 +274,7 @@ def summary_of(run: Run) -> MineSummary:
     return MineSummary(
         run.path, counts["images"], counts["boxes"], counts["classes"], counts["states"], record["seconds"]["mining"],
         read_summary(run.corpus).notes, run.first_reasons(), None if timing is None else Timing.from_record(timing),
+        list(record["warnings"]),
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ class _Record(BaseModel):
     resumed: list[str] = []
     timing: dict[str, Any] | None = None
     failed: str | None = None
+    warnings: list[str] = []
 
     @model_validator(mode="after")
     def _finished_has_figures(self) -> "_Record":
@@ -80,7 +81,14 @@ def read_run_record(folder: Path) -> dict[str, Any]:
         raise RunError(_damaged(path, f"{key}: {first['msg']}")) from None
     except ValueError as error:
         raise RunError(_damaged(path, str(error))) from None
-    defaults: dict[str, Any] = {"name": folder.name, "config": {}, "inputs": {}, "counts": {}, "seconds": {}}
+    defaults: dict[str, Any] = {
+        "name": folder.name,
+        "config": {},
+        "inputs": {},
+        "counts": {},
+        "seconds": {},
+        "warnings": [],
+    }
     return {**defaults, **record}
 
 

@@ -1,6 +1,6 @@
 """Report a run's status from its directory: no server, and no process that mines it, needs to be running."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,7 @@ class RunStatus:
         failed: Why the run stopped, if that was an error.
         rate: Images per second lately; None if unknown.
         seconds_left: Remaining time at this rate; None if unknown.
+        warnings: Of a finished run, see MineSummary.
     """
 
     run: Path
@@ -40,6 +41,7 @@ class RunStatus:
     failed: str | None = None
     rate: float | None = None
     seconds_left: float | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 def read_status(path: Path) -> RunStatus:
@@ -61,7 +63,8 @@ def read_status(path: Path) -> RunStatus:
     images, shards = read_summary(run.corpus).images, shard_count(run.corpus)
     if state == "finished":
         quarantined = run.record["counts"]["states"].get(QUARANTINED, 0)
-        return RunStatus(run.path, state, images, images, quarantined, shards, shards)
+        warnings = list(run.record["warnings"])
+        return RunStatus(run.path, state, images, images, quarantined, shards, shards, warnings=warnings)
     curves, origins, quarantined, sizes = run.settings.curves, PartOrigins(run), 0, {}
     for shard in range(shards):
         outcomes = read_outcomes(*run.files_of(shard, curves=curves), origins.of(shard))

@@ -1,6 +1,6 @@
 """Small records that describe the work of a run: what is left to mine, and what a finished run holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mining.engine.timing import Timing
@@ -40,6 +40,7 @@ class MineSummary:
         notes: Sentences about the corpus.
         reasons: Why the first quarantined images could not be used.
         timing: Where the time went; None if a version without timing mined the run.
+        warnings: Sentences about boxes that mean little, or a model that does not localize, with the remedy.
     """
 
     run: Path
@@ -51,6 +52,7 @@ class MineSummary:
     notes: list[str]
     reasons: list[str]
     timing: Timing | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def quarantined(self) -> int:

@@ -18,6 +18,7 @@ from mining.backbones.registry import spec_of
 from mining.config import Objective, TrainSettings
 from mining.errors import CorpusError, ModelError, ProcessLostError, describe_exit_code
 from mining.localizers.base import ClassificationLoss, Localizer
+from mining.localizers.options import options_for_objective
 from mining.models.card import CHECKPOINTS, ModelCard
 from mining.models.checkpoint import save_model
 from mining.runtimes.worker_threads import restored_threads
@@ -25,6 +26,7 @@ from mining.storage.files import storage_errors
 from mining.storage.provenance import package_versions, utc_now
 from mining.training.callbacks import EpochRecorder, Progress
 from mining.training.cells import CellTraining, train_cell_classifier
+from mining.training.chance import loss_of_guessing, warn_of_chance
 from mining.training.checkpoints import read_checkpoint
 from mining.training.distributed import exit_code_of_lost, is_distributed, is_rank_zero
 from mining.training.folder import delete_checkpoints, discard_training
@@ -40,6 +42,7 @@ from mining.training.labelled_images import (
 )
 from mining.training.module import METRICS, LocalizerModule
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
+from mining.training.pictures import PictureWriter
 from mining.training.start import build_to_train
 from mining.training.summary import TrainingSummary
 from mining.training.training_data import TrainingData
@@ -87,9 +90,13 @@ def fit(
             localizer.freeze_backbone()
         localizer = localizer.to(memory_format=torch.channels_last)
         weights = class_weights(training.targets, objective) if settings.balance else None
+        localizer.start_from_class_shares(torch.from_numpy(training.targets.mean(axis=0)), objective, weights)
         unreadable = unreadable_if_all(validation)
         has_validation = len(unreadable) < len(validation)
-        trainer, best = _make_trainer(settings, progress, has_validation=has_validation, kind=type(localizer))
+        callbacks: list[Callback] = [EpochRecorder(progress, settings.out, settings.seed)]
+        if settings.pictures:
+            callbacks.append(PictureWriter(settings, training, card.input_size))
+        trainer, best = _make_trainer(settings, callbacks, has_validation=has_validation, kind=type(localizer))
         data = TrainingData(
             settings, localizer, card.input_size, training, validation if has_validation else None,
             progress=lambda done, total: progress(done, total, "features"),
@@ -113,8 +120,15 @@ def fit(
             progress=lambda done, total: progress(done, total, "cell classifier"),
         )  # fmt: skip
 
+    guessing = loss_of_guessing(training.targets, objective, weights)
+
+    def warn(row: Mapping[str, str]) -> list[str]:
+        return warn_of_chance(
+            row, metric=METRICS[objective], guessing=guessing, images=len(validation), settings=settings
+        )
+
     sizes = len(training), len(validation)
-    return _finish(settings, module, best, card, sizes, seconds, notes, missing, train_cells)
+    return _finish(settings, module, best, card, sizes, seconds, notes, missing, train_cells, warn)
 
 
 def _make_card(
@@ -122,7 +136,7 @@ def _make_card(
 ) -> ModelCard:
     return ModelCard(
         localizer=settings.localizer,
-        options=settings.options,
+        options=options_for_objective(settings.localizer, settings.options, objective),
         backbone=settings.backbone,
         objective=objective,
         classes=[{"id": category_ids[name], "name": name} for name in classes],
@@ -132,13 +146,12 @@ def _make_card(
 
 
 def _make_trainer(
-    settings: TrainSettings, progress: Progress, *, has_validation: bool, kind: type[Localizer]
+    settings: TrainSettings, callbacks: list[Callback], *, has_validation: bool, kind: type[Localizer]
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     """Make Lightning's trainer, and the checkpoint whose weights will be kept."""
     monitor = "val_loss" if has_validation else "train_loss"
     last = _checkpoint(settings, "last", monitor=None)
     best = last if kind.keeps_last else _checkpoint(settings, "best", monitor=monitor)
-    callbacks: list[Callback] = [EpochRecorder(progress, settings.out, settings.seed)]
     if has_validation and not kind.keeps_last:
         callbacks.append(EarlyStopping(monitor, patience=settings.patience))
     callbacks += [best, last] if best is not last else [last]  # `last` comes last, to store the others' state
@@ -221,6 +234,7 @@ def _finish(
     notes: list[str],
     missing: int,
     train_cells: Callable[[Localizer], CellTraining],
+    warn: Callable[[Mapping[str, str]], list[str]],
 ) -> TrainingSummary:
     """Write the model folder from the best checkpoint, and delete the checkpoints.
 
@@ -242,7 +256,7 @@ def _finish(
     value = float(best_row["val_metric"]) if best_row.get("val_metric") else None
     summary = TrainingSummary(
         settings.out, *sizes, len(card.classes), card.objective, len(rows), int(kept["epoch"]) + 1, metric, value,
-        round(seconds, 1), dict(sorted(module.unreadable.items())), notes, missing,
+        round(seconds, 1), dict(sorted(module.unreadable.items())), notes, missing, warn(best_row),
     )  # fmt: skip
     draw_curves(rows, settings.out / CURVES_FILE, metric)
     record = {

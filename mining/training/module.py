@@ -15,6 +15,7 @@ from torchmetrics.functional.classification import (
 from mining.config import Objective, TrainSettings
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.models.card import ModelCard
+from mining.training.chance import chance_of
 from mining.training.data import Batch
 from mining.training.distributed import all_gather
 from mining.training.optim import optimizer_for, schedule_for
@@ -104,6 +105,8 @@ class LocalizerModule(lightning.LightningModule):
         metric = classification_metric(logits, targets, self.loss.objective, self.metric_classes.to(self.device))
         if metric is not None:
             self.log("val_metric", metric, sync_dist=True)
+            chance = chance_of(logits, targets, self.loss.objective, self.metric_classes.to(self.device))
+            self.log_dict({"val_chance": chance.value, "val_chance_95": chance.highest}, sync_dist=True)
 
     def on_train_end(self) -> None:
         """Combine what the devices recorded."""

@@ -1,6 +1,6 @@
 """The result of a training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ class TrainingSummary:
         unreadable: File name to reason, of images that were left out.
         notes: Sentences about the corpus.
         missing: Number of listed images that do not exist.
+        warnings: Sentences about a model that will not localize, with the remedy.
     """
 
     folder: Path
@@ -38,3 +39,4 @@ class TrainingSummary:
     unreadable: dict[str, str]
     notes: list[str]
     missing: int = 0
+    warnings: list[str] = field(default_factory=list)

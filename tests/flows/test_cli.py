@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pycocotools.coco import COCO
 
+from boxmine import Run
 from flows.cli import application, terminal
 from flows.cli.application import run_command
 from mining.storage.locks import lock_folder
@@ -186,6 +187,40 @@ def test_status_report_and_export(run: Path, tmp_path: Path, capsys: pytest.Capt
     for kind, product in (("coco", "annotations"), ("yolo", "data.yaml"), ("voc", "VOCdevkit")):
         assert run_command(["export", str(run), "--format", kind, "--out", str(tmp_path / kind)]) == 0
         assert (tmp_path / kind / product).exists(), sorted((tmp_path / kind).iterdir())
+
+
+def test_warnings_of_a_run_are_shown_wherever_it_is_looked_at(
+    run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    warning = "All boxes cover 95% of their image or more. Look at some <b>."
+    (copy / "run.json").write_text(json.dumps({**record, "warnings": [warning]}))
+    truth = str(corpus / "truth.json")
+    shown = f"Warning: {warning}"
+    for words in (["status", str(copy)], ["score", str(copy), "--truth", truth], ["report", str(copy)]):
+        assert run_command(words) == 0
+        captured = capsys.readouterr()
+        if words[0] == "status":
+            assert warning in " ".join(captured.out.split())
+        elif words[0] == "score":
+            assert shown in " ".join(captured.err.split())
+    assert warning.replace("<b>", "&lt;b&gt;") in (copy / "report" / "index.html").read_text()
+    assert run_command(["status", str(copy), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [warning]
+    assert json.loads((copy / "scores.json").read_text())["warnings"] == [warning]
+    assert Run(copy).warnings == Run(copy).scores.warnings == [warning]
+
+
+def test_a_run_of_an_earlier_version_has_no_warnings(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    del record["warnings"]
+    (copy / "run.json").write_text(json.dumps(record))
+    assert Run(copy).warnings == []
+    assert run_command(["report", str(copy)]) == 0
 
 
 def test_a_recipe_with_changes(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ def test_a_model_trained_on_the_training_labels_reaches_its_corloc(
         assert scores["corloc"]["boxes_per_pair"] > 1
         record = json.loads((run / "run.json").read_text())
         assert len(COCO(run / "annotations.json").anns) == record["counts"]["boxes"]
+        assert record["warnings"] == []
 
 
 @pytest.mark.slow

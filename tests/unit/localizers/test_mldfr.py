@@ -23,9 +23,9 @@ CLASSES = 4
 
 
 def mldfr(backbone: str = "efficientnet_lite0", classes: int = CLASSES, **options: object) -> MLDFR:
-    """On a backbone of random weights, in evaluation mode."""
+    """The paper's network on a backbone of random weights, in evaluation mode."""
     torch.manual_seed(3)
-    return MLDFR(build(backbone)[0], classes, **options).eval()
+    return MLDFR(build(backbone)[0], classes, **{"preset": "paper", **options}).eval()
 
 
 def drawn(backbone: str, classes: int = CLASSES, **options: object) -> MLDFR:
@@ -134,13 +134,14 @@ def test_a_neutral_network_starts_as_without_attention_and_learns(norm: bool) ->
         model.train().training_step(pictures(), torch.eye(CLASSES)[:2], ClassificationLoss("single"))[
             "classification"
         ].backward()
-    assert all(one.channel.weigh.weight.grad.abs().sum() > 0 for one in model.attention)
-    assert all(one.spatial.weigh.weight.grad.abs().sum() > 0 for one in model.attention)
+    for one in model.attention:
+        for part in (one.channel, one.spatial):
+            assert (part.norm if norm else part.weigh).weight.grad.abs().sum() > 0
 
 
 def test_the_norm_before_the_sigmoids_is_that_of_the_released_code() -> None:
     torch.manual_seed(0)
-    module, features = ChannelAttention(6, batch_norm=True).train(), signal(3, 6, 5, 4)
+    module, features = ChannelAttention(6, norm_momentum=0.01).train(), signal(3, 6, 5, 4)
     weighed = features.double().mean(dim=(2, 3)) @ module.weigh.weight[:, :, 0, 0].double().T
     expected = (weighed - weighed.mean(dim=0)) / (weighed.var(dim=0, unbiased=False) + 1e-5).sqrt()
     assert torch.allclose(module(features)[:, :, 0, 0].double(), expected.sigmoid(), atol=1e-4)
@@ -148,7 +149,7 @@ def test_the_norm_before_the_sigmoids_is_that_of_the_released_code() -> None:
 
 
 def test_a_single_image_is_normalised_by_running_statistics() -> None:
-    module, features = ChannelAttention(6, batch_norm=True), signal(1, 6, 5, 4)
+    module, features = ChannelAttention(6, norm_momentum=0.01), signal(1, 6, 5, 4)
     module.norm.running_mean.fill_(0.3)
     assert torch.equal(module.train()(features), module.eval()(features))
     assert module.norm.running_mean.unique().tolist() == pytest.approx([0.3]), "and nothing is learned of it"
@@ -330,8 +331,11 @@ def test_norms_that_follow_no_convolution_cannot_be_removed() -> None:
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_defaults_are_minmax_threshold_20_percent_and_last_epoch() -> None:
-    assert (MLDFR.threshold, MLDFR.normalise, MLDFR.keeps_last, MLDFR.weights_of) == (0.2, "minmax", True, None)
+def test_maps_are_cut_as_the_preset_says() -> None:
+    paper, pretrained = drawn("mobilenet_v2"), drawn("mobilenet_v2", preset="pretrained")
+    assert (paper.threshold, paper.normalise) == (0.2, "minmax")
+    assert (pretrained.threshold, pretrained.normalise) == (MLDFR.threshold, MLDFR.normalise) == (0.25, "max")
+    assert (MLDFR.keeps_last, MLDFR.weights_of) == (True, None)
 
 
 def test_attention_is_placed_by_option_after() -> None:
@@ -447,7 +451,11 @@ def test_a_loaded_model_is_bitwise_equal_and_can_be_prepared_for_inference(
             nn.init.uniform_(part.running_var, 0.8, 1.2)
             nn.init.uniform_(part.bias, -0.1, 0.1)
     listed = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
-    save_model(tmp_path, model, ModelCard("mldfr", "mobilenet_v2", "single", listed, 64, {}, options=options))
+    save_model(
+        tmp_path,
+        model,
+        ModelCard("mldfr", "mobilenet_v2", "single", listed, 64, {}, options={"preset": "paper", **options}),
+    )
     again = load_model(tmp_path)[0]
     first, second = (one.localize(pictures(), of_every_class()) for one in (model, again))
     assert torch.equal(first.maps, second.maps)
@@ -491,7 +499,7 @@ def test_an_unfrozen_backbone_has_a_tenth_of_the_rate_except_new_layers() -> Non
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "regnetx_002"])
-@pytest.mark.parametrize(("options", "rate"), [({}, 0.05), ({"attention_rate": 1.0}, 0.5)])
+@pytest.mark.parametrize(("options", "rate"), [({}, 0.5), ({"preset": "pretrained"}, 0.05)])
 def test_attention_has_its_own_share_of_the_rate(name: str, options: dict[str, object], rate: float) -> None:
     model = mldfr(name, **options)
     last = model.parameter_groups(0.5)[-1]
