@@ -45,14 +45,15 @@ class Explanation:
 
     Attributes:
         maps: (B, K, h, w) float32, or (B, 1, h, w) where the map is the same for every class.
-        kind: How it is drawn. activation: any range, normalised as the localizer's maps are. probability: 0-1.
-            mask: 0 background, 1 object, 0.5 neither. product: 0-1, which the image is multiplied by.
+        kind: How it is drawn. activation: any range, normalised as the localizer's maps are. relative: any range,
+            drawn from its lowest to its highest value. probability: 0-1. mask: 0 background, 1 object, 0.5 neither.
+            product: 0-1, which the image is multiplied by.
         classes: (B, K) int64, the classes of the maps if they are not those asked for.
         logits: (B, C), what a classifier makes of the image multiplied by the map; None if none was asked.
     """
 
     maps: Tensor
-    kind: Literal["activation", "probability", "mask", "product"] = "activation"
+    kind: Literal["activation", "relative", "probability", "mask", "product"] = "activation"
     classes: Tensor | None = None
     logits: Tensor | None = None
 

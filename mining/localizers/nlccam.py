@@ -222,7 +222,7 @@ class CombinationalClassifier(Classifier):
             of_rank = by_rank[:, :, rank]
             maps = torch.einsum("bac,bchw->bahw", kernel[of_rank], features).float()
             weight = float(self.shares[rank])
-            shown[f"rank {rank + 1} of {len(kernel)}, weight {weight:.2g}"] = Explanation(maps, classes=of_rank)
+            shown[f"rank {rank + 1} of {len(kernel)}, weight {weight:.2g}"] = Explanation(maps, "relative", of_rank)
         combined = combined_maps(features, kernel, self.shares[ranks]).float()
         return shown | {"combined": Explanation(combined)}
 

@@ -77,7 +77,7 @@ class Picture:
         product: The photo multiplied by a map, as a data URI, in place of photo and map.
         boxes: The mined boxes, best first.
         caption: Class, probability, score.
-        kind: activation, probability, mask or product.
+        kind: As that of an Explanation.
     """
 
     name: str
@@ -263,8 +263,8 @@ class _Explainer:
         return Picture(name, heat, caption=other, kind=one.kind)
 
     def _heat(self, level: FloatMap, kind: str) -> Heat | None:
-        if kind == "activation":
-            normalised = normalise_map(level, self.localizer.normalise)
+        if kind in ("activation", "relative"):
+            normalised = normalise_map(level, "minmax" if kind == "relative" else self.localizer.normalise)
             return None if normalised is None else draw_heat(normalised, None)
         return draw_heat(level, None)
 

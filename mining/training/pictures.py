@@ -64,7 +64,10 @@ class PictureWriter(Callback):
         module.localizer.train(was_training)
         names = [self._images.files[item["index"]] for item in items]
         classes = [", ".join(self._images.classes[i] for i in own if i >= 0) for own in labels.tolist()]
-        title = f"epoch {epoch}"
+        legend = (
+            "; masks: orange is object, blue is background" if "mask" in {one.kind for one in shown.values()} else ""
+        )
+        title = f"epoch {epoch}{legend}"
         with atomic_write(self._folder / f"epoch-{epoch:05d}.jpg") as temporary:
             draw_sheet(temporary, title, list(zip(names, classes, strict=True)), pixels, shown, module.localizer)
 
@@ -145,8 +148,8 @@ def _picture(level: FloatMap, kind: str, pixels: NDArray[np.uint8], localizer: L
     """Draw a map over (H, W, 3) pixels; black if it holds NaN, because a training that diverges says so later."""
     if not np.isfinite(level).all():
         return np.zeros_like(pixels)
-    if kind == "activation":
-        normalised = normalise_map(level, localizer.normalise)
+    if kind in ("activation", "relative"):
+        normalised = normalise_map(level, "minmax" if kind == "relative" else localizer.normalise)
         level = np.zeros_like(level) if normalised is None else normalised
     how = cv2.INTER_NEAREST if kind == "mask" else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(level, (pixels.shape[1], pixels.shape[0]), interpolation=how), np.float32)

@@ -275,15 +275,15 @@ def test_mldfr_is_scored_as_a_detector_on_voc2007_and_by_corloc_on_its_training_
 
 def test_msrd_on_ilsvrc_takes_an_unmodified_classifier(datasets: Mapping[str, Path], tmp_path: Path) -> None:
     name = "msrd-ilsvrc"
-    (tmp_path / "synsets.txt").write_text(
-        "\n".join(sorted(path.name for path in (datasets["ilsvrc"] / "Data/CLS-LOC/train").iterdir()))
-    )
     changes = {
         **paths_in(datasets, name), **tiny_settings(name), "model": "pretrained:squeezenet1_1", "mine.weights": "none",
-        "mine.class_names": str(tmp_path / "synsets.txt"),
     }  # fmt: skip
-    assert run_recipe(name, tmp_path / "run", changes) == 0
-    assert read(tmp_path / "run/scores.json")["corloc"]["pairs"] == 5
+    assert run_recipe(name, tmp_path, changes) == 0
+    scores, card = read(tmp_path / "scores.json"), read(tmp_path / "model/model.json")
+    assert scores["corloc"]["pairs"] == 5
+    assert scores["localization"]["top5_loc"] is not None
+    assert card["own_head"]
+    assert [one["name"] for one in card["classes"][:2]] == list(SYNSETS[:2])
 
 
 def test_loc_on_voc2012_is_printed_by_score(

@@ -183,6 +183,12 @@ def test_several_models_have_their_own_localizers_unless_others_are_asked_for(tm
     assert [one.localizer for one in plan_columns(settings(models[:1]))] == SERVED
 
 
+def test_an_unmodified_network_with_a_head_of_its_own_is_drawn_by_its_gradients() -> None:
+    columns = plan_columns(settings(["pretrained:vgg11"]))
+    assert [one.localizer for one in columns] == ["gradcam", "gradcampp", "layercam", "msrd"]
+    assert [one.is_own for one in columns] == [True, False, False, False]
+
+
 def test_a_localizer_that_no_weights_serve_is_refused(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     with pytest.raises(ModelError, match=r"The weights given serve cam, ccam, .*, not spg\. .*--localizer spg"):
@@ -276,4 +282,4 @@ def test_a_constant_map_is_said_to_be_one(tmp_path: Path) -> None:
     torch.nn.init.zeros_(network.classifier.weight)
     save_model(tmp_path / "model", network, card)
     _, page = write(tmp_path, [str(tmp_path / "model")], [tmp_path / "grey.png"], localizers="cam")
-    assert page.text.count("no box; the map is constant") == 5
+    assert page.text.count("no box; the map is constant or nowhere above 0") == 5
