@@ -29,6 +29,7 @@ from mining.config.execution import (
 from mining.config.maps import MapsSettings
 from mining.config.mine import (
     MAX_SCALES,
+    SYNSETS,
     BoxOptions,
     CutLevel,
     MapOptions,
@@ -51,6 +52,7 @@ from mining.config.train import WEIGHTS_MARK, TrainOptions, TrainSection, TrainS
 __all__ = [
     "MAX_SCALES",
     "NO_LABELS",
+    "SYNSETS",
     "WEIGHTS_MARK",
     "Attempts",
     "BoxOptions",

@@ -21,6 +21,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 MapThreshold = Literal["otsu", "entropy", "stability"]  # one per map, see mining.evaluation.metrics.thresholds
 ModelReference = Annotated[str, MayBePath(prefix="pretrained:")]
 Scale = Annotated[float, Field(ge=0.1, le=8)]
+SYNSETS = Path("synsets")  # in place of a file with class names
+ClassNamesPath = Annotated[Path, MayBePath(words=(str(SYNSETS),))]
 MAX_SCALES = 16
 CutLevel = Annotated[float, Field(gt=0, lt=1)]
 CURVE_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))  # at which a run's curves record boxes
@@ -51,10 +53,11 @@ class PretrainedOptions(Settings):
         description="Of --model pretrained:NAME: 'imagenet', or a file with the weights of your own classifier of that "
         "architecture (a state dict). 'none' is a random network.",
     )
-    class_names: Path | None = Field(
+    class_names: ClassNamesPath | None = Field(
         default=None,
         description="Text file with the class names of --weights FILE, one per line, in the order of the network's "
-        "outputs; by default ImageNet's.",
+        "outputs; by default ImageNet's, in words. 'synsets' names ImageNet's classes by their WordNet ids (n01440764 "
+        "...), as the files of ILSVRC do.",
     )
     objective: Objective = Field(
         default="single",
@@ -70,7 +73,7 @@ class PretrainedOptions(Settings):
     @field_validator("class_names")
     @classmethod
     def _resolve_class_names(cls, path: Path | None) -> Path | None:
-        return None if path is None else resolve_path(path)
+        return path if path is None or path == SYNSETS else resolve_path(path)
 
 
 class MapOptions(Settings):
@@ -162,6 +165,12 @@ class MapOptions(Settings):
     @classmethod
     def _scales_from_text(cls, value: Any) -> Any:
         return scales_from_text(value)
+
+    @field_validator("class_crops", mode="before")
+    @classmethod
+    def _crops_from_text(cls, value: Any) -> Any:
+        """Accept "10", as a command line gives it."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @field_validator("classes", mode="before")
     @classmethod

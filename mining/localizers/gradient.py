@@ -4,14 +4,14 @@ Each method sums the channels of an activation, weighted by the gradient of the 
 mean gradient, Grad-CAM++ by its positive gradients with closed-form coefficients, LayerCAM cell by cell.
 
 Notation: S^c is the score of class c, A^k_ij channel k of the stage's activation at cell (i, j), Z the number of cells,
-g^k_ij = dS^c / dA^k_ij. The classifier averages, so that at the last stage g^k_ij = w_k^c / Z in every cell: there
+g^k_ij = dS^c / dA^k_ij. Where the classifier averages, g^k_ij = w_k^c / Z in every cell of the last stage: there
 Grad-CAM is the positive part of CAM (divided by Z), and LayerCAM is CAM without its negative weights. The methods
-differ more at lower stages.
+differ more at lower stages, and on unmodified classifiers with other heads (`GradientLocalizer.use_head`).
 
 Differences from the papers:
 
-- The classifier is a linear layer on averaged features, without the papers' fully connected layers; at the last stage
-  no backward pass is run.
+- A trained classifier is a linear layer on averaged features, without the papers' fully connected layers; at the last
+  stage no backward pass is run then. Unmodified classifiers have their own head.
 - The default thresholds are the best on the training photos of two sets (VOC's classes, and seven everyday objects)
   with EfficientNet-Lite0 at three scales. Maps that sum positive weights only are higher in the background, and are cut
   higher.

@@ -6,9 +6,9 @@ Grad-CAM++) are averaged to the channel's weight, so that small objects with a w
 
 Differences from the paper:
 
-- The paper's VGG-16 has a max-pool and fully connected layers behind conv5; here all backbones have a head that
-  averages. So the gradient of a channel of conv5 is equal in all cells, all cells are local maxima, and the window
-  matters at conv4 and conv3 only.
+- The paper's VGG-16 has a max-pool and fully connected layers behind conv5, as an unmodified classifier has here
+  (mining/backbones/classifiers.py). A trained model has a head that averages: the gradient of a channel of conv5 is
+  equal in all cells, all cells are local maxima, and the window matters at conv4 and conv3 only.
 - Negative gradients have a weight of 0 (option `negative`), and activations are rectified first (option `features`).
 - Maps are cut at 0.45 of their maximum, which was best on the training photos of two sets with EfficientNet-Lite0 at
   three scales. The paper cuts maps "scaled between 0 and 1" (section IV-A), which is minmax, at 0.25.

@@ -41,6 +41,8 @@ Differences from the paper, and from the released code where the paper leaves so
 - The paper mentions no dropout; the released code has 0.5, also at test time. Here it is an option, in training only.
 - New layers start from Xavier's uniform distribution, biases from 0, as in the released code.
 - In the released code the mask of an image depends on those before it in the batch; never here (fewest_object_px).
+- Evaluation: squares, ten crops, the largest region, SPG* and other classifiers' classes are settings of mining and
+  scoring, see docs/methods/spg.md.
 
 Reference:
     Zhang, Wei, Kang, Yang, Huang, "Self-produced Guidance for Weakly-supervised Object Localization", ECCV 2018.
