@@ -17,6 +17,7 @@ from mining.config import RunSettings, parse
 from mining.config.recipes import read_recipe
 from mining.experiments import ExperimentSettings, make_cells
 from mining.experiments.measurement import validate_cells
+from mining.localizers.options import options_of
 
 FOLDER = Path(__file__).parents[2] / "deployments/recipes/papers"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
@@ -206,6 +207,8 @@ def check_recipe(name: str, changes: Mapping[str, str], run: Path) -> None:
     assert scores["images"]["scored"] == len(mined(run)) == counts[2]
     settings = parse(RunSettings, read_recipe(RECIPES[name], changes)).train_settings()
     expected = {**settings.model_dump(mode="json", exclude={"out"}), "views": training["settings"]["views"]}
+    if "preset" in settings.options:  # decides the options that are recorded beside it
+        expected["options"] = options_of(settings.localizer, settings.options)
     assert training["settings"] == expected, "nothing that decides the weights is left to a default of the localizer"
     assert (run / "report/index.html").is_file()
 
