@@ -20,7 +20,7 @@ from mining import __version__
 
 if TYPE_CHECKING:
     from boxmine._finished import compare, export, report, score
-    from boxmine._functions import label, mine, train
+    from boxmine._functions import label, maps, mine, train
     from boxmine._localizer import Localizer, load_model
     from boxmine._results import Comparison, Scores, TrainedModel
     from boxmine._run import Run
@@ -68,6 +68,7 @@ __all__ = [
     "export",
     "label",
     "load_model",
+    "maps",
     "mine",
     "report",
     "score",
@@ -75,7 +76,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("label", "mine", "train"), "boxmine._functions"),
+    **dict.fromkeys(("label", "maps", "mine", "train"), "boxmine._functions"),
     **dict.fromkeys(("compare", "export", "report", "score"), "boxmine._finished"),
     **dict.fromkeys(("Comparison", "Scores", "TrainedModel"), "boxmine._results"),
     **dict.fromkeys(("Localizer", "load_model"), "boxmine._localizer"),

@@ -1,21 +1,22 @@
-"""Functions that make something new in this process: train a model, mine a corpus, run a labelling job."""
+"""Functions that make something new in this process: train, mine, draw a page of maps, run a labelling job."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from boxmine._keywords import AnyPath, MineKeywords, TrainKeywords
+from boxmine._keywords import AnyPath, MapsKeywords, MineKeywords, TrainKeywords
 from boxmine._progress import Report, progress_bar
 from boxmine._results import TrainedModel
 from boxmine._run import Run
 from boxmine._settings import check_settings, path_values, refuse_other_processes
-from mining.config import MineSettings, TrainSettings, parse
+from mining.config import MapsSettings, MineSettings, TrainSettings, parse
 from mining.errors import InputError
 
 if TYPE_CHECKING:
     from mining.label_store.summaries import LabelSummary
+    from mining.reporting.maps_page import MapsSummary
 
 
 def train(
@@ -102,6 +103,40 @@ def mine(
     return Run(settings.out)
 
 
+def maps(
+    models: AnyPath | Sequence[AnyPath],
+    images: AnyPath | Sequence[AnyPath],
+    *,
+    out: AnyPath,
+    progress: bool | None = None,
+    **options: Unpack[MapsKeywords],
+) -> "MapsSummary":
+    """Show localizers side by side on the same images, as one HTML page.
+
+    Args:
+        models: Model folders, what `train` returned, or pretrained:BACKBONE; one or several.
+        images: Image files, or folders of images; one or several.
+        out: Page to write, an .html file.
+        progress: Whether to show a progress bar; by default on a terminal and in a notebook.
+        **options: The options of `boxmine maps`: classes, localizers, max_images, ...
+
+    Returns:
+        The page, and which images could not be read or were left out.
+
+    Raises:
+        InputError: An option is out of range, or something else is at `out`.
+        ModelError: A model cannot be used, or none knows a class or serves a localizer.
+        CorpusError: An image does not exist, or none can be read.
+    """
+    from mining.reporting.maps_page import write_maps_page
+
+    values = {**path_values(out=out), "models": _path_texts(models), "images": _path_texts(images), **options}
+    settings = parse(MapsSettings, values)
+    check_settings(settings)
+    with progress_bar("maps", progress) as report_progress:
+        return write_maps_page(settings, _without_text(report_progress))
+
+
 def label(
     recipe: AnyPath | Mapping[str, Any],
     *,
@@ -157,6 +192,10 @@ def label(
         if settings.keep_runs is not None:
             clean(settings, settings.keep_runs, needs_store=False)
     return summary
+
+
+def _path_texts(paths: AnyPath | Sequence[AnyPath]) -> list[str]:
+    return [os.fspath(one) for one in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
 
 
 def _without_text(report_progress: Report) -> Callable[[int, int], None]:

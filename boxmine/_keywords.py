@@ -32,7 +32,7 @@ class ExtractionKeywords(TypedDict, total=False):
     class_thresholds: Mapping[str, float]
     thresholds_from: AnyPath | None
     normalise: Literal["max", "minmax"] | None
-    refine: Literal["cells", "walk", "none"] | None
+    refine: Literal["cells", "walk", "cut", "none"] | None
     walk_steps: int | None
     classes: Sequence[str]
     map: Sequence[str] | Mapping[str, str]
@@ -102,7 +102,19 @@ class TrainKeywords(CorpusKeywords, total=False):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: str | int
     strategy: str
+    pictures: int
     precision: str
+
+
+class MapsKeywords(TypedDict, total=False):
+    """Keyword arguments of `boxmine.maps`: see `mining.config.MapsSettings`."""
+
+    classes: Sequence[str] | str
+    max_classes: int
+    localizers: Sequence[str] | str
+    scales: float | Sequence[float] | str | None
+    max_images: int
+    device: str
 
 
 class ExportKeywords(TypedDict, total=False):

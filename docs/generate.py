@@ -78,6 +78,7 @@ def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
         CompareSettings,
         ExecutionOptions,
         ListedCorpus,
+        MapsSettings,
         MineOptions,
         MineSettings,
         RetrainSettings,
@@ -108,6 +109,7 @@ def _settings_shown() -> Iterator[tuple[str, str, type[BaseModel], set[str]]]:
     yield "Model and output of mining", "Of `boxmine mine` alone.", MineSettings, elsewhere
     yield "Scoring", "Of `boxmine score`.", ScoreSettings, set()
     yield "Comparison", "Of `boxmine compare`.", CompareSettings, set()
+    yield "Page of maps", "Of `boxmine maps`.", MapsSettings, set()
     yield "Recipe of `boxmine run`", "Train, mine, score and report in one command.", RunSettings, set()
     yield "Recipe of `boxmine label`", "A scheduled labelling job.", LabelSettings, set()
     yield "Quality gates", "Of `gates` in the recipe of `boxmine label`.", Gates, set()

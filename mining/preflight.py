@@ -17,6 +17,7 @@ from mining.config import (
     WEIGHTS_MARK,
     CompareSettings,
     CorpusSettings,
+    MapsSettings,
     MineSection,
     MineSettings,
     RetrainSettings,
@@ -42,7 +43,8 @@ from mining.models.pretrained_choice import (
     refuse_files_of_pretrained,
     refuse_localizer_without_gradients,
 )
-from mining.reporting.page_files import check_page
+from mining.reporting.maps_inputs import find_photos, plan_columns, refuse_unknown_classes
+from mining.reporting.page_files import check_maps_page, check_page
 from mining.runs.inputs import refuse_other_mining, refuse_unknown_thresholds, resolve_thresholds
 from mining.runs.run import Run
 from mining.runtimes.requirements import refuse_int8_elsewhere
@@ -149,6 +151,17 @@ def _compare(settings: CompareSettings) -> None:
     if settings.out is not None:
         check_page(settings.out)
     check_truth(settings.truth)
+
+
+@check.register
+def _maps(settings: MapsSettings) -> None:
+    check_maps_page(settings.out)
+    cards = [check_model(model) for model in settings.models]
+    plan_columns(settings)
+    known = [card for card in cards if card is not None]
+    if len(known) == len(cards):  # ImageNet's classes are known to a network library only
+        refuse_unknown_classes(settings.classes, known)
+    find_photos(settings)
 
 
 def check_corpus(corpus: CorpusSettings) -> None:

@@ -1,11 +1,15 @@
-"""Write the report page of a run."""
+"""Write the pages that people look at: the report of a run, and the maps of localizers side by side."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mining.config import MapsSettings
 from tasks.orchestration import report, step
 from tasks.progress import Stage
+
+if TYPE_CHECKING:
+    from mining.reporting.maps_page import MapsSummary
 
 
 @step(name="report")
@@ -17,20 +21,29 @@ def write_report(run: Path, truth: Path | None = None) -> Path:
 
     Run(run).require_finished()
     check_truth(truth)
-    page = write(run, truth, progress=_ReportProgress().reach)
+    page = write(run, truth, progress=_PageProgress("report").reach)
     report(_show_page, run.name, page)
     return page
 
 
-class _ReportProgress:
+@step(name="maps")
+def write_maps(settings: MapsSettings) -> "MapsSummary":
+    """Write the page that shows localizers side by side."""
+    from mining.reporting.maps_page import write_maps_page
+
+    return write_maps_page(settings, _PageProgress("maps").reach)
+
+
+class _PageProgress:
     """Starts the stage once the number of pictures is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._stage: Stage | None = None
 
     def reach(self, done: int, total: int) -> None:
         if self._stage is None:
-            self._stage = Stage("report", total)
+            self._stage = Stage(self._name, total)
         self._stage.reach(done)
 
 

@@ -1,4 +1,4 @@
-"""Commands that evaluate finished runs: score, report, compare, experiment."""
+"""Commands that evaluate: score, report, maps, compare, experiment."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,8 +6,22 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from flows.cli.common import INPUT, OUTPUT, AsOf, Changes, CorpusName, ImageFolder, Json, app, examples, recipe_values
-from flows.cli.output import print_json
+from flows.cli.common import (
+    EXECUTION,
+    INPUT,
+    MAPS,
+    OUTPUT,
+    AsOf,
+    Changes,
+    CorpusName,
+    ImageFolder,
+    Json,
+    Strict,
+    app,
+    examples,
+    recipe_values,
+)
+from flows.cli.output import print_json, print_notes, quarantine_code
 from flows.cli.score_output import print_comparison, print_scores
 from flows.cli.terminal import ProgressView, err, print_table
 from mining.config import ScoreSettings, parse
@@ -101,6 +115,70 @@ def report(
         err.print(f"Note: {note}")
     err.print(f"The report is {page}.")
     return 0
+
+
+@app.command(
+    help_epilogue=examples(
+        "boxmine maps pretrained:efficientnet_lite0 a.jpg b.jpg --out maps.html",
+        "boxmine maps models/mine photos --localizers cam,layercam,msrd --class dog --out maps.html",
+        "boxmine maps models/cam models/spg models/ornet photos --out maps.html",
+    )
+)
+def maps(
+    model: Annotated[str, Parameter(group=INPUT)],
+    images: Annotated[list[str], Parameter(group=INPUT)],
+    /,
+    *,
+    out: Annotated[Path, Parameter(group=OUTPUT)],
+    classes: Annotated[list[str] | None, Parameter(name="--class", group=MAPS)] = None,
+    max_classes: Annotated[int, Parameter(group=MAPS)] = 1,
+    localizers: Annotated[list[str] | None, Parameter(group=MAPS)] = None,
+    scales: Annotated[list[str] | None, Parameter(group=MAPS)] = None,
+    max_images: Annotated[int, Parameter(group=INPUT)] = 12,
+    device: Annotated[str, Parameter(group=EXECUTION)] = "auto",
+    strict: Strict = False,
+) -> int:
+    """Show localizers side by side: their maps on the same images, after each refinement, at each scale and layer.
+
+    Parameters
+    ----------
+    model
+        Model folder, or pretrained:BACKBONE for ImageNet's classes.
+    images
+        Image files, folders of images, and further models: folders with a model.json, or pretrained:BACKBONE.
+    out
+        Page to write: one HTML file that needs no network.
+    classes
+        Class to map in every image; repeatable. By default the most probable one of each image.
+    max_classes
+        Number of most probable classes to map in each image, if none are given.
+    localizers
+        Methods to draw, e.g. cam,layercam, of those that the weights of a model serve. By default all of them if one
+        model is given, and each model's own if several are.
+    scales
+        Scales of all maps, e.g. 1,1.5; by default those that `boxmine mine` has for each refinement.
+    max_images
+        Maximum number of images on the page; of more, so many are shown, evenly spaced in the order given (those of a
+        folder by name).
+    device
+        auto (a GPU if there is one), cpu, cuda, cuda:1, mps.
+    """
+    from flows import maps as flow
+    from flows.running import run_flow
+    from mining.config import MapsSettings
+    from mining.reporting.maps_inputs import split_models
+
+    models, files = split_models(model, images)
+    values = {
+        "models": models, "images": files, "out": out, "classes": classes, "max_classes": max_classes,
+        "localizers": localizers, "scales": scales, "max_images": max_images, "device": device,
+    }  # fmt: skip
+    with ProgressView():
+        summary = run_flow(flow.maps, parse(MapsSettings, values))
+    print_notes(summary.notes)
+    code = quarantine_code(len(summary.skipped), summary.skipped, "All reasons are on the page.", strict=strict)
+    err.print(f"The page is {summary.page}.")
+    return code
 
 
 @app.command(

@@ -26,8 +26,10 @@ from mining.config.execution import (
     TrainExecutionOptions,
     Workers,
 )
+from mining.config.maps import MapsSettings
 from mining.config.mine import (
     MAX_SCALES,
+    SYNSETS,
     BoxOptions,
     CutLevel,
     MapOptions,
@@ -50,6 +52,7 @@ from mining.config.train import WEIGHTS_MARK, TrainOptions, TrainSection, TrainS
 __all__ = [
     "MAX_SCALES",
     "NO_LABELS",
+    "SYNSETS",
     "WEIGHTS_MARK",
     "Attempts",
     "BoxOptions",
@@ -64,6 +67,7 @@ __all__ = [
     "ListedCorpus",
     "MapOptions",
     "MapThreshold",
+    "MapsSettings",
     "MineOptions",
     "MineSection",
     "MineSettings",

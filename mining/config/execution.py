@@ -23,7 +23,8 @@ from mining.config.base import Settings
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
-def _check_device(device: str) -> str:
+def check_device(device: str) -> str:
+    """Return a device's name; raises ValueError for any other text."""
     if not _DEVICE.fullmatch(device):
         raise ValueError("give auto, cpu, mps, cuda, or cuda:1 for the second GPU")
     return device
@@ -88,7 +89,7 @@ class ExecutionOptions(ClusterOptions):
         description="Threads that decode images and extract boxes, and on a CPU run the network, each for an image of "
         "its own; by default one per core, at most 8. Boxes do not depend on it.",
     )
-    device: Annotated[str, AfterValidator(_check_device)] = Field(
+    device: Annotated[str, AfterValidator(check_device)] = Field(
         default="auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1, mps."
     )
     runtime: Runtime = Field(
@@ -129,6 +130,11 @@ class TrainExecutionOptions(Settings):
         "and its share of every batch.",
     )
     strategy: str = Field(default="auto", description="Lightning's strategy: auto, ddp, ...")
+    pictures: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=0,
+        description="Write pictures/epoch-NNNNN.jpg to the model folder every so many epochs, and after the last: the "
+        "maps of 8 training images, and what the localizer computes on the way (SPG: its masks). 0 writes none.",
+    )
 
     @field_validator("devices", mode="before")
     @classmethod

@@ -14,13 +14,15 @@ from mining.config.recipes import MayBePath
 from mining.config.train import WeightsReference, resolve_weights
 
 Normalisation = Literal["max", "minmax"]
-Refinement = Literal["cells", "walk", "none"]
+Refinement = Literal["cells", "walk", "cut", "none"]
 Resize = Literal["aspect", "square"]
 RankBy = Literal["score", "area"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 MapThreshold = Literal["otsu", "entropy", "stability"]  # one per map, see mining.evaluation.metrics.thresholds
 ModelReference = Annotated[str, MayBePath(prefix="pretrained:")]
 Scale = Annotated[float, Field(ge=0.1, le=8)]
+SYNSETS = Path("synsets")  # in place of a file with class names
+ClassNamesPath = Annotated[Path, MayBePath(words=(str(SYNSETS),))]
 MAX_SCALES = 16
 CutLevel = Annotated[float, Field(gt=0, lt=1)]
 CURVE_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))  # at which a run's curves record boxes
@@ -30,8 +32,17 @@ def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
 
 
-def _split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
+def split_at_commas(texts: Iterable[str]) -> tuple[str, ...]:
+    """Split texts at their commas; empty parts are dropped."""
     return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+
+
+def scales_from_text(value: Any) -> Any:
+    """Accept "1,1.5,2", a number, and a list of either, as a command line gives it."""
+    if isinstance(value, int | float):
+        return (value,)
+    texts = [value] if isinstance(value, str) else value
+    return split_at_commas(texts) if _is_list_of_text(texts) else value
 
 
 class PretrainedOptions(Settings):
@@ -42,10 +53,11 @@ class PretrainedOptions(Settings):
         description="Of --model pretrained:NAME: 'imagenet', or a file with the weights of your own classifier of that "
         "architecture (a state dict). 'none' is a random network.",
     )
-    class_names: Path | None = Field(
+    class_names: ClassNamesPath | None = Field(
         default=None,
         description="Text file with the class names of --weights FILE, one per line, in the order of the network's "
-        "outputs; by default ImageNet's.",
+        "outputs; by default ImageNet's, in words. 'synsets' names ImageNet's classes by their WordNet ids (n01440764 "
+        "...), as the files of ILSVRC do.",
     )
     objective: Objective = Field(
         default="single",
@@ -61,7 +73,7 @@ class PretrainedOptions(Settings):
     @field_validator("class_names")
     @classmethod
     def _resolve_class_names(cls, path: Path | None) -> Path | None:
-        return None if path is None else resolve_path(path)
+        return path if path is None or path == SYNSETS else resolve_path(path)
 
 
 class MapOptions(Settings):
@@ -70,8 +82,8 @@ class MapOptions(Settings):
     scales: Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES)] | None = Field(
         default=None,
         description="Scales that the network runs at, in multiples of the model's input size, e.g. 1,1.5,2. By default "
-        "1.5 if a cell classifier refines the maps, 1,1.5 if the walk alone does, and 1,1.5,2 for maps that are not "
-        "refined and for --adaptive.",
+        "1.5 if a cell classifier refines the maps, 1,1.5 if the walk or the cut does, and 1,1.5,2 for maps that are "
+        "not refined and for --adaptive.",
     )
     resize: Resize = Field(
         default="aspect",
@@ -110,8 +122,8 @@ class MapOptions(Settings):
         default=None,
         description="How maps are refined. cells: by the cell classifier that `boxmine train` adds to a model, so that "
         "they cover the object and end at its boundary; walk: by spreading activation to nearby cells of similar "
-        "features; none: as the localizer computes them. By default cells, or walk for a "
-        "model without a cell classifier.",
+        "features; cut: by normalised cuts of the image into parts of similar features, chosen by the map; none: as "
+        "the localizer computes them. By default cells, or walk for a model without a cell classifier.",
     )
     walk_steps: Annotated[int, Field(ge=0, le=1000)] | None = Field(
         default=None,
@@ -152,17 +164,19 @@ class MapOptions(Settings):
     @field_validator("scales", mode="before")
     @classmethod
     def _scales_from_text(cls, value: Any) -> Any:
-        """Accept "1,1.5,2", a number, and a list of either, as a command line gives it."""
-        if isinstance(value, int | float):
-            return (value,)
-        texts = [value] if isinstance(value, str) else value
-        return _split_at_commas(texts) if _is_list_of_text(texts) else value
+        return scales_from_text(value)
+
+    @field_validator("class_crops", mode="before")
+    @classmethod
+    def _crops_from_text(cls, value: Any) -> Any:
+        """Accept "10", as a command line gives it."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @field_validator("classes", mode="before")
     @classmethod
     def _check_classes(cls, value: Any) -> Any:
         names = [value] if isinstance(value, str) else value
-        return sorted(set(_split_at_commas(names))) if _is_list_of_text(names) else value
+        return sorted(set(split_at_commas(names))) if _is_list_of_text(names) else value
 
     @field_validator("map", mode="before")
     @classmethod

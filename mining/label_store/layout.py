@@ -9,6 +9,7 @@ from mining.errors import RunError
 from mining.label_store.settings import LabelSettings
 from mining.models.card import PRETRAINED, ModelCard, read_card
 from mining.models.class_selection import rename_classes, select_classes
+from mining.models.pretrained_choice import only_weights
 from mining.runs.run import Run
 from mining.storage.ownership import (
     delete_temporaries,
@@ -115,7 +116,7 @@ def _full_card(settings: LabelSettings) -> ModelCard:
         return read_card(Path(settings.model))
     from mining.models.install import install_model
 
-    return install_model(settings.model, JobLayout(settings).model)
+    return install_model(settings.model, JobLayout(settings).model, only_weights(settings.mine))
 
 
 def mine_settings(settings: LabelSettings, out: Path) -> MineSettings:

@@ -56,7 +56,9 @@ class LabelSettings(Settings):
     )
     runs: Path = Field(description="Folder for the run directories, one per job.")
     corpus: CorpusSettings
-    model: ModelReference = Field(description="Model folder, or pretrained:BACKBONE for the ImageNet classes.")
+    model: ModelReference = Field(
+        description="Model folder, or pretrained:NAME for a classifier of torchvision or timm without any training."
+    )
     mine: MineSection = Field(default_factory=MineSection)
     truth: Path | None = Field(
         default=None, description="Ground truth boxes for the gates: COCO JSON, folder of VOC XML, or CUB folder."

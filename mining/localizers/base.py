@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,25 @@ class Localization:
     logits: Tensor
     classes: Tensor
     maps: Tensor
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A map that a localizer computes on the way to those that it localizes with, for people to look at.
+
+    Attributes:
+        maps: (B, K, h, w) float32, or (B, 1, h, w) where the map is the same for every class.
+        kind: How it is drawn. activation: any range, normalised as the localizer's maps are. relative: any range,
+            drawn from its lowest to its highest value. probability: 0-1. mask: 0 background, 1 object, 0.5 neither.
+            product: 0-1, which the image is multiplied by.
+        classes: (B, K) int64, the classes of the maps if they are not those asked for.
+        logits: (B, C), what a classifier makes of the image multiplied by the map; None if none was asked.
+    """
+
+    maps: Tensor
+    kind: Literal["activation", "relative", "probability", "mask", "product"] = "activation"
+    classes: Tensor | None = None
+    logits: Tensor | None = None
 
 
 class Localizer(nn.Module, ABC):
@@ -127,6 +146,17 @@ class Localizer(nn.Module, ABC):
             classes: (B, K) int64 with NO_CLASS as padding.
         """
         return self.localize(images, classes).maps
+
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Compute what the method has to show besides its maps, by name, in the order of the computation.
+
+        Overridden by methods whose paper has such pictures. Use evaluation mode and no gradients.
+
+        Args:
+            images: (B, 3, H, W) RGB values 0-255.
+            classes: (B, K) int64 with NO_CLASS as padding.
+        """
+        return {}
 
     def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
         """Return where the cells of the maps look in an input of (height, width) px; None if they tile it evenly."""

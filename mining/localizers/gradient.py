@@ -4,14 +4,14 @@ Each method sums the channels of an activation, weighted by the gradient of the 
 mean gradient, Grad-CAM++ by its positive gradients with closed-form coefficients, LayerCAM cell by cell.
 
 Notation: S^c is the score of class c, A^k_ij channel k of the stage's activation at cell (i, j), Z the number of cells,
-g^k_ij = dS^c / dA^k_ij. The classifier averages, so that at the last stage g^k_ij = w_k^c / Z in every cell: there
+g^k_ij = dS^c / dA^k_ij. Where the classifier averages, g^k_ij = w_k^c / Z in every cell of the last stage: there
 Grad-CAM is the positive part of CAM (divided by Z), and LayerCAM is CAM without its negative weights. The methods
-differ more at lower stages.
+differ more at lower stages, and on unmodified classifiers with other heads (`GradientLocalizer.use_head`).
 
 Differences from the papers:
 
-- The classifier is a linear layer on averaged features, without the papers' fully connected layers; at the last stage
-  no backward pass is run.
+- A trained classifier is a linear layer on averaged features, without the papers' fully connected layers; at the last
+  stage no backward pass is run then. Unmodified classifiers have their own head.
 - The default thresholds are the best on the training photos of two sets (VOC's classes, and seven everyday objects)
   with EfficientNet-Lite0 at three scales. Maps that sum positive weights only are higher in the background, and are cut
   higher.
@@ -27,19 +27,22 @@ Reference:
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mining.backbones.base import Backbone
 from mining.backbones.fast_depthwise import FastDepthwiseGradient
 from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.errors import ModelError
-from mining.localizers.base import NO_CLASS, ClassChoice, Localization, chosen_classes
+from mining.localizers.base import NO_CLASS, ClassChoice, Explanation, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
 from mining.localizers.options import GradCAMConfig, GradCAMppConfig, build_config
+from mining.regions.refinement import scale_to_peak
 
 # --- the methods, as functions of activation and gradient ------------------------------------------------------------
 # An activation is (B, D, h, w); a gradient is the same, or (B, D, 1, 1) where it is equal in all cells.
@@ -173,6 +176,32 @@ class GradientLocalizer(Classifier):
             maps[:, column] = self.make_maps(activations, logits, wanted[:, column], retain_graph=column != shared[-1])
         return Localization(logits.detach().float(), wanted, maps)
 
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Map the layers conv5, conv4 and conv3 one by one, and add the maps of all of them."""
+        maps = {name: self._maps_of([stage], images, classes) for name, stage in self.layers().items()}
+        if len(maps) > 1:
+            maps["+".join(maps)] = self.sum_of_layers(list(maps.values())[::-1])
+        return {name: Explanation(some) for name, some in maps.items()}
+
+    def layers(self) -> dict[str, int]:
+        """Return the stages that are shown as layers, by name."""
+        return named_layers(self.backbone)
+
+    def _maps_of(self, stages: Sequence[int], images: Tensor, classes: Tensor) -> Tensor:
+        """Compute the (B, K, h, w) maps of other stages than the options name."""
+        other = copy(self)  # shares weights and modules
+        other.stages_read = lambda: stages  # type: ignore[method-assign]
+        return other.localize(images, classes).maps
+
+    def sum_of_layers(self, maps: Sequence[Tensor]) -> Tensor:
+        """Add (B, K, h', w') maps of several layers, the lowest first; each is divided by its maximum before.
+
+        The gradients of one layer are not comparable with those of another, and the papers add none.
+        """
+        finest = (maps[0].shape[-2], maps[0].shape[-1])
+        scaled = [functional.interpolate(scale_to_peak(one), finest, mode="bilinear") for one in maps]
+        return torch.stack(scaled).sum(dim=0)
+
     def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
         """Return where the cells of the lowest stage that is read look, see Localizer."""
         return cell_grid(self.backbone, size, self.stages_read()[0])
@@ -299,6 +328,22 @@ def constant(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def named_layers(backbone: Backbone, *, by_stage: bool = False) -> dict[str, int]:
+    """Return the index of the stage that is conv5, conv4 and conv3.
+
+    These are the deepest stages of the largest strides, as in VGG-16, or the last three stages where all stages have
+    one stride (transformers). Layers that the backbone does not have are left out.
+
+    Args:
+        backbone: The backbone.
+        by_stage: Whether they are the last three stages in any case.
+    """
+    strides = backbone.strides
+    by_stage = by_stage or len(set(strides)) == 1
+    named = [n for n in range(len(strides) - 1, -1, -1) if by_stage or strides[n] not in strides[n + 1 :]]
+    return dict(zip(("conv5", "conv4", "conv3"), named, strict=False))
 
 
 def stage_index(backbone: Backbone, layer: int) -> int:

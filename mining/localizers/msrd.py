@@ -6,9 +6,9 @@ Grad-CAM++) are averaged to the channel's weight, so that small objects with a w
 
 Differences from the paper:
 
-- The paper's VGG-16 has a max-pool and fully connected layers behind conv5; here all backbones have a head that
-  averages. So the gradient of a channel of conv5 is equal in all cells, all cells are local maxima, and the window
-  matters at conv4 and conv3 only.
+- The paper's VGG-16 has a max-pool and fully connected layers behind conv5, as an unmodified classifier has here
+  (mining/backbones/classifiers.py). A trained model has a head that averages: the gradient of a channel of conv5 is
+  equal in all cells, all cells are local maxima, and the window matters at conv4 and conv3 only.
 - Negative gradients have a weight of 0 (option `negative`), and activations are rectified first (option `features`).
 - Maps are cut at 0.45 of their maximum, which was best on the training photos of two sets with EfficientNet-Lite0 at
   three scales. The paper cuts maps "scaled between 0 and 1" (section IV-A), which is minmax, at 0.25.
@@ -26,7 +26,8 @@ from torch.nn import functional
 
 from mining.backbones.base import Backbone
 from mining.errors import ModelError
-from mining.localizers.gradient import GradientLocalizer, Stage, gradcampp_alphas, weighted_sum
+from mining.localizers.base import Explanation
+from mining.localizers.gradient import GradientLocalizer, Stage, gradcampp_alphas, named_layers, weighted_sum
 from mining.localizers.options import MSRDConfig
 
 
@@ -53,6 +54,30 @@ class MSRD(GradientLocalizer):
     def map_of(self, stages: Sequence[Stage], scores: Tensor) -> Tensor:
         """Add the layers' maps."""
         return fused_layers([self.layer_map(stage) for stage in stages])
+
+    def layers(self) -> dict[str, int]:
+        """Return the stages that are conv5, conv4 and conv3, as option `apart` has it."""
+        return named_layers(self.backbone, by_stage=self.config.apart == "stage")
+
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Add the maps that the options name, and the paper's explanation maps (section IV-A) of all of these."""
+        layers = super().explain(images, classes)
+        if self.config.layers not in layers:
+            *single, (every, total) = layers.items()
+            own = Explanation(self.localize(images, classes).maps)
+            layers = dict([*single, (self.config.layers, own), (every, total)])
+        size = (images.shape[-2], images.shape[-1])
+        products = {
+            f"image x {name}": Explanation(explanation_map(layer.maps, size), "product")
+            for name, layer in layers.items()
+        }
+        return layers | products
+
+    def sum_of_layers(self, maps: Sequence[Tensor]) -> Tensor:
+        """Add the maps of several layers as they are (section III-D)."""
+        count, classes = maps[0].shape[:2]
+        fused = fused_layers([one.flatten(0, 1) for one in maps])
+        return fused.view(count, classes, *fused.shape[1:])
 
     def layer_map(self, stage: Stage) -> Tensor:
         """Compute L_conv = sum_k w_k A^k, (B, h, w) (algorithm 1, line 12; eq. 2)."""
@@ -93,6 +118,23 @@ def fused_layers(maps: Sequence[Tensor]) -> Tensor:
     return torch.stack(resized).sum(dim=0)
 
 
+def explanation_map(maps: Tensor, size: tuple[int, int], *, delta: float = 0.25) -> Tensor:
+    """Compute what an image is multiplied by to give its explanation map (section IV-A).
+
+    Args:
+        maps: (B, K, h, w), weighted sums of activation.
+        size: (H, W) of the image in px.
+        delta: Values above it become 1.
+
+    Returns:
+        (B, K, H, W) in 0-1; 0 for a constant map.
+    """
+    resized = functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+    lowest, highest = resized.amin(dim=(2, 3), keepdim=True), resized.amax(dim=(2, 3), keepdim=True)
+    level = (resized - lowest) / (highest - lowest).clamp_min(torch.finfo(maps.dtype).tiny)
+    return level.masked_fill(level > delta, 1.0)
+
+
 def layers_read(backbone: Backbone, config: MSRDConfig) -> list[int]:
     """Return the indices of the stages that are the layers of option `layers`, lowest first.
 
@@ -102,11 +144,7 @@ def layers_read(backbone: Backbone, config: MSRDConfig) -> list[int]:
     Raises:
         ModelError: The backbone has none of them.
     """
-    strides = backbone.strides
-    deepest_first = range(len(strides) - 1, -1, -1)
-    by_stage = config.apart == "stage" or len(set(strides)) == 1
-    named = [n for n in deepest_first if by_stage or strides[n] not in strides[n + 1 :]]
-    stage_of = dict(zip(("conv5", "conv4", "conv3"), named, strict=False))
+    stage_of = named_layers(backbone, by_stage=config.apart == "stage")
     read = sorted(stage_of[layer] for layer in config.layers.split("+") if layer in stage_of)
     if not read:
         raise ModelError(f"Option 'layers' of the localizer: {backbone.name} has no {config.layers}, only conv5.")

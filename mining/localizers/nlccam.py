@@ -40,11 +40,12 @@ from torch.nn import functional
 
 from mining.backbones.base import Backbone
 from mining.errors import ModelError
-from mining.localizers.base import ClassChoice, Localization, chosen_classes
+from mining.localizers.base import ClassChoice, Explanation, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
 from mining.localizers.options import CCAMConfig, NLCCAMConfig, build_config
 
 VGGNET_GAP_CHANNELS = 1024
+SHOWN_RANKS = 3  # at either end
 
 
 # --- combination functions (section 3.2) -----------------------------------------------------------------------------
@@ -100,6 +101,13 @@ def ranks_from(asked: Tensor, ranks: Tensor) -> Tensor:
     own = ranks.gather(1, asked)[:, :, None]
     others = ranks[:, None, :]
     return torch.where(others < own, others + 1, others).scatter(2, asked[:, :, None], 0)
+
+
+def ranks_shown(classes: int) -> list[int]:
+    """Return the ranks, from 0, that explain a combination: all of few, the first and the last ones of many."""
+    if classes <= 2 * SHOWN_RANKS:
+        return list(range(classes))
+    return [*range(SHOWN_RANKS), *range(classes - SHOWN_RANKS, classes)]
 
 
 def combined_maps(features: Tensor, kernel: Tensor, shares: Tensor) -> Tensor:
@@ -202,6 +210,21 @@ class CombinationalClassifier(Classifier):
             kernel = self.classifier.weight.flatten(1)
             maps = combined_maps(features.to(kernel.dtype), kernel, self.shares[self._ranks(logits, wanted)])
         return Localization(logits, wanted, maps.float())
+
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Map the classes of the first and the last ranks one by one, and combine the maps of all (Fig. 4)."""
+        features = self.last_features(images)
+        ranks = self._ranks(self.logits(features).float(), classes)
+        kernel = self.classifier.weight.flatten(1)
+        by_rank = ranks.argsort(dim=2)  # (B, A, K), the class of each rank
+        shown = {}
+        for rank in ranks_shown(len(kernel)):
+            of_rank = by_rank[:, :, rank]
+            maps = torch.einsum("bac,bchw->bahw", kernel[of_rank], features).float()
+            weight = float(self.shares[rank])
+            shown[f"rank {rank + 1} of {len(kernel)}, weight {weight:.2g}"] = Explanation(maps, "relative", of_rank)
+        combined = combined_maps(features, kernel, self.shares[ranks]).float()
+        return shown | {"combined": Explanation(combined)}
 
     def _ranks(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """(B, A, K) int64, 0-based: of each class, for each class wanted."""

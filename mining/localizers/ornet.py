@@ -36,6 +36,7 @@ from mining.errors import ModelError
 from mining.localizers.base import (
     ClassChoice,
     ClassificationLoss,
+    Explanation,
     Localization,
     Localizer,
     chosen_classes,
@@ -109,6 +110,14 @@ class ORNet(Localizer):
             return self.activation(images)
         continued = functional.pad(images.to(self.backbone.mean.dtype), (around,) * 4, mode="replicate")
         return self.activation(continued)[..., cells:-cells, cells:-cells]
+
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Show p^a, and the image multiplied by it with what the evaluator makes of that (eq. 9)."""
+        activation = self.maps(images, classes)
+        return {
+            "p^a": Explanation(activation, "probability"),
+            "image x p^a": Explanation(activation, "product", logits=self._evaluated(images, activation).float()),
+        }
 
     def _margin_px(self) -> int:
         return self.config.margin * self.backbone.strides[self.shallow - 1]

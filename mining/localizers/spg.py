@@ -41,6 +41,8 @@ Differences from the paper, and from the released code where the paper leaves so
 - The paper mentions no dropout; the released code has 0.5, also at test time. Here it is an option, in training only.
 - New layers start from Xavier's uniform distribution, biases from 0, as in the released code.
 - In the released code the mask of an image depends on those before it in the batch; never here (fewest_object_px).
+- Evaluation: squares, ten crops, the largest region, SPG* and other classifiers' classes are settings of mining and
+  scoring, see docs/methods/spg.md.
 
 Reference:
     Zhang, Wei, Kang, Yang, Huang, "Self-produced Guidance for Weakly-supervised Object Localization", ECCV 2018.
@@ -56,8 +58,10 @@ from torch.nn import functional
 from mining.backbones.base import Backbone
 from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.localizers.base import (
+    NO_CLASS,
     ClassChoice,
     ClassificationLoss,
+    Explanation,
     Localization,
     Localizer,
     chosen_classes,
@@ -132,6 +136,25 @@ class SPG(Localizer):
         logits = self.logits(features).float()
         wanted = chosen_classes(classes, logits).to(logits.device)
         return Localization(logits, wanted, self.class_maps(features, wanted, self.config.background))
+
+    def explain(self, images: Tensor, classes: Tensor) -> dict[str, Explanation]:
+        """Show the attention map, the branches' maps, and the mask that each of these makes (Fig. 4; algorithm 1).
+
+        Masks distinguish objects from background, so that there is one per image for all classes asked for: the mask
+        that a training makes of an image with these labels.
+        """
+        size = (images.shape[-2], images.shape[-1])
+        first, second, features = self.features(images)
+        attention, has_seeds = attention_of_labels(self.class_maps(features, classes), classes != NO_CLASS, size)
+        if self.config.branches == "A":
+            return {"A": Explanation(attention[:, None], "probability")}
+        logits = self.branches(first, second, features, size)
+        maps = {"A": attention} | {name.upper(): logits[name].sigmoid() for name in logits}
+        masks = self.masks(attention, has_seeds, logits["b1"], logits["b2"])
+        taught = {"A": "b2", "B2": "b1" if self.config.cascade else None, "(B1 + B2) / 2": "c"}
+        made = {f"mask of {name}": masks[branch] for name, branch in taught.items() if branch in logits}
+        order = ("A", "mask of A", "B2", "mask of B2", "B1", "mask of (B1 + B2) / 2", "C")
+        return {name: _shown((maps | made)[name]) for name in order if name in maps | made}
 
     def cell_grid(self, size: tuple[int, int]) -> CellGrid | None:
         """Return where the cells of the last features look, see Localizer."""
@@ -322,6 +345,14 @@ def guidance_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
+
+
+def _shown(values: Tensor) -> Explanation:
+    """A (B, H, W) map, or uint8 mask, as it is drawn."""
+    if values.dtype != torch.uint8:
+        return Explanation(values[:, None], "probability")
+    shares = torch.where(values == IGNORED, 0.5, (values == OBJECT).float())
+    return Explanation(shares[:, None], "mask")
 
 
 def _convolutions(channels: int, width: int, count: int, dropout: float = 0.0) -> tuple[nn.Sequential, int]:

@@ -20,6 +20,7 @@ CARD_FILE = "model.json"
 INT8_FILE = "int8.zip"  # networks in int8, in the model folder of a run that mines with them
 OBJECT = "object"  # category of boxes whose class is not known
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
+PICTURES = "pictures"  # of the epochs of a training, in the model folder
 _MAX_INPUT_SIZE = 16_384
 _MAX_STAGES, _MAX_WIDTH = 100, 65_536  # of a cell classifier
 

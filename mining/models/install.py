@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from mining.config import MineOptions, PretrainedOptions
+from mining.config import MineOptions
 from mining.errors import ModelError
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.checkpoint import refuse_other_weights, save_model, write_card
 from mining.models.class_selection import select_classes
 from mining.models.pretrained import is_pretrained, pretrained_card, pretrained_model
-from mining.models.pretrained_choice import refuse_files_of_pretrained
+from mining.models.pretrained_choice import only_weights
 from mining.storage.files import atomic_write, link_or_copy
 
-_WEIGHTS = tuple(PretrainedOptions.model_fields)
 _IDENTITY = ("backbone", "classes", "selection", "objective", "training")
 
 
@@ -33,8 +32,6 @@ def install_model(reference: str, folder: Path, options: MineOptions | None = No
     """
     if reference.startswith(PRETRAINED):
         return _install_pretrained(reference, folder, options)
-    if options is not None:
-        refuse_files_of_pretrained(options, reference)
     source = Path(reference)
     card = read_card(source)
     refuse_other_weights(source / WEIGHTS_FILE, card)
@@ -66,6 +63,5 @@ def _install_pretrained(reference: str, folder: Path, options: MineOptions | Non
     wanted = select(pretrained_card(name, options))  # before anything is downloaded
     if installed is not None and all(getattr(installed, part) == getattr(wanted, part) for part in _IDENTITY):
         return installed
-    weights = None if options is None else MineOptions(**{one: getattr(options, one) for one in _WEIGHTS})
-    localizer, card = pretrained_model(name, weights)
+    localizer, card = pretrained_model(name, None if options is None else only_weights(options))
     return save_model(folder, localizer, select(card))

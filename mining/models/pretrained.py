@@ -11,7 +11,7 @@ from torch import nn
 
 from mining.backbones.classifiers import classifier_spec
 from mining.backbones.registry import has_linear_classifier, spec_of
-from mining.config import MineOptions, PretrainedOptions
+from mining.config import SYNSETS, MineOptions, PretrainedOptions
 from mining.localizers.base import Localizer
 from mining.localizers.classifier import Classifier
 from mining.models.card import PRETRAINED, ModelCard
@@ -85,7 +85,7 @@ def pretrained_card(name: str, options: PretrainedOptions | None = None) -> Mode
     """
     options = options or PretrainedOptions()
     refuse_files_of_pretrained(options, PRETRAINED + name)
-    names = imagenet_names() if options.class_names is None else read_class_names(options.class_names)
+    names = _class_names(options.class_names)
     own_head = not has_linear_classifier(name)
     return ModelCard(
         localizer=default_localizer(name),
@@ -97,6 +97,12 @@ def pretrained_card(name: str, options: PretrainedOptions | None = None) -> Mode
         training=_record_of_training(options),
         own_head=own_head,
     )
+
+
+def _class_names(source: Path | None) -> list[str]:
+    if source is None:
+        return imagenet_names()
+    return imagenet_synsets() if source == SYNSETS else read_class_names(source)
 
 
 def is_pretrained(training: dict[str, Any]) -> bool:
@@ -125,12 +131,22 @@ def _random_weights_of_one_seed(is_random: bool) -> Iterator[None]:
 
 def imagenet_names() -> list[str]:
     """Return the 1000 ImageNet-1k class names in the order of the usual classifiers, each unique."""
-    from timm.data.imagenet_info import ImageNetInfo
-
-    info = cast(Any, ImageNetInfo)()
+    info = _imagenet_info()
     full = [info.index_to_description(index) for index in range(info.num_classes())]
     short = [description.split(",")[0].strip() for description in full]
     return [
         name if short.count(name) == 1 else f"{name} ({info.index_to_label_name(index)})"
         for index, name in enumerate(short)
     ]
+
+
+def imagenet_synsets() -> list[str]:
+    """Return the WordNet ids of the 1000 ImageNet-1k classes, n01440764 and so on, in the same order."""
+    info = _imagenet_info()
+    return [str(info.index_to_label_name(index)) for index in range(info.num_classes())]
+
+
+def _imagenet_info() -> Any:
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return cast(Any, ImageNetInfo)()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mining.backbones.registry import has_linear_classifier
-from mining.config import WEIGHTS_MARK, PretrainedOptions
+from mining.config import SYNSETS, WEIGHTS_MARK, MineOptions, PretrainedOptions
 from mining.corpus.names import is_valid_unicode, normalise_class_name
 from mining.errors import ModelError
 from mining.localizers.registry import LOCALIZERS
@@ -60,10 +60,12 @@ def refuse_files_of_pretrained(options: PretrainedOptions, model: str) -> None:
         return
     if has_file and not Path(options.weights).is_file():
         raise ModelError(f"No weights file {options.weights}; give 'imagenet', 'none' or a file that exists.")
-    if options.weights == "imagenet" and (given := _changed(options)):
-        raise ModelError(f"{_option(given[0])} is of --weights FILE; ImageNet's weights have ImageNet's classes.")
-    if options.class_names is not None:
-        read_class_names(options.class_names)
+    names_file = None if options.class_names == SYNSETS else options.class_names
+    if options.weights == "imagenet" and (names_file is not None or options.objective != "single"):
+        option = "class_names" if names_file is not None else "objective"
+        raise ModelError(f"{_option(option)} is of --weights FILE; ImageNet's weights have ImageNet's classes.")
+    if names_file is not None:
+        read_class_names(names_file)
 
 
 def _changed(options: PretrainedOptions) -> list[str]:
@@ -75,6 +77,11 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def only_weights(options: PretrainedOptions) -> MineOptions:
+    """Return options that ask for the same weights and classes, and are the defaults otherwise."""
+    return MineOptions(**{name: getattr(options, name) for name in PretrainedOptions.model_fields})
+
+
 def identify_pretrained(options: PretrainedOptions, model: str) -> str:
     """Return a text that differs for another network, other weights or other class names."""
     parts = [model]
@@ -83,7 +90,7 @@ def identify_pretrained(options: PretrainedOptions, model: str) -> str:
     elif options.weights != "imagenet":
         parts.append(options.weights)
     if options.class_names is not None:
-        parts.append(sha256_of(options.class_names))
+        parts.append(str(SYNSETS) if options.class_names == SYNSETS else sha256_of(options.class_names))
     return " ".join(parts)
 
 

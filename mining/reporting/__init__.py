@@ -1,1 +1,1 @@
-"""What people look at: the report page (`report_page`) and the page that compares two runs (`comparison_page`)."""
+"""What people look at: the report (`report_page`), two runs compared (`comparison_page`), maps (`maps_page`)."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from mining.errors import InputError
 
-Kind = Literal["report", "comparison"]
+Kind = Literal["report", "comparison", "maps"]
 COLUMNS = ("file_name", "category", "verdict", "agreement", "first_iou", "second_iou")  # of a comparison's table
 _HEAD_BYTES = 4096
 # pages of earlier versions have no generator, but always the same policy and a title that ends alike
@@ -22,6 +22,13 @@ def check_page(page: Path) -> None:
     refuse_foreign_table(table_path(page))
 
 
+def check_maps_page(page: Path) -> None:
+    """Raise InputError unless `page` is an .html path, and free or an earlier page of the same kind."""
+    if page.suffix.lower() != ".html":
+        raise InputError(f"--out {page} must end in .html.")
+    refuse_foreign_page(page, "maps")
+
+
 def table_path(page: Path) -> Path:
     """Return the path of the table beside a comparison's page."""
     return page.with_suffix(".csv")
@@ -32,7 +39,7 @@ def refuse_foreign_page(page: Path, kind: Kind) -> None:
     if _is_free(page):
         return
     head = _head(page)
-    is_earlier = _POLICY in head and re.search(_TITLES[kind], head)
+    is_earlier = kind in _TITLES and _POLICY in head and re.search(_TITLES[kind], head)
     if f'<meta name="generator" content="boxmine {kind}">' not in head and not is_earlier:
         raise InputError(_taken(page, f"a {kind} page of boxmine"))
 

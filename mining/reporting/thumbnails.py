@@ -1,18 +1,11 @@
 """Pictures of pairs: image, activation map and boxes as separate layers that the page can hide."""
 
-import base64
-import io
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import cast
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from mining.config import MineSettings
 from mining.corpus.images.decoding import full_size, read_reduced, resize_image, resolve_image_path
@@ -20,55 +13,10 @@ from mining.engine.miner import Miner
 from mining.errors import ImageError, MapError, ModelError
 from mining.models.checkpoint import load_model
 from mining.regions.extraction import normalise_map
+from mining.reporting.picture_layers import PHOTO_SIDE, Heat, Mark, box_mark, draw_heat, encode_photo, size_within
 from mining.reporting.sample_selection import Pair
 from mining.runs.run import Run
 from mining.storage.parquet import iter_batches
-
-PHOTO_SIDE = 320
-JPEG_QUALITY = 80
-_HEAT_SIDE = 96  # the page enlarges it smoothly
-_CONTOUR_SIDE = 160
-_LEVELS = 32
-# value, red, green, blue, opacity: distinct from the colours of the boxes for every kind of colour vision
-_HEAT = np.array([[0, 90, 40, 200, 0], [0.25, 150, 40, 190, 50], [0.6, 220, 38, 127, 120], [1, 255, 170, 190, 180]])
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A box on a picture.
-
-    Attributes:
-        left: Left edge in percent of the picture's width.
-        top: Top edge in percent of its height.
-        width: Width in percent of the picture's width.
-        height: Height in percent of its height.
-        label: The box's score; empty for a true box.
-        is_ignored: Whether a true box is not counted.
-    """
-
-    left: float
-    top: float
-    width: float
-    height: float
-    label: str = ""
-    is_ignored: bool = False
-
-
-@dataclass(frozen=True)
-class Heat:
-    """An activation map as a layer.
-
-    Attributes:
-        uri: PNG as a data URI.
-        outline: SVG path around the region that reaches the threshold; empty where the threshold is not known.
-        width: Width of the path's coordinate system.
-        height: Height of it.
-    """
-
-    uri: str
-    outline: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -148,10 +96,10 @@ class Painter:
     def _tile(self, kind: str, pair: Pair) -> Tile:
         path = resolve_image_path(self._settings.images, pair.file_name)
         pixels, (height, width) = read_reduced(path, full_size, self._hashes.get(pair.file_name))
-        small = resize_image(pixels, _within(height, width, PHOTO_SIDE))
-        mined = [_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
+        small = resize_image(pixels, size_within(height, width, PHOTO_SIDE))
+        mined = [box_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
         return Tile(
-            kind, pair, _photo(small), int(small.shape[2]), int(small.shape[1]), self._heat(pair), mined,
+            kind, pair, encode_photo(small), int(small.shape[2]), int(small.shape[1]), self._heat(pair), mined,
             _true_marks(pair, width, height),
         )  # fmt: skip
 
@@ -164,7 +112,7 @@ class Painter:
             level = normalise_map(activation, self._miner.extractor.params.normalise)
         except MapError:
             return None
-        return None if level is None else _heat(level, self._threshold(pair))
+        return None if level is None else draw_heat(level, self._threshold(pair))
 
     def _threshold(self, pair: Pair) -> float | None:
         if pair.rows:
@@ -185,54 +133,8 @@ def _hashes_and_labels(run: Run, names: Collection[str]) -> tuple[dict[str, str 
     return hashes, labels
 
 
-def _within(height: int, width: int, side: int) -> tuple[int, int]:
-    shrink = min(1.0, side / max(height, width))
-    return max(1, round(height * shrink)), max(1, round(width * shrink))
-
-
-def _mark(xyxy: Iterable[float], width: int, height: int, label: str = "", *, is_ignored: bool = False) -> Mark:
-    limits = (width, height, width, height)
-    x0, y0, x1, y1 = (100 * min(max(edge / limit, 0.0), 1.0) for edge, limit in zip(xyxy, limits, strict=True))
-    return Mark(round(x0, 2), round(y0, 2), round(x1 - x0, 2), round(y1 - y0, 2), label, is_ignored)
-
-
 def _true_marks(pair: Pair, width: int, height: int) -> list[Mark]:
     if pair.truth is None:
         return []
     boxes = zip(pair.truth.xyxy.tolist(), pair.truth.is_ignored.tolist(), strict=True)
-    return [_mark(xyxy, width, height, is_ignored=ignored) for xyxy, ignored in boxes]
-
-
-def _photo(pixels: Tensor) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return _data_uri("image/jpeg", file)
-
-
-def _heat(level: NDArray[np.float32], threshold: float | None) -> Heat:
-    """Draw an (H, W) normalised map."""
-    small = _shrunk(level, _HEAT_SIDE)
-    picture = Image.fromarray((np.clip(small, 0, 1) * (_LEVELS - 1)).round().astype(np.uint8), "L").convert("P")
-    values = np.linspace(0, 1, _LEVELS)
-    channels = [np.interp(values, _HEAT[:, 0], _HEAT[:, channel]).round().astype(np.uint8) for channel in range(1, 5)]
-    picture.putpalette(np.stack(channels[:3], axis=1).tobytes())
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True, bits=8, transparency=channels[3].tobytes())
-    outlined = _shrunk(level, _CONTOUR_SIDE)
-    outline = "" if threshold is None else _outline(outlined >= threshold)
-    return Heat(_data_uri("image/png", file), outline, outlined.shape[1], outlined.shape[0])
-
-
-def _shrunk(level: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    height, width = _within(level.shape[0], level.shape[1], side)
-    return np.asarray(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _outline(reaches: NDArray[np.bool_]) -> str:
-    contours, _ = cv2.findContours(reaches.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    smooth = (cv2.approxPolyDP(contour, 0.6, True)[:, 0] + 0.5 for contour in contours)
-    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in contour.tolist()) + "Z" for contour in smooth)
-
-
-def _data_uri(kind: str, file: io.BytesIO) -> str:
-    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return [box_mark(xyxy, width, height, is_ignored=ignored) for xyxy, ignored in boxes]

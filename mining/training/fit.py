@@ -42,6 +42,7 @@ from mining.training.labelled_images import (
 )
 from mining.training.module import METRICS, LocalizerModule
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
+from mining.training.pictures import PictureWriter
 from mining.training.start import build_to_train
 from mining.training.summary import TrainingSummary
 from mining.training.training_data import TrainingData
@@ -92,7 +93,10 @@ def fit(
         localizer.start_from_class_shares(torch.from_numpy(training.targets.mean(axis=0)), objective, weights)
         unreadable = unreadable_if_all(validation)
         has_validation = len(unreadable) < len(validation)
-        trainer, best = _make_trainer(settings, progress, has_validation=has_validation, kind=type(localizer))
+        callbacks: list[Callback] = [EpochRecorder(progress, settings.out, settings.seed)]
+        if settings.pictures:
+            callbacks.append(PictureWriter(settings, training, card.input_size))
+        trainer, best = _make_trainer(settings, callbacks, has_validation=has_validation, kind=type(localizer))
         data = TrainingData(
             settings, localizer, card.input_size, training, validation if has_validation else None,
             progress=lambda done, total: progress(done, total, "features"),
@@ -142,13 +146,12 @@ def _make_card(
 
 
 def _make_trainer(
-    settings: TrainSettings, progress: Progress, *, has_validation: bool, kind: type[Localizer]
+    settings: TrainSettings, callbacks: list[Callback], *, has_validation: bool, kind: type[Localizer]
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     """Make Lightning's trainer, and the checkpoint whose weights will be kept."""
     monitor = "val_loss" if has_validation else "train_loss"
     last = _checkpoint(settings, "last", monitor=None)
     best = last if kind.keeps_last else _checkpoint(settings, "best", monitor=monitor)
-    callbacks: list[Callback] = [EpochRecorder(progress, settings.out, settings.seed)]
     if has_validation and not kind.keeps_last:
         callbacks.append(EarlyStopping(monitor, patience=settings.patience))
     callbacks += [best, last] if best is not last else [last]  # `last` comes last, to store the others' state

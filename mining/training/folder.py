@@ -10,7 +10,7 @@ from typing import Any
 
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import ModelError
-from mining.models.card import CARD_FILE, CHECKPOINTS
+from mining.models.card import CARD_FILE, CHECKPOINTS, PICTURES
 from mining.storage.ownership import (
     delete_files,
     delete_own,
@@ -25,6 +25,7 @@ from mining.training.history import HISTORY_FILE
 
 TRAINING_FILE = "training.json"
 _CHECKPOINT_FILES = ("last.ckpt", "best.ckpt", CORPUS_FILE)
+_PICTURE_FILE = re.compile(r"epoch-\d{5,}\.jpg")
 _FEATURE_FILE = re.compile(r"features-(training|validation)-\d{5,}\.(npy|json)")
 
 
@@ -68,7 +69,7 @@ def read_training(out: Path) -> dict[str, Any]:
 def begin_training(out: Path) -> None:
     """Mark the folder as boxmine's, and delete files that a killed training left unfinished; call it under the lock."""
     mark_folder(out, "model")
-    delete_temporaries(out, (CHECKPOINTS,))
+    delete_temporaries(out, (CHECKPOINTS, PICTURES))
 
 
 def end_training(out: Path) -> None:
@@ -82,13 +83,21 @@ def end_training(out: Path) -> None:
 def discard_false_start(out: Path) -> None:
     """Delete a training that has no checkpoint yet, so that the corrected command can use the same folder."""
     if not any((out / CHECKPOINTS / name).exists() for name in _CHECKPOINT_FILES if name.endswith(".ckpt")):
+        _delete_pictures(out)
         end_training(out)
 
 
 def discard_training(out: Path) -> None:
-    """Delete everything that a corrected command could resume."""
+    """Delete everything that a corrected command could resume, and the pictures of its epochs."""
     delete_checkpoints(out)
+    _delete_pictures(out)
     (out / HISTORY_FILE).unlink(missing_ok=True)
+
+
+def _delete_pictures(out: Path) -> None:
+    folder = out / PICTURES
+    names = [path.name for path in folder.iterdir() if _PICTURE_FILE.fullmatch(path.name)] if folder.is_dir() else []
+    delete_files(folder, names)
 
 
 def delete_checkpoints(out: Path) -> None:

@@ -206,10 +206,10 @@ def check_recipe(name: str, changes: Mapping[str, str], run: Path) -> None:
     assert (training["images"], training["classes"], scores["corloc"]["pairs"]) == counts
     assert scores["images"]["scored"] == len(mined(run)) == counts[2]
     settings = parse(RunSettings, read_recipe(RECIPES[name], changes)).train_settings()
-    expected = {**settings.model_dump(mode="json", exclude={"out"}), "views": training["settings"]["views"]}
-    if "preset" in settings.options:  # decides the options that are recorded beside it
-        expected["options"] = options_of(settings.localizer, settings.options)
-    assert training["settings"] == expected, "nothing that decides the weights is left to a default of the localizer"
+    options = options_of(settings.localizer, settings.options)
+    given = settings.model_copy(update={"options": options}).model_dump(mode="json", exclude={"out"})
+    expected = {**given, "views": training["settings"]["views"]}
+    assert training["settings"] == expected, "no default of the localizer takes the place of a setting"
     assert (run / "report/index.html").is_file()
 
 
@@ -275,15 +275,15 @@ def test_mldfr_is_scored_as_a_detector_on_voc2007_and_by_corloc_on_its_training_
 
 def test_msrd_on_ilsvrc_takes_an_unmodified_classifier(datasets: Mapping[str, Path], tmp_path: Path) -> None:
     name = "msrd-ilsvrc"
-    (tmp_path / "synsets.txt").write_text(
-        "\n".join(sorted(path.name for path in (datasets["ilsvrc"] / "Data/CLS-LOC/train").iterdir()))
-    )
     changes = {
         **paths_in(datasets, name), **tiny_settings(name), "model": "pretrained:squeezenet1_1", "mine.weights": "none",
-        "mine.class_names": str(tmp_path / "synsets.txt"),
     }  # fmt: skip
-    assert run_recipe(name, tmp_path / "run", changes) == 0
-    assert read(tmp_path / "run/scores.json")["corloc"]["pairs"] == 5
+    assert run_recipe(name, tmp_path, changes) == 0
+    scores, card = read(tmp_path / "scores.json"), read(tmp_path / "model/model.json")
+    assert scores["corloc"]["pairs"] == 5
+    assert scores["localization"]["top5_loc"] is not None
+    assert card["own_head"]
+    assert [one["name"] for one in card["classes"][:2]] == list(SYNSETS[:2])
 
 
 def test_loc_on_voc2012_is_printed_by_score(
@@ -361,9 +361,7 @@ def test_a_table_is_valid_and_trains_as_the_papers_recipe(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_runs_on_a_few_images(
-    name: str, datasets: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_table_runs_on_a_few_images(name: str, datasets: Mapping[str, Path], tmp_path: Path) -> None:
     root = str(datasets["cub"])
     corpus = {"images": root, "labels": root, "split": "train", "test": {"split": "test"}, "truth": root}
     settings = parse(ExperimentSettings, read_recipe(TABLES[name]))
@@ -383,5 +381,4 @@ def test_a_table_runs_on_a_few_images(
         changes.append("train.options.extra_channels=16")
     options = [text for change in changes for text in ("--set", change)]
     assert run_command(["experiment", str(TABLES[name]), "--out", str(tmp_path / "out"), *options]) == 0
-    stdout = capsys.readouterr().out
-    assert all(variant in stdout for variant in variants)
+    assert {row["variant"] for row in read(tmp_path / "out/table.json")} == variants.keys()

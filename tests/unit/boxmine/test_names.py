@@ -10,15 +10,15 @@ import pytest
 
 import boxmine
 import mining.errors
-from boxmine._keywords import ExportKeywords, ExtractionKeywords, MineKeywords, TrainKeywords
-from mining.config import MineSettings, TrainSettings
+from boxmine._keywords import ExportKeywords, ExtractionKeywords, MapsKeywords, MineKeywords, TrainKeywords
+from mining.config import MapsSettings, MineSettings, TrainSettings
 from mining.export import export
 
 NAMES = {
     "BoxmineError", "Comparison", "CorpusError", "DamagedFileError", "DamagedPartError", "ImageError",
     "ImageReplacedError", "InputError", "Localizer", "MapError", "ModelError", "ProcessLostError", "Run", "RunError",
     "RunStoppedError", "Scores", "ScoringError", "StorageError", "StoreMissingError", "TrainedModel", "__version__",
-    "compare", "export", "label", "load_model", "mine", "report", "score", "train",
+    "compare", "export", "label", "load_model", "maps", "mine", "report", "score", "train",
 }  # fmt: skip
 
 
@@ -74,6 +74,10 @@ def test_load_model_takes_the_settings_of_mining_that_concern_boxes() -> None:
 
 def test_train_takes_the_settings_of_training() -> None:
     assert _keys(TrainKeywords) == set(TrainSettings.model_fields) - {"images", "labels", "out"}
+
+
+def test_maps_takes_the_settings_of_its_page() -> None:
+    assert _keys(MapsKeywords) == set(MapsSettings.model_fields) - {"models", "images", "out"}
 
 
 def test_export_takes_the_options_of_exports() -> None:

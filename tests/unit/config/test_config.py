@@ -334,3 +334,14 @@ def test_a_record_older_than_a_setting_stands_for_what_its_version_did() -> None
     assert setting_or_default(TrainOptions, {}, "cells") is False
     assert setting_or_default(MineSettings, {"refine": None}, "refine") is None
     assert setting_or_default(MineSettings, {}, "max_classes") == 5
+
+
+@pytest.mark.parametrize("given", [10, "10"])
+def test_the_number_of_crops_may_be_text(given: int | str) -> None:
+    assert parse(MineSettings, {**MINE, "class_crops": given}).class_crops == 10
+
+
+@pytest.mark.parametrize("given", [5, "ten", "1.0"])
+def test_another_number_of_crops_is_refused(given: int | str) -> None:
+    with pytest.raises(InputError, match="'class_crops': Input should be 1 or 10"):
+        parse(MineSettings, {**MINE, "class_crops": given})
