@@ -32,7 +32,7 @@ class ExtractionKeywords(TypedDict, total=False):
     class_thresholds: Mapping[str, float]
     thresholds_from: AnyPath | None
     normalise: Literal["max", "minmax"] | None
-    refine: Literal["cells", "walk", "none"] | None
+    refine: Literal["cells", "walk", "cut", "none"] | None
     walk_steps: int | None
     classes: Sequence[str]
     map: Sequence[str] | Mapping[str, str]

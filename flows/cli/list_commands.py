@@ -71,9 +71,11 @@ def _describe_localizer(name: str) -> int:
 
 
 def _describe_backbone(name: str) -> int:
-    from mining.backbones.registry import BACKBONES, TRANSFORMERS, refuse_unknown_backbone, spec_of
+    from mining.backbones.registry import BACKBONES, TRANSFORMERS, is_backbone, refuse_unknown_classifier, spec_of
 
-    refuse_unknown_backbone(name)
+    refuse_unknown_classifier(name)
+    if not is_backbone(name):
+        return _describe_torchvision_classifier(name)
     if name in BACKBONES:
         entry = BACKBONES[name]
         size, weights, licence = entry.input_size, entry.weights, entry.licence
@@ -96,12 +98,30 @@ def _describe_backbone(name: str) -> int:
     return 0
 
 
+def _describe_torchvision_classifier(name: str) -> int:
+    from mining.backbones.classifiers import classifier_spec
+    from mining.backbones.registry import BACKBONES
+
+    _print_facts(
+        {
+            "classifier": name,
+            "input": f"{classifier_spec(name).input_size} px squares at scale 1",
+            "weights": BACKBONES["vgg16"].weights,
+            "untrained": f"mines ImageNet's classes with --model pretrained:{name}, {_form_of_pretrained(name)}",
+            "trained": "not with torchvision's network; timm may have one of a similar name",
+            "licence": BACKBONES["vgg16"].licence,
+        }
+    )
+    return 0
+
+
 def _form_of_pretrained(name: str) -> str:
-    from mining.backbones.registry import has_linear_classifier
+    from mining.backbones.registry import BACKBONES, has_linear_classifier
 
     if has_linear_classifier(name):
         return "by cam or a localizer on its weights"
-    return "unmodified and with its own head, by a localizer that uses gradients, if it is a convolutional network"
+    condition = "" if name in BACKBONES else ", if it is a convolutional network"
+    return f"unmodified and with its own head, by a localizer that uses gradients{condition}"
 
 
 def _print_facts(facts: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ _DESCRIPTIONS: dict[Phase, str] = {
     "copy": "batches to the device",
     "network": "layers of the network: the floor",
     "maps": "other work on the device: normalisation, activation maps, gradients",
-    "refine": "refined maps: cell classifier and affinity walk",
+    "refine": "refined maps: cell classifier, affinity walk or cut",
     "regions": "fusing scales, extracting, filtering and merging boxes, curves",
     "write": "Parquet parts",
 }

@@ -29,12 +29,15 @@ def build(name: str, *, weights: str = "none", classes: int = IMAGENET_CLASSES) 
     spec = spec_of(name)
     network = spec.build_network()
     if classes != IMAGENET_CLASSES:
+        layer, _ = last_layer(network)
         resize_outputs(network, classes)
     if weights != "none":
         if weights == "imagenet":
             state = spec.load_imagenet_weights()
         else:
             state = spec.convert_weights(read_weights(Path(weights)), network)
+        if classes != IMAGENET_CLASSES:
+            refuse_other_outputs(state, layer, classes, weights)
         load_state(network, state, name, weights)
     stages = spec.split_into_stages(network)
     return Backbone(name, stages), stages.classifier
@@ -75,7 +78,7 @@ def resize_outputs(network: nn.Module, classes: int) -> None:
     Raises:
         ModelError: No layer has as many outputs as ImageNet has classes.
     """
-    last = last_layer(network)
+    _, last = last_layer(network)
     size = (classes, *last.weight.shape[1:])
     last.weight = nn.Parameter(torch.randn(size, device=last.weight.device) * 0.01)
     if last.bias is not None:
@@ -86,14 +89,34 @@ def resize_outputs(network: nn.Module, classes: int) -> None:
         last.out_channels = classes
 
 
-def last_layer(network: nn.Module) -> nn.Linear | nn.Conv2d:
-    """Return the last layer that has as many outputs as ImageNet has classes.
+def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """Return the last layer that has as many outputs as ImageNet has classes, and its name.
 
     Raises:
         ModelError: There is none.
     """
-    layers = [part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
-    last = next((layer for layer in reversed(layers) if layer.weight.shape[0] == IMAGENET_CLASSES), None)
+    layers = [(name, part) for name, part in network.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    last = next((one for one in reversed(layers) if one[1].weight.shape[0] == IMAGENET_CLASSES), None)
     if last is None:
         raise ModelError(f"The network has no layer of {IMAGENET_CLASSES} outputs, one for each class of ImageNet-1k.")
     return last
+
+
+def refuse_other_outputs(state: dict[str, Tensor], layer: str, classes: int, source: str) -> None:
+    """Check that a file of weights has one output for each class.
+
+    Args:
+        state: The state dict of the file.
+        layer: Name of the last layer.
+        classes: Number of classes.
+        source: The file, for the message.
+
+    Raises:
+        ModelError: It has another number.
+    """
+    weight = state.get(f"{layer}.weight")
+    if weight is not None and len(weight) != classes:
+        raise ModelError(
+            f"The weights {source!r} have {len(weight)} outputs, and there are {classes} class names; give "
+            f"--class-names FILE with {len(weight)} names, one per line."
+        )

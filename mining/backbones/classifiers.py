@@ -17,7 +17,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from mining.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, StageSpec, read_weights
-from mining.backbones.build import last_layer, load_state, resize_outputs
+from mining.backbones.build import last_layer, load_state, refuse_other_outputs, resize_outputs
 from mining.backbones.downloads import weights_download
 from mining.backbones.graph_split import split_classifier
 from mining.backbones.registry import IMAGENET_CLASSES, unknown_backbone
@@ -120,7 +120,7 @@ def build_classifier(
     spec = classifier_spec(name)
     network = spec.build_network()
     try:
-        last_layer(network)
+        layer, _ = last_layer(network)
     except ModelError as error:
         raise ModelError(f"pretrained:{name} cannot mine: {error}") from None
     if classes != IMAGENET_CLASSES:
@@ -128,6 +128,7 @@ def build_classifier(
     parts = split_classifier(network, name)  # before anything is downloaded
     if weights != "none":
         state = spec.load_imagenet_weights() if weights == "imagenet" else read_weights(Path(weights))
+        refuse_other_outputs(state, layer, classes, weights)
         load_state(network, state, name, weights)
     stages = StageSpec(
         parts.stages, parts.channels, parts.strides, None, mean=spec.mean, std=spec.std, input_size=spec.input_size

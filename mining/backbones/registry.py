@@ -146,8 +146,13 @@ def refuse_unknown_backbone(name: str) -> None:
     Raises:
         ModelError: The name is neither listed nor found in timm's sources.
     """
-    if name not in BACKBONES and not _is_in_sources("timm", name.partition(".")[0]):
+    if not is_backbone(name):
         raise unknown_backbone(name)
+
+
+def is_backbone(name: str) -> bool:
+    """Whether a name is listed or found in timm's sources."""
+    return name in BACKBONES or _is_in_sources("timm", name.partition(".")[0])
 
 
 def unknown_backbone(name: str) -> ModelError:

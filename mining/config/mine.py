@@ -14,7 +14,7 @@ from mining.config.recipes import MayBePath
 from mining.config.train import WeightsReference, resolve_weights
 
 Normalisation = Literal["max", "minmax"]
-Refinement = Literal["cells", "walk", "none"]
+Refinement = Literal["cells", "walk", "cut", "none"]
 Resize = Literal["aspect", "square"]
 RankBy = Literal["score", "area"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -82,8 +82,8 @@ class MapOptions(Settings):
     scales: Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES)] | None = Field(
         default=None,
         description="Scales that the network runs at, in multiples of the model's input size, e.g. 1,1.5,2. By default "
-        "1.5 if a cell classifier refines the maps, 1,1.5 if the walk alone does, and 1,1.5,2 for maps that are not "
-        "refined and for --adaptive.",
+        "1.5 if a cell classifier refines the maps, 1,1.5 if the walk or the cut does, and 1,1.5,2 for maps that are "
+        "not refined and for --adaptive.",
     )
     resize: Resize = Field(
         default="aspect",
@@ -122,8 +122,8 @@ class MapOptions(Settings):
         default=None,
         description="How maps are refined. cells: by the cell classifier that `boxmine train` adds to a model, so that "
         "they cover the object and end at its boundary; walk: by spreading activation to nearby cells of similar "
-        "features; none: as the localizer computes them. By default cells, or walk for a "
-        "model without a cell classifier.",
+        "features; cut: by normalised cuts of the image into parts of similar features, chosen by the map; none: as "
+        "the localizer computes them. By default cells, or walk for a model without a cell classifier.",
     )
     walk_steps: Annotated[int, Field(ge=0, le=1000)] | None = Field(
         default=None,

@@ -19,6 +19,7 @@ from mining.localizers.cell_classifier import (
     on_one_grid,
 )
 from mining.localizers.stage_recorder import StageRecorder
+from mining.regions.normalised_cut import NormalisedCut
 from mining.regions.refinement import AffinityWalk, scale_to_peak
 
 # Scale of the pyramid whose features are used. On VOC's photos, CorLoc of the boxes is 4 points lower at scale 1, whose
@@ -51,7 +52,7 @@ class RefinedMaps:
 
 
 class MapRefiner:
-    """Refines the maps of a localizer by its cell classifier, or by the walk alone.
+    """Refines the maps of a localizer by its cell classifier, by the walk alone, or by normalised cuts.
 
     The features are recorded while the localizer computes its maps, so that refining them needs no further pass, except
     for localizers that run a part of the backbone only (ORNet). They are those of the scale nearest to FEATURE_SCALE;
@@ -59,7 +60,7 @@ class MapRefiner:
 
     Args:
         localizer: The localizer, on its device.
-        how: 'cells' or 'walk'.
+        how: 'cells', 'walk' or 'cut'.
         steps: Steps of the walk; None for the default.
         keep_features: Whether to return the features, for 'cells'.
 
@@ -76,6 +77,7 @@ class MapRefiner:
         if how == "cells" and localizer.cells is None:
             raise ModelError("The model has no cell classifier; train one, or use --refine walk.")
         self._cells: CellClassifier | None = localizer.cells if how == "cells" else None
+        self._cuts = how == "cut"
         self._normalise = localizer.normalise
         self._keep_features = keep_features
         default = WALK_ONLY_STEPS if self._cells is None else PROBABILITY_STEPS
@@ -92,14 +94,18 @@ class MapRefiner:
             classes: (B, K) int64, NO_CLASS as padding.
 
         Reference:
-            See mining/localizers/cell_classifier.py and mining/regions/refinement.py.
+            See mining/localizers/cell_classifier.py, mining/regions/refinement.py and normalised_cut.py.
         """
         features = self.recorder.features(images)
         with torch.autocast(images.device.type, enabled=False):
             projected = standardise(features) if self._cells is None else self._cells.project(features)
             compared = affinity_features(projected)
-            walk = AffinityWalk(compared)
             own = class_maps_on_grid(levels, grid_of(features), self._normalise)
+            if self._cuts:
+                # neither is the object: a cut goes around whatever stands out, a class map shows the object's best part
+                maps = scale_to_peak((scale_to_peak(NormalisedCut(compared).spread(own)) * own).sqrt())
+                return RefinedMaps(maps, maps)
+            walk = AffinityWalk(compared)
             if self._cells is None:
                 maps = scale_to_peak(walk.spread(own, self._steps))
                 return RefinedMaps(maps, maps)

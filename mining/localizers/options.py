@@ -460,6 +460,30 @@ class SPGConfig:
     fallback: Annotated[Share, _meaning("See fewest_object_px.")] = 0.7
 
 
+@dataclass(frozen=True)
+class TriLiteConfig:
+    """Options of TriLite. Values that the paper does not give are those of the released code, marked (code)."""
+
+    background_weight: Annotated[
+        float,
+        Field(ge=0),
+        _meaning(
+            "Weight alpha of the adversarial background loss. The paper's training has 100 on CUB and 500 on ImageNet "
+            "(code), where a class is one of hundreds."
+        ),
+    ] = 1.0
+    regions: Annotated[
+        Literal["three", "two"],
+        _meaning("three: foreground, background and ambiguous; two: without the ambiguous region."),
+    ] = "three"
+    kernel: Annotated[Kernel, _meaning("Size of the convolution that makes the regions; odd (code).")] = 3
+    dropout: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        _meaning("Dropout on the vectors that are classified, in training; 0.5 on CUB, 0.25 on ImageNet (code)."),
+    ] = 0.25
+
+
 OPTIONS: dict[str, type[Any]] = {
     "cam": CAMConfig,
     "ccam": CCAMConfig,
@@ -471,6 +495,7 @@ OPTIONS: dict[str, type[Any]] = {
     "layercam": GradCAMConfig,
     "msrd": MSRDConfig,
     "mldfr": MLDFRConfig,
+    "trilite": TriLiteConfig,
 }
 
 

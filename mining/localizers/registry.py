@@ -170,6 +170,19 @@ LOCALIZERS = {
         "several scales are summed.",
         preset_cuts={"paper": (0.2, "minmax")},
     ),
+    "trilite": LocalizerEntry(
+        "mining.localizers.trilite",
+        "TriLite",
+        "foreground, background and ambiguous regions on a frozen transformer",
+        "Sabaghi and Oramas, TriLite: Efficient Weakly Supervised Object Localization with Universal Visual Features "
+        "and Tri-Region Disentanglement, CVPR 2026",
+        "A convolution and a softmax divide the patches of a frozen vision transformer into foreground, background and "
+        "ambiguous. The mean of the foreground must be classified as the image's class, that of the background must "
+        "not; ambiguous patches take part in neither. A second classifier reads the class token. Made for DINOv2; an "
+        "image with two classes has the same boxes for both.",
+        threshold=0.5,
+        class_agnostic=True,
+    ),
 }
 
 

@@ -14,9 +14,15 @@ _CLASS_CUT = {"single": 0.2, "multi": 0.4}
 CELL_THRESHOLD = 0.5  # share of the highest probability
 # Cells are classified by the features of one scale. A second scale for the class maps, with which boxes are compared,
 # changed CorLoc on the training images of four sets by at most 0.6 points, and by 0.1 on average (docs/benchmarks.md).
-_SCALES: dict[Refinement, tuple[float, ...]] = {"cells": (1.5,), "walk": (1.0, 1.5), "none": (1.0, 1.5, 2.0)}
+_SCALES: dict[Refinement, tuple[float, ...]] = {
+    "cells": (1.5,),
+    "walk": (1.0, 1.5),
+    "cut": (1.0, 1.5),
+    "none": (1.0, 1.5, 2.0),
+}
 _ADAPTIVE_SCALES = (1.0, 1.5, 2.0)
 WALK_RAISES_BY = 0.15  # spread maps are higher around the object, and are cut higher
+CUT_THRESHOLD = 0.3  # of the geometric mean of cut and class map
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,8 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
     refine = refinement(settings, has_cells=card.cells is not None)
     threshold, normalise = LOCALIZERS[card.localizer].map_cut(card.options)
     if refine != "none":  # refined maps are probabilities, or were normalised before
-        threshold, normalise = CELL_THRESHOLD if refine == "cells" else threshold + WALK_RAISES_BY, "max"
+        thresholds = {"cells": CELL_THRESHOLD, "cut": CUT_THRESHOLD, "walk": threshold + WALK_RAISES_BY}
+        threshold, normalise = thresholds[refine], "max"
     return ExtractionParams(
         threshold if settings.threshold is None else settings.threshold,
         settings.class_thresholds,

@@ -46,8 +46,8 @@ _LOCALIZATION = (
     ("top5_loc", "Top-5 loc. error", "the box misses, or the class is not among the first five"),
     (
         "top5_loc_2_2_1",
-        "Loc. error of 2 + 2 + 1",
-        "two boxes of the first class and of the second, one of the third (SPG*)",
+        "2 + 2 + 1 loc. error",
+        "two boxes of the first and the second class, one of the third (SPG*)",
     ),
     ("top1_cls", "Top-1 class. error", "the classifier does not rank the class first"),
     ("top5_cls", "Top-5 class. error", "the class is not among the first five"),

@@ -14,7 +14,11 @@ from mining.storage.parquet import iter_batches
 
 Pairs = list[tuple[str, str]]
 _REASONS = 20
-_REFINED = {"cells": ", refined by the cell classifier", "walk": ", refined by the affinity walk"}
+_REFINED = {
+    "cells": ", refined by the cell classifier",
+    "walk": ", refined by the affinity walk",
+    "cut": ", refined by normalised cuts",
+}
 
 
 def describe_run(run: Run, record: Mapping[str, Any]) -> str:

@@ -71,8 +71,8 @@ ANNOTATION_SCHEMA = pa.schema(
             "refinement",
             pa.string(),
             "",
-            "how the map was refined: cells = by the cell classifier, walk = by the affinity walk, none; null if an "
-            "earlier version mined the box",
+            "how the map was refined: cells = by the cell classifier, walk = by the affinity walk, cut = by normalised "
+            "cuts, none; null if an earlier version mined the box",
             nullable=True,
         ),
         _field(

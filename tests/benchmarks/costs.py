@@ -31,6 +31,7 @@ from mining.localizers.registry import LOCALIZERS
 README = Path(__file__).parents[2] / "mining" / "localizers" / "README.md"
 BEGIN, END = "<!-- counted by make costs -->", "<!-- end of what is counted -->"
 BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0", "vgg16": "VGG16", "resnet50": "ResNet50"}
+TRANSFORMERS = {"vit_small_patch14_reg4_dinov2": "DINOv2 ViT-S/14 with registers"}
 CLASSES = 20
 SIDE = 224  # px at scale 1
 SCALES = (1.0, 1.5, 2.0)
@@ -199,7 +200,13 @@ def bare(backbone: str) -> tuple[float, float]:
 
 def tables() -> str:
     """All of them, each under its heading."""
-    parts = [methods_table(), *(mining_table(backbone) for backbone in BACKBONES), training_table()]
+    on_transformers = [name for name in LOCALIZERS if name != "mldfr"]  # which needs down-samplings
+    parts = [
+        methods_table(),
+        *(mining_table(backbone) for backbone in BACKBONES),
+        *(mining_table(backbone, on_transformers) for backbone in TRANSFORMERS),
+        training_table(),
+    ]
     return "\n\n".join(parts)
 
 
@@ -273,7 +280,9 @@ def mining_table(backbone: str, names: Iterable[str] = LOCALIZERS) -> str:
         ]
         for name, cost in found.items()
     ]  # fmt: skip
-    title = f"### {BACKBONES[backbone]}: {parameters:.2f} M parameters, {number(forward)} GMACs at scale 1"
+    title = (
+        f"### {(BACKBONES | TRANSFORMERS)[backbone]}: {parameters:.2f} M parameters, {number(forward)} GMACs at scale 1"
+    )
     return f"{title}\n\n{markdown(columns, rows)}"
 
 

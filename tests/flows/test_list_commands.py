@@ -53,6 +53,13 @@ def test_a_backbone_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unmodified and with its own head" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_classifier_of_torchvision_alone_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["backbones", "alexnet"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--model pretrained:alexnet, unmodified and with its own head" in text
+    assert "224 px" in text
+
+
 def test_any_timm_model_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["backbones", "resnet18"]) == 0
     text = capsys.readouterr().out

@@ -93,11 +93,16 @@ def test_the_score_of_a_predicted_class_has_its_probability_as_a_factor(mine_ref
 
 def test_rows_of_other_maps_have_no_factors(mine_refined: Mined) -> None:
     pictures, labels = {"a.png": partly_bright()}, {"a.png": ("red",)}
-    for refine in ("none", "walk"):
+    for refine in ("none", "walk", "cut"):
         (row,) = mine_refined(pictures, labels, refine=refine)["a.png"].rows
         assert row["refinement"] == refine
         assert [row[name] for name in ("mean_probability", "cut_agreement", "map_agreement")] == [None] * 3
         assert row["score"] == pytest.approx(row["class_score"] * row["peak"], rel=1e-5)
+
+
+def test_a_cut_covers_the_object_of_which_the_class_map_shows_a_part(mine_refined: Mined) -> None:
+    found = mine_refined({"a.png": partly_bright()}, {"a.png": ("red",)}, refine="cut")["a.png"]
+    assert found.boxes == [BOX]
 
 
 def several() -> dict[str, Any]:
@@ -107,7 +112,7 @@ def several() -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("refine", ["cells", "walk"])
+@pytest.mark.parametrize("refine", ["cells", "walk", "cut"])
 @pytest.mark.parametrize("labels", [dict.fromkeys(several(), ALL), None])
 @pytest.mark.parametrize("batch_size", [2, 16])
 def test_refined_rows_do_not_depend_on_the_batch_size(
@@ -148,7 +153,13 @@ def card_of(model: Path, *, has_cells: bool) -> ModelCard:
 
 @pytest.mark.parametrize(
     ("has_cells", "asked", "used"),
-    [(True, None, "cells"), (False, None, "walk"), (True, "walk", "walk"), (True, "none", "none")],
+    [
+        (True, None, "cells"),
+        (False, None, "walk"),
+        (True, "walk", "walk"),
+        (True, "none", "none"),
+        (False, "cut", "cut"),
+    ],
 )
 def test_a_cell_classifier_is_used_where_there_is_one(
     model: Path, has_cells: bool, asked: str | None, used: str
@@ -157,7 +168,7 @@ def test_a_cell_classifier_is_used_where_there_is_one(
     params = extraction_params(card, MineOptions(refine=asked))
     assert params.refine == used
     assert params.normalise == "max"
-    assert params.threshold == {"cells": 0.5, "walk": pytest.approx(0.4), "none": 0.25}[used]
+    assert params.threshold == {"cells": 0.5, "walk": pytest.approx(0.4), "cut": 0.3, "none": 0.25}[used]
 
 
 def test_a_cell_classifier_that_is_not_there_is_refused(model: Path) -> None:

@@ -186,8 +186,20 @@ def test_a_file_of_imagenets_weights_needs_no_class_names(tmp_path: Path) -> Non
 
 def test_weights_of_another_number_of_classes_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "four.txt").write_text("a\nb\nc\nd\n")
-    with pytest.raises(ModelError, match=r"do not fit .*'classifier.1.weight', 3 x 512 x 1 x 1 instead of 4 x 512 x"):
+    with pytest.raises(
+        ModelError, match=r"have 3 outputs, and there are 4 class names; give --class-names FILE with 3"
+    ):
         pretrained_model("squeezenet1_1", MineOptions(weights=str(checkpoint), class_names=tmp_path / "four.txt"))
+    with pytest.raises(ModelError, match=r"have 3 outputs, and there are 1000 class names"):
+        pretrained_model("squeezenet1_1", MineOptions(weights=str(checkpoint)))
+    torch.save(own_network("mobilenet_v2").state_dict(), checkpoint)
+    with pytest.raises(ModelError, match=r"have 3 outputs, and there are 4 class names"):
+        pretrained_model("mobilenet_v2", MineOptions(weights=str(checkpoint), class_names=tmp_path / "four.txt"))
+
+
+def test_weights_of_another_architecture_are_refused(checkpoint: Path, names: Path) -> None:
+    with pytest.raises(ModelError, match=r"do not fit the backbone mobilenet_v3_small: the file lacks"):
+        pretrained_model("mobilenet_v3_small", MineOptions(weights=str(checkpoint), class_names=names))
 
 
 @pytest.mark.parametrize(
