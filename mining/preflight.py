@@ -52,6 +52,7 @@ from mining.storage.untrusted_files import check_not_special_file
 from mining.training.job import refuse_other_training
 from mining.training.option_checks import (
     refuse_blind_backbone,
+    refuse_evaluator_of,
     refuse_other_evaluator,
     refuse_other_start,
     refuse_small_crops,
@@ -233,6 +234,7 @@ def refuse_unusable_start(options: TrainOptions) -> None:
                 f"No weights file or model folder {path}; give 'imagenet', 'none', or a file or folder that exists."
             )
     if options.evaluator is not None:
+        refuse_evaluator_of(options.localizer)
         refuse_other_evaluator(card, read_card(options.evaluator), options.evaluator)
 
 

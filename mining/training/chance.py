@@ -1,7 +1,7 @@
 """Whether a trained classifier is better than chance: its metric, or its training loss, against that of guessing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,19 +100,23 @@ def loss_of_guessing(targets: npt.NDArray[np.float32], objective: Objective, wei
 
 
 def warn_of_chance(
-    row: Mapping[str, Any], *, metric: str, guessing: float, images: int, settings: TrainOptions
+    rows: Sequence[Mapping[str, Any]], epoch: int, *, metric: str, guessing: float, images: int, settings: TrainOptions
 ) -> list[str]:
     """Return a sentence if the classifier of an epoch is near chance.
 
     Args:
-        row: The epoch's row of history.csv.
+        rows: The rows of history.csv.
+        epoch: The epoch, from 1.
         metric: Name of the validation metric.
         guessing: See `loss_of_guessing`.
         images: Number of validation images.
         settings: How it was trained.
     """
-    figures = {name: float(value) for name, value in row.items() if value not in (None, "")}
-    value, loss = figures.get("val_metric"), figures.get("train_classification")
+    by_epoch = {int(row["epoch"]): _figures(row) for row in rows}
+    figures = by_epoch.get(epoch, {})
+    # an epoch's loss is that before its steps; where an epoch has one step only, the next one's is that of the weights
+    losses = [by_epoch.get(number, {}).get("train_classification") for number in (epoch, epoch + 1)]
+    value, loss = figures.get("val_metric"), min((one for one in losses if one is not None), default=None)
     chance = Chance(figures["val_chance"], figures["val_chance_95"]) if "val_chance" in figures else None
     is_decided = value is not None and chance is not None and chance.highest < (1 + chance.value) / 2
     if value is not None and chance is not None and is_decided:
@@ -126,6 +130,10 @@ def warn_of_chance(
     return [
         f"The classifier is hardly better than chance ({found}), so that its maps mean nothing. {_remedy(settings)}"
     ]
+
+
+def _figures(row: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if value not in (None, "")}
 
 
 def _remedy(settings: TrainOptions) -> str:

@@ -122,9 +122,9 @@ def fit(
 
     guessing = loss_of_guessing(training.targets, objective, weights)
 
-    def warn(row: Mapping[str, str]) -> list[str]:
+    def warn(rows: Sequence[Mapping[str, str]], epoch: int) -> list[str]:
         return warn_of_chance(
-            row, metric=METRICS[objective], guessing=guessing, images=len(validation), settings=settings
+            rows, epoch, metric=METRICS[objective], guessing=guessing, images=len(validation), settings=settings
         )
 
     sizes = len(training), len(validation)
@@ -234,7 +234,7 @@ def _finish(
     notes: list[str],
     missing: int,
     train_cells: Callable[[Localizer], CellTraining],
-    warn: Callable[[Mapping[str, str]], list[str]],
+    warn: Callable[[Sequence[Mapping[str, str]], int], list[str]],
 ) -> TrainingSummary:
     """Write the model folder from the best checkpoint, and delete the checkpoints.
 
@@ -256,7 +256,8 @@ def _finish(
     value = float(best_row["val_metric"]) if best_row.get("val_metric") else None
     summary = TrainingSummary(
         settings.out, *sizes, len(card.classes), card.objective, len(rows), int(kept["epoch"]) + 1, metric, value,
-        round(seconds, 1), dict(sorted(module.unreadable.items())), notes, missing, warn(best_row),
+        round(seconds, 1), dict(sorted(module.unreadable.items())), notes, missing,
+        warn(rows, int(kept["epoch"]) + 1),
     )  # fmt: skip
     draw_curves(rows, settings.out / CURVES_FILE, metric)
     record = {

@@ -51,6 +51,12 @@ def refuse_other_start(card: ModelCard, other: ModelCard, folder: Path) -> None:
         )
 
 
+def refuse_evaluator_of(localizer: str) -> None:
+    """Raise ModelError if the localizer has no evaluator."""
+    if localizer != "ornet":
+        raise ModelError(f"--evaluator is for --localizer ornet; {localizer} has no evaluator.")
+
+
 def refuse_other_evaluator(card: ModelCard, other: ModelCard, folder: Path) -> None:
     """Check that a model can be the evaluator of a training; classes are checked where the card has any.
 
@@ -60,10 +66,8 @@ def refuse_other_evaluator(card: ModelCard, other: ModelCard, folder: Path) -> N
         folder: Its folder, for the message.
 
     Raises:
-        ModelError: The training has no evaluator, or the model is no classifier of the same backbone and classes.
+        ModelError: The model is no classifier of the same backbone and classes.
     """
-    if card.localizer != "ornet":
-        raise ModelError(f"--evaluator is for --localizer ornet; {card.localizer} has no evaluator.")
     entry = LOCALIZERS.get(other.localizer)
     if entry is None or entry.weights_of != CLASSIFIER:
         family = ", ".join(name for name, one in LOCALIZERS.items() if one.weights_of == CLASSIFIER)

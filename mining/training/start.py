@@ -13,7 +13,7 @@ from mining.localizers.cam import CAM
 from mining.localizers.ornet import ORNet
 from mining.models.card import WEIGHTS_FILE, ModelCard, read_card
 from mining.models.checkpoint import build_localizer, load_model, refuse_other_weights
-from mining.training.option_checks import refuse_other_evaluator, refuse_other_start
+from mining.training.option_checks import refuse_evaluator_of, refuse_other_evaluator, refuse_other_start
 
 State = dict[str, Tensor]
 _CELLS = "cells."  # beginning of the names of a cell classifier's weights, which is trained anew
@@ -40,7 +40,8 @@ def build_to_train(card: ModelCard, settings: TrainSettings) -> tuple[Localizer,
         localizer, _ = build_localizer(card)
         notes.append(load_other_model(localizer, card, folder))
     if settings.evaluator is not None:
-        assert isinstance(localizer, ORNet)  # checked before
+        refuse_evaluator_of(card.localizer)
+        assert isinstance(localizer, ORNet)
         notes.append(load_evaluator(localizer, card, settings.evaluator))
     return localizer, notes
 

@@ -22,10 +22,12 @@ from tests.unit.engine.painting import (
     ImageResult,
     comparable,
     crowd,
+    painted_model,
     planned_run,
     results_by_file,
     scene,
 )
+from tests.unit.engine.test_refined_maps import write_painted_cells
 
 Mined = Callable[..., dict[str, ImageResult]]
 SOURCE = 73  # px: SHORT_SIDE * 8 / 7, rounded; a square of it has crops of SHORT_SIDE with a margin of 9 px
@@ -169,3 +171,14 @@ def test_the_order_by_area_is_that_of_every_class(mined: Mined, adaptive: float 
     found = mined(pictures, labels, **options)["a.png"]
     blue = [box for box, category in zip(found.boxes, found.classes, strict=True) if category == "blue"]
     assert np.abs(np.subtract(blue, [LARGE, SMALL])).max() <= 2
+
+
+@pytest.mark.parametrize("refine", ["walk", "cells"])
+def test_the_largest_region_of_a_refined_map_is_first(mined: Mined, tmp_path: Path, refine: str) -> None:
+    model = (write_painted_cells if refine == "cells" else painted_model)(tmp_path / "model")
+    options = {"model": model, "refine": refine, "walk_steps": 0, "rank_by": "area", "threshold": 0.5}
+    found = mined({"a.png": THINGS}, {"a.png": ("red",)}, **options)["a.png"]
+    sizes = [row["area"] for row in found.rows if not row["is_part"]]
+    assert len(sizes) == 2
+    assert sizes == sorted(sizes, reverse=True)
+    assert found.rows[0]["score"] == pytest.approx(found.rows[0]["class_score"])
