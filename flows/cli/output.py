@@ -14,12 +14,13 @@ QUARANTINED = 3
 
 def training_sentences(summary: Any) -> list[str]:
     """Return the sentences that describe a training."""
-    value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on held-back images"
-    held_back = f"{summary.validation_images} more images were held back for validation"
+    value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on validation images"
+    count = summary.validation_images
+    validation = f"{count} further {'image was' if count == 1 else 'images were'} used for validation"
     missing = f", and {summary.missing} listed images are missing" if summary.missing else ""
     return [
         f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.",
-        f"{held_back}{missing}.",
+        f"{validation}{missing}.",
     ]
 
 

@@ -62,7 +62,9 @@ def chance_of(logits: Tensor, targets: Tensor, objective: Objective, classes: Te
     predicted, true = (values[has_class].argmax(dim=1).cpu() for values in (logits, targets))
     shares = [torch.bincount(values, minlength=width).double() / max(1, count) for values in (predicted, true)]
     value = float((shares[0] * shares[1]).sum())
-    return Chance(value, value + _ONE_SIDED_95 * math.sqrt(value * (1 - value) / max(1, count)))
+    highest = value + _ONE_SIDED_95 * math.sqrt(value * (1 - value) / max(1, count))
+    # of few images the predictions and the labels may have no class in common, which says nothing about the classifier
+    return Chance(value, max(highest, 1 - 0.05 ** (1 / max(1, count))))
 
 
 def _chance_of_average_precision(targets: npt.NDArray[np.bool_]) -> Chance:
@@ -122,7 +124,7 @@ def warn_of_chance(
     if value is not None and chance is not None and is_decided:
         if not chance.explains(value):
             return []
-        found = f"{metric} {value:.2f} on {images} held-back images, where guessing has {chance.value:.2f}"
+        found = f"{metric} {value:.2f} on {images} validation images, where guessing has {chance.value:.2f}"
     elif loss is not None and guessing > 0 and loss > NO_LOSS_REDUCTION * guessing:
         found = f"its training loss is {loss:.2f}, where guessing has {guessing:.2f}"
     else:

@@ -16,7 +16,7 @@ def refuse_blind_backbone(options: TrainOptions) -> None:
     """
     if options.freeze and options.weights == "none":
         raise ModelError(
-            "A frozen backbone without pretrained weights learns nothing; give --no-freeze, or leave --weights alone."
+            "A frozen backbone without pretrained weights learns nothing; give --no-freeze, or omit --weights none."
         )
 
 

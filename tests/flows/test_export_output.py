@@ -40,6 +40,6 @@ def test_an_export_describes_its_validation_boxes(tmp_path: Path, capsys: pytest
 def test_a_training_states_how_many_images_are_held_back_or_missing() -> None:
     summary = TrainingSummary(Path("m"), 60, 7, 2, "single", 3, 2, "accuracy", 0.9, 1.0, {}, [], missing=13)
     assert training_sentences(summary) == [
-        "Trained 3 epochs on 60 images, 2 classes, accuracy 0.900 on held-back images.",
-        "7 more images were held back for validation, and 13 listed images are missing.",
+        "Trained 3 epochs on 60 images, 2 classes, accuracy 0.900 on validation images.",
+        "7 further images were used for validation, and 13 listed images are missing.",
     ]

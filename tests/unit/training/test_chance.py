@@ -57,6 +57,12 @@ def test_one_answer_for_all_images_is_chance_however_frequent_the_class() -> Non
     assert not is_explained(finds_half_of_the_rare, targets, "single")
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_nothing_is_said_of_a_few_images_whose_classes_were_never_predicted(count: int) -> None:
+    targets = functional.one_hot(torch.zeros(count, dtype=torch.long), 3).float()
+    assert not is_explained(targets.roll(1, dims=1), targets, "single")
+
+
 @pytest.mark.parametrize("count", [2, 4])
 def test_nothing_is_said_of_a_few_images(count: int) -> None:
     targets = torch.eye(2).repeat(count // 2, 1)
@@ -105,7 +111,7 @@ def warnings(row: dict[str, str], *later: dict[str, str], **options: object) -> 
 
 def test_the_sentence_has_the_figures_and_the_remedy() -> None:
     (found,) = warnings(ROW)
-    assert "accuracy 0.16 on 28 held-back images, where guessing has 0.14" in found
+    assert "accuracy 0.16 on 28 validation images, where guessing has 0.14" in found
     assert "Check the labels" in found
     assert "--localizer cam" in warnings(ROW, localizer="spg")[0]
     assert "without `preset: paper`" in warnings(ROW, localizer="mldfr", options={"preset": "paper"})[0]
@@ -116,7 +122,7 @@ def test_a_fair_metric_needs_no_sentence_whatever_the_loss(metric: str) -> None:
     assert not warnings({**ROW, "val_metric": metric, "train_classification": "1.9"})
 
 
-def test_without_enough_held_back_images_the_training_loss_decides() -> None:
+def test_without_enough_validation_images_the_training_loss_decides() -> None:
     few = {**ROW, "val_chance": "0.5", "val_chance_95": "0.9"}
     assert not warnings({**few, "train_classification": "1.5"})
     assert "training loss is 1.94, where guessing has 1.95" in warnings({**few, "train_classification": "1.94"})[0]
