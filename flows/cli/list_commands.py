@@ -91,7 +91,7 @@ def _describe_backbone(name: str) -> int:
             "backbone": name,
             "input": f"{size} x {size} px at scale 1",
             "weights": weights.format(name=name.replace("_", "-")),
-            "untrained": f"mines ImageNet's classes with --model pretrained:{name}, {_form_of_pretrained(name)}",
+            "untrained": _use_untrained(name),
             "licence": licence,
         }
     )
@@ -107,7 +107,7 @@ def _describe_torchvision_classifier(name: str) -> int:
             "classifier": name,
             "input": f"{classifier_spec(name).input_size} px squares at scale 1",
             "weights": BACKBONES["vgg16"].weights,
-            "untrained": f"mines ImageNet's classes with --model pretrained:{name}, {_form_of_pretrained(name)}",
+            "untrained": _use_untrained(name),
             "trained": "not with torchvision's network; timm may have one of a similar name",
             "licence": BACKBONES["vgg16"].licence,
         }
@@ -115,13 +115,19 @@ def _describe_torchvision_classifier(name: str) -> int:
     return 0
 
 
-def _form_of_pretrained(name: str) -> str:
-    from mining.backbones.registry import BACKBONES, has_linear_classifier
+def _use_untrained(name: str) -> str:
+    from mining.backbones.registry import BACKBONES, has_linear_classifier, is_backbone
 
+    use = f"mines ImageNet's classes with --model pretrained:{name}"
     if has_linear_classifier(name):
-        return "by cam or a localizer on its weights"
+        return f"{use}, by cam or a localizer on its weights"
+    if name not in BACKBONES and is_backbone(name):
+        from mining.backbones.timm_networks import is_timm_transformer
+
+        if is_timm_transformer(name):
+            return f"cannot mine, because it is a transformer; train it first: boxmine train --backbone {name}"
     condition = "" if name in BACKBONES else ", if it is a convolutional network"
-    return f"unmodified and with its own head, by a localizer that uses gradients{condition}"
+    return f"{use}, unmodified and with its own head, by a localizer that uses gradients{condition}"
 
 
 def _print_facts(facts: dict[str, str]) -> None:

@@ -71,6 +71,12 @@ def _convert_published_weights(state: dict[str, Tensor], network: nn.Module) -> 
         return state
 
 
+def is_timm_transformer(name: str) -> bool:
+    """Whether a model of timm is a vision transformer, by the module that defines it, without building it."""
+    module = timm.model_entrypoint(name.partition(".")[0]).__module__
+    return module.rpartition(".")[2] in ("vision_transformer", "eva", "deit", "beit")
+
+
 def timm_input_size(name: str) -> int:
     """Side in px of the squares that a model of timm was trained on."""
     config = timm.get_pretrained_cfg(name)

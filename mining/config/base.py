@@ -67,7 +67,15 @@ def parse(kind: type[S], values: dict[str, Any]) -> S:
 
 def format_validation_errors(kind: type[Settings], error: ValidationError) -> str:
     """Return one sentence per error, with the value and, for unknown names, the nearest known name."""
-    return " ".join(_format_error(kind, fault) for fault in error.errors())
+    faults = error.errors()
+    places = [fault["loc"] for fault in faults]
+
+    def follows_from_another(fault: Any) -> bool:
+        """Whether a list is too short because pydantic leaves out wrong items, which have an error of their own."""
+        length = len(fault["loc"])
+        return fault["type"] == "too_short" and any(len(p) > length and p[:length] == fault["loc"] for p in places)
+
+    return " ".join(_format_error(kind, fault) for fault in faults if not follows_from_another(fault))
 
 
 def _format_error(kind: type[Settings], fault: Any) -> str:

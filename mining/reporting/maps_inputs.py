@@ -32,24 +32,29 @@ class Column:
 
 
 def split_models(first: str, rest: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Tell models from images on a command line: a model is pretrained:BACKBONE, or a folder with a model.json.
+    """Divide a command line into models and images: a model is pretrained:BACKBONE, or a folder with a model.json.
+
+    A file whose name begins with `pretrained:` is an image.
 
     Args:
         first: The first argument, always a model.
         rest: The further ones.
 
     Raises:
-        InputError: There is no image among them.
+        InputError: The first one is no model, or there is no image among the others.
     """
-    models, images = [first], []
-    for name in rest:
-        if name.startswith(PRETRAINED) or (Path(name) / CARD_FILE).is_file():
-            models.append(name)
-        else:
-            images.append(Path(name))
+    models = [first, *filter(_is_model, rest)]
+    images = [Path(name) for name in rest if not _is_model(name)]
+    if not _is_model(first) and Path(first).exists():
+        raise InputError(f"{first} has no {CARD_FILE}, so it is no model. Give the models first, then the images.")
     if not images:
-        raise InputError("Give image files or folders of images behind the models.")
+        raise InputError("Give image files or folders of images after the models.")
     return models, images
+
+
+def _is_model(name: str) -> bool:
+    path = Path(name)
+    return (path / CARD_FILE).is_file() or (name.startswith(PRETRAINED) and not path.is_file())
 
 
 def find_photos(settings: MapsSettings) -> tuple[list[Path], list[str]]:
@@ -59,7 +64,7 @@ def find_photos(settings: MapsSettings) -> tuple[list[Path], list[str]]:
         At most `max_images` files, in the order given; and sentences on those that were left out.
 
     Raises:
-        CorpusError: A file or folder does not exist, or a folder holds no image.
+        CorpusError: A file or folder does not exist, or there is no image in a folder.
     """
     photos: list[Path] = []
     notes: list[str] = []
@@ -87,7 +92,7 @@ def _photos_in(folder: Path) -> tuple[list[Path], list[str]]:
     walker = FileWalker(os.path.realpath(folder))
     names = sorted(walker)
     if not names:
-        raise CorpusError(f"{folder} holds no image. Give image files, folders of images, or model folders.")
+        raise CorpusError(f"There is no image in {folder}. Give image files, folders of images, or model folders.")
     return [folder / name for name in names], walker.notes()
 
 

@@ -93,7 +93,8 @@ def _read_photos(paths: list[Path]) -> tuple[list[Photo], list[str]]:
         except ImageError as error:
             skipped.append(str(error))
     if not photos:
-        raise CorpusError(f"None of the {len(paths)} images can be read, e.g. {skipped[0]}")
+        several = f"None of the {len(paths)} images can be read, e.g. {skipped[0]}"
+        raise CorpusError(several if len(paths) > 1 else f"The image cannot be read: {skipped[0]}")
     return photos, skipped
 
 

@@ -1,10 +1,13 @@
 """Which existing pages and tables a command may replace: only those that boxmine wrote."""
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import Literal
 
 from mining.errors import InputError
+from mining.storage.files import storage_errors
 
 Kind = Literal["report", "comparison", "maps"]
 COLUMNS = ("file_name", "category", "verdict", "agreement", "first_iou", "second_iou")  # of a comparison's table
@@ -23,10 +26,16 @@ def check_page(page: Path) -> None:
 
 
 def check_maps_page(page: Path) -> None:
-    """Raise InputError unless `page` is an .html path, and free or an earlier page of the same kind."""
+    """Raise InputError unless `page` is a possible .html path, and free or an earlier page of the same kind."""
     if page.suffix.lower() != ".html":
         raise InputError(f"--out {page} must end in .html.")
     refuse_foreign_page(page, "maps")
+    nearest = next(folder for folder in page.absolute().parents if folder.exists())
+    with storage_errors(page):  # drawing takes minutes, so that a path that cannot be written is refused before
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
 
 
 def table_path(page: Path) -> Path:

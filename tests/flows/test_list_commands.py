@@ -53,6 +53,14 @@ def test_a_backbone_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unmodified and with its own head" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("name", ["test_vit", "vit_small_patch16_dinov3"])
+def test_a_transformer_is_not_offered_as_an_untrained_model(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["backbones", name]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"cannot mine, because it is a transformer; train it first: boxmine train --backbone {name}" in text
+    assert f"pretrained:{name}" not in text
+
+
 def test_a_classifier_of_torchvision_alone_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["backbones", "alexnet"]) == 0
     text = " ".join(capsys.readouterr().out.split())

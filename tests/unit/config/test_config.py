@@ -117,6 +117,13 @@ def test_invalid_scales_are_rejected_with_the_name_of_the_setting(given: object)
     assert "scales" in error_message(MineSettings, **MINE, scales=given)
 
 
+def test_a_list_with_a_wrong_item_is_not_said_to_be_too_short() -> None:
+    message = error_message(MineSettings, **MINE, scales="0")
+    assert "Setting 'scales.0'" in message
+    assert "at least 1 item" not in message
+    assert "at least 1 item" in error_message(MineSettings, **MINE, scales=[])
+
+
 def test_an_unknown_setting_is_rejected_with_a_suggestion() -> None:
     message = error_message(MineSettings, **MINE, treshold=0.3)
     assert "Unknown setting 'treshold'" in message

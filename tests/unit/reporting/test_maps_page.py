@@ -207,6 +207,27 @@ def test_a_model_is_a_folder_with_a_card_or_a_pretrained_network(tmp_path: Path)
         split_models(model, ["pretrained:vgg16"])
 
 
+def test_a_file_named_like_a_pretrained_network_is_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    Path("pretrained:a.jpg").write_bytes(b"")
+    assert split_models(model, ["pretrained:a.jpg"]) == ([model], [Path("pretrained:a.jpg")])
+
+
+def test_images_before_models_are_refused_with_the_order(tmp_path: Path) -> None:
+    model, photos = write_model(tmp_path / "model"), write_photos(tmp_path / "photos", ["a.jpg"])
+    for rest in ([model], [model, str(photos)]):
+        with pytest.raises(InputError, match=r"photos has no model\.json, .* Give the models first, then the images\."):
+            split_models(str(photos), rest)
+
+
+def test_a_page_below_a_file_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", ["a.jpg"])
+    values = {"models": ["none"], "images": [photos], "out": photos / "a.jpg" / "deep" / "page.html"}
+    with pytest.raises(InputError, match="a folder above it is a file"):
+        write_maps_page(parse(MapsSettings, values))
+
+
 def test_names_are_as_short_as_they_can_be() -> None:
     assert short_names(["m/cam", "m/spg/"]) == {"m/cam": "cam", "m/spg/": "spg"}
     assert short_names(["a/run/model", "b/run/model"]) == {"a/run/model": "a/run/model", "b/run/model": "b/run/model"}
@@ -235,7 +256,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_shown(tmp_path
     assert len(summary.skipped) == 1
     assert "b.jpg: not an image" in summary.skipped[0]
     assert "1 image could not be read" in page.text
-    with pytest.raises(CorpusError, match=r"None of the 1 images can be read, e\.g\. .*b\.jpg"):
+    with pytest.raises(CorpusError, match=r"The image cannot be read: .*b\.jpg"):
         write(tmp_path, [model], [photos / "b.jpg"])
 
 
@@ -244,7 +265,7 @@ def test_an_image_that_is_missing_and_a_folder_without_images_are_refused(tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match=r"dog\.jpg does not exist"):
         write(tmp_path, [model], [tmp_path / "dog.jpg"])
-    with pytest.raises(CorpusError, match="empty holds no image"):
+    with pytest.raises(CorpusError, match=r"There is no image in .*empty"):
         write(tmp_path, [model], [tmp_path / "empty"])
 
 
