@@ -105,7 +105,7 @@ def warnings(row: dict[str, str], *later: dict[str, str], **options: object) -> 
 
 def test_the_sentence_has_the_figures_and_the_remedy() -> None:
     (found,) = warnings(ROW)
-    assert "accuracy 0.16 on 28 held-back images, where guessing has 0.14" in found
+    assert "accuracy 0.16 on 28 validation images, where guessing has 0.14" in found
     assert "Check the labels" in found
     assert "--localizer cam" in warnings(ROW, localizer="spg")[0]
     assert "without `preset: paper`" in warnings(ROW, localizer="mldfr", options={"preset": "paper"})[0]
