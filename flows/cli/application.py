@@ -57,7 +57,7 @@ def run_command(tokens: list[str]) -> int:
         err.print(f"boxmine: {refusal}")
         return refusal.exit_code
     except KeyboardInterrupt:
-        err.print("boxmine: Stopped. What is finished is kept; run the same command again to resume.")
+        err.print("boxmine: Stopped. What was finished is kept; run the same command again to do the rest.")
         return RunStoppedError.exit_code
 
 

@@ -32,7 +32,7 @@ class TrainOptions(Settings):
     weights: WeightsReference = Field(
         default="imagenet",
         description="'imagenet' (pretrained), 'none' (from scratch), a file of the backbone's weights, or a model "
-        "folder of the same localizer and backbone, whose class layers start anew if it has another number of classes.",
+        "folder of the same localizer and backbone; its class layers are not used if the number of classes differs.",
     )
     evaluator: Path | None = Field(
         default=None,

@@ -160,7 +160,7 @@ class MLDFRConfig(CAMConfig):
             "pretrained: the defaults below, which keep what a pretrained backbone knows and suit short trainings, of "
             "the head or of the whole network. paper: attention_start random, attention_batch_norm false, "
             "attention_rate 1, last transition, bias false, background none, and maps are cut at 0.2 of their range. "
-            "Options given beside it count."
+            "Options that are given as well override it."
         ),
     ] = "pretrained"
     attention: Annotated[bool, _meaning("Self-attention (SA of table IX).")] = True

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mining.config import Objective, TrainOptions
 
-# A classifier has learned nothing to speak of where this share of the way from chance to perfect is not reached ...
+# A classifier has learned next to nothing where this share of the way from chance to perfect is not reached ...
 SMALL_SHARE = 0.25
 # ... or where its loss stays above this share of the loss of always giving the frequencies of the classes.
 NO_LOSS_REDUCTION = 0.95
@@ -23,7 +23,7 @@ _DRAWS, _DRAWS_OF_MANY = 200, 20  # random orders of the images; of many images 
 
 @dataclass(frozen=True)
 class Chance:
-    """A metric of a classifier that looks at nothing.
+    """The chance level of a metric: that of a classifier that ignores the image.
 
     Attributes:
         value: Expected value, in 0-1.

@@ -16,7 +16,7 @@ from mining.models.checkpoint import build_localizer, load_model, refuse_other_w
 from mining.training.option_checks import refuse_evaluator_of, refuse_other_evaluator, refuse_other_start
 
 State = dict[str, Tensor]
-_CELLS = "cells."  # beginning of the names of a cell classifier's weights, which is trained anew
+_CELLS = "cells."  # beginning of the names of a cell classifier's weights, which is trained again
 
 
 def build_to_train(card: ModelCard, settings: TrainSettings) -> tuple[Localizer, list[str]]:
@@ -80,7 +80,7 @@ def load_other_model(localizer: Localizer, card: ModelCard, folder: Path) -> str
     localizer.load_state_dict({name: value for name, value in state.items() if name not in anew}, strict=False)
     layers = ", ".join(sorted({name.rpartition(".")[0] for name in anew}))
     return f"The training started from the model {folder}" + (
-        f"; it has another number of classes: {layers} start anew." if anew else "."
+        f"; it has another number of classes, so these layers were initialised again: {layers}." if anew else "."
     )
 
 

@@ -22,10 +22,11 @@ from mining_speed import ShapeRecorder, forward, synthetic_run
 
 from mining.corpus import read_shard
 from mining.engine.miner import Miner
+from mining.experiments.cells import scales_text
 from mining.models.checkpoint import load_model
 
 BATCHES = (1, 2, 4, 8, 16, 32)
-PYRAMIDS = ((1.0,), (1.0, 1.5), (1.0, 1.5, 2.0))
+PYRAMIDS = ((1.0,), (1.5,), (1.0, 1.5), (1.0, 1.5, 2.0))
 RUNTIMES = {
     "PyTorch, float32": {"runtime": "torch", "precision": "float32"},
     "OpenVINO, float32": {"runtime": "openvino", "precision": "float32"},
@@ -66,7 +67,7 @@ def by_batch() -> dict[str, Any]:
 
 
 def by_runtime() -> dict[str, Any]:
-    """Measure ms per image of mining with refined maps, by runtime and precision, at one, two and three scales."""
+    """Measure ms per image of mining with refined maps, by runtime and precision, by pyramid."""
     rows: dict[str, Any] = {name: {} for name in RUNTIMES}
     for scales in PYRAMIDS:
         with TemporaryDirectory() as folder:
@@ -83,7 +84,7 @@ def by_runtime() -> dict[str, Any]:
                     miner.mine(images)
                     taken[name].append(time.perf_counter() - started)
         for name, times in taken.items():
-            rows[name][len(scales)] = 1000 * statistics.median(times[1:]) / len(images)
+            rows[name][scales_text(scales)] = 1000 * statistics.median(times[1:]) / len(images)
     return rows
 
 
@@ -106,7 +107,7 @@ def draw_runtimes(numbers: dict[str, Any]) -> None:
     for number, (name, found) in enumerate(numbers.items()):
         places = [position + (number - (len(numbers) - 1) / 2) * width for position in range(len(found))]
         axes.bar_label(axes.bar(places, list(found.values()), width, label=name), fmt="%.0f", fontsize=8)
-    axes.set_xticks(range(len(PYRAMIDS)), [", ".join(f"{scale:g}" for scale in scales) for scales in PYRAMIDS])
+    axes.set_xticks(range(len(PYRAMIDS)), [scales_text(scales) for scales in PYRAMIDS])
     axes.margins(y=0.1)
     axes.set_xlabel("scales")
     axes.set_ylabel("ms per image")

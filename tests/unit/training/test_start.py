@@ -87,7 +87,7 @@ def test_layers_of_another_number_of_classes_start_anew(pretrained: Path, tmp_pa
     }
     assert {name.rpartition(".")[0] for name in kept.keys() - same} == {"classifier"}
     assert any(name.startswith("attention.") for name in same)
-    assert notes[0].endswith("it has another number of classes: classifier start anew.")
+    assert notes[0].endswith("so these layers were initialised again: classifier.")
 
 
 def test_the_second_training_runs_and_records_what_it_started_from(pretrained: Path, tmp_path: Path) -> None:
