@@ -55,7 +55,7 @@ def refuse_files_of_pretrained(options: PretrainedOptions, model: str) -> None:
     if not model.startswith(PRETRAINED):
         if given := _changed(options):
             raise ModelError(
-                f"{_option(given[0])} is for --model pretrained:NAME only; {model} has its own weights and classes."
+                f"{_option(given[0])} goes with --model pretrained:NAME only; {model} has its own weights and classes."
             )
         return
     if has_file and not Path(options.weights).is_file():
@@ -63,7 +63,7 @@ def refuse_files_of_pretrained(options: PretrainedOptions, model: str) -> None:
     names_file = None if options.class_names == SYNSETS else options.class_names
     if options.weights == "imagenet" and (names_file is not None or options.objective != "single"):
         option = "class_names" if names_file is not None else "objective"
-        raise ModelError(f"{_option(option)} is for --weights FILE only; ImageNet's weights have ImageNet's classes.")
+        raise ModelError(f"{_option(option)} goes with --weights FILE only; ImageNet's weights have its classes.")
     if names_file is not None:
         read_class_names(names_file)
 

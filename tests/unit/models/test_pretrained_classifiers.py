@@ -218,8 +218,8 @@ def test_class_names_that_cannot_be_used_are_refused(text: str, reason: str, tmp
     [
         ({"weights": "nowhere.pth"}, "No weights file .*nowhere.pth"),
         ({"weights": "none", "class_names": "nowhere.txt"}, "nowhere.txt cannot be read as class names"),
-        ({"class_names": "names.txt"}, "--class-names is for --weights FILE"),
-        ({"objective": "multi"}, "--objective is for --weights FILE"),
+        ({"class_names": "names.txt"}, "--class-names goes with --weights FILE"),
+        ({"objective": "multi"}, "--objective goes with --weights FILE"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], reason: str) -> None:
@@ -278,5 +278,5 @@ def test_a_run_is_told_apart_by_the_files_of_its_model(checkpoint: Path, names: 
 def test_a_model_folder_has_weights_of_its_own(checkpoint: Path, names: Path, tmp_path: Path) -> None:
     options = MineOptions(weights=str(checkpoint), class_names=names)
     install_model("pretrained:squeezenet1_1", tmp_path / "model", options)
-    with pytest.raises(ModelError, match="--weights is for --model pretrained:NAME"):
+    with pytest.raises(ModelError, match="--weights goes with --model pretrained:NAME"):
         load_reference(tmp_path / "model", options)
