@@ -15,11 +15,12 @@ QUARANTINED = 3
 def training_sentences(summary: Any) -> list[str]:
     """Return the sentences that describe a training."""
     value = "" if summary.value is None else f", {summary.metric} {summary.value:.3f} on validation images"
+    epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
     count = summary.validation_images
     validation = f"{count} further {'image was' if count == 1 else 'images were'} used for validation"
     missing = f", and {summary.missing} listed images are missing" if summary.missing else ""
     return [
-        f"Trained {summary.epochs} epochs on {summary.images} images, {summary.classes} classes{value}.",
+        f"Trained {epochs} on {summary.images} images, {summary.classes} classes{value}.",
         f"{validation}{missing}.",
     ]
 

@@ -55,6 +55,8 @@ def read_class_predictions(path: Path, truth: GroundTruth) -> tuple[Ints, list[s
 
 
 def _of_run(run_dir: Path, truth: GroundTruth) -> Ints:
+    if not (run_dir / "corpus.parquet").is_file():
+        raise RunError(f"{run_dir} cannot be read as class predictions (it is not a finished run); {_FORM}.")
     run = read_run_boxes(run_dir)
     if run.classes is None or not (run_dir / RANKINGS).is_file():
         raise RunError(f"{run_dir} has no {RANKINGS} with the classes that its model ranked; mine it again.")
@@ -89,7 +91,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Sequence[str]]]:
         reader = csv.DictReader(lines, skipinitialspace=True)
         columns = [name.strip().lower() for name in reader.fieldnames or []]
         if not set(_COLUMNS) <= set(columns):
-            raise ValueError(f"its columns are {', '.join(columns) or 'none'}")
+            # another kind of file may have everything on one line
+            raise ValueError(f"its columns are {', '.join(columns) or 'none':.80}")
         reader.fieldnames = columns
         for row in reader:
             labels = [label.strip() for label in (row["labels"] or "").split("|")]

@@ -43,3 +43,11 @@ def test_a_training_states_how_many_images_are_held_back_or_missing() -> None:
         "Trained 3 epochs on 60 images, 2 classes, accuracy 0.900 on validation images.",
         "7 further images were used for validation, and 13 listed images are missing.",
     ]
+
+
+def test_a_training_of_one_epoch_and_one_validation_image_is_in_the_singular() -> None:
+    summary = TrainingSummary(Path("m"), 11, 1, 2, "single", 1, 1, "accuracy", 0.0, 1.0, {}, [])
+    assert training_sentences(summary) == [
+        "Trained 1 epoch on 11 images, 2 classes, accuracy 0.000 on validation images.",
+        "1 further image was used for validation.",
+    ]

@@ -457,6 +457,19 @@ def test_class_predictions_that_cannot_be_used_are_refused(
         score_run(*world.write(), classes_from=tmp_path / "classes.csv")
 
 
+def test_a_long_first_line_is_not_repeated_as_a_whole(world: World, tmp_path: Path) -> None:
+    (tmp_path / "truth.json").write_text('{"images": [' + "0, " * 1000 + "0]}")
+    with pytest.raises(ScoringError, match="its columns are") as raised:
+        score_run(*world.write(), classes_from=tmp_path / "truth.json")
+    assert len(str(raised.value)) < 500 + len(str(tmp_path))
+
+
+def test_a_folder_that_is_no_run_predicts_no_classes(world: World, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(RunError, match=r"photos cannot be read as class predictions \(it is not a finished run\)"):
+        score_run(*world.write(), classes_from=tmp_path / "photos")
+
+
 def test_a_run_without_rankings_predicts_no_classes(world: World, tmp_path: Path) -> None:
     other_run, _ = World(tmp_path / "other").write()
     with pytest.raises(RunError, match=r"has no rankings\.parquet"):
