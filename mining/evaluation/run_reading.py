@@ -104,6 +104,14 @@ def read_mined_threshold(run_dir: Path) -> float | None:
         return None
 
 
+def read_warnings(run_dir: Path) -> list[str]:
+    """Return the warnings that run.json records; none where it has none."""
+    try:
+        return [str(sentence) for sentence in read_json(run_dir / "run.json")["warnings"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def read_ranked_classes(
     run_dir: Path, image_of: Mapping[int, int], category_of: Mapping[int, int], images: int
 ) -> Ints | None:

@@ -23,9 +23,9 @@ from mining.evaluation.run_reading import (
     read_mined_threshold,
     read_ranked_classes,
     read_run_boxes,
+    read_warnings,
 )
 from mining.evaluation.scores import CocoScores, ImageCounts, Scores, ThresholdScores
-from mining.runs.run import Run
 
 Engine = Literal["boxmine", "pycocotools"]
 
@@ -100,7 +100,7 @@ def score_run(
             "ignored": int(boxes.is_ignored.sum()),
         },
         "notes": match.notes,
-        "warnings": list(Run.open(run_dir).record["warnings"]),
+        "warnings": read_warnings(run_dir),
     }
 
 

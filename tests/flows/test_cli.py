@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from pycocotools.coco import COCO
 from boxmine import Run
 from flows.cli import application, terminal
 from flows.cli.application import run_command
+from mining.backbones.registry import BACKBONES, TRANSFORMERS
+from mining.localizers.registry import LOCALIZERS
 from mining.storage.locks import lock_folder
 from mining.synthetic import generate
 from tasks import progress
@@ -238,12 +241,11 @@ def test_a_recipe_with_changes(corpus: Path, tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "unused").exists()
 
 
-@pytest.mark.parametrize("command", ["localizers", "backbones"])
-def test_lists_have_one_line_per_entry(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("command", "names"), [("localizers", LOCALIZERS), ("backbones", [*BACKBONES, *TRANSFORMERS])])
+def test_lists_have_one_line_per_entry(command: str, names: Iterable[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([command]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines
-    assert all(line.strip() for line in lines)
+    first_words = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [first_words.count(name) for name in names] == [1 for _ in names]
 
 
 def test_help_loads_neither_torch_nor_prefect() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mining.config import parse
 from mining.config.recipes import read_recipe
 from mining.evaluation.run_comparison import compare_runs
 from mining.experiments import ExperimentSettings, make_cells
-from mining.localizers.cam import CAM
+from mining.localizers.registry import LOCALIZERS
 from mining.models import overrides
 from mining.runs.run import Run
 from mining.storage.locks import lock_folder
@@ -182,13 +183,16 @@ def test_a_setting_unknown_to_an_earlier_measurement_counts_as_its_default(recip
     assert run_again(recipe, copied, *only_cam, "mine.class_thresholds={fish: 0.9}")[0]["means"]["corloc"] != 0.123
 
 
-@pytest.mark.parametrize(("owner", "name"), [(CAM, "threshold"), (overrides, "CELL_THRESHOLD")])
-def test_a_changed_default_needs_a_new_measurement(
-    owner: object, name: str, recipe: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("changed", ["of the localizer", "of refined maps"])
+def test_a_changed_default_threshold_needs_a_new_measurement(
+    changed: str, recipe: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = copied / "made/figures/cam-1-seed0.json"
     before = path.stat().st_mtime_ns
-    monkeypatch.setattr(owner, name, 0.9)
+    if changed == "of the localizer":
+        monkeypatch.setitem(LOCALIZERS, "cam", replace(LOCALIZERS["cam"], threshold=0.9))
+    else:
+        monkeypatch.setattr(overrides, "CELL_THRESHOLD", 0.9)
     only_cam = ["seeds=[0]", "pyramids=[[1]]", "variants={cam: {}}"]
     run_again(recipe, copied, *only_cam)
     assert path.stat().st_mtime_ns != before

@@ -81,7 +81,9 @@ def test_the_label_recipe_shows_the_gates_with_their_defaults() -> None:
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_commands_in_comments_name_their_recipe_and_valid_settings(path: Path) -> None:
-    for _, recipe, *options in find_commands(path):
+    for command, recipe, *options in find_commands(path):
+        if command == "score":  # of a run
+            continue
         assert RECIPES.parents[1] / recipe == path
         changes = dict(option.split("=", 1) for option in options if "=" in option)
         read_recipe(path, changes)

@@ -15,6 +15,7 @@ from mining.evaluation import Detections, TruthBoxes
 from mining.evaluation.protocols.wsoleval import iou_plus_one
 from mining.localizers.mldfr import MLDFR
 from mining.localizers.pyramid import fuse_scales
+from mining.localizers.registry import LOCALIZERS
 from mining.regions.extraction import boxes_from_map, normalise_map
 from tests.oracles.protocols.mldfr import (
     boxes_of_map,
@@ -223,7 +224,7 @@ def test_where_the_mean_is_negative_the_peers_cut_turns_the_map_over_and_ours_do
             turned += 1
             assert float(plain[cut == 0].max()) < float(plain[cut != 0].min()), "what was low"
             assert float(cut[cut == 0].min()) > float(cut[cut != 0].max()), "is high"
-        level = normalise_map(plain, MLDFR.normalise)
+        level = normalise_map(plain, LOCALIZERS[MLDFR.name].map_cut({"preset": "paper"})[1])
         assert level is not None
         assert np.unravel_index(level.argmax(), level.shape) == np.unravel_index(int(plain.argmax()), plain.shape)
     assert turned > 0

@@ -120,7 +120,8 @@ def test_a_blob_is_found_where_it_is(name: str) -> None:
     torch.manual_seed(0)
     backbone, _ = build(name)
     if name.startswith("vit"):  # its weights mix the cells; without the blocks the patches remain
-        backbone.stages[0].network.blocks = nn.Sequential(nn.Identity(), nn.Identity())  # type: ignore[union-attr]
+        for stage in backbone.stages:
+            stage.blocks = nn.ModuleList()
     else:
         with_middle_weights(backbone)
     with AveragePools():
@@ -194,9 +195,12 @@ def test_tracing_leaves_the_mode_and_the_statistics_as_they_were() -> None:
     assert int(norm.num_batches_tracked) == 0
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
-def test_it_is_not_known_where_the_cells_of_a_transformer_look(name: str) -> None:
-    assert cell_grid(build(name)[0], (224, 224)) is None
+def test_the_cells_of_a_plain_transformer_tile_the_image() -> None:
+    assert cell_grid(build("vit_tiny_patch16_224")[0], (224, 224)) == CellGrid.tiling((224, 224), (14, 14))
+
+
+def test_it_is_not_known_where_the_cells_of_shifted_windows_look() -> None:
+    assert cell_grid(build("swin_tiny_patch4_window7_224")[0], (224, 224)) is None
 
 
 def test_cells_that_tile_an_image_have_their_middles_at_half_a_step() -> None:

@@ -235,5 +235,5 @@ def test_weights_of_another_kind_are_refused(content: dict[str, Tensor], tmp_pat
 
 
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="do not fit the backbone test_vit4: the file has another shape of"):
+    with pytest.raises(ModelError, match="do not fit the backbone test_vit4: the file lacks"):
         build("test_vit4", weights=str(save(tmp_path, network_of("test_vit2"))))

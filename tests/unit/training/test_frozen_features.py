@@ -411,7 +411,7 @@ def test_views_decoded_together_are_those_decoded_one_by_one(corpus: dict[str, A
 
 # --- features --------------------------------------------------------------------------------------------------------
 
-ON_FEATURES = ["cam", "ccam", "gradcam", "gradcampp", "layercam", "msrd", "spg"]
+ON_FEATURES = ["cam", "ccam", "gradcam", "gradcampp", "layercam", "msrd", "spg", "trilite"]
 
 
 def localizer_of(name: str) -> Localizer:
