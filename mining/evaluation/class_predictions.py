@@ -86,7 +86,7 @@ def _of_csv(path: Path, truth: GroundTruth) -> Ints:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield file name and labels of each row; raises ValueError for another header."""
+    """Yield file name and labels of each row; raises ValueError for another header or a repeated image."""
     with closing(iter_lines(path)) as lines:
         reader = csv.DictReader(lines, skipinitialspace=True)
         columns = [name.strip().lower() for name in reader.fieldnames or []]
@@ -94,6 +94,11 @@ def _rows(path: Path) -> Iterator[tuple[str, Sequence[str]]]:
             # another kind of file may have everything on one line
             raise ValueError(f"its columns are {', '.join(columns) or 'none':.80}")
         reader.fieldnames = columns
+        seen: set[str] = set()
         for row in reader:
+            name = row["file_name"] or ""
+            if name in seen:  # as in a file with one row per class, of which one row alone would count
+                raise ValueError(f"it has {name} twice")
+            seen.add(name)
             labels = [label.strip() for label in (row["labels"] or "").split("|")]
-            yield row["file_name"] or "", [label for label in labels if label]
+            yield name, [label for label in labels if label]

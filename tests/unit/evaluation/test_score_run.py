@@ -446,6 +446,7 @@ def test_classes_of_another_run_are_matched_by_name(world: World, tmp_path: Path
         ("image,class\na.jpg,cat\n", r"its columns are image, class\); expected a run directory, or a CSV"),
         ("", "its columns are none"),
         ("file_name,labels\nz.jpg,cat\n", "predicts no class"),
+        ("file_name,labels\na.jpg,cat\na.jpg,dog\n", r"it has a\.jpg twice"),
         ("file_name,labels\na.jpg,zebra\n", "predicts no class"),
     ],
 )
