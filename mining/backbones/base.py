@@ -159,6 +159,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "weights_only" in reason:  # torch advises to run the code in the file
+            reason = "it is no file of torch.save, or contains code, which is not run."
         raise ModelError(f"{path} is not a file of plain weights: {reason}") from None
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

@@ -227,6 +227,14 @@ def test_code_in_a_weights_file_is_refused_and_not_run(tmp_path: Path) -> None:
     assert sprung.exists(), "the trap is a real one"
 
 
+def test_the_advice_of_torch_to_run_the_code_of_a_file_is_not_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "labels.pth"
+    path.write_text("file_name,labels\na.jpg,dog\n")
+    with pytest.raises(ModelError, match="is not a file of plain weights") as raised:
+        read_weights(path)
+    assert "weights_only" not in str(raised.value)
+
+
 def test_imagenet_has_a_thousand_unique_class_names() -> None:
     names = imagenet_names()
     assert len(names) == len(set(names)) == 1000
