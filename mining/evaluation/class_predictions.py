@@ -24,7 +24,10 @@ from mining.evaluation.run_reading import (
 from mining.storage.untrusted_files import iter_lines
 
 _COLUMNS = ("file_name", "labels")
-_FORM = "expected a run directory, or a CSV with the columns file_name,labels whose labels, joined by '|', are the classes of an image with the most probable one first"  # fmt: skip  # noqa: E501
+_FORM = (
+    "expected a run directory, or a CSV with the columns file_name,labels whose labels, joined by '|', are the classes "
+    "of an image with the most probable one first"
+)
 
 
 def read_class_predictions(path: Path, truth: GroundTruth) -> tuple[Ints, list[str]]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from mining.backbones.base import Backbone
 from mining.backbones.receptive_fields import CellGrid
 from mining.config import Normalisation, Objective
+from mining.errors import ModelError
 from mining.localizers.registry import LOCALIZERS
 
 if TYPE_CHECKING:
@@ -198,6 +199,13 @@ class Localizer(nn.Module, ABC):
             objective: One class per image, or several.
             weights: Those of the classification loss.
         """
+
+    def use_evaluator(self, classifier: "Localizer") -> None:
+        """Take a trained classifier (CAM) of the same backbone and classes as evaluator.
+
+        Overridden by localizers whose entry in the registry has `takes_evaluator`; called for no others.
+        """
+        raise ModelError(f"{self.name} has no evaluator.")
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Prepare an epoch of the training; overridden by methods that train in stages.

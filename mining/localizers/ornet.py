@@ -186,7 +186,7 @@ class ORNet(Localizer):
         mask = functional.interpolate(activation, images.shape[-2:], mode=self.config.upsampling)
         return self.evaluator.logits(backbone.cells_of(_through(backbone.stages, backbone.normalise(images) * mask)))
 
-    def use_evaluator(self, classifier: CAM) -> None:
+    def use_evaluator(self, classifier: Localizer) -> None:
         """Take a trained classifier of the same backbone and classes as evaluator, in both stages."""
         self.evaluator.load_state_dict(classifier.state_dict())
         self.evaluator_is_trained = True

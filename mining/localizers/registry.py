@@ -28,6 +28,7 @@ class LocalizerEntry:
         needs_gradients: Whether `localize` runs backward, so that it must not be called in inference mode.
         class_agnostic: Whether there is one map per image, the same for every class.
         weights_of: Family of localizers whose weights are interchangeable; None where it has weights of its own.
+        takes_evaluator: Whether a classifier that was trained beforehand evaluates its maps in training.
         preset_cuts: Threshold and normalisation by the value of its option `preset`, where they are not the above.
     """
 
@@ -41,6 +42,7 @@ class LocalizerEntry:
     needs_gradients: bool = False
     class_agnostic: bool = False
     weights_of: str | None = None
+    takes_evaluator: bool = False
     preset_cuts: "Mapping[str, tuple[float, Normalisation]]" = field(default_factory=dict)
 
     def map_cut(self, options: Mapping[str, Any]) -> "tuple[float, Normalisation]":
@@ -101,6 +103,7 @@ LOCALIZERS = {
         "boxes for both.",
         threshold=0.5,  # the border between background and foreground in eq. 12; 0.2 to 0.8 are as good (Fig. 11)
         class_agnostic=True,
+        takes_evaluator=True,
     ),
     "spg": LocalizerEntry(
         "mining.localizers.spg",

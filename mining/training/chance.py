@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,8 @@ def chance_of(logits: Tensor, targets: Tensor, objective: Objective, classes: Te
         classes: (C,) bool, the classes that the metric is over.
     """
     if objective == "multi":
-        return _chance_of_average_precision(targets[:, classes].cpu().numpy() > 0)
+        positives = (targets[:, classes] > 0).sum(dim=0)
+        return _chance_of_average_precision(len(targets), tuple(positives.tolist()))
     has_class = targets[:, classes].any(dim=1)
     count, width = int(has_class.sum()), targets.shape[1]
     predicted, true = (values[has_class].argmax(dim=1).cpu() for values in (logits, targets))
@@ -67,12 +69,13 @@ def chance_of(logits: Tensor, targets: Tensor, objective: Objective, classes: Te
     return Chance(value, max(highest, 1 - 0.05 ** (1 / max(1, count))))
 
 
-def _chance_of_average_precision(targets: npt.NDArray[np.bool_]) -> Chance:
-    count = len(targets)
+@cache  # every epoch has the same images
+def _chance_of_average_precision(count: int, positives_of_classes: tuple[int, ...]) -> Chance:
+    """Draw the mean average precision of random orders of `count` images, given the number that shows each class."""
     generator = np.random.default_rng(0)
     in_order = np.tile(np.arange(1, count + 1), (_DRAWS if count <= _FEW_IMAGES else _DRAWS_OF_MANY, 1))
     precisions = []
-    for positives in targets.sum(axis=0):
+    for positives in positives_of_classes:
         if 0 < positives < count:
             # an order of its own for each class: with one for all, classes that exclude each other would always add up
             ranks = np.sort(generator.permuted(in_order, axis=1)[:, :positives], axis=1)

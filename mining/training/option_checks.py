@@ -53,8 +53,9 @@ def refuse_other_start(card: ModelCard, other: ModelCard, folder: Path) -> None:
 
 def refuse_evaluator_of(localizer: str) -> None:
     """Raise ModelError if the localizer has no evaluator."""
-    if localizer != "ornet":
-        raise ModelError(f"--evaluator is for --localizer ornet; {localizer} has no evaluator.")
+    if not LOCALIZERS[localizer].takes_evaluator:
+        usable = ", ".join(name for name, entry in LOCALIZERS.items() if entry.takes_evaluator)
+        raise ModelError(f"--evaluator is for --localizer {usable}; {localizer} has no evaluator.")
 
 
 def refuse_other_evaluator(card: ModelCard, other: ModelCard, folder: Path) -> None:

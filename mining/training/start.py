@@ -1,4 +1,4 @@
-"""What a training starts from: weights of a backbone, another model, and for ORNet a trained evaluator."""
+"""What a training starts from: weights of a backbone, another model, and a trained evaluator."""
 
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from mining.config import WEIGHTS_MARK, TrainSettings
 from mining.errors import ModelError
 from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
-from mining.localizers.ornet import ORNet
 from mining.models.card import WEIGHTS_FILE, ModelCard, read_card
 from mining.models.checkpoint import build_localizer, load_model, refuse_other_weights
 from mining.training.option_checks import refuse_evaluator_of, refuse_other_evaluator, refuse_other_start
@@ -41,7 +40,6 @@ def build_to_train(card: ModelCard, settings: TrainSettings) -> tuple[Localizer,
         notes.append(load_other_model(localizer, card, folder))
     if settings.evaluator is not None:
         refuse_evaluator_of(card.localizer)
-        assert isinstance(localizer, ORNet)
         notes.append(load_evaluator(localizer, card, settings.evaluator))
     return localizer, notes
 
@@ -67,25 +65,25 @@ def load_other_model(localizer: Localizer, card: ModelCard, folder: Path) -> str
     state = {name: value for name, value in _state_of(folder, other).items() if not name.startswith(_CELLS)}
     own = localizer.state_dict()
     counts = other.output_count, card.output_count
-    anew = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    reshaped = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
     wrong = [
         *(own.keys() ^ state.keys()),
-        *(name for name in anew if not _is_of_classes(state[name], own[name], counts)),
+        *(name for name in reshaped if not _is_of_classes(state[name], own[name], counts)),
     ]
     if wrong:
         raise ModelError(
             f"The model {folder} has other layers than this training, e.g. {min(wrong)}: give the options of the "
             f"localizer that it was trained with, {other.options or 'none'}."
         )
-    localizer.load_state_dict({name: value for name, value in state.items() if name not in anew}, strict=False)
-    layers = ", ".join(sorted({name.rpartition(".")[0] for name in anew}))
+    localizer.load_state_dict({name: value for name, value in state.items() if name not in reshaped}, strict=False)
+    layers = ", ".join(sorted({name.rpartition(".")[0] for name in reshaped}))
     return f"The training started from the model {folder}" + (
-        f"; it has another number of classes, so these layers were initialised again: {layers}." if anew else "."
+        f"; it has another number of classes, so these layers were initialised again: {layers}." if reshaped else "."
     )
 
 
-def load_evaluator(localizer: ORNet, card: ModelCard, folder: Path) -> str:
-    """Give ORNet a trained classifier as its evaluator, which is fixed from the first epoch on.
+def load_evaluator(localizer: Localizer, card: ModelCard, folder: Path) -> str:
+    """Give a localizer a trained classifier as its evaluator, which is fixed from the first epoch on.
 
     Args:
         localizer: Gets the evaluator.

@@ -97,7 +97,7 @@ def test_the_loss_of_guessing_is_the_lowest_of_constant_logits(objective: Object
         return value
 
     optimizer.step(step)
-    assert loss_of_guessing(targets.numpy(), objective, weights) == pytest.approx(float(step()), abs=1e-4)
+    assert loss_of_guessing(targets.numpy(), objective, weights) == pytest.approx(float(step().detach()), abs=1e-4)
 
 
 ROW = {"val_metric": "0.16", "val_chance": "0.14", "val_chance_95": "0.25", "train_classification": "1.2"}
