@@ -33,7 +33,7 @@ from mining.errors import ModelError, ScoringError
 from mining.experiments.folder import refuse_foreign_folder
 from mining.experiments.settings import ExperimentSettings
 from mining.label_store.settings import LabelSettings
-from mining.localizers.options import options_of
+from mining.localizers.option_values import options_of
 from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.class_selection import select_classes

@@ -8,6 +8,7 @@ from typing import Any
 
 from mining.config import TrainSettings
 from mining.errors import InputError, ProcessLostError, describe_exit_code
+from mining.training.localizer_defaults import epochs_of
 from mining.training.summary import TrainingSummary
 from tasks.orchestration import orchestrated, step
 from tasks.progress import Stage
@@ -20,7 +21,7 @@ _ENDING_SECONDS = 10.0  # from the last message of a process to its end
 @step(name="train")
 def train_localizer(settings: TrainSettings) -> TrainingSummary:
     """Fit the localizer and write the model folder; resumes an unfinished training."""
-    stage = Stage("train", settings.epochs)
+    stage = Stage("train", epochs_of(settings))
     return train_in_suitable_process(settings, progress=lambda done, total, text: stage.reach(done, total, text))
 
 

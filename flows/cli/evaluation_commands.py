@@ -21,7 +21,7 @@ from flows.cli.common import (
     examples,
     recipe_values,
 )
-from flows.cli.output import print_json, print_notes, quarantine_code
+from flows.cli.output import print_json, print_notes, print_warnings, quarantine_code
 from flows.cli.score_output import print_comparison, print_scores
 from flows.cli.terminal import ProgressView, err, print_table
 from mining.config import ScoreSettings, parse
@@ -263,12 +263,13 @@ def experiment(
         rows = run_flow(flow.experiment, settings)
 
     # imported here, because it imports torch, which refusing a recipe must not wait for
-    from mining.experiments.table import HEADINGS, LEGEND, table
+    from mining.experiments.table import HEADINGS, LEGEND, table, warnings
 
     if as_json:
         print_json([asdict(row) for row in rows])
         return 0
     print_table(table(rows), HEADINGS)
     err.print(LEGEND)
+    print_warnings(warnings(rows))
     err.print(f"The table is in {settings.out / 'table.md'}.")
     return 0

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flows.cli.output import print_json, print_notes, quarantine_code
+from flows.cli.output import print_json, print_notes, print_warnings, quarantine_code
 from flows.cli.terminal import err, print_table
 
 STAGED = 5  # exit code
@@ -19,6 +19,7 @@ def print_label_summary(summary: Any, *, as_json: bool, strict: bool = False) ->
         print_json(asdict(summary))
     else:
         print_notes(summary.notes)
+        print_warnings(summary.warnings)
         if summary.gates:
             print_table(gate_rows(summary.gates), GATE_HEADINGS)
     for sentence in summary_sentences(summary):

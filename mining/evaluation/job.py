@@ -54,7 +54,7 @@ def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapS
     from mining.evaluation.protocols.wsoleval import BoxAccuracy
     from mining.models.checkpoint import load_model
 
-    settings = run.settings.model_copy(update={"curves": False})
+    settings = run.settings_used.model_copy(update={"curves": False})
     miner = Miner(*load_model(run.model, settings), settings)
     protocol, own = BoxAccuracy(), RegionAccuracy(normalise=miner.extractor.params.normalise)
     explained = ExplanationAccuracy()

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mining.config import MineSettings, TrainOptions, TrainSettings
 from mining.experiments.settings import ExperimentSettings
@@ -40,7 +41,7 @@ class Cell:
         """Return the cell in words, for progress lines."""
         return f"{self.corpus}, {self.variant}, seed {self.seed}, scales {scales_text(self.scales)}"
 
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, Any]:
         """Return the settings that the figures depend on."""
         return {
             "train": self.train.identity(),

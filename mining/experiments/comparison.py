@@ -42,6 +42,7 @@ class Row:
         over_first_pyramid_strictly: The same at IoU 0.7.
         train_seconds: Mean time of a training.
         mine_seconds: Mean time per image.
+        warnings: Of the runs of the first seed that has any, see `mining.runs.summaries.MineSummary`.
     """
 
     corpus: str
@@ -57,6 +58,7 @@ class Row:
     over_first_pyramid_strictly: PairedDifference | None
     train_seconds: float
     mine_seconds: float
+    warnings: list[str]
 
 
 def compare(measured: Sequence[tuple[Cell, dict[str, Any]]], baseline: str | None) -> list[Row]:
@@ -96,6 +98,8 @@ def compare(measured: Sequence[tuple[Cell, dict[str, Any]]], baseline: str | Non
                 over_first_pyramid_strictly=_difference(scores[STRICT_IOU], own_first, key),
                 train_seconds=statistics.mean(figures["train_seconds"] for figures in group),
                 mine_seconds=statistics.mean(figures["mine_seconds"] / figures["images"] for figures in group),
+                # figures of earlier versions have none
+                warnings=next((found for figures in group if (found := figures.get("warnings"))), []),
             )
         )
     return rows

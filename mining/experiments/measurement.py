@@ -19,7 +19,7 @@ from mining.experiments.comparison import FIGURES
 from mining.experiments.folder import clear_run
 from mining.experiments.settings import ExperimentSettings
 from mining.localizers.loading import localizer_named
-from mining.localizers.options import build_config
+from mining.localizers.option_values import build_config
 from mining.localizers.registry import LOCALIZERS
 from mining.models import overrides
 from mining.models.card import ModelCard
@@ -28,6 +28,7 @@ from mining.runs.shard_mining import mine_shard
 from mining.storage.files import write_json
 from mining.storage.ownership import token_of
 from mining.training import job as training_job
+from mining.training.localizer_defaults import epochs_of, with_localizer_defaults
 from mining.training.summary import TrainingSummary
 
 MAP_THRESHOLDS = 0.01  # step of the thresholds behind MaxBoxAccV2
@@ -75,7 +76,7 @@ def measure(cell: Cell, train: Callable[[TrainSettings], TrainingSummary] = trai
         "false_positives_per_image": scores["false_positives_per_image"], "ap50": scores["coco"]["AP50"],
         "max_box_acc_v2": accuracy.max_box_acc_v2(),
         "train_seconds": training.seconds, "epochs": training.epochs, "held_back": training.value,
-        "mine_seconds": seconds, "images": summary.images,
+        "mine_seconds": seconds, "images": summary.images, "warnings": summary.warnings,
         "pairs": best_iou_of_pairs(cell.mine.out, cell.truth),
         "boxes": [(*pair, *box.tolist()) for pair, box in best_boxes(read_run_boxes(cell.mine.out)).items()],
     }  # fmt: skip
@@ -134,11 +135,13 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "learning_rate": trained.learning_rate, "threshold": threshold, "normalise": normalise,
         "cell_threshold": overrides.CELL_THRESHOLD,
     }  # fmt: skip
-    return {**cell.identity(), "defaults": {**defaults, **_changed_defaults(cell.train)}}
+    identity = cell.identity()
+    train = {**identity["train"], "epochs": epochs_of(cell.train)}
+    return {**identity, "train": train, "defaults": {**defaults, **_changed_defaults(cell.train)}}
 
 
 def _changed_defaults(settings: TrainSettings) -> dict[str, Any]:
     """Defaults of the localizer that differ from those of earlier versions, as far as the settings leave them open."""
-    resolved = training_job.with_localizer_defaults(settings)
+    resolved = with_localizer_defaults(settings)
     changed = {name: value for name, value in resolved.options.items() if name not in settings.options}
     return changed if resolved.restart == (settings.restart or None) else {**changed, "restart": resolved.restart}

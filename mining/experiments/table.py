@@ -50,10 +50,20 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """Return the warnings of the runs, each with the row that it is about."""
+    return [
+        f"{row.corpus}, {row.variant}, {scales_text(row.scales)}: {sentence}"
+        for row in rows
+        for sentence in row.warnings
+    ]
+
+
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the table and its legend as Markdown."""
+    """Return the table, its legend and the warnings as Markdown."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *table(rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{LEGEND}\n"
+    remarks = "".join(f"- {sentence}\n" for sentence in warnings(rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{LEGEND}\n" + (remarks and f"\n{remarks}")
 
 
 def _share(row: Row, name: str) -> str:

@@ -133,7 +133,7 @@ def _publish(
         state, settings.store, None if number < 0 else number, new.counts["images"], new.counts["boxes"],
         asdict(tally), tally.to_mine, measured.new.states.get("quarantined", 0) + tally.absent,
         _first_reasons(new.used), gates, [run.path.name for run in new.used], read_summary(layout.listed).notes,
-        settings.name,
+        settings.name, warnings=[sentence for run in new.used for sentence in run.record["warnings"]],
     )  # fmt: skip
     _record_job_result(settings, version, summary)
     return summary

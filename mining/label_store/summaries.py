@@ -74,6 +74,7 @@ class LabelSummary:
         notes: Remarks on the listing of the images.
         corpus: Name of the corpus in the store.
         restored: The earlier version that was restored; None for other jobs.
+        warnings: Those of the runs, see `mining.runs.summaries.MineSummary`.
     """
 
     state: str
@@ -90,3 +91,4 @@ class LabelSummary:
     notes: list[str] = field(default_factory=list)
     corpus: str = ""
     restored: int | None = None
+    warnings: list[str] = field(default_factory=list)

@@ -24,7 +24,8 @@ from torch import Tensor
 from mining.backbones.base import Backbone
 from mining.localizers.base import ClassChoice, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
-from mining.localizers.options import CAMConfig, build_config
+from mining.localizers.option_values import build_config
+from mining.localizers.options import CAMConfig
 
 
 class CAM(Classifier):

@@ -41,7 +41,8 @@ from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.errors import ModelError
 from mining.localizers.base import NO_CLASS, ClassChoice, Explanation, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
-from mining.localizers.options import GradCAMConfig, GradCAMppConfig, build_config
+from mining.localizers.option_values import build_config
+from mining.localizers.options import GradCAMConfig, GradCAMppConfig
 from mining.regions.refinement import scale_to_peak
 
 # --- the methods, as functions of activation and gradient ------------------------------------------------------------

@@ -64,7 +64,8 @@ from mining.config import Objective
 from mining.errors import ModelError
 from mining.localizers.cam import CAM
 from mining.localizers.mldfr_network import KNOWN, rebuild, timm_places
-from mining.localizers.options import MLDFRConfig, build_config
+from mining.localizers.option_values import build_config
+from mining.localizers.options import MLDFRConfig
 from mining.localizers.registry import LOCALIZERS
 
 

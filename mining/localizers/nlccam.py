@@ -42,9 +42,11 @@ from mining.backbones.base import Backbone
 from mining.errors import ModelError
 from mining.localizers.base import ClassChoice, Explanation, Localization, chosen_classes
 from mining.localizers.classifier import Classifier
-from mining.localizers.options import CCAMConfig, NLCCAMConfig, build_config
+from mining.localizers.option_values import build_config
+from mining.localizers.options import CCAMConfig, NLCCAMConfig
 
 VGGNET_GAP_CHANNELS = 1024
+CLASSES_PER_BOTTOM_RANK = 100  # the paper subtracts the 10 last of ImageNet's 1000 classes
 SHOWN_RANKS = 3  # at either end
 
 
@@ -77,9 +79,10 @@ def weights_by_rank(config: CCAMConfig, classes: int) -> Tensor:
     """
     if config.function == "polynomial":
         return polynomial_weights(classes, config.degree, config.pivot)
-    if config.top == config.bottom == 0:
+    bottom = max(1, classes // CLASSES_PER_BOTTOM_RANK) if config.bottom is None else config.bottom
+    if config.top == bottom == 0:
         raise ModelError("Options 'top' and 'bottom' of the localizer are both 0, which leaves no map to combine.")
-    return top_bottom_weights(classes, config.top, config.bottom)
+    return top_bottom_weights(classes, config.top, bottom)
 
 
 def ranks_of(logits: Tensor) -> Tensor:

@@ -1,28 +1,23 @@
 """The options of each localizer, checked and described without importing torch.
 
 One frozen dataclass per localizer. Each field carries its meaning as pydantic's `Field(description=...)`, which
-`boxmine localizers NAME` shows. Defaults are the paper's unless the meaning says otherwise. A config may set several
-options at once:
+`boxmine localizers NAME` shows. Defaults are the paper's unless the meaning says otherwise or a preset has the
+paper's. A config may have these attributes (`mining/localizers/option_values.py` reads them):
 
 - `PRESETS`: the defaults of other options, by the value of the option `preset`.
 - `SEVERAL_LABELS`: the defaults of options where images have several labels.
+- `end_of_stage_one`: the share of the epochs after which a second stage of training begins, None for one stage.
 
 A default that has changed since a released model could have been trained with it is marked with `EarlierVersions`. New
 models record the option whether it was given or not, and a model that does not record it has the earlier value.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from mining.config import EarlierVersions, Objective, Share
-from mining.errors import ModelError, did_you_mean
-from mining.localizers.registry import refuse_unknown_localizer
-
-C = TypeVar("C", bound=Any)  # a frozen dataclass
+from mining.config import EarlierVersions, Share
 
 
 def _meaning(text: str) -> Any:
@@ -94,6 +89,9 @@ Places = Annotated[
 Kernel = Annotated[int, Field(ge=1), AfterValidator(_check_odd_kernel)]
 Kernels = Annotated[tuple[Kernel, ...], BeforeValidator(comma_separated)]
 Layers = Annotated[int, Field(ge=0, le=100)]
+PAPER = "paper"
+Preset = Literal["pretrained", "paper"]
+_OVERRIDDEN = "Options that are given as well override it."
 
 
 @dataclass(frozen=True)
@@ -154,13 +152,13 @@ class MLDFRConfig(CAMConfig):
 
     dropout: Dropout = 0.0
     preset: Annotated[
-        Literal["pretrained", "paper"],
-        EarlierVersions("paper"),
+        Preset,
+        EarlierVersions(PAPER),
         _meaning(
             "pretrained: the defaults below, which keep what a pretrained backbone knows and suit short trainings, of "
             "the head or of the whole network. paper: attention_start random, attention_batch_norm false, "
             "attention_rate 1, last transition, bias false, background none, and maps are cut at 0.2 of their range. "
-            "Options that are given as well override it."
+            f"{_OVERRIDDEN}"
         ),
     ] = "pretrained"
     attention: Annotated[bool, _meaning("Self-attention (SA of table IX).")] = True
@@ -215,7 +213,7 @@ class MLDFRConfig(CAMConfig):
     ] = 0.1
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {
+        PAPER: {
             "attention_start": "random", "attention_batch_norm": False, "attention_rate": 1.0, "last": "transition",
             "bias": False, "background": "none",
         },
@@ -277,13 +275,14 @@ class CCAMConfig:
     ] = "top_bottom"
     top: Annotated[int, Field(ge=0), _meaning("Number i of most probable classes that are added (eq. 6).")] = 1
     bottom: Annotated[
-        int,
-        Field(ge=0),
+        Annotated[int, Field(ge=0)] | None,
+        EarlierVersions(10),
         _meaning(
-            "Number j of least probable classes that are subtracted (eq. 6). Where i + j exceeds the number of "
-            "classes, the first i ranks are added."
+            "Number j of least probable classes that are subtracted (eq. 6). By default a hundredth of the classes, at "
+            "least 1: 10 of ImageNet's 1000, as in the paper; of few classes, ten are too many. Where i + j exceeds "
+            "the number of classes, the first i ranks are added."
         ),
-    ] = 10
+    ] = None
     degree: Annotated[
         float,
         Field(ge=0),
@@ -344,6 +343,14 @@ class NLCCAMConfig(CCAMConfig):
 class ORNetConfig:
     """Options of ORNet. Values that the paper does not give are those of the released code, marked (code)."""
 
+    preset: Annotated[
+        Preset,
+        EarlierVersions(PAPER),
+        _meaning(
+            "pretrained: the defaults below, for trainings of some dozens of epochs on some hundreds of images. paper: "
+            f"stage_one 0.7, beta 0.02, for a hundred epochs on thousands of images. {_OVERRIDDEN}"
+        ),
+    ] = "pretrained"
     shallow: Annotated[
         Count | None,
         _meaning("Number of shallow stages F_1^c; by default all up to the first of stride 4 (code)."),
@@ -363,11 +370,11 @@ class ORNetConfig:
         _meaning(
             "Share of the epochs in stage one; 1 leaves stage two out. The paper: 70 of 100 on CUB, 5 of 8 on ImageNet."
         ),
-    ] = 0.7
+    ] = 0.4
     auxiliary: Annotated[Weight, _meaning("Weight of the auxiliary head's loss (eq. 6).")] = 1.0
     evaluation: Annotated[Weight, _meaning("Weight of the evaluation loss L_e (eq. 10); 0 switches it off.")] = 1.0
     alpha: Annotated[Weight, _meaning("Weight of the entropy loss (eq. 10); 0 switches it off.")] = 1.5
-    beta: Annotated[Weight, _meaning("Weight of the area loss (eq. 10); 0 switches it off.")] = 0.02
+    beta: Annotated[Weight, _meaning("Weight of the area loss (eq. 10); 0 switches it off.")] = 0.5
     entropy: Annotated[
         Literal["weighted", "mean"],
         _meaning("Entropy loss. weighted: L_w with a Gaussian of mu and sigma (eq. 14); mean: L_h (eq. 13, table 4)."),
@@ -407,11 +414,27 @@ class ORNetConfig:
         ),
     ] = 1 / 7
 
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {PAPER: {"stage_one": 0.7, "beta": 0.02}}
+
+    @property
+    def end_of_stage_one(self) -> float | None:
+        """The share of the epochs after which stage two begins; None without stage two."""
+        return self.stage_one if self.stage_one < 1 else None
+
 
 @dataclass(frozen=True)
 class SPGConfig:
-    """Options of SPG; the defaults are the paper's."""
+    """Options of SPG."""
 
+    preset: Annotated[
+        Preset,
+        EarlierVersions(PAPER),
+        _meaning(
+            "pretrained: the defaults below, for a frozen backbone. paper: third_block false, width 1024, "
+            "guidance_width 512, background none, and maps are cut at 0.35 of their range; the filters were designed "
+            f"for InceptionV3. {_OVERRIDDEN}"
+        ),
+    ] = "pretrained"
     b1: Annotated[Thresholds, _meaning("delta_l, delta_h of eq. 1, for the mask that supervises B1.")] = (0.05, 0.5)
     b2: Annotated[Thresholds, _meaning("delta_l, delta_h of eq. 1, for the mask that supervises B2.")] = (0.1, 0.7)
     fused: Annotated[Thresholds, _meaning("delta_l, delta_h of eq. 1, for the mask that supervises C.")] = (0.1, 0.7)
@@ -424,7 +447,7 @@ class SPGConfig:
     ] = True
     shared: Annotated[bool, _meaning("Whether B1 and B2 share their second and third layers.")] = True
     a3_layers: Annotated[Layers, _meaning("3x3 convolutions between A2 and the class filters.")] = 2
-    width: Annotated[Count, _meaning("Filters of each of these convolutions.")] = 1024
+    width: Annotated[Count, _meaning("Filters of each of these convolutions.")] = 256
     c_layers: Annotated[
         Layers,
         EarlierVersions(2),
@@ -433,10 +456,10 @@ class SPGConfig:
             "InceptionV3 has the 38.45 M parameters that mLDFR's table V counts."
         ),
     ] = 1
-    guidance_width: Annotated[Count, _meaning("Filters of each convolution in B and C.")] = 512
+    guidance_width: Annotated[Count, _meaning("Filters of each convolution in B and C.")] = 128
     third_block: Annotated[
         bool, _meaning("Whether the backbone's stages behind A2 are kept, before A3; the paper removes them.")
-    ] = False
+    ] = True
     dropout: Annotated[
         float,
         Field(ge=0, lt=1),
@@ -448,7 +471,7 @@ class SPGConfig:
     background: Annotated[
         Background,
         _meaning(f"Of the maps that localize. {_BACKGROUND} The maps that masks are made from are not changed."),
-    ] = "none"
+    ] = "mean"
     fewest_object_px: Annotated[
         int,
         Field(ge=0),
@@ -458,6 +481,10 @@ class SPGConfig:
         ),
     ] = 0
     fallback: Annotated[Share, _meaning("See fewest_object_px.")] = 0.7
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        PAPER: {"third_block": False, "width": 1024, "guidance_width": 512, "background": "none"},
+    }
 
 
 @dataclass(frozen=True)
@@ -497,82 +524,3 @@ OPTIONS: dict[str, type[Any]] = {
     "mldfr": MLDFRConfig,
     "trilite": TriLiteConfig,
 }
-
-
-def build_config(kind: type[C], options: Mapping[str, Any]) -> C:
-    """Build a localizer's frozen config from options, each checked against the type of its field.
-
-    Options that are not given have the defaults of the preset, where the config has presets.
-
-    Raises:
-        ModelError: An option is unknown (the message has the nearest name) or its value is invalid.
-    """
-    names = [field.name for field in fields(kind)]
-    for name in options:
-        if name not in names:
-            raise ModelError(f"Unknown option {name!r} of the localizer: {did_you_mean(name, names)}")
-    try:
-        return TypeAdapter(kind).validate_python({**_preset(kind, options), **options})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise ModelError(
-            f"Option {fault['loc'][0]!r} of the localizer: {fault['msg']} (got {fault['input']!r})."
-        ) from None
-
-
-def _preset(kind: type[Any], options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The defaults of the preset that the options name."""
-    presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "PRESETS", {})
-    return next((defaults for name, defaults in presets.items() if name == options.get("preset")), {})
-
-
-def options_of(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as a training records them: those given, and those whose default has changed.
-
-    Args:
-        localizer: Its name.
-        options: The options given.
-
-    Returns:
-        Values by name, each converted to the type of its field.
-
-    Raises:
-        ModelError: The localizer or an option is unknown, or a value is invalid.
-    """
-    refuse_unknown_localizer(localizer)
-    config = build_config(OPTIONS[localizer], options)
-    return {name: getattr(config, name) for name in with_changed_defaults(localizer, options)}
-
-
-def end_of_stage_one(localizer: str, options: Mapping[str, Any]) -> float | None:
-    """Return the share of the epochs after which a training enters its second stage; None if it has one stage only."""
-    config = build_config(OPTIONS[localizer], options)
-    return config.stage_one if isinstance(config, ORNetConfig) and config.stage_one < 1 else None
-
-
-def with_changed_defaults(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options, and the present default of each changed one that is not given."""
-    present = {**asdict(OPTIONS[localizer]()), **_preset(OPTIONS[localizer], options)} if localizer in OPTIONS else {}
-    return {**{name: present[name] for name in earlier_defaults(localizer)}, **options}
-
-
-def recorded_options(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a record, with the earlier default of each changed one that the record lacks."""
-    return {**earlier_defaults(localizer), **options}
-
-
-def options_for_objective(localizer: str, options: Mapping[str, Any], objective: Objective) -> dict[str, Any]:
-    """Return the options, with those that images with several labels need unless they are given."""
-    needed = getattr(OPTIONS.get(localizer), "SEVERAL_LABELS", {}) if objective == "multi" else {}
-    return {**needed, **options}
-
-
-@cache
-def earlier_defaults(localizer: str) -> dict[str, Any]:
-    """Return the earlier default of each option whose default has changed, by name; none of an unknown localizer."""
-    return {
-        name: mark.value
-        for name, hint in get_type_hints(OPTIONS.get(localizer, object), include_extras=True).items()
-        for mark in getattr(hint, "__metadata__", ())
-        if isinstance(mark, EarlierVersions)
-    }

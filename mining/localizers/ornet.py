@@ -42,7 +42,8 @@ from mining.localizers.base import (
     chosen_classes,
 )
 from mining.localizers.cam import CAM
-from mining.localizers.options import ORNetConfig, build_config
+from mining.localizers.option_values import build_config
+from mining.localizers.options import ORNetConfig
 
 SHALLOW_STRIDE = 4
 WIDEST = 64
@@ -67,7 +68,7 @@ class ORNet(Localizer):
     keeps_last: ClassVar[bool] = True
     trains_in_stages: ClassVar[bool] = True
     inference_parts: ClassVar[tuple[str, ...]] = ("evaluator_logits", "activation")
-    learning_rate: ClassVar[float] = 1e-3  # of an encoder-decoder, not of a head
+    learning_rate: ClassVar[float] = 5e-3
 
     refining: bool = False
     evaluator_is_trained: bool = False

@@ -28,6 +28,7 @@ class LocalizerEntry:
         needs_gradients: Whether `localize` runs backward, so that it must not be called in inference mode.
         class_agnostic: Whether there is one map per image, the same for every class.
         weights_of: Family of localizers whose weights are interchangeable; None where it has weights of its own.
+        epochs: Default number of epochs of its training.
         takes_evaluator: Whether a classifier that was trained beforehand evaluates its maps in training.
         preset_cuts: Threshold and normalisation by the value of its option `preset`, where they are not the above.
     """
@@ -42,6 +43,7 @@ class LocalizerEntry:
     needs_gradients: bool = False
     class_agnostic: bool = False
     weights_of: str | None = None
+    epochs: int = 12
     takes_evaluator: bool = False
     preset_cuts: "Mapping[str, tuple[float, Normalisation]]" = field(default_factory=dict)
 
@@ -103,6 +105,7 @@ LOCALIZERS = {
         "boxes for both.",
         threshold=0.5,  # the border between background and foreground in eq. 12; 0.2 to 0.8 are as good (Fig. 11)
         class_agnostic=True,
+        epochs=30,  # the generator starts at random
         takes_evaluator=True,
     ),
     "spg": LocalizerEntry(
@@ -113,8 +116,7 @@ LOCALIZERS = {
         "The confident pixels of the classifier's attention map become masks of object and background. They supervise "
         "small branches at lower layers, whose outputs in turn supervise further branches, so that the shared "
         "features learn whole objects. When mining, only the attention map is computed.",
-        threshold=0.35,
-        normalise="minmax",
+        preset_cuts={"paper": (0.35, "minmax")},
     ),
     "gradcam": LocalizerEntry(
         "mining.localizers.gradient",

@@ -66,7 +66,9 @@ from mining.localizers.base import (
     Localizer,
     chosen_classes,
 )
-from mining.localizers.options import SPGConfig, build_config
+from mining.localizers.option_values import build_config
+from mining.localizers.options import SPGConfig
+from mining.localizers.registry import LOCALIZERS
 
 BACKGROUND, OBJECT, IGNORED = 0, 1, 255
 _MIN_RANGE = 1e-6  # of a map's largest value: interpolation alone spreads a constant map by a tenth of it
@@ -87,6 +89,7 @@ class SPG(Localizer):
         super().__init__()
         config: SPGConfig = build_config(SPGConfig, options)
         self.config = config
+        self.threshold, self.normalise = LOCALIZERS[self.name].map_cut({"preset": config.preset})
         self.places = guided_stages(backbone.strides)
         if not config.third_block:
             backbone.keep(self.places[1] + 1)

@@ -35,7 +35,8 @@ from mining.backbones.base import Backbone
 from mining.backbones.receptive_fields import CellGrid, cell_grid
 from mining.config import Objective
 from mining.localizers.base import ClassChoice, ClassificationLoss, Localization, Localizer, chosen_classes
-from mining.localizers.options import TriLiteConfig, build_config
+from mining.localizers.option_values import build_config
+from mining.localizers.options import TriLiteConfig
 
 FOREGROUND, BACKGROUND = 0, 1  # channels of the regions; the third, if any, is ambiguous
 _EPS = 1e-6

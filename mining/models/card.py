@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from mining.config import Objective
 from mining.errors import ModelError
-from mining.localizers.options import CellSpec, recorded_options
+from mining.localizers.option_values import recorded_options
+from mining.localizers.options import CellSpec
 from mining.storage.untrusted_files import read_json
 
 FORMAT = "boxmine-model/1"

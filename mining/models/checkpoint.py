@@ -18,7 +18,7 @@ from mining.localizers.base import Localizer
 from mining.localizers.cell_classifier import build_cell_classifier
 from mining.localizers.gradient import GradientLocalizer
 from mining.localizers.loading import localizer_named
-from mining.localizers.options import with_changed_defaults
+from mining.localizers.option_values import with_changed_defaults
 from mining.models.card import CARD_FILE, FORMAT, INT8_FILE, WEIGHTS_FILE, ModelCard, read_card
 from mining.models.overrides import apply_overrides
 from mining.storage.files import atomic_write, sha256_of, write_json

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from mining.config import MapThreshold, MineOptions, Normalisation, Refinement
 from mining.errors import ModelError
 from mining.localizers.loading import localizer_named
-from mining.localizers.options import build_config
+from mining.localizers.option_values import build_config
 from mining.localizers.registry import LOCALIZERS
 from mining.models.card import ModelCard
 from mining.models.pretrained_choice import refuse_localizer_without_gradients

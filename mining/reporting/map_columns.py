@@ -39,6 +39,7 @@ from mining.reporting.picture_layers import (
 REFINEMENTS: dict[Refinement, str] = {
     "cells": "Refined by the cell classifier",
     "walk": "Refined by the walk",
+    "cut": "Refined by the normalised cut",
     "none": "Not refined, sum of scales",
 }
 

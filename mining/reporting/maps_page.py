@@ -9,6 +9,7 @@ from mining.config import MapsSettings
 from mining.errors import CorpusError, ImageError
 from mining.localizers.registry import LOCALIZERS
 from mining.models.card import PRETRAINED, ModelCard, read_card
+from mining.models.device import resolve_device
 from mining.models.pretrained import pretrained_card
 from mining.reporting.map_columns import (
     REFINEMENTS,
@@ -54,13 +55,14 @@ def write_maps_page(settings: MapsSettings, progress: ProgressCallback = lambda 
         progress: Called with the number of steps done so far and their total.
 
     Raises:
-        ModelError: A model cannot be used, or no model knows a class or serves a localizer.
+        ModelError: A model or the device cannot be used, or no model knows a class or serves a localizer.
         CorpusError: An image does not exist, or none can be read.
         InputError: Something else is at the path of the page.
     """
     check_maps_page(settings.out)
     paths, notes = find_photos(settings)
     columns = plan_columns(settings)
+    resolve_device(settings.device)  # before models and photos are read
     cards = {model: _card(model) for model in settings.models}
     refuse_unknown_classes(settings.classes, list(cards.values()))
     photos, skipped = _read_photos(paths)

@@ -76,7 +76,7 @@ class Painter:
         self.skipped: list[str] = []
         self._hashes, self._labels = _hashes_and_labels(run, names)
         self.no_maps = ""
-        self._settings: MineSettings = run.settings.model_copy(update={"device": "auto"})
+        self._settings: MineSettings = run.settings_used.model_copy(update={"device": "auto"})
         self._miner: Miner | None = None
         try:
             self._miner = Miner(*load_model(run.model, self._settings), self._settings)

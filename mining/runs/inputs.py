@@ -8,6 +8,7 @@ from mining.config import NO_LABELS, CorpusSettings, MineOptions, MineSection, M
 from mining.corpus import CorpusSummary
 from mining.corpus.scanner import scan_from_settings
 from mining.errors import ModelError, RunError, did_you_mean
+from mining.localizers.option_values import with_changed_defaults
 from mining.models.card import PRETRAINED, ModelCard, read_card, unknown_classes
 from mining.models.pretrained_choice import identify_pretrained
 from mining.runs.run import Run
@@ -68,11 +69,15 @@ def refuse_unknown_thresholds(options: MineSection, card: ModelCard, model: str)
 
 
 def effective_settings(options: MineOptions, card: ModelCard) -> dict[str, Any]:
-    """Return the localizer, its options and the extraction parameters that result from the settings and the model."""
+    """Return the localizer, its options and the extraction parameters that result from the settings and the model.
+
+    The options include those whose default has changed since earlier versions, see `Run.settings_used`.
+    """
     from mining.models.overrides import apply_overrides, extraction_params
 
     card = apply_overrides(card, options)
-    return {"localizer": card.localizer, "options": card.options, **asdict(extraction_params(card, options))}
+    used = with_changed_defaults(card.localizer, card.options)
+    return {"localizer": card.localizer, "options": used, **asdict(extraction_params(card, options))}
 
 
 def read_model_card(settings: MineSettings) -> ModelCard | None:

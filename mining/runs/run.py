@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from mining.config import ExecutionOptions, MineSettings, parse_record, setting_or_default
+from mining.config import ExecutionOptions, MineSettings, parse, parse_record, setting_or_default
 from mining.corpus.image_root import is_inside
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, RunError
+from mining.localizers.option_values import recorded_options
 from mining.models.card import CARD_FILE, INT8_FILE, PRETRAINED, ModelCard, read_card
 from mining.models.class_selection import select_classes
 from mining.runs.record import FORMAT, RUN_FILE, read_run_record
@@ -151,6 +152,22 @@ class Run:
         if identity is not None:
             self._settings = identity, settings
         return settings
+
+    @property
+    def settings_used(self) -> MineSettings:
+        """The settings, with the defaults of localizer and refinement that the run began with instead of None.
+
+        A later version may have other defaults. Raises RunError if this version cannot use the settings.
+        """
+        settings, used = self.settings, self.record.get("used") or {}
+        open_ones = {
+            name: used[name]
+            for name, value in dict(settings).items()
+            if value is None and name != "localizer" and used.get(name) is not None
+        }
+        if settings.localizer is not None and "options" in used:
+            open_ones["options"] = recorded_options(settings.localizer, used["options"])
+        return parse(MineSettings, {**dict(settings), **open_ones})
 
     @property
     def state(self) -> State:

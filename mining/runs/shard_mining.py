@@ -42,7 +42,7 @@ def mine_shard(
     Raises:
         StorageError: The disk refused the part.
     """
-    settings = run.settings
+    settings = run.settings_used
     # whichever runner distributes the shards, this process mines this one, on the device that it was given
     workers = settings.workers or threads or settings.cpus_per_worker
     here = {"runner": "local", "device": device or settings.device, "workers": workers}

@@ -105,7 +105,14 @@ def loss_of_guessing(targets: npt.NDArray[np.float32], objective: Objective, wei
 
 
 def warn_of_chance(
-    rows: Sequence[Mapping[str, Any]], epoch: int, *, metric: str, guessing: float, images: int, settings: TrainOptions
+    rows: Sequence[Mapping[str, Any]],
+    epoch: int,
+    *,
+    metric: str,
+    guessing: float,
+    images: int,
+    one_step: bool,
+    settings: TrainOptions,
 ) -> list[str]:
     """Return a sentence if the classifier of an epoch is near chance.
 
@@ -115,12 +122,14 @@ def warn_of_chance(
         metric: Name of the validation metric.
         guessing: See `loss_of_guessing`.
         images: Number of validation images.
+        one_step: Whether an epoch has one step only.
         settings: How it was trained.
     """
     by_epoch = {int(row["epoch"]): _figures(row) for row in rows}
     figures = by_epoch.get(epoch, {})
     # an epoch's loss is that before its steps; where an epoch has one step only, the next one's is that of the weights
-    losses = [by_epoch.get(number, {}).get("train_classification") for number in (epoch, epoch + 1)]
+    known_by = (epoch + 1,) if one_step else (epoch, epoch + 1)
+    losses = [by_epoch.get(number, {}).get("train_classification") for number in known_by]
     value, loss = figures.get("val_metric"), min((one for one in losses if one is not None), default=None)
     chance = Chance(figures["val_chance"], figures["val_chance_95"]) if "val_chance" in figures else None
     is_decided = value is not None and chance is not None and chance.highest < (1 + chance.value) / 2

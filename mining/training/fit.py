@@ -18,7 +18,7 @@ from mining.backbones.registry import spec_of
 from mining.config import Objective, TrainSettings
 from mining.errors import CorpusError, ModelError, ProcessLostError, describe_exit_code
 from mining.localizers.base import ClassificationLoss, Localizer
-from mining.localizers.options import options_for_objective
+from mining.localizers.option_values import options_for_objective
 from mining.models.card import CHECKPOINTS, ModelCard
 from mining.models.checkpoint import save_model
 from mining.runtimes.worker_threads import restored_threads
@@ -40,6 +40,7 @@ from mining.training.labelled_images import (
     train_val_split,
     unreadable_if_all,
 )
+from mining.training.localizer_defaults import epochs_of
 from mining.training.module import METRICS, LocalizerModule
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
 from mining.training.pictures import PictureWriter
@@ -124,7 +125,13 @@ def fit(
 
     def warn(rows: Sequence[Mapping[str, str]], epoch: int) -> list[str]:
         return warn_of_chance(
-            rows, epoch, metric=METRICS[objective], guessing=guessing, images=len(validation), settings=settings
+            rows,
+            epoch,
+            metric=METRICS[objective],
+            guessing=guessing,
+            images=len(validation),
+            one_step=len(training) <= settings.batch_size,
+            settings=settings,
         )
 
     sizes = len(training), len(validation)
@@ -167,7 +174,7 @@ def _make_trainer(
             devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
             strategy=strategy,
             precision=precision,  # type: ignore[arg-type]
-            max_epochs=settings.epochs,
+            max_epochs=epochs_of(settings),
             callbacks=callbacks,
             logger=False,
             use_distributed_sampler=False,  # see `device_share`

@@ -9,7 +9,7 @@ from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, ModelError
-from mining.localizers.options import end_of_stage_one, options_of, recorded_options
+from mining.localizers.option_values import recorded_options
 from mining.localizers.registry import refuse_unknown_localizer
 from mining.models.card import CARD_FILE, CHECKPOINTS, read_card
 from mining.storage.files import write_json
@@ -23,6 +23,7 @@ from mining.training.folder import (
     read_training,
     refuse_foreign_folder,
 )
+from mining.training.localizer_defaults import with_localizer_defaults
 from mining.training.summary import TrainingSummary
 
 # Of each image, by default, for a frozen backbone: more views change neither validation loss nor CorLoc, see
@@ -72,21 +73,6 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     return TrainingSummary(
         folder=out, **{k: done[k] for k in TrainingSummary.__dataclass_fields__ if k != "folder" and k in done}
     )
-
-
-def with_localizer_defaults(settings: TrainSettings) -> TrainSettings:
-    """Return the settings with what the localizer decides, as far as that is known without torch.
-
-    It is recorded with the model, because another default is another training.
-
-    Raises:
-        ModelError: The localizer or an option is unknown, or a value is invalid.
-    """
-    options = options_of(settings.localizer, settings.options)  # the command line's "0.5" is a recipe's 0.5
-    restart = settings.restart or None
-    if settings.restart is None and settings.schedule != "plateau":
-        restart = end_of_stage_one(settings.localizer, options)
-    return settings.model_copy(update={"options": options, "restart": restart})
 
 
 def _train_in_folder(settings: TrainSettings, wanted: dict[str, Any], progress: Any) -> TrainingSummary:

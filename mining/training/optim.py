@@ -7,6 +7,7 @@ import torch
 
 from mining.config import TrainOptions, TrainSettings
 from mining.localizers.base import Localizer
+from mining.training.localizer_defaults import epochs_of
 
 
 def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -39,7 +40,8 @@ def schedule_for(optimizer: torch.optim.Optimizer, settings: TrainSettings, step
         return {"scheduler": falling, "interval": "epoch", "monitor": "train_loss", "strict": False}
     if settings.schedule == "cosine" and not settings.restart:
         return {"scheduler": schedules.CosineAnnealingLR(optimizer, T_max=max(1, steps)), "interval": "step"}
-    shares = schedules.LambdaLR(optimizer, lambda step: rate_share(settings, step, max(1, steps // settings.epochs)))
+    epoch_steps = max(1, steps // epochs_of(settings))
+    shares = schedules.LambdaLR(optimizer, lambda step: rate_share(settings, step, epoch_steps))
     return {"scheduler": shares, "interval": "step"}
 
 
@@ -51,7 +53,7 @@ def rate_share(settings: TrainOptions, step: int, epoch_steps: int) -> float:
         step: From 0.
         epoch_steps: Steps per epoch.
     """
-    start, end, share = 0, settings.epochs, 1.0
+    start, end, share = 0, epochs_of(settings), 1.0
     if settings.restart:
         # rounded as localizers round their stages; with two epochs or more, each part has at least one
         again = max(1, min(round(settings.restart * end), end - 1))

@@ -134,6 +134,15 @@ def test_the_table_is_shown_and_written(recipe: Path, copied: Path, capsys: pyte
     assert (copied / "table.md").read_text().count("| made |") == len(rows)
 
 
+def test_warnings_of_the_runs_follow_the_table(recipe: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (copied / "made" / "figures").glob("longer-1-seed*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": ["All boxes are alike."]}))
+    run_again(recipe, copied)
+    sentence = "made, longer, 1: All boxes are alike."
+    assert " ".join(capsys.readouterr().err.split()).count(sentence) == 1
+    assert (copied / "table.md").read_text().endswith(f"- {sentence}\n")
+
+
 def test_the_figures_equal_those_of_the_commands(recipe: Path, tmp_path: Path) -> None:
     photos = recipe.parent / "photos"
     corpus = ["--images", str(photos / "images"), "--labels", str(photos / "labels.csv")]

@@ -17,7 +17,7 @@ from mining.config import RunSettings, parse
 from mining.config.recipes import read_recipe
 from mining.experiments import ExperimentSettings, make_cells
 from mining.experiments.measurement import validate_cells
-from mining.localizers.options import options_of
+from mining.localizers.option_values import options_of
 
 FOLDER = Path(__file__).parents[2] / "deployments/recipes/papers"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}

@@ -124,7 +124,7 @@ def test_the_fallback_of_one_image_does_not_leak_into_the_next_as_the_peers_does
 
 def spg_with(**options: object) -> SPG:
     pixels = StageSpec([nn.Identity()], (3,), (1,), None)
-    return SPG(Backbone("pixels", pixels), 2, width=1, guidance_width=1, **options)
+    return SPG(Backbone("pixels", pixels), 2, preset="paper", width=1, guidance_width=1, **options)
 
 
 def test_the_sum_of_the_losses_is_the_released_codes_under_its_protocol(peer: dict[str, np.ndarray]) -> None:

@@ -16,14 +16,14 @@ from mining.config import MineOptions, TrainSettings
 from mining.errors import ModelError
 from mining.localizers.base import ClassificationLoss
 from mining.localizers.mldfr import MLDFR, ChannelAttention, SpatialAttention
-from mining.localizers.options import (
-    MLDFRConfig,
+from mining.localizers.option_values import (
     build_config,
     options_for_objective,
     options_of,
     recorded_options,
     with_changed_defaults,
 )
+from mining.localizers.options import MLDFRConfig
 from mining.models.card import CARD_FILE, ModelCard, read_card
 from mining.models.checkpoint import load_model, save_model
 from mining.models.overrides import extraction_params

@@ -9,7 +9,8 @@ import pytest
 from mining.errors import ModelError
 from mining.localizers.loading import localizer_named
 from mining.localizers.option_descriptions import describe_options
-from mining.localizers.options import OPTIONS, build_config
+from mining.localizers.option_values import build_config
+from mining.localizers.options import OPTIONS
 from mining.localizers.registry import LOCALIZERS, localizers_on_same_weights
 
 

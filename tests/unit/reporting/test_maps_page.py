@@ -54,7 +54,14 @@ def test_the_localizers_of_a_model_stand_side_by_side(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", [NASTY, "b.jpg"])
     summary, page = write(tmp_path, [write_model(tmp_path / "model")], [photos])
     assert (summary.images, summary.localizers, summary.skipped, summary.notes) == (2, 6, [], [])
-    rows = ("refined by the walk", "not refined, sum of scales", "scale 1", "scale 1.5", "scale 2")
+    rows = (
+        "refined by the walk",
+        "refined by the normalised cut",
+        "not refined, sum of scales",
+        "scale 1",
+        "scale 1.5",
+        "scale 2",
+    )
     for name in (NASTY, "b.jpg"):
         for localizer in SERVED:
             for row in rows:
@@ -127,7 +134,7 @@ def test_every_localizer_of_the_registry_can_be_drawn(localizer: str, tmp_path: 
     (column,) = plan_columns(settings)
     drawn = draw_column(column, settings, [read_photo(photo)], lambda: None)
     (cell,) = drawn.cells.values()
-    assert {"Refined by the walk", "Not refined, sum of scales"} <= set(cell.pictures)
+    assert {"Refined by the walk", "Refined by the normalised cut", "Not refined, sum of scales"} <= set(cell.pictures)
 
 
 # --- classes ---------------------------------------------------------------------------------------------------------
@@ -303,4 +310,4 @@ def test_a_constant_map_is_said_to_be_one(tmp_path: Path) -> None:
     torch.nn.init.zeros_(network.classifier.weight)
     save_model(tmp_path / "model", network, card)
     _, page = write(tmp_path, [str(tmp_path / "model")], [tmp_path / "grey.png"], localizers="cam")
-    assert page.text.count("no box; the map is constant or nowhere above 0") == 5
+    assert page.text.count("no box; the map is constant or nowhere above 0") == 6

@@ -109,3 +109,20 @@ def test_a_run_of_an_earlier_version_keeps_its_maps(started: Run) -> None:
     config = {name: value for name, value in started.record["config"].items() if name not in ("refine", "walk_steps")}
     started.update(config=config)
     assert started.settings.refine == "none"
+
+
+def test_a_run_is_mined_and_drawn_with_the_defaults_that_it_began_with(started: Run) -> None:
+    began = {"localizer": "cam", "options": {}, "threshold": 0.11, "scales": [1.0], "refine": "none", "class_cut": 0.3}
+    started.update(used=began)
+    used = started.settings_used
+    assert (used.threshold, used.scales, used.refine, used.class_cut) == (0.11, (1.0,), "none", 0.3)
+    assert started.settings.threshold is None, "what was asked for, by which a resumed run is compared"
+    started.update(config={**started.record["config"], "threshold": 0.4})
+    assert started.settings_used.threshold == 0.4
+
+
+def test_options_of_another_localizer_stay_what_they_were_when_the_run_began(started: Run) -> None:
+    started.update(config={**started.record["config"], "localizer": "ccam", "options": {"top": 2}})
+    for began, bottom in (({"top": 2}, 10), ({"top": 2, "bottom": None}, None)):  # of an earlier version, and of this
+        started.update(used={"localizer": "ccam", "options": began})
+        assert started.settings_used.options == {"top": 2, "bottom": bottom}

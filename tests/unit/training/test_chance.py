@@ -103,10 +103,12 @@ def test_the_loss_of_guessing_is_the_lowest_of_constant_logits(objective: Object
 ROW = {"val_metric": "0.16", "val_chance": "0.14", "val_chance_95": "0.25", "train_classification": "1.2"}
 
 
-def warnings(row: dict[str, str], *later: dict[str, str], **options: object) -> list[str]:
+def warnings(row: dict[str, str], *later: dict[str, str], one_step: bool = False, **options: object) -> list[str]:
     rows = [{"epoch": number, **one} for number, one in enumerate((row, *later), start=1)]
     settings = TrainOptions.model_validate(options)
-    return warn_of_chance(rows, 1, metric="accuracy", guessing=math.log(7), images=28, settings=settings)
+    return warn_of_chance(
+        rows, 1, metric="accuracy", guessing=math.log(7), images=28, one_step=one_step, settings=settings
+    )
 
 
 def test_the_sentence_has_the_figures_and_the_remedy() -> None:
@@ -135,6 +137,12 @@ def test_the_loss_at_the_start_of_the_next_epoch_is_that_of_the_weights_too() ->
     first = {"train_classification": "1.95"}
     assert not warnings(first, {"train_classification": "1.5"})
     assert warnings(first, {"train_classification": "1.94"}, {"train_classification": "1.0"})
+
+
+def test_the_loss_before_an_only_step_says_nothing_about_the_weights_after_it() -> None:
+    first = {"train_classification": "1.95"}
+    assert not warnings(first, one_step=True)
+    assert warnings(first, {"train_classification": "1.94"}, one_step=True)
 
 
 def test_a_value_far_above_chance_is_not_explained_even_if_chance_varies_much() -> None:

@@ -23,6 +23,7 @@ from mining.models.checkpoint import load_model
 from mining.training import job as training_job
 from mining.training.data import AugmentationConfig, ImageDataset
 from mining.training.labelled_images import LabelledImages
+from mining.training.localizer_defaults import with_localizer_defaults
 from mining.training.optim import optimizer_for, rate_share, schedule_for
 from tests.factories import register_tiny_backbone
 
@@ -174,7 +175,7 @@ def test_the_record_has_the_rate_and_another_default_is_another_training(
 
 
 def resolved(**options: Any) -> TrainSettings:
-    return training_job.with_localizer_defaults(settings_of(**options))
+    return with_localizer_defaults(settings_of(**options))
 
 
 def test_ornets_schedule_restarts_at_a_tenth_where_its_second_stage_begins() -> None:
@@ -192,7 +193,8 @@ def test_ornets_schedule_restarts_at_a_tenth_where_its_second_stage_begins() -> 
     ("options", "restart"),
     [
         ({"localizer": "cam"}, None),
-        ({"localizer": "ornet"}, 0.7),
+        ({"localizer": "ornet"}, 0.4),
+        ({"localizer": "ornet", "options": {"preset": "paper"}}, 0.7),
         ({"localizer": "ornet", "restart": 0}, None),
         ({"localizer": "ornet", "restart": 0.4}, 0.4),
         ({"localizer": "ornet", "schedule": "plateau"}, None),
@@ -203,13 +205,15 @@ def test_a_restart_is_the_localizers_unless_it_is_given(options: dict[str, Any],
 
 
 def test_a_training_of_an_earlier_version_is_another_one_unless_it_is_asked_for(tmp_path: Path) -> None:
-    """It recorded neither a restart nor the convolutions of SPG's C, which then were two."""
+    """It recorded no restart, no preset, which was the paper's, nor the convolutions of SPG's C, which were two."""
     training = {**settings_of(localizer="spg", out=tmp_path).identity(), "learning_rate": 0.1, "views": 0}
     assert training["options"] == {}
     (tmp_path / "training.json").write_text(json.dumps(training))
-    earlier = settings_of(localizer="spg", out=tmp_path, options={"c_layers": 2}, learning_rate=0.1, views=0)
+    earlier = settings_of(
+        localizer="spg", out=tmp_path, options={"preset": "paper", "c_layers": 2}, learning_rate=0.1, views=0
+    )
     training_job.refuse_other_training(earlier)
-    with pytest.raises(ModelError, match=r"its options is {'c_layers': 2}, this command's is {'c_layers': 1}"):
+    with pytest.raises(ModelError, match=r"its options is {'preset': 'paper', 'c_layers': 2}, this command's is {"):
         training_job.refuse_other_training(earlier.model_copy(update={"options": {}}))
 
 
