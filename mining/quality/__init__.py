@@ -1,0 +1,1 @@
+"""How far mined boxes can be trusted: signals per box, and calibrated probabilities."""
