@@ -34,7 +34,7 @@ ANNOTATION_SCHEMA = pa.schema(
             "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given; of a "
             "part (is_part), 0.3 * the lower of that and the score of its region. Of other maps: class_score * peak. With "
             "--rank-by area, of all maps: class_score * the region's area as a share of that of the map's largest "
-            "region",
+            "region. Of imported boxes: as the file states it, or 1 if it states none",
         ),
         described_field(
             "class_score",
@@ -42,31 +42,35 @@ ANNOTATION_SCHEMA = pa.schema(
             "0-1",
             "probability of the class for the whole image, at the scale nearest to 1; at the middle scale for labelled "
             "images mined with an adaptive pyramid; with --class-crops 10, the mean over the crops. Of the category object: that of one of the five most probable "
-            "classes",
+            "classes. NaN for an imported box",
         ),
         described_field(
             "peak",
             pa.float32(),
             "0-1",
-            "highest normalised activation inside the region; 1 for the map's strongest region",
+            "highest normalised activation inside the region; 1 for the map's strongest region; NaN for an imported box",
         ),
-        described_field("mean_activation", pa.float32(), "0-1", "mean normalised activation of the region's pixels"),
-        described_field("threshold", pa.float32(), "0-1", "threshold on the normalised map"),
+        described_field(
+            "mean_activation", pa.float32(), "0-1", "mean normalised activation of the region's pixels; NaN likewise"
+        ),
+        described_field("threshold", pa.float32(), "0-1", "threshold on the normalised map; NaN likewise"),
         described_field(
             "scales",
             pa.list_(pa.float32()),
             "",
-            "scales of the forward passes, in multiples of the model's input size",
+            "scales of the forward passes, in multiples of the model's input size; none for an imported box",
         ),
-        described_field("localizer", pa.string(), "", "name of the method"),
-        described_field("model_sha256", pa.string(), "", "SHA-256 of the model's weights file"),
+        described_field("localizer", pa.string(), "", "name of the method; import for an imported box"),
+        described_field(
+            "model_sha256", pa.string(), "", "SHA-256 of the model's weights file; empty for an imported box"
+        ),
         described_field("merged_from", pa.int32(), "", "number of boxes merged into this one; 1 = not merged"),
         described_field(
             "source",
             pa.string(),
             "",
             "label = the class was given for the image; prediction = the classifier predicted it; object = no class was "
-            "probable enough, and --object-boxes was given",
+            "probable enough, and --object-boxes was given; import = another tool made the box",
         ),
         described_field(
             "refinement",
