@@ -12,7 +12,7 @@ images are mined again.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
@@ -21,10 +21,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from mining.arrays import Bools, Floats, Ints
+from mining.arrays import Floats, Ints
 from mining.errors import InputError
+from mining.quality.box_arrays import column_floats
 from mining.quality.drift import MIN_BOXES, Distribution, Drift
 from mining.quality.features import FEATURES, Scaling, raw_features
+from mining.quality.labels import Labels
 from mining.quality.logistic import LogisticModel, fit_logistic
 from mining.quality.reliability import (
     ReliabilityBin,
@@ -43,6 +45,7 @@ MIN_BOXES_TO_CALIBRATE = 50
 MIN_IMAGES = 10
 FOLDS = 10
 IOU_CORRECT = 0.5
+_ROWS_PER_BLOCK = 100_000  # bounds memory
 CLASS_WEIGHT = 3.0  # the penalty on a class's offset is 9 times as weak as on a feature's weight
 
 
@@ -74,7 +77,7 @@ class Predictions:
     expected_iou: Floats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Calibration:
     """A fitted calibration; make one with `calibrate`.
 
@@ -105,6 +108,11 @@ class Calibration:
         """Whether there were enough judged boxes."""
         return bool(self.correct_models)
 
+    def __repr__(self) -> str:
+        if self.figures is None:
+            return f"Calibration(uncalibrated: {sum(self.judged)} judged boxes, {MIN_BOXES_TO_CALIBRATE} are needed)"
+        return f"Calibration({self.figures['boxes']} judged boxes, ECE {self.figures['ece']:.3f})"
+
     def predict(self, signals: pa.Table, images: Sequence[object] | None = None) -> Predictions:
         """Predict boxes.
 
@@ -116,9 +124,14 @@ class Calibration:
         Raises:
             InputError: A column is missing.
         """
-        design = self._design(signals)
         fold = None if images is None else folds_of(images, self.seed)
-        return Predictions(_predict(self.correct_models, design, fold), _predict(self.iou_models, design, fold))
+        correct, iou = [np.empty(0)], [np.empty(0)]
+        for start in range(0, len(signals), _ROWS_PER_BLOCK):
+            block = slice(start, start + _ROWS_PER_BLOCK)
+            design = self._design(signals.slice(start, _ROWS_PER_BLOCK))
+            correct.append(_predict(self.correct_models, design, None if fold is None else fold[block]))
+            iou.append(_predict(self.iou_models, design, None if fold is None else fold[block]))
+        return Predictions(np.concatenate(correct), np.concatenate(iou))
 
     def find_drift(self, signals: pa.Table) -> Drift:
         """Compare the signals of other boxes with those that were calibrated on; fewer than 20 boxes never differ."""
@@ -137,8 +150,8 @@ class Calibration:
         if not drift.moved:
             return None
         found = (
-            f"signals of these boxes are distributed otherwise than those that the calibration was made from: "
-            f"{drift.describe()}"
+            "signals of these boxes are distributed otherwise than those that the calibration was made from "
+            f"(population stability index): {drift.describe()}"
         )
         if drift.is_refused:
             raise InputError(f"The calibration does not fit: {found}. Judge 50 of these boxes and calibrate again.")
@@ -232,26 +245,22 @@ def calibrate(
         InputError: A column is missing.
         ValueError: The lengths differ, or a value is out of range.
     """
-    labels = _Labels.check(len(signals), is_correct, iou, images, weights)
+    everything = Labels.check(len(signals), is_correct, iou, images, weights)
+    rows = np.flatnonzero(everything.is_judged)
+    table, labels, names = signals.take(rows), everything.of_judged(), [str(images[row]) for row in rows.tolist()]
     raw = raw_features(signals)
-    scaling, category = Scaling.fit(raw), np.array(signals["category"].to_pylist(), object)
-    classes, judged = np.unique(category[labels.is_judged].astype(str), return_counts=True)
-    empty = Calibration(
-        tuple(classes.tolist()), tuple(judged.tolist()), scaling, (), (), Distribution.fit(raw), seed=seed
+    classes, judged = np.unique(np.array(table["category"].to_pylist(), str), return_counts=True)
+    fitted = Calibration(
+        tuple(classes.tolist()), tuple(judged.tolist()), Scaling.fit(raw), (), (), Distribution.fit(raw), seed=seed
     )
-    names = np.array([str(name) for name in images], object)[labels.is_judged]
     if len(names) < MIN_BOXES_TO_CALIBRATE or len(set(names)) < MIN_IMAGES:
-        return empty
-    design = empty._design(signals)
-    fold = folds_of(images, seed)
+        return fitted
+    design, fold = fitted._design(table), folds_of(names, seed)
     correct_models = _fit_folds(design, labels.is_correct, labels.weights, fold)
     has_iou = np.isfinite(labels.iou).sum() >= MIN_BOXES_TO_CALIBRATE
     iou_models = _fit_folds(design, labels.iou, labels.weights, fold) if has_iou else ()
-    predicted = Predictions(_predict(correct_models, design, fold), _predict(iou_models, design, fold))
-    return Calibration(
-        empty.classes, empty.judged, scaling, correct_models, iou_models, empty.distribution, seed=seed,
-        figures=_compute_figures(signals, labels, predicted, category, len(set(names))),
-    )  # fmt: skip
+    fitted = replace(fitted, correct_models=correct_models, iou_models=iou_models)
+    return replace(fitted, figures=_compute_figures(table, labels, fitted.predict(table, names), len(set(names))))
 
 
 def folds_of(images: Sequence[object], seed: int = 0) -> Ints:
@@ -262,39 +271,6 @@ def folds_of(images: Sequence[object], seed: int = 0) -> Ints:
 
 def _fold_of(name: str, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest(), "big") % FOLDS
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """What is known of n boxes: outcomes with NaN for not known, and weights with a mean of 1 over the judged."""
-
-    is_correct: Floats
-    iou: Floats
-    weights: Floats
-
-    @property
-    def is_judged(self) -> Bools:
-        return np.isfinite(self.is_correct)
-
-    @classmethod
-    def check(
-        cls, n: int, is_correct: ArrayLike, iou: ArrayLike | None, images: Sequence[object], weights: ArrayLike | None
-    ) -> "_Labels":
-        correct = np.asarray(is_correct, np.float64)
-        overlap = np.full(n, np.nan) if iou is None else np.asarray(iou, np.float64)
-        weight = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-        lengths = (len(correct), len(overlap), len(weight), len(images))
-        if set(lengths) != {n}:
-            raise ValueError(f"is_correct, iou, weights and images have {lengths} rows; the table has {n}.")
-        judged = np.isfinite(correct)
-        if not np.isin(correct[judged], (0, 1)).all():
-            raise ValueError("is_correct must be 0, 1, or NaN for boxes that were not judged.")
-        if not (overlap[np.isfinite(overlap)] <= 1).all() or not (overlap[np.isfinite(overlap)] >= 0).all():
-            raise ValueError("iou must be in [0, 1], or NaN where it is not known.")
-        if not (weight[judged] > 0).all() or not np.isfinite(weight[judged]).all():
-            raise ValueError("weights of judged boxes must be positive.")
-        mean = weight[judged].mean() if judged.any() else 1.0
-        return cls(correct, overlap, weight / mean)
 
 
 def _fit_folds(design: Floats, target: Floats, weights: Floats, fold: Ints) -> tuple[LogisticModel, ...]:
@@ -315,24 +291,20 @@ def _predict(models: Sequence[LogisticModel], design: Floats, fold: Ints | None)
     return predicted
 
 
-def _compute_figures(
-    signals: pa.Table, labels: _Labels, predicted: Predictions, category: Any, images: int
-) -> CalibrationFigures:
-    rows = labels.is_judged
-    p, correct = predicted.p_correct[rows], labels.is_correct[rows]
-    with_iou = rows & np.isfinite(labels.iou) & np.isfinite(predicted.expected_iou)
-    expected, iou = predicted.expected_iou[with_iou], labels.iou[with_iou]
-    score = np.asarray(signals["score"].to_numpy(), np.float64)[rows]
-    classes = np.unique(category[with_iou].astype(str), return_inverse=True)[1]
+def _compute_figures(table: pa.Table, labels: Labels, predicted: Predictions, images: int) -> CalibrationFigures:
+    p, correct = predicted.p_correct, labels.is_correct
+    has_iou = np.isfinite(labels.iou) & np.isfinite(predicted.expected_iou)
+    expected, iou = predicted.expected_iou[has_iou], labels.iou[has_iou]
+    category = np.unique(np.array(table["category"].to_pylist(), str)[has_iou], return_inverse=True)[1]
     return {
-        "boxes": int(rows.sum()),
+        "boxes": len(p),
         "images": images,
         "correct": float(correct.mean()),
         "ece": calibration_error(p, correct),
         "ece_by_chance": error_by_chance(p),
-        "laece": localization_error(expected, iou, classes) if with_iou.any() else None,
+        "laece": localization_error(expected, iou, category) if has_iou.any() else None,
         "auroc": ranking_accuracy(p, correct == 1),
-        "auroc_of_score": ranking_accuracy(score, correct == 1),
+        "auroc_of_score": ranking_accuracy(column_floats(table, "score"), correct == 1),
         "reliability": reliability_bins(p, correct),
         "reliability_iou": reliability_bins(expected, iou),
     }

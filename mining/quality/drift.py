@@ -33,8 +33,8 @@ class Drift:
         return len(self.moved) > MAX_MOVED
 
     def describe(self) -> str:
-        """Name the features that moved farthest, with their index."""
-        named = ", ".join(f"{name} (population stability index {self.index[name]:.2f})" for name in self.moved[:3])
+        """Name the features that moved farthest, each with its index."""
+        named = ", ".join(f"{name} ({self.index[name]:.2f})" for name in self.moved[:3])
         return named + (f" and {len(self.moved) - 3} more" if len(self.moved) > 3 else "")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mining.errors import DamagedFileError, RunError
+from mining.errors import DamagedFileError, InputError, RunError
 from mining.quality.calibration import Calibration
 from mining.quality.schema import CALIBRATED, QUALITY_SCHEMA
 from mining.quality.signals import compute_signals
@@ -64,12 +64,29 @@ def read_boxes_with_quality(run: Run, *, agree_with: Run | None = None) -> pa.Ta
 
 
 def apply_calibration(run: Run, calibration: Calibration) -> pa.Table:
-    """Store a calibration as the run's calibration.json, and return its boxes with p_correct and expected_iou.
+    """Store a calibration of the run's own boxes as its calibration.json.
 
-    The calibration must fit the run, see `Calibration.check_distribution`.
+    Returns:
+        The boxes with signals, p_correct and expected_iou.
     """
     calibration.save(run.calibration)
     return read_boxes_with_quality(run)
+
+
+def carry_calibration(run: Run, calibration: Calibration) -> str | None:
+    """Use a calibration that was made from another run.
+
+    Returns:
+        A warning where the distribution of one or two signals has moved; None where none has.
+
+    Raises:
+        InputError: More signals have moved, or the calibration is of too few judged boxes. Nothing is stored.
+    """
+    if not calibration.is_calibrated:
+        raise InputError(f"There is nothing to carry: {calibration!r}. Judge more boxes.")
+    warning = calibration.check_distribution(read_boxes_with_quality(run))
+    apply_calibration(run, calibration)
+    return warning
 
 
 def _compute(run: Run, other: Run | None) -> pa.Table:
