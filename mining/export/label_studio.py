@@ -12,10 +12,11 @@ from mining.export.base import ExportOptions, Written
 from mining.export.exported_set import ExportedSet
 from mining.export.image_files import place_named
 from mining.export.xml_text import xml_text
+from mining.quality.label_studio_file import REGION_TYPE
+from mining.quality.review_keys import box_key, run_key
 from mining.runs.rows import BoxRow, ImageRow
 
 LABELS, IMAGE = "label", "image"  # names of the tags in the labelling interface
-REGION_ID = "boxmine-"  # and the id of the box
 _SHOWN_BY_BROWSERS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".gif": "GIF", ".webp": "WEBP", ".bmp": "BMP",
     ".avif": "AVIF",
@@ -32,7 +33,7 @@ def export_label_studio(exported: ExportedSet, out: Path, options: ExportOptions
 
     All boxes of an image are in one prediction. A region's score is that of its box; a prediction's score, by which
     Label Studio sorts tasks, is the lowest of its boxes, so that in ascending order the image with the most doubtful
-    box comes first. A region's id and `meta` name the box, so that it is recognised when the annotations come back. An
+    box comes first. A region's id and `meta` are the key of the box, by which `read_review` recognises it. An
     image in a format that browsers do not show becomes a PNG.
     """
     (out / "images").mkdir()
@@ -49,41 +50,39 @@ def export_label_studio(exported: ExportedSet, out: Path, options: ExportOptions
 
 def _tasks(exported: ExportedSet, folder: Path, *, copy: bool) -> Iterator[tuple[dict[str, Any], int]]:
     """The tasks, each with its number of boxes; images are placed."""
-    formats = tuple(dict.fromkeys(_SHOWN_BY_BROWSERS.values()))
+    formats, key = tuple(dict.fromkeys(_SHOWN_BY_BROWSERS.values())), run_key(exported.run)
     for one in exported:
         image = one.image
         name = place_named(exported.run.source_of(image), folder, image, _SHOWN_BY_BROWSERS, formats, copy=copy)
-        data = {"image": _ADDRESS + quote(name), "file_name": image.file_name, "image_id": image.image_id}
         boxes = [box for box in one.boxes if not box.is_ignored]
-        yield {"data": data, "predictions": [_prediction(exported.run.name, image, boxes)] if boxes else []}, len(boxes)
+        data = {
+            "image": _ADDRESS + quote(name), "file_name": image.file_name, "image_id": image.image_id, "run": key,
+            "annotation_ids": [box.annotation_id for box in boxes],
+        }  # fmt: skip
+        regions = [_region(key, image, box) for box in boxes]
+        lowest = min((box.score for box in boxes), default=0.0)
+        prediction = {"model_version": exported.run.name, "score": lowest, "result": regions}
+        yield {"data": data, "predictions": [prediction] if boxes else []}, len(boxes)
 
 
-def _prediction(model_version: str, image: ImageRow, boxes: list[BoxRow]) -> dict[str, Any]:
+def _region(run: str, image: ImageRow, box: BoxRow) -> dict[str, Any]:
     return {
-        "model_version": model_version,
-        "score": min(box.score for box in boxes),
-        "result": [_region(image, box) for box in boxes],
-    }
-
-
-def _region(image: ImageRow, box: BoxRow) -> dict[str, Any]:
-    return {
-        "id": f"{REGION_ID}{box.annotation_id}",
-        "type": "rectanglelabels",
+        "id": box_key(run, box.annotation_id),
+        "type": REGION_TYPE,
         "from_name": LABELS,
         "to_name": IMAGE,
         "original_width": image.width,
         "original_height": image.height,
         "image_rotation": 0,
         "score": box.score,
-        "meta": {"annotation_id": box.annotation_id},
+        "meta": {"box": box_key(run, box.annotation_id)},
         "value": {
             "x": 100 * box.x0 / image.width,
             "y": 100 * box.y0 / image.height,
             "width": 100 * (box.x1 - box.x0) / image.width,
             "height": 100 * (box.y1 - box.y0) / image.height,
             "rotation": 0,
-            "rectanglelabels": [xml_text(box.category)],
+            REGION_TYPE: [xml_text(box.category)],
         },
     }
 

@@ -56,9 +56,11 @@ def test_a_prediction_scores_as_its_most_doubtful_box(small_run, tmp_path: Path)
 
 
 def test_regions_name_their_box(small_run, tmp_path: Path) -> None:
-    first, second = regions(tasks_of(small_run.folder, tmp_path / "out")["a/1.jpg"])
-    assert (first["id"], second["id"]) == ("boxmine-1", "boxmine-2")
-    assert (first["meta"], second["meta"]) == ({"annotation_id": 1}, {"annotation_id": 2})
+    task = tasks_of(small_run.folder, tmp_path / "out")["a/1.jpg"]
+    keys = [f"{task['data']['run']}-{number}" for number in (1, 2)]
+    assert [region["id"] for region in regions(task)] == keys
+    assert [region["meta"] for region in regions(task)] == [{"box": key} for key in keys]
+    assert task["data"]["annotation_ids"] == [1, 2]
 
 
 def test_every_image_is_where_its_task_says_and_a_browser_shows_it(small_run, tmp_path: Path) -> None:
