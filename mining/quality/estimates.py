@@ -23,6 +23,7 @@ ALPHA = 0.05
 NARROWEST_AT = 100  # verdicts at which the sequence is narrowest, relative to the fixed interval
 FEWEST_FOR_SEQUENCE = 50  # verdicts; its theory is of many
 FEWEST_VERDICTS = 2
+VERDICTS_PER_GAIN = 10  # of the rarer outcome, before strata may count for another simple draw of the same size
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,24 @@ def _from_strata(strata: Ints, judged: Ints, is_correct: Bools) -> Precision | N
     common, weights = float(is_correct.mean()), sizes / sizes.sum()
     has_any = counts > 0
     shares = np.where(has_any, correct / np.maximum(counts, 1), common)
-    value = float((weights * shares).sum())
-    # a stratum of few verdicts may have none that is wrong: its spread is that with one more, of the common share, which
-    # is kept off 0 and 1 for the same reason
+    value = float((sizes * shares).sum() / sizes.sum())
+    # a stratum of few verdicts may have none that is wrong: its spread is that with one more, of the common share,
+    # which is kept off 0 and 1 for the same reason
     expected = (correct + (is_correct.sum() + 0.5) / (len(judged) + 1)) / (counts + 1)
     unseen = 1 - counts / sizes
     variance = float((weights**2 * unseen * expected * (1 - expected) / np.maximum(counts, 1)).sum())
+    # of verdicts that are nearly all the same, strata of few of them seem surer than they are
+    rarer = min(is_correct.sum(), len(judged) - is_correct.sum())
+    simple = _variance(min(max(value, 0.5 / len(judged)), 1 - 0.5 / len(judged)), len(judged), len(strata))
+    variance = max(variance, simple / (1 + rarer / VERDICTS_PER_GAIN))
     return Precision(
         value, _wilson(value, variance, len(judged)), _any_time(value, variance, len(judged)), len(judged), len(strata)
     )
+
+
+def _variance(share: float, verdicts: int, boxes: int) -> float:
+    """Variance of a share in a simple random draw."""
+    return share * (1 - share) / verdicts * (1 - verdicts / boxes)
 
 
 def _wilson(value: float, variance: float, verdicts: int) -> tuple[float, float]:
