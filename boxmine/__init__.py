@@ -20,7 +20,7 @@ from mining import __version__
 
 if TYPE_CHECKING:
     from boxmine._finished import compare, export, report, score
-    from boxmine._functions import label, maps, mine, train
+    from boxmine._functions import import_boxes, label, maps, mine, train
     from boxmine._localizer import Localizer, load_model
     from boxmine._results import Comparison, Scores, TrainedModel
     from boxmine._run import Run
@@ -66,6 +66,7 @@ __all__ = [
     "__version__",
     "compare",
     "export",
+    "import_boxes",
     "label",
     "load_model",
     "maps",
@@ -76,7 +77,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("label", "maps", "mine", "train"), "boxmine._functions"),
+    **dict.fromkeys(("import_boxes", "label", "maps", "mine", "train"), "boxmine._functions"),
     **dict.fromkeys(("compare", "export", "report", "score"), "boxmine._finished"),
     **dict.fromkeys(("Comparison", "Scores", "TrainedModel"), "boxmine._results"),
     **dict.fromkeys(("Localizer", "load_model"), "boxmine._localizer"),

@@ -1,4 +1,4 @@
-"""Functions that make something new in this process: train, mine, draw a page of maps, run a labelling job."""
+"""Functions that make something new in this process: train, mine, import boxes, draw maps, run a labelling job."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -101,6 +101,35 @@ def mine(
     with progress_bar("mine", progress) as report_progress:
         mine_corpus(settings, _without_text(report_progress))
     return Run(settings.out)
+
+
+def import_boxes(
+    coco: AnyPath, *, images: AnyPath, out: AnyPath, dataset: AnyPath | None = None, progress: bool | None = None
+) -> Run:
+    """Import boxes that another tool made, as a finished run that can be scored, reported, compared and exported.
+
+    Args:
+        coco: COCO data set, whose annotations may have a score from 0 to 1; or a COCO results list, with `dataset`.
+        images: Folder of the images.
+        out: Run directory to write, a new or empty folder.
+        dataset: COCO data set with the images and categories that COCO results refer to.
+        progress: Whether to show a progress bar; by default on a terminal and in a notebook.
+
+    Returns:
+        The run. `notes` says what was left out, `quarantine` which images could not be used.
+
+    Raises:
+        InputError: A results list comes without `dataset`, some boxes have a score and others have none, a score is not
+            between 0 and 1, or `out` is not empty.
+        CorpusError: The COCO file is missing or damaged, or none of its images exists.
+        ScoringError: The boxes are clearly not x, y, width, height in pixels.
+    """
+    from mining.imports import import_boxes as import_coco
+
+    paths = path_values(coco=coco, images=images, out=out, dataset=dataset)
+    with progress_bar("import", progress) as report_progress:
+        import_coco(**paths, progress=_without_text(report_progress))
+    return Run(paths["out"])
 
 
 def maps(

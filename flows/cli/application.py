@@ -13,7 +13,14 @@ from typing import get_args
 from cyclopts import CycloptsError, MissingArgumentError
 from pydantic import ValidationError
 
-from flows.cli import audit_commands, evaluation_commands, label_commands, list_commands, mining_commands  # noqa: F401
+from flows.cli import (  # noqa: F401
+    audit_commands,
+    evaluation_commands,
+    import_commands,
+    label_commands,
+    list_commands,
+    mining_commands,
+)
 from flows.cli.common import app
 from flows.cli.terminal import err, interrupt_requested
 from mining.config import Settings, format_validation_errors

@@ -11,7 +11,7 @@ from mining.corpus.content_hashes import HashCache, open_hash_cache
 from mining.corpus.counts import CorpusCounts
 from mining.corpus.formats.notes import two_sizes_message
 from mining.corpus.image_root import ImageRoot
-from mining.corpus.listing import ListedImage
+from mining.corpus.listing import ListedImage, ListingInfo
 from mining.corpus.schema import PENDING
 from mining.corpus.shards import corpus_writer, rows_to_table, write_shard, write_summary
 from mining.corpus.splits import match_split
@@ -82,6 +82,36 @@ def scan(
                 write_shard(writer, rows_to_table(_add_hashes(batch, cache) if hashes else batch))
             summary = counts.summarize(source, root, unlisted, notes)
             write_summary(writer, summary)
+    return summary
+
+
+def scan_listed(
+    images: Path, listed: Iterable[ListedImage], source: ListingInfo, out: Path, *, shard_size: int = 256
+) -> CorpusSummary:
+    """Write the corpus table of images that were listed already, as `scan` does.
+
+    Args:
+        images: The folder that file names are relative to.
+        listed: The images.
+        source: The file that lists them, `source.path`, and what was noted while it was read.
+        out: The Parquet file to write.
+        shard_size: Rows per shard.
+
+    Raises:
+        CorpusError: No listed image exists.
+        StorageError: The disk is full, read-only or not writable.
+    """
+    root, listing = ImageRoot(images), source.path
+    assert listing is not None
+    with open_index(out) as index, corpus_writer(out) as writer:
+        index.add_listed(listed)
+        _check_split(index, None, listing)
+        notes = [*source.notes, *image_lookup.locate_images(index, root, listing, None)]
+        counts = CorpusCounts()
+        for batch in _batches(_rows(index, root, None, counts), shard_size):
+            write_shard(writer, rows_to_table(batch))
+        summary = counts.summarize(source, root, index.unlisted(), notes)
+        write_summary(writer, summary)
     return summary
 
 

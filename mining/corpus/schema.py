@@ -8,6 +8,7 @@ NO_CLASS = "no_class"
 NO_REGION = "no_region"
 LOW_SCORE = "low_score"
 FILTERED = "filtered"
+NO_BOX = "no_box"
 QUARANTINED = "quarantined"
 
 STATES = {
@@ -17,6 +18,7 @@ STATES = {
     NO_REGION: "no region of its activation maps passed the threshold",
     LOW_SCORE: "regions were found, but all scored below the minimum score",
     FILTERED: "regions were found, but all were removed by the filters on size and shape",
+    NO_BOX: "the imported file has no usable box for it",
     QUARANTINED: "could not be used; the reason is in quarantine.parquet",
 }
 

@@ -1,7 +1,8 @@
 """The corpus table on disk: a Parquet file with one row group per shard."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
@@ -137,13 +138,16 @@ def read_summary(path: Path) -> CorpusSummary:
     return CorpusSummary.from_json(text)
 
 
-def update_corpus(path: Path, out: Path, changes: Iterable[Mapping[int, CorpusUpdate]]) -> None:
+def update_corpus(
+    path: Path, out: Path, changes: Iterable[Mapping[int, CorpusUpdate]], notes: Sequence[str] = ()
+) -> None:
     """Rewrite a corpus table with new states, sizes and hashes, atomically; rows and shards stay the same.
 
     Args:
         path: The table.
         out: The table to write; may be `path`.
         changes: One mapping from image id to new values per shard, in order; other images stay unchanged.
+        notes: Notes to add to the summary; may still grow while `changes` are read.
 
     Raises:
         ValueError: A state is unknown, an image id is not in the shard, or the number of mappings differs from that of
@@ -155,7 +159,7 @@ def update_corpus(path: Path, out: Path, changes: Iterable[Mapping[int, CorpusUp
             if shard is None or change is None:
                 raise ValueError(f"{path} has {shard_count(path)} shards; expected one mapping for each")
             write_shard(writer, _update_shard(shard, change, index))
-        write_summary(writer, summary)
+        write_summary(writer, replace(summary, notes=[*summary.notes, *notes]))
 
 
 def _update_shard(shard: pa.Table, changes: Mapping[int, CorpusUpdate], index: int) -> pa.Table:

@@ -239,13 +239,13 @@ def match_images(truth: GroundTruth, known: Sequence[str], run_dir: Path) -> Mat
     Returns:
         The position of each image among `known`.
     """
-    matched = _match(truth.file_names, truth.own_names, known, truth.file, image_root(run_dir))
+    matched = match_listed(truth.file_names, truth.own_names, known, truth.file, image_root(run_dir))
     return MatchedImages(np.where(truth.is_known, matched.position, -1), matched.notes)
 
 
 def match_files(wanted: Sequence[str], known: Sequence[str]) -> Ints:
     """Return for each wanted file name its position in `known`, -1 where there is none."""
-    return _match(wanted, (None,) * len(wanted), known, "", None).position
+    return match_listed(wanted, (None,) * len(wanted), known, "", None).position
 
 
 def image_root(run_dir: Path) -> PurePath | None:
@@ -256,9 +256,18 @@ def image_root(run_dir: Path) -> PurePath | None:
         return None
 
 
-def _match(
+def match_listed(
     wanted: Sequence[str], own_names: Sequence[str | None], known: Sequence[str], file: str, root: PurePath | None
 ) -> MatchedImages:
+    """Match the names of a listing with file names.
+
+    Args:
+        wanted: Listed names.
+        own_names: For each another name that it may have.
+        known: File names below the root.
+        file: Name of the listing.
+        root: Folder of the files, where it is known.
+    """
     from mining.corpus.listing import ListedImage
     from mining.corpus.name_matching import NameMatcher  # takes long to import
     from mining.corpus.sqlite_index import open_index_in_memory

@@ -6,6 +6,7 @@ from pathlib import Path
 from mining.corpus.splits import TRAIN
 from mining.export.base import Written
 from mining.export.exported_set import ExportedSet
+from mining.models.card import IMPORTED
 
 
 def write_readme(path: Path, exported: ExportedSet, written: Written, notes: Sequence[str]) -> None:
@@ -14,8 +15,7 @@ def write_readme(path: Path, exported: ExportedSet, written: Written, notes: Seq
     lines = [
         f"# Pseudo-annotations of the run {exported.run.name}",
         "",
-        f"{written.boxes} boxes on {written.images} images, exported by boxmine. Mined boxes were drawn by a weakly "
-        "supervised localizer, not by people.",
+        f"{written.boxes} boxes on {written.images} images, exported by boxmine. {_origin(exported)}",
         "",
         "| part | images | boxes |",
         "|---|---|---|",
@@ -26,5 +26,17 @@ def write_readme(path: Path, exported: ExportedSet, written: Written, notes: Seq
     path.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
+def _origin(exported: ExportedSet) -> str:
+    if _are_imported(exported):
+        return f"The boxes were imported from {exported.run.record['inputs'].get('boxes', 'another tool')}."
+    return "Mined boxes were drawn by a weakly supervised localizer, not by people."
+
+
 def _source(exported: ExportedSet, part: str) -> str:
-    return "mined" if exported.truth is None or part == TRAIN else "true"
+    if exported.truth is not None and part != TRAIN:
+        return "true"
+    return "imported" if _are_imported(exported) else "mined"
+
+
+def _are_imported(exported: ExportedSet) -> bool:
+    return exported.run.card.localizer == IMPORTED

@@ -19,6 +19,7 @@ PRETRAINED = "pretrained:"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
 INT8_FILE = "int8.zip"  # networks in int8, in the model folder of a run that mines with them
+IMPORTED = "import"  # localizer of the boxes of another tool: the run has a card, but no model
 OBJECT = "object"  # category of boxes whose class is not known
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
 PICTURES = "pictures"  # of the epochs of a training, in the model folder
@@ -131,6 +132,12 @@ def read_card(folder: Path) -> ModelCard:
             f"{folder} is not a boxmine model: it needs a {CARD_FILE} as `boxmine train` writes it.{hint} "
             "To use plain weights of a backbone, train with --weights FILE."
         ) from None
+
+
+def refuse_imported(card: ModelCard, folder: Path) -> None:
+    """Raise ModelError for the card of a run whose boxes another tool made: there is no model to load."""
+    if card.localizer == IMPORTED:
+        raise ModelError(f"{folder} holds no model: the boxes of this run were imported.")
 
 
 def _validate(card: ModelCard) -> ModelCard:

@@ -23,6 +23,7 @@ from mining.storage.files import atomic_write
 
 MAX_TILES = 90
 KINDS_PER_CLASS = 3
+EVEN = 0.5  # class probability that imported boxes are compared with
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -134,7 +135,7 @@ def _gallery(
     shown = classes[: max(1, min(max_classes, MAX_TILES // KINDS_PER_CLASS))]
     each = max(1, min(per_class, MAX_TILES // (KINDS_PER_CLASS * max(1, len(shown)))))
     used = run.record["used"]
-    pairs = select_pairs(run.annotations, shown, usable, per_class=each, class_cut=used["class_cut"])
+    pairs = select_pairs(run.annotations, shown, usable, per_class=each, class_cut=used.get("class_cut", EVEN))
     painter = Painter(run, {pair.file_name for name in shown for _, pair in pairs[name]})
     return {
         "gallery": _draw_classes(painter, statistics, {name: pairs[name] for name in shown}, progress),

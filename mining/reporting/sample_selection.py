@@ -4,6 +4,7 @@ A pair is an image and a class. Only the few pairs at the top of each ranking ar
 """
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mining.boxes.iou import iou_matrix
+from mining.models.card import IMPORTED
 from mining.reporting.ground_truth_index import GroundTruthIndex, TrueBoxes
 from mining.storage.parquet import iter_batches
 
@@ -156,7 +158,8 @@ def _doubt(rows: tuple[Row, ...], class_cut: float) -> float:
     """Above 0 for a second box that rivals the first; below 0, nearer to 0 the nearer the class is to the cut."""
     if len(rows) > 1:
         return rows[1].score / max(rows[0].score, 1e-9)
-    return -abs(rows[0].class_score - class_cut) - (rows[0].source != "prediction")
+    probability = rows[0].score if math.isnan(rows[0].class_score) else rows[0].class_score  # NaN: an imported box
+    return -abs(probability - class_cut) - (rows[0].source not in ("prediction", IMPORTED))
 
 
 def _missed(category: str, truth: GroundTruthIndex | None, limit: int) -> list[Pair]:

@@ -1,13 +1,13 @@
 """The texts and tables of the report page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mining.corpus.schema import QUARANTINED, STATES
 from mining.evaluation.scores import BreakdownScores, Scores
-from mining.models.card import read_card
+from mining.models.card import IMPORTED, read_card
 from mining.reporting.score_rows import CUT_HEADINGS, cut_rows, score_rows, verdict
 from mining.runs.run import Run
 from mining.storage.parquet import iter_batches
@@ -24,19 +24,31 @@ _REFINED = {
 def describe_run(run: Run, record: Mapping[str, Any]) -> str:
     """Describe in sentences what was run."""
     config, used, card = record["config"], record["used"], read_card(run.model)
+    if card.localizer == IMPORTED:
+        return (
+            f"Images from {_place(Path(config['images']))}. Boxes imported from "
+            f"{Path(record['inputs']['boxes']).name}, "
+            f"{_count_classes(card.class_names)}. {_when(record)}"
+        )
     labels = config.get("labels")
     known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
     split = f", split {config['split']}" if config.get("split") else ""
     scales = _scales(used.get("scales") or config["scales"])  # an earlier version always recorded the latter
     return (
         f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {used['localizer']} on {card.backbone}, "
-        f"{len(card.classes)} {'class' if len(card.classes) == 1 else 'classes'}, at {scales}"
+        f"{_count_classes(card.class_names)}, at {scales}"
         f"{_REFINED.get(used.get('refine', ''), '')}; boxes cut {_format_threshold(used)}. {_when(record)}"
     )
 
 
+def _count_classes(names: Sequence[str]) -> str:
+    return f"{len(names)} {'class' if len(names) == 1 else 'classes'}"
+
+
 def define_score(used: Mapping[str, Any]) -> str:
     """Say how the scores of a run were computed, from its record of what was used; see the columns' meanings."""
+    if used.get("localizer") == IMPORTED:
+        return "a score is what the imported file states, or 1 if it states none"
     if used.get("refine") == "cells":
         return (
             "a score is the mean probability of the class over the box's region, times the box's agreement with the "

@@ -23,11 +23,12 @@ REMEDY = (
 )
 
 
-def warn_of_boxes(annotations: Path) -> list[str]:
+def warn_of_boxes(annotations: Path, remedy: str = REMEDY) -> list[str]:
     """Return a sentence, with the remedy, if the boxes of a run hardly depend on the images.
 
     Args:
         annotations: annotations.parquet of the run.
+        remedy: What to do about it.
     """
     boxes = _relative_boxes(annotations)
     count = len(boxes)
@@ -41,7 +42,7 @@ def warn_of_boxes(annotations: Path) -> list[str]:
     ):
         share = float(found.mean())
         if lower_bound(share, count) >= NEARLY_ALL:
-            return [f"{sentence.format(_of_all(share))} {REMEDY}"]
+            return [f"{sentence.format(_of_all(share))} {remedy}"]
     return []
 
 

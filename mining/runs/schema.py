@@ -33,7 +33,7 @@ ANNOTATION_SCHEMA = pa.schema(
             "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given; of a "
             "part (is_part), 0.3 * the lower of that and the score of its region. Of other maps: class_score * peak. With "
             "--rank-by area, of all maps: class_score * the region's area as a share of that of the map's largest "
-            "region",
+            "region. Of imported boxes: as the file states it, or 1 if it states none",
         ),
         _field(
             "class_score",
@@ -41,31 +41,33 @@ ANNOTATION_SCHEMA = pa.schema(
             "0-1",
             "probability of the class for the whole image, at the scale nearest to 1; at the middle scale for labelled "
             "images mined with an adaptive pyramid; with --class-crops 10, the mean over the crops. Of the category object: that of one of the five most probable "
-            "classes",
+            "classes. NaN for an imported box",
         ),
         _field(
             "peak",
             pa.float32(),
             "0-1",
-            "highest normalised activation inside the region; 1 for the map's strongest region",
+            "highest normalised activation inside the region; 1 for the map's strongest region; NaN for an imported box",
         ),
-        _field("mean_activation", pa.float32(), "0-1", "mean normalised activation of the region's pixels"),
-        _field("threshold", pa.float32(), "0-1", "threshold on the normalised map"),
+        _field(
+            "mean_activation", pa.float32(), "0-1", "mean normalised activation of the region's pixels; NaN likewise"
+        ),
+        _field("threshold", pa.float32(), "0-1", "threshold on the normalised map; NaN likewise"),
         _field(
             "scales",
             pa.list_(pa.float32()),
             "",
-            "scales of the forward passes, in multiples of the model's input size",
+            "scales of the forward passes, in multiples of the model's input size; none for an imported box",
         ),
-        _field("localizer", pa.string(), "", "name of the method"),
-        _field("model_sha256", pa.string(), "", "SHA-256 of the model's weights file"),
+        _field("localizer", pa.string(), "", "name of the method; import for an imported box"),
+        _field("model_sha256", pa.string(), "", "SHA-256 of the model's weights file; empty for an imported box"),
         _field("merged_from", pa.int32(), "", "number of boxes merged into this one; 1 = not merged"),
         _field(
             "source",
             pa.string(),
             "",
             "label = the class was given for the image; prediction = the classifier predicted it; object = no class was "
-            "probable enough, and --object-boxes was given",
+            "probable enough, and --object-boxes was given; import = another tool made the box",
         ),
         _field(
             "refinement",

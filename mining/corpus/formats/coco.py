@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from mining.corpus.formats.json_items import JSONFile
+from mining.corpus.formats.json_items import JSONFile, JSONListFile
 from mining.corpus.formats.notes import SkippedEntries
 from mining.corpus.names import NameOutsideRootError, is_valid_unicode, normalise_class_name, normalise_file_name
 from mining.errors import CorpusError
@@ -100,6 +100,7 @@ class CocoFile:
 
     Args:
         path: The file.
+        is_results: Whether the file is a COCO results list, which holds annotations alone.
 
     Attributes:
         left_out: The entries that were skipped so far.
@@ -107,10 +108,10 @@ class CocoFile:
         unattached: Number of annotations so far that belong to no listed image.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_results: bool = False) -> None:
         self.path = path
         self.left_out = SkippedEntries(path.name)
-        self.json = JSONFile(path)
+        self.json = JSONListFile(path) if is_results else JSONFile(path)
         self.is_sharing_names = False
         self.unattached = 0
 

@@ -50,7 +50,8 @@ class JSONFile:
         if self._is_strict:
             try:
                 with _nesting_errors(self.path), self._opened() as file:
-                    for given, item in enumerate(ijson.items(file, f"{key}.item", use_float=True), start=1):  # noqa: B007
+                    items = ijson.items(file, self._prefix(key), use_float=True)
+                    for given, item in enumerate(items, start=1):  # noqa: B007
                         yield item
                 self._is_known_shallow = True
                 return
@@ -58,7 +59,7 @@ class JSONFile:
                 # only a file that the strict parser refuses takes the slower way, continuing at the entry that failed
                 self._is_strict = False
         with _json_errors(self.path), self._opened() as file:
-            yield from islice(ijson.items(file, f"{key}.item", use_float=True), given, None)
+            yield from islice(ijson.items(file, self._prefix(key), use_float=True), given, None)
 
     def keys(self) -> dict[str, str] | None:
         """Read the keys of the file's object with the kind of each value: 'list', 'object', 'null' or 'value'.
@@ -85,6 +86,16 @@ class JSONFile:
                     keys.setdefault(key, kinds.get(event, "value"))
         return keys
 
+    def is_list(self) -> bool:
+        """Whether the file holds a list. Raises CorpusError as `items` does."""
+        self._is_strict = False
+        with _json_errors(self.path), self._opened() as file:
+            return next(ijson.parse(file))[1] == "start_array"
+
+    def _prefix(self, key: str) -> str:
+        """What ijson calls the entries of the list under a key."""
+        return f"{key}.item"
+
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         with label_file_errors(self.path), open_input(self.path) as file:
@@ -92,6 +103,19 @@ class JSONFile:
                 file.seek(0)
             text = file if self._is_strict else _StrictJSON(file)
             yield text if self._is_known_shallow else DepthLimitedReader(text)  # type: ignore[arg-type]
+
+
+class JSONListFile(JSONFile):
+    """A JSON file that holds a list alone: its entries are those of every key."""
+
+    def is_list(self) -> bool:
+        """Whether the file holds a list. Raises CorpusError as `items` does."""
+        self._is_strict = False
+        with _json_errors(self.path), self._opened() as file:
+            return next(ijson.parse(file))[1] == "start_array"
+
+    def _prefix(self, key: str) -> str:
+        return "item"
 
 
 @contextmanager

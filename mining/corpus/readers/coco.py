@@ -30,7 +30,7 @@ def read(path: Path, root: ImageRoot, index: CorpusIndex) -> ListingInfo:
     coco.refuse_if_unusable(categories)
     unknown = [0]
     index.add_listed(_listed(coco, images, labels, unknown))
-    return ListingInfo("coco", path, _category_ids(categories), _notes(coco, index, unknown[0]))
+    return ListingInfo("coco", path, category_ids(categories), _notes(coco, index, unknown[0]))
 
 
 def _labels(coco: CocoFile, categories: dict[str, str], images: CocoImageIndex) -> Iterator[tuple[str, str]]:
@@ -52,8 +52,8 @@ def _listed(coco: CocoFile, images: CocoImageIndex, labels: ValuesById, unknown:
         yield ListedImage(name, classes, None, number, width, height)
 
 
-def _category_ids(categories: dict[str, str]) -> dict[str, int] | None:
-    """Class name to id; None if a class has no id that the tables hold."""
+def category_ids(categories: dict[str, str]) -> dict[str, int] | None:
+    """Return class name to id; None if a class has no id that the tables hold."""
     ids: dict[str, int] = {}
     for key, name in categories.items():
         number = id_number(key)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from mining.corpus.listing import ListedImage
     from mining.evaluation.ground_truth.sources import GroundTruthSource, TrueObject
 
-_NO_BOX = "have no box of four finite numbers"
-_NO_AREA = "have a box without area"
-_OUTSIDE = "have a box that lies wholly outside their image"
-_FIRST_PIXEL = "have a box that lies within the first pixel of their image"
+NO_BOX = "have no box of four finite numbers"
+NO_AREA = "have a box without area"
+OUTSIDE = "have a box that lies wholly outside their image"
+FIRST_PIXEL = "have a box that lies within the first pixel of their image"
 _DOUBLED = "repeat a box of the same image and class"
 
 
@@ -149,7 +149,7 @@ def _boxes(
         row = _numbers(item)
         if row is None:
             unusable.append(item.image)
-            source.left_out.add(source.what, _NO_BOX, source.name_of(item.label))
+            source.left_out.add(source.what, NO_BOX, source.name_of(item.label))
             continue
         rows.extend((item.image, class_number[item.category], *row, item.is_ignored, item.is_crowd))
         labels.append(item.label)
@@ -171,10 +171,10 @@ def _keep(source: "GroundTruthSource", columns: Floats, image: Ints, sizes: Floa
     has_area = (xywh[:, 2:] > 0).all(axis=1)
     check_box_format(source.file, _written(shape[has_area], sizes[has_area]))
     reasons = {
-        _NO_AREA: ~has_area,
-        _FIRST_PIXEL: is_in_first_pixel(shape),
+        NO_AREA: ~has_area,
+        FIRST_PIXEL: is_in_first_pixel(shape),
         # width and height may be swapped, which shows only once the image is decoded
-        _OUTSIDE: is_outside(xywh, sizes) & is_outside(xywh, sizes[:, ::-1]),
+        OUTSIDE: is_outside(xywh, sizes) & is_outside(xywh, sizes[:, ::-1]),
         _DOUBLED: _is_repeated(np.column_stack([image, columns[:, 1:6]]), source.images),
     }
     keep = np.ones(len(columns), bool)
@@ -217,13 +217,17 @@ def _xywh(source: "GroundTruthSource", columns: Floats) -> Floats:
 
 def _numbers(item: "TrueObject") -> tuple[float, float, float, float, float] | None:
     """The four numbers of a box and the object's area, NaN where it is not stated; None where they are no box."""
+    box = box_numbers(item.numbers)
+    return None if box is None else (*box, _number(item.area))
+
+
+def box_numbers(written: Any) -> tuple[float, float, float, float] | None:
+    """Return the four finite numbers of a box as written in a file; None where it has no such numbers."""
     try:
-        a, b, c, d = map(float, item.numbers)
+        a, b, c, d = map(float, written)
     except (TypeError, ValueError, OverflowError):
         return None
-    if not math.isfinite(a + b + c + d + c * d):
-        return None
-    return a, b, c, d, _number(item.area)
+    return (a, b, c, d) if math.isfinite(a + b + c + d + c * d) else None
 
 
 def _known(source: "GroundTruthSource", boxes: TruthBoxes, entries: Ints, unusable: list[int], images: int) -> Bools:
