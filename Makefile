@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	# ultralytics reads exported YOLO sets in a test, grad-cam and torchcam (with what they import, from ttach on) are
 	# measured against; without their dependencies, which would bring a second OpenCV
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps ultralytics ultralytics-thop \
-		grad-cam torchcam ttach scikit-learn joblib narwhals
+		grad-cam torchcam ttach
 	touch $@
 
 demo: $(READY)       ## Generate a corpus, train, mine, score, and write a report to look at
