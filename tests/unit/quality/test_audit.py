@@ -28,7 +28,9 @@ def run(tmp_path: Path) -> Path:
     corpus = pq.read_table(made.folder / "corpus.parquet")
     sizes = [(made.images / name).stat().st_size for name in corpus["file_name"].to_pylist()]
     place = corpus.schema.get_field_index("bytes")
-    pq.write_table(corpus.set_column(place, corpus.schema.field("bytes"), pa.array(sizes)), made.folder / "corpus.parquet")
+    pq.write_table(
+        corpus.set_column(place, corpus.schema.field("bytes"), pa.array(sizes)), made.folder / "corpus.parquet"
+    )
     return made.folder
 
 
