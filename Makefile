@@ -23,7 +23,7 @@ $(READY): pyproject.toml
 	# their dependencies, which would bring a second OpenCV, or older versions of OpenCV, pandas and pyarrow
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps ultralytics ultralytics-thop \
 		label-studio-sdk datumaro appdirs faker imagesize jsf json-stream json-stream-rs-tokenizer lxml pyjwt rstr \
-		shapely xmljson grad-cam torchcam ttach scikit-learn joblib narwhals
+		shapely xmljson grad-cam torchcam ttach
 	touch $@
 
 demo: $(READY)       ## Generate a corpus, train, mine, score, and write a report to look at
