@@ -18,10 +18,12 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	# compiled at once: without, where the environment forbids Python to write bytecode, each start takes 10 s more
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'
-	# ultralytics reads exported YOLO sets in a test, grad-cam and torchcam (with what they import, from ttach on) are
-	# measured against; without their dependencies, which would bring a second OpenCV
+	# ultralytics reads exported YOLO sets in a test, label-studio-sdk and datumaro (with what they import, from appdirs
+	# on) exported reviews; grad-cam and torchcam (with what they import, from ttach on) are measured against. Without
+	# their dependencies, which would bring a second OpenCV, or older versions of OpenCV, pandas and pyarrow
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps ultralytics ultralytics-thop \
-		grad-cam torchcam ttach
+		label-studio-sdk datumaro appdirs faker imagesize jsf json-stream json-stream-rs-tokenizer lxml pyjwt rstr \
+		shapely xmljson grad-cam torchcam ttach
 	touch $@
 
 demo: $(READY)       ## Generate a corpus, train, mine, score, and write a report to look at

@@ -118,11 +118,11 @@ def compare(first: AnyPath, second: AnyPath, truth: AnyPath | None = None, *, ou
 
 
 def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeywords]) -> "ExportSummary":
-    """Write a finished run, with its images, as a dataset that a detector trains on.
+    """Write a finished run, with its images, as a dataset that a detector trains on or that people check.
 
     Args:
         run: Run or run directory.
-        format: coco, yolo or voc.
+        format: coco, yolo, voc, hf, labelstudio or cvat.
         out: New or empty folder; it appears complete or not at all.
         **options: min_score, copy, val_share, seed, include_empty, val_truth, used_classes: see `boxmine export`.
 

@@ -14,6 +14,7 @@ from cyclopts import CycloptsError, MissingArgumentError
 from pydantic import ValidationError
 
 from flows.cli import (  # noqa: F401
+    audit_commands,
     evaluation_commands,
     import_commands,
     label_commands,

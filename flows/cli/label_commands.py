@@ -119,6 +119,7 @@ def clean(
     help_epilogue=examples(
         "boxmine export runs/first --format yolo --out set",
         "boxmine export runs/first --format coco --min-score 0.3 --val-truth truth.json --out set",
+        "boxmine export runs/first --format labelstudio --out review",
         "boxmine export s3://bucket/labels --as-of 12 --format voc --out set",
     )
 )
@@ -126,7 +127,7 @@ def export(
     source: Annotated[str, Parameter(group=INPUT)],
     /,
     *,
-    format: Annotated[Literal["coco", "yolo", "voc", "run"], Parameter(group=OUTPUT)],
+    format: Annotated[Literal["coco", "yolo", "voc", "hf", "labelstudio", "cvat", "run"], Parameter(group=OUTPUT)],
     out: Annotated[Path, Parameter(group=OUTPUT)],
     min_score: Annotated[float, Parameter(group=DATASET)] = 0.0,
     copy: Annotated[bool, Parameter(group=DATASET)] = False,
@@ -138,15 +139,16 @@ def export(
     corpus: CorpusName = None,
     images: ImageFolder = None,
 ) -> int:
-    """Export a finished run, or a version of a label store, as a dataset to train a detector on.
+    """Export a finished run, or a version of a label store, as a dataset to train a detector on, or to check by hand.
 
     Parameters
     ----------
     source
         Run directory, or label store: a folder or an address such as s3://bucket/labels.
     format
-        coco, yolo (Ultralytics), voc; or run: a version of a label store as a run directory, for `boxmine score`,
-        `report` and `compare`.
+        To train: coco, yolo (Ultralytics), voc, hf (an image folder of Hugging Face). To check the boxes by hand:
+        labelstudio, cvat. Or run: a version of a label store as a run directory, for `boxmine score`, `report` and
+        `compare`.
     out
         New or empty folder.
     min_score

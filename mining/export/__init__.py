@@ -1,4 +1,4 @@
-"""Export the boxes of a finished run as another tool's dataset: COCO, YOLO, Pascal VOC."""
+"""Export the boxes of a finished run as another tool's dataset: COCO, YOLO, Label Studio, ..."""
 
 from mining.export.job import EXPORTERS, ExportSummary, export
 from mining.runs.coco_json import write_coco_json

@@ -43,11 +43,12 @@ class ExportOptions:
 
 
 class Written(NamedTuple):
-    """Number of images and boxes that an exporter wrote, and notes for a person."""
+    """Number of images and boxes that an exporter wrote, notes for a person, and what README.md begins with."""
 
     images: int
     boxes: int
     notes: tuple[str, ...] = ()
+    readme_head: str = ""
 
 
 Exporter = Callable[[ExportedSet, Path, ExportOptions], Written]

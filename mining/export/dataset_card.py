@@ -23,7 +23,7 @@ def write_readme(path: Path, exported: ExportedSet, written: Written, notes: Seq
         "",
         *(f"- {note}" for note in notes),
     ]
-    path.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    path.write_text(written.readme_head + "\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
 def _origin(exported: ExportedSet) -> str:

@@ -105,6 +105,11 @@ class ExportedSet:
         """Return notes on validation, on copies, and on what a detector may learn wrongly from the export."""
         return [*self._validation_notes(), *self.split.notes, *self._unboxed_notes()]
 
+    def review_notes(self) -> list[str]:
+        """Return a note on images that are not exported for review because they have no box."""
+        images = sum(1 for _ in iter_images(self.run.corpus)) - sum(self.images_of.values())
+        return [f"{_images(images)} left out for having no box; --include-empty exports them."] if images else []
+
     def _validation_notes(self) -> list[str]:
         held_out = sum(self.images_of[part] for part in self.parts if part != TRAIN)
         if self.truth is not None:

@@ -3,9 +3,10 @@
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from mining.corpus.images.image_formats import open_image
 from mining.corpus.images.orientation import drop_xmp, is_orientation_ambiguous, turn_upright, upright_size
 from mining.errors import ImageError, RunError
+from mining.runs.rows import ImageRow
 from mining.storage.files import link_or_copy
 
 JPEG_FORMATS = ("JPEG", "MPO")
@@ -59,6 +61,43 @@ def place_image(source: Path, target: Path, *, size: tuple[int, int], copy: bool
         else:
             place = shutil.copyfile if copy or _is_cut_jpeg(image, source) else link_or_copy
             place(source, target)
+
+
+def place_named(
+    source: Path,
+    folder: Path,
+    image: ImageRow,
+    suffixes: Collection[str],
+    only: tuple[str, ...] = (),
+    *,
+    copy: bool,
+    rename: Callable[[str], str] = lambda part: part,
+) -> str:
+    """Place an image of a run below `folder` under its own name, changed only where a reader would not find it.
+
+    Args:
+        source: The image file.
+        folder: The folder of the images of an export.
+        image: The image.
+        suffixes: Suffixes in lower case that the reader knows; with another one, the image becomes a PNG.
+        only: As for `place_image`.
+        copy: Copy instead of linking.
+        rename: Changes a part of the path, a folder or the file name.
+
+    Returns:
+        The name below `folder`, with `/`.
+
+    Raises:
+        RunError: As for `place_image`.
+    """
+    path = PurePosixPath(*map(rename, PurePosixPath(image.file_name).parts))
+    is_known = path.suffix.lower() in suffixes
+    path = path if is_known else path.with_name(path.name + ".png")
+    others = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in count(2))
+    name = next(str(one) for one in chain([path], others) if not (folder / one).exists())
+    size = (image.width, image.height)
+    place_image(source, folder / name, size=size, copy=copy, only=only if is_known else ("PNG",))
+    return name
 
 
 def _open(source: Path) -> Image.Image:

@@ -8,15 +8,26 @@ from mining.corpus.image_root import check_output_outside_images
 from mining.errors import InputError, did_you_mean
 from mining.export.base import Exporter, ExportOptions
 from mining.export.coco import export_coco
+from mining.export.cvat import export_cvat
 from mining.export.dataset_card import write_readme
 from mining.export.exported_set import exported_set
+from mining.export.hugging_face import export_hugging_face
+from mining.export.label_studio import export_label_studio
 from mining.export.val_truth import ValTruth
 from mining.export.voc import export_voc
 from mining.export.yolo import export_yolo
 from mining.runs.reading import boxes_below, open_run
 from mining.storage.folders import atomic_folder
 
-EXPORTERS: dict[str, Exporter] = {"coco": export_coco, "yolo": export_yolo, "voc": export_voc}
+EXPORTERS: dict[str, Exporter] = {
+    "coco": export_coco,
+    "yolo": export_yolo,
+    "voc": export_voc,
+    "labelstudio": export_label_studio,
+    "cvat": export_cvat,
+    "hf": export_hugging_face,
+}
+FOR_REVIEW = ("labelstudio", "cvat")  # formats for people who check the boxes, not for training
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,10 @@ def export(
     """
     if format not in EXPORTERS:
         raise InputError(f"Unknown format {format!r}: {did_you_mean(format, EXPORTERS)}")
+    is_for_review = format in FOR_REVIEW
+    if is_for_review and val_truth is not None:
+        raise InputError(f"--val-truth is for training sets; {format} has the boxes of the run only. Leave it out.")
+    val_share = 0.0 if is_for_review else val_share
     options = ExportOptions(min_score, copy, val_share, seed, include_empty, val_truth, used_classes)
     run = open_run(Path(run_dir))
     out = Path(os.path.abspath(out))
@@ -89,7 +104,7 @@ def export(
     )  # fmt: skip
     with atomic_folder(out) as temporary:
         written = EXPORTERS[format](exported, temporary, options)
-        notes = (*exported.notes(), *written.notes)
+        notes = (*(exported.review_notes() if is_for_review else exported.notes()), *written.notes)
         write_readme(temporary / "README.md", exported, written, notes)
     dropped = boxes_below(run.annotations, min_score)
     return ExportSummary(format, written.images, written.boxes, dropped, out, notes)

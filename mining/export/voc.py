@@ -11,12 +11,12 @@ from mining.corpus.splits import TEST
 from mining.export.base import ExportOptions, Written
 from mining.export.exported_set import ExportedSet
 from mining.export.image_files import JPEG_FORMATS, place_image
+from mining.export.xml_text import xml_text
 from mining.runs.rows import BoxedImage, BoxRow, ImageRow
 from mining.runs.run import Run
 
 _YEAR = "VOC2012"
 _TRAINVAL = "trainval"
-_NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SPLITS_A_NAME = re.compile(r"[\s#]")
 _LONGEST_STEM_BYTES = 200
 
@@ -71,7 +71,7 @@ def _free_stem(annotations: Path, file_name: str) -> str:
 
 
 def _flat(name: str) -> str:
-    name = _SPLITS_A_NAME.sub("_", _NOT_IN_XML.sub("_", name))
+    name = _SPLITS_A_NAME.sub("_", xml_text(name))
     if len(name.encode()) <= _LONGEST_STEM_BYTES:
         return name
     digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
@@ -106,4 +106,4 @@ def _pixels(low: float, high: float, limit: int) -> tuple[int, int]:
 
 def _texts(parent: ElementTree.Element, **values: str | float) -> None:
     for tag, value in values.items():
-        ElementTree.SubElement(parent, tag).text = _NOT_IN_XML.sub("_", str(value))
+        ElementTree.SubElement(parent, tag).text = xml_text(value)

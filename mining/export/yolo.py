@@ -1,5 +1,6 @@
 """Export as the folder that Ultralytics trains on: data.yaml, images/, and labels/ with one text file per image."""
 
+import csv
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
@@ -30,7 +31,10 @@ def export_yolo(exported: ExportedSet, out: Path, options: ExportOptions) -> Wri
     """Write images/{train,val}/, labels/{train,val}/*.txt and data.yaml.
 
     A line of a label file is `class cx cy w h`: the class counts from 0 in the order of the exported classes, the
-    others are shares of the image's width and height. Sub-folders and names are kept except for what Ultralytics would
+    others are shares of the image's width and height. Ultralytics refuses a sixth column, so scores.csv has the scores:
+    label file, line (from 1), id of the box in the run, score.
+
+    Sub-folders and names are kept except for what Ultralytics would
     not find: a folder named `images` or a name with a leading dot is given a `_`, a file with an unknown suffix becomes
     a PNG, and if two images would share a label file (1.jpg and 1.png) the later one becomes 1_png.png. A file whose
     content Ultralytics does not decode under its suffix (a GIF named .jpg) is re-encoded in the suffix's format.
@@ -42,16 +46,22 @@ def export_yolo(exported: ExportedSet, out: Path, options: ExportOptions) -> Wri
     for folder in ("images", "labels"):
         (out / folder / TRAIN).mkdir(parents=True)
     written = Written(0, 0)
-    for one in exported:
-        boxed = BoxedImage(one.image, tuple(box for box in one.boxes if not box.is_ignored))
-        _write_image(exported, out, one.part, boxed, copy=options.copy)
-        written = Written(written.images + 1, written.boxes + len(boxed.boxes))
+    with (out / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+        scores = csv.writer(file, lineterminator="\n")
+        scores.writerow(("label_file", "line", "annotation_id", "score"))
+        for one in exported:
+            boxed = BoxedImage(one.image, tuple(box for box in one.boxes if not box.is_ignored))
+            label = _write_image(exported, out, one.part, boxed, copy=options.copy)
+            name = label.relative_to(out).as_posix()
+            scores.writerows((name, line, box.annotation_id, box.score) for line, box in enumerate(boxed.boxes, 1))
+            written = Written(written.images + 1, written.boxes + len(boxed.boxes))
     _write_data_yaml(out / "data.yaml", exported)
     notes = () if set(exported.parts) - {TRAIN} else (_NO_VAL.strip("# \n"),)
     return written._replace(notes=(*notes, *exported.class_notes()))
 
 
-def _write_image(exported: ExportedSet, out: Path, part: str, boxed: BoxedImage, *, copy: bool) -> None:
+def _write_image(exported: ExportedSet, out: Path, part: str, boxed: BoxedImage, *, copy: bool) -> Path:
+    """Place an image and write its label file, whose path is returned."""
     image, boxes = boxed
     source = exported.run.source_of(image)
     name = _free_name(out / "labels" / part, _findable(image.file_name))
@@ -61,6 +71,7 @@ def _write_image(exported: ExportedSet, out: Path, part: str, boxed: BoxedImage,
     label = (out / "labels" / part / name).with_suffix(".txt")
     label.parent.mkdir(parents=True, exist_ok=True)
     label.write_text("".join(_line(_index_of(box, exported), box, image) for box in boxes), encoding="utf-8")
+    return label
 
 
 def _findable(file_name: str) -> PurePosixPath:

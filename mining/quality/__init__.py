@@ -1,1 +1,1 @@
-"""How far mined boxes can be trusted: signals per box, and calibrated probabilities."""
+"""How far the boxes of a run can be trusted: signals and calibration, draws for a person to judge, verdicts, estimates."""

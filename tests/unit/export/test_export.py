@@ -16,7 +16,10 @@ from mining.export import EXPORTERS, ExportSummary, export
 from mining.storage.folders import atomic_folder
 
 FORMATS = sorted(EXPORTERS)
-PIXELS = {"coco": "images", "yolo": "images/train", "voc": "VOCdevkit/VOC2012/JPEGImages"}
+PIXELS = {
+    "coco": "images", "yolo": "images/train", "voc": "VOCdevkit/VOC2012/JPEGImages", "labelstudio": "images",
+    "cvat": "images", "hf": "train",
+}  # fmt: skip
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -1,0 +1,104 @@
+"""Commands of an audit: draw boxes for a person to judge, record the verdicts, estimate the precision."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from flows.cli.audit_output import print_estimate, print_plan, print_record
+from flows.cli.common import INPUT, OUTPUT, Json, app, examples
+from flows.cli.output import print_json
+from mining.config import parse
+from mining.config.audit import AuditPlanSettings
+
+audit = App(
+    name="audit",
+    help="How far to trust the boxes of a run without ground truth: a person judges a random draw of them.",
+    default_parameter=app.default_parameter,
+)
+app.command(audit)
+RunDir = Annotated[Path, Parameter(group=INPUT)]
+
+
+@audit.command(
+    help_epilogue=examples(
+        "boxmine audit plan runs/first --verdicts 200 --out plan.csv",
+        "boxmine audit plan runs/first --precision-within 0.03 --out plan.csv",
+    )
+)
+def plan(
+    run_dir: RunDir,
+    /,
+    *,
+    out: Annotated[Path, Parameter(group=OUTPUT)],
+    verdicts: int | None = None,
+    precision_within: float | None = None,
+    suspicious: Annotated[bool, Parameter(negative=())] = False,
+    seed: int | None = None,
+) -> int:
+    """Draw boxes for a person to judge, and write them to a CSV file with an empty column `verdict`.
+
+    Fill it in with correct, too_large, too_small, wrong_place, wrong_class, nothing or unsure; a box is correct if it
+    and the object have an IoU of at least 0.5. A corrected box may be written into x, y, w, h. Then:
+    boxmine audit record RUN PLAN.csv --reviewer NAME.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    out
+        CSV file to write.
+    verdicts
+        Number of boxes to draw at random; by default 200.
+    precision_within
+        Draw as many boxes as a 95 % interval of this half width needs, e.g. 0.03.
+    suspicious
+        Also list as many of the boxes with the lowest scores; no estimate uses them.
+    seed
+        Random seed; by default another draw each time.
+    """
+    from mining.quality.audit import plan_audit
+
+    values = {
+        "run": run_dir, "out": out, "verdicts": verdicts, "precision_within": precision_within,
+        "suspicious": suspicious, "seed": seed,
+    }  # fmt: skip
+    print_plan(plan_audit(parse(AuditPlanSettings, values)))
+    return 0
+
+
+@audit.command(help_epilogue=examples("boxmine audit record runs/first plan.csv --reviewer Ada"))
+def record(run_dir: RunDir, plan: Annotated[Path, Parameter(group=INPUT)], /, *, reviewer: str) -> int:
+    """Record the verdicts of a filled-in plan in the run; rows without a verdict are left for later.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    plan
+        CSV file of `boxmine audit plan`, filled in.
+    reviewer
+        Name of the person who judged.
+    """
+    from mining.quality.audit import record_verdicts
+
+    print_record(record_verdicts(run_dir, plan, reviewer))
+    return 0
+
+
+@audit.command(help_epilogue=examples("boxmine audit estimate runs/first", "boxmine audit estimate runs/first --json"))
+def estimate(run_dir: RunDir, /, *, as_json: Json = False) -> int:
+    """Estimate the precision of all boxes of a run, with 95 % intervals, from the verdicts recorded so far.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    as_json
+        Print the estimates as JSON on stdout.
+    """
+    from mining.quality.audit import estimate_audit
+
+    found = estimate_audit(run_dir)
+    print_json(found.to_record()) if as_json else print_estimate(found)
+    return 0

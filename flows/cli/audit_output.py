@@ -1,0 +1,64 @@
+"""Print the results of the audit commands."""
+
+from typing import TYPE_CHECKING
+
+from flows.cli.terminal import err, print_table
+
+if TYPE_CHECKING:
+    from mining.quality.audit import AuditEstimate, PlanSummary, RecordSummary
+    from mining.quality.estimates import Precision
+
+
+def print_plan(summary: "PlanSummary") -> None:
+    """Print what a plan asks for."""
+    more = f" and {summary.suspicious} doubtful ones" if summary.suspicious else ""
+    before = f", {summary.drawn_before} were drawn before" if summary.drawn_before else ""
+    err.print(f"{summary.random} of {summary.boxes} boxes drawn at random{more}{before}: {summary.out}")
+    err.print("Fill in the column verdict, then run `boxmine audit record`.")
+
+
+def print_record(summary: "RecordSummary") -> None:
+    """Print what was recorded."""
+    err.print(f"{summary.recorded} verdicts recorded, {summary.repeated} were recorded before.")
+    if summary.changed:
+        err.print(f"Warning: {summary.changed} are not recorded, because their images changed since the run.")
+    if summary.pending:
+        err.print(f"{summary.pending} boxes of the run's plans have no verdict yet.")
+
+
+def print_estimate(found: "AuditEstimate") -> None:
+    """Print the precision of all boxes and by class, and how many more verdicts would help."""
+    if found.precision is None:
+        err.print("Too few verdicts for an estimate; record more with `boxmine audit record`.")
+        return
+    rows = [("all", *_cells(found.precision)), *((name, *_cells(one)) for name, one in found.per_class.items())]
+    print_table(rows, ("class", "precision", "95 % interval", "verdicts", "boxes"))
+    for sentence in _remarks(found):
+        err.print(sentence)
+
+
+def _cells(found: "Precision | None") -> tuple[str, str, str, str]:
+    if found is None:
+        return "-", "too few verdicts", "", ""
+    low, high = found.ci95
+    return f"{100 * found.value:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %", str(found.verdicts), str(found.boxes)
+
+
+def _remarks(found: "AuditEstimate") -> list[str]:
+    sentences = []
+    if found.precision is not None and found.precision.ci95_any_time is not None:
+        low, high = (100 * side for side in found.precision.ci95_any_time)
+        sentences.append(f"If you look often and stop when it is narrow enough: {low:.1f} to {high:.1f} %.")
+    if found.enough is not None and found.within is not None:
+        state = "reached: you may stop" if found.enough else "not reached yet"
+        sentences.append(f"Half width of {100 * found.within:g} points: {state}.")
+    if found.to_halve:
+        sentences.append(f"{found.to_halve} more verdicts would halve the interval.")
+    if found.pending:
+        sentences.append(f"{found.pending} boxes that were drawn have no verdict yet.")
+    if found.unsure:
+        sentences.append(f"{found.unsure} boxes count for nothing: unsure, or as many reviewers for as against.")
+    if found.changed:
+        sentences.append(f"Warning: {found.changed} verdicts count for nothing, because their images changed since.")
+    sentences += [f"Agreement of {pair} (Cohen's kappa): {kappa:.2f}." for pair, kappa in found.kappa.items()]
+    return sentences

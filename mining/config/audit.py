@@ -1,0 +1,39 @@
+"""Settings of an audit: which boxes a person is asked to judge."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from mining.config.base import Settings
+
+VERDICTS = 200
+
+
+class AuditPlanSettings(Settings):
+    """What `boxmine audit plan` draws."""
+
+    run: Path = Field(description="Run directory.")
+    out: Path = Field(description="CSV file to write, one row per box; the column verdict is filled in.")
+    verdicts: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        default=None,
+        description=f"Number of boxes to draw at random; by default {VERDICTS}, or what --precision-within needs.",
+    )
+    precision_within: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
+        default=None,
+        description="Draw as many boxes as an interval of the precision of this half width needs (95 %), e.g. 0.03.",
+    )
+    suspicious: bool = Field(
+        default=False,
+        description="Also list as many of the boxes with the lowest scores. They are no random draw, and no estimate "
+        "uses them.",
+    )
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Random seed; by default another draw each time."
+    )
+
+    @model_validator(mode="after")
+    def _check_one_size(self) -> Self:
+        if self.verdicts is not None and self.precision_within is not None:
+            raise ValueError("give `verdicts` or `precision_within`, not both")
+        return self
