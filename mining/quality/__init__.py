@@ -1,1 +1,1 @@
-"""How far the boxes of a run can be trusted: signals and calibration, draws for a person to judge, verdicts, estimates."""
+"""How far boxes can be trusted: signals and calibration, samples for people to judge, verdicts, estimates."""
