@@ -262,6 +262,42 @@ def _hashes_now(run: Run, names: Iterable[str]) -> dict[str, str | None]:
 # --- estimate --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class RandomVerdicts:
+    """What people said about the boxes that were drawn at random.
+
+    Attributes:
+        drawn: annotation_id of the boxes that were drawn.
+        judgements: Verdicts on images that have not changed since, of each reviewer on each box.
+        outcomes: Whether each judged box is correct, by annotation_id: what the majority says; None for an unsure
+            verdict, and where as many are for as against.
+        changed: Verdicts that count for nothing because the image changed since.
+        within: The half width that was asked for, if any.
+    """
+
+    drawn: list[int]
+    judgements: list[Judgement]
+    outcomes: dict[int, bool | None]
+    changed: int
+    within: float | None
+
+    @property
+    def decided(self) -> dict[int, bool]:
+        """The outcomes that are known, by annotation_id, ascending."""
+        return {box: outcome for box, outcome in sorted(self.outcomes.items()) if outcome is not None}
+
+
+def read_random_verdicts(run: Run) -> RandomVerdicts:
+    """Read the verdicts on boxes of a run that were drawn at random."""
+    with open_verdicts(run.path) as store:
+        drawn, within, at_random = store.drawn_at_random(), store.precision_within(), store.judged_at_random()
+        every = [one for one in store.judgements() if one.annotation_id in at_random]
+    hashes = _hashes_now(run, {one.file_name for one in every})
+    kept = [one for one in every if one.content_hash is None or hashes.get(one.file_name) in (None, one.content_hash)]
+    outcomes = {box: _majority(list(group)) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
+    return RandomVerdicts(drawn, kept, outcomes, len(every) - len(kept), within)
+
+
 def estimate_audit(run_dir: Path) -> AuditEstimate:
     """Estimate the precision of a run from the verdicts on boxes that were drawn at random.
 
@@ -272,24 +308,19 @@ def estimate_audit(run_dir: Path) -> AuditEstimate:
     """
     run = Run.open(run_dir, finished=True)
     table = run.read_annotations(["annotation_id", "category_id", "category", "score"])
-    with open_verdicts(run.path) as store:
-        drawn, within, at_random = store.drawn_at_random(), store.precision_within(), store.judged_at_random()
-        every = [one for one in store.judgements() if one.annotation_id in at_random]
-    hashes = _hashes_now(run, {one.file_name for one in every})
-    kept = [one for one in every if one.content_hash is None or hashes.get(one.file_name) in (None, one.content_hash)]
-    outcomes = {box: _majority(list(group)) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
-    judged = {box: outcome for box, outcome in outcomes.items() if outcome is not None}
+    verdicts = read_random_verdicts(run)
+    judged, within = verdicts.decided, verdicts.within
     ids, category, score = _columns(table)
     order = np.argsort(ids)
-    places = order[np.searchsorted(ids, np.array(sorted(judged), np.int64), sorter=order)]
-    is_correct = np.array([judged[box] for box in sorted(judged)], bool)
+    places = order[np.searchsorted(ids, np.array(list(judged), np.int64), sorter=order)]
+    is_correct = np.array(list(judged.values()), bool)
     precision = estimate_precision(category, score, places, is_correct)
     names = dict(zip(category.tolist(), table["category"].to_pylist(), strict=True))
     by_class = estimate_per_class(category, score, places, is_correct)
-    pending = len(set(drawn) - outcomes.keys())
+    pending = len(set(verdicts.drawn) - verdicts.outcomes.keys())
     return AuditEstimate(
-        precision, {str(names[one]): found for one, found in by_class.items()}, len(outcomes) - len(judged),
-        len(every) - len(kept), pending, _kappas(kept), within, _is_enough(precision, within, pending),
+        precision, {str(names[one]): found for one, found in by_class.items()}, len(verdicts.outcomes) - len(judged),
+        verdicts.changed, pending, _kappas(verdicts.judgements), within, _is_enough(precision, within, pending),
         None if precision is None else verdicts_to_halve(precision),
     )  # fmt: skip
 
