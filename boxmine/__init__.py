@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mining import __version__
 
 if TYPE_CHECKING:
-    from boxmine._finished import compare, export, report, score
+    from boxmine._finished import calibrate, compare, export, report, score
     from boxmine._functions import import_boxes, label, maps, mine, train
     from boxmine._localizer import Localizer, load_model
     from boxmine._results import Comparison, Scores, TrainedModel
@@ -64,6 +64,7 @@ __all__ = [
     "StoreMissingError",
     "TrainedModel",
     "__version__",
+    "calibrate",
     "compare",
     "export",
     "import_boxes",
@@ -78,7 +79,7 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(("import_boxes", "label", "maps", "mine", "train"), "boxmine._functions"),
-    **dict.fromkeys(("compare", "export", "report", "score"), "boxmine._finished"),
+    **dict.fromkeys(("calibrate", "compare", "export", "report", "score"), "boxmine._finished"),
     **dict.fromkeys(("Comparison", "Scores", "TrainedModel"), "boxmine._results"),
     **dict.fromkeys(("Localizer", "load_model"), "boxmine._localizer"),
     "Run": "boxmine._run",

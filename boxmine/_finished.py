@@ -1,4 +1,4 @@
-"""What can be done with a finished run: score, report, compare, export."""
+"""What can be done with a finished run: score, calibrate, report, compare, export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -11,6 +11,7 @@ from mining.config import CompareSettings, ScoreSettings, parse
 
 if TYPE_CHECKING:
     from mining.export import ExportSummary
+    from mining.quality.calibration import Calibration
 
 
 def score(
@@ -44,6 +45,34 @@ def score(
     check_settings(settings)
     with progress_bar("maps", progress if maps else False) as report_progress:
         return Scores(score_run(settings, lambda done, total: report_progress(done, total, "")))
+
+
+def calibrate(run: AnyPath, truth: AnyPath, *, agree_with: AnyPath | None = None, seed: int = 0) -> "Calibration":
+    """Calibrate the boxes of a finished run: p_correct and expected_iou of each, which `Run.signals` then has.
+
+    A few of the run's images with ground truth are enough: 50 boxes on 10 images. The predictions are cross-fitted over
+    images, and stored in the run directory (calibration.json, quality.parquet).
+
+    Args:
+        run: Run or run directory.
+        truth: COCO JSON with boxes, folder of VOC XML, or CUB folder; of all or of some of the images.
+        agree_with: Another run of the same images; the boxes' agreement with its boxes is one more signal.
+        seed: Decides which images share a fold.
+
+    Returns:
+        The calibration. With fewer than 50 boxes on images of the ground truth it is not `is_calibrated`, and nothing
+        is stored.
+
+    Raises:
+        RunError: A run is not finished or damaged, or the two share no image.
+        ScoringError: The ground truth cannot be read, or shares no image with the run.
+    """
+    from mining.quality.correctness import calibrate_by_truth
+    from mining.runs.run import Run
+
+    directory = Run.open(Path(run), finished=True)
+    other = None if agree_with is None else Run.open(Path(agree_with), finished=True)
+    return calibrate_by_truth(directory, Path(truth), agree_with=other, seed=seed)
 
 
 def report(run: AnyPath, truth: AnyPath | None = None) -> Path:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mining.export import ExportSummary
+    from mining.quality.calibration import Calibration
 
-Table = Literal["boxes", "images", "quarantine", "thresholds"]
-_TABLES = ("boxes", "images", "quarantine", "thresholds")
+Table = Literal["boxes", "signals", "images", "quarantine", "thresholds"]
+_TABLES = ("boxes", "signals", "images", "quarantine", "thresholds")
 
 
 class Run(os.PathLike[str]):
@@ -50,6 +51,14 @@ class Run(os.PathLike[str]):
         return _as_pandas(self.to_arrow("boxes"))
 
     @property
+    def signals(self) -> "pd.DataFrame":
+        """The boxes with signals of their quality and, after `calibrate`, p_correct and expected_iou.
+
+        They are computed at first use, without a network, and kept in quality.parquet.
+        """
+        return _as_pandas(self.to_arrow("signals"))
+
+    @property
     def images(self) -> "pd.DataFrame":
         """One row per image with its labels and state: corpus.parquet."""
         return _as_pandas(self.to_arrow("images"))
@@ -71,7 +80,7 @@ class Run(os.PathLike[str]):
         """Read a table as pyarrow.Table; units and meanings stand in the field metadata.
 
         Args:
-            table: boxes, images, quarantine or thresholds.
+            table: boxes, signals, images, quarantine or thresholds.
 
         Raises:
             RunError: The file is missing; DamagedFileError where it changed after it was written.
@@ -80,6 +89,10 @@ class Run(os.PathLike[str]):
         directory = self._directory
         if table == "boxes":
             return directory.read_annotations()
+        if table == "signals":
+            from mining.quality.table import read_boxes_with_quality
+
+            return read_boxes_with_quality(directory)
         if table == "images":
             return directory.read_corpus()
         if table == "quarantine":
@@ -127,6 +140,31 @@ class Run(os.PathLike[str]):
         from boxmine._finished import score
 
         return score(self, truth, maps=maps)
+
+    def calibrate(self, truth: AnyPath, *, agree_with: AnyPath | None = None, seed: int = 0) -> "Calibration":
+        """Calibrate the boxes with ground truth; see `boxmine.calibrate`."""
+        from boxmine._finished import calibrate
+
+        return calibrate(self, truth, agree_with=agree_with, seed=seed)
+
+    def carry_calibration(self, calibration: "Calibration | AnyPath") -> str | None:
+        """Use the calibration of another run, where the signals of this run's boxes are distributed alike.
+
+        Args:
+            calibration: What `calibrate` returned, or the calibration.json of the other run.
+
+        Returns:
+            A warning where the distribution of one or two signals has moved; None where none has.
+
+        Raises:
+            InputError: More signals have moved, or the file cannot be read. Nothing is stored.
+        """
+        from mining.quality.calibration import Calibration
+        from mining.quality.table import carry_calibration
+
+        if not isinstance(calibration, Calibration):
+            calibration = Calibration.load(Path(calibration))
+        return carry_calibration(self._directory, calibration)
 
     def report(self, truth: AnyPath | None = None) -> Path:
         """Write the HTML report; see `boxmine.report`."""

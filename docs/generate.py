@@ -215,6 +215,7 @@ def formats_page() -> str:
     """The columns of every table, from the pyarrow schemas and their field metadata."""
     from mining.corpus.schema import CORPUS_SCHEMA, QUARANTINE_SCHEMA
     from mining.label_store.schema import STORE_SCHEMA
+    from mining.quality.schema import QUALITY_SCHEMA
     from mining.runs.schema import ANNOTATION_SCHEMA, CURVE_SCHEMA, RANKING_SCHEMA
 
     tables = [
@@ -223,6 +224,7 @@ def formats_page() -> str:
         ("quarantine.parquet", "Images that could not be used, one row per image.", QUARANTINE_SCHEMA),
         ("curves.parquet", "The box at each threshold, one row per image and class.", CURVE_SCHEMA),
         ("rankings.parquet", "The most probable classes, one row per image.", RANKING_SCHEMA),
+        ("quality.parquet", "Signals of the boxes' quality, one row per box.", QUALITY_SCHEMA),
         ("Label store", "A Delta table: one row per box, and one for an image without boxes.", STORE_SCHEMA),
     ]
     lines = [_FORMATS]
@@ -247,6 +249,8 @@ unit and meaning of each column are also in the Parquet field metadata.
       annotations.json      the boxes in COCO format, with `score`
       curves.parquet        for each image and class, the box at each of 49 thresholds
       rankings.parquet      for each image, its most probable classes
+      quality.parquet       signals of each box and calibrated probabilities, once they were asked for
+      calibration.json      the calibration, if the boxes were calibrated; another run can use it
       scores.json           every figure with its definition, if the run was scored
       log.jsonl             events with their time
       report/index.html     the report; report/charts/ has its charts as SVG and PNG

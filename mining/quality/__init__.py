@@ -1,1 +1,1 @@
-"""How far the boxes of a run can be trusted: draws for a person to judge, verdicts, and estimates from them."""
+"""How far boxes can be trusted: signals and calibration, samples for people to judge, verdicts, estimates."""

@@ -1,7 +1,8 @@
 """A run directory: immutable once finished, resumable until then, explaining itself.
 
 run.json, corpus.parquet, model/, parts/part-*.parquet, quarantine.parquet,
-annotations.parquet, curves.parquet, rankings.parquet, annotations.json, scores.json, report/index.html
+annotations.parquet, curves.parquet, rankings.parquet, annotations.json, scores.json, quality.parquet,
+calibration.json, report/index.html
 """
 
 import os
@@ -47,6 +48,8 @@ RANKINGS_FILE = "rankings.parquet"
 COCO_FILE = "annotations.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE = "scores.json"
+QUALITY_FILE = "quality.parquet"
+CALIBRATION_FILE = "calibration.json"
 REPORT_FILE = "report/index.html"
 LOG_FILE = "log.jsonl"
 CHARTS = ("threshold", "iou", "size", "precision")  # of a report, as SVG and PNG
@@ -81,6 +84,8 @@ class Run:
         coco: annotations.json, the boxes in COCO format.
         quarantine: quarantine.parquet, the images that could not be used.
         scores: scores.json, if the run was scored.
+        quality: quality.parquet, signals and calibrated probabilities per box, if they were computed.
+        calibration: calibration.json, if the boxes were calibrated.
         report: report/index.html, if it was written.
 
     Example:
@@ -102,6 +107,8 @@ class Run:
         self.coco = path / COCO_FILE
         self.quarantine = path / QUARANTINE_FILE
         self.scores = path / SCORES_FILE
+        self.quality = path / QUALITY_FILE
+        self.calibration = path / CALIBRATION_FILE
         self.report = path / REPORT_FILE
         self._record: tuple[_FileIdentity, dict[str, Any]] | None = None
         self._settings: tuple[_FileIdentity, MineSettings] | None = None
@@ -384,6 +391,7 @@ class Run:
         charts, pages = self._report_folders()
         report = {pages / "index.html", *(charts / f"{name}.{kind}" for name in CHARTS for kind in ("svg", "png"))}
         tables = {self.corpus, self.annotations, self.curves, self.rankings, self.coco, self.quarantine, self.scores}
+        tables |= {self.quality, self.calibration}
         records = {self.path / name for name in (RUN_FILE, LOG_FILE, MARK_FILE)}
         return {*parts, *model, self.model / INT8_FILE, *report, *tables, *records, *self.temporaries()}
 
