@@ -121,6 +121,7 @@ class ExportKeywords(TypedDict, total=False):
     """Keyword arguments of `Run.export`: see `mining.export.export`."""
 
     min_score: float
+    min_precision: float | None
     copy: bool
     val_share: float
     seed: int

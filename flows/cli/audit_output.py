@@ -67,8 +67,8 @@ def print_calibration(found: "CalibrationSummary") -> None:
 
 def _calibration_remarks(figures: "CalibrationFigures") -> list[str]:
     sentences = [
-        f"{figures['boxes']} judged boxes on {figures['images']} images, {100 * figures['correct']:.1f} % correct; each "
-        "is predicted without what is known of its image.",
+        f"{figures['boxes']} judged boxes on {figures['images']} images, {100 * figures['correct']:.1f} % correct; "
+        "each is predicted without what is known of its image.",
         f"Expected calibration error {figures['ece']:.3f}; by chance alone {figures['ece_by_chance']:.3f}.",
     ]
     if figures["laece"] is not None:

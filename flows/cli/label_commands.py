@@ -130,6 +130,7 @@ def export(
     format: Annotated[Literal["coco", "yolo", "voc", "hf", "labelstudio", "cvat", "run"], Parameter(group=OUTPUT)],
     out: Annotated[Path, Parameter(group=OUTPUT)],
     min_score: Annotated[float, Parameter(group=DATASET)] = 0.0,
+    min_precision: Annotated[float | None, Parameter(group=DATASET)] = None,
     copy: Annotated[bool, Parameter(group=DATASET)] = False,
     val_share: Annotated[float, Parameter(group=DATASET)] = 0.1,
     val_truth: Annotated[Path | None, Parameter(group=DATASET)] = None,
@@ -153,6 +154,9 @@ def export(
         New or empty folder.
     min_score
         Leave out boxes with a lower score.
+    min_precision
+        Export the largest subset of the best-scored boxes whose precision is at least this, e.g. 0.9, with 95 %
+        confidence, by the verdicts of `boxmine audit`; refused if there is none.
     copy
         Copy the images instead of hard-linking them.
     val_share
@@ -169,7 +173,8 @@ def export(
     from mining.label_store.sources import export_source
 
     summary = export_source(
-        source, format, out, VersionChoice(as_of, corpus, images), min_score=min_score, copy=copy,
+        source, format, out, VersionChoice(as_of, corpus, images), min_score=min_score,
+        min_precision=min_precision, copy=copy,
         val_share=val_share, include_empty=include_empty, val_truth=val_truth, used_classes=used_classes,
     )  # fmt: skip
     print_export(summary, out, min_score)

@@ -16,6 +16,7 @@ from mining.export.label_studio import export_label_studio
 from mining.export.val_truth import ValTruth
 from mining.export.voc import export_voc
 from mining.export.yolo import export_yolo
+from mining.quality.delivery import subset_of_run
 from mining.runs.reading import boxes_below, open_run
 from mining.storage.folders import atomic_folder
 
@@ -57,6 +58,7 @@ def export(
     out: Path,
     *,
     min_score: float = 0.0,
+    min_precision: float | None = None,
     copy: bool = False,
     val_share: float = 0.1,
     seed: int = 0,
@@ -71,6 +73,8 @@ def export(
         format: A key of EXPORTERS; each exporter's docstring describes its layout.
         out: A new or empty folder. It is filled completely or not at all.
         min_score: Boxes with a lower score are dropped; in [0, 1].
+        min_precision: Instead of min_score: keep the largest subset of the best-scored boxes whose precision is at
+            least this, with 95 % confidence, by the verdicts of `boxmine audit`.
         copy: Copy the images; otherwise they are hard-linked if the disk allows it (then do not edit them in place).
         val_share: Share of images for validation if the corpus has no splits; copies of an image are in one part.
         seed: Seed of that split.
@@ -82,13 +86,18 @@ def export(
             numbers are always consecutive, and so change.
 
     Raises:
-        InputError: The format is unknown, a value is out of range, or `out` is not empty.
+        InputError: The format is unknown, a value is out of range, `out` is not empty, or no subset has the precision.
         RunError: `run_dir` is not a finished run, or its images are missing or have changed.
         ScoringError: The ground truth cannot be read.
         StorageError: The disk refuses.
     """
     if format not in EXPORTERS:
         raise InputError(f"Unknown format {format!r}: {did_you_mean(format, EXPORTERS)}")
+    promise: tuple[str, ...] = ()
+    if min_precision is not None:
+        if min_score:
+            raise InputError("Give min_score or min_precision, not both.")
+        min_score, promise = _cut_for(Path(run_dir), min_precision)
     is_for_review = format in FOR_REVIEW
     if is_for_review and val_truth is not None:
         raise InputError(f"--val-truth is for training sets; {format} has the boxes of the run only. Leave it out.")
@@ -104,7 +113,7 @@ def export(
     )  # fmt: skip
     with atomic_folder(out) as temporary:
         written = EXPORTERS[format](exported, temporary, options)
-        notes = (*(exported.review_notes() if is_for_review else exported.notes()), *written.notes)
+        notes = (*promise, *(exported.review_notes() if is_for_review else exported.notes()), *written.notes)
         write_readme(temporary / "README.md", exported, written, notes)
     dropped = boxes_below(run.annotations, min_score)
     return ExportSummary(format, written.images, written.boxes, dropped, out, notes)
@@ -114,3 +123,13 @@ def refuse_occupied_folder(out: Path) -> None:
     """Raise InputError unless `out` is a new or an empty folder."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder. Delete it, or export to another folder.")
+
+
+def _cut_for(run_dir: Path, min_precision: float) -> tuple[float, tuple[str, ...]]:
+    """The minimum score that promises a precision, and a note that says so."""
+    subset = subset_of_run(run_dir, min_precision)
+    found = subset.precision
+    return subset.min_score, (
+        f"The {subset.boxes} boxes that score {subset.min_score:.3g} or more have a precision of at least "
+        f"{min_precision:g} with 95 % confidence: {found.value:.3f} by {found.verdicts} verdicts.",
+    )

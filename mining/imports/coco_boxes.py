@@ -2,10 +2,9 @@
 
 import math
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -79,14 +78,23 @@ class _Images:
         return earlier or None
 
 
-class _Row(NamedTuple):
-    """One box as it was read; score NaN where none is written."""
+class _Rows:
+    """The boxes as they were read, column by column, because there may be millions; score NaN where none is written."""
 
-    image: int
-    category: int
-    xywh: tuple[float, float, float, float]
-    score: float
-    label: str
+    def __init__(self) -> None:
+        self.image, self.category, self.numbers = array("q"), array("q"), array("d")
+        self.labels: list[str] = []
+
+    def add(self, image: int, category: int, xywh: tuple[float, float, float, float], score: float, label: str) -> None:
+        self.image.append(image)
+        self.category.append(category)
+        self.numbers.extend((*xywh, score))
+        self.labels.append(label)
+
+    def columns(self) -> tuple[Ints, Ints, Floats]:
+        """(n,) images, (n,) categories, (n, 5) x, y, width, height and score."""
+        numbers = np.array(self.numbers, np.float64).reshape(-1, 5)
+        return np.array(self.image, np.int64), np.array(self.category, np.int64), numbers
 
 
 def read_coco_boxes(path: Path, dataset: Path | None = None) -> CocoBoxes:
@@ -114,17 +122,16 @@ def read_coco_boxes(path: Path, dataset: Path | None = None) -> CocoBoxes:
     named = [image for image in images.by_key.values() if image.name]
     classes = tuple(dict.fromkeys(categories.values()))
     masks: list[str] = []
-    rows = list(_read_rows(results, categories, images, named, classes, masks))
+    rows = _read_rows(results, categories, images, named, classes, masks)
     results.refuse_if_unusable(categories)
-    scores, has_scores, score_notes = _complete_scores(path, rows)
+    image, category, numbers = rows.columns()
+    scores, has_scores, score_notes = _complete_scores(path, numbers[:, 4], rows.labels)
     notes = [*(listed.notes() if listed is not results else _shared_names(listed)), *score_notes]
     if masks:
         notes.append(f"Boxes that are the extent of a mask, because {path.name} has no bbox for it: {len(masks)}.")
     return CocoBoxes(
         path, listing, tuple(named), _sizes(named), classes, category_ids(categories),
-        np.array([row.image for row in rows], np.int64), np.array([row.category for row in rows], np.int64),
-        np.array([row.xywh for row in rows], np.float64).reshape(-1, 4), scores, has_scores,
-        [row.label for row in rows], results.left_out, tuple(notes),
+        image, category, numbers[:, :4], scores, has_scores, rows.labels, results.left_out, tuple(notes),
     )  # fmt: skip
 
 
@@ -157,8 +164,9 @@ def _require_lists(path: Path, names: tuple[str, ...]) -> None:
 def _read_rows(
     results: CocoFile, categories: dict[str, str], images: _Images, named: list[CocoImage], classes: tuple[str, ...],
     masks: list[str],
-) -> Iterator[_Row]:  # fmt: skip
+) -> _Rows:  # fmt: skip
     """The boxes that have four finite numbers; the labels of those that are the extent of a mask go into `masks`."""
+    rows = _Rows()
     position = {image.key: place for place, image in enumerate(named)}
     index = {name: place for place, name in enumerate(classes)}
     for annotation in results.annotations(categories, images):
@@ -173,7 +181,8 @@ def _read_rows(
         if box is None:
             results.left_out.add(ANNOTATIONS, NO_BOX, label)
             continue
-        yield _Row(place, index[annotation.category], box, _score(annotation.entry, results.path, label), label)
+        rows.add(place, index[annotation.category], box, _score(annotation.entry, results.path, label), label)
+    return rows
 
 
 def _label(annotation: CocoAnnotation) -> str:
@@ -205,20 +214,19 @@ def _score(entry: dict[str, Any], path: Path, label: str) -> float:
     return min(max(score, 0.0), 1.0) if math.isfinite(score) else math.nan
 
 
-def _complete_scores(path: Path, rows: list[_Row]) -> tuple[Floats, bool, list[str]]:
+def _complete_scores(path: Path, scores: Floats, labels: list[str]) -> tuple[Floats, bool, list[str]]:
     """(n,) the scores, whether the file states them, and a note where it does not."""
-    scores = np.frombuffer(array("d", (row.score for row in rows)), np.float64) if rows else np.empty(0)
     missing = ~np.isfinite(scores)
     if not missing.any():
         return scores, True, []
     if not missing.all():
-        first = rows[int(np.flatnonzero(missing)[0])].label
+        first = labels[int(np.flatnonzero(missing)[0])]
         raise InputError(
-            f"{int(missing.sum())} of {len(rows)} boxes of {path} have no score, first {first}. Give every box a "
+            f"{int(missing.sum())} of {len(scores)} boxes of {path} have no score, first {first}. Give every box a "
             "score, or none."
         )
     note = f"The boxes of {path.name} have no score: all get 1, so that minimum scores leave out none of them."
-    return np.ones(len(rows)), False, [note]
+    return np.ones(len(scores)), False, [note]
 
 
 def _sizes(named: list[CocoImage]) -> Floats:

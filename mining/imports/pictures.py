@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mining.config.execution import available_cores
-from mining.corpus.images.decoding import decode_image, resolve_image_path
 from mining.errors import ImageError
 
 
@@ -34,6 +33,9 @@ def read_pictures(root: Path, names: Sequence[str]) -> list[Picture]:
 
 
 def _read(root: Path, name: str) -> Picture:
+    # imported here, because it imports torch, which refusing a file must not wait for
+    from mining.corpus.images.decoding import decode_image, resolve_image_path
+
     digests: list[str] = []
     try:
         with decode_image(resolve_image_path(root, name), _one_pixel, keep_sha256=digests.append) as (_, size):

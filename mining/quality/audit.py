@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mining.arrays import Floats, Ints
+from mining.arrays import Bools, Floats, Ints
 from mining.boxes.iou import paired_iou
 from mining.config.audit import VERDICTS, AuditPlanSettings
 from mining.errors import InputError
@@ -263,64 +263,75 @@ def _hashes_now(run: Run, names: Iterable[str]) -> dict[str, str | None]:
 
 
 @dataclass(frozen=True)
-class RandomVerdicts:
-    """What people said about the boxes that were drawn at random.
+class JudgedBoxes:
+    """The boxes of a run, and the verdicts on those that were drawn at random.
 
     Attributes:
-        drawn: annotation_id of the boxes that were drawn.
-        judgements: Verdicts on images that have not changed since, of each reviewer on each box.
-        outcomes: Whether each judged box is correct, by annotation_id: what the majority says; None for an unsure
-            verdict, and where as many are for as against.
+        category: (N,) class of each box.
+        score: (N,) score of each box.
+        judged: (n,) places of the boxes with a verdict that counts.
+        is_correct: (n,) what it says.
+        names: Class names by category.
+        undecided: Boxes that count for nothing because the verdict is unsure, or the reviewers disagree evenly.
         changed: Verdicts that count for nothing because the image changed since.
-        within: The half width that was asked for, if any.
+        pending: Boxes drawn at random that nobody has judged for that draw.
+        verdicts: Those that count, one per reviewer and box.
+        within: The half width that a plan asks for, if any.
     """
 
-    drawn: list[int]
-    judgements: list[Judgement]
-    outcomes: dict[int, bool | None]
+    category: Ints
+    score: Floats
+    judged: Ints
+    is_correct: Bools
+    names: dict[int, str]
+    undecided: int
     changed: int
+    pending: int
+    verdicts: list[Judgement]
     within: float | None
 
-    @property
-    def decided(self) -> dict[int, bool]:
-        """The outcomes that are known, by annotation_id, ascending."""
-        return {box: outcome for box, outcome in sorted(self.outcomes.items()) if outcome is not None}
 
-
-def read_random_verdicts(run: Run) -> RandomVerdicts:
-    """Read the verdicts on boxes of a run that were drawn at random."""
-    with open_verdicts(run.path) as store:
-        drawn, within, at_random = store.drawn_at_random(), store.precision_within(), store.judged_at_random()
-        every = [one for one in store.judgements() if one.annotation_id in at_random]
-    hashes = _hashes_now(run, {one.file_name for one in every})
-    kept = [one for one in every if one.content_hash is None or hashes.get(one.file_name) in (None, one.content_hash)]
-    outcomes = {box: _majority(list(group)) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
-    return RandomVerdicts(drawn, kept, outcomes, len(every) - len(kept), within)
-
-
-def estimate_audit(run_dir: Path) -> AuditEstimate:
-    """Estimate the precision of a run from the verdicts on boxes that were drawn at random.
+def judged_boxes(run_dir: Path) -> JudgedBoxes:
+    """Read the boxes of a run and the verdicts on those that were drawn at random.
 
     Of several reviewers of a box the majority counts; where there is none, the box counts for nothing.
 
     Raises:
         RunError: The run is not finished.
+        InputError: The verdicts are damaged.
     """
     run = Run.open(run_dir, finished=True)
     table = run.read_annotations(["annotation_id", "category_id", "category", "score"])
-    verdicts = read_random_verdicts(run)
-    judged, within = verdicts.decided, verdicts.within
+    with open_verdicts(run.path, to_write=False) as store:
+        drawn, within, at_random = store.drawn_at_random(), store.precision_within(), store.judged_at_random()
+        every = [one for one in store.judgements() if one.annotation_id in at_random]
+    hashes = _hashes_now(run, {one.file_name for one in every})
+    kept = [one for one in every if one.content_hash is None or hashes.get(one.file_name) in (None, one.content_hash)]
+    outcomes = {box: _majority(list(group)) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
+    decided = {box: outcome for box, outcome in sorted(outcomes.items()) if outcome is not None}
     ids, category, score = _columns(table)
     order = np.argsort(ids)
-    places = order[np.searchsorted(ids, np.array(list(judged), np.int64), sorter=order)]
-    is_correct = np.array(list(judged.values()), bool)
-    precision = estimate_precision(category, score, places, is_correct)
+    places = order[np.searchsorted(ids, np.array(list(decided), np.int64), sorter=order)]
     names = dict(zip(category.tolist(), table["category"].to_pylist(), strict=True))
-    by_class = estimate_per_class(category, score, places, is_correct)
-    pending = len(set(verdicts.drawn) - verdicts.outcomes.keys())
+    return JudgedBoxes(
+        category, score, places, np.array(list(decided.values()), bool), names, len(outcomes) - len(decided),
+        len(every) - len(kept), len(set(drawn) - outcomes.keys()), kept, within,
+    )  # fmt: skip
+
+
+def estimate_audit(run_dir: Path) -> AuditEstimate:
+    """Estimate the precision of a run from the verdicts on boxes that were drawn at random, see `judged_boxes`.
+
+    Raises:
+        RunError: The run is not finished.
+        InputError: The verdicts are damaged.
+    """
+    boxes = judged_boxes(run_dir)
+    precision = estimate_precision(boxes.category, boxes.score, boxes.judged, boxes.is_correct)
+    by_class = estimate_per_class(boxes.category, boxes.score, boxes.judged, boxes.is_correct)
     return AuditEstimate(
-        precision, {str(names[one]): found for one, found in by_class.items()}, len(verdicts.outcomes) - len(judged),
-        verdicts.changed, pending, _kappas(verdicts.judgements), within, _is_enough(precision, within, pending),
+        precision, {boxes.names[one]: found for one, found in by_class.items()}, boxes.undecided, boxes.changed,
+        boxes.pending, _kappas(boxes.verdicts), boxes.within, _is_enough(precision, boxes.within, boxes.pending),
         None if precision is None else verdicts_to_halve(precision),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, compute_overlaps
 from mining.evaluation.ground_truth.reading import read_ground_truth
 from mining.evaluation.run_reading import match_classes, match_images, match_names, read_run_boxes
-from mining.quality.audit import read_random_verdicts
+from mining.quality.audit import judged_boxes
 from mining.quality.calibration import IOU_CORRECT, Calibration, calibrate
 from mining.quality.table import apply_calibration, read_boxes_with_quality
 from mining.runs.run import Run
@@ -80,10 +80,10 @@ def judge_by_verdicts(run: Run) -> Correctness:
 
     Only verdicts on boxes that were drawn at random count: the others say nothing about boxes that nobody looked at.
     """
-    outcomes = read_random_verdicts(run).decided
-    ids = run.read_annotations(["annotation_id"])["annotation_id"].to_pylist()
-    is_correct = np.array([outcomes.get(number, np.nan) for number in ids], np.float64)
-    return Correctness(is_correct, np.full(len(ids), np.nan))
+    boxes = judged_boxes(run.path)
+    is_correct = np.full(len(boxes.score), np.nan)
+    is_correct[boxes.judged] = boxes.is_correct
+    return Correctness(is_correct, np.full(len(is_correct), np.nan))
 
 
 def calibrate_run(run: Run, truth: Path | None = None, *, agree_with: Run | None = None, seed: int = 0) -> Calibration:

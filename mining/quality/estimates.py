@@ -50,7 +50,9 @@ class Precision:
         return (self.ci95[1] - self.ci95[0]) / 2
 
 
-def estimate_precision(category: Ints, score: Floats, judged: Ints, is_correct: Bools) -> Precision | None:
+def estimate_precision(
+    category: Ints, score: Floats, judged: Ints, is_correct: Bools, *, z: float = Z
+) -> Precision | None:
     """Estimate the share of correct boxes of a run.
 
     Args:
@@ -58,11 +60,12 @@ def estimate_precision(category: Ints, score: Floats, judged: Ints, is_correct: 
         score: (N,) score of each box.
         judged: (n,) places of the boxes that were drawn and judged, each once.
         is_correct: (n,) whether each is correct.
+        z: Quantile of the normal distribution behind `ci95`, for other levels than 95 %.
 
     Returns:
         None with fewer than FEWEST_VERDICTS verdicts.
     """
-    return _from_strata(stratify(category, score, len(judged)), judged, is_correct)
+    return _from_strata(stratify(category, score, len(judged)), judged, is_correct, z)
 
 
 def estimate_per_class(category: Ints, score: Floats, judged: Ints, is_correct: Bools) -> dict[int, Precision | None]:
@@ -105,7 +108,7 @@ def verdicts_to_halve(estimate: Precision) -> int:
     return min(estimate.boxes, math.ceil(wanted)) - estimate.verdicts
 
 
-def _from_strata(strata: Ints, judged: Ints, is_correct: Bools) -> Precision | None:
+def _from_strata(strata: Ints, judged: Ints, is_correct: Bools, z: float) -> Precision | None:
     if len(judged) < FEWEST_VERDICTS:
         return None
     sizes = np.bincount(strata).astype(np.float64)
@@ -125,7 +128,11 @@ def _from_strata(strata: Ints, judged: Ints, is_correct: Bools) -> Precision | N
     simple = _variance(min(max(value, 0.5 / len(judged)), 1 - 0.5 / len(judged)), len(judged), len(strata))
     variance = max(variance, simple / (1 + rarer / VERDICTS_PER_GAIN))
     return Precision(
-        value, _wilson(value, variance, len(judged)), _any_time(value, variance, len(judged)), len(judged), len(strata)
+        value,
+        _wilson(value, variance, len(judged), z),
+        _any_time(value, variance, len(judged)),
+        len(judged),
+        len(strata),
     )
 
 
@@ -134,14 +141,14 @@ def _variance(share: float, verdicts: int, boxes: int) -> float:
     return share * (1 - share) / verdicts * (1 - verdicts / boxes)
 
 
-def _wilson(value: float, variance: float, verdicts: int) -> tuple[float, float]:
+def _wilson(value: float, variance: float, verdicts: int, z: float) -> tuple[float, float]:
     """Wilson's interval for the effective sample size."""
     if variance <= 0:
         return value, value
     inner = min(max(value, 0.5 / verdicts), 1 - 0.5 / verdicts)
     effective = inner * (1 - inner) / variance
-    middle = (value + Z**2 / (2 * effective)) / (1 + Z**2 / effective)
-    spread = Z / (1 + Z**2 / effective) * math.sqrt(value * (1 - value) / effective + Z**2 / (4 * effective**2))
+    middle = (value + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    spread = z / (1 + z**2 / effective) * math.sqrt(value * (1 - value) / effective + z**2 / (4 * effective**2))
     return max(0.0, middle - spread), min(1.0, middle + spread)
 
 

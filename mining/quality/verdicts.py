@@ -185,15 +185,20 @@ class VerdictStore:
 
 
 @contextmanager
-def open_verdicts(run_dir: Path) -> Iterator[VerdictStore]:
-    """Open the verdicts of a run directory; the file is made if there is none.
+def open_verdicts(run_dir: Path, *, to_write: bool = True) -> Iterator[VerdictStore]:
+    """Open the verdicts of a run directory.
+
+    Args:
+        run_dir: The run directory.
+        to_write: Make the file if there is none; otherwise a run without one has no verdicts.
 
     Raises:
         InputError: The file is damaged, or another version of boxmine wrote it.
         StorageError: The disk refused it.
     """
     path = run_dir / VERDICTS_FILE
-    with storage_errors(path), closing(sqlite3.connect(path, timeout=60)) as connection:
+    place = path if to_write or path.exists() else ":memory:"
+    with storage_errors(path), closing(sqlite3.connect(place, timeout=60)) as connection:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")

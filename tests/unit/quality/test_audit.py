@@ -22,6 +22,10 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
+    return mined_run(tmp_path)
+
+
+def mined_run(tmp_path: Path) -> Path:
     """120 boxes of two classes on 60 images: those of class 1 that score 0.5 and more are correct."""
     boxes = [((1, 10, 10, 20, 20, (i % 30) / 30), (3, 40, 10, 20, 20, 0.3)) for i in range(60)]
     made = write_run(tmp_path, [Painted(f"{number:02}.jpg", pair) for number, pair in enumerate(boxes)])

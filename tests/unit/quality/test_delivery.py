@@ -1,0 +1,71 @@
+"""Subsets of boxes that keep a promised precision."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mining.errors import InputError
+from mining.export import export
+from mining.quality.audit import record_verdicts
+from mining.quality.delivery import SHARES, largest_subset, subset_of_run
+from mining.quality.sampling import draw_boxes, stratify
+from tests.unit.quality.test_audit import fill, mined_run, planned, truth
+from tests.unit.quality.test_sampling import population
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return mined_run(tmp_path)
+
+
+@pytest.mark.parametrize(("precision", "least"), [(0.6, 0.5), (0.75, 0.25)])
+def test_the_promise_is_kept_and_subsets_are_large(precision: float, least: float) -> None:
+    category, score = population(2000)
+    is_correct = np.random.default_rng(1).random(2000) < 0.3 + 0.7 * score
+    strata, random = stratify(category, score, 200), np.random.default_rng(2)
+    kept, shares = [], []
+    for _ in range(200):
+        drawn = draw_boxes(strata, 200, random)
+        subset, _tested = largest_subset(category, score, drawn, is_correct[drawn], precision)
+        inside = score >= (2 if subset is None else subset.min_score)
+        kept.append(subset is None or is_correct[inside].mean() >= precision)
+        shares.append(inside.mean())
+        assert subset is None or subset.boxes == inside.sum()
+    assert np.mean(kept) >= 0.95
+    assert np.mean(shares) > least
+
+
+def test_all_boxes_are_delivered_where_all_are_good_and_none_where_none_is() -> None:
+    category, score = population(1000)
+    drawn = draw_boxes(stratify(category, score, 200), 200, np.random.default_rng(0))
+    subset, tested = largest_subset(category, score, drawn, np.ones(200, bool), 0.9)
+    assert subset is not None
+    assert (subset.min_score, subset.boxes, len(tested)) == (0, 1000, len(SHARES))
+    assert largest_subset(category, score, drawn, np.zeros(200, bool), 0.1)[0] is None
+
+
+def test_an_export_has_the_subset_and_says_what_was_promised(run: Path) -> None:
+    record_verdicts(run, fill(planned(run, verdicts=120), truth), "Ada")
+    subset = subset_of_run(run, 0.6)
+    summary = export(run, "coco", run.parent / "set", min_precision=0.6)
+    assert summary.boxes == subset.boxes < 120
+    assert subset.precision.ci95 == pytest.approx((subset.precision.value,) * 2)  # every box was judged
+    assert "a precision of at least 0.6 with 95 % confidence" in " ".join(summary.notes)
+    readme = (run.parent / "set" / "README.md").read_text()
+    assert "at least 0.6 with 95 % confidence" in " ".join(readme.split())
+
+
+def test_a_promise_that_cannot_be_made_is_refused(run: Path) -> None:
+    with pytest.raises(InputError, match="too few verdicts"):
+        export(run, "coco", run.parent / "set", min_precision=0.9)
+    record_verdicts(run, fill(planned(run, verdicts=40), truth), "Ada")
+    with pytest.raises(InputError, match=r"No subset .* at least 0\.99 .* from 40 verdicts\. Nearest: the \d+ boxes"):
+        export(run, "coco", run.parent / "set", min_precision=0.99)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        export(run, "coco", run.parent / "set", min_precision=90)
+    with pytest.raises(InputError, match="not both"):
+        export(run, "coco", run.parent / "set", min_precision=0.5, min_score=0.2)
+    assert not (run.parent / "set").exists()
+    assert json.loads((run / "run.json").read_text())["state"] == "finished"
