@@ -47,32 +47,34 @@ def score(
         return Scores(score_run(settings, lambda done, total: report_progress(done, total, "")))
 
 
-def calibrate(run: AnyPath, truth: AnyPath, *, agree_with: AnyPath | None = None, seed: int = 0) -> "Calibration":
+def calibrate(
+    run: AnyPath, truth: AnyPath | None = None, *, agree_with: AnyPath | None = None, seed: int = 0
+) -> "Calibration":
     """Calibrate the boxes of a finished run: p_correct and expected_iou of each, which `Run.signals` then has.
 
-    A few of the run's images with ground truth are enough: 50 boxes on 10 images. The predictions are cross-fitted over
-    images, and stored in the run directory (calibration.json, quality.parquet).
+    Ground truth or verdicts of 50 boxes, on 10 images, are enough. The predictions are cross-fitted over images, and
+    stored in the run directory (calibration.json, quality.parquet).
 
     Args:
         run: Run or run directory.
-        truth: COCO JSON with boxes, folder of VOC XML, or CUB folder; of all or of some of the images.
+        truth: COCO JSON with boxes, folder of VOC XML, or CUB folder; of all or of some of the images. By default the
+            verdicts that `boxmine audit record` recorded on boxes drawn at random; then only p_correct is known.
         agree_with: Another run of the same images; the boxes' agreement with its boxes is one more signal.
         seed: Decides which images share a fold.
 
     Returns:
-        The calibration. With fewer than 50 boxes on images of the ground truth it is not `is_calibrated`, and nothing
-        is stored.
+        The calibration. With fewer than 50 judged boxes it is not `is_calibrated`, and nothing is stored.
 
     Raises:
         RunError: A run is not finished or damaged, or the two share no image.
         ScoringError: The ground truth cannot be read, or shares no image with the run.
     """
-    from mining.quality.correctness import calibrate_by_truth
+    from mining.quality.correctness import calibrate_run
     from mining.runs.run import Run
 
     directory = Run.open(Path(run), finished=True)
     other = None if agree_with is None else Run.open(Path(agree_with), finished=True)
-    return calibrate_by_truth(directory, Path(truth), agree_with=other, seed=seed)
+    return calibrate_run(directory, None if truth is None else Path(truth), agree_with=other, seed=seed)
 
 
 def report(run: AnyPath, truth: AnyPath | None = None) -> Path:
@@ -124,8 +126,8 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
         run: Run or run directory.
         format: coco, yolo, voc, hf, labelstudio or cvat.
         out: New or empty folder; it appears complete or not at all.
-        **options: min_score, min_precision, copy, val_share, seed, include_empty, val_truth, used_classes: see
-            `boxmine export`.
+        **options: min_score, min_precision, copy, val_share, seed, include_empty, val_truth, used_classes, plan:
+            see `boxmine export`.
 
     Raises:
         InputError: The format is unknown, a value is out of range, or `out` is not empty.
@@ -135,6 +137,7 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
     from mining.export import export as export_run
 
     values: dict[str, Any] = dict(options)
-    if values.get("val_truth") is not None:
-        values["val_truth"] = Path(values["val_truth"])
+    for name in ("val_truth", "plan"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
     return export_run(Path(run), format, Path(out), **values)

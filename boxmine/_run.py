@@ -141,8 +141,10 @@ class Run(os.PathLike[str]):
 
         return score(self, truth, maps=maps)
 
-    def calibrate(self, truth: AnyPath, *, agree_with: AnyPath | None = None, seed: int = 0) -> "Calibration":
-        """Calibrate the boxes with ground truth; see `boxmine.calibrate`."""
+    def calibrate(
+        self, truth: AnyPath | None = None, *, agree_with: AnyPath | None = None, seed: int = 0
+    ) -> "Calibration":
+        """Calibrate the boxes with ground truth or verdicts; see `boxmine.calibrate`."""
         from boxmine._finished import calibrate
 
         return calibrate(self, truth, agree_with=agree_with, seed=seed)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.cli.audit_output import print_estimate, print_plan, print_record
+from flows.cli.audit_output import print_calibration, print_estimate, print_plan, print_record
 from flows.cli.common import INPUT, OUTPUT, Json, app, examples
 from flows.cli.output import print_json
 from mining.config import parse
@@ -101,4 +101,47 @@ def estimate(run_dir: RunDir, /, *, as_json: Json = False) -> int:
 
     found = estimate_audit(run_dir)
     print_json(found.to_record()) if as_json else print_estimate(found)
+    return 0
+
+
+@audit.command(
+    help_epilogue=examples(
+        "boxmine audit calibrate runs/first",
+        "boxmine audit calibrate runs/first --truth truth.json",
+        "boxmine audit calibrate runs/next --calibration-from runs/first",
+    )
+)
+def calibrate(
+    run_dir: RunDir,
+    /,
+    *,
+    truth: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    agree_with: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    calibration_from: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    as_json: Json = False,
+) -> int:
+    """Give each box the probability that it is correct, from verdicts, ground truth, or the calibration of another run.
+
+    The probabilities are columns of quality.parquet in the run directory. At least 50 boxes must be judged.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    truth
+        Ground truth of all or some of the images, instead of the verdicts: COCO JSON, folder of VOC XML, or CUB folder.
+    agree_with
+        Another run of the same images: agreement with its boxes is one more signal.
+    calibration_from
+        Another run, or its calibration.json: its calibration is used if the signals are distributed alike.
+    as_json
+        Print the calibration's figures as JSON on stdout.
+    """
+    from mining.errors import InputError
+    from mining.quality.audit_calibration import calibrate_audit
+
+    if calibration_from is not None and (truth is not None or agree_with is not None):
+        raise InputError("Give --calibration-from, or --truth and --agree-with, not both.")
+    found = calibrate_audit(run_dir, truth, agree_with=agree_with, calibration_from=calibration_from)
+    print_json(found.to_record()) if as_json else print_calibration(found)
     return 0

@@ -1,12 +1,16 @@
 """Print the results of the audit commands."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from flows.cli.terminal import err, print_table
 
 if TYPE_CHECKING:
     from mining.quality.audit import AuditEstimate, PlanSummary, RecordSummary
+    from mining.quality.audit_calibration import CalibrationSummary
+    from mining.quality.calibration import CalibrationFigures
     from mining.quality.estimates import Precision
+
+_MEANS: tuple[Literal["predicted", "observed"], ...] = ("predicted", "observed")
 
 
 def print_plan(summary: "PlanSummary") -> None:
@@ -35,6 +39,46 @@ def print_estimate(found: "AuditEstimate") -> None:
     print_table(rows, ("class", "precision", "95 % interval", "verdicts", "boxes"))
     for sentence in _remarks(found):
         err.print(sentence)
+
+
+def print_calibration(found: "CalibrationSummary") -> None:
+    """Print how well the probabilities are calibrated, or why there are none."""
+    figures = found.calibration.figures
+    if figures is None:
+        err.print(f"uncalibrated: {found.reason}. Nothing was stored.")
+        return
+    if found.warning:
+        err.print(f"Warning: {found.warning}")
+    if found.is_carried:
+        err.print("The figures are of the run that the calibration is from.")
+    rows = [
+        (
+            f"{one['low']:.1f} to {one['high']:.1f}",
+            str(one["boxes"]),
+            f"{one['predicted']:.2f}",
+            f"{one['observed']:.2f}",
+        )
+        for one in figures["reliability"]
+    ]
+    print_table(rows, ("p_correct", "judged boxes", "mean p_correct", "share correct"))
+    for sentence in _calibration_remarks(figures):
+        err.print(sentence)
+
+
+def _calibration_remarks(figures: "CalibrationFigures") -> list[str]:
+    sentences = [
+        f"{figures['boxes']} judged boxes on {figures['images']} images, {100 * figures['correct']:.1f} % correct; "
+        "each is predicted without what is known of its image.",
+        f"Expected calibration error {figures['ece']:.3f}; by chance alone {figures['ece_by_chance']:.3f}.",
+    ]
+    if figures["laece"] is not None:
+        sentences.append(f"Localization-aware calibration error of expected_iou {figures['laece']:.3f}.")
+    if figures["auroc"] is not None and figures["auroc_of_score"] is not None:
+        sentences.append(
+            f"A correct box ranks before a wrong one in {100 * figures['auroc']:.0f} % of pairs by p_correct, in "
+            f"{100 * figures['auroc_of_score']:.0f} % by score."
+        )
+    return sentences
 
 
 def _cells(found: "Precision | None") -> tuple[str, str, str, str]:

@@ -1,4 +1,4 @@
-"""Which boxes of a run are correct, from any ground truth."""
+"""Which boxes of a run are correct, from any ground truth or from verdicts of people; calibration from them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, compute_overlaps
 from mining.evaluation.ground_truth.reading import read_ground_truth
 from mining.evaluation.run_reading import match_classes, match_images, match_names, read_run_boxes
+from mining.quality.audit import judged_boxes
 from mining.quality.calibration import IOU_CORRECT, Calibration, calibrate
 from mining.quality.table import apply_calibration, read_boxes_with_quality
 from mining.runs.run import Run
@@ -74,24 +75,35 @@ def judge_by_truth(run: Run, truth: Path) -> Correctness:
     return Correctness(np.where(np.isnan(iou), np.nan, iou >= IOU_CORRECT), iou)
 
 
-def calibrate_by_truth(run: Run, truth: Path, *, agree_with: Run | None = None, seed: int = 0) -> Calibration:
-    """Calibrate a run's boxes with a ground truth, and store calibration and probabilities in the run directory.
+def judge_by_verdicts(run: Run) -> Correctness:
+    """Return what people said about a run's boxes, in the order of annotations.parquet; the IoU is not known.
+
+    Only verdicts on boxes that were drawn at random count: the others say nothing about boxes that nobody looked at.
+    """
+    boxes = judged_boxes(run.path)
+    is_correct = np.full(len(boxes.score), np.nan)
+    is_correct[boxes.judged] = boxes.is_correct
+    return Correctness(is_correct, np.full(len(is_correct), np.nan))
+
+
+def calibrate_run(run: Run, truth: Path | None = None, *, agree_with: Run | None = None, seed: int = 0) -> Calibration:
+    """Calibrate a run's boxes, and store calibration and probabilities in the run directory.
 
     Args:
         run: A finished run.
-        truth: COCO JSON, folder of VOC XML, or CUB folder; it may have few of the run's images.
+        truth: COCO JSON, folder of VOC XML, or CUB folder; it may have few of the run's images. None for the verdicts
+            that were recorded; then only p_correct is calibrated.
         agree_with: Another finished run of the same images, for `run_agreement`.
         seed: Decides which images share a fold.
 
     Returns:
-        The calibration; with fewer than 50 boxes on images of the ground truth, one that is not `is_calibrated`.
-        Nothing is stored then.
+        The calibration; with fewer than 50 judged boxes one that is not `is_calibrated`. Nothing is stored then.
 
     Raises:
         ScoringError: The ground truth cannot be used, or shares no image with the run.
         RunError: A table of the run is missing or damaged.
     """
-    known = judge_by_truth(run, truth)
+    known = judge_by_verdicts(run) if truth is None else judge_by_truth(run, truth)
     signals = read_boxes_with_quality(run, agree_with=agree_with)
     calibration = calibrate(signals, known.is_correct, known.iou, signals["file_name"].to_pylist(), seed=seed)
     if agree_with is not None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mining.quality.calibration import calibrate
-from mining.quality.correctness import calibrate_by_truth, judge_by_truth
+from mining.quality.correctness import calibrate_run, judge_by_truth
 from mining.quality.table import apply_calibration, read_boxes_with_quality, read_quality
 from tests.unit.quality.small_run import CLASSES, SIZE, generated_run
 
@@ -138,9 +138,9 @@ def test_a_calibration_by_truth_is_stored_and_one_of_too_few_boxes_is_not(tmp_pa
     ]
     names = sorted({row[0] for row in rows})
     few = write_truth(tmp_path / "few.json", rows[:40], names[:20])
-    assert not calibrate_by_truth(run, few).is_calibrated
+    assert not calibrate_run(run, few).is_calibrated
     assert not run.calibration.exists()
-    calibration = calibrate_by_truth(run, write_truth(tmp_path / "truth.json", rows, names))
+    calibration = calibrate_run(run, write_truth(tmp_path / "truth.json", rows, names))
     assert calibration.figures is not None
     assert calibration.figures["correct"] == pytest.approx(correct.mean())
     assert read_quality(run)["p_correct"].null_count == 0
