@@ -126,8 +126,8 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
         run: Run or run directory.
         format: coco, yolo, voc, hf, labelstudio or cvat.
         out: New or empty folder; it appears complete or not at all.
-        **options: min_score, min_precision, copy, val_share, seed, include_empty, val_truth, used_classes: see
-            `boxmine export`.
+        **options: min_score, min_precision, copy, val_share, seed, include_empty, val_truth, used_classes, plan:
+            see `boxmine export`.
 
     Raises:
         InputError: The format is unknown, a value is out of range, or `out` is not empty.
@@ -137,6 +137,7 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
     from mining.export import export as export_run
 
     values: dict[str, Any] = dict(options)
-    if values.get("val_truth") is not None:
-        values["val_truth"] = Path(values["val_truth"])
+    for name in ("val_truth", "plan"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
     return export_run(Path(run), format, Path(out), **values)

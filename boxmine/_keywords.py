@@ -128,3 +128,4 @@ class ExportKeywords(TypedDict, total=False):
     include_empty: bool
     val_truth: AnyPath | None
     used_classes: bool
+    plan: AnyPath | None

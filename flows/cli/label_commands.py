@@ -119,7 +119,7 @@ def clean(
     help_epilogue=examples(
         "boxmine export runs/first --format yolo --out set",
         "boxmine export runs/first --format coco --min-score 0.3 --val-truth truth.json --out set",
-        "boxmine export runs/first --format labelstudio --out review",
+        "boxmine export runs/first --format labelstudio --plan plan.csv --out review",
         "boxmine export s3://bucket/labels --as-of 12 --format voc --out set",
     )
 )
@@ -136,6 +136,7 @@ def export(
     val_truth: Annotated[Path | None, Parameter(group=DATASET)] = None,
     include_empty: Annotated[bool, Parameter(group=DATASET)] = False,
     used_classes: Annotated[bool, Parameter(negative=(), group=DATASET)] = False,
+    plan: Annotated[Path | None, Parameter(group=DATASET)] = None,
     as_of: AsOf = None,
     corpus: CorpusName = None,
     images: ImageFolder = None,
@@ -168,6 +169,8 @@ def export(
     used_classes
         List only the classes that have a box, e.g. for a pretrained model with 1000 classes. COCO keeps the model's
         category ids; YOLO numbers the listed classes from 0.
+    plan
+        CSV of `boxmine audit plan`: export only its images, with or without a box.
     """
     from mining.label_store.settings import VersionChoice
     from mining.label_store.sources import export_source
@@ -176,6 +179,7 @@ def export(
         source, format, out, VersionChoice(as_of, corpus, images), min_score=min_score,
         min_precision=min_precision, copy=copy,
         val_share=val_share, include_empty=include_empty, val_truth=val_truth, used_classes=used_classes,
+        plan=plan,
     )  # fmt: skip
     print_export(summary, out, min_score)
     return 0

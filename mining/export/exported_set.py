@@ -46,6 +46,7 @@ class ExportedSet:
         split: The rule that assigns images to parts.
         truth: Ground truth for validation and test images, if any.
         used_classes: List only classes that have a box in the export.
+        only: Export these images, with or without a box, and no others; None exports all.
         images_of: Number of images by part.
         boxes_of: Number of boxes by category id.
     """
@@ -56,6 +57,7 @@ class ExportedSet:
     split: Split
     truth: ValTruth | None = None
     used_classes: bool = False
+    only: frozenset[str] | None = None
     images_of: Counter[str] = field(default_factory=Counter)
     boxes_of: Counter[int] = field(default_factory=Counter)
 
@@ -81,14 +83,14 @@ class ExportedSet:
     def __iter__(self) -> Iterator[PartImage]:
         """Yield the images in the order of the corpus."""
         numbers = count(1 + self._last_id()) if self.truth else count()
-        for image, boxes in _boxed(self.run, self.min_score):
+        for image, boxes in _boxed(self.run, self.min_score, self.only):
             part = self.split.part_of(image)
             if self.truth is not None and part != TRAIN:
                 true_boxes = self.truth.boxes_of(image)
                 if true_boxes is not None:
                     numbered = (box._replace(annotation_id=next(numbers)) for box in true_boxes)
                     yield PartImage(part, image, tuple(numbered))
-            elif boxes or image.is_known_empty or self.include_empty:
+            elif boxes or image.is_known_empty or self.include_empty or self.only is not None:
                 yield PartImage(part, image, boxes)
 
     def _last_id(self) -> int:
@@ -107,6 +109,9 @@ class ExportedSet:
 
     def review_notes(self) -> list[str]:
         """Return a note on images that are not exported for review because they have no box."""
+        if self.only is not None:
+            lost = len(self.only) - sum(self.images_of.values())
+            return [f"{_images(lost)} in the plan, but not among the readable images of the run."] if lost else []
         images = sum(1 for _ in iter_images(self.run.corpus)) - sum(self.images_of.values())
         return [f"{_images(images)} left out for having no box; --include-empty exports them."] if images else []
 
@@ -124,7 +129,7 @@ class ExportedSet:
     def _unboxed_notes(self) -> list[str]:
         """Notes on images with a labelled class that has no box in the export."""
         by_score = never = left_out = 0
-        pairs = zip(_boxed(self.run, self.min_score), _boxed(self.run, 0.0), strict=True)
+        pairs = zip(_boxed(self.run, self.min_score, self.only), _boxed(self.run, 0.0, self.only), strict=True)
         for (image, kept), (_, mined) in pairs:
             if self.truth is not None and self.split.part_of(image) != TRAIN:
                 continue
@@ -154,26 +159,28 @@ def _images(number: int) -> str:
     return f"{number} image is" if number == 1 else f"{number} images are"
 
 
-def _boxed(run: Run, min_score: float) -> Iterator[BoxedImage]:
-    return iter_boxed(iter_images(run.corpus), iter_boxes(run.annotations, min_score))
+def _boxed(run: Run, min_score: float, only: frozenset[str] | None = None) -> Iterator[BoxedImage]:
+    every = iter_boxed(iter_images(run.corpus), iter_boxes(run.annotations, min_score))
+    return every if only is None else (one for one in every if one.image.file_name in only)
 
 
 def exported_set(
     run: Run, *, min_score: float, include_empty: bool, val_share: float, seed: int, truth: ValTruth | None,
-    used_classes: bool = False,
+    used_classes: bool = False, only: frozenset[str] | None = None,
 ) -> ExportedSet:  # fmt: skip
     """Choose the images of an export and split them; see `ExportOptions` for the arguments."""
 
     def candidates() -> Iterator[ImageRow]:
-        for image, boxes in _boxed(run, min_score):
-            if boxes or image.is_known_empty or include_empty or (truth is not None and truth.lists(image)):
+        for image, boxes in _boxed(run, min_score, only):
+            is_kept = boxes or image.is_known_empty or include_empty or only is not None
+            if is_kept or (truth is not None and truth.lists(image)):
                 yield image
 
     def files() -> Iterator[ImageFile]:
         return (ImageFile(one.file_name, run.image_root / one.file_name, one.content_hash) for one in candidates())
 
     split = find_split(candidates(), val_share=val_share, seed=seed, copies=map_copies_to_first(files))
-    exported = ExportedSet(run, min_score, include_empty, split, truth, used_classes)
+    exported = ExportedSet(run, min_score, include_empty, split, truth, used_classes, only)
     for one in exported:
         exported.images_of[one.part] += 1
         exported.boxes_of.update(box.category_id for box in one.boxes)

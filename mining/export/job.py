@@ -17,7 +17,9 @@ from mining.export.val_truth import ValTruth
 from mining.export.voc import export_voc
 from mining.export.yolo import export_yolo
 from mining.quality.delivery import subset_of_run
-from mining.runs.reading import boxes_below, open_run
+from mining.quality.plans import planned_images
+from mining.runs.reading import boxes_below, iter_images, open_run
+from mining.runs.run import Run
 from mining.storage.folders import atomic_folder
 
 EXPORTERS: dict[str, Exporter] = {
@@ -65,6 +67,7 @@ def export(
     include_empty: bool = False,
     val_truth: Path | None = None,
     used_classes: bool = False,
+    plan: Path | None = None,
 ) -> ExportSummary:
     """Write the boxes of a finished run and its images in another tool's format.
 
@@ -84,6 +87,7 @@ def export(
             mined ones; images that it does not list are left out of these parts.
         used_classes: List only the classes that have a box. COCO's category ids stay those of the model; YOLO's class
             numbers are always consecutive, and so change.
+        plan: CSV of `boxmine audit plan`: export its images only, with or without a box.
 
     Raises:
         InputError: The format is unknown, a value is out of range, `out` is not empty, or no subset has the precision.
@@ -107,9 +111,11 @@ def export(
     out = Path(os.path.abspath(out))
     refuse_occupied_folder(out)
     check_output_outside_images(out, run.image_root)
+    only = None if plan is None else _images_of_plan(Path(plan), run)
     exported = exported_set(
         run, min_score=min_score, include_empty=include_empty, val_share=val_share, seed=seed,
         truth=None if val_truth is None else ValTruth(Path(val_truth), run), used_classes=used_classes,
+        only=only,
     )  # fmt: skip
     with atomic_folder(out) as temporary:
         written = EXPORTERS[format](exported, temporary, options)
@@ -123,6 +129,14 @@ def refuse_occupied_folder(out: Path) -> None:
     """Raise InputError unless `out` is a new or an empty folder."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder. Delete it, or export to another folder.")
+
+
+def _images_of_plan(plan: Path, run: Run) -> frozenset[str]:
+    """The images of a plan; InputError if the run has none of them."""
+    names = planned_images(plan)
+    if not any(image.file_name in names for image in iter_images(run.corpus)):
+        raise InputError(f"The run {run.path} has no image of the plan {plan}. Give the run that it was drawn from.")
+    return names
 
 
 def _cut_for(run_dir: Path, min_precision: float) -> tuple[float, tuple[str, ...]]:

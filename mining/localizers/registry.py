@@ -92,6 +92,7 @@ LOCALIZERS = {
         "CCAM on a network with non-local blocks between its stages: each cell adds what it finds at the cells that "
         "resemble it, so that activation spreads from the most discriminative part to the whole object. The blocks "
         "start as identity and are trained with the classifier.",
+        threshold=0.35,
     ),
     "ornet": LocalizerEntry(
         "mining.localizers.ornet",

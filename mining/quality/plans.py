@@ -76,6 +76,23 @@ def read_filled_rows(path: Path) -> list[FilledRow]:
     Raises:
         InputError: The file is no plan, or a value is invalid; the message has its line and column.
     """
+    return list(_filled(path, _open_plan(path, _NEEDED)))
+
+
+def planned_images(path: Path) -> frozenset[str]:
+    """Return the file names of the images of a plan, filled in or not.
+
+    Raises:
+        InputError: The file is no plan, or has no row.
+    """
+    names = frozenset(row["file_name"] for row in _open_plan(path, ("file_name", "plan")) if row["file_name"])
+    if not names:
+        raise InputError(f"The plan {path} has no row.")
+    return names
+
+
+def _open_plan(path: Path, needed: Sequence[str]) -> "csv.DictReader[str]":
+    """Read the rows of a plan's CSV; InputError if it has not the columns that are needed."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -84,10 +101,10 @@ def read_filled_rows(path: Path) -> list[FilledRow]:
         raise InputError(f"{path} is not UTF-8 text; save the plan as CSV in UTF-8.") from None
     dialect = csv.excel if ";" not in text.partition("\n")[0] else _Semicolons
     reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect)
-    missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
+    missing = [name for name in needed if name not in (reader.fieldnames or ())]
     if missing:
         raise InputError(f"{path} is not a plan of `boxmine audit plan`: it has no column {', '.join(missing)}.")
-    return list(_filled(path, reader))
+    return reader
 
 
 class _Semicolons(csv.excel):

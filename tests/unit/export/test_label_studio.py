@@ -103,3 +103,31 @@ def test_label_studio_accepts_interface_tasks_and_predictions(small_run, tmp_pat
             assert interface.validate_prediction(prediction, return_errors=True) == []
     prediction["result"][0]["value"]["rectanglelabels"] = ["no class"]
     assert not interface.validate_prediction(prediction)
+
+
+def plan_of(tmp_path: Path, *names: str) -> Path:
+    path = tmp_path / "plan.csv"
+    path.write_text("annotation_id,file_name,plan\n" + "".join(f"1,{name},p\n" for name in names), encoding="utf-8")
+    return path
+
+
+def test_only_the_images_of_a_plan_are_exported_with_all_their_boxes(small_run, tmp_path: Path) -> None:
+    names = ("a/1.jpg", "nobody knows.jpg", "broken.jpg")
+    plan = plan_of(tmp_path, *names, names[0])
+    tasks = tasks_of(small_run.folder, tmp_path / "out", plan=plan)
+    assert set(tasks) == set(names[:2])
+    assert len(regions(tasks["a/1.jpg"])) == 2
+    notes = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "1 image is in the plan, but not among the readable images" in notes
+
+
+def test_a_plan_of_another_run_is_refused(small_run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no image of the plan"):
+        export(small_run.folder, "cvat", tmp_path / "out", plan=plan_of(tmp_path, "other.jpg"))
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "file_name,plan\n"])
+def test_a_file_that_is_no_plan_is_refused(small_run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.csv").write_text(text)
+    with pytest.raises(InputError, match="plan"):
+        export(small_run.folder, "cvat", tmp_path / "out", plan=tmp_path / "plan.csv")
