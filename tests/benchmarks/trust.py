@@ -49,10 +49,15 @@ class Judged:
     iou: np.ndarray
 
 
-def read_judged(runs: Path, pack: str, split: str, seed: int) -> tuple[pa.Table, Correctness]:
-    """The boxes of a run with their signals, and which are correct."""
+def read_judged(
+    runs: Path, pack: str, split: str, seed: int, agree_with: Path | None = None
+) -> tuple[pa.Table, Correctness]:
+    """The boxes of a run with their signals, and which are correct; agree_with: folder of runs of the same names."""
     run = Run(runs / f"{pack}-{split}-{seed}")
-    return read_boxes_with_quality(run), judge_by_truth(run, DATA / f"{pack}-mini" / f"instances_{split}.json")
+    other = None if agree_with is None else Run(agree_with / run.path.name)
+    return read_boxes_with_quality(run, agree_with=other), judge_by_truth(
+        run, DATA / f"{pack}-mini" / f"instances_{split}.json"
+    )
 
 
 def cross_fit(parts: list[tuple[pa.Table, Correctness]], seed: int) -> Judged:
@@ -114,6 +119,7 @@ def calibration(
     runs: Path,
     packs: str = "voc,objects7,groceries,fruits",
     splits: str = "test,train,both",
+    agree_with: Path | None = None,
     json_file: Path | None = None,
 ) -> None:
     """Error and ranking of cross-fitted predictions."""
@@ -123,7 +129,10 @@ def calibration(
     for pack in packs.split(","):
         for split in splits.split(","):
             parts = ("train", "test") if split == "both" else (split,)
-            judged = [cross_fit([read_judged(runs, pack, part, seed) for part in parts], seed) for seed in range(SEEDS)]
+            judged = [
+                cross_fit([read_judged(runs, pack, part, seed, agree_with) for part in parts], seed)
+                for seed in range(SEEDS)
+            ]
             found = results[f"{pack}-mini {split}"] = figures(judged)
             low, high = found["gain_ci95"]
             print(
