@@ -53,7 +53,8 @@ def plan(
     precision_within
         Draw as many boxes as a 95 % interval of this half width needs, e.g. 0.03.
     suspicious
-        Also list as many of the boxes with the lowest scores; no estimate uses them.
+        Also list as many of the boxes that are least probably correct: by the calibration if the run has one, else by
+        the score. No estimate uses them.
     seed
         Random seed; by default another draw each time.
     """
