@@ -58,7 +58,7 @@ def plan(
     seed
         Random seed; by default another draw each time.
     """
-    from mining.quality.audit import plan_audit
+    from mining.quality.planning import plan_audit
 
     values = {
         "run": run_dir, "out": out, "verdicts": verdicts, "precision_within": precision_within,
@@ -77,11 +77,12 @@ def record(run_dir: RunDir, plan: Annotated[Path, Parameter(group=INPUT)], /, *,
     run_dir
         Run directory.
     plan
-        CSV file of `boxmine audit plan`, filled in.
+        CSV file of `boxmine audit plan`, filled in; or what Label Studio (JSON) or CVAT (XML) exported after a review
+        of all of the plan's images (see `boxmine export --plan`).
     reviewer
         Name of the person who judged.
     """
-    from mining.quality.audit import record_verdicts
+    from mining.quality.recording import record_verdicts
 
     print_record(record_verdicts(run_dir, plan, reviewer))
     return 0

@@ -118,6 +118,10 @@ class VerdictStore:
                 "INSERT INTO drawn VALUES (?, ?, ?, ?)", ((plan, *astuple(one)) for one in drawn)
             )
 
+    def plans(self) -> list[str]:
+        """Return the names of the plans, in the order in which they were drawn."""
+        return [row[0] for row in self._connection.execute("SELECT plan FROM plans ORDER BY rowid")]
+
     def drawn_by(self, plan: str) -> dict[int, Drawn] | None:
         """Return what a plan asks for, by box; None if the run has no such plan."""
         if self._connection.execute("SELECT 1 FROM plans WHERE plan = ?", (plan,)).fetchone() is None:
