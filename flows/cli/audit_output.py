@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from flows.cli.output import print_notes
 from flows.cli.terminal import err, print_table
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def print_plan(summary: "PlanSummary") -> None:
 
 def print_record(summary: "RecordSummary") -> None:
     """Print what was recorded."""
+    print_notes(summary.notes)
     err.print(f"{summary.recorded} verdicts recorded, {summary.repeated} were recorded before.")
     if summary.changed:
         err.print(f"Warning: {summary.changed} are not recorded, because their images changed since the run.")

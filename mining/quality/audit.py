@@ -23,6 +23,7 @@ from mining.quality.estimates import (
     verdicts_to_halve,
 )
 from mining.quality.plans import FilledRow, read_filled_rows, write_plan
+from mining.quality.review_rows import is_review, rows_of_review
 from mining.quality.sampling import draw_boxes, stratify
 from mining.quality.verdicts import Drawn, Judgement, VerdictStore, Why, open_verdicts
 from mining.runs.run import Run
@@ -64,12 +65,14 @@ class RecordSummary:
         repeated: Rows whose verdict had been recorded before.
         changed: Rows whose image changed since the run; they are not recorded.
         pending: Boxes of the run's plans that nobody has judged.
+        notes: Sentences on what was not taken of a review.
     """
 
     recorded: int
     repeated: int
     changed: int
     pending: int
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -180,13 +183,14 @@ def _boxes_of(table: pa.Table, ids: Iterable[int]) -> dict[int, Mapping[str, Any
 # --- record ----------------------------------------------------------------------------------------------------------
 
 
-def record_verdicts(run_dir: Path, path: Path, reviewer: str) -> RecordSummary:
+def record_verdicts(run_dir: Path, path: Path, reviewer: str, min_score: float = 0.0) -> RecordSummary:
     """Record the verdicts of a filled-in plan: all of them, or none if a row is invalid.
 
     Args:
         run_dir: Run directory.
-        path: The plan's CSV.
+        path: The plan's CSV, or what Label Studio (JSON) or CVAT (XML) exported after a review of the plan's images.
         reviewer: Name of the person.
+        min_score: Of a review: the minimum score of the export that was reviewed.
 
     Raises:
         InputError: The file is no plan, of another run, or a value is invalid; the message has line and column.
@@ -195,10 +199,11 @@ def record_verdicts(run_dir: Path, path: Path, reviewer: str) -> RecordSummary:
     run = Run.open(run_dir, finished=True)
     if not reviewer.strip():
         raise InputError("Give the reviewer's name: --reviewer NAME.")
-    rows = read_filled_rows(path)
-    columns = ["annotation_id", "file_name", "category", "x", "y", "w", "h"]
-    boxes = _boxes_of(run.read_annotations(columns), (row.annotation_id for row in rows))
+    filled = None if is_review(path) else read_filled_rows(path)
     with open_verdicts(run.path) as store:
+        rows, notes = _review_rows(path, run, store, min_score) if filled is None else (filled, [])
+        columns = ["annotation_id", "file_name", "category", "x", "y", "w", "h"]
+        boxes = _boxes_of(run.read_annotations(columns), (row.annotation_id for row in rows))
         why = _why_of(store, rows, path, run)
         hashes = _hashes_now(run, {str(boxes[row.annotation_id]["file_name"]) for row in rows})
         judgements = [
@@ -209,7 +214,13 @@ def record_verdicts(run_dir: Path, path: Path, reviewer: str) -> RecordSummary:
         recorded = store.record(judgements)
         judged = {one.annotation_id for one in store.judgements()}
         pending = len({*store.drawn_at_random(), *store.shown_as_suspicious()} - judged)
-    return RecordSummary(recorded, len(judgements) - recorded, len(rows) - len(judgements), pending)
+    return RecordSummary(recorded, len(judgements) - recorded, len(rows) - len(judgements), pending, notes)
+
+
+def _review_rows(path: Path, run: Run, store: VerdictStore, min_score: float) -> tuple[list[FilledRow], list[str]]:
+    """The rows that a review fills in, and notes on what was not taken."""
+    plans = {name: store.drawn_by(name) or {} for name in store.plans()}
+    return rows_of_review(path, run, plans, min_score)
 
 
 def _why_of(store: VerdictStore, rows: list[FilledRow], path: Path, run: Run) -> dict[int, Why]:
