@@ -53,7 +53,8 @@ def plan(
     precision_within
         Draw as many boxes as a 95 % interval of this half width needs, e.g. 0.03.
     suspicious
-        Also list as many of the boxes with the lowest scores; no estimate uses them.
+        Also list as many of the boxes that are least probably correct: by the calibration if the run has one, else by
+        the score. No estimate uses them.
     seed
         Random seed; by default another draw each time.
     """
@@ -118,7 +119,7 @@ def estimate(run_dir: RunDir, /, *, as_json: Json = False) -> int:
 @audit.command(
     help_epilogue=examples(
         "boxmine audit calibrate runs/first",
-        "boxmine audit calibrate runs/first --truth truth.json",
+        "boxmine audit calibrate runs/first --truth truth.json --chart reliability.svg",
         "boxmine audit calibrate runs/next --calibration-from runs/first",
     )
 )
@@ -129,6 +130,7 @@ def calibrate(
     truth: Annotated[Path | None, Parameter(group=INPUT)] = None,
     agree_with: Annotated[Path | None, Parameter(group=INPUT)] = None,
     calibration_from: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    chart: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
     as_json: Json = False,
 ) -> int:
     """Give each box the probability that it is correct, from verdicts, ground truth, or the calibration of another run.
@@ -145,14 +147,21 @@ def calibrate(
         Another run of the same images: agreement with its boxes is one more signal.
     calibration_from
         Another run, or its calibration.json: its calibration is used if the signals are distributed alike.
+    chart
+        File for the reliability diagram, .svg or .png.
     as_json
         Print the calibration's figures as JSON on stdout.
     """
     from mining.errors import InputError
     from mining.quality.audit_calibration import calibrate_audit
+    from mining.reporting.reliability_chart import check_chart_name, draw_reliability
 
     if calibration_from is not None and (truth is not None or agree_with is not None):
         raise InputError("Give --calibration-from, or --truth and --agree-with, not both.")
+    if chart is not None:
+        check_chart_name(chart)
     found = calibrate_audit(run_dir, truth, agree_with=agree_with, calibration_from=calibration_from)
+    if chart is not None and found.calibration.figures is not None:
+        draw_reliability(found.calibration.figures, chart)
     print_json(found.to_record()) if as_json else print_calibration(found)
     return 0

@@ -25,8 +25,9 @@ from mining.quality.estimates import (
 from mining.quality.plans import FilledRow, read_filled_rows, write_plan
 from mining.quality.review_rows import is_review, rows_of_review
 from mining.quality.sampling import draw_boxes, stratify
+from mining.quality.table import read_quality
 from mining.quality.verdicts import Drawn, Judgement, VerdictStore, Why, open_verdicts
-from mining.runs.run import Run
+from mining.runs.run import CALIBRATION_FILE, Run
 from mining.storage.files import sha256_of
 from mining.storage.provenance import utc_now
 
@@ -150,7 +151,8 @@ def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
         drawn = [Drawn(int(ids[place]), "random", share) for place in places]
         if settings.suspicious:
             shown = {*before.tolist(), *(one.annotation_id for one in drawn), *store.shown_as_suspicious()}
-            doubtful = [int(one) for one in ids[np.argsort(score, kind="stable")] if int(one) not in shown]
+            order = np.argsort(_trust(run, score), kind="stable")
+            doubtful = [int(one) for one in ids[order] if int(one) not in shown]
             drawn += [Drawn(one, "suspicious") for one in doubtful[:count]]
         plan = token_hex(4)
         write_plan(settings.out, plan, drawn, _boxes_of(table, [one.annotation_id for one in drawn]))
@@ -168,6 +170,14 @@ def _draws_wanted(settings: AuditPlanSettings, run_dir: Path, boxes: int, before
     # the interval narrows with the root of the number, but for the finite population
     now = (1 / so_far.verdicts - 1 / so_far.boxes) * (settings.precision_within / max(so_far.half_width, 1e-9)) ** 2
     return int(np.ceil(1 / (now + 1 / so_far.boxes))) - before
+
+
+def _trust(run: Run, score: Floats) -> Floats:
+    """The calibrated probability that each box is correct; its score where the run has no calibration."""
+    if not (run.path / CALIBRATION_FILE).is_file():
+        return score
+    probability = read_quality(run)["p_correct"].to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.where(np.isfinite(probability), probability, score)
 
 
 def _columns(table: pa.Table) -> tuple[Ints, Ints, Floats]:

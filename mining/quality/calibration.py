@@ -170,6 +170,10 @@ class Calibration:
         """
         try:
             return cls._from_json(dict(read_json(path)))
+        except FileNotFoundError:
+            raise InputError(
+                f"There is no calibration {path}. Run `boxmine audit calibrate` on its run first."
+            ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} cannot be read as a calibration ({error}). Calibrate again.") from None
 

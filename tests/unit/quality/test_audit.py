@@ -13,8 +13,11 @@ from flows.cli.application import run_command
 from mining.config.audit import AuditPlanSettings
 from mining.errors import InputError, RunError
 from mining.quality.audit import estimate_audit, plan_audit, record_verdicts
+from mining.quality.audit_calibration import calibrate_audit
 from mining.quality.plans import COLUMNS
+from mining.quality.table import read_quality
 from mining.quality.verdicts import VERDICTS_FILE, open_verdicts
+from mining.runs.run import Run
 from tests.unit.export.conftest import Painted, write_run
 
 Rows = list[dict[str, str]]
@@ -141,6 +144,17 @@ def test_doubtful_boxes_are_listed_after_the_draw_and_estimate_nothing(run: Path
     after = estimate_audit(run).precision
     assert after is not None
     assert (after.value, after.ci95) == (pytest.approx(30 / 120), pytest.approx((30 / 120, 30 / 120)))
+
+
+def test_a_calibrated_run_lists_the_least_probable_boxes_first(run: Path) -> None:
+    record_verdicts(run, fill(planned(run, verdicts=80), truth), "Ada")
+    assert calibrate_audit(run).calibration.is_calibrated
+    listed = [row["annotation_id"] for row in read(planned(run, "next.csv", verdicts=10, suspicious=True))[10:]]
+    found = read_quality(Run(run))
+    probability = dict(zip(found["annotation_id"].to_pylist(), found["p_correct"].to_pylist(), strict=True))
+    values = [probability[int(one)] for one in listed]
+    assert values == sorted(values)
+    assert len(set(values)) > 1
 
 
 def test_reviewers_who_disagree_are_both_kept(run: Path) -> None:

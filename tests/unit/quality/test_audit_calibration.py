@@ -119,3 +119,19 @@ def test_the_python_functions_do_the_same(judged) -> None:
     assert boxmine.Run(run.path).signals["p_correct"].notna().all()
     assert Run.open(run.path).calibration.is_file()
     assert boxmine.Run(run.path).carry_calibration(run.calibration) is None
+
+
+@pytest.mark.parametrize("name", ["chart.svg", "chart.png"])
+def test_the_reliability_diagram_is_drawn(judged, tmp_path, name) -> None:
+    run, _, record = judged
+    record(100)
+    assert run_command(["audit", "calibrate", str(run.path), "--chart", str(tmp_path / name)]) == 0
+    content = (tmp_path / name).read_bytes()
+    assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+
+
+def test_a_chart_of_another_kind_is_refused_before_anything_is_stored(judged, tmp_path) -> None:
+    run, _, record = judged
+    record(100)
+    assert run_command(["audit", "calibrate", str(run.path), "--chart", str(tmp_path / "chart.pdf")]) == 2
+    assert not run.calibration.exists()

@@ -151,7 +151,7 @@ def test_a_changed_or_foreign_file_is_refused(boxes, tmp_path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match=reason):
             Calibration.load(path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="There is no calibration"):
         Calibration.load(tmp_path / "missing.json")
 
 
