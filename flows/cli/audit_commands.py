@@ -68,23 +68,33 @@ def plan(
     return 0
 
 
-@audit.command(help_epilogue=examples("boxmine audit record runs/first plan.csv --reviewer Ada"))
-def record(run_dir: RunDir, plan: Annotated[Path, Parameter(group=INPUT)], /, *, reviewer: str) -> int:
-    """Record the verdicts of a filled-in plan in the run; rows without a verdict are left for later.
+@audit.command(
+    help_epilogue=examples(
+        "boxmine audit record runs/first plan.csv --reviewer Ada",
+        "boxmine audit record runs/first project.json --reviewer Ada",
+    )
+)
+def record(
+    run_dir: RunDir, plan: Annotated[Path, Parameter(group=INPUT)], /, *, reviewer: str, min_score: float = 0.0
+) -> int:
+    """Record the verdicts of a filled-in plan in the run; boxes without a verdict are left for later.
 
     Parameters
     ----------
     run_dir
         Run directory.
     plan
-        CSV file of `boxmine audit plan`, filled in; or what Label Studio (JSON) or CVAT (XML) exported after a review
-        of all of the plan's images (see `boxmine export --plan`).
+        CSV file of `boxmine audit plan`, filled in; or the file that Label Studio (JSON) or CVAT (CVAT for images 1.1)
+        exported after all of the plan's images were reviewed there.
     reviewer
         Name of the person who judged.
+    min_score
+        For a file of CVAT: the --min-score of the export that was reviewed, so that boxes that were not shown do not
+        count as deleted.
     """
     from mining.quality.recording import record_verdicts
 
-    print_record(record_verdicts(run_dir, plan, reviewer))
+    print_record(record_verdicts(run_dir, plan, reviewer, min_score))
     return 0
 
 

@@ -8,12 +8,10 @@ from typing import Any
 from mining.errors import InputError
 from mining.quality.audited_run import boxes_by_id, hashes_now
 from mining.quality.plans import FilledRow, read_filled_rows
-from mining.quality.review_files import ReviewedBox, read_review
+from mining.quality.review_rows import is_review, rows_of_review
 from mining.quality.verdicts import Judgement, VerdictStore, Why, open_verdicts
 from mining.runs.run import Run
 from mining.storage.provenance import utc_now
-
-REVIEW_FILES = (".json", ".xml")
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,14 @@ class RecordSummary:
     notes: list[str] = field(default_factory=list)
 
 
-def record_verdicts(run_dir: Path, path: Path, reviewer: str) -> RecordSummary:
+def record_verdicts(run_dir: Path, path: Path, reviewer: str, min_score: float = 0.0) -> RecordSummary:
     """Record the verdicts of a filled-in plan, or of a review in another tool: all of them, or none if one is invalid.
 
     Args:
         run_dir: Run directory.
         path: The plan's CSV, or what Label Studio (JSON) or CVAT (XML) exported after a review of the plan's images.
         reviewer: Name of the person.
+        min_score: Of a review: the minimum score of the export that was reviewed.
 
     Raises:
         InputError: The file is no plan, of another run, or a value is invalid; the message has line and column.
@@ -50,12 +49,9 @@ def record_verdicts(run_dir: Path, path: Path, reviewer: str) -> RecordSummary:
     run = Run.open(run_dir, finished=True)
     if not reviewer.strip():
         raise InputError("Give the reviewer's name: --reviewer NAME.")
-    notes: list[str] = []
+    filled = None if is_review(path) else read_filled_rows(path)
     with open_verdicts(run.path) as store:
-        if path.suffix.lower() in REVIEW_FILES:
-            rows, notes = _rows_of_review(store, path, run)
-        else:
-            rows = read_filled_rows(path)
+        rows, notes = _review_rows(path, run, store, min_score) if filled is None else (filled, [])
         columns = ["annotation_id", "file_name", "category", "x", "y", "w", "h"]
         boxes = boxes_by_id(run.read_annotations(columns), (row.annotation_id for row in rows))
         why = _why_of(store, rows, path, run)
@@ -71,36 +67,10 @@ def record_verdicts(run_dir: Path, path: Path, reviewer: str) -> RecordSummary:
     return RecordSummary(recorded, len(judgements) - recorded, len(rows) - len(judgements), pending, notes)
 
 
-def _rows_of_review(store: VerdictStore, path: Path, run: Run) -> tuple[list[FilledRow], list[str]]:
-    """The verdicts of a review on the boxes of each plan that it covers completely, and notes.
-
-    People review in an order of their own, often the doubtful ones first: a part of a random draw that was chosen so is
-    no random draw.
-    """
-    review = read_review(path, run)
-    judged = {one.annotation_id: one for one in review.boxes if one.annotation_id is not None}
-    rows: list[FilledRow] = []
-    missing: dict[str, int] = {}
-    for plan in store.plans():
-        asked = (store.drawn_by(plan) or {}).keys()
-        missing[plan] = len(asked - judged.keys())
-        if not missing[plan]:
-            rows += [_row(len(rows) + number, plan, judged[box]) for number, box in enumerate(sorted(asked))]
-    if not rows:
-        nearest = min(missing, key=lambda plan: missing[plan], default=None)
-        raise InputError(
-            f"The run {run.path} has no plan: draw one with `boxmine audit plan`, and review its images."
-            if nearest is None
-            else f"{path} lacks {missing[nearest]} boxes of the plan {nearest}: review all of its images (`boxmine "
-            "export --plan`), because boxes that a person chose are no random draw; or fill in the plan's CSV file."
-        )
-    added = sum(one.verdict == "missed" for one in review.boxes)
-    more = [f"Boxes that were added in {review.tool} are not recorded: {added}."] if added else []
-    return rows, [*review.notes, *more]
-
-
-def _row(line: int, plan: str, box: ReviewedBox) -> FilledRow:
-    return FilledRow(line, plan, box.annotation_id or 0, box.verdict, (box.x, box.y, box.w, box.h))
+def _review_rows(path: Path, run: Run, store: VerdictStore, min_score: float) -> tuple[list[FilledRow], list[str]]:
+    """The rows that a review fills in, and notes on what was not taken."""
+    plans = {name: store.drawn_by(name) or {} for name in store.plans()}
+    return rows_of_review(path, run, plans, min_score)
 
 
 def _why_of(store: VerdictStore, rows: list[FilledRow], path: Path, run: Run) -> dict[int, Why]:

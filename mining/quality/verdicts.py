@@ -118,10 +118,6 @@ class VerdictStore:
                 "INSERT INTO drawn VALUES (?, ?, ?, ?)", ((plan, *astuple(one)) for one in drawn)
             )
 
-    def plans(self) -> list[str]:
-        """Return the names of the plans, in the order in which they were drawn."""
-        return [row[0] for row in self._connection.execute("SELECT plan FROM plans ORDER BY rowid")]
-
     def drawn_by(self, plan: str) -> dict[int, Drawn] | None:
         """Return what a plan asks for, by box; None if the run has no such plan."""
         if self._connection.execute("SELECT 1 FROM plans WHERE plan = ?", (plan,)).fetchone() is None:
@@ -130,6 +126,10 @@ class VerdictStore:
             "SELECT annotation_id, why, inclusion_probability FROM drawn WHERE plan = ?", (plan,)
         )
         return {row[0]: Drawn(*row) for row in rows}
+
+    def plans(self) -> list[str]:
+        """Return the names of the run's plans, in the order in which they were drawn."""
+        return [row[0] for row in self._connection.execute("SELECT plan FROM plans ORDER BY rowid")]
 
     def drawn_at_random(self) -> list[int]:
         """Return the boxes that the plans have drawn at random, ascending."""
