@@ -7,7 +7,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help demo test test-all faults check audit format docs bench graphs costs experiments wheel clean
+.PHONY: help demo test test-all faults check audit format docs bench graphs costs audit-simulation experiments wheel clean
 
 help:                ## List what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -70,6 +70,9 @@ graphs: $(READY)     ## Measure what corpora and batches cost; pictures in tests
 
 costs: $(READY)      ## Count what every localizer costs; tables on the terminal and in mining/localizers/README.md
 	$(BIN)/python tests/benchmarks/costs.py --write
+
+audit-simulation: $(READY) ## Draws, verdicts and estimates, many times, on mined runs; build/audit.json
+	$(BIN)/python tests/benchmarks/audit_simulation.py
 
 experiments: $(READY) ## Every localizer on real photos (hours); tables in build/experiments/
 	$(BIN)/python tests/benchmarks/experiments.py

@@ -53,11 +53,12 @@ def plan(
     precision_within
         Draw as many boxes as a 95 % interval of this half width needs, e.g. 0.03.
     suspicious
-        Also list as many of the boxes with the lowest scores; no estimate uses them.
+        Also list as many of the boxes that are least probably correct: by the calibration if the run has one, else by
+        the score. No estimate uses them.
     seed
         Random seed; by default another draw each time.
     """
-    from mining.quality.audit import plan_audit
+    from mining.quality.planning import plan_audit
 
     values = {
         "run": run_dir, "out": out, "verdicts": verdicts, "precision_within": precision_within,
@@ -67,22 +68,33 @@ def plan(
     return 0
 
 
-@audit.command(help_epilogue=examples("boxmine audit record runs/first plan.csv --reviewer Ada"))
-def record(run_dir: RunDir, plan: Annotated[Path, Parameter(group=INPUT)], /, *, reviewer: str) -> int:
-    """Record the verdicts of a filled-in plan in the run; rows without a verdict are left for later.
+@audit.command(
+    help_epilogue=examples(
+        "boxmine audit record runs/first plan.csv --reviewer Ada",
+        "boxmine audit record runs/first project.json --reviewer Ada",
+    )
+)
+def record(
+    run_dir: RunDir, plan: Annotated[Path, Parameter(group=INPUT)], /, *, reviewer: str, min_score: float = 0.0
+) -> int:
+    """Record the verdicts of a filled-in plan in the run; boxes without a verdict are left for later.
 
     Parameters
     ----------
     run_dir
         Run directory.
     plan
-        CSV file of `boxmine audit plan`, filled in.
+        CSV file of `boxmine audit plan`, filled in; or the file that Label Studio (JSON) or CVAT (CVAT for images 1.1)
+        exported after all of the plan's images were reviewed there.
     reviewer
         Name of the person who judged.
+    min_score
+        For a file of CVAT: the --min-score of the export that was reviewed, so that boxes that were not shown do not
+        count as deleted.
     """
-    from mining.quality.audit import record_verdicts
+    from mining.quality.recording import record_verdicts
 
-    print_record(record_verdicts(run_dir, plan, reviewer))
+    print_record(record_verdicts(run_dir, plan, reviewer, min_score))
     return 0
 
 

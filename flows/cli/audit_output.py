@@ -2,13 +2,16 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from flows.cli.output import print_notes
 from flows.cli.terminal import err, print_table
 
 if TYPE_CHECKING:
-    from mining.quality.audit import AuditEstimate, PlanSummary, RecordSummary
+    from mining.quality.audit import AuditEstimate
     from mining.quality.audit_calibration import CalibrationSummary
     from mining.quality.calibration import CalibrationFigures
     from mining.quality.estimates import Precision
+    from mining.quality.planning import PlanSummary
+    from mining.quality.recording import RecordSummary
 
 _MEANS: tuple[Literal["predicted", "observed"], ...] = ("predicted", "observed")
 
@@ -23,6 +26,7 @@ def print_plan(summary: "PlanSummary") -> None:
 
 def print_record(summary: "RecordSummary") -> None:
     """Print what was recorded."""
+    print_notes(summary.notes)
     err.print(f"{summary.recorded} verdicts recorded, {summary.repeated} were recorded before.")
     if summary.changed:
         err.print(f"Warning: {summary.changed} are not recorded, because their images changed since the run.")

@@ -25,8 +25,8 @@ class AuditPlanSettings(Settings):
     )
     suspicious: bool = Field(
         default=False,
-        description="Also list as many of the boxes with the lowest scores. They are no random draw, and no estimate "
-        "uses them.",
+        description="Also list as many of the boxes that are least probably correct: by the calibration if the run has "
+        "one, else by the score. They are no random draw, and no estimate uses them.",
     )
     seed: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Random seed; by default another draw each time."

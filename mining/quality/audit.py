@@ -1,75 +1,21 @@
-"""The steps of an audit: draw a plan, record what people filled in, estimate the precision of the run."""
+"""Estimate the precision of a run from the verdicts of people on boxes that were drawn at random."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, groupby
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from mining.arrays import Bools, Floats, Ints
 from mining.boxes.iou import paired_iou
-from mining.config.audit import VERDICTS, AuditPlanSettings
-from mining.errors import InputError
-from mining.quality.estimates import (
-    Precision,
-    estimate_per_class,
-    estimate_precision,
-    verdicts_for,
-    verdicts_to_halve,
-)
-from mining.quality.plans import FilledRow, read_filled_rows, write_plan
-from mining.quality.sampling import draw_boxes, stratify
-from mining.quality.verdicts import Drawn, Judgement, VerdictStore, Why, open_verdicts
+from mining.quality.audited_run import box_columns, hashes_now
+from mining.quality.estimates import Precision, estimate_per_class, estimate_precision, verdicts_to_halve
+from mining.quality.verdicts import Judgement, open_verdicts
 from mining.runs.run import Run
-from mining.storage.files import sha256_of
-from mining.storage.provenance import utc_now
 
 CORRECT_IOU = 0.5  # of a box with its correction
 METHOD = "stratified random draw; Wilson interval of the effective sample size; number of verdicts fixed beforehand"
-_ENOUGH_TO_EXPECT = 30  # verdicts from which on the share so far says how many are needed
-
-
-@dataclass(frozen=True)
-class PlanSummary:
-    """What a plan asks for.
-
-    Attributes:
-        plan: Its name.
-        out: The CSV file.
-        random: Number of boxes drawn at random.
-        suspicious: Number of doubtful boxes.
-        drawn_before: Number of boxes that earlier plans drew at random.
-        boxes: Number of boxes of the run.
-    """
-
-    plan: str
-    out: Path
-    random: int
-    suspicious: int
-    drawn_before: int
-    boxes: int
-
-
-@dataclass(frozen=True)
-class RecordSummary:
-    """What was recorded.
-
-    Attributes:
-        recorded: New verdicts.
-        repeated: Rows whose verdict had been recorded before.
-        changed: Rows whose image changed since the run; they are not recorded.
-        pending: Boxes of the run's plans that nobody has judged.
-    """
-
-    recorded: int
-    repeated: int
-    changed: int
-    pending: int
 
 
 @dataclass(frozen=True)
@@ -110,156 +56,6 @@ class AuditEstimate:
 
 def _record_of(found: Precision | None) -> dict[str, Any] | None:
     return None if found is None else {**asdict(found), "method": METHOD}
-
-
-# --- plan ------------------------------------------------------------------------------------------------------------
-
-
-def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
-    """Draw boxes of a finished run, record the plan in the run and write its CSV.
-
-    Args:
-        settings: The run, how many boxes, and the file.
-
-    Raises:
-        InputError: There is nothing to draw.
-        RunError: The run is not finished.
-    """
-    run = Run.open(settings.run, finished=True)
-    if settings.out.exists():
-        raise InputError(f"{settings.out} exists, and may have verdicts in it: give another --out.")
-    table = run.read_annotations(["annotation_id", "file_name", "category", "category_id", "x", "y", "w", "h", "score"])
-    if not table.num_rows:
-        raise InputError(f"The run {run.path} has no box to judge.")
-    random = np.random.default_rng(settings.seed)
-    with open_verdicts(run.path) as store:
-        before = np.array(store.drawn_at_random(), np.int64)
-        ids, category, score = _columns(table)
-        left = np.flatnonzero(~np.isin(ids, before))
-        count = min(_draws_wanted(settings, run.path, len(ids), len(before)), len(left))
-        if count <= 0:
-            raise InputError(
-                f"The {len(before)} boxes of {run.path} that were drawn so far are enough, or all there are: record "
-                "the verdicts on them (`boxmine audit record`)."
-            )
-        places = left[draw_boxes(stratify(category[left], score[left], count), count, random)]
-        share = (len(before) + count) / len(ids)
-        drawn = [Drawn(int(ids[place]), "random", share) for place in places]
-        if settings.suspicious:
-            shown = {*before.tolist(), *(one.annotation_id for one in drawn), *store.shown_as_suspicious()}
-            doubtful = [int(one) for one in ids[np.argsort(score, kind="stable")] if int(one) not in shown]
-            drawn += [Drawn(one, "suspicious") for one in doubtful[:count]]
-        plan = token_hex(4)
-        write_plan(settings.out, plan, drawn, _boxes_of(table, [one.annotation_id for one in drawn]))
-        store.add_plan(plan, utc_now(), drawn, settings.precision_within)
-    return PlanSummary(plan, settings.out, count, len(drawn) - count, len(before), len(ids))
-
-
-def _draws_wanted(settings: AuditPlanSettings, run_dir: Path, boxes: int, before: int) -> int:
-    """How many boxes this plan is to draw, after those that earlier ones drew."""
-    if settings.precision_within is None:
-        return settings.verdicts or VERDICTS
-    so_far = estimate_audit(run_dir).precision
-    if so_far is None or so_far.verdicts < _ENOUGH_TO_EXPECT:
-        return verdicts_for(settings.precision_within, boxes) - before
-    # the interval narrows with the root of the number, but for the finite population
-    now = (1 / so_far.verdicts - 1 / so_far.boxes) * (settings.precision_within / max(so_far.half_width, 1e-9)) ** 2
-    return int(np.ceil(1 / (now + 1 / so_far.boxes))) - before
-
-
-def _columns(table: pa.Table) -> tuple[Ints, Ints, Floats]:
-    ids, category, score = (table[name].to_numpy() for name in ("annotation_id", "category_id", "score"))
-    return ids.astype(np.int64), category.astype(np.int64), score.astype(np.float64)
-
-
-def _boxes_of(table: pa.Table, ids: Iterable[int]) -> dict[int, Mapping[str, Any]]:
-    some = table.filter(pc.is_in(table["annotation_id"], value_set=pa.array(list(ids), pa.int64())))
-    return {row["annotation_id"]: row for row in some.to_pylist()}
-
-
-# --- record ----------------------------------------------------------------------------------------------------------
-
-
-def record_verdicts(run_dir: Path, path: Path, reviewer: str) -> RecordSummary:
-    """Record the verdicts of a filled-in plan: all of them, or none if a row is invalid.
-
-    Args:
-        run_dir: Run directory.
-        path: The plan's CSV.
-        reviewer: Name of the person.
-
-    Raises:
-        InputError: The file is no plan, of another run, or a value is invalid; the message has line and column.
-        RunError: The run is not finished.
-    """
-    run = Run.open(run_dir, finished=True)
-    if not reviewer.strip():
-        raise InputError("Give the reviewer's name: --reviewer NAME.")
-    rows = read_filled_rows(path)
-    columns = ["annotation_id", "file_name", "category", "x", "y", "w", "h"]
-    boxes = _boxes_of(run.read_annotations(columns), (row.annotation_id for row in rows))
-    with open_verdicts(run.path) as store:
-        why = _why_of(store, rows, path, run)
-        hashes = _hashes_now(run, {str(boxes[row.annotation_id]["file_name"]) for row in rows})
-        judgements = [
-            _judgement(row, boxes[row.annotation_id], why[row.line], hashes, reviewer.strip())
-            for row in rows
-            if hashes[str(boxes[row.annotation_id]["file_name"])] != ""
-        ]
-        recorded = store.record(judgements)
-        judged = {one.annotation_id for one in store.judgements()}
-        pending = len({*store.drawn_at_random(), *store.shown_as_suspicious()} - judged)
-    return RecordSummary(recorded, len(judgements) - recorded, len(rows) - len(judgements), pending)
-
-
-def _why_of(store: VerdictStore, rows: list[FilledRow], path: Path, run: Run) -> dict[int, Why]:
-    """Why each row's box was shown, by line; refuses rows of another run's plan."""
-    plans = {name: store.drawn_by(name) for name in {row.plan for row in rows}}
-    found = {}
-    for row in rows:
-        drawn = plans[row.plan]
-        if drawn is None:
-            raise InputError(
-                f"{path}, line {row.line}, column plan: {row.plan!r} is no plan of {run.path}; nothing was recorded."
-            )
-        if row.annotation_id not in drawn:
-            raise InputError(
-                f"{path}, line {row.line}, column annotation_id: the plan {row.plan} has no box {row.annotation_id}; "
-                "nothing was recorded."
-            )
-        found[row.line] = drawn[row.annotation_id].why
-    return found
-
-
-def _judgement(
-    row: FilledRow, box: Mapping[str, Any], why: Why, hashes: Mapping[str, str | None], reviewer: str
-) -> Judgement:
-    x, y, w, h = (float(box[side]) for side in ("x", "y", "w", "h"))
-    new_x, new_y, new_w, new_h = row.correction((x, y, w, h)) or (None, None, None, None)
-    return Judgement(
-        plan=row.plan, why=why, annotation_id=row.annotation_id, file_name=str(box["file_name"]),
-        content_hash=hashes[str(box["file_name"])], category=str(box["category"]), x=x, y=y, w=w, h=h,
-        verdict=row.verdict, new_x=new_x, new_y=new_y, new_w=new_w, new_h=new_h, reviewer=reviewer, time=utc_now(),
-    )  # fmt: skip
-
-
-def _hashes_now(run: Run, names: Iterable[str]) -> dict[str, str | None]:
-    """SHA-256 of each image's file; None for a missing file, empty for one that is not the run's any more."""
-    corpus = run.read_corpus(["file_name", "bytes", "content_hash"])
-    some = corpus.filter(pc.is_in(corpus["file_name"], value_set=pa.array(sorted(names), pa.string())))
-    found: dict[str, str | None] = {}
-    for row in some.to_pylist():
-        path = run.image_root / row["file_name"]
-        digest = sha256_of(path) if path.is_file() else None
-        was = row["content_hash"]
-        is_another = digest is not None and (
-            digest != was if was is not None else row["bytes"] not in (None, path.stat().st_size)
-        )
-        found[row["file_name"]] = "" if is_another else digest
-    return found
-
-
-# --- estimate --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -305,11 +101,11 @@ def judged_boxes(run_dir: Path) -> JudgedBoxes:
     with open_verdicts(run.path, to_write=False) as store:
         drawn, within, at_random = store.drawn_at_random(), store.precision_within(), store.judged_at_random()
         every = [one for one in store.judgements() if one.annotation_id in at_random]
-    hashes = _hashes_now(run, {one.file_name for one in every})
+    hashes = hashes_now(run, {one.file_name for one in every})
     kept = [one for one in every if one.content_hash is None or hashes.get(one.file_name) in (None, one.content_hash)]
     outcomes = {box: _majority(list(group)) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
     decided = {box: outcome for box, outcome in sorted(outcomes.items()) if outcome is not None}
-    ids, category, score = _columns(table)
+    ids, category, score = box_columns(table)
     order = np.argsort(ids)
     places = order[np.searchsorted(ids, np.array(list(decided), np.int64), sorter=order)]
     names = dict(zip(category.tolist(), table["category"].to_pylist(), strict=True))

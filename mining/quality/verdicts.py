@@ -127,6 +127,10 @@ class VerdictStore:
         )
         return {row[0]: Drawn(*row) for row in rows}
 
+    def plans(self) -> list[str]:
+        """Return the names of the run's plans, in the order in which they were drawn."""
+        return [row[0] for row in self._connection.execute("SELECT plan FROM plans ORDER BY rowid")]
+
     def drawn_at_random(self) -> list[int]:
         """Return the boxes that the plans have drawn at random, ascending."""
         return self._ids("random")

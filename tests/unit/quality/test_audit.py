@@ -12,9 +12,15 @@ import pytest
 from flows.cli.application import run_command
 from mining.config.audit import AuditPlanSettings
 from mining.errors import InputError, RunError
-from mining.quality.audit import estimate_audit, plan_audit, record_verdicts
+from mining.export import export
+from mining.quality.audit import estimate_audit
+from mining.quality.audit_calibration import calibrate_audit
+from mining.quality.planning import plan_audit
 from mining.quality.plans import COLUMNS
+from mining.quality.recording import record_verdicts
+from mining.quality.table import read_quality
 from mining.quality.verdicts import VERDICTS_FILE, open_verdicts
+from mining.runs.run import Run
 from tests.unit.export.conftest import Painted, write_run
 
 Rows = list[dict[str, str]]
@@ -143,6 +149,17 @@ def test_doubtful_boxes_are_listed_after_the_draw_and_estimate_nothing(run: Path
     assert (after.value, after.ci95) == (pytest.approx(30 / 120), pytest.approx((30 / 120, 30 / 120)))
 
 
+def test_a_calibrated_run_lists_the_least_probable_boxes_first(run: Path) -> None:
+    record_verdicts(run, fill(planned(run, verdicts=80), truth), "Ada")
+    assert calibrate_audit(run).calibration.is_calibrated
+    listed = [row["annotation_id"] for row in read(planned(run, "next.csv", verdicts=10, suspicious=True))[10:]]
+    found = read_quality(Run(run))
+    probability = dict(zip(found["annotation_id"].to_pylist(), found["p_correct"].to_pylist(), strict=True))
+    values = [probability[int(one)] for one in listed]
+    assert values == sorted(values)
+    assert len(set(values)) > 1
+
+
 def test_reviewers_who_disagree_are_both_kept(run: Path) -> None:
     plan = planned(run, verdicts=40)
     record_verdicts(run, fill(plan, truth), "Ada")
@@ -207,6 +224,47 @@ def test_the_width_that_was_asked_for_decides_how_many_and_when_to_stop(run: Pat
     assert found.enough
     with pytest.raises(InputError, match="drawn so far are enough"):
         planned(run, "more.csv", precision_within=0.1)
+
+
+# --- reviews in other tools ------------------------------------------------------------------------------------------
+
+
+def reviewed_in_label_studio(run: Path, *, every: bool = True) -> Path:
+    """What Label Studio exports after a person deleted the boxes of class 3 and moved those of class 1 by 4 px."""
+    export(run, "labelstudio", run.parent / "tasks")
+    tasks = json.loads((run.parent / "tasks" / "tasks.json").read_text())
+    for task in tasks if every else tasks[:5]:
+        regions = [one for one in task["predictions"][0]["result"] if one["value"]["rectanglelabels"] == [read_name(1)]]
+        for one in regions:
+            one["value"]["x"] += 4
+        task["annotations"] = [{"result": regions, "was_cancelled": False}]
+    (run.parent / "review.json").write_text(json.dumps(tasks))
+    return run.parent / "review.json"
+
+
+def test_a_review_in_label_studio_is_recorded_for_the_plans_that_it_covers(run: Path) -> None:
+    planned(run, verdicts=30)
+    summary = record_verdicts(run, reviewed_in_label_studio(run), "Ada")
+    assert (summary.recorded, summary.pending) == (30, 0)
+    with open_verdicts(run) as store:
+        judgements = store.judgements()
+    assert {one.verdict for one in judgements if one.category == read_name(3)} == {"nothing"}
+    moved = [one for one in judgements if one.category == read_name(1)]
+    assert {one.verdict for one in moved} == {"correct"}
+    assert all(one.new_x is not None and one.new_x > one.x for one in moved)
+    found = estimate_audit(run).per_class
+    assert found[read_name(3)] is not None
+    assert found[read_name(3)].value == 0  # type: ignore[union-attr]
+
+
+def test_a_part_of_a_review_is_no_random_draw(run: Path) -> None:
+    review = reviewed_in_label_studio(run, every=False)
+    with pytest.raises(InputError, match="No plan of"):
+        record_verdicts(run, review, "Ada")
+    planned(run, verdicts=40)
+    with pytest.raises(InputError, match=r"lacks \d+ boxes of the plan"):
+        record_verdicts(run, review, "Ada")
+    assert estimate_audit(run).precision is None
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import pytest
 
 from flows.cli.application import run_command
 from mining.config.audit import AuditPlanSettings
-from mining.quality.audit import plan_audit, record_verdicts
 from mining.quality.audit_calibration import calibrate_audit
+from mining.quality.planning import plan_audit
 from mining.quality.plans import COLUMNS
+from mining.quality.recording import record_verdicts
 from mining.quality.table import read_quality
 from mining.runs.run import Run
 from tests.unit.quality.small_run import generated_run

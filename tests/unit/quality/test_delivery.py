@@ -8,8 +8,8 @@ import pytest
 
 from mining.errors import InputError
 from mining.export import export
-from mining.quality.audit import record_verdicts
 from mining.quality.delivery import SHARES, largest_subset, subset_of_run
+from mining.quality.recording import record_verdicts
 from mining.quality.sampling import draw_boxes, stratify
 from tests.unit.quality.test_audit import fill, mined_run, planned, truth
 from tests.unit.quality.test_sampling import population

@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 
 import boxmine
+from mining.config.audit import AuditPlanSettings
 from mining.errors import InputError
 from mining.export import export
 from mining.imports import import_boxes
+from mining.quality.planning import plan_audit
+from mining.quality.recording import record_verdicts
 from mining.quality.review_files import Review, ReviewedBox, read_review
+from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
 
 WIDTH, HEIGHT = 200, 100
@@ -270,6 +274,44 @@ def test_other_shapes_of_cvat_are_counted(run: Run) -> None:
     tree = xml_of(run)
     ElementTree.SubElement(image_of(tree, "a/1.jpg"), "polygon", {"label": "dog", "points": "1,1;2,2;3,1"})
     assert read_xml(run, tree).notes == ["Shapes of reviewed.xml that are no boxes, left out: 1."]
+
+
+# --- an audit --------------------------------------------------------------------------------------------------------
+
+
+def drawn_plan(run: Run, verdicts: int) -> Path:
+    plan = run.path.parent / "plan.csv"
+    plan_audit(AuditPlanSettings(run=run.path, out=plan, verdicts=verdicts))
+    return plan
+
+
+def test_a_review_is_recorded_as_verdicts_on_the_boxes_of_the_plans(run: Run) -> None:
+    plan = drawn_plan(run, 3)
+    drawn = {int(line.partition(",")[0]) for line in plan.read_text(encoding="utf-8").splitlines()[1:]}
+    tasks = tasks_of(run)
+    change(tasks)
+    path = run.path.parent / "project.json"
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    summary = record_verdicts(run.path, path, "Ada")
+    assert (summary.recorded, summary.pending) == (3, 0)
+    assert summary.notes == [
+        "1 boxes that were looked at are in no plan; no verdict on them is recorded.",
+        "1 boxes were added; objects that the run missed are not recorded.",
+    ]
+    with open_verdicts(run.path) as store:
+        found = {one.annotation_id: one for one in store.judgements()}
+    words = {1: "correct", 2: "nothing", 3: "wrong_class", 4: "correct"}
+    assert {number: one.verdict for number, one in found.items()} == {number: words[number] for number in drawn}
+    corrected = {number for number, one in found.items() if one.new_x is not None}
+    assert corrected == drawn & {1}
+    assert record_verdicts(run.path, path, "Ada").repeated == 3
+
+
+def test_a_review_of_boxes_that_no_plan_asks_for_is_refused(run: Run) -> None:
+    path = run.path.parent / "project.json"
+    path.write_text(json.dumps(tasks_of(run)), encoding="utf-8")
+    with pytest.raises(InputError, match="Draw one with `boxmine audit plan`"):
+        record_verdicts(run.path, path, "Ada")
 
 
 # --- files that cannot be used ---------------------------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""Draw the boxes of a plan, record the plan in the run, and write its CSV file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+import numpy as np
+
+from mining.arrays import Floats
+from mining.config.audit import VERDICTS, AuditPlanSettings
+from mining.errors import InputError
+from mining.quality.audit import estimate_audit
+from mining.quality.audited_run import box_columns, boxes_by_id
+from mining.quality.estimates import verdicts_for
+from mining.quality.plans import write_plan
+from mining.quality.sampling import draw_boxes, stratify
+from mining.quality.table import read_quality
+from mining.quality.verdicts import Drawn, open_verdicts
+from mining.runs.run import CALIBRATION_FILE, Run
+from mining.storage.provenance import utc_now
+
+_ENOUGH_TO_EXPECT = 30  # verdicts from which on the share so far says how many are needed
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a plan asks for.
+
+    Attributes:
+        plan: Its name.
+        out: The CSV file.
+        random: Number of boxes drawn at random.
+        suspicious: Number of doubtful boxes.
+        drawn_before: Number of boxes that earlier plans drew at random.
+        boxes: Number of boxes of the run.
+    """
+
+    plan: str
+    out: Path
+    random: int
+    suspicious: int
+    drawn_before: int
+    boxes: int
+
+
+def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
+    """Draw boxes of a finished run, record the plan in the run and write its CSV.
+
+    Args:
+        settings: The run, how many boxes, and the file.
+
+    Raises:
+        InputError: There is nothing to draw.
+        RunError: The run is not finished.
+    """
+    run = Run.open(settings.run, finished=True)
+    if settings.out.exists():
+        raise InputError(f"{settings.out} exists, and may have verdicts in it: give another --out.")
+    table = run.read_annotations(["annotation_id", "file_name", "category", "category_id", "x", "y", "w", "h", "score"])
+    if not table.num_rows:
+        raise InputError(f"The run {run.path} has no box to judge.")
+    random = np.random.default_rng(settings.seed)
+    with open_verdicts(run.path) as store:
+        before = np.array(store.drawn_at_random(), np.int64)
+        ids, category, score = box_columns(table)
+        left = np.flatnonzero(~np.isin(ids, before))
+        count = min(_draws_wanted(settings, run.path, len(ids), len(before)), len(left))
+        if count <= 0:
+            raise InputError(
+                f"The {len(before)} boxes of {run.path} that were drawn so far are enough, or all there are: record "
+                "the verdicts on them (`boxmine audit record`)."
+            )
+        places = left[draw_boxes(stratify(category[left], score[left], count), count, random)]
+        share = (len(before) + count) / len(ids)
+        drawn = [Drawn(int(ids[place]), "random", share) for place in places]
+        if settings.suspicious:
+            shown = {*before.tolist(), *(one.annotation_id for one in drawn), *store.shown_as_suspicious()}
+            order = np.argsort(_trust(run, score), kind="stable")
+            doubtful = [int(one) for one in ids[order] if int(one) not in shown]
+            drawn += [Drawn(one, "suspicious") for one in doubtful[:count]]
+        plan = token_hex(4)
+        write_plan(settings.out, plan, drawn, boxes_by_id(table, [one.annotation_id for one in drawn]))
+        store.add_plan(plan, utc_now(), drawn, settings.precision_within)
+    return PlanSummary(plan, settings.out, count, len(drawn) - count, len(before), len(ids))
+
+
+def _draws_wanted(settings: AuditPlanSettings, run_dir: Path, boxes: int, before: int) -> int:
+    """How many boxes this plan is to draw, after those that earlier ones drew."""
+    if settings.precision_within is None:
+        return settings.verdicts or VERDICTS
+    so_far = estimate_audit(run_dir).precision
+    if so_far is None or so_far.verdicts < _ENOUGH_TO_EXPECT:
+        return verdicts_for(settings.precision_within, boxes) - before
+    # the interval narrows with the root of the number, but for the finite population
+    now = (1 / so_far.verdicts - 1 / so_far.boxes) * (settings.precision_within / max(so_far.half_width, 1e-9)) ** 2
+    return int(np.ceil(1 / (now + 1 / so_far.boxes))) - before
+
+
+def _trust(run: Run, score: Floats) -> Floats:
+    """The calibrated probability that each box is correct; its score where the run has no calibration."""
+    if not (run.path / CALIBRATION_FILE).is_file():
+        return score
+    probability = read_quality(run)["p_correct"].to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.where(np.isfinite(probability), probability, score)
