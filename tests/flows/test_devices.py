@@ -57,6 +57,7 @@ def comparable_values(summary: TrainingSummary) -> tuple[Any, ...]:
     return (summary.images, summary.validation_images, summary.epochs, summary.best_epoch, sorted(summary.unreadable))
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_weights_of_one(corpus: dict[str, Path], tmp_path: Path) -> None:
     # frozen, as by default, and readable: batch norm's statistics and the mean loss are each device's own
     same = {"freeze": True, "weights": "imagenet"}

@@ -230,7 +230,7 @@ def with_model_of_another(
 
 TRAINED = [name for name in RECIPES if name not in WITHOUT_TRAINING]
 # each localizer once; tests below run further ones
-FAST = ("spg-cub", "ornet-cub", "nlccam-cub", "mldfr-ilsvrc")
+FAST = ("spg-cub", "mldfr-ilsvrc")
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,7 @@ def test_a_recipe_runs_on_its_own_backbone(name: str, datasets: Mapping[str, Pat
     check_recipe(name, with_model_of_another(name, changes, datasets, tmp_path), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_mldfr_on_cub_starts_from_the_network_trained_on_ilsvrc(datasets: Mapping[str, Path], tmp_path: Path) -> None:
     first, second = ({**paths_in(datasets, name), **tiny_settings(name)} for name in ("mldfr-ilsvrc", "mldfr-cub"))
     assert run_recipe("mldfr-ilsvrc", tmp_path / "ilsvrc", first) == 0
@@ -257,6 +258,7 @@ def test_mldfr_on_cub_starts_from_the_network_trained_on_ilsvrc(datasets: Mappin
     assert any("started from the model" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_mldfr_is_scored_as_a_detector_on_voc2007_and_by_corloc_on_its_training_images(
     datasets: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -310,6 +312,7 @@ def test_training_and_test_images_are_disjoint(datasets: Mapping[str, Path], tmp
     )
 
 
+@pytest.mark.slow
 def test_labels_of_the_validation_images_may_be_a_csv(datasets: Mapping[str, Path], tmp_path: Path) -> None:
     name = "vggnet-ccam-ilsvrc"
     changes = {**paths_in(datasets, name), **tiny_settings(name), "test.labels": str(datasets["ilsvrc"] / "val.csv")}

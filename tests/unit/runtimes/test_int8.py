@@ -116,7 +116,10 @@ def test_passes_do_not_depend_on_the_number_of_threads(plain: Localizer, network
 
 
 @needs_nncf
-@pytest.mark.parametrize(("name", "part"), [("gradcam", "lower_features"), ("ornet", "backbone_features")])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("gradcam", "lower_features"), pytest.param("ornet", "backbone_features", marks=pytest.mark.slow)],
+)
 def test_every_part_that_a_localizer_needs_is_quantized(name: str, part: str, tmp_path: Path) -> None:
     plain = localizer_on(name)
     localizer = copy.deepcopy(plain)

@@ -52,6 +52,7 @@ def test_pictures_do_not_change_the_weights(localizer: str, tmp_path: Path) -> N
     assert all(torch.equal(value, expected[name]) for name, value in weights_of(shown).items())
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_and_resumed_has_the_pictures_of_one_that_is_not(tmp_path: Path) -> None:
     train(tmp_path / "whole", RED_AND_BLUE, epochs=4, pictures=1, **SPG)
     calls = []
