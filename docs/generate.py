@@ -250,6 +250,7 @@ unit and meaning of each column are also in the Parquet field metadata.
       curves.parquet        for each image and class, the box at each of 49 thresholds
       rankings.parquet      for each image, its most probable classes
       quality.parquet       signals of each box and calibrated probabilities, once they were asked for
+      verdicts.sqlite       plans of audits and verdicts of people, see Judging a sample of the boxes
       calibration.json      the calibration, if the boxes were calibrated; another run can use it
       scores.json           every figure with its definition, if the run was scored
       log.jsonl             events with their time

@@ -214,7 +214,5 @@ def open_verdicts(run_dir: Path, *, to_write: bool = True) -> Iterator[VerdictSt
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            raise InputError(
-                f"{path} is damaged ({error}); restore it from a copy, or delete it to start anew."
-            ) from None
+            raise InputError(f"{path} is damaged ({error}); restore it from a copy, or delete it.") from None
         yield VerdictStore(path, connection)

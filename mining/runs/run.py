@@ -2,7 +2,7 @@
 
 run.json, corpus.parquet, model/, parts/part-*.parquet, quarantine.parquet,
 annotations.parquet, curves.parquet, rankings.parquet, annotations.json, scores.json, quality.parquet,
-calibration.json, report/index.html
+calibration.json, verdicts.sqlite, report/index.html
 """
 
 import os
