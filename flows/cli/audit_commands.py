@@ -152,12 +152,9 @@ def calibrate(
     as_json
         Print the calibration's figures as JSON on stdout.
     """
-    from mining.errors import InputError
     from mining.quality.audit_calibration import calibrate_audit
     from mining.reporting.reliability_chart import check_chart_name, draw_reliability
 
-    if calibration_from is not None and (truth is not None or agree_with is not None):
-        raise InputError("Give --calibration-from, or --truth and --agree-with, not both.")
     if chart is not None:
         check_chart_name(chart)
     found = calibrate_audit(run_dir, truth, agree_with=agree_with, calibration_from=calibration_from)

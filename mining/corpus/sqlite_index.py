@@ -11,7 +11,6 @@ import orjson
 from mining.corpus.formats.parsing import parse_image_size
 from mining.corpus.listing import ListedImage
 from mining.corpus.path_tails import PathTailIndex
-from mining.errors import StorageError
 from mining.storage.files import storage_errors
 from mining.storage.ownership import temporary_path
 
@@ -31,7 +30,6 @@ CREATE TABLE absent (name TEXT);
 CREATE TABLE absent_own (name TEXT, own_name TEXT);
 BEGIN;
 """
-_DISK_REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
 
 
 class ValuesById:
@@ -272,12 +270,9 @@ def open_index(out: Path) -> Iterator[CorpusIndex]:
         path.write_bytes(b"")
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        connection.executescript(_TABLES)
-        yield CorpusIndex(connection)
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in _DISK_REFUSED:
-            raise
-        raise StorageError(f"Cannot write {path}: {error}. Free space there and run the same command again.") from error
+        with storage_errors(path):
+            connection.executescript(_TABLES)
+            yield CorpusIndex(connection)
     finally:
         connection.close()
         path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from mining.quality.delivery import subset_of_run
 from mining.quality.plans import planned_images
 from mining.runs.reading import boxes_below, iter_images, open_run
 from mining.runs.run import Run
-from mining.storage.folders import atomic_folder
+from mining.storage.folders import atomic_folder, refuse_occupied_folder
 
 EXPORTERS: dict[str, Exporter] = {
     "coco": export_coco,
@@ -123,12 +123,6 @@ def export(
         write_readme(temporary / "README.md", exported, written, notes)
     dropped = boxes_below(run.annotations, min_score)
     return ExportSummary(format, written.images, written.boxes, dropped, out, notes)
-
-
-def refuse_occupied_folder(out: Path) -> None:
-    """Raise InputError unless `out` is a new or an empty folder."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder. Delete it, or export to another folder.")
 
 
 def _images_of_plan(plan: Path, run: Run) -> frozenset[str]:

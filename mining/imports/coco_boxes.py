@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mining.arrays import Floats, Ints
-from mining.corpus.formats.coco import ANNOTATIONS, CATEGORIES, IMAGES, CocoAnnotation, CocoFile, CocoImage
+from mining.corpus.formats.coco import ANNOTATIONS, CATEGORIES, IMAGES, CocoAnnotation, CocoFile, CocoImage, ImagesByKey
 from mining.corpus.formats.json_items import JSONFile
 from mining.corpus.formats.notes import SkippedEntries
 from mining.corpus.formats.parsing import is_flag_set
@@ -59,25 +59,6 @@ class CocoBoxes:
     notes: tuple[str, ...]
 
 
-class _Images:
-    """The images of a COCO file by their keys."""
-
-    def __init__(self) -> None:
-        self.by_key: dict[str, CocoImage] = {}
-
-    def get(self, key: str) -> str | None:
-        """Return the name of an image, None for an unknown key."""
-        image = self.by_key.get(key)
-        return None if image is None else image.name
-
-    def add(self, image: CocoImage) -> str | None:
-        """Store an image under its key, unless the key has a name already; return that name."""
-        earlier = self.get(image.key)
-        if not earlier:
-            self.by_key[image.key] = image
-        return earlier or None
-
-
 class _Rows:
     """The boxes as they were read, column by column, because there may be millions; score NaN where none is written."""
 
@@ -114,7 +95,7 @@ def read_coco_boxes(path: Path, dataset: Path | None = None) -> CocoBoxes:
     """
     listing = _find_listing(path, dataset)
     listed = CocoFile(listing)
-    categories, images = listed.categories(), _Images()
+    categories, images = listed.categories(), ImagesByKey()
     listed.read_images(images)
     if not categories:
         raise CorpusError(f"{listing} lists no category. Add 'categories', each with an id and a name.")
@@ -162,8 +143,8 @@ def _require_lists(path: Path, names: tuple[str, ...]) -> None:
 
 
 def _read_rows(
-    results: CocoFile, categories: dict[str, str], images: _Images, named: list[CocoImage], classes: tuple[str, ...],
-    masks: list[str],
+    results: CocoFile, categories: dict[str, str], images: ImagesByKey, named: list[CocoImage],
+    classes: tuple[str, ...], masks: list[str],
 ) -> _Rows:  # fmt: skip
     """The boxes that have four finite numbers; the labels of those that are the extent of a mask go into `masks`."""
     rows = _Rows()

@@ -16,7 +16,6 @@ from mining.corpus.listing import ListedImage, ListingInfo
 from mining.corpus.scanner import scan_listed
 from mining.corpus.schema import LABELLED, NO_BOX, QUARANTINE_SCHEMA, QUARANTINED
 from mining.corpus.shards import CorpusUpdate, iter_shards, update_corpus
-from mining.errors import InputError
 from mining.imports.checked_boxes import PlacedBoxes, check_sizes, match_rows, place_boxes
 from mining.imports.coco_boxes import CocoBoxes, read_coco_boxes
 from mining.imports.pictures import Picture, read_pictures
@@ -30,7 +29,7 @@ from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.runs.shard_files import table_writer
 from mining.runs.summaries import MineSummary
 from mining.storage.files import sha256_of, write_json
-from mining.storage.folders import atomic_folder
+from mining.storage.folders import atomic_folder, refuse_occupied_folder
 from mining.storage.integrity import DIGESTS, compute_digests
 from mining.storage.provenance import package_versions, utc_now
 
@@ -64,23 +63,18 @@ def import_boxes(
 
     Raises:
         InputError: The file, or `out`, cannot be used; see `read_coco_boxes`.
-        CorpusError: The COCO file is missing or damaged, or none of its images exists.
+        CorpusError: The COCO file is missing or damaged, or there is none of its images.
         ScoringError: The boxes are clearly not x, y, width, height in pixels.
         StorageError: The disk refuses.
     """
     out = Path(os.path.abspath(out))
-    _refuse_occupied_folder(out)
+    refuse_occupied_folder(out)
     check_output_outside_images(out, images)
     boxes = read_coco_boxes(Path(coco), None if dataset is None else Path(dataset))
     settings = parse(MineSettings, {"images": images, "model": str(out / "model"), "out": out})
     with atomic_folder(out) as temporary:
         _write_run(Run(temporary), boxes, settings, progress)
     return summary_of(Run(out))
-
-
-def _refuse_occupied_folder(out: Path) -> None:
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder. Delete it, or import to another folder.")
 
 
 def _write_run(run: Run, boxes: CocoBoxes, settings: MineSettings, progress: ProgressCallback) -> None:

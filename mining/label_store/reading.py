@@ -10,12 +10,11 @@ from typing import Any
 
 from mining.corpus.image_root import check_output_outside_images
 from mining.errors import InputError, did_you_mean
-from mining.export.job import refuse_occupied_folder
 from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.run_view import write_view
 from mining.label_store.settings import VersionChoice, address
 from mining.label_store.staged import staged_version_of
-from mining.storage.folders import atomic_folder
+from mining.storage.folders import atomic_folder, refuse_occupied_folder
 
 _HISTORY_COLUMNS = ("at", "tally", "corloc", "accepted", "gates")
 

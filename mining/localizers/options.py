@@ -18,44 +18,24 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from mining.config import EarlierVersions, Share
-
-
-def _meaning(text: str) -> Any:
-    return Field(description=text)
-
-
-def comma_separated(value: Any) -> Any:
-    """Split '2, 3' from a command line into its parts; other values are returned unchanged."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _stage_numbers(value: Any) -> Any:
-    """Split '2, 3' into its parts; 'none' is no stage."""
-    return () if value == "none" else comma_separated(value)
-
-
-def _check_rising(values: tuple[int, ...]) -> tuple[int, ...]:
-    if list(values) != sorted(set(values)):
-        raise ValueError("give each down-sampling once, in rising order")
-    return values
-
-
-def _check_odd_kernel(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError("a kernel is of odd size, so that it has a centre")
-    return value
-
-
-def _check_odd_side(side: int) -> int:
-    if side % 2 == 0:
-        raise ValueError("a window has a middle only where its side is odd")
-    return side
-
-
-def _check_below(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] >= value[1]:
-        raise ValueError("the first threshold, of the background, must be below the second, of objects")
-    return value
+from mining.localizers.option_types import (
+    BACKGROUND,
+    OVERRIDDEN,
+    PAPER,
+    Background,
+    Count,
+    Dropout,
+    Kernel,
+    Kernels,
+    Layers,
+    Places,
+    Preset,
+    Thresholds,
+    Weight,
+    check_odd_side,
+    meaning,
+    stage_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -73,32 +53,11 @@ class CellSpec:
     hidden: int = 128
 
 
-Background = Literal["mean", "none"]
-_BACKGROUND = (
-    "mean: the mean of all classes' maps is subtracted, because a softmax classifier leaves undetermined what all "
-    "class maps share; none: the map as the paper has it."
-)
-Dropout = Annotated[float, Field(ge=0, lt=1), _meaning("Dropout on the averaged features, in training.")]
-Count = Annotated[int, Field(ge=1, le=65_536)]
-Weight = Annotated[float, Field(ge=0)]
-_Threshold = Annotated[float, Field(gt=0, lt=1)]
-Thresholds = Annotated[tuple[_Threshold, _Threshold], AfterValidator(_check_below), BeforeValidator(comma_separated)]
-Places = Annotated[
-    tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_check_rising), BeforeValidator(comma_separated)
-]
-Kernel = Annotated[int, Field(ge=1), AfterValidator(_check_odd_kernel)]
-Kernels = Annotated[tuple[Kernel, ...], BeforeValidator(comma_separated)]
-Layers = Annotated[int, Field(ge=0, le=100)]
-PAPER = "paper"
-Preset = Literal["pretrained", "paper"]
-_OVERRIDDEN = "Options that are given as well override it."
-
-
 @dataclass(frozen=True)
 class CAMConfig:
     """Options of CAM; dropout and `background: mean` are not in the paper."""
 
-    background: Annotated[Background, _meaning(_BACKGROUND)] = "mean"
+    background: Annotated[Background, meaning(BACKGROUND)] = "mean"
     dropout: Dropout = 0.2
 
 
@@ -108,7 +67,7 @@ class GradientConfig:
 
     background: Annotated[
         Background,
-        _meaning(
+        meaning(
             "Which score is differentiated. none: the class's own, before softmax, as in the papers; mean: the class's "
             "minus the mean of all classes', which is the part that softmax sees."
         ),
@@ -121,11 +80,11 @@ class GradCAMConfig(GradientConfig):
     """Options of Grad-CAM and LayerCAM."""
 
     layer: Annotated[
-        int, _meaning("Stage of the backbone whose activation is read, from 0, or from the end: -1 is the last.")
+        int, meaning("Stage of the backbone whose activation is read, from 0, or from the end: -1 is the last.")
     ] = -1
     relu: Annotated[
         bool,
-        _meaning("Set negative activation to 0 (eq. 2); without it, the map also shows what speaks against the class."),
+        meaning("Set negative activation to 0 (eq. 2); without it, the map also shows what speaks against the class."),
     ] = True
 
 
@@ -135,14 +94,14 @@ class GradCAMppConfig(GradCAMConfig):
 
     score: Annotated[
         Literal["logit", "exp"],
-        _meaning(
+        meaning(
             "The score Y^c. logit: the logit itself; exp: its exponential, from which the paper derives the alphas. "
             "The alphas are the same, but exp multiplies an image's map by exp(logit): no box of one scale changes, "
             "the scales of a pyramid are weighted differently, and logits above 89 overflow."
         ),
     ] = "logit"
     eps: Annotated[
-        float, _meaning("Added to the denominator of the alphas; 1e-6 gives the numbers of the package grad-cam.")
+        float, meaning("Added to the denominator of the alphas; 1e-6 gives the numbers of the package grad-cam.")
     ] = 0.0
 
 
@@ -154,53 +113,53 @@ class MLDFRConfig(CAMConfig):
     preset: Annotated[
         Preset,
         EarlierVersions(PAPER),
-        _meaning(
+        meaning(
             "pretrained: the defaults below, which keep what a pretrained backbone knows and suit short trainings, of "
             "the head or of the whole network. paper: attention_start random, attention_batch_norm false, "
             "attention_rate 1, last transition, bias false, background none, and maps are cut at 0.2 of their range. "
-            f"{_OVERRIDDEN}"
+            f"{OVERRIDDEN}"
         ),
     ] = "pretrained"
-    attention: Annotated[bool, _meaning("Self-attention (SA of table IX).")] = True
-    after: Annotated[Places, _meaning("Which down-samplings attention follows, counted from 1, in rising order.")] = (
+    attention: Annotated[bool, meaning("Self-attention (SA of table IX).")] = True
+    after: Annotated[Places, meaning("Which down-samplings attention follows, counted from 1, in rising order.")] = (
         2,
         3,
         4,
     )
-    kernels: Annotated[Kernels, _meaning("Odd kernel size of each spatial attention, one per entry of `after`.")] = (
+    kernels: Annotated[Kernels, meaning("Odd kernel size of each spatial attention, one per entry of `after`.")] = (
         7,
         5,
         3,
     )
     batch_norm: Annotated[
         bool,
-        _meaning("Batch norm after each convolution (BN of table IX); false removes the backbone's own (ResNet50X)."),
+        meaning("Batch norm after each convolution (BN of table IX); false removes the backbone's own (ResNet50X)."),
     ] = True
     last: Annotated[
         Literal["transition", "dilated"],
-        _meaning(
+        meaning(
             "What replaces the last down-sampling. transition: a new 1x1 convolution, as in the paper; dilated: the "
             "pretrained layer without its stride, later ones dilated, as for all other localizers."
         ),
     ] = "dilated"
-    extra_channels: Annotated[Count, _meaning("Channels of the convolution that is added to VGG16.")] = 1024
+    extra_channels: Annotated[Count, meaning("Channels of the convolution that is added to VGG16.")] = 1024
     bias: Annotated[
         bool,
-        _meaning(
+        meaning(
             "Bias of the class convolution, which is not part of the maps; the released code has one. Where images "
             "have several labels, it starts at the share of images that show the class, and `preset: paper` has it too."
         ),
     ] = True
     attention_batch_norm: Annotated[
         bool,
-        _meaning(
+        meaning(
             "Batch norm before the sigmoids of the attention, as in the released code; without it, features of large "
             "values, as linear blocks have, saturate the attention."
         ),
     ] = True
     attention_start: Annotated[
         Literal["random", "neutral"],
-        _meaning(
+        meaning(
             "Initial attention. random: Xavier's distribution, as in the released code; neutral: as if there were no "
             "attention, which suits pretrained backbones."
         ),
@@ -209,7 +168,7 @@ class MLDFRConfig(CAMConfig):
         float,
         Field(gt=0),
         EarlierVersions(0.1),
-        _meaning("Learning rate of the attention, as share of that of new layers."),
+        meaning("Learning rate of the attention, as share of that of new layers."),
     ] = 0.1
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -227,11 +186,11 @@ class MSRDConfig(GradientConfig):
 
     layers: Annotated[
         Literal["conv5", "conv4", "conv5+conv4", "conv5+conv4+conv3"],
-        _meaning("Layers whose maps are added (tables IV and V); conv5 alone is the paper's baseline."),
+        meaning("Layers whose maps are added (tables IV and V); conv5 alone is the paper's baseline."),
     ] = "conv5+conv4"
     apart: Annotated[
         Literal["stride", "stage"],
-        _meaning(
+        meaning(
             "Which stages are conv5, conv4 and conv3. stride: the deepest stage of each stride, as in VGG-16 (16, 8, "
             "4); stage: the last three stages, as ResNet's are named, of which two have stride 16."
         ),
@@ -239,23 +198,23 @@ class MSRDConfig(GradientConfig):
     window: Annotated[
         int,
         Field(ge=1),
-        AfterValidator(_check_odd_side),
-        _meaning("Side W of the sliding window, in cells (table IV); odd."),
+        AfterValidator(check_odd_side),
+        meaning("Side W of the sliding window, in cells (table IV); odd."),
     ] = 3
-    stride: Annotated[int, Field(ge=1), _meaning("Step N of the sliding window, in cells (algorithm 1, line 3).")] = 1
+    stride: Annotated[int, Field(ge=1), meaning("Step N of the sliding window, in cells (algorithm 1, line 3).")] = 1
     delta: Annotated[
-        float, Field(ge=0), _meaning("A local maximum counts above this value (table VI); the paper has 0.1 for CUB.")
+        float, Field(ge=0), meaning("A local maximum counts above this value (table VI); the paper has 0.1 for CUB.")
     ] = 0.0
     negative: Annotated[
         Literal["zero", "kept"],
-        _meaning(
+        meaning(
             "Gradient weights where the gradient is negative. zero: they are 0, as section IV-C has those of the "
             "background; kept: eq. 19 to the letter, where such weights exceed 0.5 and say nothing about the class."
         ),
     ] = "zero"
     features: Annotated[
         Literal["rectified", "raw"],
-        _meaning(
+        meaning(
             "Activation of a layer. rectified: its positive part, which is all of it in VGG and ResNet, and keeps the "
             "alphas bounded on linear bottlenecks (EfficientNet-Lite, MobileNetV2); raw: unchanged."
         ),
@@ -268,16 +227,16 @@ class CCAMConfig:
 
     function: Annotated[
         Literal["top_bottom", "polynomial"],
-        _meaning(
+        meaning(
             "Combination function. top_bottom: the paper's choice for ILSVRC, whose classes have little in common; "
             "polynomial: its choice for CUB-200-2011, whose classes are all birds."
         ),
     ] = "top_bottom"
-    top: Annotated[int, Field(ge=0), _meaning("Number i of most probable classes that are added (eq. 6).")] = 1
+    top: Annotated[int, Field(ge=0), meaning("Number i of most probable classes that are added (eq. 6).")] = 1
     bottom: Annotated[
         Annotated[int, Field(ge=0)] | None,
         EarlierVersions(10),
-        _meaning(
+        meaning(
             "Number j of least probable classes that are subtracted (eq. 6). By default a hundredth of the classes, at "
             "least 1: 10 of ImageNet's 1000, as in the paper; of few classes, ten are too many. Where i + j exceeds "
             "the number of classes, the first i ranks are added."
@@ -286,15 +245,15 @@ class CCAMConfig:
     degree: Annotated[
         float,
         Field(ge=0),
-        _meaning("Degree eta of the polynomial (eq. 5): 0 constant, 1 linear, 2 quadratic, 3 cubic."),
+        meaning("Degree eta of the polynomial (eq. 5): 0 constant, 1 linear, 2 quadratic, 3 cubic."),
     ] = 2.0
     pivot: Annotated[
         Annotated[float, Field(ge=0)] | None,
-        _meaning("Number p of foreground maps of the polynomial (eq. 5); by default (K + 1) / 2."),
+        meaning("Number p of foreground maps of the polynomial (eq. 5); by default (K + 1) / 2."),
     ] = None
     first: Annotated[
         Literal["asked", "predicted"],
-        _meaning(
+        meaning(
             "The class of rank 1. asked: the class whose map is drawn; predicted: the most probable one, so that all "
             "classes of an image have the same map."
         ),
@@ -308,34 +267,34 @@ class NLCCAMConfig(CCAMConfig):
 
     after: Annotated[
         tuple[int, ...] | None,
-        BeforeValidator(_stage_numbers),
-        _meaning(
+        BeforeValidator(stage_numbers),
+        meaning(
             "Stages, from 1, that a non-local block follows, e.g. 2,3,4,5; by default all but the first. Table 7's low "
             "level is 2,3 on VGG16, its high level 4,5. none: no blocks, which on VGG16 is the paper's VGGnet-CCAM."
         ),
     ] = None
     pooling: Annotated[
         Literal["before", "after"],
-        _meaning(
+        meaning(
             "Whether a block stands before or after the max-pooling that opens the next stage; after costs a "
             "sixteenth. No difference for backbones without such pooling."
         ),
     ] = "before"
     reduction: Annotated[
-        int, Field(ge=1), _meaning("C / C': channels of the features per channel of their embedding (eq. 7).")
+        int, Field(ge=1), meaning("C / C': channels of the features per channel of their embedding (eq. 7).")
     ] = 8
     convolution: Annotated[
         Annotated[int, Field(ge=0, le=65_536)] | None,
-        _meaning(
+        meaning(
             "Channels of a 3x3 convolution before the averaging, 0 for none; by default 1024 on VGG (VGGnet-GAP) and 0 "
             "on others, whose last features are made to be averaged."
         ),
     ] = None
-    bias: Annotated[bool, _meaning("Bias of the class convolution; eq. 1 has none.")] = False
+    bias: Annotated[bool, meaning("Bias of the class convolution; eq. 1 has none.")] = False
     backbone_rate: Annotated[
         float,
         Field(gt=0),
-        _meaning("Learning rate of an unfrozen backbone, as share of that of new layers; the paper's is 1."),
+        meaning("Learning rate of an unfrozen backbone, as share of that of new layers; the paper's is 1."),
     ] = 0.1
 
 
@@ -346,69 +305,69 @@ class ORNetConfig:
     preset: Annotated[
         Preset,
         EarlierVersions(PAPER),
-        _meaning(
+        meaning(
             "pretrained: the defaults below, for trainings of some dozens of epochs on some hundreds of images. paper: "
-            f"stage_one 0.7, beta 0.02, for a hundred epochs on thousands of images. {_OVERRIDDEN}"
+            f"stage_one 0.7, beta 0.02, for a hundred epochs on thousands of images. {OVERRIDDEN}"
         ),
     ] = "pretrained"
     shallow: Annotated[
         Count | None,
-        _meaning("Number of shallow stages F_1^c; by default all up to the first of stride 4 (code)."),
+        meaning("Number of shallow stages F_1^c; by default all up to the first of stride 4 (code)."),
     ] = None
     width: Annotated[
         Count | None,
-        _meaning("Channels of the encoder-decoder's first level; by default the shallow features', at most 64 (code)."),
+        meaning("Channels of the encoder-decoder's first level; by default the shallow features', at most 64 (code)."),
     ] = None
-    depth: Annotated[Count, _meaning("How often the encoder halves the map (code).")] = 3
-    features: Annotated[Count | None, _meaning("Channels of f^a (eq. 2); by default the number of classes.")] = None
+    depth: Annotated[Count, meaning("How often the encoder halves the map (code).")] = 3
+    features: Annotated[Count | None, meaning("Channels of f^a (eq. 2); by default the number of classes.")] = None
     dropout: Annotated[
-        float, Field(ge=0, lt=1), _meaning("Dropout on the averaged features of classifier and evaluator, in training.")
+        float, Field(ge=0, lt=1), meaning("Dropout on the averaged features of classifier and evaluator, in training.")
     ] = 0.2
     stage_one: Annotated[
         float,
         Field(gt=0, le=1),
-        _meaning(
+        meaning(
             "Share of the epochs in stage one; 1 leaves stage two out. The paper: 70 of 100 on CUB, 5 of 8 on ImageNet."
         ),
     ] = 0.4
-    auxiliary: Annotated[Weight, _meaning("Weight of the auxiliary head's loss (eq. 6).")] = 1.0
-    evaluation: Annotated[Weight, _meaning("Weight of the evaluation loss L_e (eq. 10); 0 switches it off.")] = 1.0
-    alpha: Annotated[Weight, _meaning("Weight of the entropy loss (eq. 10); 0 switches it off.")] = 1.5
-    beta: Annotated[Weight, _meaning("Weight of the area loss (eq. 10); 0 switches it off.")] = 0.5
+    auxiliary: Annotated[Weight, meaning("Weight of the auxiliary head's loss (eq. 6).")] = 1.0
+    evaluation: Annotated[Weight, meaning("Weight of the evaluation loss L_e (eq. 10); 0 switches it off.")] = 1.0
+    alpha: Annotated[Weight, meaning("Weight of the entropy loss (eq. 10); 0 switches it off.")] = 1.5
+    beta: Annotated[Weight, meaning("Weight of the area loss (eq. 10); 0 switches it off.")] = 0.5
     entropy: Annotated[
         Literal["weighted", "mean"],
-        _meaning("Entropy loss. weighted: L_w with a Gaussian of mu and sigma (eq. 14); mean: L_h (eq. 13, table 4)."),
+        meaning("Entropy loss. weighted: L_w with a Gaussian of mu and sigma (eq. 14); mean: L_h (eq. 13, table 4)."),
     ] = "weighted"
-    mu: Annotated[float, _meaning("Centre of the Gaussian (eq. 15).")] = 0.5
-    sigma: Annotated[float, Field(gt=0), _meaning("Width of the Gaussian (eq. 15).")] = 0.1
+    mu: Annotated[float, meaning("Centre of the Gaussian (eq. 15).")] = 0.5
+    sigma: Annotated[float, Field(gt=0), meaning("Width of the Gaussian (eq. 15).")] = 0.1
     refine_shallow: Annotated[
-        bool, _meaning("Whether stage two trains the shallow layers too; false keeps them and their statistics.")
+        bool, meaning("Whether stage two trains the shallow layers too; false keeps them and their statistics.")
     ] = True
     upsampling: Annotated[
         Literal["nearest-exact", "bilinear"],
-        _meaning("How the map p^a is brought to the size of the image (code)."),
+        meaning("How the map p^a is brought to the size of the image (code)."),
     ] = "nearest-exact"
     margin: Annotated[
         int,
         Field(ge=0),
-        _meaning(
+        meaning(
             "Cells by which the image's border pixels are repeated around it when maps are made; they are cut off "
             "afterwards. The paper has none (0), which lets shallow features take the padding's edge for an object."
         ),
     ] = 2
-    erase: Annotated[bool, _meaning("Attentive erasing in stage two (section 3.2.2).")] = True
-    erase_share: Annotated[Share, _meaning("Share of the maps that are erased.")] = 1.0
+    erase: Annotated[bool, meaning("Attentive erasing in stage two (section 3.2.2).")] = True
+    erase_share: Annotated[Share, meaning("Share of the maps that are erased.")] = 1.0
     erase_probability: Annotated[
         Share | Literal["adaptive"],
-        _meaning("Probability that a candidate pixel is erased; adaptive: 0.2 + 0.6 p^a."),
+        meaning("Probability that a candidate pixel is erased; adaptive: 0.2 + 0.6 p^a."),
     ] = 0.5
     erase_depth_least: Annotated[
-        Share, _meaning("Least depth d of the erasing threshold, peak - d (peak - minimum) (code).")
+        Share, meaning("Least depth d of the erasing threshold, peak - d (peak - minimum) (code).")
     ] = 0.0
-    erase_depth: Annotated[Share, _meaning("Greatest depth d; d is drawn uniformly (code).")] = 0.5
+    erase_depth: Annotated[Share, meaning("Greatest depth d; d is drawn uniformly (code).")] = 0.5
     erase_least: Annotated[
         Share,
-        _meaning(
+        meaning(
             "Least side of the erased rectangle, as share of the map's side (code); the greatest is the extent of "
             "what exceeds the threshold."
         ),
@@ -429,58 +388,58 @@ class SPGConfig:
     preset: Annotated[
         Preset,
         EarlierVersions(PAPER),
-        _meaning(
+        meaning(
             "pretrained: the defaults below, for a frozen backbone. paper: third_block false, width 1024, "
             "guidance_width 512, background none, and maps are cut at 0.35 of their range; the filters were designed "
-            f"for InceptionV3. {_OVERRIDDEN}"
+            f"for InceptionV3. {OVERRIDDEN}"
         ),
     ] = "pretrained"
-    b1: Annotated[Thresholds, _meaning("delta_l, delta_h of eq. 1, for the mask that supervises B1.")] = (0.05, 0.5)
-    b2: Annotated[Thresholds, _meaning("delta_l, delta_h of eq. 1, for the mask that supervises B2.")] = (0.1, 0.7)
-    fused: Annotated[Thresholds, _meaning("delta_l, delta_h of eq. 1, for the mask that supervises C.")] = (0.1, 0.7)
+    b1: Annotated[Thresholds, meaning("delta_l, delta_h of eq. 1, for the mask that supervises B1.")] = (0.05, 0.5)
+    b2: Annotated[Thresholds, meaning("delta_l, delta_h of eq. 1, for the mask that supervises B2.")] = (0.1, 0.7)
+    fused: Annotated[Thresholds, meaning("delta_l, delta_h of eq. 1, for the mask that supervises C.")] = (0.1, 0.7)
     branches: Annotated[
         Literal["ABC", "AB", "A"],
-        _meaning("ABC: SPG; AB: without the auxiliary supervision of C; A: the paper's SPG-plain."),
+        meaning("ABC: SPG; AB: without the auxiliary supervision of C; A: the paper's SPG-plain."),
     ] = "ABC"
     cascade: Annotated[
-        bool, _meaning("Whether B1 learns from the output of B2; otherwise both learn from the attention map.")
+        bool, meaning("Whether B1 learns from the output of B2; otherwise both learn from the attention map.")
     ] = True
-    shared: Annotated[bool, _meaning("Whether B1 and B2 share their second and third layers.")] = True
-    a3_layers: Annotated[Layers, _meaning("3x3 convolutions between A2 and the class filters.")] = 2
-    width: Annotated[Count, _meaning("Filters of each of these convolutions.")] = 256
+    shared: Annotated[bool, meaning("Whether B1 and B2 share their second and third layers.")] = True
+    a3_layers: Annotated[Layers, meaning("3x3 convolutions between A2 and the class filters.")] = 2
+    width: Annotated[Count, meaning("Filters of each of these convolutions.")] = 256
     c_layers: Annotated[
         Layers,
         EarlierVersions(2),
-        _meaning(
+        meaning(
             "3x3 convolutions of C before its output: one in section 3.1, two in section 3.3. With one, SPG on "
             "InceptionV3 has the 38.45 M parameters that mLDFR's table V counts."
         ),
     ] = 1
-    guidance_width: Annotated[Count, _meaning("Filters of each convolution in B and C.")] = 128
+    guidance_width: Annotated[Count, meaning("Filters of each convolution in B and C.")] = 128
     third_block: Annotated[
-        bool, _meaning("Whether the backbone's stages behind A2 are kept, before A3; the paper removes them.")
+        bool, meaning("Whether the backbone's stages behind A2 are kept, before A3; the paper removes them.")
     ] = True
     dropout: Annotated[
         float,
         Field(ge=0, lt=1),
-        _meaning("Dropout before each convolution of A behind the backbone, in training; 0.5 in the released code."),
+        meaning("Dropout before each convolution of A behind the backbone, in training; 0.5 in the released code."),
     ] = 0.0
     guidance_weight: Annotated[
-        float, Field(ge=0), _meaning("Weight of the losses of B1, B2 and C; the paper adds them unweighted.")
+        float, Field(ge=0), meaning("Weight of the losses of B1, B2 and C; the paper adds them unweighted.")
     ] = 1.0
     background: Annotated[
         Background,
-        _meaning(f"Of the maps that localize. {_BACKGROUND} The maps that masks are made from are not changed."),
+        meaning(f"Of the maps that localize. {BACKGROUND} The maps that masks are made from are not changed."),
     ] = "mean"
     fewest_object_px: Annotated[
         int,
         Field(ge=0),
-        _meaning(
+        meaning(
             "A mask with fewer object pixels takes those above `fallback` times its map's maximum. Not in the paper; "
             "the released code has 30."
         ),
     ] = 0
-    fallback: Annotated[Share, _meaning("See fewest_object_px.")] = 0.7
+    fallback: Annotated[Share, meaning("See fewest_object_px.")] = 0.7
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         PAPER: {"third_block": False, "width": 1024, "guidance_width": 512, "background": "none"},
@@ -494,20 +453,20 @@ class TriLiteConfig:
     background_weight: Annotated[
         float,
         Field(ge=0),
-        _meaning(
+        meaning(
             "Weight alpha of the adversarial background loss. The paper's training has 100 on CUB and 500 on ImageNet "
             "(code), where a class is one of hundreds."
         ),
     ] = 1.0
     regions: Annotated[
         Literal["three", "two"],
-        _meaning("three: foreground, background and ambiguous; two: without the ambiguous region."),
+        meaning("three: foreground, background and ambiguous; two: without the ambiguous region."),
     ] = "three"
-    kernel: Annotated[Kernel, _meaning("Size of the convolution that makes the regions; odd (code).")] = 3
+    kernel: Annotated[Kernel, meaning("Size of the convolution that makes the regions; odd (code).")] = 3
     dropout: Annotated[
         float,
         Field(ge=0, lt=1),
-        _meaning("Dropout on the vectors that are classified, in training; 0.5 on CUB, 0.25 on ImageNet (code)."),
+        meaning("Dropout on the vectors that are classified, in training; 0.5 on CUB, 0.25 on ImageNet (code)."),
     ] = 0.25
 
 

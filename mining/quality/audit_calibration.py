@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mining.errors import InputError
 from mining.quality.calibration import MIN_BOXES_TO_CALIBRATE, MIN_IMAGES, Calibration
 from mining.quality.correctness import calibrate_run
 from mining.quality.table import carry_calibration
@@ -55,10 +56,12 @@ def calibrate_audit(
         calibration_from: Run directory or calibration.json of another run.
 
     Raises:
-        InputError: The other run's calibration cannot be read, or does not fit.
+        InputError: The other run's calibration cannot be read, does not fit, or is given with other sources.
         RunError: A run is not finished or damaged.
         ScoringError: The ground truth cannot be used, or shares no image with the run.
     """
+    if calibration_from is not None and (truth is not None or agree_with is not None):
+        raise InputError("Give --calibration-from, or --truth and --agree-with, not both.")
     run = Run.open(run_dir, finished=True)
     if calibration_from is not None:
         file = calibration_from / CALIBRATION_FILE if calibration_from.is_dir() else calibration_from

@@ -4,9 +4,9 @@ The estimate is post-stratified: each stratum's share of correct boxes, weighted
 Wilson's score interval for as many verdicts as would give the same variance in a simple random sample (the effective
 sample size), with the correction for a finite population, so that the interval is empty once every box is judged.
 
-That interval is for a number of verdicts that was fixed beforehand. Whoever stops as soon as it is narrow enough looks
-often and stops at a lucky moment; for that there is a second, wider one, which is valid at every look: the asymptotic
-confidence sequence of theorem 2.2 in Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas, "Time-uniform central limit theory
+That interval is for a number of verdicts that was fixed beforehand. Stopping as soon as it is narrow enough selects
+favourable moments. For that there is a second, wider interval, which is valid at every look: the asymptotic confidence
+sequence of theorem 2.2 in Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas, "Time-uniform central limit theory
 and asymptotic confidence sequences", Annals of Statistics 2024.
 """
 

@@ -1,4 +1,4 @@
-"""quality.parquet: signals and calibrated probabilities beside a finished run's boxes, which are not changed.
+"""quality.parquet: signals and calibrated probabilities of a finished run's boxes, which are not changed.
 
 The table is made from the run's tables, from calibration.json and, for `run_agreement`, from another run. It is written
 atomically, and made again when it is missing, damaged, or made from other files than are there now.

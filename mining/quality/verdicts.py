@@ -204,13 +204,13 @@ def open_verdicts(run_dir: Path, *, to_write: bool = True) -> Iterator[VerdictSt
     place = path if to_write or path.exists() else ":memory:"
     with storage_errors(path), closing(sqlite3.connect(place, timeout=60)) as connection:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
                 raise InputError(f"{path} is of a later version of boxmine; use that version.")
-            connection.executescript(_TABLES)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            if not version:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(f"{_TABLES} PRAGMA user_version = {_VERSION};")
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise

@@ -22,6 +22,12 @@ _DISK_REFUSED = {
     errno.EPERM: "writing is not permitted",
     errno.EFBIG: "the file would be too large for the file system",
 }
+_SQLITE_REFUSED = {
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_IOERR": "the disk refused it, or the file would be too large",
+    "SQLITE_READONLY": "writing is not permitted",
+    "SQLITE_CANTOPEN": "writing is not permitted",
+}
 _WRONG_PLACE = {
     errno.ENOTDIR: "a folder above it is a file",
     errno.EEXIST: "a folder above it is a file",
@@ -49,7 +55,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         number = getattr(error, "errno", None) or _number_from_text(error)
         if number in _WRONG_PLACE:
             raise InputError(f"Cannot write {path}: {_WRONG_PLACE[number]}. Give another path.") from error
-        reason = _DISK_REFUSED.get(number or 0) or _reason_from_text(error)
+        reason = _DISK_REFUSED.get(number or 0) or _reason_of_sqlite(error) or _reason_from_text(error)
         if reason is None:
             raise
         raise StorageError(
@@ -62,6 +68,11 @@ def _number_from_text(error: Exception) -> int | None:
     """Return the error number in the text, where pyarrow and safetensors have it; None if there is none."""
     found = re.search(r"(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
     return int(found[1]) if found else None
+
+
+def _reason_of_sqlite(error: Exception) -> str | None:
+    name = str(getattr(error, "sqlite_errorname", ""))  # e.g. SQLITE_IOERR_WRITE
+    return next((reason for code, reason in _SQLITE_REFUSED.items() if name.startswith(code)), None)
 
 
 def _reason_from_text(error: Exception) -> str | None:

@@ -13,6 +13,12 @@ from mining.storage.locks import is_locked, try_lock
 from mining.storage.ownership import TEMPORARY, delete_own, mark_folder, short_name, token_of
 
 
+def refuse_occupied_folder(out: Path) -> None:
+    """Raise InputError unless `out` is a new or an empty folder."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an empty folder. Delete it, or give another folder.")
+
+
 @contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
     """Write a folder atomically: it appears under its name complete, or not at all.

@@ -173,7 +173,7 @@ def _signal_auroc(table: pa.Table, known: Correctness, name: str) -> float:
 def verdicts(
     *, runs: Path, packs: str = "voc,objects7,groceries,fruits", split: str = "test", repeats: int = 10
 ) -> None:
-    """Calibrate with few random verdicts and predict the other boxes, beside the share of correct verdicts alone."""
+    """Calibrate with few random verdicts and predict the other boxes; compared with the share of correct verdicts alone."""
     print(
         "| images | verdicts | log loss | of the share alone | AUROC of p_correct | of score |\n|---|---|---|---|---|---|"
     )

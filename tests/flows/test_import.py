@@ -38,4 +38,4 @@ def test_bad_input_ends_with_2_and_one_sentence(command: list[str], capsys: pyte
     assert run_command(command) == 0
     capsys.readouterr()
     assert run_command(command) == 2
-    assert "Delete it, or import to another folder." in capsys.readouterr().err
+    assert "Delete it, or give another folder." in capsys.readouterr().err

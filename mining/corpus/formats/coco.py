@@ -41,6 +41,25 @@ class CocoImage(NamedTuple):
     height: Any
 
 
+class ImagesByKey:
+    """The images of a COCO file by their keys."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, CocoImage] = {}
+
+    def get(self, key: str) -> str | None:
+        """Return the name of an image, None for an unknown key."""
+        image = self.by_key.get(key)
+        return None if image is None else image.name
+
+    def add(self, image: CocoImage) -> str | None:
+        """Store an image under its key, unless the key has a name already; return that name."""
+        earlier = self.get(image.key)
+        if not earlier:
+            self.by_key[image.key] = image
+        return earlier or None
+
+
 class CocoAnnotation(NamedTuple):
     """One entry of `annotations` that belongs to a listed image.
 

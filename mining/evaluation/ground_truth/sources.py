@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mining.corpus.file_walker import FileWalker
 from mining.corpus.formats import cub, voc
-from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, CocoImage
+from mining.corpus.formats.coco import ANNOTATIONS, CocoFile, ImagesByKey
 from mining.corpus.formats.notes import SkippedEntries, merged_images_notes, two_sizes_message, unknown_images_notes
 from mining.corpus.formats.parsing import is_flag_set
 from mining.corpus.listing import ListedImage
@@ -132,32 +132,13 @@ def digest_of(path: Path) -> str:
     return sha256_of(path / cub.BOXES) if cub.contains_cub(path) else _digest_of_xml(path)
 
 
-class _Images:
-    """The images of a COCO file by their keys."""
-
-    def __init__(self) -> None:
-        self.by_key: dict[str, CocoImage] = {}
-
-    def get(self, key: str) -> str | None:
-        """Return the name of an image, None for an unknown key."""
-        image = self.by_key.get(key)
-        return None if image is None else image.name
-
-    def add(self, image: CocoImage) -> str | None:
-        """Store an image under its key, unless the key has a name already; return that name."""
-        earlier = self.get(image.key)
-        if not earlier:
-            self.by_key[image.key] = image
-        return earlier or None
-
-
 def _coco(path: Path) -> GroundTruthSource:
     if not path.exists():
         raise ScoringError(f"There is no ground truth file {path}. {REMEDY}")
     check_file(path)  # a run's annotations.json may serve as truth
     coco = CocoFile(path)
     try:
-        categories, images = coco.categories(), _Images()
+        categories, images = coco.categories(), ImagesByKey()
         coco.read_images(images)
         if not categories:
             raise CorpusError(f"{path} lists no category. {REMEDY}")

@@ -111,7 +111,7 @@ def test_a_full_disk_while_sorting_is_a_storage_error_and_leaves_nothing(tmp_pat
             table._connection.execute("PRAGMA max_page_count = 20")
             table.add_listed(ListedImage(f"{i:06d}.jpg", None) for i in range(10_000))
 
-    with pytest.raises(StorageError, match=r"Cannot write .* is full\. Free space there"):
+    with pytest.raises(StorageError, match=r"Cannot write .* the disk is full\. Free space"):
         fill()
     assert os.listdir(tmp_path) == []
 

@@ -1,4 +1,4 @@
-"""COCO and YOLO exports, read by supervision; what FiftyOne asks of a COCO file; scores beside YOLO's labels."""
+"""COCO and YOLO exports, read by supervision; what FiftyOne asks of a COCO file; scores of YOLO's labels in a file of their own."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""quality.parquet beside a finished run."""
+"""quality.parquet of a finished run."""
 
 import json
 from pathlib import Path

@@ -2,8 +2,9 @@ import errno
 import hashlib
 import os
 import resource
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -165,3 +166,15 @@ def test_a_storage_error_keeps_its_cause(
     with pytest.raises(StorageError) as caught, refuse(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_what_a_full_disk_does_to_an_sqlite_file_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (text TEXT)")
+        connection.execute("PRAGMA max_page_count = 2")  # SQLite refuses as on a full disk
+        refused = pytest.raises(StorageError, match=r"Cannot write .*verdicts\.sqlite: the disk is full\. Free space")
+        with refused, storage_errors(path):
+            connection.execute("INSERT INTO t VALUES (?)", ["x" * 100_000])
+    with pytest.raises(sqlite3.OperationalError, match="no such table"), storage_errors(path):
+        sqlite3.connect(":memory:").execute("SELECT * FROM t")
