@@ -38,7 +38,7 @@ def _show(summary: LabelSummary) -> None:
         key="label-gates", description=" ".join(summary_sentences(summary)),
     )  # fmt: skip
     logger = get_run_logger()
-    for line in [*summary.notes, *(gate.line for gate in summary.gates), *summary_sentences(summary)]:
+    for line in [*summary.notes, *(gate.line for gate in summary.gates), *summary_sentences(summary), *summary.steps]:
         logger.info(line)
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, name=run_title(summary))

@@ -79,7 +79,7 @@ def label(
         summary = run_flow(
             flow.label, settings, checks=restore is None, accept=accept, restore=restore, new_store=new_store
         )
-    return print_label_summary(summary, as_json=as_json, strict=strict)
+    return print_label_summary(summary, recipe, as_json=as_json, strict=strict)
 
 
 @app.command(help_epilogue=examples("boxmine clean recipe.yaml --dry-run", "boxmine clean recipe.yaml --keep 0"))

@@ -1,18 +1,19 @@
 """Print the results of the commands of label stores and exports."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flows.cli.output import print_json, print_notes, print_warnings, quarantine_code
+from flows.cli.output import print_json, print_notes, print_warnings, quarantine_code, relative_to_here
 from flows.cli.terminal import err, print_table
 
 STAGED = 5  # exit code
 
 
-def print_label_summary(summary: Any, *, as_json: bool, strict: bool = False) -> int:
-    """Print a LabelSummary; return the exit code (strict: see `quarantine_code`)."""
+def print_label_summary(summary: Any, recipe: Path, *, as_json: bool, strict: bool = False) -> int:
+    """Print a LabelSummary of a recipe; return the exit code (strict: see `quarantine_code`)."""
     from mining.label_store.summary_text import GATE_HEADINGS, gate_rows, summary_sentences
 
     if as_json:
@@ -24,6 +25,8 @@ def print_label_summary(summary: Any, *, as_json: bool, strict: bool = False) ->
             print_table(gate_rows(summary.gates), GATE_HEADINGS)
     for sentence in summary_sentences(summary):
         err.print(sentence)
+    for step in summary.steps:
+        err.print(relative_to_here(step.replace("RECIPE", shlex.quote(str(recipe)))))
     if summary.state == "staged":
         return STAGED
     where = "All reasons are in the store's column `reason`."

@@ -1,8 +1,10 @@
 """Print the results of commands, and return the exit codes that go with them."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from flows.cli.terminal import err
@@ -10,6 +12,11 @@ from mining.redaction import redact_values
 
 SHOWN_REASONS = 3
 QUARANTINED = 3
+
+
+def relative_to_here(text: str) -> str:
+    """Return a text with folders below the current one relative to it, as a person would type them."""
+    return text.replace(f"{Path.cwd()}{os.sep}", "")
 
 
 def training_sentences(summary: Any) -> list[str]:

@@ -4,9 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flows.cli.output import relative_to_here
+
 Rows = list[tuple[str, ...]]
 _RUN_HEADINGS = ("run", "state", "images", "boxes", "started", "finished", "reason")
-_VERSION_HEADINGS = ("version", "at", "corpus", "images", "boxes", "CorLoc", "what")
+_VERSION_HEADINGS = ("version", "at", "corpus", "images", "boxes", "CorLoc", "precision of new boxes", "what")
 
 
 class Status(NamedTuple):
@@ -43,7 +45,7 @@ def _store_status(source: str) -> Status:
     from mining.label_store.reading import history
 
     versions = history(source)
-    sentences = [_staged_sentence(version["waiting"]) for version in versions if version["waiting"]]
+    sentences = [line for version in versions if version["waiting"] for line in _staged_lines(version["waiting"])]
     return Status(versions, [_version_row(version) for version in versions], _VERSION_HEADINGS, sentences)
 
 
@@ -59,7 +61,7 @@ def _folder_status(folder: Path) -> Status:
         for run in runs:
             if run["name"] in names:
                 run["reason"] = f"staged, not published: {', '.join(staged.failed)}"
-    sentences = [_staged_sentence(asdict(staged)) for staged in waiting]
+    sentences = [line for staged in waiting for line in _staged_lines(asdict(staged))]
     return Status(runs, [_folder_row(run) for run in runs], _RUN_HEADINGS, sentences)
 
 
@@ -69,14 +71,15 @@ def _folder_row(run: dict[str, Any]) -> tuple[str, ...]:
     return tuple("-" if value is None else str(value) for value in values)
 
 
-def _staged_sentence(staged: dict[str, Any]) -> str:
+def _staged_lines(staged: dict[str, Any]) -> list[str]:
     runs = ", ".join(str(run) for run in staged["runs"])
-    return (
+    sentence = (
         f"A version of {staged['corpus']!r} was staged at {staged['at']} and waits for a decision: "
         f"{', '.join(staged['failed'])} did not pass. "
         + (f"Its new boxes are in {runs}. " if runs else "It has no newly mined images. ")
         + "`boxmine label RECIPE --accept` publishes it."
     )
+    return [sentence, *map(relative_to_here, staged["steps"])]
 
 
 def _version_row(version: dict[str, Any]) -> tuple[str, ...]:
@@ -87,7 +90,15 @@ def _version_row(version: dict[str, Any]) -> tuple[str, ...]:
     what = f"version {restored} restored" if restored is not None else tally_text(version["tally"])
     what += " (accepted by a person)" if version["accepted"] else ""
     counts = str(version["images"]), str(version["boxes"])
-    return str(version["version"]), version["at"], version["corpus"], *counts, corloc, what
+    return str(version["version"]), version["at"], version["corpus"], *counts, corloc, _precision(version), what
+
+
+def _precision(version: dict[str, Any]) -> str:
+    found = version["precision"]
+    if found is None:
+        return "-"
+    low, high = found["ci95"]
+    return f"{found['value']:.1%} ({low:.1%} to {high:.1%}), {found['verdicts']} verdicts"
 
 
 def _run_rows(status: dict[str, Any]) -> Rows:

@@ -7,6 +7,7 @@ A labelling job mines what is new, checks it against quality gates and publishes
     diff, changes, staleness                     what changed since the last version
     layout, publications, job, publish           folders and steps of a job
     version_rows, quality_gates, version_corloc  the rows of the next version, and whether it is good enough
+    version_precision, verdict_steps             what people say about the new boxes, and what to do next
     run_view, reading, sources, version_report   reading a version as if it were a run
     restore, cleanup, staged                     earlier versions, leftovers, versions that wait for a decision
 """

@@ -10,6 +10,7 @@ from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.layout import JobLayout, run_number
 from mining.label_store.publications import is_unpublished
 from mining.label_store.settings import LabelSettings
+from mining.label_store.version_precision import has_verdicts
 from mining.runs.run import Run
 from mining.storage.integrity import RUN_FILE
 from mining.storage.locks import is_locked
@@ -47,7 +48,8 @@ def clean(settings: LabelSettings, keep: int, *, dry_run: bool = False, needs_st
 
     That is: runs that were made for this store and never published, except for the last `keep`; temporary files of
     processes that were killed; data files of the store that no version lists and that are older than a day. Published
-    runs of any store are kept, and so is every version. The caller holds the lock of the job.
+    runs of any store are kept, and so are runs with verdicts of people and every version. The caller holds the lock of
+    the job.
 
     Args:
         settings: The recipe.
@@ -70,6 +72,8 @@ def clean(settings: LabelSettings, keep: int, *, dry_run: bool = False, needs_st
         )
     unlisted, unpublished = _unpublished_runs(settings, layout, version)
     old = [run for run in unpublished[: max(0, len(unpublished) - keep)] if not run.is_locked()]
+    judged = [run for run in old if has_verdicts(run)]
+    old = [run for run in old if run not in judged]
     leftovers = [Leftover(str(run.path), "never published", _size(run.path)) for run in old]
     leftovers += [Leftover(str(path), "left by a killed process", _size(path)) for path in _temporary_files(layout)]
     if not dry_run:
@@ -77,7 +81,7 @@ def clean(settings: LabelSettings, keep: int, *, dry_run: bool = False, needs_st
             _delete(Path(leftover.path), layout)
         layout.sweep()
     leftovers += [Leftover(name, "named by no version", 0) for name in store.vacuum(ORPHAN_HOURS, dry_run=dry_run)]
-    return Cleaned(leftovers, _notes(len(unlisted) - len(unpublished)))
+    return Cleaned(leftovers, [*_notes(len(unlisted) - len(unpublished)), *_notes_on_judged(judged)])
 
 
 def _unpublished_runs(settings: LabelSettings, layout: JobLayout, version: Version) -> tuple[list[Run], list[Run]]:
@@ -94,6 +98,11 @@ def _notes(kept: int) -> list[str]:
         f"{kept} run{'s' if kept > 1 else ''} that this store does not list {'are' if kept > 1 else 'is'} kept: "
         "published in another store, made for another store, or made for a store that is not recorded."
     ]
+
+
+def _notes_on_judged(runs: list[Run]) -> list[str]:
+    names = ", ".join(run.path.name for run in runs)
+    return [f"Kept, because boxes were drawn for people to judge: {names}."] if runs else []
 
 
 def _temporary_files(layout: JobLayout) -> Iterator[Path]:

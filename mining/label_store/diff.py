@@ -216,6 +216,11 @@ class SnapshotDiff:
         """Whether any image takes its rows from this run."""
         return self._db.execute("SELECT 1 FROM plan WHERE run = ? LIMIT 1", (run,)).fetchone() is not None
 
+    def images_of(self, run: int) -> list[int]:
+        """Ids in this run of the images that any image takes its rows from."""
+        query = "SELECT DISTINCT source FROM plan WHERE run = ? ORDER BY source"
+        return [image_id for (image_id,) in self._db.execute(query, (run,))]
+
     def number(self, first: int) -> int:
         """Give new images their ids, from `first` on in the order of their names; return the next free id."""
         self._db.execute(

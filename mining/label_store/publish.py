@@ -25,7 +25,9 @@ from mining.label_store.schema import IMAGES_PER_BUCKET
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
 from mining.label_store.summaries import GateResult, LabelSummary
+from mining.label_store.verdict_steps import next_steps
 from mining.label_store.version_corloc import corloc_and_drop
+from mining.label_store.version_precision import VersionPrecision, precision_of_next_version, precision_record
 from mining.label_store.version_rows import Changes, rows_of_next_version, rows_of_run, rows_of_version
 from mining.models.card import ModelCard
 from mining.redaction import redact
@@ -117,13 +119,16 @@ def _publish(
     with compare_snapshots(settings, version, card) as (diff, runs):
         new = _prepare(settings, version, diff, runs, layout)
         corloc, drop = _corloc_and_drop(settings, card, new) if new.buckets else (None, None)
-        measured = replace(new.measured, has_truth=settings.truth is not None, corloc=corloc, drop=drop)
+        precision = precision_of_next_version(diff, runs, always=settings.gates.min_precision is not None)
+        measured = replace(
+            new.measured, has_truth=settings.truth is not None, corloc=corloc, drop=drop, precision=precision
+        )
         gates = evaluate_gates(settings.gates, measured) if new.buckets else []
         is_good = accept or all(gate.passed for gate in gates)
         state = "unchanged" if not new.buckets else "published" if is_good else "staged"
         number = version.number
         if state == "published":
-            record = _record_of_next_version(settings, card, new, gates, corloc, accept=accept)
+            record = _record_of_next_version(settings, card, new, gates, measured, accept=accept)
             record_intention(new.used, settings, version)
             number = store.publish(version, new.buckets, new.rows(settings.name, new.buckets), record)
             record_publication(new.used, settings, store.latest())
@@ -134,6 +139,7 @@ def _publish(
         asdict(tally), tally.to_mine, measured.new.states.get("quarantined", 0) + tally.absent,
         _first_reasons(new.used), gates, [run.path.name for run in new.used], read_summary(layout.listed).notes,
         settings.name, warnings=[sentence for run in new.used for sentence in run.record["warnings"]],
+        precision=precision_record(precision), steps=_steps(settings, gates, precision) if state == "staged" else [],
     )  # fmt: skip
     _record_job_result(settings, version, summary)
     return summary
@@ -162,8 +168,8 @@ def _prepare(
 
 
 def _record_of_next_version(
-    settings: LabelSettings, card: ModelCard, new: _NextVersion, gates: list[GateResult], corloc: float | None, *,
-    accept: bool,
+    settings: LabelSettings, card: ModelCard, new: _NextVersion, gates: list[GateResult], measured: Measurements,
+    *, accept: bool,
 ) -> dict[str, Any]:  # fmt: skip
     before = new.base.corpus(settings.name)
     record = {"corpora": {}, **new.base.record}
@@ -179,7 +185,8 @@ def _record_of_next_version(
                 "settings": {**before.get("settings", {}), **_settings_by_digest(settings, new.used)},
                 "counts": new.counts,
                 "tally": asdict(new.diff.tally),
-                "corloc": corloc,
+                "corloc": measured.corloc,
+                "precision": precision_record(measured.precision),
                 "unjudged": [] if accept else _unjudged_runs(settings, new.measured, before, new.used),
                 "gates": [asdict(gate) for gate in gates],
                 "accepted": accept,
@@ -266,6 +273,14 @@ def _corloc_and_drop(settings: LabelSettings, card: ModelCard, new: _NextVersion
 
     record, folder = _labelling_record(settings, card), JobLayout(settings).view
     return corloc_and_drop(version.rows(settings.name), next_rows(), record, settings.truth, folder)
+
+
+def _steps(settings: LabelSettings, gates: list[GateResult], precision: VersionPrecision | None) -> list[str]:
+    limit = settings.gates.min_precision
+    is_failed = any(gate.gate == "min_precision" and not gate.passed for gate in gates)
+    if not is_failed or precision is None or limit is None:
+        return []
+    return next_steps(precision, limit, settings.runs)
 
 
 def _labelling_record(settings: LabelSettings, card: ModelCard) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from mining.corpus.schema import LABELLED, QUARANTINED
 from mining.label_store.diff import Tally
 from mining.label_store.settings import Gates
 from mining.label_store.summaries import GateResult
+from mining.label_store.version_precision import VersionPrecision
 
 _BINS = 1000
 # Kolmogorov-Smirnov: for equal distributions the distance exceeds this times sqrt((n + m) / nm) once in a thousand
 _KS_FACTOR = 1.95
 _FIRST = "first version"
+_ROUNDING = 1e-9  # of a precision that is known exactly because every box is judged
 MIN_IMAGES_ALL_EMPTY = 5  # if half of all images have no box, five in a row have none with probability 0.03
 STATISTICS_COLUMNS = ["image_id", "state", "score", "area", "width", "height"]
 
@@ -73,6 +75,7 @@ class Measurements:
         has_truth: Whether the recipe names ground truth.
         corloc: CorLoc of the new version, in [0, 1]; None if no image of the ground truth is in it.
         drop: By how much CorLoc is lower than in the last version, on the pairs of both; None if there is no such pair.
+        precision: Precision of the new boxes by verdicts of people; None if no box was mined or judged.
     """
 
     new: VersionStatistics
@@ -82,6 +85,7 @@ class Measurements:
     has_truth: bool = False
     corloc: float | None = None
     drop: float | None = None
+    precision: VersionPrecision | None = None
 
     @property
     def images(self) -> int:
@@ -96,6 +100,7 @@ def evaluate_gates(gates: Gates, measured: Measurements) -> list[GateResult]:
         *_retired_gate(gates, measured),
         *_drift_gates(gates, measured),
         *_corloc_gates(gates, measured),
+        *_precision_gate(gates, measured.precision),
     ]
 
 
@@ -191,6 +196,25 @@ def _corloc_gates(gates: Gates, measured: Measurements) -> Iterator[GateResult]:
             "min_corloc", value, gates.min_corloc, value is None or value >= gates.min_corloc,
             "CorLoc of the new version", "the ground truth has no image of this version" if value is None else None,
         )  # fmt: skip
+
+
+def _precision_gate(gates: Gates, found: VersionPrecision | None) -> Iterator[GateResult]:
+    if gates.min_precision is None:
+        return
+    meaning = "lower end of the 95 % interval of the new boxes' precision"
+    if found is None or not found.boxes:
+        yield GateResult("min_precision", None, gates.min_precision, True, meaning, "no new boxes")
+        return
+    low = found.ci95[0]
+    passed = low >= gates.min_precision - _ROUNDING
+    if found.value is None:
+        meaning += f"; none of the {found.boxes} new boxes has a verdict that counts"
+        yield GateResult("min_precision", None, gates.min_precision, passed, meaning, "no verdicts")
+        return
+    meaning += f", {found.value:.3f} by {found.verdicts} verdicts on {found.boxes} boxes"
+    if found.unknown:
+        meaning += f"; {found.unknown} boxes of runs with too few verdicts count as wrong"
+    yield GateResult("min_precision", low, gates.min_precision, passed, meaning)
 
 
 def ks_distance(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float | None, float]:

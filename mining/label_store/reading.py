@@ -85,7 +85,8 @@ def history(where: str, limit: int = 20) -> list[dict[str, Any]]:
     """Return the last versions, latest first.
 
     Returns:
-        Dictionaries with version, at, corpus, images, boxes, tally, corloc, accepted, gates, restored, and waiting: the
+        Dictionaries with version, at, corpus, images, boxes, tally, corloc, accepted, gates, restored, precision (see
+        `mining.label_store.version_precision`; None where people judged none of the new boxes), and waiting: the
         version that is staged after this one (see `mining.label_store.staged`), None if there is none.
     """
     versions: list[dict[str, Any]] = []
@@ -102,6 +103,7 @@ def history(where: str, limit: int = 20) -> list[dict[str, Any]]:
                         **record["counts"],
                         **{column: record[column] for column in _HISTORY_COLUMNS},
                         "restored": record.get("restored"),
+                        "precision": record.get("precision"),
                         "waiting": None if staged is None else asdict(staged),
                     }
                 )

@@ -81,7 +81,7 @@ def write_view(
         format=RUN_FORMAT, name=name, state="finished", config=config, inputs={}, versions={"boxmine": __version__},
         started=utc_now(), finished=utc_now(), used=record["used"], seconds={"mining": 0, "finishing": 0},
         counts={"images": images, "boxes": boxes, "classes": len(card["classes"]), "states": dict(states)},
-        timing=None, **{DIGESTS: compute_digests(out, DIGESTED_FILES)},
+        timing=None, precision=record.get("precision"), **{DIGESTS: compute_digests(out, DIGESTED_FILES)},
     )  # fmt: skip
     return run
 

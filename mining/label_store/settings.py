@@ -43,6 +43,11 @@ class Gates(Settings):
         default=0.05,
         description="Maximum drop of CorLoc since the last version, on the images of both; needs ground truth.",
     )
+    min_precision: Share | None = Field(
+        default=None,
+        description="Minimum of the lower end of the 95 % interval of the new boxes' precision, from the verdicts of "
+        "people (boxmine audit); without enough of them the version is staged.",
+    )
 
 
 class LabelSettings(Settings):

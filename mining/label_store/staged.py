@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from mining.label_store.layout import LAST_JOB
+from mining.label_store.summaries import GateResult
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class StagedVersion:
         images: Images of the version.
         boxes: Boxes of the version.
         runs: Run directories that hold its new boxes and still exist.
+        steps: What a person can do next, see `mining.label_store.summaries.LabelSummary`.
     """
 
     corpus: str
@@ -30,6 +32,7 @@ class StagedVersion:
     images: int
     boxes: int
     runs: list[Path]
+    steps: list[str]
 
 
 def staged_versions_in(runs: Path) -> list[StagedVersion]:
@@ -59,15 +62,12 @@ def _read_staged(path: Path) -> StagedVersion | None:
         last = orjson.loads(path.read_bytes())
         if last["state"] != "staged":
             return None
-        failed = [
-            f"{gate['gate']} {gate['value']:.3f} (limit {gate['limit']:.3f})"
-            for gate in last["gates"]
-            if not gate["passed"]
-        ]
+        gates = [GateResult(**gate) for gate in last["gates"]]
+        failed = [f"{gate.gate} {gate.value_text} (limit {gate.limit:.3f})" for gate in gates if not gate.passed]
         folders = [path.parents[1] / name for name in last["runs"]]
         return StagedVersion(
             path.parent.name.removeprefix("."), last["store"], last["at"], failed, last["images"], last["boxes"],
-            [folder for folder in folders if folder.is_dir()],
+            [folder for folder in folders if folder.is_dir()], last.get("steps", []),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged file matters to its job alone
         return None

@@ -75,6 +75,9 @@ class LabelSummary:
         corpus: Name of the corpus in the store.
         restored: The earlier version that was restored; None for other jobs.
         warnings: Those of the runs, see `mining.runs.summaries.MineSummary`.
+        precision: Precision of the new boxes by verdicts of people, see
+            `mining.label_store.version_precision.VersionPrecision`; None where there are none.
+        steps: What a person can do next if the gate min_precision did not pass.
     """
 
     state: str
@@ -92,3 +95,5 @@ class LabelSummary:
     corpus: str = ""
     restored: int | None = None
     warnings: list[str] = field(default_factory=list)
+    precision: dict[str, Any] | None = None
+    steps: list[str] = field(default_factory=list)

@@ -21,7 +21,18 @@ def summary_sentences(summary: LabelSummary) -> list[str]:
     sentences = [f"{tally_text(summary.tally)}."]
     if summary.deferred:
         sentences.append(f"{summary.deferred} images changed while they were mined; the next job takes them.")
+    if summary.precision is not None:
+        sentences.append(f"Precision of the new boxes: {precision_text(summary.precision)}.")
     return [*sentences, _version_sentence(summary)]
+
+
+def precision_text(found: Mapping[str, Any]) -> str:
+    """Return the figures of a `mining.label_store.version_precision.VersionPrecision` as text."""
+    low, high = found["ci95"]
+    return (
+        f"{100 * found['value']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %) by {found['verdicts']} "
+        f"verdicts on {found['boxes']} boxes"
+    )
 
 
 def _version_sentence(summary: LabelSummary) -> str:

@@ -1,11 +1,14 @@
 """Estimate the precision of a run from the verdicts of people on boxes that were drawn at random."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mining.arrays import Bools, Floats, Ints
 from mining.boxes.iou import paired_iou
@@ -87,32 +90,45 @@ class JudgedBoxes:
     within: float | None
 
 
-def judged_boxes(run_dir: Path) -> JudgedBoxes:
+def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBoxes:
     """Read the boxes of a run and the verdicts on those that were drawn at random.
 
     Of several reviewers of a box the majority counts; where there is none, the box counts for nothing.
+
+    Args:
+        run_dir: Run directory.
+        images: Only boxes on images with these ids; None = all boxes.
 
     Raises:
         RunError: The run is not finished.
         InputError: The verdicts are damaged.
     """
     run = Run.open(run_dir, finished=True)
-    table = run.read_annotations(["annotation_id", "category_id", "category", "score"])
+    table = run.read_annotations(["annotation_id", "image_id", "category_id", "category", "score"])
+    if images is not None:
+        table = table.filter(pc.is_in(table["image_id"], value_set=pa.array(list(images), pa.int64())))
+    ids, category, score = box_columns(table)
+    inside = set(ids.tolist())
     with open_verdicts(run.path, to_write=False) as store:
-        drawn, within, at_random = store.drawn_at_random(), store.precision_within(), store.judged_at_random()
+        drawn, within = inside.intersection(store.drawn_at_random()), store.precision_within()
+        at_random = inside & store.judged_at_random()
         every = [one for one in store.judgements() if one.annotation_id in at_random]
     hashes = hashes_now(run, {one.file_name for one in every})
-    kept = [one for one in every if one.content_hash is None or hashes.get(one.file_name) in (None, one.content_hash)]
+    kept = [one for one in every if not _is_of_another_image(one, hashes.get(one.file_name))]
     outcomes = {box: _majority(list(group)) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
     decided = {box: outcome for box, outcome in sorted(outcomes.items()) if outcome is not None}
-    ids, category, score = box_columns(table)
     order = np.argsort(ids)
     places = order[np.searchsorted(ids, np.array(list(decided), np.int64), sorter=order)]
     names = dict(zip(category.tolist(), table["category"].to_pylist(), strict=True))
     return JudgedBoxes(
         category, score, places, np.array(list(decided.values()), bool), names, len(outcomes) - len(decided),
-        len(every) - len(kept), len(set(drawn) - outcomes.keys()), kept, within,
+        len(every) - len(kept), len(drawn - outcomes.keys()), kept, within,
     )  # fmt: skip
+
+
+def _is_of_another_image(judgement: Judgement, now: str | None) -> bool:
+    """Whether the image's file is another one than when the box was mined or judged, see `hashes_now`."""
+    return now is not None and (now == "" or judgement.content_hash not in (None, now))
 
 
 def estimate_audit(run_dir: Path) -> AuditEstimate:

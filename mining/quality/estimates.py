@@ -63,7 +63,7 @@ def estimate_precision(
         z: Quantile of the normal distribution behind `ci95`, for other levels than 95 %.
 
     Returns:
-        None with fewer than FEWEST_VERDICTS verdicts.
+        None with fewer than FEWEST_VERDICTS verdicts, unless every box has one.
     """
     return _from_strata(stratify(category, score, len(judged)), judged, is_correct, z)
 
@@ -109,7 +109,7 @@ def verdicts_to_halve(estimate: Precision) -> int:
 
 
 def _from_strata(strata: Ints, judged: Ints, is_correct: Bools, z: float) -> Precision | None:
-    if len(judged) < FEWEST_VERDICTS:
+    if not len(judged) or len(judged) < min(FEWEST_VERDICTS, len(strata)):
         return None
     sizes = np.bincount(strata).astype(np.float64)
     counts = np.bincount(strata[judged], minlength=len(sizes)).astype(np.float64)
@@ -127,13 +127,8 @@ def _from_strata(strata: Ints, judged: Ints, is_correct: Bools, z: float) -> Pre
     rarer = min(is_correct.sum(), len(judged) - is_correct.sum())
     simple = _variance(min(max(value, 0.5 / len(judged)), 1 - 0.5 / len(judged)), len(judged), len(strata))
     variance = max(variance, simple / (1 + rarer / VERDICTS_PER_GAIN))
-    return Precision(
-        value,
-        _wilson(value, variance, len(judged), z),
-        _any_time(value, variance, len(judged)),
-        len(judged),
-        len(strata),
-    )
+    fixed = _wilson(value, variance, len(judged), z)
+    return Precision(value, fixed, _any_time(value, variance, len(judged), fixed), len(judged), len(strata))
 
 
 def _variance(share: float, verdicts: int, boxes: int) -> float:
@@ -152,12 +147,15 @@ def _wilson(value: float, variance: float, verdicts: int, z: float) -> tuple[flo
     return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
-def _any_time(value: float, variance: float, verdicts: int) -> tuple[float, float] | None:
-    """The confidence sequence at this number of verdicts."""
+def _any_time(value: float, variance: float, verdicts: int, fixed: tuple[float, float]) -> tuple[float, float] | None:
+    """The confidence sequence at this number of verdicts.
+
+    It is symmetric, and of verdicts that are nearly all the same too narrow: it is never narrower than `fixed`.
+    """
     if verdicts < FEWEST_FOR_SEQUENCE:
         return None
     rho2 = (-2 * math.log(ALPHA) + math.log(-2 * math.log(ALPHA)) + 1) / NARROWEST_AT
     grown = verdicts * rho2 + 1
     factor = math.sqrt(2 * grown / (verdicts * rho2) * math.log(math.sqrt(grown) / ALPHA))
     spread = factor * math.sqrt(max(variance, 0.0))
-    return max(0.0, value - spread), min(1.0, value + spread)
+    return max(0.0, min(fixed[0], value - spread)), min(1.0, max(fixed[1], value + spread))

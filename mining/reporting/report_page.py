@@ -96,6 +96,7 @@ def _content(
         "states": summary_text.state_rows(states),
         "quarantined": summary_text.quarantine_rows(run, states),
         "quarantined_in_all": states.get("quarantined", 0),
+        "precision": record.get("precision"),
         "scores": summary_text.score_content(scores, statistics.per_class),
         "score_bars": baseline_bars(scores),
         "truth": truth,

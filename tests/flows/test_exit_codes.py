@@ -49,10 +49,13 @@ def test_a_label_job_with_an_unusable_image_succeeds_unless_strict(
         "reasons": ["x.jpg: empty"],
         "tally": tally,
     }
-    fields |= {"quarantined": 1, "runs": [], "warnings": ["All boxes are alike."]}
-    assert label_output.print_label_summary(LabelSummary(**fields), as_json=False, strict=strict) == code
+    fields |= {"quarantined": 1, "runs": [], "warnings": ["All boxes are alike."], "precision": None, "steps": []}
+    assert (
+        label_output.print_label_summary(LabelSummary(**fields), Path("recipe.yaml"), as_json=False, strict=strict)
+        == code
+    )
     staged = LabelSummary(**{**fields, "state": "staged"})
-    assert label_output.print_label_summary(staged, as_json=False, strict=strict) == STAGED
+    assert label_output.print_label_summary(staged, Path("recipe.yaml"), as_json=False, strict=strict) == STAGED
     stderr = capsys.readouterr().err
     assert "x.jpg: empty" in stderr
     assert "All boxes are alike." in stderr

@@ -110,6 +110,17 @@ def test_a_later_verdict_of_the_same_reviewer_counts(run: Path) -> None:
     assert (found.value, found.verdicts) == (1, 30)
 
 
+def test_a_verdict_without_its_image_does_not_count_once_another_file_is_there(run: Path) -> None:
+    filled = fill(planned(run, verdicts=30), truth)
+    image = Run(run).image_root / "00.jpg"
+    on_it = sum(row["file_name"] == "00.jpg" for row in read(filled))
+    image.unlink()
+    record_verdicts(run, filled, "Ada")
+    assert estimate_audit(run).changed == 0
+    image.write_bytes(b"another image")
+    assert estimate_audit(run).changed == on_it > 0
+
+
 def test_a_half_filled_plan_is_recorded_as_far_as_it_is_filled(run: Path) -> None:
     plan = planned(run, verdicts=40)
     first = {row["annotation_id"] for row in read(plan)[:15]}

@@ -80,6 +80,24 @@ def test_verdicts_that_are_all_the_same_leave_doubt(outcome: bool) -> None:
     assert (low if outcome else high) not in (0.0, 1.0)
 
 
+@pytest.mark.parametrize("wrong", [0, 1, 2, 30])
+def test_the_interval_that_is_valid_at_every_look_is_the_wider_one(wrong: int) -> None:
+    category, score = population(500)
+    drawn = draw_boxes(stratify(category, score, 60), 60, np.random.default_rng(0))
+    found = estimate_precision(category, score, drawn, np.arange(60) >= wrong)
+    assert found is not None
+    assert found.ci95_any_time is not None
+    assert found.ci95_any_time[0] <= found.ci95[0]
+    assert found.ci95[1] <= found.ci95_any_time[1]
+
+
+def test_of_a_run_with_one_box_its_verdict_is_the_precision() -> None:
+    category, score = population(1)
+    found = estimate_precision(category, score, np.array([0]), np.array([True]))
+    assert found is not None
+    assert (found.value, found.ci95) == (1.0, (1.0, 1.0))
+
+
 def test_a_single_verdict_is_no_estimate() -> None:
     category, score = population(50)
     assert estimate_precision(category, score, np.array([3]), np.array([True])) is None
