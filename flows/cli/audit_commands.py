@@ -1,4 +1,4 @@
-"""Commands of an audit: draw boxes for a person to judge, record the verdicts, estimate the precision."""
+"""Commands of an audit: draw boxes and images for a person to judge, record the verdicts, estimate from them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +24,7 @@ RunDir = Annotated[Path, Parameter(group=INPUT)]
     help_epilogue=examples(
         "boxmine audit plan runs/first --verdicts 200 --out plan.csv",
         "boxmine audit plan runs/first --precision-within 0.03 --out plan.csv",
+        "boxmine audit plan runs/first --recall --images 50 --out images.csv",
     )
 )
 def plan(
@@ -34,13 +35,19 @@ def plan(
     verdicts: int | None = None,
     precision_within: float | None = None,
     suspicious: Annotated[bool, Parameter(negative=())] = False,
+    recall: Annotated[bool, Parameter(negative=())] = False,
+    images: int | None = None,
     seed: int | None = None,
 ) -> int:
     """Draw boxes for a person to judge, and write them to a CSV file with an empty column `verdict`.
 
     Fill it in with correct, too_large, too_small, wrong_place, wrong_class, nothing or unsure; a box is correct if it
-    and the object have an IoU of at least 0.5. A corrected box may be written into x, y, w, h. Then:
-    boxmine audit record RUN PLAN.csv --reviewer NAME.
+    and the object have an IoU of at least 0.5. A corrected box may be written into x, y, w, h, and a class into
+    category. Then: boxmine audit record RUN PLAN.csv --reviewer NAME.
+
+    With --recall, each drawn image has rows for all of its boxes and one for itself. Copy that row for every object
+    without a correct box, with its class and the verdict missed (x, y, w, h if you know them), and write complete into
+    the row itself.
 
     Parameters
     ----------
@@ -55,6 +62,11 @@ def plan(
     suspicious
         Also list as many of the boxes that are least probably correct: by the calibration if the run has one, else by
         the score. No estimate uses them.
+    recall
+        Draw images to be looked at whole, those with many boxes more often, for the number of objects and the share of
+        them that was found. Alone, no single boxes are drawn.
+    images
+        With --recall: number of images, by default 50.
     seed
         Random seed; by default another draw each time.
     """
@@ -62,7 +74,7 @@ def plan(
 
     values = {
         "run": run_dir, "out": out, "verdicts": verdicts, "precision_within": precision_within,
-        "suspicious": suspicious, "seed": seed,
+        "suspicious": suspicious, "recall": recall, "images": images, "seed": seed,
     }  # fmt: skip
     print_plan(plan_audit(parse(AuditPlanSettings, values)))
     return 0
@@ -100,7 +112,7 @@ def record(
 
 @audit.command(help_epilogue=examples("boxmine audit estimate runs/first", "boxmine audit estimate runs/first --json"))
 def estimate(run_dir: RunDir, /, *, as_json: Json = False) -> int:
-    """Estimate the precision of all boxes of a run, with 95 % intervals, from the verdicts recorded so far.
+    """Estimate precision, number of objects and recall of a run, with 95 % intervals, from the verdicts so far.
 
     Parameters
     ----------

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from mining.quality.audit_calibration import CalibrationSummary
     from mining.quality.calibration import CalibrationFigures
     from mining.quality.estimates import Precision
+    from mining.quality.image_outcomes import ObjectAudit
+    from mining.quality.object_estimates import Objects
     from mining.quality.planning import PlanSummary
     from mining.quality.recording import RecordSummary
 
@@ -18,31 +20,76 @@ _MEANS: tuple[Literal["predicted", "observed"], ...] = ("predicted", "observed")
 
 def print_plan(summary: "PlanSummary") -> None:
     """Print what a plan asks for."""
-    more = f" and {summary.suspicious} doubtful ones" if summary.suspicious else ""
-    before = f", {summary.drawn_before} were drawn before" if summary.drawn_before else ""
-    err.print(f"{summary.random} of {summary.boxes} boxes drawn at random{more}{before}: {summary.out}")
+    drawn = []
+    if summary.random:
+        more = f" and {summary.suspicious} doubtful ones" if summary.suspicious else ""
+        before = f", {summary.drawn_before} were drawn before" if summary.drawn_before else ""
+        drawn.append(f"{summary.random} of {summary.boxes} boxes drawn at random{more}{before}")
+    if summary.images:
+        before = f", {summary.images_before} were drawn before" if summary.images_before else ""
+        drawn.append(f"{summary.images} of {summary.of_images} images drawn to be looked at whole{before}")
+    err.print(f"{'; '.join(drawn)}: {summary.out}")
     err.print("Fill in the column verdict, then run `boxmine audit record`.")
+    if summary.images:
+        err.print(
+            "An image's own row follows those of its boxes: copy it for each object without a correct box, with its "
+            "class and the verdict missed; write complete into the row itself."
+        )
 
 
 def print_record(summary: "RecordSummary") -> None:
     """Print what was recorded."""
     print_notes(summary.notes)
-    err.print(f"{summary.recorded} verdicts recorded, {summary.repeated} were recorded before.")
+    images = f", {summary.images} images were looked at whole" if summary.images else ""
+    err.print(f"{summary.recorded} verdicts recorded, {summary.repeated} were recorded before{images}.")
     if summary.changed:
         err.print(f"Warning: {summary.changed} are not recorded, because their images changed since the run.")
     if summary.pending:
         err.print(f"{summary.pending} boxes of the run's plans have no verdict yet.")
+    if summary.pending_images:
+        err.print(f"{summary.pending_images} images of the run's plans were not looked at whole yet.")
 
 
 def print_estimate(found: "AuditEstimate") -> None:
-    """Print the precision of all boxes and by class, and how many more verdicts would help."""
-    if found.precision is None:
+    """Print precision, number of objects and recall, of all and by class, and how many more verdicts would help."""
+    if found.precision is not None:
+        rows = [("all", *_cells(found.precision)), *((name, *_cells(one)) for name, one in found.per_class.items())]
+        print_table(rows, ("class", "precision", "95 % interval", "verdicts", "boxes"))
+    elif found.objects is None:
         err.print("Too few verdicts for an estimate; record more with `boxmine audit record`.")
         return
-    rows = [("all", *_cells(found.precision)), *((name, *_cells(one)) for name, one in found.per_class.items())]
-    print_table(rows, ("class", "precision", "95 % interval", "verdicts", "boxes"))
     for sentence in _remarks(found):
         err.print(sentence)
+    if found.objects is not None:
+        _print_objects(found.objects)
+
+
+def _print_objects(audit: "ObjectAudit") -> None:
+    """Print the number of objects and the share of them that was found."""
+    if audit.objects is None:
+        err.print("Too few images were looked at whole for the number of objects; at least 5 are needed.")
+    else:
+        named = [("all", audit.objects), *audit.per_class.items()]
+        print_table(
+            [(name, *_object_cells(one)) for name, one in named],
+            ("class", "objects", "95 % interval", "recall", "95 % interval"),
+        )
+        err.print(f"From {audit.objects.images} of {audit.objects.of_images} images, looked at whole.")
+    if audit.pending:
+        err.print(f"{audit.pending} images that were drawn have not been looked at yet.")
+    if audit.changed:
+        err.print(f"Warning: {audit.changed} images count for nothing, because their files changed since.")
+
+
+def _object_cells(found: "Objects | None") -> tuple[str, str, str, str]:
+    if found is None:
+        return "-", "", "-", ""
+    low, high = found.ci95
+    number = f"{found.value:.0f}", f"{low:.0f} to {high:.0f}"
+    if found.recall is None or found.recall_ci95 is None:
+        return *number, "-", ""
+    low, high = (100 * side for side in found.recall_ci95)
+    return *number, f"{100 * found.recall:.1f} %", f"{low:.1f} to {high:.1f} %"
 
 
 def print_calibration(found: "CalibrationSummary") -> None:

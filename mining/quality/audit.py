@@ -1,4 +1,4 @@
-"""Estimate the precision of a run from the verdicts of people on boxes that were drawn at random."""
+"""Estimate precision, number of objects and recall of a run from verdicts on boxes and images drawn at random."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -11,14 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mining.arrays import Bools, Floats, Ints
-from mining.boxes.iou import paired_iou
-from mining.quality.audited_run import box_columns, hashes_now
+from mining.quality.audited_run import box_columns, hashes_now, is_another_image
 from mining.quality.estimates import Precision, estimate_per_class, estimate_precision, verdicts_to_halve
-from mining.quality.verdicts import Judgement, open_verdicts
+from mining.quality.image_outcomes import ObjectAudit, estimate_run_objects
+from mining.quality.judgements import Judgement
+from mining.quality.object_estimates import Objects
+from mining.quality.outcomes import is_correct, majority
+from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
 
-CORRECT_IOU = 0.5  # of a box with its correction
 METHOD = "stratified random draw; Wilson interval of the effective sample size; number of verdicts fixed beforehand"
+METHOD_OF_OBJECTS = "stratified draw of images; Student's interval of the logarithm; number of images fixed beforehand"
+METHOD_OF_RECALL = "stratified draw of images, combined ratio; Wilson interval; number of images fixed beforehand"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class AuditEstimate:
         within: The half width that was asked for, if any.
         enough: Whether it is reached; None if none was asked for.
         to_halve: How many more verdicts would halve the interval.
+        objects: Number of objects and recall, None unless a plan asks for whole images.
     """
 
     precision: Precision | None
@@ -46,6 +51,7 @@ class AuditEstimate:
     within: float | None = None
     enough: bool | None = None
     to_halve: int | None = None
+    objects: ObjectAudit | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the estimate as JSON values."""
@@ -54,11 +60,43 @@ class AuditEstimate:
             "per_class": {name: _record_of(one) for name, one in self.per_class.items()},
             "unsure": self.unsure, "changed": self.changed, "pending": self.pending, "kappa": self.kappa,
             "within": self.within, "enough": self.enough, "more_verdicts_to_halve": self.to_halve,
+            **_record_of_objects(self.objects),
         }  # fmt: skip
 
 
 def _record_of(found: Precision | None) -> dict[str, Any] | None:
     return None if found is None else {**asdict(found), "method": METHOD}
+
+
+def _record_of_objects(audit: ObjectAudit | None) -> dict[str, Any]:
+    if audit is None:
+        return {"objects": None, "recall": None}
+    found = {name: (_record_of_number(one), _record_of_recall(one)) for name, one in audit.per_class.items()}
+    number, recall = _record_of_number(audit.objects), _record_of_recall(audit.objects)
+    return {
+        "objects": number and {
+            **number, "method": METHOD_OF_OBJECTS, "pending_images": audit.pending, "changed_images": audit.changed,
+            "per_class": {name: one[0] for name, one in found.items()},
+        },
+        "recall": recall and {
+            **recall, "method": METHOD_OF_RECALL, "per_class": {name: one[1] for name, one in found.items()}
+        },
+    }  # fmt: skip
+
+
+def _record_of_number(found: Objects | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "value": found.value, "ci95": found.ci95, "seen": found.seen, "images": found.images,
+        "of_images": found.of_images,
+    }  # fmt: skip
+
+
+def _record_of_recall(found: Objects | None) -> dict[str, Any] | None:
+    if found is None or found.recall is None:
+        return None
+    return {"value": found.recall, "ci95": found.recall_ci95, "images": found.images}
 
 
 @dataclass(frozen=True)
@@ -114,8 +152,8 @@ def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBo
         at_random = inside & store.judged_at_random()
         every = [one for one in store.judgements() if one.annotation_id in at_random]
     hashes = hashes_now(run, {one.file_name for one in every})
-    kept = [one for one in every if not _is_of_another_image(one, hashes.get(one.file_name))]
-    outcomes = {box: _majority(list(group)) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
+    kept = [one for one in every if not is_another_image(one.content_hash, hashes.get(one.file_name))]
+    outcomes = {box: majority(group) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
     decided = {box: outcome for box, outcome in sorted(outcomes.items()) if outcome is not None}
     order = np.argsort(ids)
     places = order[np.searchsorted(ids, np.array(list(decided), np.int64), sorter=order)]
@@ -126,25 +164,26 @@ def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBo
     )  # fmt: skip
 
 
-def _is_of_another_image(judgement: Judgement, now: str | None) -> bool:
-    """Whether the image's file is another one than when the box was mined or judged, see `hashes_now`."""
-    return now is not None and (now == "" or judgement.content_hash not in (None, now))
-
-
 def estimate_audit(run_dir: Path) -> AuditEstimate:
-    """Estimate the precision of a run from the verdicts on boxes that were drawn at random, see `judged_boxes`.
+    """Estimate precision, number of objects and recall of a run from the verdicts on what was drawn at random.
+
+    See `judged_boxes` and `estimate_run_objects`.
 
     Raises:
         RunError: The run is not finished.
         InputError: The verdicts are damaged.
     """
     boxes = judged_boxes(run_dir)
+    run = Run.open(run_dir, finished=True)
+    with open_verdicts(run.path, to_write=False) as store:
+        objects = estimate_run_objects(run, store)
     precision = estimate_precision(boxes.category, boxes.score, boxes.judged, boxes.is_correct)
     by_class = estimate_per_class(boxes.category, boxes.score, boxes.judged, boxes.is_correct)
     return AuditEstimate(
         precision, {boxes.names[one]: found for one, found in by_class.items()}, boxes.undecided, boxes.changed,
         boxes.pending, _kappas(boxes.verdicts), boxes.within, _is_enough(precision, boxes.within, boxes.pending),
         None if precision is None else verdicts_to_halve(precision),
+        objects,
     )  # fmt: skip
 
 
@@ -155,31 +194,6 @@ def _is_enough(precision: Precision | None, within: float | None, pending: int) 
         return False
     interval = precision.ci95 if not pending else precision.ci95_any_time
     return interval is not None and (interval[1] - interval[0]) / 2 <= within
-
-
-def is_correct(judgement: Judgement) -> bool | None:
-    """Return whether a reviewer finds the box correct: the verdict, and IoU >= 0.5 with the correction if there is one.
-
-    None for an unsure verdict.
-    """
-    if judgement.verdict == "unsure":
-        return None
-    if judgement.verdict != "correct" or judgement.new_x is None:
-        return judgement.verdict == "correct"
-    pairs = np.array(
-        [
-            (judgement.x, judgement.y, judgement.w, judgement.h),
-            (judgement.new_x, judgement.new_y, judgement.new_w, judgement.new_h),
-        ],
-        np.float64,
-    )
-    pairs[:, 2:] += pairs[:, :2]
-    return bool(paired_iou(pairs[:1], pairs[1:])[0] >= CORRECT_IOU)
-
-
-def _majority(judgements: list[Judgement]) -> bool | None:
-    found = [one for one in map(is_correct, judgements) if one is not None]
-    return None if 2 * sum(found) == len(found) else 2 * sum(found) > len(found)
 
 
 def _kappas(judgements: list[Judgement]) -> dict[str, float]:

@@ -38,3 +38,13 @@ def hashes_now(run: Run, names: Iterable[str]) -> dict[str, str | None]:
         )
         found[row["file_name"]] = "" if is_another else digest
     return found
+
+
+def is_another_image(judged: str | None, now: str | None) -> bool:
+    """Return whether an image's file is another one than when a verdict was given.
+
+    Args:
+        judged: SHA-256 of the file then, None if there was none.
+        now: What `hashes_now` returns for it.
+    """
+    return now is not None and (now == "" or judged not in (None, now))

@@ -127,7 +127,7 @@ def _from_strata(strata: Ints, judged: Ints, is_correct: Bools, z: float) -> Pre
     rarer = min(is_correct.sum(), len(judged) - is_correct.sum())
     simple = _variance(min(max(value, 0.5 / len(judged)), 1 - 0.5 / len(judged)), len(judged), len(strata))
     variance = max(variance, simple / (1 + rarer / VERDICTS_PER_GAIN))
-    fixed = _wilson(value, variance, len(judged), z)
+    fixed = wilson(value, variance, len(judged), z)
     return Precision(value, fixed, _any_time(value, variance, len(judged), fixed), len(judged), len(strata))
 
 
@@ -136,8 +136,15 @@ def _variance(share: float, verdicts: int, boxes: int) -> float:
     return share * (1 - share) / verdicts * (1 - verdicts / boxes)
 
 
-def _wilson(value: float, variance: float, verdicts: int, z: float) -> tuple[float, float]:
-    """Wilson's interval for the effective sample size."""
+def wilson(value: float, variance: float, verdicts: int, z: float) -> tuple[float, float]:
+    """Compute Wilson's interval for the effective sample size.
+
+    Args:
+        value: The estimated share, 0-1.
+        variance: Its variance.
+        verdicts: Number of verdicts behind it, which keeps a share of 0 or 1 off the border.
+        z: Quantile of the normal distribution, for the level.
+    """
     if variance <= 0:
         return value, value
     inner = min(max(value, 0.5 / verdicts), 1 - 0.5 / verdicts)

@@ -1,10 +1,11 @@
-"""Draw the boxes of a plan, record the plan in the run, and write its CSV file."""
+"""Draw the boxes and images of a plan, record the plan in the run, and write its CSV file."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
 import numpy as np
+import pyarrow as pa
 
 from mining.arrays import Floats
 from mining.config.audit import VERDICTS, AuditPlanSettings
@@ -12,10 +13,12 @@ from mining.errors import InputError
 from mining.quality.audit import estimate_audit
 from mining.quality.audited_run import box_columns, boxes_by_id
 from mining.quality.estimates import verdicts_for
+from mining.quality.image_planning import draw_whole_images
+from mining.quality.judgements import Drawn
 from mining.quality.plans import write_plan
 from mining.quality.sampling import draw_boxes, stratify
 from mining.quality.table import read_quality
-from mining.quality.verdicts import Drawn, open_verdicts
+from mining.quality.verdicts import VerdictStore, open_verdicts
 from mining.runs.run import CALIBRATION_FILE, Run
 from mining.storage.provenance import utc_now
 
@@ -33,6 +36,9 @@ class PlanSummary:
         suspicious: Number of doubtful boxes.
         drawn_before: Number of boxes that earlier plans drew at random.
         boxes: Number of boxes of the run.
+        images: Number of images to be looked at whole.
+        images_before: Number of images that earlier plans drew.
+        of_images: Number of images of the run.
     """
 
     plan: str
@@ -41,13 +47,16 @@ class PlanSummary:
     suspicious: int
     drawn_before: int
     boxes: int
+    images: int
+    images_before: int
+    of_images: int
 
 
 def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
-    """Draw boxes of a finished run, record the plan in the run and write its CSV.
+    """Draw boxes and images of a finished run, record the plan in the run and write its CSV.
 
     Args:
-        settings: The run, how many boxes, and the file.
+        settings: The run, how many boxes and images, and the file.
 
     Raises:
         InputError: There is nothing to draw.
@@ -57,31 +66,53 @@ def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
     if settings.out.exists():
         raise InputError(f"{settings.out} exists, and may have verdicts in it: give another --out.")
     table = run.read_annotations(["annotation_id", "file_name", "category", "category_id", "x", "y", "w", "h", "score"])
-    if not table.num_rows:
-        raise InputError(f"The run {run.path} has no box to judge.")
     random = np.random.default_rng(settings.seed)
     with open_verdicts(run.path) as store:
         before = np.array(store.drawn_at_random(), np.int64)
-        ids, category, score = box_columns(table)
-        left = np.flatnonzero(~np.isin(ids, before))
-        count = min(_draws_wanted(settings, run.path, len(ids), len(before)), len(left))
-        if count <= 0:
-            raise InputError(
-                f"The {len(before)} boxes of {run.path} that were drawn so far are enough, or all there are: record "
-                "the verdicts on them (`boxmine audit record`)."
-            )
-        places = left[draw_boxes(stratify(category[left], score[left], count), count, random)]
-        share = (len(before) + count) / len(ids)
-        drawn = [Drawn(int(ids[place]), "random", share) for place in places]
-        if settings.suspicious:
-            shown = {*before.tolist(), *(one.annotation_id for one in drawn), *store.shown_as_suspicious()}
-            order = np.argsort(_trust(run, score), kind="stable")
-            doubtful = [int(one) for one in ids[order] if int(one) not in shown]
-            drawn += [Drawn(one, "suspicious") for one in doubtful[:count]]
+        drawn = _draw_boxes(settings, run, table, store, random) if settings.draws_boxes else []
+        images_before, of_images, images = draw_whole_images(run, table, store, settings.images_wanted, random)
         plan = token_hex(4)
-        write_plan(settings.out, plan, drawn, boxes_by_id(table, [one.annotation_id for one in drawn]))
-        store.add_plan(plan, utc_now(), drawn, settings.precision_within)
-    return PlanSummary(plan, settings.out, count, len(drawn) - count, len(before), len(ids))
+        ids = [*(one.annotation_id for one in drawn), *(number for _, some in images for number in some)]
+        write_plan(settings.out, plan, drawn, boxes_by_id(table, ids), images)
+        store.add_plan(plan, utc_now(), drawn, settings.precision_within, [image for image, _ in images])
+    count = sum(one.why == "random" for one in drawn)
+    return PlanSummary(
+        plan,
+        settings.out,
+        count,
+        len(drawn) - count,
+        len(before),
+        table.num_rows,
+        len(images),
+        images_before,
+        of_images,
+    )
+
+
+def _draw_boxes(
+    settings: AuditPlanSettings, run: Run, table: pa.Table, store: VerdictStore, random: np.random.Generator
+) -> list[Drawn]:
+    """Draw boxes at random, and list the doubtful ones if they are wanted."""
+    if not table.num_rows:
+        raise InputError(f"The run {run.path} has no box to judge.")
+    before = np.array(store.drawn_at_random(), np.int64)
+    ids, category, score = box_columns(table)
+    left = np.flatnonzero(~np.isin(ids, before))
+    count = min(_draws_wanted(settings, run.path, len(ids), len(before)), len(left))
+    if count <= 0:
+        raise InputError(
+            f"The {len(before)} boxes of {run.path} that were drawn so far are enough, or all there are: record "
+            "the verdicts on them (`boxmine audit record`)."
+        )
+    places = left[draw_boxes(stratify(category[left], score[left], count), count, random)]
+    share = (len(before) + count) / len(ids)
+    drawn = [Drawn(int(ids[place]), "random", share) for place in places]
+    if settings.suspicious:
+        shown = {*before.tolist(), *(one.annotation_id for one in drawn), *store.shown_as_suspicious()}
+        order = np.argsort(_trust(run, score), kind="stable")
+        doubtful = [int(one) for one in ids[order] if int(one) not in shown]
+        drawn += [Drawn(one, "suspicious") for one in doubtful[:count]]
+    return drawn
 
 
 def _draws_wanted(settings: AuditPlanSettings, run_dir: Path, boxes: int, before: int) -> int:

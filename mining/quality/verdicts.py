@@ -1,24 +1,22 @@
-"""Verdicts of people on boxes: an append-only record in verdicts.sqlite of a run directory.
+"""Verdicts of people on boxes and images: an append-only record in verdicts.sqlite of a run directory.
 
 The file has the plans that were drawn, and one row per verdict. A verdict is never changed or deleted; of several by
-one reviewer on the same box the last one counts.
+one reviewer on the same box or image the last one counts.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Literal, get_args
 
 from mining.errors import InputError
+from mining.quality.judgements import Drawn, DrawnImage, ImageJudgement, Judgement, MissedObject, Why
 from mining.storage.files import storage_errors
 
 VERDICTS_FILE = "verdicts.sqlite"
-Verdict = Literal["correct", "too_large", "too_small", "wrong_place", "wrong_class", "nothing", "unsure"]
-VERDICTS: tuple[str, ...] = get_args(Verdict)
-Why = Literal["random", "suspicious"]
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS plans (plan TEXT PRIMARY KEY, made TEXT NOT NULL, precision_within REAL);
 CREATE TABLE IF NOT EXISTS drawn (plan TEXT NOT NULL, annotation_id INTEGER NOT NULL, why TEXT NOT NULL,
@@ -27,80 +25,18 @@ CREATE TABLE IF NOT EXISTS verdicts (
     number INTEGER PRIMARY KEY, plan TEXT NOT NULL, why TEXT NOT NULL, annotation_id INTEGER NOT NULL,
     file_name TEXT NOT NULL, content_hash TEXT, category TEXT NOT NULL, x REAL NOT NULL, y REAL NOT NULL,
     w REAL NOT NULL, h REAL NOT NULL, verdict TEXT NOT NULL, new_x REAL, new_y REAL, new_w REAL, new_h REAL,
-    reviewer TEXT NOT NULL, time TEXT NOT NULL);
+    new_category TEXT, reviewer TEXT NOT NULL, time TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS by_box ON verdicts (annotation_id, reviewer);
+CREATE TABLE IF NOT EXISTS drawn_images (plan TEXT NOT NULL, file_name TEXT NOT NULL,
+                                         inclusion_probability REAL NOT NULL, PRIMARY KEY (plan, file_name));
+CREATE TABLE IF NOT EXISTS images (number INTEGER PRIMARY KEY, plan TEXT NOT NULL, file_name TEXT NOT NULL,
+                                   content_hash TEXT, missed TEXT NOT NULL, reviewer TEXT NOT NULL, time TEXT NOT NULL);
 """
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A box that a plan asks for.
-
-    Attributes:
-        annotation_id: The box.
-        why: random, or suspicious: such a verdict says nothing about the other boxes.
-        inclusion_probability: Of a random draw, over all plans of the run so far; None for others.
-    """
-
-    annotation_id: int
-    why: Why
-    inclusion_probability: float | None = None
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A verdict of one reviewer.
-
-    Attributes:
-        plan: The plan that asked for it.
-        why: See Drawn.
-        annotation_id: The box.
-        file_name: Its image.
-        content_hash: SHA-256 of the image's file in the run, None if the run has none.
-        category: Its class.
-        x: Left edge in px, as it was mined.
-        y: Top edge in px.
-        w: Width in px.
-        h: Height in px.
-        verdict: One of VERDICTS.
-        new_x: Left edge of the box as the reviewer corrected it, None without a correction.
-        new_y: Top edge.
-        new_w: Width.
-        new_h: Height.
-        reviewer: Name.
-        time: ISO 8601, UTC.
-    """
-
-    plan: str
-    why: Why
-    annotation_id: int
-    file_name: str
-    content_hash: str | None
-    category: str
-    x: float
-    y: float
-    w: float
-    h: float
-    verdict: Verdict
-    new_x: float | None
-    new_y: float | None
-    new_w: float | None
-    new_h: float | None
-    reviewer: str
-    time: str
-
-    @property
-    def place(self) -> tuple[int, str, str]:
-        """Which row of which plan it fills, and who filled it."""
-        return self.annotation_id, self.reviewer, self.plan
-
-    def agrees_with(self, other: "Judgement") -> bool:
-        """Return whether both have the same verdict and correction."""
-        values = ("verdict", "new_x", "new_y", "new_w", "new_h")
-        return all(getattr(self, name) == getattr(other, name) for name in values)
-
-
+# a file of version 1 has no corrected classes and no images
+_FROM_VERSION_1 = "ALTER TABLE verdicts ADD COLUMN new_category TEXT;"
 _COLUMNS = ", ".join(field.name for field in fields(Judgement))
+_MARKS = ", ".join("?" * len(fields(Judgement)))
+_IMAGE_COLUMNS = "plan, file_name, content_hash, missed, reviewer, time"
 
 
 class VerdictStore:
@@ -110,22 +46,39 @@ class VerdictStore:
         self.path = path
         self._connection = connection
 
-    def add_plan(self, plan: str, made: str, drawn: Sequence[Drawn], precision_within: float | None) -> None:
+    def add_plan(
+        self, plan: str, made: str, drawn: Sequence[Drawn], precision_within: float | None,
+        images: Sequence[DrawnImage] = (),
+    ) -> None:  # fmt: skip
         """Record a plan and what it asks for, in one transaction."""
         with storage_errors(self.path), self._connection:
             self._connection.execute("INSERT INTO plans VALUES (?, ?, ?)", (plan, made, precision_within))
             self._connection.executemany(
                 "INSERT INTO drawn VALUES (?, ?, ?, ?)", ((plan, *astuple(one)) for one in drawn)
             )
+            self._connection.executemany(
+                "INSERT INTO drawn_images VALUES (?, ?, ?)", ((plan, *astuple(one)) for one in images)
+            )
 
     def drawn_by(self, plan: str) -> dict[int, Drawn] | None:
-        """Return what a plan asks for, by box; None if the run has no such plan."""
+        """Return the boxes that a plan asks for, by id; None if the run has no such plan."""
         if self._connection.execute("SELECT 1 FROM plans WHERE plan = ?", (plan,)).fetchone() is None:
             return None
         rows = self._connection.execute(
             "SELECT annotation_id, why, inclusion_probability FROM drawn WHERE plan = ?", (plan,)
         )
         return {row[0]: Drawn(*row) for row in rows}
+
+    def images_of(self, plan: str) -> set[str]:
+        """Return the file names of the images that a plan asks to look at whole."""
+        rows = self._connection.execute("SELECT file_name FROM drawn_images WHERE plan = ?", (plan,))
+        return {row[0] for row in rows}
+
+    def drawn_images(self) -> list[str]:
+        """Return the images that the plans ask to look at whole, by name."""
+        return [
+            row[0] for row in self._connection.execute("SELECT DISTINCT file_name FROM drawn_images ORDER BY file_name")
+        ]
 
     def plans(self) -> list[str]:
         """Return the names of the run's plans, in the order in which they were drawn."""
@@ -139,6 +92,15 @@ class VerdictStore:
         """Return the boxes that the plans show because they are doubtful, ascending."""
         return self._ids("suspicious")
 
+    def pending(self) -> tuple[int, int]:
+        """Return how many boxes, and how many images, plans ask for that nobody has judged for them."""
+        boxes = "SELECT plan, annotation_id FROM drawn EXCEPT SELECT plan, annotation_id FROM verdicts"
+        images = "SELECT plan, file_name FROM drawn_images EXCEPT SELECT plan, file_name FROM images"
+        return (
+            self._connection.execute(f"SELECT count(DISTINCT annotation_id) FROM ({boxes})").fetchone()[0],
+            self._connection.execute(f"SELECT count(DISTINCT file_name) FROM ({images})").fetchone()[0],
+        )
+
     def precision_within(self) -> float | None:
         """Return the half width that the last plan with one asks for."""
         row = self._connection.execute(
@@ -146,25 +108,37 @@ class VerdictStore:
         ).fetchone()
         return None if row is None else float(row[0])
 
-    def record(self, judgements: Iterable[Judgement]) -> int:
+    def record(self, judgements: Iterable[Judgement], images: Iterable[ImageJudgement] = ()) -> tuple[int, int]:
         """Append verdicts in one transaction; one that repeats the reviewer's last for the same plan is left out.
 
         Returns:
-            How many were appended.
+            How many on boxes, and how many on images, were appended.
         """
-        marks = ", ".join("?" * len(fields(Judgement)))
         latest = {one.place: one for one in self._latest("annotation_id, reviewer, plan")}
         new = [one for one in judgements if (last := latest.get(one.place)) is None or not one.agrees_with(last)]
+        missed = {(one.file_name, one.reviewer): one.missed for one in self.image_judgements()}
+        new_images = [one for one in images if missed.get((one.file_name, one.reviewer)) != one.missed]
         with storage_errors(self.path), self._connection:
+            self._connection.executemany(f"INSERT INTO verdicts ({_COLUMNS}) VALUES ({_MARKS})", map(astuple, new))
             self._connection.executemany(
-                f"INSERT INTO verdicts ({_COLUMNS}) VALUES ({marks})",
-                map(astuple, new),
+                f"INSERT INTO images ({_IMAGE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", map(_image_row, new_images)
             )
-        return len(new)
+        return len(new), len(new_images)
 
     def judgements(self) -> list[Judgement]:
         """Return the last verdict of each reviewer on each box, by box."""
         return self._latest("annotation_id, reviewer")
+
+    def image_judgements(self) -> list[ImageJudgement]:
+        """Return the last word of each reviewer on each image that was looked at whole, by image."""
+        rows = self._connection.execute(
+            f"SELECT {_IMAGE_COLUMNS} FROM images WHERE number IN (SELECT max(number) FROM images GROUP BY file_name, "
+            "reviewer) ORDER BY file_name, reviewer"
+        )
+        return [
+            ImageJudgement(plan, file_name, content_hash, _missed_of(missed), reviewer, time)
+            for plan, file_name, content_hash, missed, reviewer, time in rows
+        ]
 
     def judged_at_random(self) -> set[int]:
         """Return the boxes with a verdict that a random draw asked for.
@@ -194,7 +168,8 @@ def open_verdicts(run_dir: Path, *, to_write: bool = True) -> Iterator[VerdictSt
 
     Args:
         run_dir: The run directory.
-        to_write: Make the file if there is none; otherwise a run without one has no verdicts.
+        to_write: Make the file if there is none, and bring one of an earlier version up to date; otherwise a run
+            without one has no verdicts, and the file is not changed.
 
     Raises:
         InputError: The file is damaged, or another version of boxmine wrote it.
@@ -202,17 +177,51 @@ def open_verdicts(run_dir: Path, *, to_write: bool = True) -> Iterator[VerdictSt
     """
     path = run_dir / VERDICTS_FILE
     place = path if to_write or path.exists() else ":memory:"
-    with storage_errors(path), closing(sqlite3.connect(place, timeout=60)) as connection:
+    with (
+        storage_errors(path),
+        closing(sqlite3.connect(place, timeout=60)) as connection,
+        closing(sqlite3.connect(":memory:")) as copy,
+    ):
+        current = connection
         try:
             connection.execute("PRAGMA synchronous = FULL")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _VERSION):
+            version = _version_of(connection)
+            if version > _VERSION:
                 raise InputError(f"{path} is of a later version of boxmine; use that version.")
-            if not version:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(f"{_TABLES} PRAGMA user_version = {_VERSION};")
+            if 0 < version < _VERSION and not to_write:
+                connection.backup(copy)
+                current = copy
+            if version < _VERSION:
+                _bring_up_to_date(current)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             raise InputError(f"{path} is damaged ({error}); restore it from a copy, or delete it.") from None
-        yield VerdictStore(path, connection)
+        yield VerdictStore(path, current)
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    if not _version_of(connection):
+        connection.execute("PRAGMA journal_mode = WAL")
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        version = _version_of(connection)  # another process may have been first
+        statements = [_FROM_VERSION_1] if version == 1 else []
+        for statement in (*statements, *_TABLES.split(";")):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _image_row(judgement: ImageJudgement) -> tuple[str | None, ...]:
+    missed = json.dumps([[one.category, one.xywh] for one in judgement.missed])
+    return (
+        judgement.plan, judgement.file_name, judgement.content_hash, missed, judgement.reviewer, judgement.time,
+    )  # fmt: skip
+
+
+def _missed_of(text: str) -> tuple[MissedObject, ...]:
+    return tuple(MissedObject(category, None if xywh is None else tuple(xywh)) for category, xywh in json.loads(text))

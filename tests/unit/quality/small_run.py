@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mining.config.mine import CURVE_THRESHOLDS
 from mining.corpus.schema import CORPUS_SCHEMA
+from mining.models.card import CARD_FILE, FORMAT, IMPORTED, ModelCard
 from mining.regions.threshold_curves import ThresholdCurve, curve_row
 from mining.runs.run import Run
 from mining.runs.schema import ANNOTATION_SCHEMA, CURVE_SCHEMA, RANKING_SCHEMA
@@ -42,7 +43,8 @@ class SmallRun:
         ids = {name: self.first_id + i for i, name in enumerate(files)}
         (self.path / "model").mkdir(parents=True, exist_ok=True)
         listed = [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)]
-        (self.path / "model" / "model.json").write_text(json.dumps({"classes": listed}))
+        card = ModelCard(IMPORTED, IMPORTED, "multi", listed, 1, normalisation={})
+        (self.path / "model" / CARD_FILE).write_text(json.dumps({"format": FORMAT, **card.to_record()}))
         self._write("corpus.parquet", CORPUS_SCHEMA, [self._image(name, ids) for name in files])
         self._write("annotations.parquet", ANNOTATION_SCHEMA, [self._box(i, ids) for i in range(len(self.boxes))])
         if self.curves:

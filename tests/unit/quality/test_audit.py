@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -256,26 +258,54 @@ def reviewed_in_label_studio(run: Path, *, every: bool = True) -> Path:
 def test_a_review_in_label_studio_is_recorded_for_the_plans_that_it_covers(run: Path) -> None:
     planned(run, verdicts=30)
     summary = record_verdicts(run, reviewed_in_label_studio(run), "Ada")
-    assert (summary.recorded, summary.pending) == (30, 0)
+    assert (summary.recorded, summary.images, summary.pending) == (120, 60, 0)
     with open_verdicts(run) as store:
-        judgements = store.judgements()
+        judgements, drawn = store.judgements(), store.drawn_at_random()
+    assert {one.annotation_id for one in judgements if one.why == "random"} == set(drawn)
+    assert {(one.why, one.plan) for one in judgements if one.annotation_id not in drawn} == {("review", "")}
     assert {one.verdict for one in judgements if one.category == read_name(3)} == {"nothing"}
     moved = [one for one in judgements if one.category == read_name(1)]
     assert {one.verdict for one in moved} == {"correct"}
     assert all(one.new_x is not None and one.new_x > one.x for one in moved)
-    found = estimate_audit(run).per_class
-    assert found[read_name(3)] is not None
-    assert found[read_name(3)].value == 0  # type: ignore[union-attr]
+    estimate = estimate_audit(run)
+    assert estimate.precision is not None
+    assert estimate.precision.verdicts == 30
+    assert estimate.per_class[read_name(3)] is not None
+    assert estimate.per_class[read_name(3)].value == 0  # type: ignore[union-attr]
 
 
-def test_a_part_of_a_review_is_no_random_draw(run: Path) -> None:
+def test_a_part_of_a_review_is_kept_but_is_no_random_draw(run: Path) -> None:
     review = reviewed_in_label_studio(run, every=False)
-    with pytest.raises(InputError, match="No plan of"):
-        record_verdicts(run, review, "Ada")
+    summary = record_verdicts(run, review, "Ada")
+    assert summary.notes[1:] == [
+        f"{summary.recorded} boxes that no plan asks for were judged; `boxmine audit apply` uses them, estimates do not."
+    ]
     planned(run, verdicts=40)
-    with pytest.raises(InputError, match=r"lacks \d+ boxes of the plan"):
-        record_verdicts(run, review, "Ada")
+    summary = record_verdicts(run, review, "Ada")
+    assert re.search(r"lacks \d+ boxes of the plan \w+: because people choose", summary.notes[1])
+    assert (summary.recorded, summary.pending) == (0, 40)
     assert estimate_audit(run).precision is None
+
+
+def test_verdicts_of_version_1_are_read_and_brought_up_to_date(run: Path) -> None:
+    record_verdicts(run, fill(planned(run, verdicts=20), truth), "Ada")
+    before = estimate_audit(run)
+    with sqlite3.connect(run / VERDICTS_FILE) as connection:
+        for statement in (
+            "ALTER TABLE verdicts DROP COLUMN new_category",
+            "DROP TABLE images",
+            "DROP TABLE drawn_images",
+        ):
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    content = (run / VERDICTS_FILE).read_bytes()
+    assert estimate_audit(run) == before
+    assert (run / VERDICTS_FILE).read_bytes() == content  # reading changes nothing
+    record_verdicts(run, fill(planned(run, "second.csv", verdicts=10), truth), "Ada")
+    found = estimate_audit(run).precision
+    assert found is not None
+    assert found.verdicts == 30
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -287,7 +317,10 @@ def test_a_part_of_a_review_is_no_random_draw(run: Path) -> None:
         ("verdict", "corect", r"line 3, column verdict: 'corect'; did you mean 'correct'"),
         ("plan", "other", r"line 3, column plan: 'other' is no plan of"),
         ("annotation_id", "9999", r"line 3, column annotation_id: the plan \w+ has no box 9999"),
-        ("annotation_id", "", r"line 3, column annotation_id: '' is not a number"),
+        ("annotation_id", "", r"line 3, column annotation_id: it is empty; \w+ is a verdict on a box"),
+        ("annotation_id", "first", r"line 3, column annotation_id: 'first' is not a number"),
+        ("verdict", "missed", r"line 3, column verdict: missed is no verdict on a box"),
+        ("category", "bird", r"line 3, column category: 'bird' is not the class of the box"),
         ("x", "left", r"line 3, column x: 'left' is not a number"),
         ("w", "0", r"line 3, columns w and h"),
         ("h", "nan", r"line 3, column h: 'nan' is not a number"),

@@ -17,6 +17,7 @@ from mining.config.audit import AuditPlanSettings
 from mining.errors import InputError
 from mining.export import export
 from mining.imports import import_boxes
+from mining.quality.audit import estimate_audit
 from mining.quality.planning import plan_audit
 from mining.quality.recording import record_verdicts
 from mining.quality.review_files import Review, ReviewedBox, read_review
@@ -293,25 +294,29 @@ def test_a_review_is_recorded_as_verdicts_on_the_boxes_of_the_plans(run: Run) ->
     path = run.path.parent / "project.json"
     path.write_text(json.dumps(tasks), encoding="utf-8")
     summary = record_verdicts(run.path, path, "Ada")
-    assert (summary.recorded, summary.pending) == (3, 0)
+    assert (summary.recorded, summary.pending) == (4, 0)
     assert summary.notes == [
-        "1 boxes that were looked at are in no plan; no verdict on them is recorded.",
-        "1 boxes were added; objects that the run missed are not recorded.",
+        "1 boxes that no plan asks for were judged; `boxmine audit apply` uses them, estimates do not."
     ]
     with open_verdicts(run.path) as store:
         found = {one.annotation_id: one for one in store.judgements()}
+        images = {one.file_name: one for one in store.image_judgements()}
     words = {1: "correct", 2: "nothing", 3: "wrong_class", 4: "correct"}
-    assert {number: one.verdict for number, one in found.items()} == {number: words[number] for number in drawn}
-    corrected = {number for number, one in found.items() if one.new_x is not None}
-    assert corrected == drawn & {1}
-    assert record_verdicts(run.path, path, "Ada").repeated == 3
+    assert {number: one.verdict for number, one in found.items()} == words
+    assert {number for number, one in found.items() if one.why == "random"} == drawn
+    assert {number for number, one in found.items() if one.corrected is not None} == {1}
+    assert {number: one.new_category for number, one in found.items() if one.new_category} == {3: "cat & <mouse>"}
+    assert [len(one.missed) for one in images.values() if one.missed] == [1]
+    assert record_verdicts(run.path, path, "Ada").repeated == 4
 
 
-def test_a_review_of_boxes_that_no_plan_asks_for_is_refused(run: Run) -> None:
+def test_a_review_counts_for_no_estimate_without_a_plan(run: Run) -> None:
     path = run.path.parent / "project.json"
-    path.write_text(json.dumps(tasks_of(run)), encoding="utf-8")
-    with pytest.raises(InputError, match="Draw one with `boxmine audit plan`"):
-        record_verdicts(run.path, path, "Ada")
+    tasks = tasks_of(run)
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    summary = record_verdicts(run.path, path, "Ada")
+    assert (summary.recorded, summary.images) == (4, len(tasks))
+    assert estimate_audit(run.path).precision is None
 
 
 # --- files that cannot be used ---------------------------------------------------------------------------------------
