@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.cli.audit_output import print_calibration, print_estimate, print_plan, print_record
+from flows.cli.audit_output import print_apply, print_calibration, print_estimate, print_plan, print_record
 from flows.cli.common import INPUT, OUTPUT, Json, app, examples
 from flows.cli.output import print_json
 from mining.config import parse
@@ -125,6 +125,28 @@ def estimate(run_dir: RunDir, /, *, as_json: Json = False) -> int:
 
     found = estimate_audit(run_dir)
     print_json(found.to_record()) if as_json else print_estimate(found)
+    return 0
+
+
+@audit.command(
+    help_epilogue=examples("boxmine audit apply runs/first", "boxmine audit apply runs/first --out runs/second")
+)
+def apply(run_dir: RunDir, /, *, out: Annotated[Path | None, Parameter(group=OUTPUT)] = None) -> int:
+    """Write the boxes of a run, corrected by the verdicts on them, as a new run; the run itself is not changed.
+
+    Rejected boxes are left out; corrected boxes, and added ones on objects that were missed, have the source human. The
+    objects of images that were looked at whole are ground truth: give the new run to --truth.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    out
+        The new run directory, by default RUN-corrected.
+    """
+    from mining.quality.corrected_run import apply_verdicts
+
+    print_apply(apply_verdicts(run_dir, out))
     return 0
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mining.quality.audit import AuditEstimate
     from mining.quality.audit_calibration import CalibrationSummary
     from mining.quality.calibration import CalibrationFigures
+    from mining.quality.corrected_run import ApplySummary
     from mining.quality.estimates import Precision
     from mining.quality.image_outcomes import ObjectAudit
     from mining.quality.object_estimates import Objects
@@ -48,6 +49,21 @@ def print_record(summary: "RecordSummary") -> None:
         err.print(f"{summary.pending} boxes of the run's plans have no verdict yet.")
     if summary.pending_images:
         err.print(f"{summary.pending_images} images of the run's plans were not looked at whole yet.")
+
+
+def print_apply(summary: "ApplySummary") -> None:
+    """Print what became of the boxes of a run."""
+    print_notes(summary.notes)
+    err.print(
+        f"{summary.rejected} boxes rejected, {summary.corrected} corrected, {summary.added} added, "
+        f"{summary.confirmed} confirmed: {summary.boxes} boxes in {summary.out}"
+    )
+    if summary.known_images:
+        err.print(
+            f"The objects of {summary.known_images} images are all known: --truth {summary.out} scores boxes by them."
+        )
+    if summary.changed:
+        err.print(f"Warning: {summary.changed} verdicts count for nothing, because their images changed since.")
 
 
 def print_estimate(found: "AuditEstimate") -> None:

@@ -25,12 +25,14 @@ class CorpusUpdate(NamedTuple):
         width: Width in pixels.
         height: Height in pixels.
         content_hash: SHA-256 of the file.
+        labels: Names of the classes in the image.
     """
 
     state: str
     width: int | None = None
     height: int | None = None
     content_hash: str | None = None
+    labels: list[str] | None = None
 
 
 _SUMMARY_KEY = "boxmine.corpus"

@@ -65,7 +65,7 @@ def seen_objects(judgements: Sequence[Judgement], missed: Iterable[MissedObject]
     ]
     for one in judgements:
         known = None if is_correct(one) in (True, None) else _object_of_wrong_box(one)
-        if known is not None and not _is_among(known, objects):
+        if known is not None and not overlaps_one_of(known, objects):
             objects.append(known)
     return objects + [SeenObject(one.category, one.xywh, False) for one in missed]
 
@@ -82,7 +82,8 @@ def _object_of_wrong_box(judgement: Judgement) -> SeenObject | None:
     return SeenObject(category, xywh, False, judgement.annotation_id)
 
 
-def _is_among(one: SeenObject, objects: Sequence[SeenObject]) -> bool:
+def overlaps_one_of(one: SeenObject, objects: Sequence[SeenObject]) -> bool:
+    """Return whether an object of the same class has a box with an IoU of at least CORRECT_IOU."""
     same = [other.xywh for other in objects if other.category == one.category and other.xywh is not None]
     if one.xywh is None or not same:
         return False

@@ -12,7 +12,7 @@ from mining.corpus.names import normalise_class_name
 from mining.errors import InputError, did_you_mean
 from mining.quality.audited_run import hashes_now
 from mining.quality.filled_plans import Filled, FilledImage, FilledRow, read_filled_plan
-from mining.quality.judgements import COMPLETE, ImageJudgement, Judgement, MissedObject, Why
+from mining.quality.judgements import COMPLETE, Box, ImageJudgement, Judgement, MissedObject, Why
 from mining.quality.review_rows import PlanContent, is_review, rows_of_review
 from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
@@ -88,6 +88,7 @@ class _Given:
         self.boxes = _boxes_of(
             run, (row.annotation_id for row in filled.rows), (one.file_name for one in filled.images)
         )
+        self.sizes = _sizes_of(run)
         for row in filled.rows:
             self._check_row(row)
         for image in filled.images:
@@ -163,6 +164,7 @@ class _Given:
             plan is not None and row.annotation_id not in plan.boxes and box["file_name"] not in plan.images
         ):
             raise self._refuse(row.line, "annotation_id", f"the plan {row.plan} has no box {row.annotation_id}")
+        self._check_place(str(box["file_name"]), row.xywh, row.line)
         if self._is_class_of(row, str(box["category"])):
             return
         if row.verdict != "wrong_class":
@@ -182,6 +184,15 @@ class _Given:
             raise self._refuse(image.line, "file_name", f"the plan {image.plan} has no image {image.file_name!r}")
         for one in image.missed:
             self._check_class(one.category, one.line)
+            if one.xywh is not None:
+                self._check_place(image.file_name, one.xywh, one.line)
+
+    def _check_place(self, file_name: str, xywh: Box, line: int) -> None:
+        """Refuse a box outside of its image."""
+        width, height = self.sizes.get(file_name, (None, None))
+        x, y, w, h = xywh
+        if width is not None and height is not None and not (x < width and y < height and x + w > 0 and y + h > 0):
+            raise self._refuse(line, "x", f"the box lies outside of {file_name!r}, which has {width} x {height} px")
 
     def _check_class(self, category: str, line: int) -> None:
         if category not in self.classes:
@@ -208,3 +219,11 @@ def _boxes_of(run: Run, ids: Iterable[int], images: Iterable[str]) -> dict[int, 
         pc.is_in(table["file_name"], value_set=pa.array(list(images), pa.string())),
     )
     return {row["annotation_id"]: row for row in table.filter(is_wanted).to_pylist()}
+
+
+def _sizes_of(run: Run) -> dict[str, tuple[int | None, int | None]]:
+    """Width and height of the images by name."""
+    names, widths, heights = (
+        column.to_pylist() for column in run.read_corpus(["file_name", "width", "height"]).columns
+    )
+    return dict(zip(names, zip(widths, heights, strict=True), strict=True))

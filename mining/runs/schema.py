@@ -13,7 +13,11 @@ def described_field(name: str, kind: pa.DataType, unit: str, meaning: str, *, nu
 ANNOTATION_SCHEMA = pa.schema(
     [
         described_field(
-            "annotation_id", pa.int64(), "", "1, 2, ... in the order of the corpus, best score first within an image"
+            "annotation_id",
+            pa.int64(),
+            "",
+            "unique; 1, 2, ... in the order of the corpus, best score first within an image, unless boxes were "
+            "corrected since they were mined",
         ),
         described_field("image_id", pa.int64(), "", "as in corpus.parquet"),
         described_field("file_name", pa.string(), "", "path below the image root, with '/'"),
@@ -34,7 +38,7 @@ ANNOTATION_SCHEMA = pa.schema(
             "mean_probability * (cut_agreement + map_agreement) / 2, times class_score if the class was not given; of a "
             "part (is_part), 0.3 * the lower of that and the score of its region. Of other maps: class_score * peak. With "
             "--rank-by area, of all maps: class_score * the region's area as a share of that of the map's largest "
-            "region. Of imported boxes: as the file states it, or 1 if it states none",
+            "region. Of imported boxes: as the file states it, or 1 if it states none; of boxes that a person made: 1",
         ),
         described_field(
             "class_score",
@@ -42,13 +46,13 @@ ANNOTATION_SCHEMA = pa.schema(
             "0-1",
             "probability of the class for the whole image, at the scale nearest to 1; at the middle scale for labelled "
             "images mined with an adaptive pyramid; with --class-crops 10, the mean over the crops. Of the category object: that of one of the five most probable "
-            "classes. NaN for an imported box",
+            "classes. NaN for a box that was not mined",
         ),
         described_field(
             "peak",
             pa.float32(),
             "0-1",
-            "highest normalised activation inside the region; 1 for the map's strongest region; NaN for an imported box",
+            "highest normalised activation inside the region; 1 for the map's strongest region; NaN for a box that was not mined",
         ),
         described_field(
             "mean_activation", pa.float32(), "0-1", "mean normalised activation of the region's pixels; NaN likewise"
@@ -58,11 +62,13 @@ ANNOTATION_SCHEMA = pa.schema(
             "scales",
             pa.list_(pa.float32()),
             "",
-            "scales of the forward passes, in multiples of the model's input size; none for an imported box",
+            "scales of the forward passes, in multiples of the model's input size; none for a box that was not mined",
         ),
-        described_field("localizer", pa.string(), "", "name of the method; import for an imported box"),
         described_field(
-            "model_sha256", pa.string(), "", "SHA-256 of the model's weights file; empty for an imported box"
+            "localizer", pa.string(), "", "name of the method; import or human for a box that was not mined"
+        ),
+        described_field(
+            "model_sha256", pa.string(), "", "SHA-256 of the model's weights file; empty for a box that was not mined"
         ),
         described_field("merged_from", pa.int32(), "", "number of boxes merged into this one; 1 = not merged"),
         described_field(
@@ -70,7 +76,8 @@ ANNOTATION_SCHEMA = pa.schema(
             pa.string(),
             "",
             "label = the class was given for the image; prediction = the classifier predicted it; object = no class was "
-            "probable enough, and --object-boxes was given; import = another tool made the box",
+            "probable enough, and --object-boxes was given; import = another tool made the "
+            "box; human = a person drew, moved or renamed it",
         ),
         described_field(
             "refinement",

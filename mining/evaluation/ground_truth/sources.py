@@ -25,6 +25,8 @@ from mining.storage.files import sha256_of
 from mining.storage.integrity import check_file
 
 REMEDY = "Pass a COCO file with the lists images, annotations and categories."
+RUN_TRUTH_FILE = "truth.json"  # in the directory of a run with corrections
+_RUN_FILE = "run.json"
 _COCO_LISTS = ("images", "annotations", "categories")
 
 
@@ -101,7 +103,8 @@ def open_source(path: Path, table: CorpusIndex) -> GroundTruthSource:
     """Open a ground truth; its objects are still to be read.
 
     Args:
-        path: COCO JSON, folder of VOC XML, folder of CUB lists, or CUB's list of boxes.
+        path: COCO JSON, folder of VOC XML, folder of CUB lists, CUB's list of boxes, or the directory of a run that
+            `boxmine audit apply` made.
         table: An empty index in memory.
 
     Returns:
@@ -111,6 +114,7 @@ def open_source(path: Path, table: CorpusIndex) -> GroundTruthSource:
         ScoringError: The path holds no ground truth.
         CorpusError: A list or an XML file is broken.
     """
+    path = _in_run(path)
     if path.name == cub.BOXES:
         path = path.parent
     if not path.is_dir():
@@ -127,9 +131,22 @@ def open_source(path: Path, table: CorpusIndex) -> GroundTruthSource:
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 that identifies a ground truth: of its file, or of the files of a folder."""
+    path = _in_run(path)
     if path.name == cub.BOXES or not path.is_dir():
         return sha256_of(path)
     return sha256_of(path / cub.BOXES) if cub.contains_cub(path) else _digest_of_xml(path)
+
+
+def _in_run(path: Path) -> Path:
+    """The ground truth of a run directory: what people saw in images that they looked at whole."""
+    if not (path / _RUN_FILE).is_file():
+        return path
+    if not (path / RUN_TRUTH_FILE).is_file():
+        raise ScoringError(
+            f"The run {path} has no {RUN_TRUTH_FILE}: give the directory that `boxmine audit apply` made, after images "
+            "were looked at whole."
+        )
+    return path / RUN_TRUTH_FILE
 
 
 def _coco(path: Path) -> GroundTruthSource:

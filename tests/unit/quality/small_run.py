@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from mining.config.mine import CURVE_THRESHOLDS
 from mining.corpus.schema import CORPUS_SCHEMA
+from mining.corpus.shards import corpus_writer, write_shard, write_summary
+from mining.corpus.summary import CorpusSummary
 from mining.models.card import CARD_FILE, FORMAT, IMPORTED, ModelCard
 from mining.regions.threshold_curves import ThresholdCurve, curve_row
 from mining.runs.run import Run
@@ -45,13 +47,20 @@ class SmallRun:
         listed = [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)]
         card = ModelCard(IMPORTED, IMPORTED, "multi", listed, 1, normalisation={})
         (self.path / "model" / CARD_FILE).write_text(json.dumps({"format": FORMAT, **card.to_record()}))
-        self._write("corpus.parquet", CORPUS_SCHEMA, [self._image(name, ids) for name in files])
+        with corpus_writer(self.path / "corpus.parquet") as writer:
+            rows = [self._image(name, ids) for name in files]
+            write_shard(writer, pa.Table.from_pylist(rows, schema=CORPUS_SCHEMA))
+            numbers = {name: number for number, name in enumerate(CLASSES, start=1)}
+            write_summary(writer, CorpusSummary("folder", len(rows), 0, 0, 0, {}, numbers, False, []))
         self._write("annotations.parquet", ANNOTATION_SCHEMA, [self._box(i, ids) for i in range(len(self.boxes))])
         if self.curves:
             self._write("curves.parquet", CURVE_SCHEMA, [self._curve(row, ids) for row in self.curves])
         if self.rankings:
             self._write("rankings.parquet", RANKING_SCHEMA, [self._ranking(name, ids) for name in self.rankings])
-        record = {"format": "boxmine-run/1", "name": "small", "state": "finished", "config": {"images": "photos"}}
+        record = {
+            "format": "boxmine-run/1", "name": "small", "state": "finished", "config": {"images": "photos"},
+            "seconds": {"mining": 0, "finishing": 0},
+        }  # fmt: skip
         (self.path / "run.json").write_text(json.dumps(record))
         return Run.open(self.path, finished=True)
 
