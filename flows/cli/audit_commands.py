@@ -5,7 +5,14 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.cli.audit_output import print_apply, print_calibration, print_estimate, print_plan, print_record
+from flows.cli.audit_output import (
+    print_apply,
+    print_calibration,
+    print_carried,
+    print_estimate,
+    print_plan,
+    print_record,
+)
 from flows.cli.common import INPUT, OUTPUT, Json, app, examples
 from flows.cli.output import print_json
 from mining.config import parse
@@ -84,29 +91,41 @@ def plan(
     help_epilogue=examples(
         "boxmine audit record runs/first plan.csv --reviewer Ada",
         "boxmine audit record runs/first project.json --reviewer Ada",
+        "boxmine audit record runs/second runs/first",
     )
 )
 def record(
-    run_dir: RunDir, plan: Annotated[Path, Parameter(group=INPUT)], /, *, reviewer: str, min_score: float = 0.0
+    run_dir: RunDir,
+    verdicts: Annotated[Path, Parameter(group=INPUT)],
+    /,
+    *,
+    reviewer: str | None = None,
+    min_score: float = 0.0,
 ) -> int:
     """Record the verdicts of a filled-in plan in the run; boxes without a verdict are left for later.
+
+    Verdicts of another run of the same images are carried over to boxes that are nearly the same, or that are on an
+    object whose box a person drew; no estimate uses them, but later plans have them filled in.
 
     Parameters
     ----------
     run_dir
         Run directory.
-    plan
+    verdicts
         CSV file of `boxmine audit plan`, filled in; or the file that Label Studio (JSON) or CVAT (CVAT for images 1.1)
-        exported after all of the plan's images were reviewed there.
+        exported after all of the plan's images were reviewed there; or the directory of another run with verdicts.
     reviewer
-        Name of the person who judged.
+        Name of the person who judged. Not for another run, whose verdicts have names.
     min_score
         For a file of CVAT: the --min-score of the export that was reviewed, so that boxes that were not shown do not
         count as deleted.
     """
-    from mining.quality.recording import record_verdicts
+    from mining.quality.recording import record_carried, record_verdicts
 
-    print_record(record_verdicts(run_dir, plan, reviewer, min_score))
+    if verdicts.is_dir():
+        print_carried(record_carried(run_dir, verdicts))
+    else:
+        print_record(record_verdicts(run_dir, verdicts, reviewer or "", min_score))
     return 0
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mining.quality.image_outcomes import ObjectAudit
     from mining.quality.object_estimates import Objects
     from mining.quality.planning import PlanSummary
-    from mining.quality.recording import RecordSummary
+    from mining.quality.recording import CarrySummary, RecordSummary
 
 _MEANS: tuple[Literal["predicted", "observed"], ...] = ("predicted", "observed")
 
@@ -30,6 +30,8 @@ def print_plan(summary: "PlanSummary") -> None:
         before = f", {summary.images_before} were drawn before" if summary.images_before else ""
         drawn.append(f"{summary.images} of {summary.of_images} images drawn to be looked at whole{before}")
     err.print(f"{'; '.join(drawn)}: {summary.out}")
+    if summary.filled_in:
+        err.print(f"{summary.filled_in} verdicts are known already, and filled in: check them.")
     err.print("Fill in the column verdict, then run `boxmine audit record`.")
     if summary.images:
         err.print(
@@ -49,6 +51,18 @@ def print_record(summary: "RecordSummary") -> None:
         err.print(f"{summary.pending} boxes of the run's plans have no verdict yet.")
     if summary.pending_images:
         err.print(f"{summary.pending_images} images of the run's plans were not looked at whole yet.")
+
+
+def print_carried(summary: "CarrySummary") -> None:
+    """Print what was carried over from another run."""
+    images = f", {summary.images} images were looked at whole" if summary.images else ""
+    err.print(f"{summary.recorded} verdicts carried over{images}. Plans that draw these boxes have them filled in.")
+    if summary.known:
+        err.print(f"{summary.known} boxes have a later verdict of the same reviewer, which counts.")
+    if summary.unmatched:
+        err.print(f"{summary.unmatched} verdicts are on boxes that no box of this run is like.")
+    if summary.other_images:
+        err.print(f"{summary.other_images} judged images are not in this run, or their files changed.")
 
 
 def print_apply(summary: "ApplySummary") -> None:

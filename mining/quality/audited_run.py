@@ -25,7 +25,10 @@ def boxes_by_id(table: pa.Table, ids: Iterable[int]) -> dict[int, Mapping[str, A
 
 
 def hashes_now(run: Run, names: Iterable[str]) -> dict[str, str | None]:
-    """SHA-256 of each image's file; None for a missing file, empty for one that is not the run's any more."""
+    """SHA-256 of each image's file, empty for one that is not the run's any more.
+
+    Of a missing file that which the run recorded, None if it has none.
+    """
     corpus = run.read_corpus(["file_name", "bytes", "content_hash"])
     some = corpus.filter(pc.is_in(corpus["file_name"], value_set=pa.array(sorted(names), pa.string())))
     found: dict[str, str | None] = {}
@@ -36,7 +39,7 @@ def hashes_now(run: Run, names: Iterable[str]) -> dict[str, str | None]:
         is_another = digest is not None and (
             digest != was if was is not None else row["bytes"] not in (None, path.stat().st_size)
         )
-        found[row["file_name"]] = "" if is_another else digest
+        found[row["file_name"]] = "" if is_another else digest or was
     return found
 
 

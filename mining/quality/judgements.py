@@ -7,7 +7,7 @@ Verdict = Literal["correct", "too_large", "too_small", "wrong_place", "wrong_cla
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 COMPLETE = "complete"  # verdict on an image: it was looked at whole
 MISSED = "missed"  # verdict of a row that names an object without a correct box
-Why = Literal["random", "suspicious", "image", "review"]
+Why = Literal["random", "suspicious", "image", "review", "carried"]
 Box = tuple[float, float, float, float]
 
 
@@ -18,7 +18,8 @@ class Drawn:
     Attributes:
         annotation_id: The box.
         why: random; suspicious: such a verdict says nothing about the other boxes; image: a box of an image that is to
-            be looked at whole. Of verdicts also review: a person chose the box in another tool.
+            be looked at whole. Of verdicts also review: a person chose the box in another tool; carried: it was given
+            on a box of another run, see `mining.quality.carrying`.
         inclusion_probability: Of a random draw, over all plans of the run so far; None for others.
     """
 

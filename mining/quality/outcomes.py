@@ -39,7 +39,7 @@ def is_correct(judgement: Judgement) -> bool | None:
         return None
     if judgement.verdict != "correct" or judgement.corrected is None:
         return judgement.verdict == "correct"
-    return bool(paired_iou(_xyxy([judgement.mined]), _xyxy([judgement.corrected]))[0] >= CORRECT_IOU)
+    return bool(paired_iou(boxes_as_edges([judgement.mined]), boxes_as_edges([judgement.corrected]))[0] >= CORRECT_IOU)
 
 
 def majority(judgements: Iterable[Judgement]) -> bool | None:
@@ -87,10 +87,11 @@ def overlaps_one_of(one: SeenObject, objects: Sequence[SeenObject]) -> bool:
     same = [other.xywh for other in objects if other.category == one.category and other.xywh is not None]
     if one.xywh is None or not same:
         return False
-    return bool((iou_matrix(_xyxy([one.xywh]), _xyxy(same)) >= CORRECT_IOU).any())
+    return bool((iou_matrix(boxes_as_edges([one.xywh]), boxes_as_edges(same)) >= CORRECT_IOU).any())
 
 
-def _xyxy(boxes: Sequence[Box]) -> Floats:
+def boxes_as_edges(boxes: Sequence[Box]) -> Floats:
+    """Convert n boxes from xywh to (n, 4) float64 xyxy."""
     edges = np.array(boxes, np.float64)
     edges[:, 2:] += edges[:, :2]
     return edges

@@ -10,12 +10,13 @@ import pyarrow as pa
 from mining.arrays import Floats
 from mining.config.audit import VERDICTS, AuditPlanSettings
 from mining.errors import InputError
+from mining.quality.applying import CurrentVerdicts
 from mining.quality.audit import estimate_audit
 from mining.quality.audited_run import box_columns, boxes_by_id
 from mining.quality.estimates import verdicts_for
 from mining.quality.image_planning import draw_whole_images
-from mining.quality.judgements import Drawn
-from mining.quality.plans import write_plan
+from mining.quality.judgements import Drawn, ImageJudgement, Judgement
+from mining.quality.plans import KnownVerdicts, write_plan
 from mining.quality.sampling import draw_boxes, stratify
 from mining.quality.table import read_quality
 from mining.quality.verdicts import VerdictStore, open_verdicts
@@ -39,6 +40,7 @@ class PlanSummary:
         images: Number of images to be looked at whole.
         images_before: Number of images that earlier plans drew.
         of_images: Number of images of the run.
+        filled_in: Number of its boxes whose verdict is known already, and filled in.
     """
 
     plan: str
@@ -50,6 +52,7 @@ class PlanSummary:
     images: int
     images_before: int
     of_images: int
+    filled_in: int
 
 
 def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
@@ -73,7 +76,8 @@ def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
         images_before, of_images, images = draw_whole_images(run, table, store, settings.images_wanted, random)
         plan = token_hex(4)
         ids = [*(one.annotation_id for one in drawn), *(number for _, some in images for number in some)]
-        write_plan(settings.out, plan, drawn, boxes_by_id(table, ids), images)
+        known = _known_verdicts(run, ids)
+        write_plan(settings.out, plan, drawn, boxes_by_id(table, ids), images, known)
         store.add_plan(plan, utc_now(), drawn, settings.precision_within, [image for image, _ in images])
     count = sum(one.why == "random" for one in drawn)
     return PlanSummary(
@@ -86,7 +90,19 @@ def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
         len(images),
         images_before,
         of_images,
+        len(known.boxes),
     )
+
+
+def _known_verdicts(run: Run, ids: list[int]) -> KnownVerdicts:
+    """What was said before of boxes and images of a plan, the last word on each."""
+    current, wanted = CurrentVerdicts.read(run), set(ids)
+    boxes = {one.annotation_id: one for one in sorted(current.boxes, key=_time) if one.annotation_id in wanted}
+    return KnownVerdicts(boxes, {one.file_name: one for one in sorted(current.images, key=_time)})
+
+
+def _time(judgement: Judgement | ImageJudgement) -> str:
+    return judgement.time
 
 
 def _draw_boxes(

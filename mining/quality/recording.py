@@ -1,4 +1,4 @@
-"""Record the verdicts of a filled-in plan, or of a review in another tool."""
+"""Record the verdicts of a filled-in plan, of a review in another tool, or of another run of the same images."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from mining.corpus.names import normalise_class_name
 from mining.errors import InputError, did_you_mean
 from mining.quality.audited_run import hashes_now
+from mining.quality.carrying import carry_verdicts
 from mining.quality.filled_plans import Filled, FilledImage, FilledRow, read_filled_plan
 from mining.quality.judgements import COMPLETE, Box, ImageJudgement, Judgement, MissedObject, Why
 from mining.quality.review_rows import PlanContent, is_review, rows_of_review
@@ -76,6 +77,47 @@ def record_verdicts(run_dir: Path, path: Path, reviewer: str, min_score: float =
     return RecordSummary(
         recorded, len(judgements) - recorded, new_images, changed, pending, pending_images, filled.notes
     )
+
+
+@dataclass(frozen=True)
+class CarrySummary:
+    """What was carried over from another run.
+
+    Attributes:
+        recorded: New verdicts on boxes.
+        images: New verdicts on images that were looked at whole.
+        known: Verdicts on boxes that the same reviewer had judged here already.
+        unmatched: Verdicts on boxes of the other run that no box here is like.
+        other_images: Judged images of the other run that this run does not have, or whose file changed.
+    """
+
+    recorded: int
+    images: int
+    known: int
+    unmatched: int
+    other_images: int
+
+
+def record_carried(run_dir: Path, other_dir: Path) -> CarrySummary:
+    """Record the verdicts of another run of the same images on the boxes that are like the ones judged there.
+
+    Args:
+        run_dir: Run directory.
+        other_dir: Run directory of the other run.
+
+    Raises:
+        InputError: The other run is the same, has no verdicts, or shares no judged image with this one.
+        RunError: A run is not finished.
+    """
+    run, other = Run.open(run_dir, finished=True), Run.open(other_dir, finished=True)
+    found = carry_verdicts(run, other)
+    with open_verdicts(run.path) as store:
+        judged = {(one.annotation_id, one.reviewer) for one in store.judgements() if one.why != "carried"}
+        seen = {(one.file_name, one.reviewer) for one in store.image_judgements()}
+        boxes = [one for one in found.boxes if (one.annotation_id, one.reviewer) not in judged]
+        images = [one for one in found.images if (one.file_name, one.reviewer) not in seen]
+        recorded, new_images = store.record(boxes, images)
+    return CarrySummary(recorded, new_images, len(found.boxes) - len(boxes), found.unmatched, found.other_images)
 
 
 class _Given:
