@@ -24,6 +24,8 @@ from mining.storage.files import storage_errors
 
 StalenessFn = Callable[[str, str, Sequence[str] | None], str | None]
 MISSING = "missing or unreadable"
+CORRECTED = "corrected"
+_KEEPS_IDS = ("moved", CORRECTED)
 _STORE = -1  # number of the run that stands for the last version itself
 _UNKNOWN = "?"  # stands for unknown labels, because NULL equals nothing in SQL
 _TABLES = """
@@ -99,7 +101,7 @@ class Entry(NamedTuple):
         image_id: In the store; None for a new image that has no id yet.
         run: Number of the pending run that the boxes come from, None = the last version.
         source: The image's id in that run or in the last version.
-        keeps_ids: The boxes are unchanged and keep their annotation ids.
+        keeps_ids: Boxes that are unchanged keep their annotation ids.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Tally:
         to_mine: Images that must be mined.
         retired: Images of the last version that are not listed any more.
         absent: Known images that are listed, but whose file is missing or unreadable.
+        corrected: Images that are otherwise unchanged, whose boxes people corrected.
         reasons: Images that are mined or relabelled, by reason.
     """
 
@@ -136,6 +139,7 @@ class Tally:
     to_mine: int = 0
     retired: int = 0
     absent: int = 0
+    corrected: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -208,13 +212,26 @@ class SnapshotDiff:
                    WHERE run = ? AND source BETWEEN ? AND ? ORDER BY source, name"""
         rows = self._db.execute(query, (_STORE if run is None else run, first, last))
         return [
-            Entry(name, image_id, digest, _labels_of(labels), split, run, source, reason == "moved")
+            Entry(name, image_id, digest, _labels_of(labels), split, run, source, reason in _KEEPS_IDS)
             for name, image_id, digest, labels, split, _, source, reason in rows
         ]
 
     def uses(self, run: int) -> bool:
         """Whether any image takes its rows from this run."""
         return self._db.execute("SELECT 1 FROM plan WHERE run = ? LIMIT 1", (run,)).fetchone() is not None
+
+    def add_corrected(self, image_ids: Iterable[int]) -> None:
+        """Write images of the last version anew whose boxes people corrected; others than unchanged ones are anyway."""
+        before = self._count("plan")
+        self._db.executemany(
+            f"""INSERT INTO plan
+                SELECT name, image_id, hash, labels, previous.split, '{CORRECTED}', {_STORE}, image_id
+                FROM previous WHERE image_id = ? AND name IN (SELECT name FROM current)
+                AND name NOT IN (SELECT name FROM plan)""",
+            ((image_id,) for image_id in image_ids),
+        )
+        self.tally.corrected = self._count("plan") - before
+        self.tally.kept -= self.tally.corrected
 
     def images_of(self, run: int) -> list[int]:
         """Ids in this run of the images that any image takes its rows from."""

@@ -11,16 +11,12 @@ import pyarrow.compute as pc
 from mining.corpus import read_summary
 from mining.errors import DamagedPartError, RunStoppedError
 from mining.label_store.changes import compare_snapshots
+from mining.label_store.corrections import Corrections, corrected_images, read_corrections
 from mining.label_store.delta_table import ConcurrentPublishError, LabelStore, Version
 from mining.label_store.diff import SnapshotDiff
 from mining.label_store.layout import JobLayout, install_job_model
 from mining.label_store.publications import last_publication, record_intention, record_publication, refuse_missing_store
-from mining.label_store.quality_gates import (
-    STATISTICS_COLUMNS,
-    Measurements,
-    VersionStatistics,
-    evaluate_gates,
-)
+from mining.label_store.quality_gates import Measurements, evaluate_gates
 from mining.label_store.schema import IMAGES_PER_BUCKET
 from mining.label_store.settings import LabelSettings
 from mining.label_store.staleness import settings_that_matter
@@ -29,6 +25,7 @@ from mining.label_store.verdict_steps import next_steps
 from mining.label_store.version_corloc import corloc_and_drop
 from mining.label_store.version_precision import VersionPrecision, precision_of_next_version, precision_record
 from mining.label_store.version_rows import Changes, rows_of_next_version, rows_of_run, rows_of_version
+from mining.label_store.version_statistics import boxes_dropped, measure_version
 from mining.models.card import ModelCard
 from mining.redaction import redact
 from mining.runs.event_log import log_event
@@ -90,6 +87,7 @@ class _NextVersion:
         next_image_id: First free image id.
         counts: Images and boxes of the corpus.
         measured: What the gates compare.
+        corrections: The corrections that are in the new rows.
     """
 
     base: Version
@@ -100,6 +98,7 @@ class _NextVersion:
     next_image_id: int
     counts: dict[str, int]
     measured: Measurements
+    corrections: Corrections
 
     @property
     def next_annotation_id(self) -> int:
@@ -117,9 +116,12 @@ def _publish(
     layout = JobLayout(settings)
     shutil.rmtree(layout.changes, ignore_errors=True)
     with compare_snapshots(settings, version, card) as (diff, runs):
-        new = _prepare(settings, version, diff, runs, layout)
+        corrections = read_corrections(settings, version)
+        diff.add_corrected(corrected_images(version, settings.name, corrections))
+        new = _prepare(settings, version, diff, runs, corrections)
         corloc, drop = _corloc_and_drop(settings, card, new) if new.buckets else (None, None)
         precision = precision_of_next_version(diff, runs, always=settings.gates.min_precision is not None)
+        shown = precision_record(precision or (corrections.precision() if diff.tally.corrected else None))
         measured = replace(
             new.measured, has_truth=settings.truth is not None, corloc=corloc, drop=drop, precision=precision
         )
@@ -128,7 +130,7 @@ def _publish(
         state = "unchanged" if not new.buckets else "published" if is_good else "staged"
         number = version.number
         if state == "published":
-            record = _record_of_next_version(settings, card, new, gates, measured, accept=accept)
+            record = _record_of_next_version(settings, card, new, gates, measured, shown, accept=accept)
             record_intention(new.used, settings, version)
             number = store.publish(version, new.buckets, new.rows(settings.name, new.buckets), record)
             record_publication(new.used, settings, store.latest())
@@ -139,37 +141,37 @@ def _publish(
         asdict(tally), tally.to_mine, measured.new.states.get("quarantined", 0) + tally.absent,
         _first_reasons(new.used), gates, [run.path.name for run in new.used], read_summary(layout.listed).notes,
         settings.name, warnings=[sentence for run in new.used for sentence in run.record["warnings"]],
-        precision=precision_record(precision), steps=_steps(settings, gates, precision) if state == "staged" else [],
+        precision=shown, steps=_steps(settings, gates, precision) if state == "staged" else [],
     )  # fmt: skip
     _record_job_result(settings, version, summary)
     return summary
 
 
 def _prepare(
-    settings: LabelSettings, version: Version, diff: SnapshotDiff, runs: list[Run], layout: JobLayout
+    settings: LabelSettings, version: Version, diff: SnapshotDiff, runs: list[Run], corrections: Corrections
 ) -> _NextVersion:
     """Write the new rows to the job's folder and count what changes."""
     first_new_id = version.record.get("next_image_id", 1)
     next_image_id = diff.number(first_new_id)
-    changes = Changes(layout.changes)
+    changes = Changes(JobLayout(settings).changes)
     for number, run in enumerate(runs):
         digest = digest_of(settings_that_matter(run.settings))
-        changes.write(rows_of_run(run, number, diff, settings.name, digest))
-    changes.write(rows_of_version(version, diff, settings.name))
+        changes.write(map(corrections.apply, rows_of_run(run, number, diff, settings.name, digest)))
+    changes.write(map(corrections.apply, rows_of_version(version, diff, settings.name)))
     buckets = diff.buckets(IMAGES_PER_BUCKET)
     used = [run for number, run in enumerate(runs) if diff.uses(number)]
-    measured = _measure(version, changes, diff, settings.name, used, first_new_id)
-    dropped = sum(_boxes_dropped(version, diff, settings.name, bucket) for bucket in buckets)
+    measured = measure_version(version, changes, diff, settings.name, used, first_new_id)
+    dropped = sum(boxes_dropped(version, diff, settings.name, bucket) for bucket in buckets)
     counts = {
         "images": diff.tally.listed - diff.tally.to_mine,
-        "boxes": measured.before.boxes - dropped + changes.boxes,
+        "boxes": measured.before.boxes + measured.before.human - dropped + changes.boxes,
     }
-    return _NextVersion(version, used, buckets, changes, diff, next_image_id, counts, measured)
+    return _NextVersion(version, used, buckets, changes, diff, next_image_id, counts, measured, corrections)
 
 
 def _record_of_next_version(
     settings: LabelSettings, card: ModelCard, new: _NextVersion, gates: list[GateResult], measured: Measurements,
-    *, accept: bool,
+    precision: dict[str, Any] | None, *, accept: bool,
 ) -> dict[str, Any]:  # fmt: skip
     before = new.base.corpus(settings.name)
     record = {"corpora": {}, **new.base.record}
@@ -186,7 +188,8 @@ def _record_of_next_version(
                 "counts": new.counts,
                 "tally": asdict(new.diff.tally),
                 "corloc": measured.corloc,
-                "precision": precision_record(measured.precision),
+                "precision": precision,
+                "corrected": {**before.get("corrected", {}), **new.corrections.digests},
                 "unjudged": [] if accept else _unjudged_runs(settings, new.measured, before, new.used),
                 "gates": [asdict(gate) for gate in gates],
                 "accepted": accept,
@@ -223,40 +226,6 @@ def _unjudged_runs(
 def _settings_by_digest(settings: LabelSettings, runs: list[Run]) -> dict[str, dict[str, Any]]:
     options = [settings_that_matter(settings.mine), *(settings_that_matter(run.settings) for run in runs)]
     return {digest_of(one): one for one in options}
-
-
-def _measure(
-    version: Version, changes: Changes, diff: SnapshotDiff, corpus: str, used: list[Run], first_new_id: int
-) -> Measurements:
-    """Statistics of the newly mined images, and of the last version; ids below `first_new_id` are of known images."""
-    new, before, earlier = VersionStatistics(), VersionStatistics(), VersionStatistics()
-    runs = pa.array([run.path.name for run in used], pa.string())
-    unjudged = pa.array(version.corpus(corpus).get("unjudged", []), pa.string())
-    for batch in changes.batches([*STATISTICS_COLUMNS, "run", "content_hash"]):
-        is_missing = pc.and_(pc.is_null(batch["content_hash"]), pc.less(batch["image_id"], first_new_id))
-        new.add(batch.filter(pc.and_(pc.is_in(batch["run"], value_set=runs), pc.invert(is_missing))))
-        earlier.add(batch.filter(pc.is_in(batch["run"], value_set=unjudged)))
-    for bucket in version.buckets():
-        dropped = pa.array(_dropped_ids(diff, bucket), pa.int64())
-        for batch in version.rows(corpus, [*STATISTICS_COLUMNS, "run"], [bucket]):
-            before.add(batch)
-            is_kept = pc.invert(pc.is_in(batch["image_id"], value_set=dropped))
-            earlier.add(batch.filter(pc.and_(pc.is_in(batch["run"], value_set=unjudged), is_kept)))
-    return Measurements(new, before, diff.tally, earlier)
-
-
-def _dropped_ids(diff: SnapshotDiff, bucket: int) -> list[int]:
-    first = bucket * IMAGES_PER_BUCKET
-    return sorted(diff.dropped(first, first + IMAGES_PER_BUCKET - 1))
-
-
-def _boxes_dropped(version: Version, diff: SnapshotDiff, corpus: str, bucket: int) -> int:
-    dropped = pa.array(_dropped_ids(diff, bucket), pa.int64())
-    count = 0
-    for batch in version.rows(corpus, ["image_id", "annotation_id"], [bucket]):
-        is_box = batch["annotation_id"].is_valid()
-        count += pc.and_(is_box, pc.is_in(batch["image_id"], value_set=dropped)).true_count
-    return count
 
 
 def _corloc_and_drop(settings: LabelSettings, card: ModelCard, new: _NextVersion) -> tuple[float | None, float | None]:

@@ -6,13 +6,15 @@ from math import sqrt
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mining.corpus.schema import LABELLED, QUARANTINED
+from mining.corpus.schema import LABELLED, NO_BOX, QUARANTINED
 from mining.label_store.diff import Tally
 from mining.label_store.settings import Gates
 from mining.label_store.summaries import GateResult
 from mining.label_store.version_precision import VersionPrecision
+from mining.quality.applying import HUMAN
 
 _BINS = 1000
 # Kolmogorov-Smirnov: for equal distributions the distance exceeds this times sqrt((n + m) / nm) once in a thousand
@@ -20,7 +22,7 @@ _KS_FACTOR = 1.95
 _FIRST = "first version"
 _ROUNDING = 1e-9  # of a precision that is known exactly because every box is judged
 MIN_IMAGES_ALL_EMPTY = 5  # if half of all images have no box, five in a row have none with probability 0.03
-STATISTICS_COLUMNS = ["image_id", "state", "score", "area", "width", "height"]
+STATISTICS_COLUMNS = ["image_id", "state", "score", "area", "width", "height", "source"]
 
 
 @dataclass
@@ -29,13 +31,15 @@ class VersionStatistics:
 
     Attributes:
         states: Number of images by state.
-        scores: (1000,) histogram of the boxes' scores, in [0, 1].
-        sizes: (1000,) histogram of the square root of the boxes' share of the image area, in [0, 1].
+        scores: (1000,) histogram of the mined boxes' scores, in [0, 1].
+        sizes: (1000,) histogram of the square root of the mined boxes' share of the image area, in [0, 1].
+        human: Number of boxes that people made.
     """
 
     states: dict[str, int] = field(default_factory=dict)
     scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
+    human: int = 0
     _last_id: int = -1
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -48,13 +52,16 @@ class VersionStatistics:
         for state in batch["state"].take(pa.array(first)).to_pylist():
             self.states[state] = self.states.get(state, 0) + 1
         boxes = table.filter(table["score"].is_valid())
+        is_human = pc.equal(boxes["source"], HUMAN)
+        self.human += pc.sum(is_human).as_py() or 0
+        boxes = boxes.filter(pc.invert(is_human))
         sides = boxes["width"].to_numpy().astype(np.float64) * boxes["height"].to_numpy()
         self.scores += _histogram(boxes["score"].to_numpy())
         self.sizes += _histogram(np.sqrt(boxes["area"].to_numpy() / np.maximum(sides, 1)))
 
     @property
     def boxes(self) -> int:
-        """Number of boxes."""
+        """Number of mined boxes."""
         return int(self.scores.sum())
 
     @property
@@ -142,7 +149,8 @@ def _count_unusable(statistics: VersionStatistics) -> tuple[int, int]:
 def _count_without_box(statistics: VersionStatistics) -> tuple[int, int]:
     """Images without a box, and all readable images."""
     readable = statistics.images - statistics.states.get(QUARANTINED, 0)
-    return readable - statistics.states.get(LABELLED, 0), readable
+    with_box = statistics.states.get(LABELLED, 0) + statistics.states.get(NO_BOX, 0)  # those that people rejected
+    return readable - with_box, readable
 
 
 def _retired_gate(gates: Gates, measured: Measurements) -> Iterator[GateResult]:

@@ -77,13 +77,17 @@ def _restore(settings: LabelSettings, store: LabelStore, latest: Version, wanted
 def _restored_record(
     current: dict[str, Any], earlier: dict[str, Any], version: int, settings: LabelSettings
 ) -> dict[str, Any]:
-    """The record of the earlier version, with the published runs and the settings of both."""
+    """The record of the earlier version, with the published runs and the settings of both.
+
+    Corrections that were published since are not published again, unless people change them.
+    """
     published = dict.fromkeys([*earlier.get("published", []), *current.get("published", [])])
     return {
         **earlier,
         "published": list(published),
         "settings": {**current.get("settings", {}), **earlier.get("settings", {})},
         "tally": asdict(Tally(listed=earlier["counts"]["images"], kept=earlier["counts"]["images"])),
+        "corrected": current.get("corrected", {}),
         "gates": [],
         "accepted": False,
         "runs": str(settings.runs),

@@ -6,7 +6,12 @@ from typing import Any
 from mining.label_store.summaries import GateResult, LabelSummary
 
 GATE_HEADINGS = ("gate", "value", "limit", "verdict", "meaning")
-_CHANGES = {"moved": "renamed or in another split", "copied": "copies of labelled images", "retired": "gone"}
+_CHANGES = {
+    "corrected": "corrected by people",
+    "moved": "renamed or in another split",
+    "copied": "copies of labelled images",
+    "retired": "gone",
+}
 
 
 def gate_rows(gates: Sequence[GateResult]) -> list[tuple[str, str, str, str, str]]:
@@ -73,6 +78,11 @@ def run_title(summary: LabelSummary) -> str:
     """Return the name of a finished flow run, such as "label shop: 19 new, 2 gone (staged)"."""
     if summary.restored is not None:
         return f"label {summary.corpus}: version {summary.restored} restored"
-    counts = {**summary.tally["reasons"], "gone": summary.tally["retired"], "renamed": summary.tally["moved"]}
+    counts = {
+        **summary.tally["reasons"],
+        "corrected": summary.tally.get("corrected", 0),
+        "gone": summary.tally["retired"],
+        "renamed": summary.tally["moved"],
+    }
     what = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count) or "nothing new"
     return f"label {summary.corpus}: {what}" + (" (staged)" if summary.state == "staged" else "")
