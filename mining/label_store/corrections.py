@@ -1,6 +1,7 @@
 """Apply the corrections by people to the rows of the next version."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from mining.label_store.layout import JobLayout
 from mining.label_store.schema import BOX_COLUMNS, STORE_SCHEMA
 from mining.label_store.settings import LabelSettings
 from mining.label_store.version_precision import VersionPrecision, has_verdicts, measure_precision
+from mining.models.card import ModelCard
 from mining.quality.applying import HUMAN
 from mining.runs.run import Run
 
@@ -32,17 +34,23 @@ class Corrections:
         changed: Names of the runs whose corrections may not be in the store yet.
     """
 
-    def __init__(self, runs: Sequence[Run], recorded: Mapping[str, str], published: Iterable[pa.RecordBatch]) -> None:
+    def __init__(
+        self, runs: Sequence[Run], classes: Mapping[str, int], recorded: Mapping[str, str],
+        published: Iterable[pa.RecordBatch],
+    ) -> None:  # fmt: skip
         """Read the corrections.
 
         Args:
             runs: The job's finished runs that are on this machine, latest first.
+            classes: Category ids of the model's classes by name.
             recorded: Digests of the corrections that are in the store, by name of the run.
             published: Rows of the last version; read only if a run with corrections is not on this machine.
         """
         self._local = {run.path.name: run for run in runs}
         self._corrected = {run.path.name: corrected_boxes(run) for run in runs if has_verdicts(run)}
         self._mined: dict[str, RunBoxes] = {}
+        self._classes = classes
+        self._left_out: set[tuple[Any, ...]] = set()
         self.digests = {name: one.digest for name, one in self._corrected.items() if one.image_ids}
         self.changed = [name for name, digest in self.digests.items() if recorded.get(name) != digest]
         self._kept = {} if recorded.keys() <= self._corrected.keys() else _human_boxes(published)
@@ -58,6 +66,15 @@ class Corrections:
         runs = [self._local[name] for name in self.changed]
         images = {run: run.read_corpus(["image_id"])["image_id"].to_pylist() for run in runs}
         return measure_precision(images) if images else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences on boxes that people made and that are not in the next version, as far as it was built."""
+        if not self._left_out:
+            return []
+        names = ", ".join(sorted({category for _, category, *_ in self._left_out}))
+        count = f"{len(self._left_out)} box{'es' if len(self._left_out) > 1 else ''}"
+        return [f"{count} that people made left out, because the model has no such class: {names}."]
 
     def apply(self, table: pa.Table) -> pa.Table:
         """Correct rows of images in STORE_SCHEMA; all rows of an image stand together."""
@@ -94,13 +111,21 @@ class Corrections:
     def _boxes(self, run: str, content: Content, present: list[Box]) -> list[Box]:
         """The boxes that an image is to have."""
         own = self._corrected[run].boxes(content) if run in self._corrected else None
-        if own is None and run in self._local:
+        if own is None and run in self._local and self._local[run].annotations.is_file():
             own = self._mined_by(run).boxes(content)
         if own is None:  # the run is on another machine
             own = [box for box in present if box["source"] != HUMAN]
         others = [one for name, one in self._corrected.items() if name != run]
         by_people = [box for one in others for box in one.human_boxes.get(content[0], [])]
-        return _join(own, [*by_people, *self._kept.get(content[0], [])])
+        kept = self._kept.get(content[0], [])
+        return _join(own, [one for box in (*by_people, *kept) if (one := self._of_class(content[0], box)) is not None])
+
+    def _of_class(self, content_hash: str, box: Box) -> Box | None:
+        """A box from another model with the present one's category id; None if it lacks the class."""
+        if box["category"] in self._classes:
+            return {**box, "category_id": self._classes[box["category"]]}
+        self._left_out.add((content_hash, *key_of(box)))
+        return None
 
     def _mined_by(self, name: str) -> RunBoxes:
         if name not in self._mined:
@@ -109,19 +134,22 @@ class Corrections:
         return self._mined[name]
 
 
-def read_corrections(settings: LabelSettings, version: Version) -> Corrections:
+def read_corrections(settings: LabelSettings, version: Version, card: ModelCard) -> Corrections:
     """Read the corrections of a job's runs that are on this machine.
 
     Args:
         settings: The recipe.
         version: The last version.
+        card: The model's card, with the classes that are mined.
 
     Raises:
         InputError: The verdicts of a run are damaged.
         RunError: A table of a run is damaged.
     """
     runs = [run for run in reversed(JobLayout(settings).run_directories()) if run.is_finished()]
-    return Corrections(runs, version.corpus(settings.name).get("corrected", {}), version.rows(settings.name))
+    classes = {entry["name"]: entry["id"] for entry in card.classes}
+    recorded = version.corpus(settings.name).get("corrected", {})
+    return Corrections(runs, classes, recorded, version.rows(settings.name))
 
 
 def corrected_images(version: Version, corpus: str, corrections: Corrections) -> Iterator[int]:

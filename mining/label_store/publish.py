@@ -116,9 +116,9 @@ def _publish(
     layout = JobLayout(settings)
     shutil.rmtree(layout.changes, ignore_errors=True)
     with compare_snapshots(settings, version, card) as (diff, runs):
-        corrections = read_corrections(settings, version)
+        corrections = read_corrections(settings, version, card)
         diff.add_corrected(corrected_images(version, settings.name, corrections))
-        new = _prepare(settings, version, diff, runs, corrections)
+        new = _prepare(layout, version, diff, runs, corrections)
         corloc, drop = _corloc_and_drop(settings, card, new) if new.buckets else (None, None)
         precision = precision_of_next_version(diff, runs, always=settings.gates.min_precision is not None)
         shown = precision_record(precision or (corrections.precision() if diff.tally.corrected else None))
@@ -140,28 +140,29 @@ def _publish(
         state, settings.store, None if number < 0 else number, new.counts["images"], new.counts["boxes"],
         asdict(tally), tally.to_mine, measured.new.states.get("quarantined", 0) + tally.absent,
         _first_reasons(new.used), gates, [run.path.name for run in new.used], read_summary(layout.listed).notes,
-        settings.name, warnings=[sentence for run in new.used for sentence in run.record["warnings"]],
-        precision=shown, steps=_steps(settings, gates, precision) if state == "staged" else [],
+        settings.name, precision=shown,
+        warnings=[*(sentence for run in new.used for sentence in run.record["warnings"]), *corrections.warnings],
+        steps=_steps(settings, gates, precision) if state == "staged" else [],
     )  # fmt: skip
     _record_job_result(settings, version, summary)
     return summary
 
 
 def _prepare(
-    settings: LabelSettings, version: Version, diff: SnapshotDiff, runs: list[Run], corrections: Corrections
+    layout: JobLayout, version: Version, diff: SnapshotDiff, runs: list[Run], corrections: Corrections
 ) -> _NextVersion:
     """Write the new rows to the job's folder and count what changes."""
     first_new_id = version.record.get("next_image_id", 1)
     next_image_id = diff.number(first_new_id)
-    changes = Changes(JobLayout(settings).changes)
+    changes = Changes(layout.changes)
     for number, run in enumerate(runs):
         digest = digest_of(settings_that_matter(run.settings))
-        changes.write(map(corrections.apply, rows_of_run(run, number, diff, settings.name, digest)))
-    changes.write(map(corrections.apply, rows_of_version(version, diff, settings.name)))
+        changes.write(map(corrections.apply, rows_of_run(run, number, diff, layout.name, digest)))
+    changes.write(map(corrections.apply, rows_of_version(version, diff, layout.name)))
     buckets = diff.buckets(IMAGES_PER_BUCKET)
     used = [run for number, run in enumerate(runs) if diff.uses(number)]
-    measured = measure_version(version, changes, diff, settings.name, used, first_new_id)
-    dropped = sum(boxes_dropped(version, diff, settings.name, bucket) for bucket in buckets)
+    measured = measure_version(version, changes, diff, layout.name, used, first_new_id)
+    dropped = sum(boxes_dropped(version, diff, layout.name, bucket) for bucket in buckets)
     counts = {
         "images": diff.tally.listed - diff.tally.to_mine,
         "boxes": measured.before.boxes + measured.before.human - dropped + changes.boxes,
@@ -194,6 +195,7 @@ def _record_of_next_version(
                 "gates": [asdict(gate) for gate in gates],
                 "accepted": accept,
                 "runs": str(settings.runs),
+                "new_runs": [run.path.name for run in new.used],
                 "at": utc_now(),
             },
         },

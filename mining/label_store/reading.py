@@ -14,6 +14,7 @@ from mining.label_store.delta_table import LabelStore, Version
 from mining.label_store.run_view import write_view
 from mining.label_store.settings import VersionChoice, address
 from mining.label_store.staged import staged_version_of
+from mining.label_store.version_precision import precision_so_far
 from mining.storage.folders import atomic_folder, refuse_occupied_folder
 
 _HISTORY_COLUMNS = ("at", "tally", "corloc", "accepted", "gates")
@@ -48,7 +49,8 @@ def export_as_run(where: str, choice: VersionChoice, out: Path) -> None:
 
 def _write_run(where: str, choice: VersionChoice, folder: Path, final: Path) -> None:
     version, corpus, record = _choose(where, choice)
-    write_view(folder, version.rows(corpus), f"{corpus}@{version.number}", record, final)
+    shown = {**record, "precision": precision_so_far(record)}
+    write_view(folder, version.rows(corpus), f"{corpus}@{version.number}", shown, final)
 
 
 def _choose(where: str, choice: VersionChoice) -> tuple[Version, str, dict[str, Any]]:
@@ -103,7 +105,7 @@ def history(where: str, limit: int = 20) -> list[dict[str, Any]]:
                         **record["counts"],
                         **{column: record[column] for column in _HISTORY_COLUMNS},
                         "restored": record.get("restored"),
-                        "precision": record.get("precision"),
+                        "precision": precision_so_far(record),
                         "waiting": None if staged is None else asdict(staged),
                     }
                 )

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mining.errors import BoxmineError
 from mining.label_store.diff import SnapshotDiff
 from mining.quality.audit import judged_boxes
 from mining.quality.combined import RunPrecision, combine_runs
@@ -90,6 +92,27 @@ def precision_of_next_version(diff: SnapshotDiff, runs: Sequence[Run], *, always
 def precision_record(found: VersionPrecision | None) -> dict[str, Any] | None:
     """Return the figures as JSON values; None where no verdict counts."""
     return None if found is None or found.value is None else asdict(found)
+
+
+def precision_so_far(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the precision of the new boxes of a version, by the verdicts recorded so far.
+
+    Args:
+        record: Record of a corpus in the version.
+
+    Returns:
+        The figures that were recorded with the version, if its runs are not on this machine or have no more verdicts.
+    """
+    recorded: dict[str, Any] | None = record.get("precision")
+    runs = [Run(Path(record["runs"]) / name) for name in record.get("new_runs", [])]
+    if not any(map(has_verdicts, runs)):
+        return recorded
+    try:
+        found = measure_precision({run: run.read_corpus(["image_id"])["image_id"].to_pylist() for run in runs})
+    except BoxmineError:  # a damaged run matters to its own commands
+        return recorded
+    is_news = recorded is None or found.verdicts > recorded["verdicts"]
+    return precision_record(found) if is_news else recorded
 
 
 def measure_precision(runs: Mapping[Run, Sequence[int]]) -> VersionPrecision:

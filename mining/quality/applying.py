@@ -39,8 +39,12 @@ class CurrentVerdicts:
     changed: int
 
     @classmethod
-    def read(cls, run: Run) -> "CurrentVerdicts":
+    def read(cls, run: Run, *, of_run: bool = False) -> "CurrentVerdicts":
         """Read them.
+
+        Args:
+            run: A finished run.
+            of_run: See `correct_boxes`.
 
         Raises:
             InputError: The verdicts are damaged.
@@ -48,7 +52,8 @@ class CurrentVerdicts:
         """
         with open_verdicts(run.path, to_write=False) as store:
             boxes, images = store.judgements(), store.image_judgements()
-        hashes = hashes_now(run, {one.file_name for one in boxes} | {one.file_name for one in images})
+        names = {one.file_name for one in boxes} | {one.file_name for one in images}
+        hashes = _hashes_of_run(run) if of_run else hashes_now(run, names)
 
         def counts(one: Judgement | ImageJudgement) -> bool:
             return not is_another_image(one.content_hash, hashes.get(one.file_name))
@@ -93,7 +98,7 @@ class Corrections:
         return not (self.rejected or self.corrected or self.added)
 
 
-def correct_boxes(run: Run) -> Corrections:
+def correct_boxes(run: Run, *, of_run: bool = False) -> Corrections:
     """Apply the verdicts of a run to copies of its tables.
 
     Of several reviewers the majority decides whether a box is correct, and where there is none the box stays as it was
@@ -103,13 +108,15 @@ def correct_boxes(run: Run) -> Corrections:
 
     Args:
         run: A finished run.
+        of_run: Count the verdicts on the images that were mined, wherever these are now, for a caller who identifies
+            images by their content; by default those on files that are still the same under their names.
 
     Raises:
         InputError: The verdicts are damaged.
         RunError: The run is not finished, or a table of it is damaged.
     """
     run.require_finished()
-    verdicts, corpus, boxes = CurrentVerdicts.read(run), run.read_corpus(), run.read_annotations()
+    verdicts, corpus, boxes = CurrentVerdicts.read(run, of_run=of_run), run.read_corpus(), run.read_annotations()
     names = {one.file_name for one in verdicts.boxes} | {one.file_name for one in verdicts.images}
     touched = pa.array(sorted(names), pa.string())
     is_touched = pc.is_in(boxes["file_name"], value_set=touched)
@@ -125,6 +132,11 @@ def correct_boxes(run: Run) -> Corrections:
         for row in images
     ]
     return _join(boxes.filter(pc.invert(is_touched)), corpus, corrected, verdicts.changed)
+
+
+def _hashes_of_run(run: Run) -> dict[str, str | None]:
+    corpus = run.read_corpus(["file_name", "content_hash"])
+    return dict(zip(corpus["file_name"].to_pylist(), corpus["content_hash"].to_pylist(), strict=True))
 
 
 def _name(judgement: Judgement | ImageJudgement) -> str:

@@ -89,9 +89,12 @@ def test_the_next_job_publishes_nothing(labelled: LabelProject) -> None:
         assert summary.tally["corrected"] == 0
 
 
-def test_verdicts_that_change_no_box_publish_nothing(labelled: LabelProject) -> None:
+def test_verdicts_that_change_no_box_publish_nothing_and_are_shown_with_their_version(labelled: LabelProject) -> None:
+    assert history(str(labelled.store))[0]["precision"] is None
     judge(run_of(labelled), {})
     assert job(labelled).state == "unchanged"
+    (version,) = history(str(labelled.store))
+    assert (version["precision"]["value"], version["precision"]["verdicts"]) == (1.0, 4)
 
 
 def test_a_later_verdict_replaces_an_earlier_one(labelled: LabelProject) -> None:
@@ -188,6 +191,20 @@ def test_other_labels_keep_the_boxes_that_people_made(project: LabelProject) -> 
     project.labels = {"0.png": ("red", "blue")}
     job(project)
     assert ("human", ELSEWHERE) in boxes(project)["0.png"]
+
+
+def test_a_class_that_the_model_lacks_is_left_out_with_a_warning(project: LabelProject) -> None:
+    project.add_image("0.png", MANY)
+    job(project)
+    judge(run_of(project), {"0.png": ("wrong_place", ELSEWHERE)})
+    job(project)
+    classes = {row["category"]: row["category_id"] for row in project.rows()}
+    kept, other = sorted(classes)
+    summary = job(project, mine={"classes": [kept]})
+    assert summary.warnings == [f"1 box that people made left out, because the model has no such class: {other}."]
+    assert [(row["category"], row["source"]) for row in project.rows() if row["source"] == "human"] == [(kept, "human")]
+    job(project)
+    assert sum(row["source"] == "human" for row in project.rows()) == 2, "it is in the run and comes back"
 
 
 def test_another_picture_has_no_boxes_of_the_former_one(labelled: LabelProject) -> None:
