@@ -8,7 +8,7 @@ from flows.cli.output import relative_to_here
 
 Rows = list[tuple[str, ...]]
 _RUN_HEADINGS = ("run", "state", "images", "boxes", "started", "finished", "reason")
-_VERSION_HEADINGS = ("version", "at", "corpus", "images", "boxes", "CorLoc", "precision of new boxes", "what")
+_VERSION_HEADINGS = ("version", "at", "corpus", "images", "boxes", "CorLoc", "precision as mined", "what")
 
 
 class Status(NamedTuple):

@@ -27,7 +27,7 @@ def summary_sentences(summary: LabelSummary) -> list[str]:
     if summary.deferred:
         sentences.append(f"{summary.deferred} images changed while they were mined; the next job takes them.")
     if summary.precision is not None:
-        sentences.append(f"Precision of the new boxes: {precision_text(summary.precision)}.")
+        sentences.append(f"Precision of the boxes as they were mined: {precision_text(summary.precision)}.")
     return [*sentences, _version_sentence(summary)]
 
 
