@@ -251,6 +251,8 @@ unit and meaning of each column are also in the Parquet field metadata.
       rankings.parquet      for each image, its most probable classes
       quality.parquet       signals of each box and calibrated probabilities, once they were asked for
       verdicts.sqlite       plans of audits and verdicts of people, see Judging a sample of the boxes
+      verdicts.parquet      the verdicts that count, as a table
+      truth.json            objects of images that were looked at whole, in a run that `boxmine audit apply` wrote
       calibration.json      the calibration, if the boxes were calibrated; another run can use it
       scores.json           every figure with its definition, if the run was scored
       log.jsonl             events with their time

@@ -44,6 +44,7 @@ def plan(
     suspicious: Annotated[bool, Parameter(negative=())] = False,
     recall: Annotated[bool, Parameter(negative=())] = False,
     images: int | None = None,
+    pictures: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
     seed: int | None = None,
 ) -> int:
     """Draw boxes for a person to judge, and write them to a CSV file with an empty column `verdict`.
@@ -74,16 +75,20 @@ def plan(
         them that was found. Alone, no single boxes are drawn.
     images
         With --recall: number of images, by default 50.
+    pictures
+        New folder for a picture of each row, and index.html with all of them.
     seed
         Random seed; by default another draw each time.
     """
     from mining.quality.planning import plan_audit
+    from mining.reporting.plan_pictures import draw_plan_pictures
 
     values = {
         "run": run_dir, "out": out, "verdicts": verdicts, "precision_within": precision_within,
-        "suspicious": suspicious, "recall": recall, "images": images, "seed": seed,
+        "suspicious": suspicious, "recall": recall, "images": images, "pictures": pictures, "seed": seed,
     }  # fmt: skip
-    print_plan(plan_audit(parse(AuditPlanSettings, values)))
+    settings = parse(AuditPlanSettings, values)
+    print_plan(plan_audit(settings, draw_plan_pictures), settings.pictures)
     return 0
 
 

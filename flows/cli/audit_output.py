@@ -6,6 +6,8 @@ from flows.cli.output import print_notes
 from flows.cli.terminal import err, print_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mining.quality.audit import AuditEstimate
     from mining.quality.audit_calibration import CalibrationSummary
     from mining.quality.calibration import CalibrationFigures
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _MEANS: tuple[Literal["predicted", "observed"], ...] = ("predicted", "observed")
 
 
-def print_plan(summary: "PlanSummary") -> None:
+def print_plan(summary: "PlanSummary", pictures: "Path | None") -> None:
     """Print what a plan asks for."""
     drawn = []
     if summary.random:
@@ -30,6 +32,8 @@ def print_plan(summary: "PlanSummary") -> None:
         before = f", {summary.images_before} were drawn before" if summary.images_before else ""
         drawn.append(f"{summary.images} of {summary.of_images} images drawn to be looked at whole{before}")
     err.print(f"{'; '.join(drawn)}: {summary.out}")
+    if summary.pictures is not None and pictures is not None:
+        err.print(f"{summary.pictures} pictures: {pictures / 'index.html'}")
     if summary.filled_in:
         err.print(f"{summary.filled_in} verdicts are known already, and filled in: check them.")
     err.print("Fill in the column verdict, then run `boxmine audit record`.")

@@ -37,6 +37,9 @@ class AuditPlanSettings(Settings):
     images: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         default=None, description=f"Number of images to look at whole; with `recall` by default {IMAGES}."
     )
+    pictures: Path | None = Field(
+        default=None, description="Folder for a picture of each row, and a page with all of them; new or empty."
+    )
     seed: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Random seed; by default another draw each time."
     )

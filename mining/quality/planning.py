@@ -1,5 +1,6 @@
 """Draw the boxes and images of a plan, record the plan in the run, and write its CSV file."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -16,7 +17,8 @@ from mining.quality.audited_run import box_columns, boxes_by_id
 from mining.quality.estimates import verdicts_for
 from mining.quality.image_planning import draw_whole_images
 from mining.quality.judgements import Drawn, ImageJudgement, Judgement
-from mining.quality.plans import KnownVerdicts, write_plan
+from mining.quality.plan_rows import FIRST_LINE, DrawPictures
+from mining.quality.plans import KnownVerdicts, PlanRow, plan_rows, write_plan
 from mining.quality.sampling import draw_boxes, stratify
 from mining.quality.table import read_quality
 from mining.quality.verdicts import VerdictStore, open_verdicts
@@ -41,6 +43,7 @@ class PlanSummary:
         images_before: Number of images that earlier plans drew.
         of_images: Number of images of the run.
         filled_in: Number of its boxes whose verdict is known already, and filled in.
+        pictures: Number of pictures that were drawn, None if none were asked for.
     """
 
     plan: str
@@ -53,13 +56,15 @@ class PlanSummary:
     images_before: int
     of_images: int
     filled_in: int
+    pictures: int | None = None
 
 
-def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
+def plan_audit(settings: AuditPlanSettings, draw_pictures: DrawPictures | None = None) -> PlanSummary:
     """Draw boxes and images of a finished run, record the plan in the run and write its CSV.
 
     Args:
         settings: The run, how many boxes and images, and the file.
+        draw_pictures: Draws the pictures, if the settings name a folder for them.
 
     Raises:
         InputError: There is nothing to draw.
@@ -77,7 +82,9 @@ def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
         plan = token_hex(4)
         ids = [*(one.annotation_id for one in drawn), *(number for _, some in images for number in some)]
         known = _known_verdicts(run, ids)
-        write_plan(settings.out, plan, drawn, boxes_by_id(table, ids), images, known)
+        rows = plan_rows(plan, drawn, boxes_by_id(table, ids), images, known)
+        pictures = _pictures(run, settings, rows, draw_pictures)
+        write_plan(settings.out, rows, pictures)
         store.add_plan(plan, utc_now(), drawn, settings.precision_within, [image for image, _ in images])
     count = sum(one.why == "random" for one in drawn)
     return PlanSummary(
@@ -91,7 +98,20 @@ def plan_audit(settings: AuditPlanSettings) -> PlanSummary:
         images_before,
         of_images,
         len(known.boxes),
+        None if pictures is None else len(pictures),
     )
+
+
+def _pictures(
+    run: Run, settings: AuditPlanSettings, rows: list[PlanRow], draw_pictures: DrawPictures | None
+) -> dict[int, str] | None:
+    """Draw the pictures of a plan; their paths by line, relative to the plan's folder."""
+    if settings.pictures is None or draw_pictures is None:
+        return None
+    wanted = [one for line, row in enumerate(rows, start=FIRST_LINE) if (one := row.picture(line)) is not None]
+    drawn = draw_pictures(run, settings.pictures, wanted)
+    folder = Path(os.path.relpath(settings.pictures, settings.out.parent)).as_posix()
+    return {one.line: f"{folder}/{one.name}" for one in wanted if one.line in drawn}
 
 
 def _known_verdicts(run: Run, ids: list[int]) -> KnownVerdicts:

@@ -15,6 +15,7 @@ from mining.quality.carrying import carry_verdicts
 from mining.quality.filled_plans import Filled, FilledImage, FilledRow, read_filled_plan
 from mining.quality.judgements import COMPLETE, Box, ImageJudgement, Judgement, MissedObject, Why
 from mining.quality.review_rows import PlanContent, is_review, rows_of_review
+from mining.quality.verdict_table import write_verdict_table
 from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
 from mining.storage.provenance import utc_now
@@ -72,6 +73,7 @@ def record_verdicts(run_dir: Path, path: Path, reviewer: str, min_score: float =
         given.check_images(before)
         judgements, images = given.judgements(), given.image_judgements()
         recorded, new_images = store.record(judgements, images)
+        write_verdict_table(store)
         pending, pending_images = store.pending()
     changed = len(filled.rows) + len(filled.images) - len(judgements) - len(images)
     return RecordSummary(
@@ -117,6 +119,7 @@ def record_carried(run_dir: Path, other_dir: Path) -> CarrySummary:
         boxes = [one for one in found.boxes if (one.annotation_id, one.reviewer) not in judged]
         images = [one for one in found.images if (one.file_name, one.reviewer) not in seen]
         recorded, new_images = store.record(boxes, images)
+        write_verdict_table(store)
     return CarrySummary(recorded, new_images, len(found.boxes) - len(boxes), found.unmatched, found.other_images)
 
 

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from flows.cli.application import run_command
@@ -202,6 +203,17 @@ def test_the_command_prints_objects_and_recall(run: Path, capsys: pytest.Capture
     printed = capsys.readouterr()
     assert "33.3 %" in printed.out + printed.err
     assert "From 40 of 40 images" in printed.err
+
+
+def test_verdicts_are_a_table_too(run: Path) -> None:
+    record(run, planned(run, recall=True, images=IMAGES))
+    table = pd.read_parquet(run / "verdicts.parquet")
+    assert table["verdict"].value_counts().to_dict() == {"complete": 40, "missed": 40, "correct": 20, "nothing": 10}
+    assert set(table.loc[table["verdict"] == "missed", "category"]) == {"cow"}
+    assert table["annotation_id"].notna().sum() == 30
+    assert set(table["why"]) == {"image"}
+    record(run, planned(run, "second.csv", verdicts=5), lambda row: [{**row, "verdict": "unsure"}], "Bob")
+    assert pd.read_parquet(run / "verdicts.parquet")["reviewer"].value_counts().to_dict() == {"Ada": 110, "Bob": 5}
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
