@@ -71,8 +71,9 @@ graphs: $(READY)     ## Measure what corpora and batches cost; pictures in tests
 costs: $(READY)      ## Count what every localizer costs; tables on the terminal and in mining/localizers/README.md
 	$(BIN)/python tests/benchmarks/costs.py --write
 
-audit-simulation: $(READY) ## Draws, verdicts and estimates, many times, on mined runs; build/audit.json
+audit-simulation: $(READY) ## Draws, verdicts and estimates, many times, on mined runs; figures in build/
 	$(BIN)/python tests/benchmarks/audit_simulation.py
+	$(BIN)/python tests/benchmarks/object_simulation.py
 
 experiments: $(READY) ## Every localizer on real photos (hours); tables in build/experiments/
 	$(BIN)/python tests/benchmarks/experiments.py
