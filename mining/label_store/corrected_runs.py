@@ -49,12 +49,16 @@ class RunBoxes:
         image_id = self.image_ids.get(content)
         return None if image_id is None else self._boxes.get(image_id, [])
 
+    def human_boxes(self, content_hash: str, but: Content | None = None) -> list[Box]:
+        """Return the boxes that people made on images with these bytes and any labels, except for the image `but`."""
+        contents = [content for content in self._by_hash.get(content_hash, []) if content != but]
+        return [box for content in contents for box in self.boxes(content) or [] if box["source"] == HUMAN]
+
     @cached_property
-    def human_boxes(self) -> dict[str, list[Box]]:
-        """The boxes that people made, by the SHA-256 of the image's file."""
-        found: dict[str, list[Box]] = {}
+    def _by_hash(self) -> dict[str, list[Content]]:
+        found: dict[str, list[Content]] = {}
         for content in self.image_ids:
-            found.setdefault(content[0], []).extend(box for box in self.boxes(content) or [] if box["source"] == HUMAN)
+            found.setdefault(content[0], []).append(content)
         return found
 
     @cached_property

@@ -115,8 +115,11 @@ class Corrections:
             own = self._mined_by(run).boxes(content)
         if own is None:  # the run is on another machine
             own = [box for box in present if box["source"] != HUMAN]
-        others = [one for name, one in self._corrected.items() if name != run]
-        by_people = [box for one in others for box in one.human_boxes.get(content[0], [])]
+        by_people = [
+            box
+            for name, one in self._corrected.items()
+            for box in one.human_boxes(content[0], but=content if name == run else None)
+        ]
         kept = self._kept.get(content[0], [])
         return _join(own, [one for box in (*by_people, *kept) if (one := self._of_class(content[0], box)) is not None])
 
