@@ -51,9 +51,9 @@ check: $(READY) audit ## Format, lint, types, import contract, vulnerable depend
 	$(BIN)/lint-imports
 
 audit: $(READY)      ## Known vulnerabilities of what is installed, where the index can be asked
-	@mkdir -p build && rm -f build/audit.json
-	@$(BIN)/pip-audit --skip-editable --progress-spinner off --timeout 10 --format json --output build/audit.json \
-		|| { test ! -s build/audit.json && echo "The index could not be asked; vulnerabilities are not checked."; }
+	@mkdir -p build && rm -f build/vulnerabilities.json
+	@$(BIN)/pip-audit --skip-editable --progress-spinner off --timeout 10 --format json --output build/vulnerabilities.json \
+		|| { test ! -s build/vulnerabilities.json && echo "The index could not be asked; vulnerabilities are not checked."; }
 
 format: $(READY)     ## Put the code into the project's format
 	$(BIN)/ruff check --fix .
