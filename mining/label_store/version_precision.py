@@ -142,7 +142,7 @@ def _measure_run(run: Run, images: Sequence[int]) -> tuple[RunPrecision, RunVerd
         boxes = pc.sum(pc.is_in(owner, value_set=pa.array(images, pa.int64()))).as_py() or 0
         return RunPrecision(boxes, None), RunVerdicts(run.path.name, boxes, len(owner))
     judged = judged_boxes(run.path, images)
-    precision = estimate_precision(judged.category, judged.score, judged.judged, judged.is_correct)
+    precision = estimate_precision(judged.sample)
     part = RunPrecision(len(judged.score), precision, judged.pending)
     return part, RunVerdicts(
         run.path.name, part.boxes, run.record["counts"]["boxes"], len(judged.judged), int(judged.is_correct.sum()),

@@ -12,15 +12,20 @@ import pyarrow.compute as pc
 
 from mining.arrays import Bools, Floats, Ints
 from mining.quality.audited_run import box_columns, hashes_now, is_another_image
-from mining.quality.estimates import Precision, estimate_per_class, estimate_precision, verdicts_to_halve
+from mining.quality.estimates import Precision, Sample, estimate_per_class, estimate_precision, verdicts_to_halve
+from mining.quality.expectations import expected_outcomes, takes_signals
 from mining.quality.image_outcomes import ObjectAudit, estimate_run_objects
 from mining.quality.judgements import Judgement
 from mining.quality.object_estimates import Objects
 from mining.quality.outcomes import is_correct, majority
+from mining.quality.table import read_boxes_with_quality
 from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
 
-METHOD = "stratified random draw; Wilson interval of the effective sample size; number of verdicts fixed beforehand"
+METHOD = (
+    "stratified random draw; difference estimator with cross-fitted expectations; Wilson interval of the effective "
+    "sample size; number of verdicts fixed beforehand"
+)
 METHOD_OF_OBJECTS = "stratified draw of images; Student's interval of the logarithm; number of images fixed beforehand"
 METHOD_OF_RECALL = "stratified draw of images, combined ratio; Wilson interval; number of images fixed beforehand"
 
@@ -108,6 +113,7 @@ class JudgedBoxes:
         score: (N,) score of each box.
         judged: (n,) places of the boxes with a verdict that counts.
         is_correct: (n,) what it says.
+        expected: (N,) outcome that is to be expected of each box, see `expected_outcomes`.
         names: Class names by category.
         undecided: Boxes that count for nothing because the verdict is unsure, or the reviewers disagree evenly.
         changed: Verdicts that count for nothing because the image changed since.
@@ -120,12 +126,18 @@ class JudgedBoxes:
     score: Floats
     judged: Ints
     is_correct: Bools
+    expected: Floats
     names: dict[int, str]
     undecided: int
     changed: int
     pending: int
     verdicts: list[Judgement]
     within: float | None
+
+    @property
+    def sample(self) -> Sample:
+        """What estimates are made from."""
+        return Sample(self.expected, self.judged, self.is_correct)
 
 
 def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBoxes:
@@ -142,9 +154,9 @@ def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBo
         InputError: The verdicts are damaged.
     """
     run = Run.open(run_dir, finished=True)
-    table = run.read_annotations(["annotation_id", "image_id", "category_id", "category", "score"])
-    if images is not None:
-        table = table.filter(pc.is_in(table["image_id"], value_set=pa.array(list(images), pa.int64())))
+    table = run.read_annotations(["annotation_id", "image_id", "file_name", "category_id", "category", "score"])
+    counts = None if images is None else pc.is_in(table["image_id"], value_set=pa.array(list(images), pa.int64()))
+    table = table if counts is None else table.filter(counts)
     ids, category, score = box_columns(table)
     inside = set(ids.tolist())
     with open_verdicts(run.path, to_write=False) as store:
@@ -157,9 +169,15 @@ def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBo
     decided = {box: outcome for box, outcome in sorted(outcomes.items()) if outcome is not None}
     order = np.argsort(ids)
     places = order[np.searchsorted(ids, np.array(list(decided), np.int64), sorter=order)]
+    verdicts = np.array(list(decided.values()), bool)
+    files, signals = table["file_name"].to_pylist(), table
+    if takes_signals(files, places):
+        signals = read_boxes_with_quality(run)
+        signals = signals if counts is None else signals.filter(counts)
     names = dict(zip(category.tolist(), table["category"].to_pylist(), strict=True))
     return JudgedBoxes(
-        category, score, places, np.array(list(decided.values()), bool), names, len(outcomes) - len(decided),
+        category, score, places, verdicts, expected_outcomes(signals, files, places, verdicts), names,
+        len(outcomes) - len(decided),
         len(every) - len(kept), len(drawn - outcomes.keys()), kept, within,
     )  # fmt: skip
 
@@ -177,8 +195,8 @@ def estimate_audit(run_dir: Path) -> AuditEstimate:
     run = Run.open(run_dir, finished=True)
     with open_verdicts(run.path, to_write=False) as store:
         objects = estimate_run_objects(run, store)
-    precision = estimate_precision(boxes.category, boxes.score, boxes.judged, boxes.is_correct)
-    by_class = estimate_per_class(boxes.category, boxes.score, boxes.judged, boxes.is_correct)
+    precision = estimate_precision(boxes.sample)
+    by_class = estimate_per_class(boxes.category, boxes.sample)
     return AuditEstimate(
         precision, {boxes.names[one]: found for one, found in by_class.items()}, boxes.undecided, boxes.changed,
         boxes.pending, _kappas(boxes.verdicts), boxes.within, _is_enough(precision, boxes.within, boxes.pending),

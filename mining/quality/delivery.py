@@ -1,9 +1,11 @@
 """The largest subset of a run's boxes whose precision is, with 95 % confidence, at least what was asked for.
 
-Subsets are the best-scored boxes, of a few sizes that are fixed beforehand. Each is tested with the lower end of a
-one-sided interval at a level of 5 % divided by their number (Bonferroni), so that the promise is kept whichever is
-chosen: precision need not fall with the size. Tests of one subset after the other until the first fails (fixed
-sequence) deliver less with some hundred verdicts, because small subsets have few of them.
+Subsets are the best-scored boxes. They are tested one after the other, from a small one to all boxes, until one fails:
+each by the lower end of a one-sided interval at the full 5 %, and the last one that passed is delivered. The promise is
+broken only if the first subset that is not good enough passes, whatever the order of the boxes is worth (a fixed
+sequence of tests: Maurer, Hothorn, Lehmacher 1995; Angelopoulos et al., "Learn then test", 2021). The first subset is
+one that has enough verdicts to pass with some that are wrong; smaller ones would often fail by chance, and end the
+sequence.
 """
 
 from dataclasses import dataclass
@@ -12,13 +14,16 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from mining.arrays import Bools, Floats, Ints
+from mining.arrays import Floats
 from mining.errors import InputError
 from mining.quality.audit import judged_boxes
-from mining.quality.estimates import ALPHA, Precision, estimate_precision
+from mining.quality.estimates import ALPHA, Precision, Sample, estimate_precision
 
-SHARES = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)  # of the boxes, best score first
-_ONE_SIDED = float(norm.ppf(1 - ALPHA / len(SHARES)))
+FIRST_VERDICTS = 60  # in the first subset, or
+FIRST_SHARE = 0.3  # of the verdicts, if that is less
+SPARE = 2.0  # times as many as pass if none is wrong: at least so many
+STEP = 0.025  # of the boxes, from one subset to the next
+_ONE_SIDED = float(norm.ppf(1 - ALPHA))
 
 
 @dataclass(frozen=True)
@@ -36,33 +41,37 @@ class Subset:
     precision: Precision
 
 
-def largest_subset(
-    category: Ints, score: Floats, judged: Ints, is_correct: Bools, precision: float
-) -> tuple[Subset | None, list[Subset]]:
+def largest_subset(score: Floats, sample: Sample, precision: float) -> tuple[Subset | None, list[Subset]]:
     """Find the largest subset whose precision is at least `precision`, with 95 % confidence.
 
     Args:
-        category: (N,) class of each box of the run.
-        score: (N,) score of each box.
-        judged: (n,) places of the boxes that were drawn and judged.
-        is_correct: (n,) whether each is correct.
+        score: (N,) score of each box of the run.
+        sample: The boxes and verdicts.
         precision: 0-1.
 
     Returns:
-        The subset, None if there is none; and all subsets that were tested, smallest first.
+        The subset, None if there is none; and the subsets that were tested, smallest first.
     """
     ranked = np.sort(score)[::-1]
-    tested = []
-    for share in SHARES:
+    tested: list[Subset] = []
+    for share in _shares(len(sample.judged), precision):
         cut = 0.0 if share == 1 else float(ranked[max(0, int(np.ceil(share * len(ranked))) - 1)])
-        members = np.flatnonzero(score >= cut)
-        inside = score[judged] >= cut
-        places = np.searchsorted(members, judged[inside])
-        found = estimate_precision(category[members], score[members], places, is_correct[inside], z=_ONE_SIDED)
-        if found is not None:
-            tested.append(Subset(cut, len(members), found))
+        part = sample.of(score >= cut)
+        found = estimate_precision(part, z=_ONE_SIDED)
+        if found is None:
+            break
+        tested.append(Subset(cut, len(part.expected), found))
+        if found.ci95[0] < precision:
+            break
     passed = [one for one in tested if one.precision.ci95[0] >= precision]
     return (passed[-1] if passed else None), tested
+
+
+def _shares(verdicts: int, precision: float) -> list[float]:
+    """The sizes of the subsets as shares of all boxes, ascending; what the verdicts are does not count."""
+    passing = _ONE_SIDED**2 * precision / (1 - precision)  # so many correct ones have their lower end there
+    first = max(min(FIRST_VERDICTS, FIRST_SHARE * verdicts), SPARE * passing) / max(verdicts, 1)
+    return [*np.arange(first, 1 - STEP / 2, STEP).tolist(), 1.0]
 
 
 def subset_of_run(run_dir: Path, precision: float) -> Subset:
@@ -74,7 +83,7 @@ def subset_of_run(run_dir: Path, precision: float) -> Subset:
     if not 0 < precision < 1:
         raise InputError(f"min_precision is {precision}; it must be between 0 and 1.")
     boxes = judged_boxes(run_dir)
-    subset, tested = largest_subset(boxes.category, boxes.score, boxes.judged, boxes.is_correct, precision)
+    subset, tested = largest_subset(boxes.score, boxes.sample, precision)
     if subset is not None:
         return subset
     if not tested:

@@ -1,8 +1,11 @@
-"""The share of boxes that are correct, from verdicts on a stratified random draw, with 95 % intervals.
+"""The share of boxes that are correct, from verdicts on a random draw, with 95 % intervals.
 
-The estimate is post-stratified: each stratum's share of correct boxes, weighted by its number of boxes. Its interval is
-Wilson's score interval for as many verdicts as would give the same variance in a simple random sample (the effective
-sample size), with the correction for a finite population, so that the interval is empty once every box is judged.
+Every box has an expected outcome (`mining.quality.expectations`), and the verdicts correct the mean of these: the
+estimate is the mean of the verdicts and of the expectations of all other boxes, which are moved by the mean difference
+between verdict and expectation (a difference estimator, also known as prediction-powered). It is unbiased whatever the
+expectations are; the better they are, the narrower its interval. That is Wilson's score interval for as many verdicts
+as would give the same variance in a simple random sample (the effective sample size), with the correction for a finite
+population, so that it is empty once every box is judged.
 
 That interval is for a number of verdicts that was fixed beforehand. Stopping as soon as it is narrow enough selects
 favourable moments. For that there is a second, wider interval, which is valid at every look: the asymptotic confidence
@@ -11,19 +14,20 @@ and asymptotic confidence sequences", Annals of Statistics 2024.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from mining.arrays import Bools, Floats, Ints
-from mining.quality.sampling import stratify
 
 Z = 1.959964  # of 95 %
 ALPHA = 0.05
 NARROWEST_AT = 100  # verdicts at which the sequence is narrowest, relative to the fixed interval
 FEWEST_FOR_SEQUENCE = 50  # verdicts; its theory is of many
 FEWEST_VERDICTS = 2
-VERDICTS_PER_GAIN = 10  # of the rarer outcome, before strata may count for another simple draw of the same size
+PRIOR_VERDICTS = 2  # that the variance by the expectations counts for, next to that of the differences
+VERDICTS_PER_GAIN = 3  # of the rarer outcome, before expectations may count for another simple draw of the same size
 
 
 @dataclass(frozen=True)
@@ -50,43 +54,67 @@ class Precision:
         return (self.ci95[1] - self.ci95[0]) / 2
 
 
-def estimate_precision(
-    category: Ints, score: Floats, judged: Ints, is_correct: Bools, *, z: float = Z
-) -> Precision | None:
-    """Estimate the share of correct boxes of a run.
+@dataclass(frozen=True)
+class Sample:
+    """Boxes, and the verdicts on those of them that were drawn at random.
+
+    Attributes:
+        expected: (N,) expected outcome of each box, 0-1.
+        judged: (n,) places of the boxes with a verdict, each once.
+        is_correct: (n,) what it says.
+        rarer_of_run: Number of verdicts of the rarer outcome in the whole run; None if these are all boxes of the run.
+    """
+
+    expected: Floats
+    judged: Ints
+    is_correct: Bools
+    rarer_of_run: int | None = None
+
+    @cached_property
+    def rarer(self) -> int:
+        """Number of verdicts of the rarer outcome that the expectations were learnt from."""
+        correct = int(self.is_correct.sum())
+        return min(correct, len(self.judged) - correct) if self.rarer_of_run is None else self.rarer_of_run
+
+    def of(self, some: Bools) -> "Sample":
+        """Return the part with some boxes, (N,) bool, which must not depend on the verdicts."""
+        members, inside = np.flatnonzero(some), some[self.judged]
+        places = np.searchsorted(members, self.judged[inside])
+        return replace(
+            self, expected=self.expected[members], judged=places, is_correct=self.is_correct[inside],
+            rarer_of_run=self.rarer,
+        )  # fmt: skip
+
+
+def estimate_precision(sample: Sample, *, z: float = Z) -> Precision | None:
+    """Estimate the share of correct boxes.
 
     Args:
-        category: (N,) class of each box of the run.
-        score: (N,) score of each box.
-        judged: (n,) places of the boxes that were drawn and judged, each once.
-        is_correct: (n,) whether each is correct.
+        sample: The boxes and verdicts.
         z: Quantile of the normal distribution behind `ci95`, for other levels than 95 %.
 
     Returns:
         None with fewer than FEWEST_VERDICTS verdicts, unless every box has one.
     """
-    return _from_strata(stratify(category, score, len(judged)), judged, is_correct, z)
+    verdicts, boxes = len(sample.judged), len(sample.expected)
+    if not verdicts or verdicts < min(FEWEST_VERDICTS, boxes):
+        return None
+    value, variance = _value_and_variance(sample)
+    fixed = wilson(value, variance, verdicts, z)
+    return Precision(value, fixed, _any_time(value, variance, verdicts, fixed), verdicts, boxes)
 
 
-def estimate_per_class(category: Ints, score: Floats, judged: Ints, is_correct: Bools) -> dict[int, Precision | None]:
-    """Estimate the share of correct boxes of each class, from the verdicts on it alone.
+def estimate_per_class(category: Ints, sample: Sample) -> dict[int, Precision | None]:
+    """Estimate the share of correct boxes of each class.
 
     Args:
-        category: As for `estimate_precision`.
-        score: As there.
-        judged: As there.
-        is_correct: As there.
+        category: (N,) class of each box.
+        sample: The boxes and verdicts.
 
     Returns:
         By class, ascending.
     """
-    found = {}
-    for one in np.unique(category):
-        members = np.flatnonzero(category == one)
-        inside = category[judged] == one
-        places = np.searchsorted(members, judged[inside])
-        found[int(one)] = estimate_precision(category[members], score[members], places, is_correct[inside])
-    return found
+    return {int(one): estimate_precision(sample.of(category == one)) for one in np.unique(category)}
 
 
 def verdicts_for(half_width: float, boxes: int, share: float = 0.5) -> int:
@@ -108,32 +136,28 @@ def verdicts_to_halve(estimate: Precision) -> int:
     return min(estimate.boxes, math.ceil(wanted)) - estimate.verdicts
 
 
-def _from_strata(strata: Ints, judged: Ints, is_correct: Bools, z: float) -> Precision | None:
-    if not len(judged) or len(judged) < min(FEWEST_VERDICTS, len(strata)):
-        return None
-    sizes = np.bincount(strata).astype(np.float64)
-    counts = np.bincount(strata[judged], minlength=len(sizes)).astype(np.float64)
-    correct = np.bincount(strata[judged], weights=is_correct, minlength=len(sizes))
-    common, weights = float(is_correct.mean()), sizes / sizes.sum()
-    has_any = counts > 0
-    shares = np.where(has_any, correct / np.maximum(counts, 1), common)
-    value = float((sizes * shares).sum() / sizes.sum())
-    # a stratum of few verdicts may have none that is wrong: its spread is that with one more, of the common share,
-    # which is kept off 0 and 1 for the same reason
-    expected = (correct + (is_correct.sum() + 0.5) / (len(judged) + 1)) / (counts + 1)
-    unseen = 1 - counts / sizes
-    variance = float((weights**2 * unseen * expected * (1 - expected) / np.maximum(counts, 1)).sum())
-    # of verdicts that are nearly all the same, strata of few of them seem surer than they are
-    rarer = min(is_correct.sum(), len(judged) - is_correct.sum())
-    simple = _variance(min(max(value, 0.5 / len(judged)), 1 - 0.5 / len(judged)), len(judged), len(strata))
-    variance = max(variance, simple / (1 + rarer / VERDICTS_PER_GAIN))
-    fixed = wilson(value, variance, len(judged), z)
-    return Precision(value, fixed, _any_time(value, variance, len(judged), fixed), len(judged), len(strata))
+def _value_and_variance(sample: Sample) -> tuple[float, float]:
+    verdicts, boxes = len(sample.judged), len(sample.expected)
+    outcome, expected = sample.is_correct.astype(np.float64), sample.expected[sample.judged]
+    share, unseen = float(outcome.mean()), 1 - verdicts / boxes
+    simple = _spread(share, verdicts) / verdicts * unseen
+    if share in (0.0, 1.0):
+        return share, simple
+    difference = outcome - expected
+    value = (outcome.sum() + sample.expected.sum() - expected.sum()) / boxes + unseen * difference.mean()
+    # differences of few verdicts may be small by chance; what the expectations themselves say of it counts a little
+    spread = verdicts * difference.var(ddof=1) + PRIOR_VERDICTS * float((expected * (1 - expected)).mean())
+    variance = spread / (verdicts + PRIOR_VERDICTS) / verdicts * unseen
+    value = float(min(max(value, 0.0), 1.0))
+    # where nearly all verdicts of a run are the same, the expectations seem surer than they are
+    simple = _spread(value, verdicts) / verdicts * unseen
+    return value, float(max(variance, simple / (1 + sample.rarer / VERDICTS_PER_GAIN)))
 
 
-def _variance(share: float, verdicts: int, boxes: int) -> float:
-    """Variance of a share in a simple random draw."""
-    return share * (1 - share) / verdicts * (1 - verdicts / boxes)
+def _spread(share: float, verdicts: int) -> float:
+    """Variance of a verdict; a share of 0 or 1 counts as half a verdict off."""
+    inner = min(max(share, 0.5 / verdicts), 1 - 0.5 / verdicts)
+    return inner * (1 - inner)
 
 
 def wilson(value: float, variance: float, verdicts: int, z: float) -> tuple[float, float]:
@@ -147,8 +171,7 @@ def wilson(value: float, variance: float, verdicts: int, z: float) -> tuple[floa
     """
     if variance <= 0:
         return value, value
-    inner = min(max(value, 0.5 / verdicts), 1 - 0.5 / verdicts)
-    effective = inner * (1 - inner) / variance
+    effective = _spread(value, verdicts) / variance
     middle = (value + z**2 / (2 * effective)) / (1 + z**2 / effective)
     spread = z / (1 + z**2 / effective) * math.sqrt(value * (1 - value) / effective + z**2 / (4 * effective**2))
     return max(0.0, middle - spread), min(1.0, middle + spread)

@@ -16,7 +16,8 @@ MAX_STANDARDISED = 4.0
 SCORE_WEIGHT = 6.0  # the penalty on the score's weight is 36 times as weak as on the others'
 
 
-def _logit(values: Floats) -> Floats:
+def logit(values: Floats) -> Floats:
+    """Return log(v / (1 - v)) of values in 0-1, which are kept off 0 and 1 by 0.001."""
     clipped = np.clip(values, 1e-3, 1 - 1e-3)
     return np.log(clipped / (1 - clipped))
 
@@ -40,14 +41,14 @@ class Feature:
 
 
 FEATURES = (
-    Feature("score", "score", _logit),
+    Feature("score", "score", logit),
     Feature("mean_probability", "mean_probability"),
     Feature("cut_agreement", "cut_agreement"),
     Feature("map_agreement", "map_agreement"),
     Feature("threshold_stability", "threshold_stability"),
     Feature("tight_iou", "tight_iou"),
     Feature("loose_iou", "loose_iou"),
-    Feature("class_score", "class_score", _logit),
+    Feature("class_score", "class_score", logit),
     Feature("class_margin", "class_margin"),
     Feature("area_share", "area_share", _log),
     Feature("size_deviation", "size_deviation"),

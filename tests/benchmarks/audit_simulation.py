@@ -3,43 +3,65 @@
     python tests/benchmarks/audit_simulation.py [--repeats 400] [--boxes 20000]
 
 Mines the test images of voc-mini and a generated corpus with default settings, below build/audit/ (finished runs are
-used again), and writes the figures to build/audit.json and a table to stdout.
+used again), and writes the figures to build/audit.json, tables to stdout, and a picture to docs/images/.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from cyclopts import App
 from experiments import DATA, ROOT
 
 import boxmine
-from mining.arrays import Bools, Floats, Ints
+from mining.arrays import Bools, Ints
 from mining.quality.correctness import judge_by_truth
 from mining.quality.delivery import largest_subset
-from mining.quality.estimates import FEWEST_FOR_SEQUENCE, Precision, Z, estimate_precision
+from mining.quality.estimates import FEWEST_FOR_SEQUENCE, Precision, Sample, Z, estimate_precision
+from mining.quality.expectations import expected_outcomes
 from mining.quality.sampling import draw_boxes, stratify
+from mining.quality.table import read_boxes_with_quality
 from mining.runs.run import Run
 from mining.synthetic import generate
 
 BUILD = ROOT / "build" / "audit"
+PICTURE = ROOT / "docs" / "images" / "audit.svg"
 TRAINING_IMAGES = 160
 BOXES_PER_IMAGE = 1.4  # of the generated corpus, a little less than are found
 VERDICTS = (50, 100, 200)
-PRECISIONS = (0.7, 0.8, 0.9)
-LOOK_EVERY = 5
+PRECISIONS = (0.6, 0.7, 0.8, 0.85, 0.9)
+IN_THE_TABLE = (0.7, 0.8, 0.9)
+VERDICTS_OF_A_CLASS = 10  # expected, for the figures over classes
+SIMPLE_DRAWS = 4000
+LOOK_EVERY, LOOKED_AT = 25, 0.25  # verdicts; share of the draws
 
 app = App(help="Simulate audits of mined runs.")
 
 
 @dataclass(frozen=True)
 class Population:
-    """The boxes of a run: (N,) class, score, and whether each is correct."""
+    """The boxes of a run with their signals, and (N,) whether each is correct."""
 
-    category: Ints
-    score: Floats
+    boxes: pa.Table
     is_correct: Bools
+
+    def column(self, name: str) -> Any:
+        """(N,) values of a column."""
+        return self.boxes[name].to_numpy()
+
+    def sample(self, drawn: Ints) -> Sample:
+        """Return what a reviewer of these boxes says."""
+        verdicts = self.is_correct[drawn]
+        return Sample(expected_outcomes(self.boxes, self.images, drawn, verdicts), drawn, verdicts)
+
+    @cached_property
+    def images(self) -> list[str]:
+        """File name of each box's image."""
+        return list(self.boxes["file_name"].to_pylist())
 
 
 @dataclass(frozen=True)
@@ -51,19 +73,24 @@ class Row:
     precision: float
     verdicts: int
     covered: float
+    bias: float
     width: float
     simple_width: float
     worth: float
-    covered_of_class: float
     boxes_of_class: int
+    covered_of_class: float
+    classes: int
+    covered_of_classes: float | None
+    covered_of_worst: float | None
     covered_throughout: float
 
 
 @dataclass(frozen=True)
 class Promise:
-    """Figures of `export --min-precision` from 200 verdicts: shares of the draws, and of the boxes, in 0-1."""
+    """Figures of `export --min-precision`: shares of the draws, and of the boxes, in 0-1."""
 
     run: str
+    verdicts: int
     asked: float
     kept: float
     delivered: float
@@ -73,35 +100,22 @@ class Promise:
 
 @app.default
 def main(*, repeats: int = 400, boxes: int = 20_000) -> None:
-    """Mine what is missing, simulate, and print the table."""
-    populations = {"voc-mini test": voc(), "generated": generated(boxes)}
-    rows = [
-        simulate(name, population, verdicts, repeats)
-        for name, population in populations.items()
-        for verdicts in VERDICTS
-    ]
-    promises = [promise(name, one, asked, repeats) for name, one in populations.items() for asked in PRECISIONS]
-    figures = {"estimates": [asdict(row) for row in rows], "promises": [asdict(row) for row in promises]}
+    """Mine what is missing, simulate, print the tables and draw the picture."""
+    found = generated(boxes)
+    populations = {"voc-mini test": voc(), "generated": found}
+    for name, change in (("signals without meaning", shuffled), ("signals reversed", turned)):
+        populations[f"generated, {name}"] = replace(found, is_correct=change(found))
+    rows, promises = [], []
+    for name, population in populations.items():
+        for verdicts in (VERDICTS[0], VERDICTS[-1]) if "," in name else VERDICTS:
+            row, kept = simulate(name, population, verdicts, repeats)
+            rows.append(row)
+            promises += kept
+            print(row, flush=True)
+    figures = {"estimates": [asdict(row) for row in rows], "promises": [asdict(one) for one in promises]}
     (ROOT / "build" / "audit.json").write_text(json.dumps(figures, indent=1))
-    print(
-        "| boxes of | boxes | precision | verdicts | covered | width | simple draw | worth | covered, commonest class | stop |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {row.run} | {row.boxes} | {100 * row.precision:.1f} % | {row.verdicts} | {100 * row.covered:.1f} % | "
-            f"{100 * row.width:.1f} | {100 * row.simple_width:.1f} | {row.worth:.0f} | "
-            f"{100 * row.covered_of_class:.1f} % of {row.boxes_of_class} boxes | {100 * row.covered_throughout:.1f} % |"
-        )
-
-    print()
-    print("| boxes of | precision asked for | kept | boxes delivered | at most possible | refused |")
-    print("|---|---|---|---|---|---|")
-    for one in promises:
-        print(
-            f"| {one.run} | {one.asked} | {100 * one.kept:.1f} % | {100 * one.delivered:.1f} % | "
-            f"{100 * one.possible:.1f} % | {100 * one.refused:.1f} % |"
-        )
+    print_tables(rows, promises)
+    draw(rows, promises)
 
 
 def voc() -> Population:
@@ -114,8 +128,9 @@ def voc() -> Population:
 def generated(boxes: int) -> Population:
     """The boxes of a generated corpus."""
     train, test = BUILD / "generated" / "train", BUILD / "generated" / "test"
-    generate(train, images=TRAINING_IMAGES)
-    generate(test, images=int(boxes / BOXES_PER_IMAGE), start=TRAINING_IMAGES)
+    for folder, images, start in ((train, TRAINING_IMAGES, 0), (test, int(boxes / BOXES_PER_IMAGE), TRAINING_IMAGES)):
+        if not (folder / "truth.json").is_file():
+            generate(folder, images=images, start=start)
     return mined(BUILD / "generated", train / "images", train / "labels.csv", test / "images", test / "labels.csv",
                  test / "truth.json")  # fmt: skip
 
@@ -125,76 +140,96 @@ def mined(out: Path, images: Path, labels: Path, test_images: Path, test_labels:
     boxmine.train(images, labels=labels, out=out / "model")
     boxmine.mine(test_images, labels=test_labels, model=out / "model", out=out / "run")
     run = Run.open(out / "run", finished=True)
-    table = run.read_annotations(["category_id", "score"])
     judged = judge_by_truth(run, truth)
     some = judged.is_judged
-    category, score = table["category_id"].to_numpy().astype(np.int64), table["score"].to_numpy().astype(np.float64)
-    return Population(category[some], score[some], judged.is_correct[some] > 0)
+    return Population(read_boxes_with_quality(run).filter(pa.array(some)), judged.is_correct[some] > 0)
 
 
-def simulate(name: str, population: Population, verdicts: int, repeats: int) -> Row:
+def shuffled(population: Population) -> Bools:
+    """Outcomes of as many boxes of each class, but of any of them."""
+    outcome, random = population.is_correct.copy(), np.random.default_rng(2)
+    for members in members_of_classes(population):
+        outcome[members] = random.permutation(outcome[members])
+    return outcome
+
+
+def turned(population: Population) -> Bools:
+    """Outcomes of as many boxes of each class, the best-scored ones being what the worst-scored ones were."""
+    outcome, score = population.is_correct.copy(), population.column("score")
+    for members in members_of_classes(population):
+        ranked = members[np.argsort(score[members], kind="stable")]
+        outcome[ranked] = outcome[ranked[::-1]]
+    return outcome
+
+
+def members_of_classes(population: Population) -> list[Ints]:
+    category = population.column("category_id")
+    return [np.flatnonzero(category == one) for one in np.unique(category)]
+
+
+def simulate(name: str, population: Population, verdicts: int, repeats: int) -> tuple[Row, list[Promise]]:
     """Draw and estimate many times; see the columns in docs/guides/audit.md."""
     random = np.random.default_rng(0)
-    strata, truth = stratify(population.category, population.score, verdicts), float(population.is_correct.mean())
-    common = int(np.bincount(population.category).argmax())
-    of_class = restricted(population, population.category == common)
-    intervals, class_intervals, throughout, simple = [], [], [], []
-    for _ in range(repeats):
-        drawn = draw_boxes(strata, verdicts, random)
-        intervals.append(estimated(population, drawn).ci95)
-        throughout.append(is_covered_throughout(population, drawn, truth))
-        inside = drawn[population.category[drawn] == common]
-        members = np.flatnonzero(population.category == common)
-        found = estimate_precision(
-            of_class.category, of_class.score, np.searchsorted(members, inside), population.is_correct[inside]
-        )
-        if found is not None:
-            class_intervals.append(found.ci95)
-        simple.append(simple_width(population.is_correct, verdicts, random))
-    width, width_of_simple = (float(np.mean(values)) for values in (np.ptp(intervals, axis=1), simple))
-    return Row(
-        name, len(population.score), truth, verdicts, coverage(intervals, truth), width, width_of_simple,
-        verdicts * (width_of_simple / width) ** 2, coverage(class_intervals, float(of_class.is_correct.mean())),
-        len(of_class.score), float(np.mean(throughout)),
+    category, truth = population.column("category_id").astype(np.int64), float(population.is_correct.mean())
+    strata = stratify(category, population.column("score").astype(np.float64), verdicts)
+    samples = [population.sample(draw_boxes(strata, verdicts, random)) for _ in range(repeats)]
+    found = [estimated(sample) for sample in samples]
+    looked_at = samples[: int(np.ceil(LOOKED_AT * repeats))]
+    throughout = float(np.mean([is_covered_throughout(population, sample, truth) for sample in looked_at]))
+    simple = float(np.mean([simple_width(population.is_correct, verdicts, random) for _ in range(SIMPLE_DRAWS)]))
+    width = float(np.mean([np.ptp(one.ci95) for one in found]))
+    classes = np.bincount(category)
+    by_class = {int(one): class_coverage(population, samples, category == one) for one in np.flatnonzero(classes)}
+    enough = [by_class[one] for one in by_class if verdicts * classes[one] / len(category) >= VERDICTS_OF_A_CLASS]
+    common = int(classes.argmax())
+    row = Row(
+        run=name, boxes=len(category), precision=truth, verdicts=verdicts,
+        covered=coverage([one.ci95 for one in found], truth), bias=float(np.mean([one.value for one in found])) - truth,
+        width=width, simple_width=simple, worth=verdicts * (simple / width) ** 2,
+        boxes_of_class=int(classes[common]), covered_of_class=by_class[common],
+        classes=len(enough), covered_of_classes=float(np.mean(enough)) if enough else None,
+        covered_of_worst=min(enough, default=None), covered_throughout=throughout,
     )  # fmt: skip
+    precisions = PRECISIONS if verdicts == VERDICTS[-1] else ()
+    return row, [promise(name, population, samples, asked) for asked in precisions]
 
 
-def promise(name: str, population: Population, asked: float, repeats: int) -> Promise:
+def class_coverage(population: Population, samples: list[Sample], members: Bools) -> float:
+    """Share of the draws whose interval of a class has the truth; draws without an interval do not count."""
+    found = (estimate_precision(sample.of(members)) for sample in samples)
+    return coverage([one.ci95 for one in found if one is not None], float(population.is_correct[members].mean()))
+
+
+def promise(name: str, population: Population, samples: list[Sample], asked: float) -> Promise:
     """Deliver the largest subset of a promised precision, many times; `possible` is what knowing the truth allows."""
-    random, verdicts = np.random.default_rng(1), VERDICTS[-1]
-    strata = stratify(population.category, population.score, verdicts)
+    score = population.column("score").astype(np.float64)
     kept, delivered = [], []
-    for _ in range(repeats):
-        drawn = draw_boxes(strata, verdicts, random)
-        subset, _tested = largest_subset(
-            population.category, population.score, drawn, population.is_correct[drawn], asked
-        )
-        inside = population.score >= (np.inf if subset is None else subset.min_score)
+    for sample in samples:
+        subset, _tested = largest_subset(score, sample, asked)
+        inside = score >= (np.inf if subset is None else subset.min_score)
         kept.append(subset is None or population.is_correct[inside].mean() >= asked)
         delivered.append(inside.mean())
-    ranked = population.is_correct[np.argsort(-population.score, kind="stable")]
+    ranked = population.is_correct[np.argsort(-score, kind="stable")]
     precise = np.flatnonzero(np.cumsum(ranked) >= asked * np.arange(1, len(ranked) + 1))
     possible = (precise[-1] + 1) / len(ranked) if len(precise) else 0.0
     refused = float(np.mean([share == 0 for share in delivered]))
-    return Promise(name, asked, float(np.mean(kept)), float(np.mean(delivered)), float(possible), refused)
+    verdicts = len(samples[0].judged)
+    return Promise(name, verdicts, asked, float(np.mean(kept)), float(np.mean(delivered)), float(possible), refused)
 
 
-def restricted(population: Population, some: Bools) -> Population:
-    """Return the population of some boxes."""
-    return Population(population.category[some], population.score[some], population.is_correct[some])
-
-
-def estimated(population: Population, drawn: Ints) -> Precision:
-    """Return the estimate from the drawn boxes."""
-    found = estimate_precision(population.category, population.score, drawn, population.is_correct[drawn])
+def estimated(sample: Sample) -> Precision:
+    """Return the estimate from a sample."""
+    found = estimate_precision(sample)
     assert found is not None
     return found
 
 
-def is_covered_throughout(population: Population, drawn: Ints, truth: float) -> bool:
+def is_covered_throughout(population: Population, sample: Sample, truth: float) -> bool:
     """Whether the interval that is valid at any time has the truth at every look."""
-    looks = (estimated(population, drawn[:n]) for n in range(FEWEST_FOR_SEQUENCE, len(drawn) + 1, LOOK_EVERY))
-    return all(one.ci95_any_time is not None and one.ci95_any_time[0] <= truth <= one.ci95_any_time[1] for one in looks)
+    drawn = sample.judged
+    looks = (population.sample(drawn[:n]) for n in range(FEWEST_FOR_SEQUENCE, len(drawn) + 1, LOOK_EVERY))
+    intervals = (estimated(look).ci95_any_time for look in looks)
+    return all(one is not None and one[0] <= truth <= one[1] for one in intervals)
 
 
 def simple_width(is_correct: Bools, verdicts: int, random: np.random.Generator) -> float:
@@ -208,6 +243,73 @@ def simple_width(is_correct: Bools, verdicts: int, random: np.random.Generator) 
 def coverage(intervals: list[tuple[float, float]], truth: float) -> float:
     """Share of the intervals that have the truth."""
     return float(np.mean([low <= truth <= high for low, high in intervals]))
+
+
+def print_tables(rows: list[Row], promises: list[Promise]) -> None:
+    """Print both tables of docs/guides/audit.md."""
+    print(
+        "| boxes of | boxes | precision | verdicts | covered | width | simple draw | worth | covered, commonest class | "
+        "covered, classes | worst | stop |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        classes = "- | -"
+        if row.covered_of_classes is not None and row.covered_of_worst is not None:
+            classes = f"{100 * row.covered_of_classes:.1f} % of {row.classes} | {100 * row.covered_of_worst:.1f} %"
+        print(
+            f"| {row.run} | {row.boxes} | {100 * row.precision:.1f} % | {row.verdicts} | {100 * row.covered:.1f} % | "
+            f"{100 * row.width:.1f} | {100 * row.simple_width:.1f} | {row.worth:.0f} | "
+            f"{100 * row.covered_of_class:.1f} % of {row.boxes_of_class} boxes | {classes} | "
+            f"{100 * row.covered_throughout:.1f} % |"
+        )
+
+    print()
+    print("| boxes of | precision asked for | kept | boxes delivered | at most possible | refused |")
+    print("|---|---|---|---|---|---|")
+    for one in promises:
+        if one.verdicts == VERDICTS[-1] and one.asked in IN_THE_TABLE:
+            print(
+                f"| {one.run} | {one.asked} | {100 * one.kept:.1f} % | {100 * one.delivered:.1f} % | "
+                f"{100 * one.possible:.1f} % | {100 * one.refused:.1f} % |"
+            )
+
+
+def draw(rows: list[Row], promises: list[Promise]) -> None:
+    """Plot coverage and width against the number of verdicts, and the delivered share against the promise."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "boxmine"
+    figure, (covered, width, share) = plt.subplots(1, 3, figsize=(10, 3.4))
+    for number, run in enumerate(dict.fromkeys(row.run for row in rows)):
+        of_run, colour = [row for row in rows if row.run == run], f"C{number}"
+        verdicts = [row.verdicts for row in of_run]
+        covered.plot(verdicts, [100 * row.covered for row in of_run], marker="o", color=colour, label=run)
+        if "," in run:
+            continue
+        covered.plot(
+            verdicts, [100 * row.covered_of_class for row in of_run], marker="s", ls=":", color=colour,
+            label=f"{run}, commonest class",
+        )  # fmt: skip
+        width.plot(verdicts, [100 * row.width for row in of_run], marker="o", color=colour, label=run)
+        width.plot(verdicts, [100 * row.simple_width for row in of_run], ls="--", color=colour, label="simple draw")
+        kept = [one for one in promises if one.run == run and one.verdicts == VERDICTS[-1]]
+        asked = [one.asked for one in kept]
+        share.plot(asked, [100 * one.delivered for one in kept], marker="o", color=colour, label=run)
+        share.plot(asked, [100 * one.possible for one in kept], ls="--", color=colour, label="possible")
+    covered.axhspan(93, 97, color="0.9")
+    covered.set_ylim(85, 100)
+    width.set_ylim(0)
+    share.set_ylim(0, 103)
+    for axes, label in ((covered, "intervals with the truth, %"), (width, "width of the interval, points")):
+        axes.set_xlabel("verdicts")
+        axes.set_ylabel(label)
+        axes.set_xticks(VERDICTS)
+    share.set_xlabel(f"promised precision, {VERDICTS[-1]} verdicts")
+    share.set_ylabel("boxes delivered, %")
+    for axes in (covered, width, share):
+        axes.legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    figure.savefig(PICTURE, metadata={"Date": None})
 
 
 if __name__ == "__main__":

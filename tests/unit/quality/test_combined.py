@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mining.quality.combined import CombinedPrecision, RunPrecision, combine_runs
-from mining.quality.estimates import Precision, estimate_precision
+from mining.quality.estimates import Precision, Sample, estimate_precision
 from mining.quality.sampling import draw_boxes, stratify
 from tests.unit.quality.test_sampling import population
 
@@ -64,14 +64,15 @@ def test_the_lower_end_is_below_the_truth_in_97_5_percent_of_the_draws(runs: lis
         category, score = population(boxes, seed=number)
         chance = np.clip(share + 0.3 * min(share, 1 - share) * (2 * score - 1), 0, 1)
         is_correct = random.random(boxes) < chance
-        populations.append((category, score, is_correct, stratify(category, score, draws), draws))
-    truth = np.concatenate([is_correct for _, _, is_correct, _, _ in populations]).mean()
+        populations.append((chance, is_correct, stratify(category, score, draws), draws))
+    truth = np.concatenate([is_correct for _, is_correct, _, _ in populations]).mean()
     lows, values = [], []
     for _ in range(400):
         parts = []
-        for category, score, is_correct, strata, draws in populations:
+        for chance, is_correct, strata, draws in populations:
             drawn = draw_boxes(strata, draws, random)
-            parts.append(RunPrecision(len(category), estimate_precision(category, score, drawn, is_correct[drawn])))
+            sample = Sample(chance, drawn, is_correct[drawn])
+            parts.append(RunPrecision(len(chance), estimate_precision(sample)))
         found = combine_runs(parts)
         assert found.value is not None
         lows.append(found.ci95[0])

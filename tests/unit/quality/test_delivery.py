@@ -8,7 +8,8 @@ import pytest
 
 from mining.errors import InputError
 from mining.export import export
-from mining.quality.delivery import SHARES, largest_subset, subset_of_run
+from mining.quality.delivery import largest_subset, subset_of_run
+from mining.quality.estimates import Sample
 from mining.quality.recording import record_verdicts
 from mining.quality.sampling import draw_boxes, stratify
 from tests.unit.quality.test_audit import fill, mined_run, planned, truth
@@ -20,7 +21,7 @@ def run(tmp_path: Path) -> Path:
     return mined_run(tmp_path)
 
 
-@pytest.mark.parametrize(("precision", "least"), [(0.6, 0.5), (0.75, 0.25)])
+@pytest.mark.parametrize(("precision", "least"), [(0.6, 0.75), (0.75, 0.3)])
 def test_the_promise_is_kept_and_subsets_are_large(precision: float, least: float) -> None:
     category, score = population(2000)
     is_correct = np.random.default_rng(1).random(2000) < 0.3 + 0.7 * score
@@ -28,7 +29,7 @@ def test_the_promise_is_kept_and_subsets_are_large(precision: float, least: floa
     kept, shares = [], []
     for _ in range(200):
         drawn = draw_boxes(strata, 200, random)
-        subset, _tested = largest_subset(category, score, drawn, is_correct[drawn], precision)
+        subset, _tested = largest_subset(score, Sample(0.3 + 0.7 * score, drawn, is_correct[drawn]), precision)
         inside = score >= (2 if subset is None else subset.min_score)
         kept.append(subset is None or is_correct[inside].mean() >= precision)
         shares.append(inside.mean())
@@ -37,13 +38,39 @@ def test_the_promise_is_kept_and_subsets_are_large(precision: float, least: floa
     assert np.mean(shares) > least
 
 
+@pytest.mark.parametrize("verdicts", [60, 200])
+def test_the_promise_is_kept_where_the_score_says_nothing(verdicts: int) -> None:
+    """All subsets have about the same precision, a little below what is asked for."""
+    category, score = population(5000)
+    is_correct = np.random.default_rng(1).random(5000) < 0.8
+    strata, random, kept = stratify(category, score, verdicts), np.random.default_rng(2), []
+    for _ in range(300):
+        drawn = draw_boxes(strata, verdicts, random)
+        subset, _tested = largest_subset(score, Sample(np.full(5000, 0.8), drawn, is_correct[drawn]), 0.81)
+        inside = score >= (2 if subset is None else subset.min_score)
+        kept.append(subset is None or is_correct[inside].mean() >= 0.81)
+    assert np.mean(kept) >= 0.95
+
+
 def test_all_boxes_are_delivered_where_all_are_good_and_none_where_none_is() -> None:
     category, score = population(1000)
     drawn = draw_boxes(stratify(category, score, 200), 200, np.random.default_rng(0))
-    subset, tested = largest_subset(category, score, drawn, np.ones(200, bool), 0.9)
+    subset, tested = largest_subset(score, Sample(score, drawn, np.ones(200, bool)), 0.9)
     assert subset is not None
-    assert (subset.min_score, subset.boxes, len(tested)) == (0, 1000, len(SHARES))
-    assert largest_subset(category, score, drawn, np.zeros(200, bool), 0.1)[0] is None
+    assert (subset.min_score, subset.boxes) == (0, 1000)
+    sizes = [one.boxes for one in tested]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == pytest.approx(300, abs=5)
+    assert largest_subset(score, Sample(score, drawn, np.zeros(200, bool)), 0.1)[0] is None
+
+
+def test_the_first_subset_has_enough_verdicts_to_pass_with_some_that_are_wrong() -> None:
+    category, score = population(5000)
+    for verdicts, precision in ((50, 0.9), (100, 0.9), (200, 0.95), (2000, 0.9), (30, 0.99)):
+        drawn = draw_boxes(stratify(category, score, verdicts), verdicts, np.random.default_rng(0))
+        _subset, tested = largest_subset(score, Sample(score, drawn, np.ones(verdicts, bool)), precision)
+        first = tested[0].precision
+        assert first.ci95[0] > precision + 0.3 * (1 - precision) or first.verdicts == verdicts
 
 
 def test_an_export_has_the_subset_and_says_what_was_promised(run: Path) -> None:
