@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
+from mining.errors import BoxmineError
 from mining.label_store.layout import LAST_JOB
 from mining.label_store.summaries import GateResult
+from mining.quality.verdicts import open_verdicts
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,32 @@ def _read_staged(path: Path) -> StagedVersion | None:
         gates = [GateResult(**gate) for gate in last["gates"]]
         failed = [f"{gate.gate} {gate.value_text} (limit {gate.limit:.3f})" for gate in gates if not gate.passed]
         folders = [path.parents[1] / name for name in last["runs"]]
+        existing = [folder for folder in folders if folder.is_dir()]
         return StagedVersion(
             path.parent.name.removeprefix("."), last["store"], last["at"], failed, last["images"], last["boxes"],
-            [folder for folder in folders if folder.is_dir()], last.get("steps", []),
+            existing, _steps(last.get("steps", []), existing, last["at"]),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged file matters to its job alone
+    except (
+        BoxmineError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # a damaged file matters to its job alone
         return None
+
+
+def _steps(steps: list[str], runs: list[Path], staged_at: str) -> list[str]:
+    """What a person can do next: the job's steps, until verdicts are recorded."""
+    if steps and any(_was_judged_since(run, staged_at) for run in runs):
+        return ["Verdicts were recorded since: run `boxmine label RECIPE` again."]
+    return steps
+
+
+def _was_judged_since(run: Path, moment: str) -> bool:
+    try:
+        with open_verdicts(run, to_write=False) as store:
+            return any(one.time >= moment for one in store.judgements())
+    except BoxmineError:  # damaged verdicts stop the job, which says so
+        return False

@@ -331,6 +331,10 @@ def test_status_and_record_name_the_figures(
     assert "min_precision - (limit 0.800)" in shown.out
     assert "boxmine audit plan runs/images-00001" in shown.err
     judge(only_run(staged), wrong_from(27))
+    assert run_command(["status", "runs"]) == 0
+    shown = capsys.readouterr()
+    assert "Verdicts were recorded since: run `boxmine label RECIPE` again." in shown.err
+    assert "boxmine audit plan" not in shown.err
     job(staged)
     assert run_command(["status", "labels"]) == 0
     assert "90.0% (90.0% to 90.0%), 30 verdicts" in capsys.readouterr().out
