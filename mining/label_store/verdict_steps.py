@@ -8,6 +8,7 @@ from pathlib import Path
 from mining.label_store.version_precision import RunVerdicts, VersionPrecision
 
 RECIPE = "RECIPE"  # stands for the recipe's file in the commands
+_COMMAND = "  boxmine audit"
 WIDEST, NARROWEST = 0.1, 0.01  # half widths that a first plan asks for
 
 
@@ -24,8 +25,11 @@ def next_steps(found: VersionPrecision, limit: float, runs: Path) -> list[str]:
     undecided = sum(run.undecided for run in found.runs)
     steps = [*_plan_first(undrawn, limit, runs), *_fill_in(pending, runs)] or [*_draw_more(found, limit, runs)]
     if undecided:
-        steps.append(f"{undecided} boxes count for nothing: unsure, or as many reviewers for as against.")
-    return [*steps, f"Then run `boxmine label {RECIPE}` again; images that are mined are not mined again."]
+        boxes = f"{undecided} boxes count" if undecided > 1 else "1 box counts"
+        steps.append(f"{boxes} for nothing: unsure, or as many reviewers for as against.")
+    if any(step.startswith(_COMMAND) for step in steps):
+        steps.append(f"Then run `boxmine label {RECIPE}` again; images that are mined are not mined again.")
+    return steps
 
 
 def _plan_first(undrawn: list[RunVerdicts], limit: float, runs: Path) -> Iterator[str]:
@@ -43,7 +47,7 @@ def _plan_first(undrawn: list[RunVerdicts], limit: float, runs: Path) -> Iterato
 def _fill_in(pending: list[RunVerdicts], runs: Path) -> Iterator[str]:
     for run in pending:
         yield f"{run.pending} boxes of {run.run} that were drawn have no verdict yet. Fill in the plan, and record it:"
-        yield f"  boxmine audit record {_quoted(runs / run.run)} PLAN.csv --reviewer NAME"
+        yield f"{_COMMAND} record {_quoted(runs / run.run)} PLAN.csv --reviewer NAME"
 
 
 def _draw_more(found: VersionPrecision, limit: float, runs: Path) -> Iterator[str]:
@@ -56,18 +60,21 @@ def _draw_more(found: VersionPrecision, limit: float, runs: Path) -> Iterator[st
     # the interval narrows with the root of the number, but for the finite population
     now = (1 / found.verdicts - 1 / found.boxes) * ((found.value - limit) / (found.value - low)) ** 2
     more = min(found.boxes, ceil(1 / (now + 1 / found.boxes))) - found.verdicts
+    left = [run for run in found.runs if run.boxes > run.verdicts + run.undecided]
+    if not left:
+        yield "All of these boxes were drawn."
+        return
     yield f"About {more} more verdicts might be enough. Draw them, fill in the column verdict, and record it:"
-    for run in found.runs:
-        if run.boxes > run.verdicts:
-            # of a run whose boxes are not all in the version, some draws are of others
-            count = min(run.boxes_of_run - run.verdicts, ceil(more * run.boxes_of_run / found.boxes))
-            yield from _commands(run, runs, f"--verdicts {count}", f"-{run.verdicts}")
+    for run in left:
+        # of a run whose boxes are not all in the version, some draws are of others
+        count = min(run.boxes_of_run - run.verdicts - run.undecided, ceil(more * run.boxes_of_run / found.boxes))
+        yield from _commands(run, runs, f"--verdicts {count}", f"-{run.verdicts}")
 
 
 def _commands(run: RunVerdicts, runs: Path, draws: str, suffix: str) -> Iterator[str]:
     folder, plan = _quoted(runs / run.run), _quoted(Path(f"{run.run}{suffix}.csv"))
-    yield f"  boxmine audit plan {folder} {draws} --out {plan}"
-    yield f"  boxmine audit record {folder} {plan} --reviewer NAME"
+    yield f"{_COMMAND} plan {folder} {draws} --out {plan}"
+    yield f"{_COMMAND} record {folder} {plan} --reviewer NAME"
 
 
 def _quoted(path: Path) -> str:

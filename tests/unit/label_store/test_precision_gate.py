@@ -110,7 +110,18 @@ def test_where_more_verdicts_cannot_help_the_output_says_so(staged: LabelProject
     judge(only_run(staged), wrong_from(15))
     summary = job(staged)
     assert (summary.state, gate(summary).value) == ("staged", pytest.approx(0.5))
+    assert len(summary.steps) == 1
     assert "More verdicts will hardly change that: the precision is 0.500" in summary.steps[0]
+
+
+def test_unsure_verdicts_count_for_nothing_and_are_named(staged: LabelProject) -> None:
+    judge(only_run(staged), lambda row: "unsure" if int(row["file_name"][:3]) < 15 else "correct")
+    summary = job(staged, gates={**GATES, "min_precision": 0.95})
+    assert summary.state == "staged"
+    assert summary.steps == [
+        "All of these boxes were drawn.",
+        "15 boxes count for nothing: unsure, or as many reviewers for as against.",
+    ]
 
 
 def test_a_person_can_publish_all_the_same(staged: LabelProject) -> None:
