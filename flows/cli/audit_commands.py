@@ -1,4 +1,4 @@
-"""Commands of an audit: draw boxes and images for a person to judge, record the verdicts, estimate from them."""
+"""Commands of an audit: review boxes in a browser, or draw, record and estimate with files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from flows.cli.audit_output import (
+    print_address,
     print_apply,
     print_calibration,
     print_carried,
@@ -25,6 +26,34 @@ audit = App(
 )
 app.command(audit)
 RunDir = Annotated[Path, Parameter(group=INPUT)]
+
+
+@audit.default
+def review(
+    run_dir: RunDir,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    browser: bool = True,
+) -> int:
+    """Open the review application: look at the boxes of a run in a browser, judge them, and put them right.
+
+    Parameters
+    ----------
+    run_dir
+        Run directory.
+    host
+        Address to listen on. On another than this machine's own, the printed address has a token that is needed.
+    port
+        Port; by default 8770, or any free one if that is taken.
+    browser
+        Open the address in a browser.
+    """
+    from mining.review.server import serve_review
+
+    serve_review(run_dir, host=host, port=port, browse=browser, announce=print_address)
+    return 0
 
 
 @audit.command(

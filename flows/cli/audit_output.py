@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _MEANS: tuple[Literal["predicted", "observed"], ...] = ("predicted", "observed")
 
 
+def print_address(address: str) -> None:
+    """Print where the review application is."""
+    err.print(f"The review is at {address}", soft_wrap=True)
+    err.print("Ctrl-C ends it; every verdict is on disk as soon as it is given.")
+
+
 def print_plan(summary: "PlanSummary", pictures: "Path | None") -> None:
     """Print what a plan asks for."""
     drawn = []

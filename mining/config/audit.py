@@ -15,7 +15,9 @@ class AuditPlanSettings(Settings):
     """What `boxmine audit plan` draws."""
 
     run: Path = Field(description="Run directory.")
-    out: Path = Field(description="CSV file to write, one row per box; the column verdict is filled in.")
+    out: Path | None = Field(
+        default=None, description="CSV file to write, one row per box or image; the column verdict is filled in."
+    )
     verdicts: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         default=None,
         description=f"Number of boxes to draw at random; by default {VERDICTS}, or what --precision-within needs.",

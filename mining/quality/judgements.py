@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Verdict = Literal["correct", "too_large", "too_small", "wrong_place", "wrong_class", "nothing", "unsure"]
-VERDICTS: tuple[str, ...] = get_args(Verdict)
+Verdict = Literal["correct", "too_large", "too_small", "wrong_place", "wrong_class", "nothing", "unsure", "withdrawn"]
+WITHDRAWN: Verdict = "withdrawn"  # in the record alone: the reviewer took the last verdict back
+VERDICTS: tuple[str, ...] = tuple(one for one in get_args(Verdict) if one != WITHDRAWN)
 COMPLETE = "complete"  # verdict on an image: it was looked at whole
 MISSED = "missed"  # verdict of a row that names an object without a correct box
 Why = Literal["random", "suspicious", "image", "review", "carried"]

@@ -34,7 +34,7 @@ class PlanSummary:
 
     Attributes:
         plan: Its name.
-        out: The CSV file.
+        out: The CSV file, None if none was written.
         random: Number of boxes drawn at random.
         suspicious: Number of doubtful boxes.
         drawn_before: Number of boxes that earlier plans drew at random.
@@ -47,7 +47,7 @@ class PlanSummary:
     """
 
     plan: str
-    out: Path
+    out: Path | None
     random: int
     suspicious: int
     drawn_before: int
@@ -71,7 +71,7 @@ def plan_audit(settings: AuditPlanSettings, draw_pictures: DrawPictures | None =
         RunError: The run is not finished.
     """
     run = Run.open(settings.run, finished=True)
-    if settings.out.exists():
+    if settings.out is not None and settings.out.exists():
         raise InputError(f"{settings.out} exists, and may have verdicts in it: give another --out.")
     table = run.read_annotations(["annotation_id", "file_name", "category", "category_id", "x", "y", "w", "h", "score"])
     random = np.random.default_rng(settings.seed)
@@ -82,9 +82,11 @@ def plan_audit(settings: AuditPlanSettings, draw_pictures: DrawPictures | None =
         plan = token_hex(4)
         ids = [*(one.annotation_id for one in drawn), *(number for _, some in images for number in some)]
         known = _known_verdicts(run, ids)
-        rows = plan_rows(plan, drawn, boxes_by_id(table, ids), images, known)
-        pictures = _pictures(run, settings, rows, draw_pictures)
-        write_plan(settings.out, rows, pictures)
+        pictures = None
+        if settings.out is not None:
+            rows = plan_rows(plan, drawn, boxes_by_id(table, ids), images, known)
+            pictures = _pictures(run, settings.pictures, settings.out, rows, draw_pictures)
+            write_plan(settings.out, rows, pictures)
         store.add_plan(plan, utc_now(), drawn, settings.precision_within, [image for image, _ in images])
     count = sum(one.why == "random" for one in drawn)
     return PlanSummary(
@@ -103,14 +105,14 @@ def plan_audit(settings: AuditPlanSettings, draw_pictures: DrawPictures | None =
 
 
 def _pictures(
-    run: Run, settings: AuditPlanSettings, rows: list[PlanRow], draw_pictures: DrawPictures | None
+    run: Run, pictures: Path | None, out: Path, rows: list[PlanRow], draw_pictures: DrawPictures | None
 ) -> dict[int, str] | None:
     """Draw the pictures of a plan; their paths by line, relative to the plan's folder."""
-    if settings.pictures is None or draw_pictures is None:
+    if pictures is None or draw_pictures is None:
         return None
     wanted = [one for line, row in enumerate(rows, start=FIRST_LINE) if (one := row.picture(line)) is not None]
-    drawn = draw_pictures(run, settings.pictures, wanted)
-    folder = Path(os.path.relpath(settings.pictures, settings.out.parent)).as_posix()
+    drawn = draw_pictures(run, pictures, wanted)
+    folder = Path(os.path.relpath(pictures, out.parent)).as_posix()
     return {one.line: f"{folder}/{one.name}" for one in wanted if one.line in drawn}
 
 
@@ -145,7 +147,7 @@ def _draw_boxes(
     drawn = [Drawn(int(ids[place]), "random", share) for place in places]
     if settings.suspicious:
         shown = {*before.tolist(), *(one.annotation_id for one in drawn), *store.shown_as_suspicious()}
-        order = np.argsort(_trust(run, score), kind="stable")
+        order = np.argsort(trust_in_boxes(run, score), kind="stable")
         doubtful = [int(one) for one in ids[order] if int(one) not in shown]
         drawn += [Drawn(one, "suspicious") for one in doubtful[:count]]
     return drawn
@@ -163,8 +165,13 @@ def _draws_wanted(settings: AuditPlanSettings, run_dir: Path, boxes: int, before
     return int(np.ceil(1 / (now + 1 / so_far.boxes))) - before
 
 
-def _trust(run: Run, score: Floats) -> Floats:
-    """The calibrated probability that each box is correct; its score where the run has no calibration."""
+def trust_in_boxes(run: Run, score: Floats) -> Floats:
+    """Return the calibrated probability that each box is correct; its score where the run has no calibration.
+
+    Args:
+        run: A finished run.
+        score: (n,) scores, in the order of annotations.parquet.
+    """
     if not (run.path / CALIBRATION_FILE).is_file():
         return score
     probability = read_quality(run)["p_correct"].to_numpy(zero_copy_only=False).astype(np.float64)

@@ -8,11 +8,11 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 from mining.errors import InputError
-from mining.quality.judgements import Drawn, DrawnImage, ImageJudgement, Judgement, MissedObject, Why
+from mining.quality.judgements import WITHDRAWN, Drawn, DrawnImage, ImageJudgement, Judgement, MissedObject, Why
 from mining.storage.files import storage_errors
 
 VERDICTS_FILE = "verdicts.sqlite"
@@ -94,8 +94,14 @@ class VerdictStore:
 
     def pending(self) -> tuple[int, int]:
         """Return how many boxes, and how many images, plans ask for that nobody has judged for them."""
-        boxes = "SELECT plan, annotation_id FROM drawn EXCEPT SELECT plan, annotation_id FROM verdicts"
-        images = "SELECT plan, file_name FROM drawn_images EXCEPT SELECT plan, file_name FROM images"
+        boxes = (
+            "SELECT plan, annotation_id FROM drawn EXCEPT SELECT plan, annotation_id FROM verdicts WHERE number IN "
+            f"(SELECT max(number) FROM verdicts GROUP BY annotation_id, reviewer, plan) AND verdict != '{WITHDRAWN}'"
+        )
+        images = (
+            "SELECT plan, file_name FROM drawn_images EXCEPT SELECT plan, file_name FROM images WHERE number IN "
+            f"(SELECT max(number) FROM images GROUP BY file_name, reviewer, plan) AND missed != '{WITHDRAWN}'"
+        )
         return (
             self._connection.execute(f"SELECT count(DISTINCT annotation_id) FROM ({boxes})").fetchone()[0],
             self._connection.execute(f"SELECT count(DISTINCT file_name) FROM ({images})").fetchone()[0],
@@ -125,6 +131,20 @@ class VerdictStore:
             )
         return len(new), len(new_images)
 
+    def withdraw_box(self, annotation_id: int, reviewer: str, time: str) -> None:
+        """Take back a reviewer's last verdict on a box, as a record of its own; nothing if there is none."""
+        last = [one for one in self.judgements() if (one.annotation_id, one.reviewer) == (annotation_id, reviewer)]
+        with storage_errors(self.path), self._connection:
+            rows = [astuple(replace(one, verdict=WITHDRAWN, time=time)) for one in last]
+            self._connection.executemany(f"INSERT INTO verdicts ({_COLUMNS}) VALUES ({_MARKS})", rows)
+
+    def withdraw_image(self, file_name: str, reviewer: str, time: str) -> None:
+        """Do the same for an image that was looked at whole."""
+        last = [one for one in self.image_judgements() if (one.file_name, one.reviewer) == (file_name, reviewer)]
+        with storage_errors(self.path), self._connection:
+            rows = [(one.plan, one.file_name, one.content_hash, WITHDRAWN, one.reviewer, time) for one in last]
+            self._connection.executemany(f"INSERT INTO images ({_IMAGE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+
     def judgements(self) -> list[Judgement]:
         """Return the last verdict of each reviewer on each box, by box."""
         return self._latest("annotation_id, reviewer")
@@ -138,6 +158,7 @@ class VerdictStore:
         return [
             ImageJudgement(plan, file_name, content_hash, _missed_of(missed), reviewer, time)
             for plan, file_name, content_hash, missed, reviewer, time in rows
+            if missed != WITHDRAWN
         ]
 
     def judged_at_random(self) -> set[int]:
@@ -146,14 +167,15 @@ class VerdictStore:
         A doubtful box that a later plan draws at random is one of them only after it was judged for that plan: until
         then its verdict is known because it is doubtful.
         """
-        return {row[0] for row in self._connection.execute("SELECT annotation_id FROM verdicts WHERE why = 'random'")}
+        latest = self._latest("annotation_id, reviewer, plan")
+        return {one.annotation_id for one in latest if one.why == "random"}
 
     def _latest(self, group: str) -> list[Judgement]:
         rows = self._connection.execute(
             f"SELECT {_COLUMNS} FROM verdicts WHERE number IN (SELECT max(number) FROM verdicts GROUP BY {group}) "
             "ORDER BY annotation_id, reviewer"
         )
-        return [Judgement(*row) for row in rows]
+        return [one for row in rows if (one := Judgement(*row)).verdict != WITHDRAWN]
 
     def _ids(self, why: Why) -> list[int]:
         rows = self._connection.execute(

@@ -1,0 +1,85 @@
+"""Photos in the size that a browser needs, decoded once and kept in a folder of limited size."""
+
+import hashlib
+import io
+import os
+import threading
+from pathlib import Path
+
+from PIL import Image
+
+from mining.review.run_index import ImageInfo
+from mining.runs.run import Run
+from mining.storage.files import atomic_write
+
+SIDES = (240, 1280)  # of thumbnails and of the large picture
+JPEG_QUALITY = 85
+CACHE_BYTES = 500_000_000
+
+
+class Pictures:
+    """The pictures of a run's images.
+
+    Attributes:
+        folder: Where they are kept; files in it may be deleted at any time.
+    """
+
+    def __init__(self, run: Run, folder: Path, limit: int = CACHE_BYTES) -> None:
+        self._run, self.folder, self._limit = run, folder, limit
+        self._lock = threading.Lock()
+        self._bytes = sum(path.stat().st_size for path in folder.glob("*.jpg")) if folder.is_dir() else 0
+
+    def jpeg(self, image: ImageInfo, side: int) -> bytes:
+        """Return a picture that is at most `side` px long.
+
+        Raises:
+            ImageError: The image cannot be read, or is another one than was mined.
+        """
+        path = self.folder / f"{_key(self._run, image)}-{side}.jpg"
+        try:
+            content = path.read_bytes()
+        except OSError:
+            content = self._encode(image, side)
+            self._keep(path, content)
+        return content
+
+    def _encode(self, image: ImageInfo, side: int) -> bytes:
+        # imported here: with torch, this takes longer than the whole start of the application
+        from mining.corpus.images.decoding import read_reduced, resize_image, resolve_image_path
+        from mining.reporting.picture_layers import size_within
+
+        source = resolve_image_path(self._run.image_root, image.file_name)
+        pixels, (height, width) = read_reduced(source, lambda h, w: size_within(h, w, side), image.content_hash)
+        small = resize_image(pixels, size_within(height, width, side))
+        file = io.BytesIO()
+        Image.fromarray(small.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=JPEG_QUALITY)
+        return file.getvalue()
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        """Keep a picture, and delete those that were not looked at for longest where there are too many."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(content)
+        except OSError:
+            return  # a full disk costs speed, not the picture
+        with self._lock:
+            self._bytes += len(content)
+            if self._bytes > self._limit:
+                self._bytes = _shrink(self.folder, self._limit // 2)
+
+
+def _key(run: Run, image: ImageInfo) -> str:
+    return hashlib.sha256(f"{run.image_root}/{image.file_name}/{image.content_hash}".encode()).hexdigest()[:24]
+
+
+def _shrink(folder: Path, limit: int) -> int:
+    """Delete the oldest pictures of a folder until they take at most `limit` bytes; returns what is left."""
+    found = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in folder.glob("*.jpg"))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in found:
+        if total <= limit:
+            break
+        os.unlink(path)
+        total -= size
+    return total

@@ -1,0 +1,166 @@
+"""The boxes and images of a run as arrays, so that a million boxes are opened in seconds."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mining.arrays import Floats, Ints
+from mining.boxes.iou import paired_iou
+from mining.corpus.schema import LABELLED, PENDING, QUARANTINED
+from mining.errors import InputError
+from mining.quality.judgements import Box
+from mining.quality.planning import trust_in_boxes
+from mining.quality.threshold_signals import MIN_IOU_ON_CURVE
+from mining.runs.run import Run
+
+_BOX_COLUMNS = ["annotation_id", "image_id", "category_id", "x", "y", "w", "h", "score"]
+_SAME_PX = 0.5
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image of the run.
+
+    Attributes:
+        image_id: Its id in corpus.parquet.
+        file_name: Path below the image root.
+        width: In px.
+        height: In px.
+        content_hash: SHA-256 of the file when it was mined, None if it was not computed.
+    """
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    content_hash: str | None
+
+
+class RunIndex:
+    """The n boxes and N images of a finished run.
+
+    Attributes:
+        run: The run.
+        ids: (n,) annotation_id, ascending.
+        image: (n,) image_id of each box.
+        category: (n,) category_id.
+        xywh: (n, 4) float64 px.
+        score: (n,) float64.
+        classes: Class names by category_id.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        table = run.read_annotations(_BOX_COLUMNS)
+        self._order = order = np.argsort(table["annotation_id"].to_numpy(), kind="stable")
+        columns = {name: table[name].to_numpy()[order] for name in _BOX_COLUMNS}
+        self.ids: Ints = columns["annotation_id"].astype(np.int64)
+        self.image: Ints = columns["image_id"].astype(np.int64)
+        self.category: Ints = columns["category_id"].astype(np.int64)
+        self.score: Floats = columns["score"].astype(np.float64)
+        self.xywh: Floats = np.stack([columns[side].astype(np.float64) for side in "xywh"], axis=1)
+        self.classes: dict[int, str] = dict(run.classes)
+        named = run.read_annotations(["category_id", "category"])
+        for number in np.setdiff1d(self.category, list(self.classes)).tolist():  # the category object is no class
+            row = int(np.flatnonzero(named["category_id"].to_numpy() == number)[0])
+            self.classes[number] = str(named["category"][row].as_py())
+        self._by_image = np.argsort(self.image, kind="stable")
+        self._images_sorted = self.image[self._by_image]
+        corpus = run.read_corpus(["image_id", "file_name", "width", "height", "content_hash", "state"])
+        self._corpus = corpus
+        self._corpus_ids: Ints = corpus["image_id"].to_numpy().astype(np.int64)
+        self._corpus_order = np.argsort(self._corpus_ids, kind="stable")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def place_of(self, annotation_id: int) -> int:
+        """Return the place of a box. Raises InputError if the run has no such box."""
+        place = int(np.searchsorted(self.ids, annotation_id))
+        if place == len(self.ids) or self.ids[place] != annotation_id:
+            raise InputError(f"The run {self.run.path} has no box {annotation_id}.")
+        return place
+
+    def image_of(self, image_id: int) -> ImageInfo:
+        """Return an image by its id. Raises InputError if the run has no such image, or could not use it."""
+        place = int(np.searchsorted(self._corpus_ids, image_id, sorter=self._corpus_order))
+        row = int(self._corpus_order[place]) if place < len(self._corpus_order) else -1
+        if row < 0 or self._corpus_ids[row] != image_id:
+            raise InputError(f"The run {self.run.path} has no image {image_id}.")
+        values = {name: self._corpus[name][row].as_py() for name in self._corpus.column_names}
+        if values["width"] is None or values["height"] is None:
+            raise InputError(f"The image {values['file_name']!r} could not be used, see quarantine.parquet.")
+        return ImageInfo(image_id, values["file_name"], values["width"], values["height"], values["content_hash"])
+
+    @cached_property
+    def image_ids(self) -> dict[str, int]:
+        """Ids of all images, by name."""
+        return dict(zip(self._corpus["file_name"].to_pylist(), self._corpus_ids.tolist(), strict=True))
+
+    @cached_property
+    def images_without_box(self) -> list[int]:
+        """Ids of the images that were mined and have no box, in the order of the corpus."""
+        is_left_out = pc.is_in(self._corpus["state"], value_set=pa.array([LABELLED, PENDING, QUARANTINED]))
+        return self._corpus.filter(pc.invert(is_left_out))["image_id"].to_pylist()
+
+    def places_on(self, image_id: int) -> Ints:
+        """Return the places of the boxes on an image, best score first."""
+        first, last = (np.searchsorted(self._images_sorted, image_id, side) for side in ("left", "right"))
+        places = self._by_image[first:last]
+        return places[np.argsort(-self.score[places], kind="stable")]
+
+    def doubtful_first(self) -> Ints:
+        """(n,) places of the boxes, least probably correct first: by the calibration if there is one, else by score."""
+        unsorted = np.empty_like(self.score)
+        unsorted[self._order] = self.score
+        return np.argsort(trust_in_boxes(self.run, unsorted)[self._order], kind="stable")
+
+    def walk_of(self, place: int) -> list[Box]:
+        """Return a box at other thresholds, widest first, itself among them.
+
+        These are the best boxes of its image and class at the thresholds that the run has stored, from the one that is
+        nearest to the box on in both directions, as long as neighbours overlap by MIN_IOU_ON_CURVE.
+        """
+        own = self.xywh[place]
+        curve = self._curve(int(self.image[place]), int(self.category[place]))
+        if curve is None:
+            return [_box(own)]
+        edges = np.concatenate([own[:2], own[:2] + own[2:]])
+        start = int(np.argmax(paired_iou(edges, curve)))
+        if paired_iou(edges[None], curve[start][None])[0] < MIN_IOU_ON_CURVE:
+            return [_box(own)]
+        kept = [edges]
+        for step in (-1, 1):
+            last, at = edges, start
+            while 0 <= at < len(curve):
+                if curve[at].max() <= 0 or paired_iou(last[None], curve[at][None])[0] < MIN_IOU_ON_CURVE:
+                    break
+                if np.abs(curve[at] - last).max() > _SAME_PX and not any(
+                    np.abs(curve[at] - one).max() <= _SAME_PX for one in kept
+                ):
+                    kept.append(curve[at])
+                last, at = curve[at], at + step
+        areas = [-(one[2] - one[0]) * (one[3] - one[1]) for one in kept]
+        return [_box([*kept[i][:2], *(kept[i][2:] - kept[i][:2])]) for i in np.argsort(areas, kind="stable")]
+
+    def _curve(self, image_id: int, category_id: int) -> Floats | None:
+        """(T, 4) boxes of an image and class by threshold, as edges in px of the image; None without curves."""
+        if not self.run.curves.is_file():
+            return None
+        filters = [("image_id", "=", image_id), ("category_id", "=", category_id)]
+        table = pq.read_table(self.run.curves, filters=filters)
+        if not table.num_rows:
+            return None
+        row: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
+        stretch = np.array([row["width"] / row["map_width"], row["height"] / row["map_height"]] * 2)
+        return np.array(row["xyxy"], np.float64).reshape(-1, 4) * stretch
+
+
+def _box(xywh: Any) -> Box:
+    x, y, w, h = (round(float(side), 2) for side in xywh)
+    return x, y, w, h

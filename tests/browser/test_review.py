@@ -1,0 +1,250 @@
+"""The review application in a browser, by keyboard and mouse, as people use it."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from mining.quality.audit import estimate_audit
+from mining.quality.judgements import Judgement
+from mining.quality.verdicts import open_verdicts
+from mining.runs.run import Run
+from tests.browser.conftest import Application
+
+Opened = Callable[[str, str], Page]
+
+
+def verdicts_of(run: Run) -> list[Judgement]:
+    with open_verdicts(run.path, to_write=False) as store:
+        return store.judgements()
+
+
+def progress(page: Page) -> Locator:
+    return page.locator("#progress")
+
+
+def draw(page: Page) -> None:
+    """Draw the first 60 boxes, which are all."""
+    page.locator("#empty button").click()
+    expect(progress(page)).to_have_text("0 of 60")
+
+
+def choose(page: Page, queue: str) -> None:
+    page.select_option("#queue", queue)
+
+
+def press(page: Page, key: str, done: str) -> None:
+    expect(page.locator("main[aria-busy=false]")).to_be_attached()
+    page.keyboard.press(key)
+    expect(progress(page)).to_have_text(done)
+
+
+def own_box(page: Page) -> list[float]:
+    box = page.locator("#overlay .own")
+    return [float(box.get_attribute(name) or "nan") for name in ("x", "y", "width", "height")]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_thirty_boxes_are_judged_by_keyboard(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    draw(page)
+    started = time.monotonic()
+    for number in range(1, 31):
+        press(page, "x" if number % 3 == 0 else "a", f"{number} of 60")
+    assert time.monotonic() - started < 60
+    found = estimate_audit(run.path).precision
+    assert found is not None
+    expect(page.locator("#precision")).to_contain_text(f"Precision {100 * found.value:.1f} %")
+    said = verdicts_of(run)
+    assert sorted(one.verdict for one in said) == ["correct"] * 20 + ["nothing"] * 10
+    assert {(one.reviewer, one.why) for one in said} == {("Ada", "random")}
+    assert found.verdicts == 30
+
+
+@pytest.mark.slow
+def test_undo_previous_and_next(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    draw(page)
+    press(page, "a", "1 of 60")
+    press(page, "a", "2 of 60")
+    name = page.locator("#file").inner_text(), page.locator("#category").inner_text()
+    press(page, "z", "1 of 60")
+    assert len(verdicts_of(run)) == 1
+    press(page, "x", "2 of 60")
+    assert sorted(one.verdict for one in verdicts_of(run)) == ["correct", "nothing"]
+    page.keyboard.press("p")
+    expect(page.locator("#buttons .said")).to_have_attribute("data-action", "nothing")
+    page.keyboard.press("c")  # the earlier verdict is put right
+    page.keyboard.type("cat")
+    page.keyboard.press("Enter")
+    expect(page.locator("#category")).not_to_have_text("")
+    expect(progress(page)).to_have_text("2 of 60")
+    page.keyboard.press("n")
+    expect(progress(page)).to_have_text("2 of 60")
+    assert name
+
+
+def test_a_box_is_made_tighter_and_wider_without_drawing(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    draw(page)
+    expect(page.locator("#overlay .own")).to_be_visible()
+    x, y, w, h = own_box(page)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert own_box(page) == [x + 2, y + 2, w - 4, h - 4]
+    page.keyboard.press("ArrowUp")
+    assert own_box(page) == [x + 1, y + 1, w - 2, h - 2]
+    press(page, "a", "1 of 60")
+    (said,) = verdicts_of(run)
+    assert said.corrected == (x + 1, y + 1, w - 2, h - 2)
+
+
+@pytest.mark.slow
+def test_a_corner_is_dragged(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    draw(page)
+    expect(page.locator("#overlay .own")).to_be_visible()
+    expect(page.locator("#photo")).to_have_js_property("complete", True)
+    x, y, w, h = own_box(page)
+    frame = page.locator("#overlay").bounding_box()
+    assert frame is not None
+    scale = frame["width"] / 60
+    page.mouse.move(frame["x"] + (x + w) * scale, frame["y"] + (y + h) * scale)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + (x + w - 8) * scale, frame["y"] + (y + h - 4) * scale, steps=4)
+    page.mouse.up()
+    assert own_box(page) == pytest.approx([x, y, w - 8, h - 4], abs=0.2)
+    press(page, "a", "1 of 60")
+    (said,) = verdicts_of(run)
+    assert said.corrected == pytest.approx((x, y, w - 8, h - 4), abs=0.2)
+
+
+def test_a_missed_object_is_drawn_on_a_whole_image(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    choose(page, "no_box")
+    expect(progress(page)).to_have_text("0 of 1")
+    assert page.locator("#file").inner_text() == "00 <b>&amp; nobody.jpg"  # markup in names is text
+    assert page.locator("#file b").count() == 0
+    expect(page.locator("#photo")).to_have_js_property("complete", True)
+    page.keyboard.press("m")
+    frame = page.locator("#overlay").bounding_box()
+    assert frame is not None
+    scale = frame["width"] / 60
+    page.mouse.move(frame["x"] + 12 * scale, frame["y"] + 6 * scale)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 30 * scale, frame["y"] + 20 * scale, steps=4)
+    page.mouse.up()
+    page.keyboard.type("mouse")  # a class with markup in its name
+    page.keyboard.press("Enter")
+    expect(page.locator("#missed li")).to_have_count(1)
+    assert "cat & <mouse>" in page.locator("#missed").inner_text()
+    press(page, "o", "1 of 1")
+    with open_verdicts(run.path, to_write=False) as store:
+        (seen,) = store.image_judgements()
+    assert seen.missed[0].category == "cat & <mouse>"
+    assert seen.missed[0].xywh == pytest.approx((12, 6, 18, 14), abs=0.2)
+
+
+@pytest.mark.slow
+def test_a_whole_image_is_completed_box_by_box(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    choose(page, "images")
+    page.locator("#empty button").click()
+    expect(progress(page)).to_have_text("0 of 31")
+    page.keyboard.press("o")
+    if page.locator("#boxes li").count():
+        expect(page.locator("#message")).to_contain_text("have no verdict yet")
+    for number in range(1, 7):
+        for _ in range(page.locator("#boxes li").count()):
+            left = page.locator("#boxes li", has_text="?").count()
+            page.keyboard.press("a")
+            expect(page.locator("#boxes li", has_text="?")).to_have_count(left - 1)
+        press(page, "o", f"{number} of 31")
+    found = estimate_audit(run.path).objects
+    assert found is not None
+    assert found.objects is not None
+    assert found.objects.recall == 1
+
+
+@pytest.mark.slow
+def test_two_reviewers_share_a_queue(application: Application, run: Run, open_page: Opened) -> None:
+    ada, bob = open_page(application.address, "Ada"), open_page(application.address, "Bob")
+    draw(ada)
+    bob.reload()
+    expect(progress(bob)).to_have_text("0 of 60")
+    for number in range(1, 11):
+        page = (ada, bob)[number % 2]
+        expect(page.locator("main[aria-busy=false]")).to_be_attached()
+        page.keyboard.press("a")
+        wait_until(lambda wanted=number: len(verdicts_of(run)) == wanted)
+    said = verdicts_of(run)
+    assert {one.reviewer for one in said} == {"Ada", "Bob"}
+    assert len(said) == 10
+    common = {one.annotation_id for one in said if one.reviewer == "Ada"} & {
+        one.annotation_id for one in said if one.reviewer == "Bob"
+    }
+    assert len(common) <= 2
+
+
+@pytest.mark.slow
+def test_a_killed_server_loses_and_doubles_nothing(
+    application: Application, run: Run, open_page: Opened, tmp_path: Path
+) -> None:
+    page = open_page(application.address, "Ada")
+    draw(page)
+    for number in range(1, 6):
+        press(page, "a", f"{number} of 60")
+    assert application.stop(signal.SIGKILL) == -signal.SIGKILL
+    page.keyboard.press("a")
+    expect(page.locator("#message")).to_contain_text("does not answer")
+    again = Application(run, tmp_path / "log2.txt", application.port)
+    try:
+        press(page, "a", "6 of 60")  # the same page goes on
+        page.reload()
+        expect(progress(page)).to_have_text("6 of 60")
+        assert len(verdicts_of(run)) == len({one.annotation_id for one in verdicts_of(run)}) == 6
+    finally:
+        again.stop()
+
+
+@pytest.mark.slow
+def test_keys_can_be_changed_and_are_kept(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    draw(page)
+    page.keyboard.press("?")
+    expect(page.locator("#keys-dialog")).to_be_visible()
+    page.locator("#keys tr", has_text="Correct").locator("button").click()
+    page.keyboard.press("k")
+    page.locator("#keys-close").click()
+    page.reload()
+    expect(progress(page)).to_have_text("0 of 60")
+    page.keyboard.press("a")
+    press(page, "k", "1 of 60")
+    assert [one.verdict for one in verdicts_of(run)] == ["correct"]
+
+
+@pytest.mark.slow
+def test_a_photo_that_is_gone_is_named_and_skipped(application: Application, run: Run, open_page: Opened) -> None:
+    for path in run.image_root.iterdir():
+        path.unlink()
+    page = open_page(application.address, "Ada")
+    draw(page)
+    expect(page.locator("#message")).to_contain_text("The picture cannot be shown")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_cleanly(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    draw(page)
+    press(page, "a", "1 of 60")
+    assert application.stop(signal.SIGINT) == 0
+    assert (run.path / "verdicts.parquet").is_file()

@@ -1,0 +1,173 @@
+"""The application over HTTP: who may use it, what it answers, and what reaches the file system."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from mining.review.access import Access
+from mining.review.application import build_application
+from mining.review.pictures import SIDES, Pictures
+from mining.review.session import ReviewSession
+from mining.runs.run import Run
+from tests.unit.review.review_run import photos, write_review_run
+
+SHOWN = {"kind": "box", "number": 1}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return write_review_run(tmp_path, photos(4))
+
+
+def client_of(run: Run, tmp_path: Path, host: str = "127.0.0.1") -> tuple[TestClient, Access]:
+    access = Access.for_address(host, 8770)
+    app = build_application(ReviewSession(run), Pictures(run, tmp_path / "cache"), access)
+    return TestClient(app, base_url=f"http://{host}:8770", raise_server_exceptions=False), access
+
+
+@pytest.fixture
+def client(run: Run, tmp_path: Path) -> TestClient:
+    return client_of(run, tmp_path)[0]
+
+
+def test_page_and_assets_are_there_and_allow_no_other_source(client: TestClient) -> None:
+    for path, kind in (
+        ("/", "text/html"),
+        ("/assets/review.js", "text/javascript"),
+        ("/assets/review.css", "text/css"),
+    ):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith(kind)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_verdict_is_recorded_and_counted(client: TestClient) -> None:
+    assert client.post("/api/draw", json={"boxes": 3}).json() == {"boxes": 3, "images": 0}
+    item = client.get("/api/next", params={"queue": "plan", "reviewer": "Ada"}).json()["item"]
+    shown = {name: item[name] for name in ("kind", "number", "plan", "why")}
+    assert (
+        client.post("/api/verdicts", json={"shown": shown, "reviewer": "Ada", "verdict": "correct"}).status_code == 200
+    )
+    assert client.get("/api/progress", params={"queue": "plan"}).json() == {"done": 1, "all": 3}
+    assert client.post("/api/take-back", json={"shown": shown, "reviewer": "Ada"}).status_code == 200
+    assert client.get("/api/progress", params={"queue": "plan"}).json() == {"done": 0, "all": 3}
+
+
+def test_a_picture_is_read_by_its_number_alone(client: TestClient, run: Run, tmp_path: Path) -> None:
+    answer = client.get(f"/api/images/102/{SIDES[1]}.jpg")
+    assert answer.headers["content-type"] == "image/jpeg"
+    (tmp_path / "got.jpg").write_bytes(answer.content)
+    assert Image.open(tmp_path / "got.jpg").size == (60, 40)
+    for path in (
+        "/api/images/102/7.jpg",
+        "/api/images/../run.json/240.jpg",
+        "/assets/..%2f..%2faccess.py",
+        "/run.json",
+    ):
+        assert client.get(path).status_code in (404, 422), path
+    assert client.get("/api/images/999/240.jpg").status_code == 422
+    (run.image_root / "02.jpg").unlink()
+    assert client.get("/api/images/103/240.jpg").status_code == 410
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/api/verdicts", {"shown": SHOWN, "reviewer": "Ada", "verdict": "good"}),
+        ("/api/verdicts", {"shown": SHOWN, "reviewer": "", "verdict": "correct"}),
+        ("/api/verdicts", {"shown": SHOWN, "reviewer": "Ada", "verdict": "correct", "box": [1, 2, 3]}),
+        ("/api/verdicts", {"shown": SHOWN, "reviewer": "Ada", "verdict": "correct", "box": [1, 2, 3, 1e99]}),
+        ("/api/verdicts", {"shown": {"kind": "file", "number": 1}, "reviewer": "Ada", "verdict": "correct"}),
+        (
+            "/api/images",
+            {"shown": {"kind": "image", "number": 102}, "reviewer": "Ada", "missed": [{"category": "dog"}]},
+        ),
+        ("/api/draw", {"boxes": -1}),
+    ],
+)
+def test_invalid_requests_are_refused_and_record_nothing(
+    client: TestClient, path: str, content: dict[str, object]
+) -> None:
+    assert client.post(path, json=content).status_code == 422
+    assert client.get("/api/progress", params={"queue": "doubtful"}).json()["done"] == 0
+
+
+# --- who may use it --------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_was_rebound_to_this_machine_is_refused(client: TestClient) -> None:
+    for host in ("evil.example:8770", "127.0.0.1:9999", "", "localhost.evil.example:8770"):
+        assert client.get("/api/run", headers={"host": host}).status_code == 421
+    for host in ("127.0.0.1:8770", "localhost:8770", "[::1]:8770"):
+        assert client.get("/api/run", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+    ],
+)
+def test_pages_of_other_sites_cannot_write(client: TestClient, headers: dict[str, str]) -> None:
+    content = b'{"shown": {"kind": "box", "number": 1}, "reviewer": "Eve", "verdict": "nothing"}'
+    answer = client.post("/api/verdicts", content=content, headers={"content-type": "application/json", **headers})
+    assert answer.status_code == 403
+    assert client.get("/api/progress", params={"queue": "doubtful"}).json()["done"] == 0
+
+
+def test_another_address_than_loopback_needs_the_token(run: Run, tmp_path: Path) -> None:
+    client, access = client_of(run, tmp_path, "192.0.2.7")
+    assert access.token is not None
+    assert len(access.token) >= 32
+    assert access.token not in repr(access)
+    assert client.get("/").status_code == 200
+    for path in ("/api/run", "/api/images/102/240.jpg", "/api/estimate"):
+        assert client.get(path).status_code == 401
+    assert client.post("/api/login", json={"token": "wrong"}).status_code == 401
+    assert client.get("/api/run").status_code == 401
+    answer = client.post("/api/login", json={"token": access.token})
+    assert answer.status_code == 200
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert client.get("/api/run").status_code == 200
+
+
+def test_loopback_needs_none() -> None:
+    assert Access.for_address("127.0.0.1", 1).token is None
+    assert Access.for_address("::1", 1).token is None
+    assert Access.for_address("0.0.0.0", 1).token != Access.for_address("0.0.0.0", 1).token
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_are_kept_within_a_limit(run: Run, tmp_path: Path) -> None:
+    index = ReviewSession(run).index
+    first = Pictures(run, tmp_path / "kept").jpeg(index.image_of(102), 240)
+    pictures = Pictures(run, tmp_path / "kept", limit=2 * len(first))
+    for number in (101, 102, 103, 104):
+        pictures.jpeg(index.image_of(number), 240)
+    kept = sum(path.stat().st_size for path in (tmp_path / "kept").iterdir())
+    assert 0 < kept <= 2 * len(first)
+    for path in (tmp_path / "kept").iterdir():
+        path.unlink()
+    assert pictures.jpeg(index.image_of(102), 240) == first  # deleted files are made again
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_cache(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    pictures = Pictures(run, tmp_path / "file" / "cache")
+    assert pictures.jpeg(ReviewSession(run).index.image_of(102), 240).startswith(b"\xff\xd8")
