@@ -181,7 +181,7 @@ def export(
         val_share=val_share, include_empty=include_empty, val_truth=val_truth, used_classes=used_classes,
         plan=plan,
     )  # fmt: skip
-    print_export(summary, out, min_score)
+    print_export(summary, out)
     return 0
 
 

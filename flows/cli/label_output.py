@@ -44,7 +44,7 @@ def print_cleanup(leftovers: Sequence[Any], notes: Sequence[str], *, dry_run: bo
     err.print(f"{len(leftovers)} {'would be' if dry_run else 'were'} deleted, {size:.1f} MB.")
 
 
-def print_export(summary: Any, out: Path, min_score: float) -> None:
+def print_export(summary: Any, out: Path) -> None:
     """Print an ExportSummary; None for a version that was written as a run directory."""
     if summary is None:
         err.print(f"The version is in {out}.")
@@ -52,5 +52,5 @@ def print_export(summary: Any, out: Path, min_score: float) -> None:
     print_notes(summary.notes)
     if not summary.boxes:
         err.print("Warning: no box was exported; a detector cannot be trained on this.")
-    dropped = f" ({summary.dropped_by_score} below {min_score} left out)" if summary.dropped_by_score else ""
+    dropped = f" ({summary.dropped_by_score} with a lower score left out)" if summary.dropped_by_score else ""
     err.print(f"{summary.boxes} boxes on {summary.images} images{dropped} are in {summary.out}.")

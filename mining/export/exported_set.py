@@ -143,11 +143,11 @@ class ExportedSet:
         return [
             sentence
             for number, sentence in (
-                (left_out, f"{_images(left_out)} left out because all boxes score below --min-score {self.min_score}."),
+                (left_out, f"{_images(left_out)} left out because all boxes score below {self.min_score:.3g}."),
                 (
                     by_score,
                     f"{_images(by_score)} exported with a labelled class that has no box, because its boxes score "
-                    f"below --min-score {self.min_score}: {effect}.",
+                    f"below {self.min_score:.3g}: {effect}.",
                 ),
                 (never, f"{_images(never)} exported with a labelled class that no box was mined for: {effect}."),
             )

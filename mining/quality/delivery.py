@@ -23,6 +23,8 @@ FIRST_VERDICTS = 60  # in the first subset, or
 FIRST_SHARE = 0.3  # of the verdicts, if that is less
 SPARE = 2.0  # times as many as pass if none is wrong: at least so many
 STEP = 0.025  # of the boxes, from one subset to the next
+_SMALLEST = 0.05  # share of the boxes in the smallest subset that a refusal looks at
+_FEWEST_TO_HOPE = 10  # verdicts in it
 _ONE_SIDED = float(norm.ppf(1 - ALPHA))
 
 
@@ -69,9 +71,13 @@ def largest_subset(score: Floats, sample: Sample, precision: float) -> tuple[Sub
 
 def _shares(verdicts: int, precision: float) -> list[float]:
     """The sizes of the subsets as shares of all boxes, ascending; what the verdicts are does not count."""
-    passing = _ONE_SIDED**2 * precision / (1 - precision)  # so many correct ones have their lower end there
-    first = max(min(FIRST_VERDICTS, FIRST_SHARE * verdicts), SPARE * passing) / max(verdicts, 1)
+    first = max(min(FIRST_VERDICTS, FIRST_SHARE * verdicts), SPARE * _passing(precision)) / max(verdicts, 1)
     return [*np.arange(first, 1 - STEP / 2, STEP).tolist(), 1.0]
+
+
+def _passing(precision: float) -> float:
+    """How many verdicts pass if all say correct: their interval's lower end is at the precision."""
+    return _ONE_SIDED**2 * precision / (1 - precision)
 
 
 def subset_of_run(run_dir: Path, precision: float) -> Subset:
@@ -93,16 +99,23 @@ def subset_of_run(run_dir: Path, precision: float) -> Subset:
     best = max(tested, key=lambda one: one.precision.ci95[0])
     value, low = best.precision.value, best.precision.ci95[0]
     raise InputError(
-        f"No subset of the boxes has a precision of at least {precision:g} with 95 % confidence, from "
-        f"{len(boxes.judged)} verdicts. Nearest: the {best.boxes} boxes that score {best.min_score:.3g} or more, "
-        f"{value:.3f}, at least {low:.3f}. {_hope(best, precision, len(boxes.judged))}"
+        f"No subset of the boxes can be promised to have a precision of at least {precision:g} with 95 % confidence, "
+        f"from {len(boxes.judged)} verdicts. Nearest: the {best.boxes} boxes that score {best.min_score:.3g} or more, "
+        f"{value:.3f}, at least {low:.3f}. {_hope(boxes.score, boxes.sample, precision)}"
     )
 
 
-def _hope(best: Subset, precision: float, verdicts: int) -> str:
-    """How many verdicts might change a refusal."""
-    margin = best.precision.value - precision
-    if margin <= 0:
+def _hope(score: Floats, sample: Sample, precision: float) -> str:
+    """How many verdicts might change a refusal, by what is known now of subsets of every size."""
+    verdicts, boxes = len(sample.judged), len(score)
+    needed = []
+    for share in np.arange(_SMALLEST, 1 + _SMALLEST / 2, _SMALLEST):
+        part = sample.of(score >= np.quantile(score, 1 - share))
+        found = estimate_precision(part, z=_ONE_SIDED)
+        if found is not None and found.verdicts >= _FEWEST_TO_HOPE and found.value > precision:
+            # the interval narrows with the root of the number, and the first subset must have enough of them
+            narrower = ((found.value - found.ci95[0]) / (found.value - precision)) ** 2
+            needed.append(max(verdicts * narrower, SPARE * _passing(precision) / share))
+    if not needed:
         return "More verdicts will hardly change that; give a lower precision."
-    needed = int(np.ceil(verdicts * ((best.precision.value - best.precision.ci95[0]) / margin) ** 2))
-    return f"About {needed} verdicts might be enough."
+    return f"About {min(boxes, int(np.ceil(min(needed))))} verdicts might be enough."

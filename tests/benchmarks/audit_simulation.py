@@ -33,6 +33,7 @@ PICTURE = ROOT / "docs" / "images" / "audit.svg"
 TRAINING_IMAGES = 160
 BOXES_PER_IMAGE = 1.4  # of the generated corpus, a little less than are found
 VERDICTS = (50, 100, 200)
+MANY = (400, 800)  # of a run with enough boxes
 PRECISIONS = (0.6, 0.7, 0.8, 0.85, 0.9)
 IN_THE_TABLE = (0.7, 0.8, 0.9)
 VERDICTS_OF_A_CLASS = 10  # expected, for the figures over classes
@@ -107,7 +108,7 @@ def main(*, repeats: int = 400, boxes: int = 20_000) -> None:
         populations[f"generated, {name}"] = replace(found, is_correct=change(found))
     rows, promises = [], []
     for name, population in populations.items():
-        for verdicts in (VERDICTS[0], VERDICTS[-1]) if "," in name else VERDICTS:
+        for verdicts in verdicts_of(name):
             row, kept = simulate(name, population, verdicts, repeats)
             rows.append(row)
             promises += kept
@@ -116,6 +117,11 @@ def main(*, repeats: int = 400, boxes: int = 20_000) -> None:
     (ROOT / "build" / "audit.json").write_text(json.dumps(figures, indent=1))
     print_tables(rows, promises)
     draw(rows, promises)
+
+
+def verdicts_of(name: str) -> tuple[int, ...]:
+    """Numbers of verdicts that are simulated for a run."""
+    return {"voc-mini test": VERDICTS, "generated": (*VERDICTS, *MANY)}.get(name, (VERDICTS[0], VERDICTS[-1]))
 
 
 def voc() -> Population:
@@ -190,7 +196,7 @@ def simulate(name: str, population: Population, verdicts: int, repeats: int) -> 
         classes=len(enough), covered_of_classes=float(np.mean(enough)) if enough else None,
         covered_of_worst=min(enough, default=None), covered_throughout=throughout,
     )  # fmt: skip
-    precisions = PRECISIONS if verdicts == VERDICTS[-1] else ()
+    precisions = PRECISIONS if verdicts >= VERDICTS[-1] else ()
     return row, [promise(name, population, samples, asked) for asked in precisions]
 
 
@@ -227,7 +233,8 @@ def estimated(sample: Sample) -> Precision:
 def is_covered_throughout(population: Population, sample: Sample, truth: float) -> bool:
     """Whether the interval that is valid at any time has the truth at every look."""
     drawn = sample.judged
-    looks = (population.sample(drawn[:n]) for n in range(FEWEST_FOR_SEQUENCE, len(drawn) + 1, LOOK_EVERY))
+    last = min(len(drawn), VERDICTS[-1])
+    looks = (population.sample(drawn[:n]) for n in range(FEWEST_FOR_SEQUENCE, last + 1, LOOK_EVERY))
     intervals = (estimated(look).ci95_any_time for look in looks)
     return all(one is not None and one[0] <= truth <= one[1] for one in intervals)
 
@@ -264,12 +271,12 @@ def print_tables(rows: list[Row], promises: list[Promise]) -> None:
         )
 
     print()
-    print("| boxes of | precision asked for | kept | boxes delivered | at most possible | refused |")
-    print("|---|---|---|---|---|---|")
+    print("| boxes of | verdicts | precision asked for | kept | boxes delivered | at most possible | refused |")
+    print("|---|---|---|---|---|---|---|")
     for one in promises:
-        if one.verdicts == VERDICTS[-1] and one.asked in IN_THE_TABLE:
+        if one.asked in IN_THE_TABLE:
             print(
-                f"| {one.run} | {one.asked} | {100 * one.kept:.1f} % | {100 * one.delivered:.1f} % | "
+                f"| {one.run} | {one.verdicts} | {one.asked} | {100 * one.kept:.1f} % | {100 * one.delivered:.1f} % | "
                 f"{100 * one.possible:.1f} % | {100 * one.refused:.1f} % |"
             )
 
@@ -279,33 +286,32 @@ def draw(rows: list[Row], promises: list[Promise]) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "boxmine"
-    figure, (covered, width, share) = plt.subplots(1, 3, figsize=(10, 3.4))
-    for number, run in enumerate(dict.fromkeys(row.run for row in rows)):
+    figure, (covered, width, share) = plt.subplots(1, 3, figsize=(12, 4.2))
+    covered.axhspan(93, 97, color="0.9")
+    for number, run in enumerate(("voc-mini test", "generated")):
         of_run, colour = [row for row in rows if row.run == run], f"C{number}"
         verdicts = [row.verdicts for row in of_run]
-        covered.plot(verdicts, [100 * row.covered for row in of_run], marker="o", color=colour, label=run)
-        if "," in run:
-            continue
-        covered.plot(
-            verdicts, [100 * row.covered_of_class for row in of_run], marker="s", ls=":", color=colour,
-            label=f"{run}, commonest class",
+        for axes, name, style, label in (
+            (covered, "covered", "o-", "all boxes"), (covered, "covered_of_class", "s:", "commonest class"),
+            (width, "width", "o-", "stratified, with expectations"), (width, "simple_width", "--", "simple draw"),
+        ):  # fmt: skip
+            values = [100 * getattr(row, name) for row in of_run]
+            axes.plot(verdicts, values, style, color=colour, ms=4, label=f"{run}, {label}")
+        kept = [one for one in promises if one.run == run]
+        share.plot(
+            PRECISIONS, [100 * one.possible for one in kept[: len(PRECISIONS)]], "--", color=colour,
+            label=f"{run}, at most possible",
         )  # fmt: skip
-        width.plot(verdicts, [100 * row.width for row in of_run], marker="o", color=colour, label=run)
-        width.plot(verdicts, [100 * row.simple_width for row in of_run], ls="--", color=colour, label="simple draw")
-        kept = [one for one in promises if one.run == run and one.verdicts == VERDICTS[-1]]
-        asked = [one.asked for one in kept]
-        share.plot(asked, [100 * one.delivered for one in kept], marker="o", color=colour, label=run)
-        share.plot(asked, [100 * one.possible for one in kept], ls="--", color=colour, label="possible")
-    covered.axhspan(93, 97, color="0.9")
-    covered.set_ylim(85, 100)
-    width.set_ylim(0)
-    share.set_ylim(0, 103)
-    for axes, label in ((covered, "intervals with the truth, %"), (width, "width of the interval, points")):
-        axes.set_xlabel("verdicts")
-        axes.set_ylabel(label)
-        axes.set_xticks(VERDICTS)
-    share.set_xlabel(f"promised precision, {VERDICTS[-1]} verdicts")
-    share.set_ylabel("boxes delivered, %")
+        for line, shade in zip(sorted({one.verdicts for one in kept}), (1.0, 0.65, 0.35), strict=False):
+            delivered = [100 * one.delivered for one in kept if one.verdicts == line]
+            share.plot(PRECISIONS, delivered, "o-", color=colour, alpha=shade, ms=4, label=f"{run}, {line} verdicts")
+    covered.set(ylim=(88, 100), ylabel="intervals that have the true precision, %", title="How often it is right")
+    width.set(ylim=(0, None), ylabel="width of the interval, points", title="How narrow it is")
+    for axes in (covered, width):
+        axes.set(xscale="log", xlabel="verdicts")
+        axes.set_xticks((*VERDICTS, *MANY), [str(number) for number in (*VERDICTS, *MANY)])
+        axes.minorticks_off()
+    share.set(ylim=(0, 103), xlabel="precision asked for", ylabel="boxes exported, %", title="--min-precision")
     for axes in (covered, width, share):
         axes.legend(frameon=False, fontsize=7)
     figure.tight_layout()

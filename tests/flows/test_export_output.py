@@ -27,7 +27,7 @@ def test_an_export_without_a_box_prints_a_warning(tmp_path: Path, capsys: pytest
     assert run_export(tmp_path, "--min-score", "1") == 0
     text = read_stderr(capsys)
     assert "Warning: no box was exported" in text
-    assert "Note: 8 images are left out because all boxes score below --min-score 1.0." in text
+    assert "Note: 8 images are left out because all boxes score below 1." in text
 
 
 def test_an_export_describes_its_validation_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,8 +104,8 @@ def test_images_that_lose_a_labelled_class_to_min_score_are_counted(tmp_path: Pa
     run = write_run(tmp_path, images)
     strict = export(run.folder, "coco", tmp_path / "strict", min_score=0.5, val_share=0).notes
     assert [note.split(":")[0] for note in strict] == [
-        "1 image is left out because all boxes score below --min-score 0.5.",
-        "1 image is exported with a labelled class that has no box, because its boxes score below --min-score 0.5",
+        "1 image is left out because all boxes score below 0.5.",
+        "1 image is exported with a labelled class that has no box, because its boxes score below 0.5",
         "1 image is exported with a labelled class that no box was mined for",
     ]
     assert len(export(run.folder, "coco", tmp_path / "all", val_share=0).notes) == 1

@@ -96,3 +96,13 @@ def test_a_promise_that_cannot_be_made_is_refused(run: Path) -> None:
         export(run, "coco", run.parent / "set", min_precision=0.5, min_score=0.2)
     assert not (run.parent / "set").exists()
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
+
+
+def test_a_refusal_names_a_number_of_verdicts_only_if_some_subset_is_good_enough(run: Path) -> None:
+    record_verdicts(run, fill(planned(run, verdicts=60), truth), "Ada")
+    with pytest.raises(InputError, match=r"About \d+ verdicts might be enough"):  # the best-scored quarter is correct
+        subset_of_run(run, 0.97)
+    record_verdicts(run, fill(planned(run, "second.csv", verdicts=60), lambda _: "nothing", "other.csv"), "Bea")
+    record_verdicts(run, fill(run.parent / "plan.csv", lambda _: "nothing"), "Ada")
+    with pytest.raises(InputError, match="More verdicts will hardly change that"):
+        subset_of_run(run, 0.97)
