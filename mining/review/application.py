@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import Body, FastAPI, Request, Response
+from fastapi import Body, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, Field
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
@@ -98,6 +98,17 @@ def build_application(session: ReviewSession, pictures: Pictures, access: Access
             return _problem(410, str(error))
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
+    @app.get("/api/boxes/{annotation_id}/{side}.jpg")
+    def crop(annotation_id: int, side: int) -> Response:
+        if side not in SIDES:
+            return _problem(404, "There is no picture of this size.")
+        image, box = session.index.box_of(annotation_id)
+        try:
+            content = pictures.crop(image, box, side)
+        except ImageError as error:
+            return _problem(410, str(error))
+        return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
     @app.exception_handler(BoxmineError)
     def refused(_: Request, error: Exception) -> Response:
         return _problem(422, str(error))
@@ -143,6 +154,11 @@ def _add_queues(app: FastAPI, session: ReviewSession) -> None:
         after = None if kind is None or number is None else (kind, number)
         target = session.next_target(queue, reviewer, after)
         return {"item": None if target is None else session.describe(target, reviewer), **session.progress(queue)}
+
+    @app.get("/api/page")
+    def page_of(queue: str, reviewer: str, count: Annotated[int, Query(ge=1, le=100)] = 24) -> dict[str, Any]:
+        targets = session.next_targets(queue, reviewer, count)
+        return {"items": [session.describe_briefly(one) for one in targets], **session.progress(queue)}
 
     @app.get("/api/progress")
     def progress(queue: str) -> dict[str, int]:

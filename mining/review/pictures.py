@@ -6,8 +6,9 @@ import os
 import threading
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from mining.quality.judgements import Box
 from mining.review.run_index import ImageInfo
 from mining.runs.run import Run
 from mining.storage.files import atomic_write
@@ -15,6 +16,8 @@ from mining.storage.files import atomic_write
 SIDES = (240, 1280)  # of thumbnails and of the large picture
 JPEG_QUALITY = 85
 CACHE_BYTES = 500_000_000
+_AROUND = 0.5  # what is shown on each side of a box, in its longer side
+_COLOUR = "#ff2d55"
 
 
 class Pictures:
@@ -42,6 +45,31 @@ class Pictures:
             content = self._encode(image, side)
             self._keep(path, content)
         return content
+
+    def crop(self, image: ImageInfo, box: Box, side: int) -> bytes:
+        """Return a box with what surrounds it, the box outlined; `side` px long.
+
+        Raises:
+            ImageError: As for `jpeg`.
+        """
+        whole = Image.open(io.BytesIO(self.jpeg(image, SIDES[1])))
+        scale = whole.width / image.width
+        x, y, w, h = (edge * scale for edge in box)
+        around = max(w, h) * _AROUND + 4
+        part = whole.crop((
+            max(0, int(x - around)), max(0, int(y - around)), min(whole.width, int(x + w + around) + 1),
+            min(whole.height, int(y + h + around) + 1),
+        ))  # fmt: skip
+        left, top = x - max(0, int(x - around)), y - max(0, int(y - around))
+        stretch = side / max(part.size)
+        shown = part.resize([max(1, round(edge * stretch)) for edge in part.size])
+        corners = tuple(edge * stretch for edge in (left, top, left + max(1, w), top + max(1, h)))
+        draw = ImageDraw.Draw(shown)
+        draw.rectangle(corners, outline="black", width=4)
+        draw.rectangle(corners, outline=_COLOUR, width=2)
+        file = io.BytesIO()
+        shown.save(file, "JPEG", quality=JPEG_QUALITY)
+        return file.getvalue()
 
     def _encode(self, image: ImageInfo, side: int) -> bytes:
         # imported here: with torch, this takes longer than the whole start of the application

@@ -86,6 +86,11 @@ class RunIndex:
             raise InputError(f"The run {self.run.path} has no box {annotation_id}.")
         return place
 
+    def box_of(self, annotation_id: int) -> tuple[ImageInfo, Box]:
+        """Return the image and the place, xywh in px, of a box. Raises InputError as `place_of` and `image_of` do."""
+        place = self.place_of(annotation_id)
+        return self.image_of(int(self.image[place])), _box(self.xywh[place])
+
     def image_of(self, image_id: int) -> ImageInfo:
         """Return an image by its id. Raises InputError if the run has no such image, or could not use it."""
         place = int(np.searchsorted(self._corpus_ids, image_id, sorter=self._corpus_order))

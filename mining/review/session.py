@@ -16,6 +16,7 @@ from mining.errors import InputError, did_you_mean
 from mining.quality.audit import AuditEstimate, estimate_audit
 from mining.quality.audited_run import hashes_now
 from mining.quality.judgements import VERDICTS, Box, ImageJudgement, Judgement, MissedObject, Why
+from mining.quality.outcomes import is_correct, majority
 from mining.quality.planning import plan_audit
 from mining.quality.verdict_table import write_verdict_table
 from mining.quality.verdicts import open_verdicts
@@ -27,17 +28,18 @@ LEASE_S = 600.0  # how long a box that was shown to one reviewer is not shown to
 OVERLAP = 10  # one of so many boxes is shown to two reviewers
 Kind = Literal["box", "image"]
 _SAME_PX = 0.02
-PLAN, DOUBTFUL, WHOLE, NO_BOX, CLASS = "plan", "doubtful", "images", "no_box", "class:"
+PLAN, DOUBTFUL, WHOLE, NO_BOX, DISPUTED, CLASS = "plan", "doubtful", "images", "no_box", "disputed", "class:"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is shown: a box, or a whole image; and the plan that asks for it, if any."""
+    """What is shown: a box or a whole image, the plan that asks for it, and whether one more person is to decide."""
 
     kind: Kind
     number: int
     plan: str = ""
     why: Why = "review"
+    is_disputed: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -91,9 +93,13 @@ class ReviewSession:
         with self._lock:
             classes = sorted({self.index.classes[one] for one in np.unique(self.index.category).tolist()})
             names = [
-                (PLAN, "Random draw"), (DOUBTFUL, "Most doubtful first"), (WHOLE, "Whole images"),
-                (NO_BOX, "Images without a box"), *((f"{CLASS}{name}", f"Class {name}") for name in classes),
-            ]  # fmt: skip
+                (PLAN, "Random draw"),
+                (DOUBTFUL, "Most doubtful first"),
+                (WHOLE, "Whole images"),
+                (NO_BOX, "Images without a box"),
+                (DISPUTED, "Reviewers disagree"),
+                *((f"{CLASS}{name}", f"Class {name}") for name in classes),
+            ]
             return [{"name": name, "title": title, "size": self._size(name)} for name, title in names]
 
     def _size(self, queue: str) -> int:
@@ -110,9 +116,19 @@ class ReviewSession:
         return [number for number, name in self.index.classes.items() if normalise_class_name(name) == wanted]
 
     def _targets(self, queue: str) -> list[Target]:
+        if queue == DISPUTED:  # changes with every verdict
+            self._by_key.pop(queue, None)
+            return list(self._disputed())
         if queue not in self._orders:
             self._orders[queue] = list(self._order(queue))
         return self._orders[queue]
+
+    def _disputed(self) -> Iterator[Target]:
+        """The boxes that some reviewers find correct and as many others wrong."""
+        for number, said in sorted(self._verdicts.boxes.items()):
+            outcomes = {is_correct(one) for one in said.values()} - {None}
+            if outcomes == {True, False} and majority(said.values()) is None:
+                yield Target("box", number, is_disputed=True)
 
     def _order(self, queue: str) -> Iterator[Target]:
         index = self.index
@@ -188,11 +204,27 @@ class ReviewSession:
                     return target
             return None
 
+    def next_targets(self, queue: str, reviewer: str, count: int) -> list[Target]:
+        """Return the next boxes of a queue at once, all kept from others for a while; see `next_target`."""
+        with self._lock:
+            is_fit = (one for one in self._targets(queue) if one.kind == "box" and self._is_open(one, reviewer))
+            found = list(islice(is_fit, count))
+            for target in found:
+                self._leases[target.key] = reviewer, time.monotonic()
+            return found
+
+    def describe_briefly(self, target: Target) -> dict[str, Any]:
+        """Return what a page of many boxes needs of one."""
+        category = self.index.classes[int(self.index.category[self.index.place_of(target.number)])]
+        return {**_shown_record(target), "category": category}
+
     def _is_open(self, target: Target, reviewer: str) -> bool:
         holder, since = self._leases.get(target.key, (reviewer, 0.0))
         if holder != reviewer and time.monotonic() - since < LEASE_S:
             return False
         done = self._reviewers_of(target)
+        if target.is_disputed:
+            return reviewer not in done
         wanted = 2 if target.plan and _shuffled(target.plan, target.number) % OVERLAP == 0 else 1
         return reviewer not in done and len(done) < wanted
 
@@ -238,7 +270,7 @@ class ReviewSession:
             ]  # fmt: skip
         known = self._verdicts.images.get(image.file_name, {}).get(reviewer)
         return {
-            "kind": target.kind, "number": target.number, "plan": target.plan, "why": target.why,
+            **_shown_record(target),
             "image": {"id": image.image_id, "name": image.file_name, "width": image.width, "height": image.height},
             "boxes": boxes, "walk": walk,
             "missed": [] if known is None else [_missed_record(one) for one in known.missed],
@@ -387,6 +419,10 @@ def _inside(box: Box, image: ImageInfo) -> Box:
     if w < 1 or h < 1:
         raise InputError("A box has at least one pixel inside its image.")
     return round(x, 2), round(y, 2), round(w, 2), round(h, 2)
+
+
+def _shown_record(target: Target) -> dict[str, Any]:
+    return {"kind": target.kind, "number": target.number, "plan": target.plan, "why": target.why}
 
 
 def _missed_record(one: MissedObject) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def progress(page: Page) -> Locator:
 
 def draw(page: Page) -> None:
     """Draw the first 60 boxes, which are all."""
-    page.locator("#empty button").click()
+    page.locator("#empty button", has_text="boxes").click()
     expect(progress(page)).to_have_text("0 of 60")
 
 
@@ -158,7 +158,7 @@ def test_a_missed_object_is_drawn_on_a_whole_image(application: Application, run
 def test_a_whole_image_is_completed_box_by_box(application: Application, run: Run, open_page: Opened) -> None:
     page = open_page(application.address, "Ada")
     choose(page, "images")
-    page.locator("#empty button").click()
+    page.locator("#empty button", has_text="images").click()
     expect(progress(page)).to_have_text("0 of 31")
     page.keyboard.press("o")
     if page.locator("#boxes li").count():
@@ -173,6 +173,27 @@ def test_a_whole_image_is_completed_box_by_box(application: Application, run: Ru
     assert found is not None
     assert found.objects is not None
     assert found.objects.recall == 1
+
+
+@pytest.mark.slow
+def test_the_odd_ones_of_a_class_are_rejected_together(application: Application, run: Run, open_page: Opened) -> None:
+    page = open_page(application.address, "Ada")
+    choose(page, "class:dog")
+    expect(progress(page)).to_have_text("0 of 30")
+    expect(page.locator("main[aria-busy=false]")).to_be_attached()
+    page.keyboard.press("g")
+    cells = page.locator("#grid button")
+    expect(cells).to_have_count(24)
+    for place in (1, 4, 7):
+        cells.nth(place).click()
+    press(page, "x", "3 of 30")
+    expect(cells).to_have_count(21)
+    press(page, "o", "24 of 30")
+    expect(cells).to_have_count(6)  # the next page
+    assert sorted(one.verdict for one in verdicts_of(run)) == ["correct"] * 21 + ["nothing"] * 3
+    expect(page.locator("main[aria-busy=false]")).to_be_attached()
+    page.keyboard.press("g")
+    expect(page.locator("#category")).to_have_text("dog")
 
 
 @pytest.mark.slow

@@ -15,11 +15,13 @@ const ACTIONS = [
   ["missed", "Draw a missed object", "m"],
   ["complete", "All objects are boxed", "o"],
   ["others", "Other boxes on/off", "b"],
+  ["grid", "Many at once", "g"],
   ["next", "Next, leave this", "n"],
   ["previous", "Previous", "p"],
   ["undo", "Undo", "z"],
 ];
 const ON_BOX = new Set(["correct", "nothing", "wrong_place", "wrong_class", "too_large", "too_small", "unsure", "tighter", "wider"]);
+const ON_GRID = new Set(["correct", "nothing", "wrong_place", "wrong_class", "too_large", "too_small", "unsure", "complete", "grid", "next"]);
 const ON_IMAGE = new Set(["missed", "complete"]);
 const STANDARD_KEYS = Object.fromEntries(ACTIONS.map(([name, , key]) => [name, key]));
 const PRECISION_EVERY = 5; // verdicts
@@ -28,7 +30,7 @@ const LARGE = 1280;
 const $ = (id) => document.getElementById(id);
 const state = {
   reviewer: "", queue: "", run: null, item: null, focus: null, box: null, step: 0, drawn: null, missed: [],
-  history: [], back: 0, busy: false, since: 0, showOthers: false, keys: { ...STANDARD_KEYS, ...stored("keys", {}) },
+  history: [], back: 0, busy: false, since: 0, showOthers: false, grid: null, estimating: false, estimateAfter: 0, keys: { ...STANDARD_KEYS, ...stored("keys", {}) },
 };
 const overlay = new Overlay($("overlay"), (box) => { state.box = box; }, (box) => nameMissed(box));
 
@@ -85,6 +87,7 @@ function store(name, value) {
 // --- what is shown -----------------------------------------------------------------------------------------------------
 
 async function fetchNext(after) {
+  if (state.grid) { await fetchPage(); return; }
   const query = new URLSearchParams({ queue: state.queue, reviewer: state.reviewer });
   if (after) { query.set("kind", after.kind); query.set("number", after.number); }
   const answer = await call(`/api/next?${query}`);
@@ -93,7 +96,15 @@ async function fetchNext(after) {
   show(answer.item);
 }
 
+async function fetchPage() {
+  const answer = await call(`/api/page?${new URLSearchParams({ queue: state.queue, reviewer: state.reviewer })}`);
+  progress(answer);
+  state.item = null;
+  state.grid = { items: answer.items, selected: new Set() };
+}
+
 function show(item) {
+  state.grid = null;
   state.item = item;
   state.drawn = null;
   state.missed = item ? item.missed.map((one) => ({ ...one })) : [];
@@ -117,14 +128,81 @@ function nearest(walk, box) {
   return walk.reduce((best, one, place) => (distance(one) < distance(walk[best]) ? place : best), 0);
 }
 
+function paintGrid() {
+  const { items, selected } = state.grid;
+  const fresh = items.map((one) => one.number).join();
+  if ($("grid").dataset.shown !== fresh) {
+    $("grid").dataset.shown = fresh;
+    $("grid").replaceChildren(...items.map((one) => {
+      const cell = document.createElement("button");
+      cell.type = "button";
+      const picture = document.createElement("img");
+      picture.src = `/api/boxes/${one.number}/240.jpg`;
+      picture.alt = `Box of ${one.category}`;
+      cell.append(picture, text("span", one.category));
+      cell.addEventListener("click", () => {
+        if (!state.grid.selected.delete(one.number)) state.grid.selected.add(one.number);
+        paint();
+      });
+      return cell;
+    }));
+  }
+  [...$("grid").children].forEach((cell, place) => cell.setAttribute("aria-pressed", String(selected.has(items[place].number))));
+  $("category").textContent = selected.size ? `${selected.size} selected` : "Which are the odd ones?";
+  $("question").textContent = "Select boxes, then give them a verdict; those that are left can be accepted together.";
+  for (const action of ACTIONS) $("buttons").append(...gridButton(action));
+}
+
+function gridButton([name, title]) {
+  if (!ON_GRID.has(name)) return [];
+  const titles = { complete: "The others are correct", grid: "One at a time", next: "New page" };
+  const one = document.createElement("button");
+  one.type = "button";
+  one.dataset.action = name;
+  one.disabled = !state.grid.selected.size && !(name in titles);
+  one.append(text("span", titles[name] ?? title), text("kbd", keyName(state.keys[name])));
+  one.addEventListener("click", () => act(name));
+  return [one];
+}
+
+async function judgeMany(numbers, verdict, category = null) {
+  for (const { kind, number, plan, why } of state.grid.items.filter((one) => numbers.has(one.number))) {
+    const shown = { kind, number, plan, why };
+    await call("/api/verdicts", { shown, reviewer: state.reviewer, verdict, category });
+    state.history.push({ shown, item: shown });
+  }
+  state.grid.items = state.grid.items.filter((one) => !numbers.has(one.number));
+  state.grid.selected = new Set();
+  if (!state.grid.items.length) await fetchPage();
+  else await recount();
+  refresh();
+}
+
+function actOnGrid(name) {
+  const { items, selected } = state.grid;
+  if (name === "grid") { state.grid = null; guarded(() => fetchNext()); return; }
+  if (name === "next") { guarded(fetchPage); return; }
+  if (name === "complete") {
+    const others = new Set(items.map((one) => one.number).filter((one) => !selected.has(one)));
+    guarded(() => judgeMany(others, "correct"));
+    return;
+  }
+  if (!selected.size) return;
+  if (name === "wrong_class") { chooseClass("Which class are they?", (category) => guarded(() => judgeMany(selected, name, category))); return; }
+  guarded(() => judgeMany(selected, name));
+}
+
 function paint() {
   const { item } = state;
+  const isGrid = Boolean(state.grid?.items.length);
   $("photo-frame").hidden = !item;
-  $("empty").hidden = Boolean(item);
+  $("grid").hidden = !isGrid;
+  $("empty").hidden = Boolean(item) || isGrid;
   for (const id of ["question", "category", "file"]) $(id).textContent = "";
   for (const id of ["missed", "boxes"]) $(id).replaceChildren();
   $("missed-title").hidden = $("boxes-title").hidden = true;
   $("buttons").replaceChildren();
+  if (isGrid) { paintGrid(); return; }
   if (!item) { paintEmpty(); return; }
   const source = `/api/images/${item.image.id}/${LARGE}.jpg`;
   if ($("photo").getAttribute("src") !== source) $("photo").src = source;
@@ -153,6 +231,7 @@ function fit(image) {
 function button([name, title], box) {
   if (ON_BOX.has(name) && !box) return [];
   if (ON_IMAGE.has(name) && state.item.kind !== "image") return [];
+  if (name === "grid" && (state.item.kind === "image" || state.queue === "images" || state.queue === "no_box")) return [];
   if (name === "others" && (state.item.kind === "image" || state.item.boxes.length < 2)) return [];
   if ((name === "tighter" || name === "wider") && state.item.walk.length < 2) return [];
   const one = document.createElement("button");
@@ -212,6 +291,17 @@ async function recount() { progress(await call(`/api/progress?${new URLSearchPar
 
 function progress({ done, all }) { $("progress").textContent = all ? `${done} of ${all}` : ""; }
 
+// Of a million boxes the estimate takes seconds: it is never asked for twice at once, nor a tenth of the time or more.
+function refresh() {
+  if (state.estimating || Date.now() < state.estimateAfter) return;
+  state.estimating = true;
+  const began = Date.now();
+  precision().catch(() => {}).finally(() => {
+    state.estimating = false;
+    state.estimateAfter = Date.now() + 10 * (Date.now() - began);
+  });
+}
+
 async function precision() {
   const { precision: found, recall, enough } = await call("/api/estimate");
   const percent = (share) => (100 * share).toFixed(1);
@@ -225,6 +315,8 @@ async function precision() {
 // --- what the reviewer does --------------------------------------------------------------------------------------------
 
 function act(name) {
+  if (state.grid && ON_GRID.has(name)) { actOnGrid(name); return; }
+  if (name === "grid") { if (state.item?.kind === "box") { state.grid = { items: [], selected: new Set() }; guarded(fetchPage); } return; }
   if (name === "tighter" || name === "wider") { walk(name === "tighter" ? 1 : -1); return; }
   if (name === "missed") { startDrawing(); return; }
   if (name === "others") { state.showOthers = !state.showOthers; paint(); return; }
@@ -254,7 +346,7 @@ function judge(verdict, category = null) {
     const moved = ["correct", "wrong_class", "too_large", "too_small", "wrong_place"].includes(verdict);
     await call("/api/verdicts", { shown, reviewer: state.reviewer, verdict, box: moved ? state.box : null, category });
     state.history.push({ shown, item: shownOf(item) });
-    if (++state.since % PRECISION_EVERY === 0) precision().catch(() => {});
+    if (++state.since % PRECISION_EVERY === 0) refresh();
     if (item.kind === "box") { await fetchNext(); return; }
     const box = item.boxes.find((one) => one.id === id);
     box.said = { verdict, box: moved ? state.box : null, category };
@@ -289,7 +381,7 @@ async function undo() {
   state.history.pop();
   show(await call("/api/show", { shown: last.item, reviewer: state.reviewer }));
   await recount();
-  precision().catch(() => {});
+  refresh();
 }
 
 function startDrawing() {
@@ -446,7 +538,7 @@ async function begin() {
   state.queue = stored("queue", "plan");
   await readRun();
   await fetchNext();
-  precision().catch(() => {});
+  refresh();
 }
 
 async function start() {

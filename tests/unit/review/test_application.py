@@ -98,6 +98,18 @@ def test_invalid_requests_are_refused_and_record_nothing(
     assert client.get("/api/progress", params={"queue": "doubtful"}).json()["done"] == 0
 
 
+def test_a_page_has_many_boxes_with_their_surroundings(client: TestClient, tmp_path: Path) -> None:
+    items = client.get("/api/page", params={"queue": "class:dog", "reviewer": "Ada", "count": 2}).json()["items"]
+    assert [one["category"] for one in items] == ["dog", "dog"]
+    answer = client.get(f"/api/boxes/{items[0]['number']}/{SIDES[0]}.jpg")
+    assert answer.headers["content-type"] == "image/jpeg"
+    (tmp_path / "got.jpg").write_bytes(answer.content)
+    assert max(Image.open(tmp_path / "got.jpg").size) == SIDES[0]
+    assert client.get("/api/boxes/999/240.jpg").status_code == 422
+    assert client.get("/api/boxes/1/9.jpg").status_code == 404
+    assert client.get("/api/page", params={"queue": "plan", "reviewer": "Ada", "count": 1000}).status_code == 422
+
+
 # --- who may use it --------------------------------------------------------------------------------------------------
 
 

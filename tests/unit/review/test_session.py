@@ -35,7 +35,7 @@ def judge_all(session: ReviewSession, queue: str, reviewer: str, verdict: str = 
 def test_queues_have_all_boxes_of_their_kind(session: ReviewSession) -> None:
     sizes = {one["name"]: one["size"] for one in session.queues()}
     assert sizes == {
-        "plan": 0, "doubtful": 20, "images": 0, "no_box": 1, "class:dog": 10, "class:cat & <mouse>": 10
+        "plan": 0, "doubtful": 20, "images": 0, "no_box": 1, "disputed": 0, "class:dog": 10, "class:cat & <mouse>": 10
     }  # fmt: skip
     first = session.next_target("doubtful", "Ada")
     assert first is not None
@@ -206,3 +206,26 @@ def test_a_verdict_on_an_image_that_changed_is_refused(session: ReviewSession, r
     (run.image_root / "01.jpg").write_bytes(b"another file than was mined")
     with pytest.raises(InputError, match="is another file than was mined"):
         session.say(Target("box", 1), "Ada", "correct")
+
+
+def test_a_page_of_boxes_is_kept_from_others(session: ReviewSession) -> None:
+    first = session.next_targets("class:dog", "Ada", 6)
+    assert len(first) == 6
+    assert {session.describe_briefly(one)["category"] for one in first} == {"dog"}
+    second = session.next_targets("class:dog", "Bob", 6)
+    assert len(second) == 4
+    assert not {one.number for one in first} & {one.number for one in second}
+    assert session.next_targets("no_box", "Ada", 6) == []
+
+
+def test_boxes_on_which_reviewers_disagree_are_for_a_third(session: ReviewSession) -> None:
+    session.say(Target("box", 1), "Ada", "correct")
+    session.say(Target("box", 2), "Ada", "correct")
+    session.say(Target("box", 1), "Bob", "nothing")
+    session.say(Target("box", 2), "Bob", "unsure")
+    assert session.next_target("disputed", "Ada") is None
+    target = session.next_target("disputed", "Cy")
+    assert target is not None
+    assert target.number == 1
+    session.say(target, "Cy", "nothing")
+    assert {one["name"]: one["size"] for one in session.queues()}["disputed"] == 0
