@@ -1,6 +1,5 @@
 """Recording verdicts, and applying them, killed at any moment: all or nothing, and nothing twice."""
 
-import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +8,10 @@ import pytest
 
 from mining.config.audit import AuditPlanSettings
 from mining.quality.planning import plan_audit
-from mining.quality.plans import COLUMNS
 from mining.quality.verdicts import VERDICTS_FILE, open_verdicts
 from mining.runs.run import Run
 from tests.faults.kill_injection import count_kill_points, draw_kills, run_in_process
+from tests.unit.quality.plan_files import read_rows, write_rows
 from tests.unit.quality.small_run import SmallRun
 
 BOXES = 200
@@ -40,15 +39,11 @@ def planned(tmp_path: Path) -> tuple[Path, Path]:
         small.boxes.append((f"{number // 2:03}.jpg", ("cat", "dog")[number % 2], (10, 10, 20, 20), {}))
     run = small.write().path
     plan_audit(AuditPlanSettings(run=run, out=tmp_path / "plan.csv", recall=True, images=100))
-    with (tmp_path / "plan.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    with (tmp_path / "filled.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for row in rows:
-            correct = "correct" if row["category"] == "cat" else "nothing"
-            writer.writerow({**row, "verdict": correct if row["annotation_id"] else "complete"})
-    return run, tmp_path / "filled.csv"
+    rows = []
+    for row in read_rows(tmp_path / "plan.csv"):
+        correct = "correct" if row["category"] == "cat" else "nothing"
+        rows.append({**row, "verdict": correct if row["annotation_id"] else "complete"})
+    return run, write_rows(tmp_path / "filled.csv", rows)
 
 
 def counts(run: Path) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Verdicts that come back as corrected boxes, in a new run."""
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +15,12 @@ from mining.errors import InputError
 from mining.quality.corrected_run import ApplySummary, apply_verdicts
 from mining.quality.correctness import judge_by_truth
 from mining.quality.planning import plan_audit
-from mining.quality.plans import COLUMNS
 from mining.quality.recording import record_verdicts
 from mining.runs.run import Run
 from mining.storage.integrity import check_file
+from tests.unit.quality.plan_files import Row, read_rows, write_rows
 from tests.unit.quality.small_run import SmallRun
 
-Row = dict[str, str]
 Fill = Callable[[Row], list[Row]]
 
 
@@ -44,13 +42,8 @@ def record(run: Path, fill: Fill, reviewer: str = "Ada") -> None:
     plan = run.parent / "plan.csv"
     if not plan.exists():
         plan_audit(AuditPlanSettings(run=run, out=plan, recall=True, images=3))
-    with plan.open(newline="") as file:
-        rows = [one for row in csv.DictReader(file) for one in fill(row)]
-    with (run.parent / "filled.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    record_verdicts(run, run.parent / "filled.csv", reviewer)
+    filled = write_rows(run.parent / "filled.csv", [one for row in read_rows(plan) for one in fill(row)])
+    record_verdicts(run, filled, reviewer)
 
 
 def all_correct(row: Row) -> list[Row]:

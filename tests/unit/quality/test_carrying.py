@@ -1,6 +1,5 @@
 """Verdicts of another run of the same images."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,11 @@ from mining.errors import InputError
 from mining.quality.audit import estimate_audit
 from mining.quality.judgements import Judgement
 from mining.quality.planning import plan_audit
-from mining.quality.plans import COLUMNS
 from mining.quality.recording import record_carried, record_verdicts
 from mining.quality.verdicts import open_verdicts
+from tests.unit.quality.plan_files import Row, read_rows, write_rows
 from tests.unit.quality.small_run import Box, SmallRun
 
-Row = dict[str, str]
 DIGESTS = {"a.jpg": "a" * 64, "b.jpg": "b" * 64, "c.jpg": "c" * 64}
 
 
@@ -86,24 +84,11 @@ def test_an_image_under_another_name_is_the_same_and_one_that_changed_is_not(tmp
 def test_a_verdict_that_the_reviewer_gave_here_is_not_replaced(tmp_path: Path, other: Path) -> None:
     run = mined(tmp_path / "run", [("a.jpg", "cat", (10, 10, 40, 40))])
     plan_audit(AuditPlanSettings(run=run, out=tmp_path / "plan.csv", verdicts=1))
-    rows = [{**row, "verdict": "nothing"} for row in read(tmp_path / "plan.csv")]
-    record_verdicts(run, write(tmp_path / "filled.csv", rows), "Ada")
+    rows = [{**row, "verdict": "nothing"} for row in read_rows(tmp_path / "plan.csv")]
+    record_verdicts(run, write_rows(tmp_path / "filled.csv", rows), "Ada")
     summary = record_carried(run, other)
     assert (summary.recorded, summary.known) == (0, 1)
     assert verdicts_of(run) == {1: ("nothing", "random")}
-
-
-def read(path: Path) -> list[Row]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[Row]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 def test_plans_have_what_is_known_filled_in(tmp_path: Path, other: Path) -> None:
@@ -111,7 +96,7 @@ def test_plans_have_what_is_known_filled_in(tmp_path: Path, other: Path) -> None
     record_carried(run, other)
     summary = plan_audit(AuditPlanSettings(run=run, out=tmp_path / "plan.csv", verdicts=2))
     assert summary.filled_in == 2
-    rows = {row["annotation_id"]: row for row in read(tmp_path / "plan.csv")}
+    rows = {row["annotation_id"]: row for row in read_rows(tmp_path / "plan.csv")}
     assert {number: row["verdict"] for number, row in rows.items()} == {"1": "correct", "2": "correct"}
     assert [rows["2"][side] for side in "xywh"] == ["12.00", "10.00", "60.00", "50.00"]
     record_verdicts(run, tmp_path / "plan.csv", "Bob")
@@ -126,11 +111,11 @@ def test_whole_images_are_carried_over_where_every_box_is_known(tmp_path: Path) 
     other = mined(tmp_path / "other", [("a.jpg", "cat", (10, 10, 40, 40)), ("b.jpg", "dog", (10, 10, 50, 50))])
     plan_audit(AuditPlanSettings(run=other, out=tmp_path / "plan.csv", recall=True, images=3))
     rows: list[Row] = []
-    for row in read(tmp_path / "plan.csv"):
+    for row in read_rows(tmp_path / "plan.csv"):
         rows.append({**row, "verdict": "correct" if row["annotation_id"] else "complete"})
         if not row["annotation_id"]:
             rows.append({**row, "verdict": "missed", "category": "cow", "x": "60", "y": "60", "w": "20", "h": "20"})
-    record_verdicts(other, write(tmp_path / "filled.csv", rows), "Ada")
+    record_verdicts(other, write_rows(tmp_path / "filled.csv", rows), "Ada")
     run = mined(
         tmp_path / "run",
         [
@@ -149,7 +134,9 @@ def test_whole_images_are_carried_over_where_every_box_is_known(tmp_path: Path) 
         }
     assert missed == {"a.jpg": [], "c.jpg": [("cow", (60, 60, 20, 20))]}
     plan_audit(AuditPlanSettings(run=run, out=tmp_path / "second.csv", recall=True, images=3))
-    words = [(row["file_name"], row["verdict"]) for row in read(tmp_path / "second.csv") if not row["annotation_id"]]
+    words = [
+        (row["file_name"], row["verdict"]) for row in read_rows(tmp_path / "second.csv") if not row["annotation_id"]
+    ]
     assert sorted(words) == [("a.jpg", "complete"), ("b.jpg", ""), ("c.jpg", "complete"), ("c.jpg", "missed")]
 
 

@@ -1,6 +1,5 @@
 """Images that were looked at whole: from the plan over what a person fills in to the number of objects and the recall."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +12,12 @@ from mining.errors import InputError
 from mining.quality.audit import AuditEstimate, estimate_audit
 from mining.quality.object_estimates import Objects
 from mining.quality.planning import plan_audit
-from mining.quality.plans import COLUMNS
 from mining.quality.recording import RecordSummary, record_verdicts
 from mining.quality.verdicts import open_verdicts
+from tests.unit.quality.plan_files import Row, read_rows, write_rows
 from tests.unit.quality.small_run import SmallRun
 
 IMAGES = 40
-Row = dict[str, str]
 
 
 @pytest.fixture
@@ -38,16 +36,7 @@ def run(tmp_path: Path) -> Path:
 
 def planned(run: Path, name: str = "plan.csv", **options: object) -> list[Row]:
     plan_audit(AuditPlanSettings.model_validate({"run": run, "out": run.parent / name, "seed": 0, **options}))
-    with (run.parent / name).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[Row]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    return read_rows(run.parent / name)
 
 
 def truth(row: Row) -> list[Row]:
@@ -60,7 +49,7 @@ def truth(row: Row) -> list[Row]:
 def record(
     run: Path, rows: list[Row], fill: Callable[[Row], list[Row]] = truth, reviewer: str = "Ada"
 ) -> RecordSummary:
-    filled = write(run.parent / "filled.csv", [one for row in rows for one in fill(row)])
+    filled = write_rows(run.parent / "filled.csv", [one for row in rows for one in fill(row)])
     return record_verdicts(run, filled, reviewer)
 
 
