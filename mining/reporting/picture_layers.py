@@ -81,15 +81,21 @@ def encode_photo(pixels: Tensor) -> str:
 
 def draw_heat(level: FloatMap, threshold: float | None) -> Heat:
     """Draw an (H, W) normalised map, with the outline of what reaches the threshold."""
+    uri = _data_uri("image/png", io.BytesIO(heat_png(level)))
+    outlined = _shrunk(level, _CONTOUR_SIDE)
+    outline = "" if threshold is None else _outline(outlined >= threshold)
+    return Heat(uri, outline, outlined.shape[1], outlined.shape[0])
+
+
+def heat_png(level: FloatMap) -> bytes:
+    """Encode an (H, W) normalised map as a small PNG in the colours of a map, transparent where it is low."""
     small = _shrunk(level, _HEAT_SIDE)
     picture = Image.fromarray((np.clip(small, 0, 1) * (_LEVELS - 1)).round().astype(np.uint8), "L").convert("P")
     colours = heat_colours(np.linspace(0, 1, _LEVELS, dtype=np.float32))
     picture.putpalette(colours[:, :3].tobytes())
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True, bits=8, transparency=colours[:, 3].tobytes())
-    outlined = _shrunk(level, _CONTOUR_SIDE)
-    outline = "" if threshold is None else _outline(outlined >= threshold)
-    return Heat(_data_uri("image/png", file), outline, outlined.shape[1], outlined.shape[0])
+    return file.getvalue()
 
 
 def draw_mask(mask: FloatMap) -> Heat:

@@ -7,6 +7,7 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mining.arrays import FloatMap
 from mining.config import MineSettings
 from mining.corpus.images.decoding import full_size, read_reduced, resize_image, resolve_image_path
 from mining.engine.miner import Miner
@@ -104,15 +105,22 @@ class Painter:
         )  # fmt: skip
 
     def _heat(self, pair: Pair) -> Heat | None:
-        if self._miner is None or pair.category not in self._miner.card.class_names:
+        level = self.map_of(pair.file_name, pair.category)
+        return None if level is None else draw_heat(level, self._threshold(pair))
+
+    def map_of(self, file_name: str, category: str) -> FloatMap | None:
+        """Compute the activation map of an image for a class, (h, w) in 0-1; None where there is none.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        if self._miner is None or category not in self._miner.card.class_names:
             return None
-        row = {"image_id": 0, "file_name": pair.file_name, "labels": self._labels.get(pair.file_name)}
-        activation = self._miner.fused_map(row, pair.category)
+        row = {"image_id": 0, "file_name": file_name, "labels": self._labels.get(file_name)}
         try:
-            level = normalise_map(activation, self._miner.extractor.params.normalise)
+            return normalise_map(self._miner.fused_map(row, category), self._miner.extractor.params.normalise)
         except MapError:
             return None
-        return None if level is None else draw_heat(level, self._threshold(pair))
 
     def _threshold(self, pair: Pair) -> float | None:
         if pair.rows:

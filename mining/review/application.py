@@ -11,6 +11,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from mining.errors import BoxmineError, ImageError
 from mining.quality.judgements import VERDICTS, MissedObject
 from mining.review.access import COOKIE, HEADERS, Access
+from mining.review.maps import Maps
 from mining.review.pictures import SIDES, Pictures
 from mining.review.session import ReviewSession, Target
 
@@ -74,12 +75,13 @@ class Drawing(BaseModel):
     images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
-def build_application(session: ReviewSession, pictures: Pictures, access: Access) -> FastAPI:
+def build_application(session: ReviewSession, pictures: Pictures, maps: Maps, access: Access) -> FastAPI:
     """Build the application of a session.
 
     Args:
         session: The run that is reviewed.
         pictures: Its pictures.
+        maps: Its maps.
         access: Who may use it.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
@@ -87,7 +89,16 @@ def build_application(session: ReviewSession, pictures: Pictures, access: Access
     _add_page(app, access)
     _add_queues(app, session)
     _add_verdicts(app, session)
+    _add_pictures(app, session, pictures, maps)
 
+    @app.exception_handler(BoxmineError)
+    def refused(_: Request, error: Exception) -> Response:
+        return _problem(422, str(error))
+
+    return app
+
+
+def _add_pictures(app: FastAPI, session: ReviewSession, pictures: Pictures, maps: Maps) -> None:
     @app.get("/api/images/{image_id}/{side}.jpg")
     def picture(image_id: int, side: int) -> Response:
         if side not in SIDES:
@@ -109,11 +120,15 @@ def build_application(session: ReviewSession, pictures: Pictures, access: Access
             return _problem(410, str(error))
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
-    @app.exception_handler(BoxmineError)
-    def refused(_: Request, error: Exception) -> Response:
-        return _problem(422, str(error))
-
-    return app
+    @app.get("/api/boxes/{annotation_id}/map.png")
+    def activation_map(annotation_id: int) -> Response:
+        image, _ = session.index.box_of(annotation_id)
+        category = session.index.classes[int(session.index.category[session.index.place_of(annotation_id)])]
+        try:
+            content = maps.png(image, category)
+        except ImageError as error:
+            return _problem(410, str(error))
+        return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 
 def _problem(status: int, text: str) -> JSONResponse:

@@ -13,6 +13,7 @@ from platformdirs import user_cache_path
 from mining.errors import InputError
 from mining.review.access import LOOPBACK, Access
 from mining.review.application import build_application
+from mining.review.maps import Maps
 from mining.review.pictures import Pictures
 from mining.review.session import ReviewSession
 from mining.runs.run import Run
@@ -49,7 +50,10 @@ def serve_review(
     if browse and host in LOOPBACK:
         webbrowser.open(address)
     config = uvicorn.Config(
-        build_application(session, pictures, access), log_level="warning", access_log=False, server_header=False
+        build_application(session, pictures, Maps(session.index.run), access),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
     )
     try:
         with suppress(KeyboardInterrupt):  # the usual end

@@ -15,6 +15,7 @@ const ACTIONS = [
   ["missed", "Draw a missed object", "m"],
   ["complete", "All objects are boxed", "o"],
   ["others", "Other boxes on/off", "b"],
+  ["map", "Map on/off", "h"],
   ["grid", "Many at once", "g"],
   ["next", "Next, leave this", "n"],
   ["previous", "Previous", "p"],
@@ -30,7 +31,7 @@ const LARGE = 1280;
 const $ = (id) => document.getElementById(id);
 const state = {
   reviewer: "", queue: "", run: null, item: null, focus: null, box: null, step: 0, drawn: null, missed: [],
-  history: [], back: 0, busy: false, since: 0, showOthers: false, grid: null, estimating: false, estimateAfter: 0, keys: { ...STANDARD_KEYS, ...stored("keys", {}) },
+  history: [], back: 0, busy: false, since: 0, showOthers: false, showMap: false, grid: null, estimating: false, estimateAfter: 0, keys: { ...STANDARD_KEYS, ...stored("keys", {}) },
 };
 const overlay = new Overlay($("overlay"), (box) => { state.box = box; }, (box) => nameMissed(box));
 
@@ -204,10 +205,11 @@ function paint() {
   $("buttons").replaceChildren();
   if (isGrid) { paintGrid(); return; }
   if (!item) { paintEmpty(); return; }
+  const box = item.boxes.find((one) => one.id === state.focus);
   const source = `/api/images/${item.image.id}/${LARGE}.jpg`;
   if ($("photo").getAttribute("src") !== source) $("photo").src = source;
   fit(item.image);
-  const box = item.boxes.find((one) => one.id === state.focus);
+  paintMap(box);
   $("photo").alt = box ? `Photo with a box of ${box.category}` : "Photo";
   $("file").textContent = item.image.name;
   $("category").textContent = box ? box.category : "The whole image";
@@ -218,6 +220,13 @@ function paint() {
   overlay.show(item.image, overlay.drawing ? null : state.box, others);
   for (const action of ACTIONS) $("buttons").append(...button(action, box));
   if (item.kind === "image") paintLists();
+}
+
+function paintMap(box) {
+  const map = $("map");
+  map.hidden = !state.showMap || !box;
+  const source = box ? `/api/boxes/${box.id}/map.png` : "";
+  if (!map.hidden && map.getAttribute("src") !== source) map.src = source;
 }
 
 function fit(image) {
@@ -231,6 +240,7 @@ function fit(image) {
 function button([name, title], box) {
   if (ON_BOX.has(name) && !box) return [];
   if (ON_IMAGE.has(name) && state.item.kind !== "image") return [];
+  if (name === "map" && !box) return [];
   if (name === "grid" && (state.item.kind === "image" || state.queue === "images" || state.queue === "no_box")) return [];
   if (name === "others" && (state.item.kind === "image" || state.item.boxes.length < 2)) return [];
   if ((name === "tighter" || name === "wider") && state.item.walk.length < 2) return [];
@@ -319,6 +329,7 @@ function act(name) {
   if (name === "grid") { if (state.item?.kind === "box") { state.grid = { items: [], selected: new Set() }; guarded(fetchPage); } return; }
   if (name === "tighter" || name === "wider") { walk(name === "tighter" ? 1 : -1); return; }
   if (name === "missed") { startDrawing(); return; }
+  if (name === "map") { state.showMap = !state.showMap; paint(); return; }
   if (name === "others") { state.showOthers = !state.showOthers; paint(); return; }
   if (!state.item && name !== "undo" && name !== "previous") return;
   if (name === "wrong_class") { chooseClass("Which class is it?", (category) => judge("wrong_class", category)); return; }
@@ -492,6 +503,10 @@ document.addEventListener("keydown", (event) => {
 });
 
 window.addEventListener("resize", () => paint());
+$("map").addEventListener("error", () => {
+  $("map").hidden = true;
+  say("There is no map of this box: the run has no model for it, or the image is gone.");
+});
 $("photo").addEventListener("error", () => say("The picture cannot be shown: its file is gone, or is another one than was mined."));
 
 // --- start -------------------------------------------------------------------------------------------------------------

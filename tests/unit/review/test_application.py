@@ -1,13 +1,17 @@
 """The application over HTTP: who may use it, what it answers, and what reaches the file system."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from mining.reporting import thumbnails
 from mining.review.access import Access
 from mining.review.application import build_application
+from mining.review.maps import Maps
 from mining.review.pictures import SIDES, Pictures
 from mining.review.session import ReviewSession
 from mining.runs.run import Run
@@ -23,7 +27,7 @@ def run(tmp_path: Path) -> Run:
 
 def client_of(run: Run, tmp_path: Path, host: str = "127.0.0.1") -> tuple[TestClient, Access]:
     access = Access.for_address(host, 8770)
-    app = build_application(ReviewSession(run), Pictures(run, tmp_path / "cache"), access)
+    app = build_application(ReviewSession(run), Pictures(run, tmp_path / "cache"), Maps(run), access)
     return TestClient(app, base_url=f"http://{host}:8770", raise_server_exceptions=False), access
 
 
@@ -108,6 +112,27 @@ def test_a_page_has_many_boxes_with_their_surroundings(client: TestClient, tmp_p
     assert client.get("/api/boxes/999/240.jpg").status_code == 422
     assert client.get("/api/boxes/1/9.jpg").status_code == 404
     assert client.get("/api/page", params={"queue": "plan", "reviewer": "Ada", "count": 1000}).status_code == 422
+
+
+def test_a_run_without_a_model_has_no_map(client: TestClient) -> None:
+    answer = client.get("/api/boxes/1/map.png")
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+    assert client.get("/api/boxes/999/map.png").status_code == 422
+
+
+def test_a_map_is_drawn_over_the_image(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    level = np.zeros((20, 30), np.float32)
+    level[5:15, 5:15] = 1
+    painter = SimpleNamespace(no_maps="", map_of=lambda name, category: level)
+    monkeypatch.setattr(thumbnails, "Painter", lambda run, names: painter)
+    client, _ = client_of(run, tmp_path)
+    answer = client.get("/api/boxes/1/map.png")
+    assert answer.headers["content-type"] == "image/png"
+    (tmp_path / "map.png").write_bytes(answer.content)
+    drawn = np.asarray(Image.open(tmp_path / "map.png").convert("RGBA"))
+    assert drawn.shape[:2] == (20, 30)
+    assert drawn[10, 10, 3] > drawn[0, 0, 3]
 
 
 # --- who may use it --------------------------------------------------------------------------------------------------
