@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mining.export import ExportSummary
+    from mining.quality.audit import AuditEstimate
     from mining.quality.calibration import Calibration
+    from mining.quality.planning import PlanSummary
+    from mining.quality.recording import RecordSummary
 
 Table = Literal["boxes", "signals", "images", "quarantine", "thresholds"]
 _TABLES = ("boxes", "signals", "images", "quarantine", "thresholds")
@@ -167,6 +170,67 @@ class Run(os.PathLike[str]):
         if not isinstance(calibration, Calibration):
             calibration = Calibration.load(Path(calibration))
         return carry_calibration(self._directory, calibration)
+
+    def plan_audit(
+        self, out: AnyPath, *, verdicts: int | None = None, precision_within: float | None = None,
+        images: int | None = None, suspicious: bool = False, pictures: AnyPath | None = None, seed: int | None = None,
+    ) -> "PlanSummary":  # fmt: skip
+        """Draw boxes, or whole images, for a person to judge, and write them to a CSV file.
+
+        Args:
+            out: The CSV file; its column verdict is to be filled in.
+            verdicts: Number of boxes to draw at random; by default 200, and none with `images`.
+            precision_within: Draw as many boxes as a 95 % interval of this half width needs.
+            images: Number of images to be looked at whole, for the number of objects and the recall.
+            suspicious: Also list as many of the boxes that are least probably correct.
+            pictures: Folder for a picture of each row.
+            seed: Random seed; by default another draw each time.
+
+        Raises:
+            InputError: There is nothing to draw, or a file is in the way.
+        """
+        from mining.config import parse
+        from mining.config.audit import AuditPlanSettings
+        from mining.quality.planning import plan_audit
+        from mining.reporting.plan_pictures import draw_plan_pictures
+
+        values = {
+            "run": self.path, "out": Path(out), "verdicts": verdicts, "precision_within": precision_within,
+            "recall": images is not None, "images": images, "suspicious": suspicious,
+            "pictures": None if pictures is None else Path(pictures), "seed": seed,
+        }  # fmt: skip
+        return plan_audit(parse(AuditPlanSettings, values), draw_plan_pictures)
+
+    def record_verdicts(self, verdicts: AnyPath, reviewer: str) -> "RecordSummary":
+        """Record a filled-in plan, or what Label Studio or CVAT exported after a review.
+
+        Raises:
+            InputError: The file is no such thing, or a value in it is invalid; nothing is recorded then.
+        """
+        from mining.quality.recording import record_verdicts
+
+        return record_verdicts(self.path, Path(verdicts), reviewer)
+
+    def estimate(self) -> "AuditEstimate":
+        """Estimate precision, number of objects and recall from the verdicts so far, with 95 % intervals.
+
+        Example:
+            >>> boxmine.Run("runs/first").estimate().precision.ci95
+            (0.71, 0.83)
+        """
+        from mining.quality.audit import estimate_audit
+
+        return estimate_audit(self.path)
+
+    def apply_verdicts(self, out: AnyPath | None = None) -> "Run":
+        """Write the boxes, corrected by the verdicts, as a new run, by default RUN-corrected; this one is not changed.
+
+        Raises:
+            InputError: No verdict changes a box, or the folder is occupied.
+        """
+        from mining.quality.corrected_run import apply_verdicts
+
+        return Run(apply_verdicts(self.path, None if out is None else Path(out)).out)
 
     def report(self, truth: AnyPath | None = None) -> Path:
         """Write the HTML report; see `boxmine.report`."""
