@@ -126,7 +126,7 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
         run: Run or run directory.
         format: coco, yolo, voc, hf, labelstudio or cvat.
         out: New or empty folder; it appears complete or not at all.
-        **options: min_score, min_precision, copy, val_share, seed, include_empty, val_truth, used_classes, plan:
+        **options: min_score, min_precision, copy, val_share, seed, include_empty, val_truth, used_classes, plan, license:
             see `boxmine export`.
 
     Raises:

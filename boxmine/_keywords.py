@@ -129,3 +129,4 @@ class ExportKeywords(TypedDict, total=False):
     val_truth: AnyPath | None
     used_classes: bool
     plan: AnyPath | None
+    license: str | None

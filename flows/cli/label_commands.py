@@ -137,6 +137,7 @@ def export(
     include_empty: Annotated[bool, Parameter(group=DATASET)] = False,
     used_classes: Annotated[bool, Parameter(negative=(), group=DATASET)] = False,
     plan: Annotated[Path | None, Parameter(group=DATASET)] = None,
+    license: Annotated[str | None, Parameter(group=DATASET)] = None,
     as_of: AsOf = None,
     corpus: CorpusName = None,
     images: ImageFolder = None,
@@ -171,6 +172,8 @@ def export(
         category ids; YOLO numbers the listed classes from 0.
     plan
         CSV of `boxmine audit plan`: export only its images, with or without a box.
+    license
+        Licence of the images, e.g. CC-BY-4.0, for the dataset card (README.md) and croissant.json.
     """
     from mining.label_store.settings import VersionChoice
     from mining.label_store.sources import export_source
@@ -179,7 +182,7 @@ def export(
         source, format, out, VersionChoice(as_of, corpus, images), min_score=min_score,
         min_precision=min_precision, copy=copy,
         val_share=val_share, include_empty=include_empty, val_truth=val_truth, used_classes=used_classes,
-        plan=plan,
+        plan=plan, license=license,
     )  # fmt: skip
     print_export(summary, out)
     return 0

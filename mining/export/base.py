@@ -1,11 +1,12 @@
 """The interface of exporters: their options, and what they return."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from mining.errors import InputError
+from mining.export.croissant_parts import CroissantParts
 from mining.export.exported_set import ExportedSet
 
 
@@ -21,6 +22,7 @@ class ExportOptions:
         include_empty: Also export images without a box that are not known to be empty.
         val_truth: File or folder of ground truth boxes for validation and test images, instead of mined boxes.
         used_classes: List only the classes that have a box in the export.
+        license: Name of the licence of the images; None if it is not known.
 
     Raises:
         InputError: A value is out of its range.
@@ -33,6 +35,7 @@ class ExportOptions:
     include_empty: bool = False
     val_truth: Path | None = None
     used_classes: bool = False
+    license: str | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -43,12 +46,27 @@ class ExportOptions:
 
 
 class Written(NamedTuple):
-    """Number of images and boxes that an exporter wrote, notes for a person, and what README.md begins with."""
+    """What an exporter wrote.
+
+    Attributes:
+        images: Number of images.
+        boxes: Number of boxes.
+        notes: Sentences for a person.
+        readme_head: What README.md begins with.
+        part_names: What the format calls the parts, where it has other names.
+        keeps_ignored: Whether the format has true boxes that are to be ignored, and `boxes` counts them.
+        class_numbers: What the format calls the classes, by category id; None for names alone.
+        croissant: What croissant.json says of the files; None for a format that has none.
+    """
 
     images: int
     boxes: int
     notes: tuple[str, ...] = ()
     readme_head: str = ""
+    part_names: Mapping[str, str] | None = None
+    keeps_ignored: bool = False
+    class_numbers: Mapping[int, int] | None = None
+    croissant: CroissantParts | None = None
 
 
 Exporter = Callable[[ExportedSet, Path, ExportOptions], Written]

@@ -6,6 +6,20 @@ from typing import Any
 
 import mining
 from mining.export.base import ExportOptions, Written
+from mining.export.croissant_parts import (
+    BOX,
+    FLOAT,
+    INTEGER,
+    JSON,
+    TEXT,
+    CroissantParts,
+    again,
+    class_list,
+    file_object,
+    image_set,
+    json_field,
+    record_set,
+)
 from mining.export.exported_set import ExportedSet, PartImage
 from mining.export.image_files import place_image
 from mining.runs.coco_json import write_document
@@ -28,7 +42,10 @@ def export_coco(exported: ExportedSet, out: Path, options: ExportOptions) -> Wri
     for part in parts:
         images = (one for one in exported if one.part == part)
         _write(exported, out / "annotations" / f"instances_{part}.json", images, part)
-    return Written(placing.count, boxes, exported.class_notes())
+    return Written(
+        placing.count, boxes, exported.class_notes(), keeps_ignored=True,
+        class_numbers={number: number for number, _ in exported.classes}, croissant=_describe(exported, out, parts),
+    )  # fmt: skip
 
 
 def _write(exported: ExportedSet, path: Path, images: Iterator[PartImage], part: str | None) -> int:
@@ -60,6 +77,43 @@ def _annotation_entry(box: BoxRow) -> dict[str, Any]:
         "score": score,
         "source": source,
     }
+
+
+def _describe(exported: ExportedSet, out: Path, parts: tuple[str, ...]) -> CroissantParts:
+    """All images and boxes are read from instances.json; those of the parts are the same ones."""
+    everything, listed = "annotations/instances.json", "annotations/instances.json#images"
+    whole = file_object(out, everything, JSON, "all images and boxes, in COCO format")
+    files = [
+        whole,
+        again(whole, listed, "the same file, for the table of the images"),
+        *(
+            file_object(out, f"annotations/instances_{part}.json", JSON, f"images and boxes of {part}, in COCO format")
+            for part in parts
+        ),
+        image_set(out, "images"),
+    ]
+    of_image, of_box = "$.images[*].", "$.annotations[*]."
+    images = {
+        "id": json_field(listed, of_image + "id", INTEGER, "id of the image"),
+        "file_name": json_field(listed, of_image + "file_name", TEXT, "name of the file below images/"),
+        "width": json_field(listed, of_image + "width", INTEGER, "width in pixels"),
+        "height": json_field(listed, of_image + "height", INTEGER, "height in pixels"),
+    }
+    boxes = {
+        "id": json_field(everything, of_box + "id", INTEGER, "id of the box"),
+        "image_id": json_field(everything, of_box + "image_id", INTEGER, "its image", "images/id"),
+        "category_id": json_field(everything, of_box + "category_id", INTEGER, "its class", "categories/id"),
+        "bbox": json_field(everything, of_box + "bbox", BOX, "x, y, width, height in pixels"),
+        "score": json_field(everything, of_box + "score", FLOAT, "by which boxes are ranked; not a probability"),
+        "source": json_field(everything, of_box + "source", TEXT, "what the box is from, see README.md"),
+        "iscrowd": json_field(everything, of_box + "iscrowd", INTEGER, "1 = a true box that is to be ignored"),
+    }
+    tables = [
+        class_list(exported.classes, "id"),
+        record_set("images", "One row per image.", images, "id"),
+        record_set("boxes", "One row per box.", boxes, "id"),
+    ]
+    return CroissantParts(files, tables)
 
 
 class _ImagePlacing:

@@ -8,8 +8,9 @@ from mining.corpus.image_root import check_output_outside_images
 from mining.errors import InputError, did_you_mean
 from mining.export.base import Exporter, ExportOptions
 from mining.export.coco import export_coco
+from mining.export.croissant import write_croissant
 from mining.export.cvat import export_cvat
-from mining.export.dataset_card import write_readme
+from mining.export.dataset_card import write_card, write_review_notes
 from mining.export.exported_set import exported_set
 from mining.export.hugging_face import export_hugging_face
 from mining.export.label_studio import export_label_studio
@@ -30,6 +31,7 @@ EXPORTERS: dict[str, Exporter] = {
     "cvat": export_cvat,
     "hf": export_hugging_face,
 }
+README = "README.md"
 FOR_REVIEW = ("labelstudio", "cvat")  # formats for people who check the boxes, not for training
 
 
@@ -68,6 +70,7 @@ def export(
     val_truth: Path | None = None,
     used_classes: bool = False,
     plan: Path | None = None,
+    license: str | None = None,
 ) -> ExportSummary:
     """Write the boxes of a finished run and its images in another tool's format.
 
@@ -88,6 +91,7 @@ def export(
         used_classes: List only the classes that have a box. COCO's category ids stay those of the model; YOLO's class
             numbers are always consecutive, and so change.
         plan: CSV of `boxmine audit plan`: export its images only, with or without a box.
+        license: Name of the licence of the images, for the dataset card and croissant.json.
 
     Raises:
         InputError: The format is unknown, a value is out of range, `out` is not empty, or no subset has the precision.
@@ -106,7 +110,7 @@ def export(
     if is_for_review and val_truth is not None:
         raise InputError(f"--val-truth is for training sets; {format} has the boxes of the run only. Leave it out.")
     val_share = 0.0 if is_for_review else val_share
-    options = ExportOptions(min_score, copy, val_share, seed, include_empty, val_truth, used_classes)
+    options = ExportOptions(min_score, copy, val_share, seed, include_empty, val_truth, used_classes, license)
     run = open_run(Path(run_dir))
     out = Path(os.path.abspath(out))
     refuse_occupied_folder(out)
@@ -119,10 +123,17 @@ def export(
     )  # fmt: skip
     with atomic_folder(out) as temporary:
         written = EXPORTERS[format](exported, temporary, options)
-        notes = (*promise, *(exported.review_notes() if is_for_review else exported.notes()), *written.notes)
-        write_readme(temporary / "README.md", exported, written, notes)
+        notes = (*(exported.review_notes() if is_for_review else exported.notes()), *written.notes)
+        if is_for_review:
+            write_review_notes(temporary / README, exported, written, (*promise, *notes))
+        else:
+            write_card(
+                temporary / README, exported, written, options, notes,
+                min_precision=min_precision, promise=" ".join(promise),
+            )  # fmt: skip
+            write_croissant(temporary, exported, written, options)
     dropped = boxes_below(run.annotations, min_score)
-    return ExportSummary(format, written.images, written.boxes, dropped, out, notes)
+    return ExportSummary(format, written.images, written.boxes, dropped, out, (*promise, *notes))
 
 
 def _images_of_plan(plan: Path, run: Run) -> frozenset[str]:

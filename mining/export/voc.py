@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from mining.corpus.splits import TEST
 from mining.export.base import ExportOptions, Written
+from mining.export.croissant_parts import PLAIN, XML, CroissantParts, file_object, file_set, image_set
 from mining.export.exported_set import ExportedSet
 from mining.export.image_files import JPEG_FORMATS, place_image
 from mining.export.xml_text import xml_text
@@ -47,7 +48,20 @@ def export_voc(exported: ExportedSet, out: Path, options: ExportOptions) -> Writ
             for name in (one.part,) if one.part == TEST else (one.part, _TRAINVAL):
                 lists[name].write(stem + "\n")
             written = Written(written.images + 1, written.boxes + len(one.boxes))
-    return written
+    return written._replace(keeps_ignored=True, croissant=_describe(out, root.relative_to(out).as_posix(), list(lists)))
+
+
+def _describe(out: Path, root: str, lists: list[str]) -> CroissantParts:
+    """Croissant cannot read XML, so that the boxes are described as files only."""
+    files = [
+        *(
+            file_object(out, f"{root}/ImageSets/Main/{one}.txt", PLAIN, f"names of the images of {one}")
+            for one in lists
+        ),
+        file_set(f"{root}/Annotations", ["*.xml"], [XML], "one file per image, with its boxes, in PASCAL VOC's format"),
+        image_set(out, f"{root}/JPEGImages"),
+    ]
+    return CroissantParts(files, [])
 
 
 def _write_image(run: Run, root: Path, boxed: BoxedImage, *, copy: bool) -> str:

@@ -9,6 +9,21 @@ import yaml
 from mining.corpus.splits import TRAIN, VAL
 from mining.errors import RunError
 from mining.export.base import ExportOptions, Written
+from mining.export.croissant_parts import (
+    CSV,
+    FLOAT,
+    INTEGER,
+    PLAIN,
+    TEXT,
+    YAML,
+    CroissantParts,
+    class_list,
+    column,
+    file_object,
+    file_set,
+    image_set,
+    record_set,
+)
 from mining.export.exported_set import ExportedSet
 from mining.export.image_files import place_image
 from mining.runs.rows import BoxedImage, BoxRow, ImageRow
@@ -57,7 +72,31 @@ def export_yolo(exported: ExportedSet, out: Path, options: ExportOptions) -> Wri
             written = Written(written.images + 1, written.boxes + len(boxed.boxes))
     _write_data_yaml(out / "data.yaml", exported)
     notes = () if set(exported.parts) - {TRAIN} else (_NO_VAL.strip("# \n"),)
-    return written._replace(notes=(*notes, *exported.class_notes()))
+    return written._replace(
+        notes=(*notes, *exported.class_notes()),
+        class_numbers=exported.class_indices,
+        croissant=_describe(out, exported),
+    )
+
+
+def _describe(out: Path, exported: ExportedSet) -> CroissantParts:
+    """Croissant cannot read the lines of label files, so that the boxes themselves are described as files only."""
+    scores = "scores.csv"
+    parts = exported.parts or (TRAIN,)
+    files = [
+        file_object(out, "data.yaml", YAML, "folders of the parts, and names of the classes"),
+        file_object(out, scores, CSV, "score of each line of the label files"),
+        *(image_set(out, f"images/{part}") for part in parts),
+        *(file_set(f"labels/{part}", ["*.txt"], [PLAIN], "one line per box: class, centre and size") for part in parts),
+    ]
+    fields = {
+        "label_file": column(scores, "label_file", TEXT, "name of the label file"),
+        "line": column(scores, "line", INTEGER, "line of the label file, from 1"),
+        "annotation_id": column(scores, "annotation_id", INTEGER, "id of the box in the run"),
+        "score": column(scores, "score", FLOAT, "by which boxes are ranked; not a probability"),
+    }
+    classes = class_list(((number, name) for number, (_, name) in enumerate(exported.classes)), "number")
+    return CroissantParts(files, [classes, record_set("scores", "One row per box.", fields, "annotation_id")])
 
 
 def _write_image(exported: ExportedSet, out: Path, part: str, boxed: BoxedImage, *, copy: bool) -> Path:

@@ -77,9 +77,10 @@ def write_view(
         "model": str((final or out) / "model"),
         "out": str(final or out),
     }
+    at = record.get("at") or utc_now()  # when the version was published, so that exports of it are the same
     run.update(
         format=RUN_FORMAT, name=name, state="finished", config=config, inputs={}, versions={"boxmine": __version__},
-        started=utc_now(), finished=utc_now(), used=record["used"], seconds={"mining": 0, "finishing": 0},
+        started=at, finished=at, used=record["used"], seconds={"mining": 0, "finishing": 0},
         counts={"images": images, "boxes": boxes, "classes": len(card["classes"]), "states": dict(states)},
         timing=None, precision=record.get("precision"), **{DIGESTS: compute_digests(out, DIGESTED_FILES)},
     )  # fmt: skip

@@ -37,6 +37,11 @@ def test_an_export_describes_its_validation_boxes(tmp_path: Path, capsys: pytest
     assert "Warning" not in text
 
 
+def test_the_licence_is_in_the_dataset_card(tmp_path: Path) -> None:
+    assert run_export(tmp_path, "--license", "CC-BY-4.0") == 0
+    assert "license: CC-BY-4.0" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_training_states_how_many_images_are_held_back_or_missing() -> None:
     summary = TrainingSummary(Path("m"), 60, 7, 2, "single", 3, 2, "accuracy", 0.9, 1.0, {}, [], missing=13)
     assert training_sentences(summary) == [

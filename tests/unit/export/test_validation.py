@@ -151,7 +151,7 @@ def test_validation_images_have_ground_truth_boxes(listed_run: SmallRun, tmp_pat
     ids = [one["id"] for one in document(tmp_path / "out", "")["annotations"]]
     assert len(set(ids)) == len(ids) == 8 + 5
     assert "4 validation images have the true boxes of truth.json." in summary.notes
-    assert "| val | 4 | true |" in (tmp_path / "out" / "README.md").read_text()
+    assert "| val | true | 4 | 5 | 0 |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_other_formats_have_ground_truth_boxes_too(listed_run: SmallRun, tmp_path: Path) -> None:

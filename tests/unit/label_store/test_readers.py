@@ -6,8 +6,9 @@ import pytest
 from deltalake import DeltaTable
 
 from mining.errors import InputError
-from mining.label_store.reading import export_as_run
+from mining.label_store.reading import export_as_run, history
 from mining.label_store.settings import VersionChoice
+from mining.label_store.sources import export_source
 from mining.runs.run import Run
 from tests.unit.engine.painting import MANY, black
 from tests.unit.label_store.project import LabelProject
@@ -48,6 +49,15 @@ def test_the_store_needs_only_the_first_protocol_of_delta(store: str) -> None:
     protocol = DeltaTable(store).protocol()
     assert protocol.min_reader_version == 1
     assert not protocol.reader_features
+
+
+def test_the_card_of_an_exported_version_has_the_date_of_the_version(store: str, tmp_path: Path) -> None:
+    cards = []
+    for name in ("one", "two"):
+        export_source(store, "coco", tmp_path / name, VersionChoice())
+        cards.append((tmp_path / name / "README.md").read_text(encoding="utf-8"))
+    assert cards[0] == cards[1]
+    assert f"| date | {history(store)[0]['at']} |" in cards[0]
 
 
 def test_a_version_is_exported_as_a_run_completely_or_not_at_all(store: str, tmp_path: Path) -> None:
