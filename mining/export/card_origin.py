@@ -27,7 +27,7 @@ def _run(run: Run) -> Iterator[tuple[str, str]]:
     version, date = run.record.get("versions", {}).get("boxmine"), run.record.get("finished")
     yield "name", run.name
     if version:
-        yield "made with", f"boxmine {version}"
+        yield "written with", f"boxmine {version}"
     if date:
         yield "date", str(date)
 
@@ -68,10 +68,10 @@ def _exported(exported: ExportedSet, options: ExportOptions, min_precision: floa
         yield "promised precision", f"{min_precision:g}"
     if exported.split.listed:
         yield "split", "as the corpus lists it"
-    else:
+    elif options.val_share:
         yield "split", f"drawn by file name: {options.val_share:g} for validation, seed {options.seed}"
     yield "images without a box", "all" if options.include_empty else "only those that are known to be empty"
-    yield "listed classes", "those with a box" if options.used_classes else "all of the model"
+    yield "listed classes", "those with a box" if options.used_classes else "all of the run"
     if options.val_truth is not None:
         yield "ground truth of validation images", options.val_truth.name
     if exported.only is not None:

@@ -196,7 +196,7 @@ def test_model_settings_and_date_are_those_of_the_run(small_run: SmallRun, tmp_p
     text = card(small_run.folder, tmp_path / "out", min_score=0.3, seed=7)
     found = {row[0]: row[1] for row in rows(section(text, "How the boxes were made")) if len(row) == 2}
     expected = {
-        "made with": "boxmine 0.0.7", "date": "2020-02-03T04:05:06+00:00", "localizer": "cam", "backbone": "x",
+        "written with": "boxmine 0.0.7", "date": "2020-02-03T04:05:06+00:00", "localizer": "cam", "backbone": "x",
         "SHA-256 of the model's weights": "ab" * 32, "threshold": "0.45", "scales": "1, 1.5", "merge": "wbf",
         r"max\_area": "0.9", "minimum score of a box": "0.3",
         "split": "drawn by file name: 0.1 for validation, seed 7",
