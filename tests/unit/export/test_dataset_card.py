@@ -26,6 +26,8 @@ from tests.unit.export.conftest import Painted, SmallRun, write_run
 from tests.unit.export.test_validation import true_boxes, truth_file
 from tests.unit.quality.small_run import SmallRun as Corrected
 from tests.unit.quality.test_audit import fill, mined_run, planned, truth
+from tests.unit.quality.test_whole_images import planned as plan_of_images
+from tests.unit.quality.test_whole_images import record
 
 TRAINING_FORMATS = ("coco", "yolo", "voc", "hf")
 
@@ -165,15 +167,37 @@ def test_scores_are_stated_with_the_name_of_the_ground_truth(listed_run: SmallRu
     assert str(tmp_path) not in text
 
 
+def test_whole_images_give_the_recall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = Corrected(tmp_path / "run")
+    for number in range(10):
+        add_photo(small, f"{number}.png", number)
+    run = small.write().path
+    record(run, plan_of_images(run, recall=True, images=10))  # each image has a found cat and a missed cow
+    found = rows(section(card(run, tmp_path / "out"), "How good the boxes are"))
+    assert found[-1][0].startswith("recall: share of the objects in the 10 images of the run")
+    assert found[-1][1:] == ["50.0 %", "50.0 to 50.0 %", "10 images looked at whole"]
+
+
+def test_the_precision_of_a_version_of_a_label_store_is_stated(small_run: SmallRun, tmp_path: Path) -> None:
+    change(small_run.folder, precision={"value": 0.9, "ci95": [0.81, 0.95], "verdicts": 40})
+    found = rows(section(card(small_run.folder, tmp_path / "out"), "How good the boxes are"))
+    assert [row[1:] for row in found] == [["90.0 %", "81.0 to 95.0 %", "40 verdicts"]]
+
+
+def add_photo(small: Corrected, name: str, grey: int, category: str = "cat") -> None:
+    photo = small.path.parent / "photos" / name
+    photo.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (100, 100), (grey, 0, 0)).save(photo)
+    small.hashes[name] = sha256_of(photo)
+    small.boxes.append((name, category, (10, 10, 20, 20), {}))
+
+
 def test_corrections_of_people_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where the run's images are
     small = Corrected(tmp_path / "run")
     for number, category in enumerate(("cat", "cat", "dog")):
-        photo = tmp_path / "photos" / f"{number}.png"
-        photo.parent.mkdir(exist_ok=True)
-        Image.new("RGB", (100, 100), (number, 0, 0)).save(photo)
-        small.hashes[photo.name] = sha256_of(photo)
-        small.boxes.append((photo.name, category, (10, 10, 20, 20), {}))
+        add_photo(small, f"{number}.png", number, category)
     run = small.write().path
     verdicts = iter(("correct", "nothing", "correct"))
     record_verdicts(run, fill(planned(run, verdicts=3), lambda _: next(verdicts)), "Ada")
