@@ -93,6 +93,7 @@ def test_undo_previous_and_next(application: Application, run: Run, open_page: O
     assert name
 
 
+@pytest.mark.slow
 def test_a_box_is_made_tighter_and_wider_without_drawing(application: Application, run: Run, open_page: Opened) -> None:
     page = open_page(application.address, "Ada")
     draw(page)
@@ -128,6 +129,7 @@ def test_a_corner_is_dragged(application: Application, run: Run, open_page: Open
     assert said.corrected == pytest.approx((x, y, w - 8, h - 4), abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_missed_object_is_drawn_on_a_whole_image(application: Application, run: Run, open_page: Opened) -> None:
     page = open_page(application.address, "Ada")
     choose(page, "no_box")

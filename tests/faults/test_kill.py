@@ -59,7 +59,8 @@ def assert_equal_runs(first: Path, second: Path) -> None:
     assert ids[0] == ids[1]
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 10])
 def test_a_killed_and_resumed_run_has_the_rows_of_an_uninterrupted_one(
     kills: int, corpus: Path, undisturbed: Path, tmp_path: Path, count_fault: Callable[..., None]
 ) -> None:

@@ -33,6 +33,7 @@ def server(environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     started.wait()
 
 
+@pytest.mark.slow
 def test_a_missing_server_costs_a_note(
     environment: dict[str, str], tmp_path: Path, count_fault: Callable[..., None]
 ) -> None:
