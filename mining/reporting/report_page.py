@@ -12,6 +12,7 @@ from mining.evaluation.scores import Scores, read_scores
 from mining.models.card import read_card
 from mining.reporting import summary_text
 from mining.reporting.charts import baseline_bars, build_histogram, class_bars
+from mining.reporting.first_lines import audit_of, first_lines
 from mining.reporting.ground_truth_index import GroundTruthIndex, find_ground_truth, open_ground_truth
 from mining.reporting.page_files import refuse_foreign_page
 from mining.reporting.plots import draw_plots
@@ -85,7 +86,7 @@ def render_template(template: str, **content: Any) -> str:
 def _content(
     run: Run, record: dict[str, Any], scores: Scores | None, truth: GroundTruthIndex | None, statistics: RunStatistics
 ) -> dict[str, Any]:
-    states = record["counts"]["states"]
+    states, audit = record["counts"]["states"], audit_of(run)
     return {
         "name": record["name"],
         "described": summary_text.describe_run(run, record),
@@ -97,6 +98,8 @@ def _content(
         "quarantined": summary_text.quarantine_rows(run, states),
         "quarantined_in_all": states.get("quarantined", 0),
         "precision": record.get("precision"),
+        "first": first_lines(record, len(statistics.classes()), scores, audit),
+        "audit": audit,
         "scores": summary_text.score_content(scores, statistics.per_class),
         "score_bars": baseline_bars(scores),
         "truth": truth,
