@@ -20,6 +20,7 @@ from mining.runs.run import Run
 
 HOST = "127.0.0.1"
 PORT = 8770
+_EVERYWHERE = ("0.0.0.0", "::")  # all addresses of this machine, none of which can be opened under this name
 
 
 def serve_review(
@@ -45,7 +46,8 @@ def serve_review(
     chosen = os.environ.get("BOXMINE_CACHE")
     cache = Path(chosen) if chosen else user_cache_path("boxmine", appauthor=False)
     pictures = Pictures(session.index.run, cache / "pictures")
-    address = f"http://{f'[{host}]' if ':' in host else host}:{access.port}/"
+    shown = socket.gethostname() if host in _EVERYWHERE else host
+    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{access.port}/"
     announce(address if access.token is None else f"{address}#token={access.token}")
     if browse and host in LOOPBACK:
         webbrowser.open(address)

@@ -19,7 +19,7 @@ from mining.quality.judgements import VERDICTS, Box, ImageJudgement, Judgement, 
 from mining.quality.outcomes import is_correct, majority
 from mining.quality.planning import plan_audit
 from mining.quality.verdict_table import write_verdict_table
-from mining.quality.verdicts import open_verdicts
+from mining.quality.verdicts import VERDICTS_FILE, open_verdicts
 from mining.review.run_index import ImageInfo, RunIndex
 from mining.runs.run import Run
 from mining.storage.provenance import utc_now
@@ -74,6 +74,7 @@ class ReviewSession:
         self._verdicts = Verdicts()
         self._orders: dict[str, list[Target]] = {}
         self._by_key: dict[str, dict[tuple[str, int], Target]] = {}
+        self._stamp: tuple[int, ...] = ()
         self._read_verdicts()
 
     def _read_verdicts(self) -> None:
@@ -85,6 +86,15 @@ class ReviewSession:
         for other in images:
             found.images.setdefault(other.file_name, {})[other.reviewer] = other
         self._verdicts = found
+        self._stamp = _stamp_of(self._run)
+
+    def _read_what_others_recorded(self) -> None:
+        """Read the verdicts again if another process recorded some, and the plans if it drew one."""
+        if _stamp_of(self._run) != self._stamp:
+            self._read_verdicts()
+            for queue in (PLAN, WHOLE):
+                self._orders.pop(queue, None)
+                self._by_key.pop(queue, None)
 
     # --- queues ------------------------------------------------------------------------------------------------------
 
@@ -175,9 +185,7 @@ class ReviewSession:
                 run=self._run.path, verdicts=boxes or None, recall=images > 0, images=images or None
             )
             summary = plan_audit(settings)
-            for queue in (PLAN, WHOLE):
-                self._orders.pop(queue, None)
-                self._by_key.pop(queue, None)
+            self._stamp = ()  # the plans are read again
             return summary.random, summary.images
 
     # --- what is shown -----------------------------------------------------------------------------------------------
@@ -194,6 +202,7 @@ class ReviewSession:
             after: Key of a target that was skipped: the next one after it, and from the beginning after the last.
         """
         with self._lock:
+            self._read_what_others_recorded()
             targets = self._targets(queue)
             first = 0
             if after is not None:
@@ -207,6 +216,7 @@ class ReviewSession:
     def next_targets(self, queue: str, reviewer: str, count: int) -> list[Target]:
         """Return the next boxes of a queue at once, all kept from others for a while; see `next_target`."""
         with self._lock:
+            self._read_what_others_recorded()
             is_fit = (one for one in self._targets(queue) if one.kind == "box" and self._is_open(one, reviewer))
             found = list(islice(is_fit, count))
             for target in found:
@@ -324,6 +334,7 @@ class ReviewSession:
             with open_verdicts(self._run.path) as store:
                 store.record([judgement])
             self._verdicts.boxes.setdefault(target.number, {})[judgement.reviewer] = judgement
+            self._stamp = _stamp_of(self._run)
             self._leases.pop(target.key, None)
 
     def complete(self, target: Target, reviewer: str, missed: Iterable[MissedObject]) -> None:
@@ -349,6 +360,7 @@ class ReviewSession:
             with open_verdicts(self._run.path) as store:
                 store.record([], [judgement])
             self._verdicts.images.setdefault(image.file_name, {})[judgement.reviewer] = judgement
+            self._stamp = _stamp_of(self._run)
             self._leases.pop(target.key, None)
 
     def take_back(self, target: Target, reviewer: str) -> None:
@@ -383,6 +395,19 @@ class ReviewSession:
         if found == "":
             raise InputError(f"{image.file_name!r} is another file than was mined: a verdict on it would not count.")
         return found
+
+
+def _stamp_of(run: Run) -> tuple[int, ...]:
+    """What changes when somebody writes to the record of verdicts."""
+    found = []
+    for suffix in ("", "-wal"):
+        try:
+            one = (run.path / f"{VERDICTS_FILE}{suffix}").stat()
+        except OSError:
+            continue
+        if one.st_size:
+            found += [one.st_mtime_ns, one.st_size]
+    return tuple(found)
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

@@ -229,3 +229,13 @@ def test_boxes_on_which_reviewers_disagree_are_for_a_third(session: ReviewSessio
     assert target.number == 1
     session.say(target, "Cy", "nothing")
     assert {one["name"]: one["size"] for one in session.queues()}["disputed"] == 0
+
+
+def test_what_other_processes_record_and_draw_is_seen(session: ReviewSession, run: Run) -> None:
+    other = ReviewSession(run)
+    other.draw(boxes=4)
+    assert session.next_target("plan", "Ada") is not None
+    assert session.progress("plan") == {"done": 0, "all": 4}
+    assert len(judge_all(other, "plan", "Bob")) == 4
+    session.next_target("plan", "Ada")
+    assert session.progress("plan") == {"done": 4, "all": 4}
