@@ -31,7 +31,7 @@ const LARGE = 1280;
 const $ = (id) => document.getElementById(id);
 const state = {
   reviewer: "", queue: "", run: null, item: null, focus: null, box: null, step: 0, drawn: null, missed: [],
-  history: [], back: 0, busy: false, since: 0, showOthers: false, showMap: false, grid: null, estimating: false, estimateAfter: 0, keys: { ...STANDARD_KEYS, ...stored("keys", {}) },
+  history: [], back: 0, busy: false, since: 0, showOthers: false, showMap: false, grid: null, estimating: false, estimateAfter: 0, estimateLater: 0, keys: { ...STANDARD_KEYS, ...stored("keys", {}) },
 };
 const overlay = new Overlay($("overlay"), (box) => { state.box = box; }, (box) => nameMissed(box));
 
@@ -303,7 +303,11 @@ function progress({ done, all }) { $("progress").textContent = all ? `${done} of
 
 // Of a million boxes the estimate takes seconds: it is never asked for twice at once, nor a tenth of the time or more.
 function refresh() {
-  if (state.estimating || Date.now() < state.estimateAfter) return;
+  if (state.estimating || Date.now() < state.estimateAfter) {
+    clearTimeout(state.estimateLater);
+    state.estimateLater = setTimeout(refresh, Math.max(200, state.estimateAfter - Date.now()));
+    return;
+  }
   state.estimating = true;
   const began = Date.now();
   precision().catch(() => {}).finally(() => {
