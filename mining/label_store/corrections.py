@@ -27,7 +27,7 @@ class Corrections:
 
     An image is identified by its content. Its boxes are those of the run that it was labelled by, as corrected by the
     verdicts on that run; and boxes that people made in other runs of the same image, which stay when the image is
-    labelled anew, in place of mined boxes of their class that overlap them.
+    labelled again, in place of mined boxes of their class that overlap them.
 
     Attributes:
         digests: Digests of the corrections by name of the run.

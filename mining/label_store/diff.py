@@ -221,7 +221,7 @@ class SnapshotDiff:
         return self._db.execute("SELECT 1 FROM plan WHERE run = ? LIMIT 1", (run,)).fetchone() is not None
 
     def add_corrected(self, image_ids: Iterable[int]) -> None:
-        """Write images of the last version anew whose boxes people corrected; others than unchanged ones are anyway."""
+        """Write images of the last version again whose boxes people corrected; all but unchanged ones are anyway."""
         before = self._count("plan")
         self._db.executemany(
             f"""INSERT INTO plan

@@ -46,7 +46,7 @@ def _dropped_ids(diff: SnapshotDiff, bucket: int) -> list[int]:
 
 
 def boxes_dropped(version: Version, diff: SnapshotDiff, corpus: str, bucket: int) -> int:
-    """Count the boxes of a bucket of the last version that are not in the next one, or written anew."""
+    """Count the boxes of a bucket of the last version that are not in the next one, or written again."""
     dropped = pa.array(_dropped_ids(diff, bucket), pa.int64())
     count = 0
     for batch in version.rows(corpus, ["image_id", "annotation_id"], [bucket]):

@@ -1,4 +1,4 @@
-"""verdicts.parquet: the verdicts of a run as a table, for whoever analyses them."""
+"""verdicts.parquet: the verdicts of a run as a table, for pandas and others."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -52,7 +52,7 @@ VERDICT_SCHEMA = pa.schema(
 
 
 def write_verdict_table(store: VerdictStore) -> None:
-    """Write the last verdict of each reviewer on each box and image beside the record itself, atomically."""
+    """Write the last verdict of each reviewer on each box and image next to the record itself, atomically."""
     rows = [*map(_of_box, store.judgements()), *(row for one in store.image_judgements() for row in _of_image(one))]
     with parquet_writer(store.path.with_name(VERDICTS_TABLE), VERDICT_SCHEMA) as writer:
         writer.write_table(pa.Table.from_pylist(rows, schema=VERDICT_SCHEMA))
