@@ -214,9 +214,7 @@ class Run(os.PathLike[str]):
     def estimate(self) -> "AuditEstimate":
         """Estimate precision, number of objects and recall from the verdicts so far, with 95 % intervals.
 
-        Example:
-            >>> boxmine.Run("runs/first").estimate().precision.ci95
-            (0.71, 0.83)
+        Without verdicts on boxes drawn at random, `precision` is None; `objects` likewise, without whole images.
         """
         from mining.quality.audit import estimate_audit
 

@@ -23,7 +23,8 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+# not for the session: while it runs, so does an event loop in this thread, which Prefect's tests take for their own
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed (Debian: apt install chromium)")
