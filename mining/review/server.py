@@ -40,6 +40,11 @@ def serve_review(
         InputError: The port is taken, or the address cannot be used.
         RunError: The run is not finished, or damaged.
     """
+    if (run_dir / "_delta_log").is_dir():
+        raise InputError(
+            f"{run_dir} is a label store: its boxes are judged in the runs that they are from, whose names "
+            f"`boxmine status {run_dir}` lists. The next `boxmine label` publishes the corrections."
+        )
     session = ReviewSession(Run.open(run_dir, finished=True))
     listening = _listen(host, port)
     access = Access.for_address(host, listening.getsockname()[1])

@@ -1,5 +1,6 @@
 """The application over HTTP: who may use it, what it answers, and what reaches the file system."""
 
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from flows.cli.application import run_command
 from mining.reporting import thumbnails
 from mining.review.access import Access
 from mining.review.application import build_application
@@ -208,3 +210,21 @@ def test_a_folder_that_cannot_be_written_costs_only_the_cache(run: Run, tmp_path
     (tmp_path / "file").touch()
     pictures = Pictures(run, tmp_path / "file" / "cache")
     assert pictures.jpeg(ReviewSession(run).index.image_of(102), 240).startswith(b"\xff\xd8")
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_a_label_store_and_other_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "labels" / "_delta_log").mkdir(parents=True)
+    assert run_command(["audit", str(tmp_path / "labels"), "--no-browser"]) == 2
+    assert "is a label store: its boxes are judged in the runs" in " ".join(capsys.readouterr().err.split())
+    assert run_command(["audit", str(tmp_path), "--no-browser"]) == 2
+    assert "is not a run directory" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_port_that_is_taken_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert run_command(["audit", str(run.path), "--no-browser", "--port", port]) == 2
+    assert f"Cannot listen on 127.0.0.1:{port}" in " ".join(capsys.readouterr().err.split())
