@@ -43,7 +43,7 @@ def serve_review(
     if (run_dir / "_delta_log").is_dir():
         raise InputError(
             f"{run_dir} is a label store: its boxes are judged in the runs that they are from, in the folder `runs` of "
-            "the recipe (`boxmine status` of that folder lists them). The next `boxmine label` publishes the corrections."
+            "the recipe (`boxmine status` of that folder lists them). The next `boxmine label` publishes corrections."
         )
     session = ReviewSession(Run.open(run_dir, finished=True))
     listening = _listen(host, port)
