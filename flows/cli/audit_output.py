@@ -76,7 +76,7 @@ def print_carried(summary: "CarrySummary") -> None:
 
 
 def print_apply(summary: "ApplySummary") -> None:
-    """Print what became of the boxes of a run."""
+    """Print how many boxes of a run were rejected, corrected, added and confirmed."""
     print_notes(summary.notes)
     err.print(
         f"{summary.rejected} boxes rejected, {summary.corrected} corrected, {summary.added} added, "

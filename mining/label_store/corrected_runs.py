@@ -13,7 +13,6 @@ from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
 from mining.storage.integrity import digest_of
 
-SAME_OBJECT_IOU = 0.5
 Box = dict[str, Any]  # values of BOX_COLUMNS
 Content = tuple[str, tuple[str, ...] | None]  # SHA-256 of an image's file, and its labels; None = unknown
 

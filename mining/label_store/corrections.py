@@ -17,9 +17,8 @@ from mining.label_store.settings import LabelSettings
 from mining.label_store.version_precision import VersionPrecision, has_verdicts, measure_precision
 from mining.models.card import ModelCard
 from mining.quality.applying import HUMAN
+from mining.quality.outcomes import CORRECT_IOU
 from mining.runs.run import Run
-
-SAME_OBJECT_IOU = 0.5
 
 
 class Corrections:
@@ -181,7 +180,7 @@ def _overlapping(box: Box, others: Sequence[Box]) -> list[Box]:
     if not same:
         return []
     iou = iou_matrix([_xyxy(box)], [_xyxy(other) for other in same])[0]
-    return [other for other, value in zip(same, iou, strict=True) if value >= SAME_OBJECT_IOU]
+    return [other for other, value in zip(same, iou, strict=True) if value >= CORRECT_IOU]
 
 
 def _xyxy(box: Box) -> tuple[float, float, float, float]:

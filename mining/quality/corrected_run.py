@@ -31,7 +31,7 @@ _OF_THE_SOURCE = ("format", "config", "inputs", "used", "seconds", "started")  #
 
 @dataclass(frozen=True)
 class ApplySummary:
-    """What became of a run's boxes.
+    """How many of a run's boxes were changed, and in which way.
 
     Attributes:
         out: The new run directory.

@@ -210,7 +210,7 @@ def open_verdicts(run_dir: Path, *, to_write: bool = True) -> Iterator[VerdictSt
             version = _version_of(connection)
             if version > _VERSION:
                 raise InputError(f"{path} is of a later version of boxmine; use that version.")
-            if 0 < version < _VERSION and not to_write:
+            if version < _VERSION and not to_write:  # also a file that a full disk left empty
                 connection.backup(copy)
                 current = copy
             if version < _VERSION:

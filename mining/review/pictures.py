@@ -2,12 +2,14 @@
 
 import hashlib
 import io
-import os
+import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from mining.errors import BoxmineError
 from mining.quality.judgements import Box
 from mining.review.run_index import ImageInfo
 from mining.runs.run import Run
@@ -18,6 +20,7 @@ JPEG_QUALITY = 85
 CACHE_BYTES = 500_000_000
 _AROUND = 0.5  # what is shown on each side of a box, in its longer side
 _COLOUR = "#ff2d55"
+_NAME = re.compile(rf"[0-9a-f]{{24}}-({'|'.join(map(str, SIDES))})\.jpg")
 
 
 class Pictures:
@@ -30,7 +33,7 @@ class Pictures:
     def __init__(self, run: Run, folder: Path, limit: int = CACHE_BYTES) -> None:
         self._run, self.folder, self._limit = run, folder, limit
         self._lock = threading.Lock()
-        self._bytes = sum(path.stat().st_size for path in folder.glob("*.jpg")) if folder.is_dir() else 0
+        self._bytes = sum(size for _, size, _ in _kept_in(folder))
 
     def jpeg(self, image: ImageInfo, side: int) -> bytes:
         """Return a picture that is at most `side` px long.
@@ -84,12 +87,12 @@ class Pictures:
         return file.getvalue()
 
     def _keep(self, path: Path, content: bytes) -> None:
-        """Keep a picture, and delete those that were not looked at for longest where there are too many."""
+        """Keep a picture, and delete the oldest ones where there are too many."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
-        except OSError:
+        except (OSError, BoxmineError):
             return  # a full disk costs speed, not the picture
         with self._lock:
             self._bytes += len(content)
@@ -103,11 +106,22 @@ def _key(run: Run, image: ImageInfo) -> str:
 
 def _shrink(folder: Path, limit: int) -> int:
     """Delete the oldest pictures of a folder until they take at most `limit` bytes; returns what is left."""
-    found = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in folder.glob("*.jpg"))
+    found = sorted(_kept_in(folder))
     total = sum(size for _, size, _ in found)
     for _, size, path in found:
         if total <= limit:
             break
-        os.unlink(path)
+        path.unlink(missing_ok=True)
         total -= size
     return total
+
+
+def _kept_in(folder: Path) -> list[tuple[int, int, Path]]:
+    """Time, size in bytes and path of the pictures in a folder that this module made, by their names."""
+    found = []
+    for path in folder.glob("*.jpg"):
+        if _NAME.fullmatch(path.name):
+            with suppress(OSError):  # another process deleted it
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+    return found

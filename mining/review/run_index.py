@@ -65,10 +65,9 @@ class RunIndex:
         self.score: Floats = columns["score"].astype(np.float64)
         self.xywh: Floats = np.stack([columns[side].astype(np.float64) for side in "xywh"], axis=1)
         self.classes: dict[int, str] = dict(run.classes)
-        named = run.read_annotations(["category_id", "category"])
         for number in np.setdiff1d(self.category, list(self.classes)).tolist():  # the category object is no class
-            row = int(np.flatnonzero(named["category_id"].to_numpy() == number)[0])
-            self.classes[number] = str(named["category"][row].as_py())
+            row = int(np.flatnonzero(table["category_id"].to_numpy() == number)[0])
+            self.classes[number] = str(run.read_annotations(["category"])["category"][row].as_py())
         self._by_image = np.argsort(self.image, kind="stable")
         self._images_sorted = self.image[self._by_image]
         corpus = run.read_corpus(["image_id", "file_name", "width", "height", "content_hash", "state"])

@@ -50,7 +50,7 @@ def serve_review(
     access = Access.for_address(host, listening.getsockname()[1])
     chosen = os.environ.get("BOXMINE_CACHE")
     cache = Path(chosen) if chosen else user_cache_path("boxmine", appauthor=False)
-    pictures = Pictures(session.index.run, cache / "pictures")
+    pictures = Pictures(session.index.run, cache / "review")
     shown = socket.gethostname() if host in _EVERYWHERE else host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{access.port}/"
     announce(address if access.token is None else f"{address}#token={access.token}")

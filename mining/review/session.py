@@ -49,10 +49,7 @@ class Target:
 
 @dataclass
 class Verdicts:
-    """What was said so far: the reviewers of each box and image, for the plans that asked for them.
-
-    boxes and images: reviewers by id, or by name; for_plan: (plan, id or name) that are judged.
-    """
+    """What was said so far: the last verdict of each reviewer on each box, by id, and on each image, by name."""
 
     boxes: dict[int, dict[str, Judgement]] = field(default_factory=dict)
     images: dict[str, dict[str, ImageJudgement]] = field(default_factory=dict)
@@ -317,6 +314,7 @@ class ReviewSession:
         """
         _check_verdict(verdict, category)
         with self._lock:
+            self._read_what_others_recorded()
             place = self.index.place_of(target.number)
             image = self.index.image_of(int(self.index.image[place]))
             own = _box_of(self.index, place)
@@ -324,8 +322,9 @@ class ReviewSession:
             new_category = None if category is None else self._class(category)
             was = self.index.classes[int(self.index.category[place])]
             new_x, new_y, new_w, new_h = moved or (None, None, None, None)
+            why = self._why_of(target, image.file_name)
             judgement = Judgement(
-                plan=target.plan, why=target.why, annotation_id=target.number, file_name=image.file_name,
+                plan=target.plan, why=why, annotation_id=target.number, file_name=image.file_name,
                 content_hash=self._hash_of(image), category=was, x=own[0], y=own[1], w=own[2], h=own[3],
                 verdict=verdict,  # type: ignore[arg-type]
                 new_x=new_x, new_y=new_y, new_w=new_w, new_h=new_h,
@@ -345,6 +344,7 @@ class ReviewSession:
                 file is another one than was mined.
         """
         with self._lock:
+            self._read_what_others_recorded()
             image = self.index.image_of(target.number)
             own = self._own_verdicts(reviewer)
             left = [int(one) for one in self.index.ids[self.index.places_on(target.number)] if int(one) not in own]
@@ -354,6 +354,7 @@ class ReviewSession:
                 MissedObject(self._class(one.category), None if one.xywh is None else _inside(one.xywh, image))
                 for one in missed
             )
+            self._why_of(target, image.file_name)
             judgement = ImageJudgement(
                 target.plan, image.file_name, self._hash_of(image), objects, _name(reviewer), utc_now()
             )
@@ -383,6 +384,18 @@ class ReviewSession:
         with self._lock, open_verdicts(self._run.path, to_write=False) as store:
             if store.judgements() or store.image_judgements():
                 write_verdict_table(store)
+
+    def _why_of(self, target: Target, file_name: str) -> Why:
+        """Why a plan asks for a box or image, by its record: the browser's word for it does not count."""
+        if not target.plan:
+            return "review"
+        with open_verdicts(self._run.path, to_write=False) as store:
+            drawn, images = store.drawn_by(target.plan) or {}, store.images_of(target.plan)
+        if target.kind == "box" and target.number in drawn:
+            return drawn[target.number].why
+        if file_name in images:
+            return "image"
+        raise InputError(f"The plan {target.plan!r} does not ask for this {target.kind}.")
 
     def _class(self, name: str) -> str:
         known = {normalise_class_name(one): one for one in self.index.classes.values()}

@@ -231,7 +231,7 @@ def test_model_settings_and_date_are_those_of_the_run(small_run: SmallRun, tmp_p
 
 def test_a_pretrained_model_is_named(small_run: SmallRun, tmp_path: Path) -> None:
     config = json.loads((small_run.folder / "run.json").read_text())["config"]
-    change(small_run.folder, config={**config, "model": "pretrained:resnet50", "weights": "/home/me/best.pt"})
+    change(small_run.folder, config={**config, "model": "pretrained:resnet50", "weights": "/srv/models/best.pt"})
     found = rows(section(card(small_run.folder, tmp_path / "out"), "How the boxes were made"))
     assert ["model", "pretrained:resnet50"] in found
     assert ["weights", "best.pt"] in found
@@ -239,12 +239,12 @@ def test_a_pretrained_model_is_named(small_run: SmallRun, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("format", TRAINING_FORMATS)
 def test_the_card_is_the_same_each_time_and_names_no_folder(format: str, small_run: SmallRun, tmp_path: Path) -> None:
-    warning = f"All boxes are alike. See {small_run.folder}/report/index.html and /home/somebody/notes.txt."
+    warning = f"All boxes are alike. See {small_run.folder}/report/index.html and /srv/somebody/notes.txt."
     change(small_run.folder, warnings=[warning], finished="2020-02-03T04:05:06+00:00")
     cards = [card(small_run.folder, tmp_path / name, format, val_share=0.3) for name in ("one", "two")]
     assert cards[0] == cards[1]
     assert str(tmp_path) not in cards[0]
-    assert "/home" not in cards[0]
+    assert "/srv" not in cards[0]
     assert "See run/report/index.html and notes.txt." in section(cards[0], "Known kinds of failure")
 
 
@@ -306,10 +306,8 @@ def test_names_of_classes_runs_and_licences_add_no_markup(format: str, listed_ru
 
 
 def test_folders_are_left_out_of_sentences() -> None:
-    text = "see /work/a b/run/x.json and /tmp/y/z.txt, cats and/or dogs, 3/4, s3://bucket/key"
-    assert (
-        without_folders(text, ["/work/a b/run"]) == "see run/x.json and z.txt, cats and/or dogs, 3/4, s3://bucket/key"
-    )
+    text = "see /srv/a b/run/x.json and /var/y/z.txt, cats and/or dogs, 3/4, s3://bucket/key"
+    assert without_folders(text, ["/srv/a b/run"]) == "see run/x.json and z.txt, cats and/or dogs, 3/4, s3://bucket/key"
 
 
 # --- licence ---------------------------------------------------------------------------------------------------------

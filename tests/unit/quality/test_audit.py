@@ -287,6 +287,14 @@ def test_a_part_of_a_review_is_kept_but_is_no_random_draw(run: Path) -> None:
     assert estimate_audit(run).precision is None
 
 
+def test_a_record_that_a_full_disk_left_empty_is_read_as_none_and_written_later(run: Path) -> None:
+    (run / VERDICTS_FILE).touch()
+    assert estimate_audit(run).precision is None
+    assert (run / VERDICTS_FILE).read_bytes() == b""
+    record_verdicts(run, fill(planned(run, verdicts=20), truth), "Ada")
+    assert estimate_audit(run).precision is not None
+
+
 def test_verdicts_of_version_1_are_read_and_brought_up_to_date(run: Path) -> None:
     record_verdicts(run, fill(planned(run, verdicts=20), truth), "Ada")
     before = estimate_audit(run)

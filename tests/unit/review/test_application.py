@@ -1,5 +1,6 @@
 """The application over HTTP: who may use it, what it answers, and what reaches the file system."""
 
+import errno
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,6 +205,25 @@ def test_pictures_are_kept_within_a_limit(run: Run, tmp_path: Path) -> None:
     for path in (tmp_path / "kept").iterdir():
         path.unlink()
     assert pictures.jpeg(index.image_of(102), 240) == first  # deleted files are made again
+
+
+def test_pictures_that_are_not_its_own_are_never_deleted(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "holiday.jpg").write_bytes(bytes(100_000))
+    pictures = Pictures(run, folder, limit=1)
+    for number in (102, 103):
+        pictures.jpeg(ReviewSession(run).index.image_of(number), 240)
+    assert [path.name for path in folder.iterdir()] == ["holiday.jpg"]
+
+
+def test_a_full_disk_costs_only_the_cache(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    pictures = Pictures(run, tmp_path / "cache")
+    assert pictures.jpeg(ReviewSession(run).index.image_of(102), 240).startswith(b"\xff\xd8")
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_cache(run: Run, tmp_path: Path) -> None:

@@ -239,3 +239,23 @@ def test_what_other_processes_record_and_draw_is_seen(session: ReviewSession, ru
     assert len(judge_all(other, "plan", "Bob")) == 4
     session.next_target("plan", "Ada")
     assert session.progress("plan") == {"done": 4, "all": 4}
+
+
+def test_the_reason_for_a_verdict_is_that_of_the_plan_and_not_what_the_browser_says(
+    session: ReviewSession, run: Run
+) -> None:
+    session.draw(boxes=4)
+    drawn = session.next_target("plan", "Ada")
+    assert drawn is not None
+    other = next(number for number in range(1, 21) if number not in {one.number for one in session._targets("plan")})
+    with pytest.raises(InputError, match="does not ask for this box"):
+        session.say(Target("box", other, drawn.plan, "random"), "Ada", "correct")
+    with pytest.raises(InputError, match="does not ask for this box"):
+        session.say(Target("box", 1, "no plan", "random"), "Ada", "correct")
+    session.say(Target("box", other, "", "random"), "Ada", "correct")
+    session.say(Target("box", drawn.number, drawn.plan, "review"), "Ada", "correct")
+    with open_verdicts(run.path, to_write=False) as store:
+        assert {one.annotation_id: one.why for one in store.judgements()} == {other: "review", drawn.number: "random"}
+    image = Target("image", int(session.index.image_ids["00 <b>&amp; nobody.jpg"]), drawn.plan, "image")
+    with pytest.raises(InputError, match="does not ask for this image"):
+        session.complete(image, "Ada", [])
