@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mining.runs.run import Run
@@ -33,6 +34,21 @@ def browser() -> Iterator[Browser]:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield running
         running.close()
+
+
+def serious_violations(page: Page) -> list[str]:
+    """Check a page as it is now with axe-core, and return what is serious or critical.
+
+    Each entry names the rule, its impact, the elements and how to mend it. A page that forbids scripts can be checked
+    too: the script of the check does not come from the page.
+    """
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']} ({rule['impact']}): "
+        + "; ".join(f"{' '.join(map(str, node['target']))}: {node['failureSummary']}" for node in rule["nodes"])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
 
 
 class Application:
