@@ -30,9 +30,11 @@ RunDir = Annotated[Path, Parameter(group=INPUT)]
 
 @audit.default
 def review(
-    run_dir: RunDir,
+    source: Annotated[str, Parameter(group=INPUT)],
     /,
     *,
+    against: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    corpus: Annotated[str | None, Parameter(group=INPUT)] = None,
     host: str = "127.0.0.1",
     port: int | None = None,
     browser: bool = True,
@@ -41,8 +43,12 @@ def review(
 
     Parameters
     ----------
-    run_dir
-        Run directory.
+    source
+        Run directory; or label store, whose runs can be chosen, the newest first.
+    against
+        Another finished run of the same images, shown side by side.
+    corpus
+        For a label store: only the runs of this corpus.
     host
         Address to listen on. On another than this machine's own, the printed address has a token that is needed.
     port
@@ -50,9 +56,18 @@ def review(
     browser
         Open the address in a browser.
     """
+    from mining.label_store.sources import is_store, refuse_store_options
+    from mining.review.reviews import RunToReview
     from mining.review.server import serve_review
 
-    serve_review(run_dir, host=host, port=port, browse=browser, announce=print_address)
+    if is_store(source):
+        from mining.label_store.runs_to_review import runs_to_review
+
+        runs = [RunToReview(path, title) for path, title in runs_to_review(source, corpus)]
+    else:
+        refuse_store_options(source, {"corpus": corpus})
+        runs = [RunToReview(Path(source), source)]
+    serve_review(runs, against=against, host=host, port=port, browse=browser, announce=print_address)
     return 0
 
 

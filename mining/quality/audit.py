@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from itertools import combinations, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mining.arrays import Bools, Floats, Ints
+from mining.quality.agreement import agreements
 from mining.quality.audited_run import box_columns, hashes_now, is_another_image
 from mining.quality.estimates import Precision, Sample, estimate_per_class, estimate_precision, verdicts_to_halve
 from mining.quality.expectations import expected_outcomes, takes_signals
 from mining.quality.image_outcomes import ObjectAudit, estimate_run_objects
 from mining.quality.judgements import Judgement
 from mining.quality.object_estimates import Objects
-from mining.quality.outcomes import is_correct, majority
+from mining.quality.outcomes import majority
 from mining.quality.table import read_boxes_with_quality
 from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
@@ -197,9 +198,10 @@ def estimate_audit(run_dir: Path) -> AuditEstimate:
         objects = estimate_run_objects(run, store)
     precision = estimate_precision(boxes.sample)
     by_class = estimate_per_class(boxes.category, boxes.sample)
+    kappa = {f"{one.first}, {one.second}": one.kappa for one in agreements(boxes.verdicts)}
     return AuditEstimate(
         precision, {boxes.names[one]: found for one, found in by_class.items()}, boxes.undecided, boxes.changed,
-        boxes.pending, _kappas(boxes.verdicts), boxes.within, _is_enough(precision, boxes.within, boxes.pending),
+        boxes.pending, kappa, boxes.within, _is_enough(precision, boxes.within, boxes.pending),
         None if precision is None else verdicts_to_halve(precision),
         objects,
     )  # fmt: skip
@@ -212,21 +214,3 @@ def _is_enough(precision: Precision | None, within: float | None, pending: int) 
         return False
     interval = precision.ci95 if not pending else precision.ci95_any_time
     return interval is not None and (interval[1] - interval[0]) / 2 <= within
-
-
-def _kappas(judgements: list[Judgement]) -> dict[str, float]:
-    """Cohen's kappa of each pair of reviewers on the boxes that both are sure of."""
-    from sklearn.metrics import cohen_kappa_score
-
-    by_reviewer: dict[str, dict[int, bool]] = {}
-    for one in judgements:
-        if (outcome := is_correct(one)) is not None:
-            by_reviewer.setdefault(one.reviewer, {})[one.annotation_id] = outcome
-    found = {}
-    for first, second in combinations(sorted(by_reviewer), 2):
-        common = sorted(by_reviewer[first].keys() & by_reviewer[second].keys())
-        if common:
-            pairs = [[by_reviewer[who][box] for box in common] for who in (first, second)]
-            # of verdicts that are all the same it is not defined: agreement by chance is complete
-            found[f"{first}, {second}"] = 1.0 if pairs[0] == pairs[1] else float(cohen_kappa_score(*pairs))
-    return found

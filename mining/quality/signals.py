@@ -39,7 +39,7 @@ def compute_signals(run: Run, agree_with: Run | None = None) -> pa.Table:
         "contrast": _contrast(boxes),
         "class_margin": _class_margin(run, boxes),
         **_neighbour_signals(boxes),
-        "run_agreement": np.full(len(boxes), np.nan) if agree_with is None else _run_agreement(run, boxes, agree_with),
+        "run_agreement": np.full(len(boxes), np.nan) if agree_with is None else best_overlaps(run, boxes, agree_with),
     }
     arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in SIGNAL_FIELDS]
     names = [field.name for field in SIGNAL_FIELDS]
@@ -138,9 +138,21 @@ def _neighbour_signals(boxes: BoxArrays) -> dict[str, Floats | Ints]:
     return {"other_class_iou": other_iou, "class_boxes": number, "class_rank": rank}
 
 
-def _run_agreement(run: Run, boxes: BoxArrays, other: Run) -> Floats:
-    """Highest IoU with a box of the same image and class of another run; NaN where it did not mine the image."""
-    place = _shared_images(run, other)
+def best_overlaps(run: Run, boxes: BoxArrays, other: Run) -> Floats:
+    """Compute each box's highest IoU with a box of the same image and class of another run.
+
+    Args:
+        run: The run of the n boxes.
+        boxes: Its boxes.
+        other: Another finished run.
+
+    Returns:
+        (n,) float64, 0-1; NaN on images that the other run did not mine.
+
+    Raises:
+        RunError: The two runs share no image.
+    """
+    place = shared_images(run, other)
     others = other.read_annotations(["image_id", "category", "x", "y", "w", "h"])
     names, category = _encode(boxes.table["category"])
     their_names, their_category = _encode(others["category"])
@@ -158,8 +170,12 @@ def _run_agreement(run: Run, boxes: BoxArrays, other: Run) -> Floats:
     return np.where(is_shared, compute_overlaps(truth, predicted).prediction_iou, np.nan)
 
 
-def _shared_images(run: Run, other: Run) -> dict[int, int]:
-    """The other run's image ids by this run's, of images that both mined, by file name."""
+def shared_images(run: Run, other: Run) -> dict[int, int]:
+    """Return the other run's image ids by this run's, of images that both mined; files are matched by their names.
+
+    Raises:
+        RunError: There is none.
+    """
     own, theirs = (one.read_corpus(["image_id", "file_name", "content_hash", "state"]) for one in (run, other))
     names = theirs["file_name"].to_pylist()
     places = match_names(own["file_name"].to_pylist(), names)

@@ -23,17 +23,37 @@ _COLOUR = "#ff2d55"
 _NAME = re.compile(rf"[0-9a-f]{{24}}-({'|'.join(map(str, SIDES))})\.jpg")
 
 
-class Pictures:
-    """The pictures of a run's images.
+class PictureFolder:
+    """A folder of pictures of limited size; files in it may be deleted at any time.
 
     Attributes:
-        folder: Where they are kept; files in it may be deleted at any time.
+        path: The folder.
     """
 
-    def __init__(self, run: Run, folder: Path, limit: int = CACHE_BYTES) -> None:
-        self._run, self.folder, self._limit = run, folder, limit
+    def __init__(self, path: Path, limit: int = CACHE_BYTES) -> None:
+        self.path, self._limit = path, limit
         self._lock = threading.Lock()
-        self._bytes = sum(size for _, size, _ in _kept_in(folder))
+        self._bytes = sum(size for _, size, _ in _kept_in(path))
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep a picture, and delete the oldest ones where there are too many."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self.path / name) as temporary:
+                temporary.write_bytes(content)
+        except (OSError, BoxmineError):
+            return  # a full disk costs speed, not the picture
+        with self._lock:
+            self._bytes += len(content)
+            if self._bytes > self._limit:
+                self._bytes = _shrink(self.path, self._limit // 2)
+
+
+class Pictures:
+    """The pictures of a run's images, kept in a folder."""
+
+    def __init__(self, run: Run, folder: PictureFolder) -> None:
+        self._run, self._folder = run, folder
 
     def jpeg(self, image: ImageInfo, side: int) -> bytes:
         """Return a picture that is at most `side` px long.
@@ -41,12 +61,12 @@ class Pictures:
         Raises:
             ImageError: The image cannot be read, or is another one than was mined.
         """
-        path = self.folder / f"{_key(self._run, image)}-{side}.jpg"
+        name = f"{_key(self._run, image)}-{side}.jpg"
         try:
-            content = path.read_bytes()
+            content = (self._folder.path / name).read_bytes()
         except OSError:
             content = self._encode(image, side)
-            self._keep(path, content)
+            self._folder.keep(name, content)
         return content
 
     def crop(self, image: ImageInfo, box: Box, side: int) -> bytes:
@@ -85,19 +105,6 @@ class Pictures:
         file = io.BytesIO()
         Image.fromarray(small.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=JPEG_QUALITY)
         return file.getvalue()
-
-    def _keep(self, path: Path, content: bytes) -> None:
-        """Keep a picture, and delete the oldest ones where there are too many."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(content)
-        except (OSError, BoxmineError):
-            return  # a full disk costs speed, not the picture
-        with self._lock:
-            self._bytes += len(content)
-            if self._bytes > self._limit:
-                self._bytes = _shrink(self.folder, self._limit // 2)
 
 
 def _key(run: Run, image: ImageInfo) -> str:

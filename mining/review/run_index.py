@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,16 +10,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mining.arrays import Floats, Ints
-from mining.boxes.iou import paired_iou
+from mining.boxes.iou import iou_matrix, paired_iou
 from mining.corpus.schema import LABELLED, PENDING, QUARANTINED
 from mining.errors import InputError
 from mining.quality.judgements import Box
+from mining.quality.outcomes import CORRECT_IOU
 from mining.quality.planning import trust_in_boxes
 from mining.quality.threshold_signals import MIN_IOU_ON_CURVE
 from mining.runs.run import Run
 
 _BOX_COLUMNS = ["annotation_id", "image_id", "category_id", "x", "y", "w", "h", "score"]
 _SAME_PX = 0.5
+MAX_CANDIDATES = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,18 @@ class ImageInfo:
     width: int
     height: int
     content_hash: str | None
+
+
+class PlacesByThreshold(NamedTuple):
+    """Where a box may be instead of where it is, each xywh in px.
+
+    Attributes:
+        walk: The box at other thresholds, widest first, itself among them.
+        candidates: Other regions of the class where the image has no box of it yet, the most stable one first.
+    """
+
+    walk: list[Box]
+    candidates: list[Box]
 
 
 class RunIndex:
@@ -112,6 +126,14 @@ class RunIndex:
         is_left_out = pc.is_in(self._corpus["state"], value_set=pa.array([LABELLED, PENDING, QUARANTINED]))
         return self._corpus.filter(pc.invert(is_left_out))["image_id"].to_pylist()
 
+    @cached_property
+    def quarantined(self) -> list[tuple[str, str]]:
+        """Name of each image that could not be used, and why, in the order of the corpus."""
+        if not pc.any(pc.equal(self._corpus["state"], QUARANTINED)).as_py():
+            return []
+        table = self.run.read_quarantine()
+        return list(zip(table["file_name"].to_pylist(), table["reason"].to_pylist(), strict=True))
+
     def places_on(self, image_id: int) -> Ints:
         """Return the places of the boxes on an image, best score first."""
         first, last = (np.searchsorted(self._images_sorted, image_id, side) for side in ("left", "right"))
@@ -124,33 +146,19 @@ class RunIndex:
         unsorted[self._order] = self.score
         return np.argsort(trust_in_boxes(self.run, unsorted)[self._order], kind="stable")
 
-    def walk_of(self, place: int) -> list[Box]:
-        """Return a box at other thresholds, widest first, itself among them.
+    def places_by_threshold(self, place: int) -> PlacesByThreshold:
+        """Return where a box is at other thresholds, and which other regions of its class the image has.
 
-        These are the best boxes of its image and class at the thresholds that the run has stored, from the one that is
-        nearest to the box on in both directions, as long as neighbours overlap by MIN_IOU_ON_CURVE.
+        Both are from the best boxes of its image and class at the thresholds that the run has stored.
         """
-        own = self.xywh[place]
         curve = self._curve(int(self.image[place]), int(self.category[place]))
+        own = self.xywh[place]
         if curve is None:
-            return [_box(own)]
-        edges = np.concatenate([own[:2], own[:2] + own[2:]])
-        start = int(np.argmax(paired_iou(edges, curve)))
-        if paired_iou(edges[None], curve[start][None])[0] < MIN_IOU_ON_CURVE:
-            return [_box(own)]
-        kept = [edges]
-        for step in (-1, 1):
-            last, at = edges, start
-            while 0 <= at < len(curve):
-                if curve[at].max() <= 0 or paired_iou(last[None], curve[at][None])[0] < MIN_IOU_ON_CURVE:
-                    break
-                if np.abs(curve[at] - last).max() > _SAME_PX and not any(
-                    np.abs(curve[at] - one).max() <= _SAME_PX for one in kept
-                ):
-                    kept.append(curve[at])
-                last, at = curve[at], at + step
-        areas = [-(one[2] - one[0]) * (one[3] - one[1]) for one in kept]
-        return [_box([*kept[i][:2], *(kept[i][2:] - kept[i][:2])]) for i in np.argsort(areas, kind="stable")]
+            return PlacesByThreshold([_box(own)], [])
+        shown = self.places_on(int(self.image[place]))
+        same_class = self.xywh[shown[self.category[shown] == self.category[place]]]
+        found = curve[curve.max(axis=1) > 0]
+        return PlacesByThreshold(_walk(_edges(own), curve), _candidates(_edges(same_class), found))
 
     def _curve(self, image_id: int, category_id: int) -> Floats | None:
         """(T, 4) boxes of an image and class by threshold, as edges in px of the image; None without curves."""
@@ -163,6 +171,47 @@ class RunIndex:
         row: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
         stretch = np.array([row["width"] / row["map_width"], row["height"] / row["map_height"]] * 2)
         return np.array(row["xyxy"], np.float64).reshape(-1, 4) * stretch
+
+
+def _walk(own: Floats, curve: Floats) -> list[Box]:
+    """A box at other thresholds, widest first, itself among them: xyxy (4,) and (T, 4) to xywh.
+
+    From the threshold whose box is nearest to it on in both directions, as long as neighbours overlap by
+    MIN_IOU_ON_CURVE.
+    """
+    start = int(np.argmax(paired_iou(own, curve)))
+    kept = [own]
+    if paired_iou(own[None], curve[start][None])[0] >= MIN_IOU_ON_CURVE:
+        for step in (-1, 1):
+            last, at = own, start
+            while 0 <= at < len(curve):
+                if curve[at].max() <= 0 or paired_iou(last[None], curve[at][None])[0] < MIN_IOU_ON_CURVE:
+                    break
+                if min(np.abs(curve[at] - one).max() for one in (last, *kept)) > _SAME_PX:
+                    kept.append(curve[at])
+                last, at = curve[at], at + step
+    areas = [-(one[2] - one[0]) * (one[3] - one[1]) for one in kept]
+    return [_box([*kept[i][:2], *(kept[i][2:] - kept[i][:2])]) for i in np.argsort(areas, kind="stable")]
+
+
+def _candidates(boxes: Floats, curve: Floats) -> list[Box]:
+    """Other places where the object may be: xyxy (n, 4) and (T, 4) to at most MAX_CANDIDATES of xywh.
+
+    The boxes of the curve that are no box of the class already (IoU below CORRECT_IOU), one of each group that overlap
+    by as much, those that most thresholds agree on first.
+    """
+    left = curve[(iou_matrix(curve, boxes) < CORRECT_IOU).all(axis=1)]
+    found: list[Box] = []
+    while len(left) and len(found) < MAX_CANDIDATES:
+        is_same = iou_matrix(left, left) >= CORRECT_IOU
+        best = int(np.argmax(is_same.sum(axis=1)))
+        found.append(_box([*left[best][:2], *(left[best][2:] - left[best][:2])]))
+        left = left[~is_same[best]]
+    return found
+
+
+def _edges(xywh: Floats) -> Floats:
+    return np.concatenate([xywh[..., :2], xywh[..., :2] + xywh[..., 2:]], axis=-1)
 
 
 def _box(xywh: Any) -> Box:

@@ -1,9 +1,9 @@
-"""Serve the review of a run on this machine until it is interrupted."""
+"""Serve the review of runs on this machine until it is interrupted."""
 
 import os
 import socket
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,10 +13,8 @@ from platformdirs import user_cache_path
 from mining.errors import InputError
 from mining.review.access import LOOPBACK, Access
 from mining.review.application import build_application
-from mining.review.maps import Maps
-from mining.review.pictures import Pictures
-from mining.review.session import ReviewSession
-from mining.runs.run import Run
+from mining.review.pictures import PictureFolder
+from mining.review.reviews import Reviews, RunToReview
 
 HOST = "127.0.0.1"
 PORT = 8770
@@ -24,13 +22,14 @@ _EVERYWHERE = ("0.0.0.0", "::")  # all addresses of this machine, none of which 
 
 
 def serve_review(
-    run_dir: Path, *, host: str = HOST, port: int | None = None, browse: bool = True,
-    announce: Callable[[str], None] = print,
+    runs: Sequence[RunToReview], *, against: Path | None = None, host: str = HOST, port: int | None = None,
+    browse: bool = True, announce: Callable[[str], None] = print,
 ) -> None:  # fmt: skip
-    """Serve the review application of a run until the process is interrupted.
+    """Serve the review application until the process is interrupted.
 
     Args:
-        run_dir: A finished run.
+        runs: Finished runs, at least one; the first one is shown first.
+        against: Another finished run of the same images, shown beside them.
         host: Address to listen on; any other than a loopback address needs the token in the address that is announced.
         port: Port; by default 8770, or any free one if that is taken.
         browse: Whether to open the address in a browser, if there is one.
@@ -38,36 +37,30 @@ def serve_review(
 
     Raises:
         InputError: The port is taken, or the address cannot be used.
-        RunError: The run is not finished, or damaged.
+        RunError: The first run is not finished, or damaged; or the other one is, or shares no image with it.
     """
-    if (run_dir / "_delta_log").is_dir():
-        raise InputError(
-            f"{run_dir} is a label store: its boxes are judged in the runs that they are from, in the folder `runs` of "
-            "the recipe (`boxmine status` of that folder lists them). The next `boxmine label` publishes corrections."
-        )
-    session = ReviewSession(Run.open(run_dir, finished=True))
+    reviews = Reviews(runs, PictureFolder(_cache_folder() / "review"), against)
+    reviews.open(0)  # problems are named before an address is
     listening = _listen(host, port)
     access = Access.for_address(host, listening.getsockname()[1])
-    chosen = os.environ.get("BOXMINE_CACHE")
-    cache = Path(chosen) if chosen else user_cache_path("boxmine", appauthor=False)
-    pictures = Pictures(session.index.run, cache / "review")
     shown = socket.gethostname() if host in _EVERYWHERE else host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{access.port}/"
     announce(address if access.token is None else f"{address}#token={access.token}")
     if browse and host in LOOPBACK:
         webbrowser.open(address)
-    config = uvicorn.Config(
-        build_application(session, pictures, Maps(session.index.run), access),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-    )
+    application = build_application(reviews, access)
+    config = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
     try:
         with suppress(KeyboardInterrupt):  # the usual end
             uvicorn.Server(config).run(sockets=[listening])
     finally:
         listening.close()
-        session.close()
+        reviews.close()
+
+
+def _cache_folder() -> Path:
+    chosen = os.environ.get("BOXMINE_CACHE")
+    return Path(chosen) if chosen else user_cache_path("boxmine", appauthor=False)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

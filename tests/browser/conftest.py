@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,9 @@ def serious_violations(page: Page) -> list[str]:
 class Application:
     """`boxmine audit RUN` in a process of its own."""
 
-    def __init__(self, run: Run, log: Path, port: int | None = None) -> None:
+    def __init__(self, run: Run, log: Path, port: int | None = None, *options: str) -> None:
         self.run = run
-        command = [sys.executable, "-m", "boxmine", "audit", str(run.path), "--no-browser"]
+        command = [sys.executable, "-m", "boxmine", "audit", str(run.path), "--no-browser", *options]
         self._log = log.open("w")
         self.process = subprocess.Popen(
             [*command, *([] if port is None else ["--port", str(port)])], stderr=self._log, stdout=self._log,
@@ -82,12 +83,19 @@ def run(tmp_path: Path) -> Run:
     return write_review_run(tmp_path, photos(31))
 
 
-@pytest.fixture
-def application(run: Run, tmp_path: Path) -> Iterator[Application]:
-    started = Application(run, tmp_path / "log.txt")
+@contextmanager
+def running(run: Run, log: Path, *options: str) -> Iterator[Application]:
+    """Run the application until the block ends."""
+    started = Application(run, log, None, *options)
     yield started
     if started.process.poll() is None:
         started.stop()
+
+
+@pytest.fixture
+def application(run: Run, tmp_path: Path) -> Iterator[Application]:
+    with running(run, tmp_path / "log.txt") as started:
+        yield started
 
 
 @pytest.fixture

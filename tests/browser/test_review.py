@@ -2,17 +2,19 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from mining.quality.audit import estimate_audit
-from mining.quality.judgements import Judgement
+from mining.quality.judgements import Judgement, Verdict
 from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
-from tests.browser.conftest import Application
+from tests.browser.conftest import Application, running
+from tests.unit.export.conftest import Painted
+from tests.unit.review.review_run import ELSEWHERE, photos, write_review_run
 
 Opened = Callable[[str, str], Page]
 
@@ -52,6 +54,33 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def judgement(number: int, reviewer: str, verdict: Verdict) -> Judgement:
+    """A verdict on the first or second box of the first photo with boxes."""
+    x, y, w, h = ((10, 10, 20, 20), (36, 8, 20, 24))[number - 1]
+    return Judgement(
+        plan="", why="review", annotation_id=number, file_name="01.jpg", content_hash=None,
+        category=("dog", "cat & <mouse>")[number - 1], x=x, y=y, w=w, h=h, verdict=verdict, reviewer=reviewer,
+        new_x=None, new_y=None, new_w=None, new_h=None, new_category=None, time="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def offering(tmp_path: Path) -> Iterator[Application]:
+    """The review of a run whose lowest thresholds have boxes at another place."""
+    with running(write_review_run(tmp_path, photos(31), elsewhere=True), tmp_path / "log.txt") as started:
+        yield started
+
+
+@pytest.fixture
+def compared(run: Run, tmp_path: Path) -> Iterator[Application]:
+    """The review of a run beside another one, which has one more box on one image."""
+    further = [*photos(3), Painted("03.jpg", (*photos(4)[3].boxes, (1, 2, 2, 8, 8, 0.3))), *photos(31)[4:]]
+    (tmp_path / "further").mkdir()
+    other = write_review_run(tmp_path / "further", further)
+    with running(run, tmp_path / "log.txt", "--against", str(other.path.rename(tmp_path / "other"))) as started:
+        yield started
 
 
 def test_thirty_boxes_are_judged_by_keyboard(application: Application, run: Run, open_page: Opened) -> None:
@@ -196,6 +225,96 @@ def test_the_odd_ones_of_a_class_are_rejected_together(application: Application,
     expect(page.locator("main[aria-busy=false]")).to_be_attached()
     page.keyboard.press("g")
     expect(page.locator("#category")).to_have_text("dog")
+
+
+@pytest.mark.slow
+def test_another_place_is_offered_where_nothing_is(offering: Application, open_page: Opened) -> None:
+    page = open_page(offering.address, "Ada")
+    draw(page)
+    press(page, "x", "1 of 60")
+    expect(page.locator("#question")).to_contain_text("Is the object here instead?")
+    assert own_box(page) == list(ELSEWHERE)
+    assert [one.verdict for one in verdicts_of(offering.run)] == ["nothing"], "it is recorded before it is offered"
+    press(page, "x", "1 of 60")  # not here: the next box
+    expect(page.locator("#question")).to_contain_text("Is this box on an object")
+    press(page, "x", "2 of 60")
+    expect(page.locator("#question")).to_contain_text("Is the object here instead?")
+    page.keyboard.press("a")
+    expect(page.locator("#question")).to_contain_text("Is this box on an object")
+    by_verdict = {one.verdict: one.corrected for one in verdicts_of(offering.run)}
+    assert by_verdict == {"nothing": None, "wrong_place": ELSEWHERE}
+    page.keyboard.press("k")  # no more offers
+    press(page, "x", "3 of 60")
+    expect(page.locator("#question")).to_contain_text("Is this box on an object")
+    page.keyboard.press("z")
+    expect(progress(page)).to_have_text("2 of 60")
+
+
+@pytest.mark.slow
+def test_another_run_is_shown_beside_and_its_boxes_can_be_taken(compared: Application, open_page: Opened) -> None:
+    page = open_page(compared.address, "Ada")
+    choose(page, "different")
+    expect(progress(page)).to_have_text("0 of 1")
+    expect(page.locator("#file")).to_have_text("03.jpg")
+    expect(page.locator("#other-name")).to_have_text("small: dog, cat & <mouse>, dog")
+    expect(page.locator("#other-overlay rect")).to_have_count(3)
+    for left in (1, 0):
+        page.keyboard.press("a")
+        expect(page.locator("#boxes li", has_text="?")).to_have_count(left)
+    page.keyboard.press("t")
+    expect(page.locator("#missed li")).to_have_count(1)
+    expect(page.locator("[data-action=take]")).to_have_count(0)
+    press(page, "o", "1 of 1")
+    with open_verdicts(compared.run.path, to_write=False) as store:
+        (seen,) = store.image_judgements()
+    assert [(one.category, one.xywh) for one in seen.missed] == [("dog", (2, 2, 8, 8))]
+    page.keyboard.press("v")
+    choose(page, "doubtful")
+    expect(page.locator("#photo")).to_be_visible()
+    expect(page.locator("#other-frame")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_reviewers_see_how_far_they_agree_and_decide_disputes(
+    application: Application, run: Run, open_page: Opened
+) -> None:
+    with open_verdicts(run.path) as store:
+        store.record([judgement(1, "Ada", "correct"), judgement(1, "Bob", "nothing"), judgement(2, "Ada", "nothing")])
+    page = open_page(application.address, "Cy")
+    page.click("#show-reviewers")
+    expect(page.locator("#reviewers tr")).to_have_text(["Ada20", "Bob10"])
+    expect(page.locator("#pairs tr")).to_have_text(["Ada and Bob10 %0.00"])
+    expect(page.locator("#disputes li")).to_have_count(1)
+    expect(page.locator("#disputes p")).to_have_text("Ada: correct; Bob: nothing")
+    page.locator("#disputes button").click()
+    expect(page.locator("#file")).to_have_text("01.jpg")
+    page.keyboard.press("a")
+    wait_until(lambda: len(verdicts_of(run)) == 4)
+    page.click("#show-reviewers")
+    expect(page.locator("#disputes-title")).to_have_text("Disputed boxes: 0")
+
+
+@pytest.mark.slow
+def test_two_tabs_and_the_back_button_lose_and_double_nothing(
+    application: Application, run: Run, open_page: Opened
+) -> None:
+    page = open_page(application.address, "Ada")
+    draw(page)
+    second = page.context.new_page()
+    second.goto(application.address)
+    expect(progress(second)).to_have_text("0 of 60")
+    expect(second.locator("#photo")).to_be_visible()
+    press(page, "a", "1 of 60")
+    second.keyboard.press("x")  # the same box, which the other tab showed too: the last verdict counts
+    expect(progress(second)).to_have_text("1 of 60")
+    assert [one.verdict for one in verdicts_of(run)] == ["nothing"]
+    press(page, "a", "2 of 60")
+    page.goto("about:blank")
+    page.go_back()
+    expect(progress(page)).to_have_text("2 of 60")
+    press(page, "a", "3 of 60")
+    said = verdicts_of(run)
+    assert len(said) == len({one.annotation_id for one in said}) == 3
 
 
 @pytest.mark.slow

@@ -109,3 +109,10 @@ function between([ax, ay], [bx, by]) {
   const box = [Math.min(ax, bx), Math.min(ay, by), Math.abs(ax - bx), Math.abs(ay - by)];
   return box.map((value) => Math.round(value * 100) / 100);
 }
+
+// IoU of two boxes as x, y, width, height.
+export function iou(first, second) {
+  const shared = (start, size) => Math.min(first[start] + first[size], second[start] + second[size]) - Math.max(first[start], second[start]);
+  const inside = Math.max(0, shared(0, 2)) * Math.max(0, shared(1, 3));
+  return inside / (first[2] * first[3] + second[2] * second[3] - inside);
+}

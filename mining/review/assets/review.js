@@ -1,54 +1,30 @@
 // The review page: keys and buttons that judge boxes, and what the server answers.
 
-import { Overlay } from "./overlay.js";
+import { chooseClass, setClasses, setUpClasses } from "./classes.js";
+import { Grid } from "./grid.js";
+import { ACTIONS, actionOf, keyName, setUpKeys, takesKey } from "./keys.js";
+import { Overlay, iou } from "./overlay.js";
+import { $, address, call, setRun, store, stored, text, words } from "./page.js";
+import { setUpReviewers } from "./reviewers.js";
 
-const ACTIONS = [
-  ["correct", "Correct", "a"],
-  ["nothing", "Nothing there", "x"],
-  ["wrong_place", "Wrong place", "w"],
-  ["wrong_class", "Wrong class ...", "c"],
-  ["too_large", "Too large", "l"],
-  ["too_small", "Too small", "s"],
-  ["unsure", "Unsure", "u"],
-  ["tighter", "Tighter", "ArrowDown"],
-  ["wider", "Wider", "ArrowUp"],
-  ["missed", "Draw a missed object", "m"],
-  ["complete", "All objects are boxed", "o"],
-  ["others", "Other boxes on/off", "b"],
-  ["map", "Map on/off", "h"],
-  ["grid", "Many at once", "g"],
-  ["next", "Next, leave this", "n"],
-  ["previous", "Previous", "p"],
-  ["undo", "Undo", "z"],
-];
 const ON_BOX = new Set(["correct", "nothing", "wrong_place", "wrong_class", "too_large", "too_small", "unsure", "tighter", "wider"]);
-const ON_GRID = new Set(["correct", "nothing", "wrong_place", "wrong_class", "too_large", "too_small", "unsure", "complete", "grid", "next"]);
-const ON_IMAGE = new Set(["missed", "complete"]);
-const STANDARD_KEYS = Object.fromEntries(ACTIONS.map(([name, , key]) => [name, key]));
+const ON_IMAGE = new Set(["missed", "take", "complete"]);
+const VIEWS = new Set(["others", "map", "compare", "offers", "grid"]);
+const ON_OFFER = { correct: "Yes, it is here", nothing: "No, not here", next: "Leave it", undo: "Undo" };
+const MOVED = ["correct", "wrong_class", "too_large", "too_small", "wrong_place"]; // verdicts that a corrected box goes with
+const SAME_OBJECT_IOU = 0.5;
 const PRECISION_EVERY = 5; // verdicts
 const LARGE = 1280;
 
-const $ = (id) => document.getElementById(id);
 const state = {
-  reviewer: "", queue: "", run: null, item: null, focus: null, box: null, step: 0, drawn: null, missed: [],
-  history: [], back: 0, busy: false, since: 0, showOthers: false, showMap: false, grid: null, estimating: false, estimateAfter: 0, estimateLater: 0, keys: { ...STANDARD_KEYS, ...stored("keys", {}) },
+  reviewer: "", queue: "", run: null, item: null, focus: null, box: null, step: 0, missed: [], offer: null,
+  history: [], back: 0, busy: false, since: 0, grid: null, estimating: false, estimateAfter: 0, estimateLater: 0,
+  views: { others: false, map: false, compare: true, offers: true, ...stored("views", {}) },
 };
 const overlay = new Overlay($("overlay"), (box) => { state.box = box; }, (box) => nameMissed(box));
+const otherOverlay = new Overlay($("other-overlay"), () => {}, () => {});
 
-// --- talking to the server ---------------------------------------------------------------------------------------------
-
-async function call(path, body) {
-  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  let answer;
-  try {
-    answer = await fetch(path, options);
-  } catch {
-    throw new Error("The application does not answer. Nothing was recorded; start it again and repeat.");
-  }
-  const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(typeof content.detail === "string" ? content.detail : `The request was refused (${answer.status}).`);
-  return content;
-}
+// --- talking to the application ----------------------------------------------------------------------------------------
 
 // A key that is pressed while the server still answers does nothing: it would judge a box that nobody has seen yet.
 async function guarded(work, { waits = false } = {}) {
@@ -71,43 +47,44 @@ function setBusy(busy) {
   document.querySelector("main").setAttribute("aria-busy", String(busy));
 }
 
-function stored(name, otherwise) {
-  try {
-    return JSON.parse(localStorage.getItem(`boxmine-${name}`)) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
-}
-
-function store(name, value) {
-  try {
-    localStorage.setItem(`boxmine-${name}`, JSON.stringify(value));
-  } catch { /* private windows keep nothing */ }
-}
-
 // --- what is shown -----------------------------------------------------------------------------------------------------
 
 async function fetchNext(after) {
   if (state.grid) { await fetchPage(); return; }
-  const query = new URLSearchParams({ queue: state.queue, reviewer: state.reviewer });
-  if (after) { query.set("kind", after.kind); query.set("number", after.number); }
-  const answer = await call(`/api/next?${query}`);
+  state.offer = null;
+  if (state.queue === "quarantined") { await showQuarantined(); return; }
+  const values = { queue: state.queue, reviewer: state.reviewer };
+  if (after) Object.assign(values, { kind: after.kind, number: after.number });
+  const answer = await call(address("/api/next", values));
   progress(answer);
   state.back = 0;
   show(answer.item);
 }
 
 async function fetchPage() {
-  const answer = await call(`/api/page?${new URLSearchParams({ queue: state.queue, reviewer: state.reviewer })}`);
+  const answer = await call(address("/api/page", { queue: state.queue, reviewer: state.reviewer }));
   progress(answer);
-  state.item = null;
-  state.grid = { items: answer.items, selected: new Set() };
+  state.item = state.offer = null;
+  state.grid = new Grid(answer.items, paint);
+}
+
+async function showQuarantined() {
+  const { all, images } = await call(address("/api/quarantined"));
+  show(null);
+  progress({ done: 0, all: 0 });
+  $("quarantined-title").textContent = all > images.length ? `The first ${images.length} of ${all} images that could not be used` : `${all} images that could not be used`;
+  $("quarantined-rows").replaceChildren(...images.map(({ file, reason }) => {
+    const line = document.createElement("tr");
+    const head = text("th", file);
+    head.scope = "row";
+    line.append(head, text("td", reason));
+    return line;
+  }));
 }
 
 function show(item) {
-  state.grid = null;
+  state.grid = state.offer = null;
   state.item = item;
-  state.drawn = null;
   state.missed = item ? item.missed.map((one) => ({ ...one })) : [];
   overlay.setDrawing(false);
   const open = item && item.boxes.find((one) => (item.kind === "image" ? !one.said : one.id === item.number));
@@ -129,143 +106,141 @@ function nearest(walk, box) {
   return walk.reduce((best, one, place) => (distance(one) < distance(walk[best]) ? place : best), 0);
 }
 
-function paintGrid() {
-  const { items, selected } = state.grid;
-  const fresh = items.map((one) => one.number).join();
-  if ($("grid").dataset.shown !== fresh) {
-    $("grid").dataset.shown = fresh;
-    $("grid").replaceChildren(...items.map((one) => {
-      const cell = document.createElement("button");
-      cell.type = "button";
-      const picture = document.createElement("img");
-      picture.src = `/api/boxes/${one.number}/240.jpg`;
-      picture.alt = `Box of ${one.category}`;
-      cell.append(picture, text("span", one.category));
-      cell.addEventListener("click", () => {
-        if (!state.grid.selected.delete(one.number)) state.grid.selected.add(one.number);
-        paint();
-      });
-      return cell;
-    }));
-  }
-  [...$("grid").children].forEach((cell, place) => cell.setAttribute("aria-pressed", String(selected.has(items[place].number))));
-  $("category").textContent = selected.size ? `${selected.size} selected` : "Which are the odd ones?";
-  $("question").textContent = "Select boxes, then give them a verdict; those that are left can be accepted together.";
-  for (const action of ACTIONS) $("buttons").append(...gridButton(action));
-}
-
-function gridButton([name, title]) {
-  if (!ON_GRID.has(name)) return [];
-  const titles = { complete: "The others are correct", grid: "One at a time", next: "New page" };
-  const one = document.createElement("button");
-  one.type = "button";
-  one.dataset.action = name;
-  one.disabled = !state.grid.selected.size && !(name in titles);
-  one.append(text("span", titles[name] ?? title), text("kbd", keyName(state.keys[name])));
-  one.addEventListener("click", () => act(name));
-  return [one];
-}
-
 async function judgeMany(numbers, verdict, category = null) {
   for (const { kind, number, plan, why } of state.grid.items.filter((one) => numbers.has(one.number))) {
     const shown = { kind, number, plan, why };
-    await call("/api/verdicts", { shown, reviewer: state.reviewer, verdict, category });
+    await call(address("/api/verdicts"), { shown, reviewer: state.reviewer, verdict, category });
     state.history.push({ shown, item: shown });
   }
-  state.grid.items = state.grid.items.filter((one) => !numbers.has(one.number));
-  state.grid.selected = new Set();
+  state.grid.remove(numbers);
   if (!state.grid.items.length) await fetchPage();
   else await recount();
   refresh();
 }
 
 function actOnGrid(name) {
-  const { items, selected } = state.grid;
   if (name === "grid") { state.grid = null; guarded(() => fetchNext()); return; }
   if (name === "next") { guarded(fetchPage); return; }
-  if (name === "complete") {
-    const others = new Set(items.map((one) => one.number).filter((one) => !selected.has(one)));
-    guarded(() => judgeMany(others, "correct"));
-    return;
-  }
-  if (!selected.size) return;
-  if (name === "wrong_class") { chooseClass("Which class are they?", (category) => guarded(() => judgeMany(selected, name, category))); return; }
-  guarded(() => judgeMany(selected, name));
+  const numbers = state.grid.numbersFor(name);
+  if (!numbers?.size) return;
+  if (name === "wrong_class") { chooseClass("Which class are they?", (category) => guarded(() => judgeMany(numbers, name, category))); return; }
+  guarded(() => judgeMany(numbers, name === "complete" ? "correct" : name));
 }
 
 function paint() {
   const { item } = state;
   const isGrid = Boolean(state.grid?.items.length);
+  const isList = !item && !isGrid && state.queue === "quarantined" && state.run !== null;
   $("photo-frame").hidden = !item;
   $("grid").hidden = !isGrid;
-  $("empty").hidden = Boolean(item) || isGrid;
+  $("quarantined").hidden = !isList;
+  $("empty").hidden = Boolean(item) || isGrid || isList;
   for (const id of ["question", "category", "file"]) $(id).textContent = "";
-  for (const id of ["missed", "boxes"]) $(id).replaceChildren();
+  for (const id of ["missed", "boxes", "buttons", "views"]) $(id).replaceChildren();
   $("missed-title").hidden = $("boxes-title").hidden = true;
-  $("buttons").replaceChildren();
-  if (isGrid) { paintGrid(); return; }
+  $("other-frame").hidden = true;
+  if (isGrid) { state.grid.paint(act); return; }
+  if (isList) return;
   if (!item) { paintEmpty(); return; }
   const box = item.boxes.find((one) => one.id === state.focus);
-  const source = `/api/images/${item.image.id}/${LARGE}.jpg`;
+  const source = address(`/api/images/${item.image.id}/${LARGE}.jpg`);
   if ($("photo").getAttribute("src") !== source) $("photo").src = source;
+  paintOther(source);
   fit(item.image);
   paintMap(box);
   $("photo").alt = box ? `Photo with a box of ${box.category}` : "Photo";
   $("file").textContent = item.image.name;
   $("category").textContent = box ? box.category : "The whole image";
-  $("question").textContent = box ? "Is this box on an object of the class, with an IoU of at least 0.5?" : "Which objects have no correct box?";
+  $("question").textContent = question(box);
   const others = item.boxes.filter((one) => one.id !== state.focus).map((one) => ({ box: one.said?.box ?? one.box, kind: "other" }));
-  if (item.kind === "box" && !state.showOthers) others.length = 0;
+  if (item.kind === "box" && !state.views.others) others.length = 0;
   for (const one of state.missed) if (one.box) others.push({ box: one.box, kind: "missed" });
   overlay.show(item.image, overlay.drawing ? null : state.box, others);
-  for (const action of ACTIONS) $("buttons").append(...button(action, box));
+  for (const action of ACTIONS) $(VIEWS.has(action[0]) ? "views" : "buttons").append(...button(action, box));
   if (item.kind === "image") paintLists();
+}
+
+function question(box) {
+  if (state.offer) return "The verdict is recorded. Is the object here instead?";
+  return box ? "Is this box on an object of the class, with an IoU of at least 0.5?" : "Which objects have no correct box?";
+}
+
+// The other run's boxes on the same photo, beside it.
+function paintOther(source) {
+  const { other } = state.run;
+  if (!other || !state.views.compare) return;
+  const boxes = state.item.other;
+  $("other-frame").hidden = false;
+  if ($("other-photo").getAttribute("src") !== source) $("other-photo").src = source;
+  $("other-photo").alt = boxes ? `The same photo with ${boxes.length} boxes of ${other}: ${boxes.map((one) => one.category).join(", ")}` : "The same photo";
+  $("other-name").textContent = boxes ? `${other}: ${boxes.map((one) => one.category).join(", ") || "no box"}` : `${other} did not mine this image`;
+  otherOverlay.show(state.item.image, null, (boxes ?? []).map((one) => ({ box: one.box, kind: "other" })));
 }
 
 function paintMap(box) {
   const map = $("map");
-  map.hidden = !state.showMap || !box;
-  const source = box ? `/api/boxes/${box.id}/map.png` : "";
+  map.hidden = !state.views.map || !box;
+  const source = box ? address(`/api/boxes/${box.id}/map.png`) : "";
   if (!map.hidden && map.getAttribute("src") !== source) map.src = source;
 }
 
 function fit(image) {
   const stage = $("stage").getBoundingClientRect();
   const padding = 26;
-  const scale = Math.min((stage.width - padding) / image.width, (Math.max(stage.height, 320) - padding) / image.height, 4);
-  $("photo-frame").style.setProperty("width", `${Math.max(1, Math.round(image.width * scale))}px`);
-  $("photo-frame").style.setProperty("height", `${Math.max(1, Math.round(image.height * scale))}px`);
+  const frames = $("other-frame").hidden ? 1 : 2;
+  const isNarrow = stage.width < 700; // the frames are below one another
+  const width = (stage.width - padding) / (isNarrow ? 1 : frames) - (frames - 1) * 8;
+  const height = Math.max(stage.height, 320) - padding - (frames - 1) * 30;
+  const scale = Math.min(width / image.width, height / image.height, 4);
+  for (const id of ["photo-frame", "other-photo-frame"]) {
+    $(id).style.setProperty("width", `${Math.max(1, Math.round(image.width * scale))}px`);
+    $(id).style.setProperty("height", `${Math.max(1, Math.round(image.height * scale))}px`);
+  }
 }
 
 function button([name, title], box) {
-  if (ON_BOX.has(name) && !box) return [];
-  if (ON_IMAGE.has(name) && state.item.kind !== "image") return [];
-  if (name === "map" && !box) return [];
-  if (name === "grid" && (state.item.kind === "image" || state.queue === "images" || state.queue === "no_box")) return [];
-  if (name === "others" && (state.item.kind === "image" || state.item.boxes.length < 2)) return [];
-  if ((name === "tighter" || name === "wider") && state.item.walk.length < 2) return [];
+  if (!isOffered(name, box)) return [];
   const one = document.createElement("button");
   one.type = "button";
   one.dataset.action = name;
-  one.append(text("span", title), text("kbd", keyName(state.keys[name])));
-  one.classList.toggle("said", box?.said?.verdict === name || (name === "missed" && overlay.drawing));
+  one.append(text("span", (state.offer && ON_OFFER[name]) || title.replace(" on/off", "")), text("kbd", keyName(name)));
+  one.classList.toggle("said", !state.offer && (box?.said?.verdict === name || (name === "missed" && overlay.drawing)));
+  if (name in state.views) one.setAttribute("aria-pressed", String(state.views[name]));
   one.addEventListener("click", () => act(name));
   return [one];
+}
+
+function isOffered(name, box) {
+  const { item, run } = state;
+  const isImage = item.kind === "image";
+  if (state.offer) return name in ON_OFFER || name === "map" || name === "offers";
+  if (ON_BOX.has(name) && !box) return false;
+  if (ON_IMAGE.has(name) && !isImage) return false;
+  if (name === "take") return further().length > 0;
+  if (name === "map") return Boolean(box);
+  if (name === "compare") return Boolean(run.other);
+  if (name === "offers") return !isImage;
+  if (name === "grid") return !isImage && state.queue !== "images" && state.queue !== "no_box";
+  if (name === "others") return !isImage && item.boxes.length > 1;
+  if (name === "tighter" || name === "wider") return item.walk.length > 1;
+  return true;
 }
 
 function paintLists() {
   $("boxes-title").hidden = !state.item.boxes.length;
   for (const one of state.item.boxes) {
     const line = document.createElement("li");
-    line.className = one.id === state.focus ? "current" : "";
-    line.append(text("span", one.category), text("span", one.said ? one.said.verdict.replace("_", " ") : "?"));
-    line.addEventListener("click", () => focus(one.id));
+    const pick = text("button", `${one.category}: ${one.said ? words(one.said.verdict) : "?"}`);
+    pick.setAttribute("aria-pressed", String(one.id === state.focus));
+    pick.addEventListener("click", () => focus(one.id));
+    line.append(pick);
     $("boxes").append(line);
   }
   $("missed-title").hidden = !state.missed.length;
   state.missed.forEach((one, place) => {
     const line = document.createElement("li");
     const remove = text("button", "Remove");
+    remove.setAttribute("aria-label", `Remove the missed ${one.category}`);
     remove.addEventListener("click", () => { state.missed.splice(place, 1); paint(); });
     line.append(text("span", one.category), remove);
     $("missed").append(line);
@@ -281,23 +256,16 @@ function paintEmpty() {
   if (!offers) return;
   const draw = text("button", size ? offers[2].replace("Draw", "Draw further") : offers[2]);
   draw.addEventListener("click", () => guarded(async () => {
-    await call("/api/draw", { [offers[0]]: offers[1] });
+    await call(address("/api/draw"), { [offers[0]]: offers[1] });
     await readRun();
     await fetchNext();
   }, { waits: true }));
   empty.append(draw);
 }
 
-function text(kind, content) {
-  const one = document.createElement(kind);
-  one.textContent = content;
-  if (kind === "button") one.type = "button";
-  return one;
-}
-
 function say(message) { $("message").textContent = message; }
 
-async function recount() { progress(await call(`/api/progress?${new URLSearchParams({ queue: state.queue })}`)); }
+async function recount() { progress(await call(address("/api/progress", { queue: state.queue }))); }
 
 function progress({ done, all }) { $("progress").textContent = all ? `${done} of ${all}` : ""; }
 
@@ -317,7 +285,7 @@ function refresh() {
 }
 
 async function precision() {
-  const { precision: found, recall, enough } = await call("/api/estimate");
+  const { precision: found, recall, enough } = await call(address("/api/estimate"));
   const percent = (share) => (100 * share).toFixed(1);
   const sentences = [["Precision", found], ["Recall", recall]]
     .filter(([, one]) => one)
@@ -329,12 +297,13 @@ async function precision() {
 // --- what the reviewer does --------------------------------------------------------------------------------------------
 
 function act(name) {
-  if (state.grid && ON_GRID.has(name)) { actOnGrid(name); return; }
-  if (name === "grid") { if (state.item?.kind === "box") { state.grid = { items: [], selected: new Set() }; guarded(fetchPage); } return; }
+  if (state.grid) { actOnGrid(name); return; }
+  if (name in state.views) { toggle(name); return; }
+  if (state.offer && name !== "undo") { answerOffer(name); return; }
+  if (name === "grid") { if (state.item?.kind === "box") guarded(fetchPage); return; }
   if (name === "tighter" || name === "wider") { walk(name === "tighter" ? 1 : -1); return; }
   if (name === "missed") { startDrawing(); return; }
-  if (name === "map") { state.showMap = !state.showMap; paint(); return; }
-  if (name === "others") { state.showOthers = !state.showOthers; paint(); return; }
+  if (name === "take") { takeFurther(); return; }
   if (!state.item && name !== "undo" && name !== "previous") return;
   if (name === "wrong_class") { chooseClass("Which class is it?", (category) => judge("wrong_class", category)); return; }
   if (name === "complete") guarded(complete);
@@ -342,6 +311,13 @@ function act(name) {
   else if (name === "previous") guarded(previous);
   else if (name === "undo") guarded(undo);
   else judge(name);
+}
+
+function toggle(name) {
+  state.views[name] = !state.views[name];
+  store("views", state.views);
+  if (name === "offers" && state.offer) guarded(() => fetchNext());
+  else paint();
 }
 
 function walk(step) {
@@ -358,15 +334,45 @@ function judge(verdict, category = null) {
   if (!item || id === null) return;
   guarded(async () => {
     const shown = item.kind === "box" ? shownOf(item) : { kind: "box", number: id, plan: item.plan, why: item.plan ? "image" : "review" };
-    const moved = ["correct", "wrong_class", "too_large", "too_small", "wrong_place"].includes(verdict);
-    await call("/api/verdicts", { shown, reviewer: state.reviewer, verdict, box: moved ? state.box : null, category });
+    const moved = MOVED.includes(verdict);
+    await call(address("/api/verdicts"), { shown, reviewer: state.reviewer, verdict, box: moved ? state.box : null, category });
     state.history.push({ shown, item: shownOf(item) });
     if (++state.since % PRECISION_EVERY === 0) refresh();
+    if (item.kind === "box" && isOffer(item, verdict)) { await offer(item, verdict); return; }
     if (item.kind === "box") { await fetchNext(); return; }
     const box = item.boxes.find((one) => one.id === id);
     box.said = { verdict, box: moved ? state.box : null, category };
     focus(item.boxes.find((one) => !one.said)?.id ?? null);
   });
+}
+
+// --- other places for a box with nothing there: the verdict is on disk before they are offered ---
+
+function isOffer(item, verdict) {
+  return state.views.offers && item.candidates.length > 0 && (verdict === "nothing" || (verdict === "wrong_place" && isUnmoved(item)));
+}
+
+function isUnmoved(item) {
+  const own = item.boxes.find((one) => one.id === item.number);
+  return own.box.every((side, place) => Math.abs(side - state.box[place]) < 0.05);
+}
+
+async function offer(item, verdict) {
+  state.offer = { shown: shownOf(item), verdict, left: [...item.candidates] };
+  state.box = [...state.offer.left[0]];
+  await recount();
+}
+
+function answerOffer(name) {
+  if (name === "correct") {
+    guarded(async () => {
+      await call(address("/api/verdicts"), { shown: state.offer.shown, reviewer: state.reviewer, verdict: "wrong_place", box: state.box });
+      await fetchNext();
+    });
+  } else if (name === "nothing" || name === "wrong_place") {
+    state.offer.left.shift();
+    if (state.offer.left.length) { state.box = [...state.offer.left[0]]; paint(); } else guarded(() => fetchNext());
+  } else if (name === "next") guarded(() => fetchNext());
 }
 
 function shownOf(item) {
@@ -377,7 +383,7 @@ async function complete() {
   const { item } = state;
   if (item.kind !== "image") return;
   const shown = shownOf(item);
-  await call("/api/images", { shown, reviewer: state.reviewer, missed: state.missed });
+  await call(address("/api/images"), { shown, reviewer: state.reviewer, missed: state.missed });
   state.history.push({ shown, item: shown });
   await fetchNext();
 }
@@ -386,15 +392,15 @@ async function previous() {
   const place = state.history.length - 1 - state.back;
   if (place < 0) { say("There is nothing before this."); return; }
   state.back += 1;
-  show(await call("/api/show", { shown: state.history[place].item, reviewer: state.reviewer }));
+  show(await call(address("/api/show"), { shown: state.history[place].item, reviewer: state.reviewer }));
 }
 
 async function undo() {
   const last = state.history.at(-1);
   if (!last) { say("There is nothing to undo."); return; }
-  await call("/api/take-back", { shown: last.shown, reviewer: state.reviewer });
+  await call(address("/api/take-back"), { shown: last.shown, reviewer: state.reviewer });
   state.history.pop();
-  show(await call("/api/show", { shown: last.item, reviewer: state.reviewer }));
+  show(await call(address("/api/show"), { shown: last.item, reviewer: state.reviewer }));
   await recount();
   refresh();
 }
@@ -405,102 +411,33 @@ function startDrawing() {
   paint();
 }
 
+// The boxes of the other run that are on no box of this image, nor on a missed object, of their class.
+function further() {
+  const known = [...state.item.boxes, ...state.missed];
+  return (state.item.other ?? []).filter((one) => state.run.classes.includes(one.category)
+    && !known.some((own) => own.category === one.category && own.box && iou(own.box, one.box) >= SAME_OBJECT_IOU));
+}
+
+function takeFurther() {
+  const [first] = state.item?.kind === "image" ? further() : [];
+  if (!first) return;
+  state.missed.push({ category: first.category, box: first.box });
+  paint();
+}
+
 function nameMissed(box) {
   overlay.setDrawing(false);
   chooseClass("Which class is the missed object?", (category) => { state.missed.push({ category, box }); paint(); });
 }
 
-// --- dialogs -----------------------------------------------------------------------------------------------------------
-
-let classChosen = null;
-
-function chooseClass(title, then) {
-  classChosen = then;
-  $("class-title").textContent = title;
-  $("class-name").value = "";
-  listClasses();
-  $("class-dialog").showModal();
-  $("class-name").focus();
-}
-
-function listClasses() {
-  const wanted = $("class-name").value.trim().toLowerCase();
-  const fits = state.run.classes.filter((one) => one.toLowerCase().includes(wanted));
-  fits.sort((first, second) => Number(second.toLowerCase().startsWith(wanted)) - Number(first.toLowerCase().startsWith(wanted)));
-  $("class-list").replaceChildren(...fits.slice(0, 9).map((name, place) => {
-    const line = text("li", name);
-    line.setAttribute("role", "option");
-    line.setAttribute("aria-selected", String(place === 0));
-    line.addEventListener("click", () => pickClass(name));
-    return line;
-  }));
-}
-
-function pickClass(name) {
-  $("class-dialog").close();
-  classChosen?.(name);
-}
-
-function moveSelection(step) {
-  const lines = [...$("class-list").children];
-  const now = lines.findIndex((one) => one.getAttribute("aria-selected") === "true");
-  const next = Math.min(Math.max(now + step, 0), lines.length - 1);
-  lines.forEach((one, place) => one.setAttribute("aria-selected", String(place === next)));
-}
-
-$("class-name").addEventListener("input", listClasses);
-$("class-name").addEventListener("keydown", (event) => {
-  if (event.key === "ArrowDown" || event.key === "ArrowUp") { moveSelection(event.key === "ArrowDown" ? 1 : -1); event.preventDefault(); }
-  if (event.key === "Enter") {
-    const chosen = $("class-list").querySelector("[aria-selected=true]");
-    if (chosen) pickClass(chosen.textContent);
-    event.preventDefault();
-  }
-});
-
-function keyName(key) {
-  return { ArrowDown: "↓", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→", " ": "Space" }[key] ?? key;
-}
-
-let changing = null;
-
-function listKeys() {
-  $("keys").replaceChildren(...ACTIONS.map(([name, title]) => {
-    const line = document.createElement("tr");
-    const change = text("button", changing === name ? "press a key" : keyName(state.keys[name]));
-    change.addEventListener("click", () => { changing = name; listKeys(); });
-    const cell = document.createElement("td");
-    cell.append(change);
-    line.append(text("td", title.replace(" ...", "")), cell);
-    return line;
-  }));
-}
-
-function changeKey(key) {
-  const taken = Object.keys(state.keys).find((name) => state.keys[name] === key && name !== changing);
-  if (taken) state.keys[taken] = state.keys[changing];
-  state.keys[changing] = key;
-  changing = null;
-  store("keys", state.keys);
-  listKeys();
-  paint();
-}
-
-$("show-keys").addEventListener("click", () => { changing = null; listKeys(); $("keys-dialog").showModal(); });
-$("keys-close").addEventListener("click", () => $("keys-dialog").close());
-$("keys-reset").addEventListener("click", () => { state.keys = { ...STANDARD_KEYS }; store("keys", state.keys); listKeys(); paint(); });
-$("who").addEventListener("click", askName);
+// --- keys --------------------------------------------------------------------------------------------------------------
 
 document.addEventListener("keydown", (event) => {
-  if ($("keys-dialog").open && changing && event.key.length > 0 && !["Shift", "Control", "Alt", "Meta"].includes(event.key)) {
-    if (event.key === "Escape") { changing = null; listKeys(); } else changeKey(event.key);
-    event.preventDefault();
-    return;
-  }
+  if (takesKey(event)) { event.preventDefault(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target instanceof HTMLSelectElement || event.target instanceof HTMLInputElement) return;
   if (event.key === "?") { $("show-keys").click(); event.preventDefault(); return; }
-  const name = Object.keys(state.keys).find((one) => state.keys[one] === event.key);
+  const name = actionOf(event.key);
   if (!name) return;
   event.preventDefault();
   act(name);
@@ -532,18 +469,39 @@ $("name-form").addEventListener("submit", (event) => {
 });
 
 async function readRun() {
-  state.run = await call("/api/run");
+  state.run = await call(address("/api/run"));
   $("run").textContent = state.run.name;
   document.title = `${state.run.name}, review`;
+  setClasses(state.run.classes);
+  chooseRuns();
   const names = state.run.queues.map((one) => one.name);
   if (!names.includes(state.queue)) state.queue = names[0];
   $("queue").replaceChildren(...state.run.queues.map((one) => {
-    const line = text("option", `${one.title} (${one.size})`);
+    const line = text("option", one.size === null ? one.title : `${one.title} (${one.size})`);
     line.value = one.name;
     line.selected = one.name === state.queue;
     return line;
   }));
 }
+
+function chooseRuns() {
+  const { runs } = state.run;
+  $("run-choice").hidden = runs.length < 2;
+  if ($("run-select").childElementCount === runs.length) return;
+  $("run-select").replaceChildren(...runs.map((title, number) => {
+    const line = text("option", title);
+    line.value = number;
+    return line;
+  }));
+}
+
+$("run-select").addEventListener("change", () => {
+  setRun(Number($("run-select").value));
+  state.history = [];
+  $("run-select").blur();
+  $("precision").textContent = "";
+  guarded(begin, { waits: true });
+});
 
 $("queue").addEventListener("change", () => {
   state.queue = $("queue").value;
@@ -571,4 +529,11 @@ async function start() {
   else await askName();
 }
 
+setUpClasses();
+setUpKeys(paint);
+setUpReviewers(
+  (number) => guarded(async () => show(await call(address("/api/show"), { shown: { kind: "box", number, plan: "", why: "review" }, reviewer: state.reviewer })), { waits: true }),
+  say,
+);
+$("who").addEventListener("click", askName);
 start().catch((error) => say(error.message));

@@ -15,10 +15,17 @@ from mining.storage.parquet import parquet_writer
 from tests.unit.export.conftest import Painted, write_run
 
 SIDE = 60, 40
+ELSEWHERE = (1, 27, 12, 12)
 
 
-def write_review_run(folder: Path, painted: Iterable[Painted]) -> Run:
-    """Write a run; each box grows by a px on all sides towards lower thresholds, and shrinks likewise."""
+def write_review_run(folder: Path, painted: Iterable[Painted], *, elsewhere: bool = False) -> Run:
+    """Write a run; each box grows by a px on all sides towards lower thresholds, and shrinks likewise.
+
+    Args:
+        folder: Where photos and run are written.
+        painted: The photos.
+        elsewhere: Whether the lowest thresholds have a box at another place, ELSEWHERE.
+    """
     small = write_run(folder, painted)
     corpus = pq.read_table(small.folder / "corpus.parquet")
     sizes = [(small.images / name).stat().st_size for name in corpus["file_name"].to_pylist()]
@@ -29,8 +36,10 @@ def write_review_run(folder: Path, painted: Iterable[Painted]) -> Run:
     for number, image in enumerate(small.painted, start=101):
         for category, x, y, w, h, _ in image.boxes:
             middle = len(CURVE_THRESHOLDS) // 2
-            grown = [max(-4, min(4, (middle - step) // 4)) for step in range(len(CURVE_THRESHOLDS))]
+            grown = [max(-2, min(2, (middle - step) // 4)) for step in range(len(CURVE_THRESHOLDS))]
             corners = np.array([(x - g, y - g, x + w + g, y + h + g) for g in grown]).clip(0, (*SIDE, *SIDE))
+            if elsewhere:
+                corners[:3] = (ELSEWHERE[0], ELSEWHERE[1], ELSEWHERE[0] + ELSEWHERE[2], ELSEWHERE[1] + ELSEWHERE[3])
             curve = ThresholdCurve(SIDE, corners, np.ones(len(grown), int), 0.5, 0.5)
             rows.append(curve_row(curve, image_id=number, category_id=category, width=image.width, height=image.height))
     with parquet_writer(small.folder / "curves.parquet", CURVE_SCHEMA) as writer:

@@ -14,8 +14,8 @@ from flows.cli.application import run_command
 from mining.reporting import thumbnails
 from mining.review.access import Access
 from mining.review.application import build_application
-from mining.review.maps import Maps
-from mining.review.pictures import SIDES, Pictures
+from mining.review.pictures import SIDES, PictureFolder, Pictures
+from mining.review.reviews import Reviews, RunToReview
 from mining.review.session import ReviewSession
 from mining.runs.run import Run
 from tests.unit.review.review_run import photos, write_review_run
@@ -30,7 +30,8 @@ def run(tmp_path: Path) -> Run:
 
 def client_of(run: Run, tmp_path: Path, host: str = "127.0.0.1") -> tuple[TestClient, Access]:
     access = Access.for_address(host, 8770)
-    app = build_application(ReviewSession(run), Pictures(run, tmp_path / "cache"), Maps(run), access)
+    reviews = Reviews([RunToReview(run.path, run.name)], PictureFolder(tmp_path / "cache"))
+    app = build_application(reviews, access)
     return TestClient(app, base_url=f"http://{host}:8770", raise_server_exceptions=False), access
 
 
@@ -191,13 +192,41 @@ def test_loopback_needs_none() -> None:
     assert Access.for_address("0.0.0.0", 1).token != Access.for_address("0.0.0.0", 1).token
 
 
+# --- several runs ----------------------------------------------------------------------------------------------------
+
+
+def test_each_request_names_its_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    second = write_review_run(tmp_path / "second", photos(6))
+    runs = [RunToReview(run.path, "new in version 2"), RunToReview(second.path, "new in version 1")]
+    reviews = Reviews(runs, PictureFolder(tmp_path / "cache"))
+    client = TestClient(build_application(reviews, Access.for_address("127.0.0.1", 8770)), "http://127.0.0.1:8770")
+    assert client.get("/api/run").json()["runs"] == ["new in version 2", "new in version 1"]
+    assert [client.get("/api/run", params={"run": one}).json()["boxes"] for one in (0, 1)] == [6, 10]
+    said = {"shown": SHOWN, "reviewer": "Ada", "verdict": "nothing"}
+    assert client.post("/api/verdicts?run=1", json=said).status_code == 200
+    done = [client.get("/api/progress", params={"queue": "doubtful", "run": one}).json()["done"] for one in (0, 1)]
+    assert done == [0, 1]
+    assert client.get("/api/run", params={"run": 2}).status_code == 422
+    assert client.get("/api/run", params={"run": -1}).status_code == 422
+    reviews.close()
+    assert [(one.path / "verdicts.parquet").exists() for one in (run, second)] == [False, True]
+
+
+def test_lists_for_people_are_answered(client: TestClient) -> None:
+    assert client.get("/api/quarantined").json() == {"all": 0, "images": []}
+    assert client.get("/api/agreement").json()["pairs"] == []
+    assert client.get("/assets/..%2fserver.py").status_code == 404
+    assert client.get("/assets/index.html").status_code == 404
+
+
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
 def test_pictures_are_kept_within_a_limit(run: Run, tmp_path: Path) -> None:
     index = ReviewSession(run).index
-    first = Pictures(run, tmp_path / "kept").jpeg(index.image_of(102), 240)
-    pictures = Pictures(run, tmp_path / "kept", limit=2 * len(first))
+    first = Pictures(run, PictureFolder(tmp_path / "kept")).jpeg(index.image_of(102), 240)
+    pictures = Pictures(run, PictureFolder(tmp_path / "kept", limit=2 * len(first)))
     for number in (101, 102, 103, 104):
         pictures.jpeg(index.image_of(number), 240)
     kept = sum(path.stat().st_size for path in (tmp_path / "kept").iterdir())
@@ -211,7 +240,7 @@ def test_pictures_that_are_not_its_own_are_never_deleted(run: Run, tmp_path: Pat
     folder = tmp_path / "kept"
     folder.mkdir()
     (folder / "holiday.jpg").write_bytes(bytes(100_000))
-    pictures = Pictures(run, folder, limit=1)
+    pictures = Pictures(run, PictureFolder(folder, limit=1))
     for number in (102, 103):
         pictures.jpeg(ReviewSession(run).index.image_of(number), 240)
     assert [path.name for path in folder.iterdir()] == ["holiday.jpg"]
@@ -222,23 +251,25 @@ def test_a_full_disk_costs_only_the_cache(run: Run, tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    pictures = Pictures(run, tmp_path / "cache")
+    pictures = Pictures(run, PictureFolder(tmp_path / "cache"))
     assert pictures.jpeg(ReviewSession(run).index.image_of(102), 240).startswith(b"\xff\xd8")
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_cache(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    pictures = Pictures(run, tmp_path / "file" / "cache")
+    pictures = Pictures(run, PictureFolder(tmp_path / "file" / "cache"))
     assert pictures.jpeg(ReviewSession(run).index.image_of(102), 240).startswith(b"\xff\xd8")
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_a_label_store_and_other_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_without_labels_and_other_folders_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "labels" / "_delta_log").mkdir(parents=True)
     assert run_command(["audit", str(tmp_path / "labels"), "--no-browser"]) == 2
-    assert "is a label store: its boxes are judged in the runs" in " ".join(capsys.readouterr().err.split())
+    assert "holds no labels yet" in " ".join(capsys.readouterr().err.split())
     assert run_command(["audit", str(tmp_path), "--no-browser"]) == 2
     assert "is not a run directory" in " ".join(capsys.readouterr().err.split())
 

@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from mining.corpus import QUARANTINE_SCHEMA
 from mining.errors import InputError
 from mining.quality.audit import estimate_audit
 from mining.quality.judgements import MissedObject
 from mining.quality.verdicts import open_verdicts
 from mining.review import session as sessions
-from mining.review.session import ReviewSession, Target
+from mining.review.queues import Target
+from mining.review.session import ReviewSession
 from mining.runs.run import Run
+from mining.storage.parquet import parquet_writer
+from tests.unit.export.conftest import Painted
 from tests.unit.review.review_run import photos, write_review_run
 
 
@@ -33,7 +38,7 @@ def judge_all(session: ReviewSession, queue: str, reviewer: str, verdict: str = 
 
 
 def test_queues_have_all_boxes_of_their_kind(session: ReviewSession) -> None:
-    sizes = {one["name"]: one["size"] for one in session.queues()}
+    sizes = {one["name"]: one["size"] for one in session.list_queues()}
     assert sizes == {
         "plan": 0, "doubtful": 20, "images": 0, "no_box": 1, "disputed": 0, "class:dog": 10, "class:cat & <mouse>": 10
     }  # fmt: skip
@@ -60,9 +65,9 @@ def test_a_random_draw_is_judged_box_by_box_and_estimated(session: ReviewSession
 
 def test_the_order_of_a_draw_is_random_and_stays_the_same(session: ReviewSession, run: Run) -> None:
     session.draw(boxes=20)
-    order = [one.number for one in session._targets("plan")]
+    order = [one.number for one in session._queues.targets("plan")]
     assert order != sorted(order)
-    assert [one.number for one in ReviewSession(run)._targets("plan")] == order
+    assert [one.number for one in ReviewSession(run)._queues.targets("plan")] == order
 
 
 def test_verdicts_are_on_disk_at_once(session: ReviewSession, run: Run) -> None:
@@ -110,7 +115,7 @@ def test_two_reviewers_are_never_shown_the_same_but_one_in_ten(
     session.draw(boxes=20)
     shown = [session.next_target("plan", who) for who in ("Ada", "Bob", "Cy")]
     assert len({one.number for one in shown if one is not None}) == 3
-    monkeypatch.setattr(sessions, "_shuffled", lambda plan, key: int(key))  # every tenth box is for two
+    monkeypatch.setattr(sessions, "shuffled", lambda plan, key: int(key))  # every tenth box is for two
     for queue in ("plan",):
         ada, bob = judge_all(session, queue, "Ada"), judge_all(session, queue, "Bob")
     common = {one.number for one in ada} & {one.number for one in bob}
@@ -175,8 +180,8 @@ def test_a_box_can_be_made_wider_and_tighter_by_its_thresholds(session: ReviewSe
     areas = [w * h for _, _, w, h in walk]
     assert areas == sorted(areas, reverse=True)
     assert (10, 10, 20, 20) in walk
-    assert walk[0] == (6, 6, 28, 28)
-    assert len(walk) == 9
+    assert walk[0] == (8, 8, 24, 24)
+    assert len(walk) == 5
 
 
 @pytest.mark.parametrize(
@@ -208,6 +213,40 @@ def test_a_verdict_on_an_image_that_changed_is_refused(session: ReviewSession, r
         session.say(Target("box", 1), "Ada", "correct")
 
 
+def test_images_that_could_not_be_used_are_listed_with_the_reason(tmp_path: Path) -> None:
+    run = write_review_run(tmp_path, [*photos(3), Painted("broken.jpg", is_quarantined=True)])
+    row = {"image_id": 104, "file_name": "broken.jpg", "reason": "the file is empty"}
+    with parquet_writer(run.quarantine, QUARANTINE_SCHEMA) as writer:
+        writer.write_table(pa.Table.from_pylist([row], schema=QUARANTINE_SCHEMA))
+    session = ReviewSession(run)
+    assert {one["name"]: one["size"] for one in session.list_queues()}["quarantined"] == 1
+    assert session.index.quarantined == [("broken.jpg", "the file is empty")]
+    assert session.next_target("quarantined", "Ada") is None, "there is nothing to judge"
+    assert session.progress("quarantined") == {"done": 0, "all": 0}
+
+
+def test_agreement_and_disputes_are_listed(session: ReviewSession) -> None:
+    assert session.describe_agreement() == {"reviewers": [], "pairs": [], "disputed": 0, "disputes": []}
+    for number, bobs in enumerate(("correct", "correct", "nothing", "unsure"), start=1):
+        session.say(Target("box", number), "Ada", "correct")
+        session.say(Target("box", number), "Bob", bobs)
+    image = next(iter(session.index.images_without_box))
+    session.complete(Target("image", image), "Cy", [])
+    found = session.describe_agreement()
+    assert found["reviewers"] == [
+        {"name": "Ada", "boxes": 4, "images": 0},
+        {"name": "Bob", "boxes": 4, "images": 0},
+        {"name": "Cy", "boxes": 0, "images": 1},
+    ]
+    (pair,) = found["pairs"]
+    assert (pair["first"], pair["second"], pair["boxes"], pair["same"], pair["kappa"]) == ("Ada", "Bob", 3, 2, 0)
+    assert found["disputed"] == 1
+    (dispute,) = found["disputes"]
+    assert (dispute["number"], dispute["said"]) == (3, {"Ada": "correct", "Bob": "nothing"})
+    session.say(Target("box", 3), "Cy", "nothing")
+    assert session.describe_agreement()["disputed"] == 0
+
+
 def test_a_page_of_boxes_is_kept_from_others(session: ReviewSession) -> None:
     first = session.next_targets("class:dog", "Ada", 6)
     assert len(first) == 6
@@ -228,7 +267,7 @@ def test_boxes_on_which_reviewers_disagree_are_for_a_third(session: ReviewSessio
     assert target is not None
     assert target.number == 1
     session.say(target, "Cy", "nothing")
-    assert {one["name"]: one["size"] for one in session.queues()}["disputed"] == 0
+    assert {one["name"]: one["size"] for one in session.list_queues()}["disputed"] == 0
 
 
 def test_what_other_processes_record_and_draw_is_seen(session: ReviewSession, run: Run) -> None:
@@ -247,7 +286,9 @@ def test_the_reason_for_a_verdict_is_that_of_the_plan_and_not_what_the_browser_s
     session.draw(boxes=4)
     drawn = session.next_target("plan", "Ada")
     assert drawn is not None
-    other = next(number for number in range(1, 21) if number not in {one.number for one in session._targets("plan")})
+    other = next(
+        number for number in range(1, 21) if number not in {one.number for one in session._queues.targets("plan")}
+    )
     with pytest.raises(InputError, match="does not ask for this box"):
         session.say(Target("box", other, drawn.plan, "random"), "Ada", "correct")
     with pytest.raises(InputError, match="does not ask for this box"):

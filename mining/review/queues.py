@@ -1,0 +1,166 @@
+"""The queues of a review: which boxes and images each has, and in which order."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from mining.corpus.names import normalise_class_name
+from mining.errors import InputError
+from mining.quality.judgements import ImageJudgement, Judgement, Why
+from mining.quality.outcomes import is_correct, majority
+from mining.quality.verdicts import open_verdicts
+from mining.review.other_run import OtherRun
+from mining.review.run_index import RunIndex
+
+Kind = Literal["box", "image"]
+PLAN, DOUBTFUL, WHOLE, NO_BOX, DISPUTED, CLASS = "plan", "doubtful", "images", "no_box", "disputed", "class:"
+DIFFERENT, QUARANTINED = "different", "quarantined"
+_OF_PLANS = (PLAN, WHOLE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is shown: a box or a whole image, the plan that asks for it, and whether one more person is to decide."""
+
+    kind: Kind
+    number: int
+    plan: str = ""
+    why: Why = "review"
+    is_disputed: bool = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identifies the box or image."""
+        return self.kind, self.number
+
+
+@dataclass
+class Verdicts:
+    """What was said so far: the last verdict of each reviewer on each box, by id, and on each image, by name."""
+
+    boxes: dict[int, dict[str, Judgement]] = field(default_factory=dict)
+    images: dict[str, dict[str, ImageJudgement]] = field(default_factory=dict)
+
+
+class Queues:
+    """The queues of a run; each is made when it is first asked for.
+
+    Attributes:
+        index: The run's boxes and images.
+        other: The run that it is compared with; None for none.
+        verdicts: What was said so far.
+    """
+
+    def __init__(self, index: RunIndex, other: OtherRun | None = None) -> None:
+        self.index, self.other = index, other
+        self.verdicts = Verdicts()
+        self._targets: dict[str, list[Target]] = {}
+        self._by_key: dict[str, dict[tuple[str, int], Target]] = {}
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the queues that there are: name, title, and number of boxes or images, None if not known yet."""
+        classes = sorted({self.index.classes[one] for one in np.unique(self.index.category).tolist()})
+        names = [
+            (PLAN, "Random draw"),
+            (DOUBTFUL, "Most doubtful first"),
+            (WHOLE, "Whole images"),
+            (NO_BOX, "Images without a box"),
+            (DISPUTED, "Reviewers disagree"),
+            *([] if self.other is None else [(DIFFERENT, f"Different in {self.other.name}")]),
+            *([(QUARANTINED, "Could not be used")] if self.index.quarantined else []),
+            *((f"{CLASS}{name}", f"Class {name}") for name in classes),
+        ]
+        return [{"name": name, "title": title, "size": self._size(name)} for name, title in names]
+
+    def _size(self, queue: str) -> int | None:
+        """How many boxes or images a queue has; of those that have many without making the list."""
+        if queue == DOUBTFUL:
+            return len(self.index)
+        if queue == QUARANTINED:
+            return len(self.index.quarantined)
+        if queue == DIFFERENT and queue not in self._targets:
+            return None  # the comparison takes seconds for a million boxes
+        if queue.startswith(CLASS):
+            return int(np.isin(self.index.category, self._numbers_of(queue)).sum())
+        return len(self.targets(queue))
+
+    def _numbers_of(self, queue: str) -> list[int]:
+        """The category_ids of a class's queue."""
+        wanted = normalise_class_name(queue.removeprefix(CLASS))
+        return [number for number, name in self.index.classes.items() if normalise_class_name(name) == wanted]
+
+    def targets(self, queue: str) -> list[Target]:
+        """Return the boxes and images of a queue in its order. Raises InputError if there is no such queue."""
+        if queue == DISPUTED:  # changes with every verdict
+            return [Target("box", number, is_disputed=True) for number in disputed_boxes(self.verdicts)]
+        if queue not in self._targets:
+            self._targets[queue] = list(self._order(queue))
+        return self._targets[queue]
+
+    def by_key(self, queue: str) -> dict[tuple[str, int], Target]:
+        """Return the same by the key of each."""
+        if queue == DISPUTED:
+            return {one.key: one for one in self.targets(queue)}
+        if queue not in self._by_key:
+            self._by_key[queue] = {one.key: one for one in self.targets(queue)}
+        return self._by_key[queue]
+
+    def forget_plans(self) -> None:
+        """Read the plans again when they are next asked for."""
+        for queue in _OF_PLANS:
+            self._targets.pop(queue, None)
+            self._by_key.pop(queue, None)
+
+    def _order(self, queue: str) -> Iterator[Target]:
+        index = self.index
+        if queue == PLAN:
+            yield from self._of_plans()
+        elif queue == WHOLE:
+            yield from self._whole_images()
+        elif queue == NO_BOX:
+            yield from (Target("image", number) for number in index.images_without_box)
+        elif queue == DOUBTFUL:
+            yield from (Target("box", int(index.ids[place])) for place in index.doubtful_first())
+        elif queue == DIFFERENT and self.other is not None:
+            yield from (Target(kind, number) for kind, number in self.other.differences())
+        elif queue == QUARANTINED:  # they have no picture and no box to judge
+            yield from ()
+        elif queue.startswith(CLASS):
+            places = np.flatnonzero(np.isin(index.category, self._numbers_of(queue)))
+            yield from (Target("box", int(index.ids[place])) for place in places[np.argsort(index.score[places])])
+        else:
+            raise InputError(f"There is no queue {queue!r}.")
+
+    def _of_plans(self) -> Iterator[Target]:
+        """The boxes of the plans, plan by plan, each in a random order that stays the same."""
+        with open_verdicts(self.index.run.path, to_write=False) as store:
+            plans = [(plan, store.drawn_by(plan) or {}) for plan in store.plans()]
+        for plan, drawn in plans:
+            for why in ("random", "suspicious"):
+                some = [one for one in drawn.values() if one.why == why]
+                for one in sorted(some, key=lambda one: shuffled(plan, one.annotation_id)):
+                    yield Target("box", one.annotation_id, plan, one.why)
+
+    def _whole_images(self) -> Iterator[Target]:
+        with open_verdicts(self.index.run.path, to_write=False) as store:
+            plans = [(plan, store.images_of(plan)) for plan in store.plans()]
+        for plan, names in plans:
+            for name in sorted(names, key=lambda one: shuffled(plan, one)):
+                if name in self.index.image_ids:
+                    yield Target("image", self.index.image_ids[name], plan, "image")
+
+
+def disputed_boxes(verdicts: Verdicts) -> Iterator[int]:
+    """Yield the ids of the boxes that some reviewers find correct and as many others wrong."""
+    for number, said in sorted(verdicts.boxes.items()):
+        outcomes = {is_correct(one) for one in said.values()} - {None}
+        if outcomes == {True, False} and majority(said.values()) is None:
+            yield number
+
+
+def shuffled(plan: str, key: object) -> int:
+    """Return a number that orders the parts of a plan at random, the same way each time."""
+    return int.from_bytes(hashlib.sha256(f"{plan}/{key}".encode()).digest()[:8], "big")
