@@ -77,18 +77,19 @@ def calibrate(
     return calibrate_run(directory, None if truth is None else Path(truth), agree_with=other, seed=seed)
 
 
-def report(run: AnyPath, truth: AnyPath | None = None) -> Path:
+def report(run: AnyPath, truth: AnyPath | None = None, *, against: AnyPath | None = None) -> Path:
     """Write the HTML report of a finished run.
 
     Args:
         run: Run or run directory.
         truth: Ground truth whose boxes are drawn too; by default the one that the run was scored against.
+        against: An earlier run: the page says which of its figures differ by more than chance.
 
     Returns:
         Path of the page, report/index.html in the run directory.
 
     Raises:
-        RunError: The run is not finished or damaged.
+        RunError: A run is not finished or damaged.
         ScoringError: The ground truth cannot be read.
     """
     from mining.preflight import check_truth
@@ -96,7 +97,7 @@ def report(run: AnyPath, truth: AnyPath | None = None) -> Path:
 
     truth = None if truth is None else Path(truth)
     check_truth(truth)
-    return write_report(Path(run), truth)
+    return write_report(Path(run), truth, against=None if against is None else Path(against))
 
 
 def compare(first: AnyPath, second: AnyPath, truth: AnyPath | None = None, *, out: AnyPath | None = None) -> Comparison:

@@ -230,11 +230,11 @@ class Run(os.PathLike[str]):
 
         return Run(apply_verdicts(self.path, None if out is None else Path(out)).out)
 
-    def report(self, truth: AnyPath | None = None) -> Path:
+    def report(self, truth: AnyPath | None = None, *, against: AnyPath | None = None) -> Path:
         """Write the HTML report; see `boxmine.report`."""
         from boxmine._finished import report
 
-        return report(self, truth)
+        return report(self, truth, against=against)
 
     def compare(self, other: AnyPath, truth: AnyPath | None = None, *, out: AnyPath | None = None) -> Comparison:
         """Compare another run with this one; see `boxmine.compare`."""

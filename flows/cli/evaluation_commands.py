@@ -83,6 +83,7 @@ def score(
     help_epilogue=examples(
         "boxmine report runs/first",
         "boxmine report runs/first --truth truth.json",
+        "boxmine report runs/second --against runs/first",
         "boxmine report s3://bucket/labels --as-of 12 --out version-12.html",
     )
 )
@@ -91,6 +92,7 @@ def report(
     /,
     *,
     truth: Annotated[Path | None, Parameter(group=INPUT)] = None,
+    against: Annotated[Path | None, Parameter(group=INPUT)] = None,
     out: Page = None,
     as_of: AsOf = None,
     corpus: CorpusName = None,
@@ -104,13 +106,17 @@ def report(
         Run directory, or label store: a folder or an address such as s3://bucket/labels.
     truth
         Ground truth whose boxes are drawn, as for `boxmine score`; by default what the run was scored against.
+    against
+        An earlier finished run: the page says which of its figures differ by more than chance. A version of a label
+        store is compared with the version before it.
     out
         For a label store: the page to write; by default CORPUS@VERSION.html in the current folder.
     """
     from tasks.reporting import report_any
 
     with ProgressView():
-        page, note = report_any(source, truth, out, {"as_of": as_of, "corpus": corpus, "images": images})
+        chosen = {"as_of": as_of, "corpus": corpus, "images": images}
+        page, note = report_any(source, truth, out, chosen, against)
     if note:
         err.print(f"Note: {note}")
     err.print(f"The report is {page}.")

@@ -13,7 +13,7 @@ from mining.evaluation.metrics.coco_bootstrap import coco_intervals
 from mining.evaluation.metrics.corloc import baseline_scores, corloc_scores, is_false_positive, pair_results
 from mining.evaluation.metrics.hits import IOU_THRESHOLD, PairResults
 from mining.evaluation.metrics.localization import localization_scores
-from mining.evaluation.metrics.precision import precision_by_min_score, precision_scores
+from mining.evaluation.metrics.precision import precision_by_min_score, precision_by_score, precision_scores
 from mining.evaluation.metrics.thresholds import threshold_hits, threshold_scores
 from mining.evaluation.metrics.voc import rank_matches, voc_scores
 from mining.evaluation.run_matching import RunMatch, match_run
@@ -81,6 +81,7 @@ def score_run(
         "corloc": corloc,
         "precision": precision_scores(predicted, matches, classes, seed=seed, resamples=resamples),
         "precision_by_min_score": precision_by_min_score(boxes, predicted, matches),
+        "precision_by_score": precision_by_score(predicted, matches),
         "thresholds": _threshold_scores(run_dir, match, pairs, seed=seed, resamples=resamples),
         "localization": localization,
         "baselines": baseline_scores(boxes, match.truth.sizes),

@@ -81,6 +81,16 @@ class ScoreCut(TypedDict):
     recall: float | None
 
 
+class ScoreBin(TypedDict):
+    """Boxes that score `low` to `high`: their number, mean score and precision."""
+
+    low: float
+    high: float
+    boxes: int
+    predicted: float
+    observed: float
+
+
 class OverMined(TypedDict):
     """Difference in CorLoc to the boxes as they were mined, on the same pairs."""
 
@@ -322,6 +332,7 @@ class Scores(TypedDict):
     corloc: CorLocScores
     precision: NotRequired[PrecisionScores]
     precision_by_min_score: NotRequired[list[ScoreCut]]
+    precision_by_score: NotRequired[list[ScoreBin]]
     thresholds: NotRequired[ThresholdScores | None]
     localization: NotRequired[LocalizationScores]
     baselines: BaselineScores

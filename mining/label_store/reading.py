@@ -47,6 +47,22 @@ def export_as_run(where: str, choice: VersionChoice, out: Path) -> None:
         _write_run(where, choice, temporary, out.resolve())
 
 
+def choice_before(where: str, choice: VersionChoice) -> VersionChoice | None:
+    """Return the last version before the chosen one that has other labels of its corpus; None for the first.
+
+    Raises:
+        InputError: There is no such version.
+        StorageError: The store cannot be reached.
+    """
+    version, corpus, _ = _choose(where, choice)
+    record = version.corpus(corpus)
+    for older in LabelStore(where).records():
+        before = older["corpora"].get(corpus)
+        if older["version"] < version.number and before is not None and before != record:
+            return VersionChoice(str(older["version"]), corpus, choice.images)
+    return None
+
+
 def _write_run(where: str, choice: VersionChoice, folder: Path, final: Path) -> None:
     version, corpus, record = _choose(where, choice)
     shown = {**record, "precision": precision_so_far(record)}

@@ -1,6 +1,6 @@
 """Estimate precision, number of objects and recall of a run from verdicts on boxes and images drawn at random."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ from mining.quality.judgements import Judgement
 from mining.quality.object_estimates import Objects
 from mining.quality.outcomes import majority
 from mining.quality.table import read_boxes_with_quality
-from mining.quality.verdicts import open_verdicts
+from mining.quality.verdicts import VerdictStore, open_verdicts
 from mining.runs.run import Run
 
 METHOD = (
@@ -141,6 +141,42 @@ class JudgedBoxes:
         return Sample(self.expected, self.judged, self.is_correct)
 
 
+@dataclass(frozen=True)
+class RandomOutcomes:
+    """What people say of boxes that were drawn at random.
+
+    Attributes:
+        kept: The verdicts that count, one per reviewer and box.
+        outcomes: What most reviewers of a box say, None where there is no majority; by annotation_id.
+        changed: Verdicts that count for nothing because the image changed since.
+    """
+
+    kept: list[Judgement]
+    outcomes: dict[int, bool | None]
+    changed: int
+
+    @property
+    def decided(self) -> dict[int, bool]:
+        """The outcomes that are known, by annotation_id, ascending."""
+        return {box: outcome for box, outcome in sorted(self.outcomes.items()) if outcome is not None}
+
+
+def outcomes_at_random(run: Run, store: VerdictStore, boxes: Set[int] | None = None) -> RandomOutcomes:
+    """Return what people say of boxes that were drawn at random.
+
+    Args:
+        run: The run.
+        store: Its verdicts.
+        boxes: Only these annotation_ids; None = all.
+    """
+    at_random = store.judged_at_random() if boxes is None else boxes & store.judged_at_random()
+    every = [one for one in store.judgements() if one.annotation_id in at_random]
+    hashes = hashes_now(run, {one.file_name for one in every})
+    kept = [one for one in every if not is_another_image(one.content_hash, hashes.get(one.file_name))]
+    outcomes = {box: majority(group) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
+    return RandomOutcomes(kept, outcomes, len(every) - len(kept))
+
+
 def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBoxes:
     """Read the boxes of a run and the verdicts on those that were drawn at random.
 
@@ -162,12 +198,9 @@ def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBo
     inside = set(ids.tolist())
     with open_verdicts(run.path, to_write=False) as store:
         drawn, within = inside.intersection(store.drawn_at_random()), store.precision_within()
-        at_random = inside & store.judged_at_random()
-        every = [one for one in store.judgements() if one.annotation_id in at_random]
-    hashes = hashes_now(run, {one.file_name for one in every})
-    kept = [one for one in every if not is_another_image(one.content_hash, hashes.get(one.file_name))]
-    outcomes = {box: majority(group) for box, group in groupby(kept, key=lambda one: one.annotation_id)}
-    decided = {box: outcome for box, outcome in sorted(outcomes.items()) if outcome is not None}
+        found = outcomes_at_random(run, store, inside)
+    kept, outcomes = found.kept, found.outcomes
+    decided = found.decided
     order = np.argsort(ids)
     places = order[np.searchsorted(ids, np.array(list(decided), np.int64), sorter=order)]
     verdicts = np.array(list(decided.values()), bool)
@@ -179,7 +212,7 @@ def judged_boxes(run_dir: Path, images: Iterable[int] | None = None) -> JudgedBo
     return JudgedBoxes(
         category, score, places, verdicts, expected_outcomes(signals, files, places, verdicts), names,
         len(outcomes) - len(decided),
-        len(every) - len(kept), len(drawn - outcomes.keys()), kept, within,
+        found.changed, len(drawn - outcomes.keys()), kept, within,
     )  # fmt: skip
 
 

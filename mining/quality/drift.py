@@ -67,7 +67,7 @@ class Distribution:
         index = {}
         for feature, column, edge, before in zip(FEATURES, raw.T, self.edges, self.shares, strict=True):
             chance = (len(before) - 1) * (1 / max(self.boxes, 1) + 1 / max(len(raw), 1))
-            index[feature.name] = max(0.0, _stability_index(before, _shares(column, edge), len(raw)) - chance)
+            index[feature.name] = max(0.0, stability_index(before, _shares(column, edge), len(raw)) - chance)
         moved = sorted((name for name in index if index[name] > MAX_STABILITY_INDEX), key=lambda name: -index[name])
         return Drift(index, tuple(moved))
 
@@ -96,7 +96,14 @@ def _shares(column: Floats, edges: Floats) -> Floats:
     return np.append(counts, len(column) - len(known)) / max(len(column), 1)
 
 
-def _stability_index(before: Floats, after: Floats, boxes: int) -> float:
-    floor = 0.5 / max(boxes, 1)  # an empty bin counts as half a box
+def stability_index(before: Floats, after: Floats, boxes: int) -> float:
+    """Compute the population stability index, sum of (q - p) log(q / p), of two distributions over the same bins.
+
+    Args:
+        before: (bins,) shares, which sum to 1.
+        after: (bins,) the same of what is compared with them.
+        boxes: Number of boxes behind `after`: an empty bin counts as half a box of them.
+    """
+    floor = 0.5 / max(boxes, 1)
     p, q = np.maximum(before, floor), np.maximum(after, floor)
     return float(((q - p) * np.log(q / p)).sum())

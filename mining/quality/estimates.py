@@ -160,6 +160,11 @@ def _spread(share: float, verdicts: int) -> float:
     return inner * (1 - inner)
 
 
+def share_interval(share: float, number: int) -> tuple[float, float]:
+    """Compute Wilson's 95 % interval of a share of `number` independent outcomes; 0 to 1 where there is none."""
+    return wilson(share, _spread(share, number) / number, number, Z) if number else (0.0, 1.0)
+
+
 def wilson(value: float, variance: float, verdicts: int, z: float) -> tuple[float, float]:
     """Compute Wilson's interval for the effective sample size.
 

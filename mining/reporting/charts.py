@@ -52,11 +52,6 @@ def build_histogram(cells: Cells, other: Cells | None = None) -> Histogram | Non
     return Histogram(shares, other_shares, max(shares + other_shares), quantile(cells, 0.5), other_median)
 
 
-def class_bars(classes: list[tuple[str, int]]) -> list[Bar]:
-    """Return one bar per class; the first class has the most boxes."""
-    return [(name, boxes, 100 * boxes / classes[0][1], False) for name, boxes in classes]
-
-
 def baseline_bars(scores: Scores | None) -> list[Bar]:
     """Return CorLoc in percent beside the content-independent baselines."""
     if scores is None:

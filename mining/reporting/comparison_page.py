@@ -1,7 +1,6 @@
 """The page that shows two runs side by side, and the table of all pairs behind it."""
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from mining.reporting.ground_truth_index import find_ground_truth, open_ground_t
 from mining.reporting.page_files import COLUMNS, check_page, table_path
 from mining.reporting.report_page import render_template
 from mining.reporting.sample_selection import Pair, find_pairs
-from mining.reporting.summary_text import format_setting
+from mining.reporting.summary_text import differing_settings
 from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import Run
 from mining.storage.files import atomic_write
@@ -80,7 +79,7 @@ def write_comparison(
     content: dict[str, Any] = {
         "names": [run.name for run in runs],
         "summary": comparison.summary,
-        "settings": _differing_settings(runs),
+        "settings": differing_settings(*(run.record for run in runs)),
         "groups": [
             (title, text, len(chosen), _tiles(chosen[:most], runs, painters, truth)) for title, text, chosen in groups
         ],
@@ -113,17 +112,6 @@ def _tiles(
         ]
         shown.append((change, tiles))
     return shown
-
-
-def _differing_settings(runs: tuple[Run, Run]) -> list[tuple[str, str, str]]:
-    """(setting, in the first run, in the second) where they differ."""
-    first, second = (_settings_used(run.record) for run in runs)
-    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
-    return [(name, format_setting(first.get(name)), format_setting(second.get(name))) for name in names]
-
-
-def _settings_used(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {**record["config"], **record["used"], **record["inputs"]}
 
 
 def _write_table(path: Path, changes: list[PairChange]) -> None:

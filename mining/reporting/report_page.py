@@ -1,37 +1,45 @@
-"""The report page of a finished run: a single file that works from disk, with no network and no script."""
+"""The report page of a finished run: a single file that works from disk, with no network."""
 
+import hashlib
 from base64 import b64encode
 from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
+from mining.errors import InputError
 from mining.evaluation.run_reading import read_mined_threshold
 from mining.evaluation.scores import Scores, read_scores
-from mining.models.card import read_card
-from mining.reporting import summary_text
-from mining.reporting.charts import baseline_bars, build_histogram, class_bars
+from mining.models.card import IMPORTED, read_card
+from mining.quality.judgements import Judgement
+from mining.quality.verdicts import VERDICTS_FILE, open_verdicts
+from mining.reporting import gallery, summary_text
+from mining.reporting.charts import baseline_bars, build_histogram
+from mining.reporting.class_cards import MAX_CARDS, build_cards
+from mining.reporting.corpus_counts import CorpusCounts, count_images
 from mining.reporting.first_lines import audit_of, first_lines
 from mining.reporting.ground_truth_index import GroundTruthIndex, find_ground_truth, open_ground_truth
 from mining.reporting.page_files import refuse_foreign_page
 from mining.reporting.plots import draw_plots
-from mining.reporting.sample_selection import Pair, select_pairs
+from mining.reporting.reliability_points import build_diagrams
+from mining.reporting.run_drift import compare_statistics
 from mining.reporting.statistics import RunStatistics, count_boxes
-from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import Run
 from mining.storage.files import atomic_write
 
-MAX_TILES = 90
-KINDS_PER_CLASS = 3
-EVEN = 0.5  # class probability that imported boxes are compared with
 ProgressCallback = Callable[[int, int], None]
+_SCRIPT = "filters.js"
 
 
 def write_report(
     run_dir: Path,
     truth: Path | None = None,
     *,
+    against: Path | None = None,
     per_class: int = 3,
     max_classes: int = 20,
     progress: ProgressCallback = lambda done, total: None,
@@ -42,29 +50,40 @@ def write_report(
         run_dir: Run directory.
         truth: Ground truth whose boxes are drawn too; by default the one that the run was scored
             against, if it is still found.
-        per_class: Images of each kind (best, doubtful, worst) per class; fewer where the page would exceed MAX_TILES.
-        max_classes: Classes shown in pictures, those with the most boxes.
+        against: An earlier finished run that its boxes are compared with.
+        per_class: Images of each kind (best, doubtful, worst) per class; fewer where the page would exceed
+            `gallery.MAX_TILES`.
+        max_classes: Classes whose best, doubtful and worst images are shown, those with the most boxes.
         progress: Called with the number of pictures drawn so far and their total.
 
     Returns:
         Path of the page.
 
     Raises:
-        RunError: The run is not finished.
-        InputError: Another page is at that path.
+        RunError: One of the runs is not finished.
+        InputError: Another page is at that path, or `against` is the run itself.
         ScoringError: The ground truth cannot be used.
     """
     run = Run(run_dir)
     record = run.require_finished()
     refuse_foreign_page(run.report, "report")
+    earlier = _open_earlier(run, against)
     scores = read_scores(run)
     index = open_ground_truth(find_ground_truth(run, truth).path, run)
     statistics = count_boxes(run.annotations)
+    counts = count_images(run.corpus, statistics.by_people, most=gallery.MAX_UNBOXED)
+    pictures = gallery.build_gallery(
+        run, statistics, counts, index, _judgements(run), per_class=per_class, max_classes=max_classes,
+        progress=progress,
+    )  # fmt: skip
     page = render_template(
         "page.html.j2",
+        gallery=pictures,
+        script=Markup(_script()),
+        script_hash=_base64(hashlib.sha256(_script().encode()).digest()),
         plots=_plots(run, scores),
-        **_content(run, record, scores, index, statistics),
-        **_gallery(run, statistics, index, per_class=per_class, max_classes=max_classes, progress=progress),
+        drift=None if earlier is None else _drift(earlier, record, statistics),
+        **_content(run, record, scores, index, statistics, counts, pictures),
     )
     with atomic_write(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -80,18 +99,69 @@ def render_template(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = mark_code
     return environment.get_template(template).render(**content)
 
 
+def mark_code(text: str) -> Markup:
+    """Escape a sentence, with what stands between backquotes as code."""
+    parts = (escape(part) for part in text.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(one) if n % 2 else one for n, one in enumerate(parts))
+
+
+@cache
+def _script() -> str:
+    return files("mining.reporting").joinpath("templates", _SCRIPT).read_text(encoding="utf-8")
+
+
+def _open_earlier(run: Run, against: Path | None) -> Run | None:
+    if against is None:
+        return None
+    if against.resolve() == run.path.resolve():
+        raise InputError(f"--against {against} is the run itself; give an earlier one.")
+    return Run.open(against, finished=True)
+
+
+def _judgements(run: Run) -> list[Judgement]:
+    if not (run.path / VERDICTS_FILE).is_file():
+        return []
+    with open_verdicts(run.path, to_write=False) as store:
+        return store.judgements()
+
+
+def _drift(earlier: Run, record: dict[str, Any], statistics: RunStatistics) -> dict[str, Any]:
+    before, past = earlier.record, count_boxes(earlier.annotations)
+    return {
+        "name": _earlier_name(earlier, record),
+        "counts": before["counts"],
+        "found": compare_statistics(past, statistics, before["counts"]["states"], record["counts"]["states"]),
+        "scores": build_histogram(statistics.scores, past.scores),
+        "settings": summary_text.differing_settings(before, record),
+    }
+
+
+def _earlier_name(earlier: Run, record: dict[str, Any]) -> str:
+    """Its name; of two runs of the same name, its folder too."""
+    return earlier.name if earlier.name != record["name"] else "/".join(earlier.path.resolve().parts[-2:])
+
+
 def _content(
-    run: Run, record: dict[str, Any], scores: Scores | None, truth: GroundTruthIndex | None, statistics: RunStatistics
+    run: Run,
+    record: dict[str, Any],
+    scores: Scores | None,
+    truth: GroundTruthIndex | None,
+    statistics: RunStatistics,
+    counts: CorpusCounts,
+    pictures: gallery.Gallery,
 ) -> dict[str, Any]:
     states, audit = record["counts"]["states"], audit_of(run)
+    shown = {name: number for name, _, number in pictures.class_options}
     return {
         "name": record["name"],
         "described": summary_text.describe_run(run, record),
         "warnings": record["warnings"],
         "score_definition": summary_text.define_score(record["used"]),
+        "is_imported": read_card(run.model).localizer == IMPORTED,
         "details": summary_text.detail_groups(run, record),
         "counts": record["counts"],
         "states": summary_text.state_rows(states),
@@ -100,13 +170,16 @@ def _content(
         "precision": record.get("precision"),
         "first": first_lines(record, len(statistics.classes()), scores, audit),
         "audit": audit,
-        "scores": summary_text.score_content(scores, statistics.per_class),
+        "scores": summary_text.score_content(scores),
         "score_bars": baseline_bars(scores),
         "truth": truth,
+        "diagrams": build_diagrams(run, scores),
         "score_chart": build_histogram(statistics.scores),
         "size_chart": build_histogram(statistics.sizes, truth.sizes() if truth is not None else None),
         "classes": statistics.classes(),
-        "class_bars": class_bars(statistics.classes()),
+        "cards": build_cards(run, statistics, counts, scores, audit, shown),
+        "max_cards": MAX_CARDS,
+        "threshold": read_mined_threshold(run.path),
     }
 
 
@@ -117,65 +190,10 @@ def _plots(run: Run, scores: Scores | None) -> list[tuple[str, str]]:
     folder = run.report.parent / "charts"
     captions = draw_plots(scores, folder)
     return [
-        (f"data:image/svg+xml;base64,{_base64(folder / f'{name}.svg')}", caption) for name, caption in captions.items()
+        (f"data:image/svg+xml;base64,{_base64((folder / f'{name}.svg').read_bytes())}", caption)
+        for name, caption in captions.items()
     ]
 
 
-def _base64(path: Path) -> str:
-    return b64encode(path.read_bytes()).decode("ascii")
-
-
-def _gallery(
-    run: Run,
-    statistics: RunStatistics,
-    truth: GroundTruthIndex | None,
-    *,
-    per_class: int,
-    max_classes: int,
-    progress: ProgressCallback,
-) -> dict[str, Any]:
-    usable = truth if truth is not None and len(truth) else None
-    classes = _classes_to_show(run, statistics, usable)
-    shown = classes[: max(1, min(max_classes, MAX_TILES // KINDS_PER_CLASS))]
-    each = max(1, min(per_class, MAX_TILES // (KINDS_PER_CLASS * max(1, len(shown)))))
-    used = run.record["used"]
-    pairs = select_pairs(run.annotations, shown, usable, per_class=each, class_cut=used.get("class_cut", EVEN))
-    painter = Painter(run, {pair.file_name for name in shown for _, pair in pairs[name]})
-    return {
-        "gallery": _draw_classes(painter, statistics, {name: pairs[name] for name in shown}, progress),
-        "classes_known": len(classes),
-        "per_class": each,
-        "max_tiles": MAX_TILES,
-        "is_ranked_by_truth": usable is not None,
-        "skipped": painter.skipped,
-        "no_maps": painter.no_maps,
-        "threshold": read_mined_threshold(run.path),
-    }
-
-
-def _classes_to_show(run: Run, statistics: RunStatistics, truth: GroundTruthIndex | None) -> list[str]:
-    """Classes with most boxes first, then the model's classes that the ground truth has and the run never boxed."""
-    boxed = [name for name, _ in statistics.classes()]
-    if truth is None:
-        return boxed
-    never_boxed = set(read_card(run.model).class_names) - set(boxed)
-    return boxed + [name for name in truth.classes() if name in never_boxed]
-
-
-def _draw_classes(
-    painter: Painter,
-    statistics: RunStatistics,
-    pairs: dict[str, list[tuple[str, Pair]]],
-    progress: ProgressCallback,
-) -> list[dict[str, Any]]:
-    total, done = sum(map(len, pairs.values())), 0
-    progress(0, total)
-    sections = []
-    for name, of_class in pairs.items():
-        tiles: list[Tile] = []
-        for pair in of_class:
-            tiles += painter.tiles([pair])
-            done += 1
-            progress(done, total)
-        sections.append({"name": name, "boxes": statistics.per_class[name], "tiles": tiles})
-    return sections
+def _base64(content: bytes) -> str:
+    return b64encode(content).decode("ascii")

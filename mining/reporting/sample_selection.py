@@ -23,7 +23,10 @@ from mining.storage.parquet import iter_batches
 
 BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
 CORRECT_IOU = 0.5
-_COLUMNS = ["image_id", "file_name", "category", "x", "y", "w", "h", "score", "class_score", "threshold", "source"]
+_COLUMNS = [
+    "image_id", "file_name", "category", "x", "y", "w", "h", "score", "class_score", "threshold", "source",
+    "annotation_id",
+]  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -40,6 +43,7 @@ class Row(NamedTuple):
     class_score: float
     threshold: float
     source: str
+    annotation_id: int
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,8 @@ def select_pairs(
 def find_pairs(annotations: Path, keys: list[tuple[str, str]], truth: GroundTruthIndex | None) -> list[Pair]:
     """Return the pairs of these file names and classes, in their order; one without a mined box has no rows."""
     requested = set(keys)
-    classes = sorted({category for _, category in keys})
-    pairs = ((pair.file_name, pair.category, pair) for pair in _pairs(annotations, classes, truth))
+    names, classes = (sorted(set(one)) for one in zip(*keys, strict=True)) if keys else ([], [])
+    pairs = ((pair.file_name, pair.category, pair) for pair in _pairs(annotations, classes, truth, names))
     mined = {(name, category): pair for name, category, pair in pairs if (name, category) in requested}
     return [
         mined.get((name, category)) or Pair(name, category, (), truth.boxes(name, category) if truth else None, None)
@@ -115,8 +119,10 @@ def find_pairs(annotations: Path, keys: list[tuple[str, str]], truth: GroundTrut
     ]
 
 
-def _pairs(annotations: Path, classes: list[str], truth: GroundTruthIndex | None) -> Iterator[Pair]:
-    for _, of_image in groupby(_rows(annotations, classes), key=attrgetter("image_id")):
+def _pairs(
+    annotations: Path, classes: list[str], truth: GroundTruthIndex | None, names: list[str] | None = None
+) -> Iterator[Pair]:
+    for _, of_image in groupby(_rows(annotations, classes, names), key=attrgetter("image_id")):
         by_class: dict[str, list[Row]] = {}
         for row in of_image:
             by_class.setdefault(row.category, []).append(row)
@@ -126,10 +132,11 @@ def _pairs(annotations: Path, classes: list[str], truth: GroundTruthIndex | None
             yield Pair(rows[0].file_name, name, tuple(rows), true, _iou(rows[0], true))
 
 
-def _rows(annotations: Path, classes: list[str]) -> Iterator[Row]:
-    selected = pa.array(classes, pa.string())
+def _rows(annotations: Path, classes: list[str], names: list[str] | None) -> Iterator[Row]:
+    selected, images = pa.array(classes, pa.string()), pa.array(names or [], pa.string())
     for batch in iter_batches(annotations, _COLUMNS):
         kept = batch.filter(pc.is_in(batch["category"], value_set=selected))
+        kept = kept if names is None else kept.filter(pc.is_in(kept["file_name"], value_set=images))
         yield from map(Row, *(kept[name].to_pylist() for name in _COLUMNS))
 
 

@@ -9,11 +9,11 @@ from mining.corpus.schema import QUARANTINED, STATES
 from mining.evaluation.scores import BreakdownScores, Scores
 from mining.models.card import IMPORTED, read_card
 from mining.reporting.score_rows import CUT_HEADINGS, cut_rows, score_rows, verdict
-from mining.runs.run import Run
+from mining.runs.run import MODEL_FOLDER, Run
 from mining.storage.parquet import iter_batches
 
 Pairs = list[tuple[str, str]]
-_REASONS = 20
+MAX_REASONS = 100
 _REFINED = {
     "cells": ", refined by the cell classifier",
     "walk": ", refined by the affinity walk",
@@ -116,6 +116,21 @@ def format_setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (setting, in the first run, in the second) where the records of two runs differ, but for their places."""
+    before, after = (_settings_used(one) for one in (first, second))
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return [(name, format_setting(before.get(name)), format_setting(after.get(name))) for name in names]
+
+
+def _settings_used(record: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {**record["config"], **record["used"], **record["inputs"]}
+    out = settings.pop("out", None)
+    if out is not None and settings.get("model") == str(Path(out) / MODEL_FOLDER):  # of a version of a label store
+        del settings["model"]
+    return settings
+
+
 def state_rows(states: Mapping[str, int]) -> list[tuple[str, int, str]]:
     """Return (state, number of images, meaning) of the states that occur."""
     return [(name.replace("_", " "), states[name], meaning) for name, meaning in STATES.items() if states.get(name)]
@@ -125,7 +140,7 @@ def quarantine_rows(run: Run, states: Mapping[str, int]) -> Pairs:
     """Return (file name, reason) of the first images that could not be used."""
     if not states.get(QUARANTINED) or not run.quarantine.is_file():
         return []
-    batch = next(iter_batches(run.quarantine, ["file_name", "reason"], _REASONS), None)
+    batch = next(iter_batches(run.quarantine, ["file_name", "reason"], MAX_REASONS), None)
     return [] if batch is None else [(row["file_name"], row["reason"]) for row in batch.to_pylist()]
 
 
@@ -144,12 +159,11 @@ _BREAKDOWNS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )  # fmt: skip
 
 
-def score_content(scores: Scores | None, per_class: Mapping[str, int]) -> dict[str, Any] | None:
+def score_content(scores: Scores | None) -> dict[str, Any] | None:
     """Return what the page shows of scores.json; shares in percent.
 
     Args:
         scores: Content of scores.json; None where the run was not scored.
-        per_class: Boxes by class name.
     """
     if scores is None:
         return None
@@ -163,7 +177,8 @@ def score_content(scores: Scores | None, per_class: Mapping[str, int]) -> dict[s
         "truth": scores["truth"],
         "images": scores["images"],
         "notes": scores["notes"],
-        "per_class": _class_rows(scores, per_class),
+        "ap50": scores["coco"].get("per_class_AP50") or {},
+        "definitions": _definitions(scores),
         "tables": _tables(scores.get("breakdown")),
     }
 
@@ -189,23 +204,15 @@ def _cell(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %"
 
 
-def _class_rows(scores: Scores, per_class: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One row per class, lowest CorLoc first."""
-    ap50 = scores["coco"].get("per_class_AP50") or {}
-    precision = scores["precision"]["per_class"] if "precision" in scores else {}
-    rows = [
-        {
-            "name": name,
-            "value": _percent(corloc["value"]),
-            "pairs": corloc["pairs"],
-            "precision": _percent(precision[name]["value"]) if name in precision else None,
-            "ap50": _percent(ap50.get(name)),
-            "boxes": per_class.get(name, 0),
-        }
-        for name, corloc in scores["corloc"]["per_class"].items()
-    ]
-    return sorted(rows, key=lambda row: (row["value"] is None, row["value"], row["name"]))
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _definitions(scores: Scores) -> Pairs:
+    """The definitions that scores.json states, with a title each."""
+    parts: dict[str, Mapping[str, Any] | None] = {
+        "CorLoc": scores["corloc"],
+        "Precision by ground truth": scores.get("precision"),
+        "Thresholds": scores.get("thresholds"),
+        "Localization and classification errors": scores.get("localization"),
+        "VOC AP": scores.get("voc"),
+        "By size and number of objects": scores.get("breakdown"),
+        "Maps": scores.get("maps"),
+    }
+    return [(title, str(part["definition"])) for title, part in parts.items() if part and "definition" in part]

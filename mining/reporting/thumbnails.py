@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +25,8 @@ class Tile:
     """Everything that the page shows of a pair.
 
     Attributes:
-        kind: best, doubtful, worst or missed; in a comparison first or second.
+        kind: best, doubtful, worst, missed or judged, or the state of an image without a box; in a comparison first or
+            second.
         pair: The pair.
         photo: JPEG as a data URI.
         width: Width of the photo in pixels.
@@ -47,6 +48,8 @@ class Tile:
     @property
     def alt(self) -> str:
         """Text alternative of the picture."""
+        if not self.pair.category:
+            return f"Photo {self.pair.file_name} without a box"
         boxes = f"{len(self.mined)} mined {'box' if len(self.mined) == 1 else 'boxes'} of {self.pair.category}"
         true = "" if self.pair.truth is None else f" and {len(self.true)} true"
         return f"Photo {self.pair.file_name} with {boxes}{true}"
@@ -54,15 +57,32 @@ class Tile:
     @property
     def verdict(self) -> str:
         """Caption: class, score and IoU."""
+        if not self.pair.category:
+            return "classes not known"
         score = f"score {self.pair.rows[0].score:.2f}" if self.pair.rows else "no box"
         iou = "" if self.pair.iou is None else f", IoU {self.pair.iou:.2f}"
         return f"{self.pair.category}, {score}{iou}"
+
+
+class Recorded(NamedTuple):
+    """What the corpus table says of an image.
+
+    Attributes:
+        content_hash: SHA-256 of the file that was mined, None where it is not recorded.
+        labels: Names of its classes, None where they are not known.
+        state: Outcome of mining.
+    """
+
+    content_hash: str | None
+    labels: list[str] | None
+    state: str
 
 
 class Painter:
     """Draws the pairs of one run.
 
     Attributes:
+        recorded: What the corpus table says of the images that may be drawn, by file name.
         skipped: Reasons why pictures could not be drawn.
         no_maps: Why activation maps cannot be drawn; empty where they can.
     """
@@ -75,7 +95,7 @@ class Painter:
             names: File names of the images that may be drawn.
         """
         self.skipped: list[str] = []
-        self._hashes, self._labels = _hashes_and_labels(run, names)
+        self.recorded = _read_recorded(run, names)
         self.no_maps = ""
         self._settings: MineSettings = run.settings_used.model_copy(update={"device": "auto"})
         self._miner: Miner | None = None
@@ -96,7 +116,7 @@ class Painter:
 
     def _tile(self, kind: str, pair: Pair) -> Tile:
         path = resolve_image_path(self._settings.images, pair.file_name)
-        pixels, (height, width) = read_reduced(path, full_size, self._hashes.get(pair.file_name))
+        pixels, (height, width) = read_reduced(path, full_size, self._recorded(pair.file_name).content_hash)
         small = resize_image(pixels, size_within(height, width, PHOTO_SIDE))
         mined = [box_mark((r.x, r.y, r.x + r.w, r.y + r.h), width, height, f"{r.score:.2f}") for r in pair.rows]
         return Tile(
@@ -116,11 +136,14 @@ class Painter:
         """
         if self._miner is None or category not in self._miner.card.class_names:
             return None
-        row = {"image_id": 0, "file_name": file_name, "labels": self._labels.get(file_name)}
+        row = {"image_id": 0, "file_name": file_name, "labels": self._recorded(file_name).labels}
         try:
             return normalise_map(self._miner.fused_map(row, category), self._miner.extractor.params.normalise)
         except MapError:
             return None
+
+    def _recorded(self, file_name: str) -> Recorded:
+        return self.recorded.get(file_name) or Recorded(None, None, "")
 
     def _threshold(self, pair: Pair) -> float | None:
         if pair.rows:
@@ -129,16 +152,15 @@ class Painter:
         return None if isinstance(threshold, str) else threshold
 
 
-def _hashes_and_labels(run: Run, names: Collection[str]) -> tuple[dict[str, str | None], dict[str, list[str] | None]]:
-    """SHA-256 of the files that were mined, None where it is not recorded, and the images' labels, by file name."""
-    hashes: dict[str, str | None] = {}
-    labels: dict[str, list[str] | None] = {}
+def _read_recorded(run: Run, names: Collection[str]) -> dict[str, Recorded]:
+    found: dict[str, Recorded] = {}
     selected = pa.array(sorted(set(names)), pa.string())
-    for batch in iter_batches(run.corpus, ["file_name", "content_hash", "labels"]):
+    for batch in iter_batches(run.corpus, ["file_name", "content_hash", "labels", "state"]):
         kept = batch.filter(pc.is_in(batch["file_name"], value_set=selected))
-        for row in kept.to_pylist():
-            hashes[row["file_name"]], labels[row["file_name"]] = row["content_hash"], row["labels"]
-    return hashes, labels
+        found |= {
+            row["file_name"]: Recorded(row["content_hash"], row["labels"], row["state"]) for row in kept.to_pylist()
+        }
+    return found
 
 
 def _true_marks(pair: Pair, width: int, height: int) -> list[Mark]:

@@ -18,16 +18,19 @@ from mining.arrays import Bools, Floats
 from mining.boxes.iou import paired_iou
 from mining.evaluation.bootstrap import bootstrap_means
 from mining.evaluation.boxes import Detections, TruthBoxes, candidate_pairs
+from mining.evaluation.metrics.histogram import cell_index
 from mining.evaluation.metrics.hits import IOU_THRESHOLD, mean_or_none
 from mining.evaluation.metrics.voc import RankedMatches
-from mining.evaluation.scores import ClassPrecision, PrecisionScores, ScoreCut
+from mining.evaluation.scores import ClassPrecision, PrecisionScores, ScoreBin, ScoreCut
 
 DEFINITION = (
     "Share of the mined boxes that hit a true box of their class at IoU >= 0.5, each true box at most once, matched by "
     "falling score as PASCAL VOC does; boxes on difficult, ignore or crowd boxes count neither as correct nor as "
     "wrong. ci95: percentile bootstrap over images. precision_by_min_score: the same of the boxes that score at least "
-    "min_score; recall there: share of the countable true boxes that one of these boxes covers at IoU >= 0.5."
+    "min_score; recall there: share of the countable true boxes that one of these boxes covers at IoU >= 0.5. "
+    "precision_by_score: the same of the boxes in each tenth of 0-1 by score, with their mean score."
 )
+SCORE_BINS = 10
 KEPT_SHARES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05)
 _MIN_DECIMALS, _MAX_DECIMALS = 2, 6
 
@@ -91,6 +94,34 @@ def precision_by_min_score(truth: TruthBoxes, predicted: Detections, matches: Ra
             }
         )
     return rows
+
+
+def precision_by_score(predicted: Detections, matches: RankedMatches) -> list[ScoreBin]:
+    """Compute the `precision_by_score` part of scores.json: precision of the boxes of about the same score.
+
+    Args:
+        predicted: Mined boxes.
+        matches: `rank_matches` of the ground truth and these boxes at IoU 0.5.
+
+    Returns:
+        One row per tenth of 0-1 that holds boxes which are correct or wrong, ascending.
+    """
+    is_counted = ~matches.is_ignored
+    scores, is_correct = predicted.scores[is_counted], matches.is_correct[is_counted]
+    place = cell_index(scores, SCORE_BINS)
+    boxes, score, correct = (
+        np.bincount(place, weights, SCORE_BINS).tolist() for weights in (np.ones(len(scores)), scores, is_correct)
+    )
+    return [
+        {
+            "low": one / SCORE_BINS,
+            "high": (one + 1) / SCORE_BINS,
+            "boxes": int(boxes[one]),
+            "predicted": score[one] / boxes[one],
+            "observed": correct[one] / boxes[one],
+        }
+        for one in np.unique(place).tolist()
+    ]
 
 
 def score_cuts(scores: Floats) -> list[float]:

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -15,18 +16,22 @@ from mining.config import CompareSettings, ScoreSettings
 from mining.errors import RunError, ScoringError
 from mining.evaluation import job as evaluation_job
 from mining.evaluation.job import score
-from mining.reporting import comparison_page
-from mining.reporting import report_page as report_module
+from mining.reporting import comparison_page, gallery
 from mining.reporting.report_page import write_report
 from mining.reporting.summary_text import define_score
 from tests.unit.reporting.conftest import CLASSES, NASTY, Mined, Page, mine
 
 
-def test_nothing_is_fetched_and_nothing_is_run(mined: Mined):
+def test_nothing_is_fetched_and_only_its_own_script_is_run(mined: Mined):
     write_report(mined.run, mined.truth)
     page = mined.page()
     assert not re.search(r"https?:|//[a-z]|url\(", re.sub(r"data:[^\"]+", "", page.html))
-    assert page.of("script") == page.of("link") == page.of("iframe") == []
+    assert page.of("link") == page.of("iframe") == []
+    assert page.of("script") == [{}]
+    script = re.findall(r"<script>(.*?)</script>", page.html, re.DOTALL)[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = str(next(one["content"] for one in page.of("meta") if "http-equiv" in one))
+    assert policy.endswith(f"script-src 'sha256-{digest}'")
     assert all(str(image["src"]).startswith("data:image/") for image in page.of("img"))
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
@@ -36,8 +41,12 @@ def test_names_that_hold_html_are_text(mined: Mined):
     page = mined.page()
     assert NASTY in page.text
     assert CLASSES[0] in page.text
-    assert "<script" not in page.html
+    assert page.html.count("<script") == 1
+    assert "<script>alert" not in page.html
     assert "<b>mouse" not in page.html
+    assert CLASSES[0] in [one.get("value") for one in page.of("option")]
+    assert CLASSES[0] in [one.get("data-class") for one in page.of("a")]
+    assert [CLASSES[0]] in [json.loads(str(one["data-classes"])) for one in page.of("figure", "tile")]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +172,7 @@ def test_a_truth_of_other_images_ranks_nothing(mined: Mined, tmp_path: Path):
 
 def test_quarantined_images_are_listed_with_their_reasons(mined: Mined):
     write_report(mined.run)
-    assert "Why 1 image could not be used" in mined.page().text
+    assert "Images that could not be used 1 image" in mined.page().text
     assert "not an image in a supported format" in mined.page().text
 
 
@@ -203,13 +212,13 @@ def test_without_the_weights_the_photos_are_still_shown(mined: Mined):
 def test_few_classes_are_shown_when_few_are_requested(mined: Mined):
     write_report(mined.run, per_class=1, max_classes=1)
     page = mined.page()
-    assert "the 1 with most boxes, of 2" in page.text
-    assert len(page.of("section")) == 1
+    assert "the class with most boxes, of 2" in page.text
+    assert len([one for one in page.of("section", "group") if "data-state" not in one]) == 1
     assert 1 <= len(page.of("figure", "tile")) <= 3
 
 
 def test_pictures_stay_below_the_most_a_page_holds(mined: Mined, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report_module, "MAX_TILES", 3)
+    monkeypatch.setattr(gallery, "MAX_TILES", 3)
     write_report(mined.run)
     assert len(mined.page().of("figure", "tile")) <= 3
 

@@ -10,7 +10,7 @@ import pytest
 from mining.corpus.schema import CORPUS_SCHEMA
 from mining.evaluation import GroundTruth, TruthBoxes
 from mining.reporting.ground_truth_index import GroundTruthIndex
-from mining.reporting.sample_selection import BEST, DOUBTFUL, MISSED, WORST, Pair, Ranking, select_pairs
+from mining.reporting.sample_selection import BEST, DOUBTFUL, MISSED, WORST, Pair, Ranking, find_pairs, select_pairs
 
 
 def write_boxes(path: Path, boxes: list[tuple[str, float, float]], source: str = "label") -> Path:
@@ -18,8 +18,9 @@ def write_boxes(path: Path, boxes: list[tuple[str, float, float]], source: str =
     names = list(dict.fromkeys(name for name, *_ in boxes))
     rows = [
         {"image_id": names.index(name), "file_name": name, "category": "cat", "x": 0.0, "y": 0.0, "w": width,
-         "h": 100.0, "score": score, "class_score": score, "threshold": 0.25, "source": source}
-        for name, width, score in boxes
+         "h": 100.0, "score": score, "class_score": score, "threshold": 0.25, "source": source,
+         "annotation_id": number}
+        for number, (name, width, score) in enumerate(boxes, start=1)
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
     return path
@@ -92,3 +93,14 @@ def test_a_ranking_keeps_the_highest_and_of_equals_the_first():
     for name, key in (("a", 0.5), ("b", 0.9), ("c", 0.5), ("d", 0.1)):
         ranking.offer(key, Pair(name, "cat", (), None, None))
     assert [pair.file_name for pair in ranking.pairs()] == ["b", "a"]
+
+
+def test_pairs_are_found_by_name_in_the_order_asked_for(tmp_path: Path):
+    table = write_boxes(
+        tmp_path / "a.parquet", [("one", 50, 0.9), ("two", 50, 0.8), ("two", 20, 0.95), ("three", 9, 0.1)]
+    )
+    found = find_pairs(table, [("two", "cat"), ("nowhere", "cat"), ("one", "cat")], None)
+    assert [(pair.file_name, [row.annotation_id for row in pair.rows]) for pair in found] == [
+        ("two", [3, 2]), ("nowhere", []), ("one", [1])
+    ]  # fmt: skip
+    assert find_pairs(table, [], None) == []
