@@ -12,8 +12,8 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from mining.errors import BoxmineError, ImageError
 from mining.quality.judgements import VERDICTS, MissedObject
 from mining.review.access import COOKIE, HEADERS, Access
+from mining.review.orders import Target
 from mining.review.pictures import SIDES
-from mining.review.queues import Target
 from mining.review.reviews import Review, Reviews
 
 ASSETS = Path(__file__).parent / "assets"

@@ -3,38 +3,22 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mining.corpus.names import normalise_class_name
 from mining.errors import InputError
-from mining.quality.judgements import ImageJudgement, Judgement, Why
+from mining.quality.judgements import ImageJudgement, Judgement
 from mining.quality.outcomes import is_correct, majority
 from mining.quality.verdicts import open_verdicts
+from mining.review.orders import BoxOrder, Order, Target, TargetOrder
 from mining.review.other_run import OtherRun
 from mining.review.run_index import RunIndex
 
-Kind = Literal["box", "image"]
 PLAN, DOUBTFUL, WHOLE, NO_BOX, DISPUTED, CLASS = "plan", "doubtful", "images", "no_box", "disputed", "class:"
 DIFFERENT, QUARANTINED = "different", "quarantined"
 _OF_PLANS = (PLAN, WHOLE)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is shown: a box or a whole image, the plan that asks for it, and whether one more person is to decide."""
-
-    kind: Kind
-    number: int
-    plan: str = ""
-    why: Why = "review"
-    is_disputed: bool = False
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Identifies the box or image."""
-        return self.kind, self.number
 
 
 @dataclass
@@ -57,8 +41,7 @@ class Queues:
     def __init__(self, index: RunIndex, other: OtherRun | None = None) -> None:
         self.index, self.other = index, other
         self.verdicts = Verdicts()
-        self._targets: dict[str, list[Target]] = {}
-        self._by_key: dict[str, dict[tuple[str, int], Target]] = {}
+        self._orders: dict[str, Order] = {}
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the queues that there are: name, title, and number of boxes or images, None if not known yet."""
@@ -81,58 +64,48 @@ class Queues:
             return len(self.index)
         if queue == QUARANTINED:
             return len(self.index.quarantined)
-        if queue == DIFFERENT and queue not in self._targets:
+        if queue == DIFFERENT and queue not in self._orders:
             return None  # the comparison takes seconds for a million boxes
         if queue.startswith(CLASS):
             return int(np.isin(self.index.category, self._numbers_of(queue)).sum())
-        return len(self.targets(queue))
+        return len(self.order(queue))
 
     def _numbers_of(self, queue: str) -> list[int]:
         """The category_ids of a class's queue."""
         wanted = normalise_class_name(queue.removeprefix(CLASS))
         return [number for number, name in self.index.classes.items() if normalise_class_name(name) == wanted]
 
-    def targets(self, queue: str) -> list[Target]:
+    def order(self, queue: str) -> Order:
         """Return the boxes and images of a queue in its order. Raises InputError if there is no such queue."""
         if queue == DISPUTED:  # changes with every verdict
-            return [Target("box", number, is_disputed=True) for number in disputed_boxes(self.verdicts)]
-        if queue not in self._targets:
-            self._targets[queue] = list(self._order(queue))
-        return self._targets[queue]
-
-    def by_key(self, queue: str) -> dict[tuple[str, int], Target]:
-        """Return the same by the key of each."""
-        if queue == DISPUTED:
-            return {one.key: one for one in self.targets(queue)}
-        if queue not in self._by_key:
-            self._by_key[queue] = {one.key: one for one in self.targets(queue)}
-        return self._by_key[queue]
+            return TargetOrder([Target("box", number, is_disputed=True) for number in disputed_boxes(self.verdicts)])
+        if queue not in self._orders:
+            self._orders[queue] = self._find_order(queue)
+        return self._orders[queue]
 
     def forget_plans(self) -> None:
         """Read the plans again when they are next asked for."""
         for queue in _OF_PLANS:
-            self._targets.pop(queue, None)
-            self._by_key.pop(queue, None)
+            self._orders.pop(queue, None)
 
-    def _order(self, queue: str) -> Iterator[Target]:
+    def _find_order(self, queue: str) -> Order:
         index = self.index
         if queue == PLAN:
-            yield from self._of_plans()
-        elif queue == WHOLE:
-            yield from self._whole_images()
-        elif queue == NO_BOX:
-            yield from (Target("image", number) for number in index.images_without_box)
-        elif queue == DOUBTFUL:
-            yield from (Target("box", int(index.ids[place])) for place in index.doubtful_first())
-        elif queue == DIFFERENT and self.other is not None:
-            yield from (Target(kind, number) for kind, number in self.other.differences())
-        elif queue == QUARANTINED:  # they have no picture and no box to judge
-            yield from ()
-        elif queue.startswith(CLASS):
+            return TargetOrder(list(self._of_plans()))
+        if queue == WHOLE:
+            return TargetOrder(list(self._whole_images()))
+        if queue == NO_BOX:
+            return TargetOrder([Target("image", number) for number in index.images_without_box])
+        if queue == DOUBTFUL:
+            return BoxOrder(index.ids[index.doubtful_first()])
+        if queue == DIFFERENT and self.other is not None:
+            return TargetOrder([Target(kind, number) for kind, number in self.other.differences()])
+        if queue == QUARANTINED:  # they have no picture and no box to judge
+            return TargetOrder([])
+        if queue.startswith(CLASS):
             places = np.flatnonzero(np.isin(index.category, self._numbers_of(queue)))
-            yield from (Target("box", int(index.ids[place])) for place in places[np.argsort(index.score[places])])
-        else:
-            raise InputError(f"There is no queue {queue!r}.")
+            return BoxOrder(index.ids[places[np.argsort(index.score[places], kind="stable")]])
+        raise InputError(f"There is no queue {queue!r}.")
 
     def _of_plans(self) -> Iterator[Target]:
         """The boxes of the plans, plan by plan, each in a random order that stays the same."""

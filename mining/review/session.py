@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from mining.config.audit import AuditPlanSettings
@@ -18,8 +18,9 @@ from mining.quality.judgements import Box, ImageJudgement, Judgement, MissedObje
 from mining.quality.planning import plan_audit
 from mining.quality.verdict_table import write_verdict_table
 from mining.quality.verdicts import VERDICTS_FILE, open_verdicts
+from mining.review.orders import Key, Target
 from mining.review.other_run import OtherRun
-from mining.review.queues import Queues, Target, Verdicts, disputed_boxes, shuffled
+from mining.review.queues import Queues, Verdicts, disputed_boxes, shuffled
 from mining.review.run_index import ImageInfo, PlacesByThreshold, RunIndex
 from mining.review.verdict_checks import box_of, check_verdict, clip_box, is_same_box, reviewer_name
 from mining.runs.run import Run
@@ -51,7 +52,7 @@ class ReviewSession:
         self.index = RunIndex(run)
         self._run = run
         self._lock = threading.RLock()
-        self._leases: dict[tuple[str, int], tuple[str, float]] = {}
+        self._leases: dict[Key, tuple[str, float]] = {}
         self._queues = Queues(self.index, None if against is None else OtherRun(self.index, against))
         self._stamp: tuple[int, ...] = ()
         self._read_verdicts()
@@ -106,7 +107,7 @@ class ReviewSession:
 
     # --- what is shown -----------------------------------------------------------------------------------------------
 
-    def next_target(self, queue: str, reviewer: str, after: tuple[str, int] | None = None) -> Target | None:
+    def next_target(self, queue: str, reviewer: str, after: Key | None = None) -> Target | None:
         """Return what a reviewer is to look at next, and keep it from others for a while.
 
         Nothing is shown that the reviewer judged, that another one is looking at, or that as many reviewers judged as
@@ -119,11 +120,7 @@ class ReviewSession:
         """
         with self._lock:
             self._read_what_others_recorded()
-            targets = self._queues.targets(queue)
-            first = 0
-            if after is not None:
-                first = next((place + 1 for place, one in enumerate(targets) if one.key == after), 0)
-            for target in chain(islice(targets, first, None), islice(targets, first)):
+            for target in self._queues.order(queue).after(after):
                 if self._is_open(target, reviewer):
                     self._leases[target.key] = reviewer, time.monotonic()
                     return target
@@ -133,7 +130,11 @@ class ReviewSession:
         """Return the next boxes of a queue at once, all kept from others for a while; see `next_target`."""
         with self._lock:
             self._read_what_others_recorded()
-            is_fit = (one for one in self._queues.targets(queue) if one.kind == "box" and self._is_open(one, reviewer))
+            is_fit = (
+                one
+                for one in self._queues.order(queue).after(None)
+                if one.kind == "box" and self._is_open(one, reviewer)
+            )
             found = list(islice(is_fit, count))
             for target in found:
                 self._leases[target.key] = reviewer, time.monotonic()
@@ -165,11 +166,11 @@ class ReviewSession:
     def progress(self, queue: str) -> dict[str, int]:
         """Return how many of a queue's boxes or images are judged, and how many there are."""
         with self._lock:
-            by_key = self._queues.by_key(queue)
-            judged = [("box", number) for number in self._verdicts.boxes]
+            order = self._queues.order(queue)
+            judged: list[Key] = [("box", number) for number in self._verdicts.boxes]
             judged += [("image", self.index.image_ids.get(name, -1)) for name in self._verdicts.images]
-            found = [by_key[key] for key in judged if key in by_key]
-            return {"done": sum(bool(self._reviewers_of(one)) for one in found), "all": len(by_key)}
+            found = [one for one in map(order.find, judged) if one is not None]
+            return {"done": sum(bool(self._reviewers_of(one)) for one in found), "all": len(order)}
 
     def describe(self, target: Target, reviewer: str) -> dict[str, Any]:
         """Return what the browser shows: the image, the box with its place at other thresholds, and the other boxes.

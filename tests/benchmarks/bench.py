@@ -28,6 +28,7 @@ from mining_speed import (
     mine_over_torch_forward,
     refined_over_plain,
 )
+from review_speed import review_page_1m, review_start_1m
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
@@ -309,6 +310,8 @@ BENCHES: dict[str, Callable[[], Figure | str]] = {  # a string is the reason why
     "plan_1m": lambda: run_in_process(SCAN, 30, 500),
     "write_1m": lambda: run_in_process(WRITE, 5, 400),
     "score_1m": lambda: run_in_process(SCORE, 60, 2000),
+    "review_start_1m": review_start_1m,
+    "review_page_1m": review_page_1m,
     "coco_speedup": coco_speedup,
     "adaptive": adaptive,
     **{f"gpu_{backbone}": partial(gpu, backbone) for backbone in ("efficientnet_lite0", "resnet50", "vgg16")},

@@ -145,7 +145,7 @@ function paint() {
   const box = item.boxes.find((one) => one.id === state.focus);
   const source = address(`/api/images/${item.image.id}/${LARGE}.jpg`);
   if ($("photo").getAttribute("src") !== source) $("photo").src = source;
-  paintOther(source);
+  paintOther(source, box);
   fit(item.image);
   paintMap(box);
   $("photo").alt = box ? `Photo with a box of ${box.category}` : "Photo";
@@ -166,7 +166,7 @@ function question(box) {
 }
 
 // The other run's boxes on the same photo, beside it.
-function paintOther(source) {
+function paintOther(source, box) {
   const { other } = state.run;
   if (!other || !state.views.compare) return;
   const boxes = state.item.other;
@@ -174,7 +174,7 @@ function paintOther(source) {
   if ($("other-photo").getAttribute("src") !== source) $("other-photo").src = source;
   $("other-photo").alt = boxes ? `The same photo with ${boxes.length} boxes of ${other}: ${boxes.map((one) => one.category).join(", ")}` : "The same photo";
   $("other-name").textContent = boxes ? `${other}: ${boxes.map((one) => one.category).join(", ") || "no box"}` : `${other} did not mine this image`;
-  otherOverlay.show(state.item.image, null, (boxes ?? []).map((one) => ({ box: one.box, kind: "other" })));
+  otherOverlay.show(state.item.image, null, (boxes ?? []).map((one) => ({ box: one.box, kind: one.category === box?.category ? "other strong" : "other" })));
 }
 
 function paintMap(box) {

@@ -11,7 +11,7 @@ from mining.quality.audit import estimate_audit
 from mining.quality.judgements import MissedObject
 from mining.quality.verdicts import open_verdicts
 from mining.review import session as sessions
-from mining.review.queues import Target
+from mining.review.orders import Target
 from mining.review.session import ReviewSession
 from mining.runs.run import Run
 from mining.storage.parquet import parquet_writer
@@ -65,9 +65,9 @@ def test_a_random_draw_is_judged_box_by_box_and_estimated(session: ReviewSession
 
 def test_the_order_of_a_draw_is_random_and_stays_the_same(session: ReviewSession, run: Run) -> None:
     session.draw(boxes=20)
-    order = [one.number for one in session._queues.targets("plan")]
+    order = [one.number for one in session._queues.order("plan").after(None)]
     assert order != sorted(order)
-    assert [one.number for one in ReviewSession(run)._queues.targets("plan")] == order
+    assert [one.number for one in ReviewSession(run)._queues.order("plan").after(None)] == order
 
 
 def test_verdicts_are_on_disk_at_once(session: ReviewSession, run: Run) -> None:
@@ -287,7 +287,9 @@ def test_the_reason_for_a_verdict_is_that_of_the_plan_and_not_what_the_browser_s
     drawn = session.next_target("plan", "Ada")
     assert drawn is not None
     other = next(
-        number for number in range(1, 21) if number not in {one.number for one in session._queues.targets("plan")}
+        number
+        for number in range(1, 21)
+        if number not in {one.number for one in session._queues.order("plan").after(None)}
     )
     with pytest.raises(InputError, match="does not ask for this box"):
         session.say(Target("box", other, drawn.plan, "random"), "Ada", "correct")
