@@ -16,7 +16,7 @@ from mining.reporting.statistics import ClassStatistics, RunStatistics, quantile
 from mining.runs.run import Run
 
 MAX_CARDS = 24  # further classes are rows of a table
-_HEIGHT = 30  # of the histogram, whose width is 10 per cell
+_BARS, _HEIGHT = 20, 30  # of the histogram
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,12 @@ def histogram_path(counts: ClassStatistics) -> str:
     """Draw the boxes of a class by score, the highest bar as high as the picture."""
     if not counts.boxes:
         return ""
-    heights = _HEIGHT * counts.scores / counts.scores.max()
-    width = 200 / len(heights)
+    bars = counts.scores.reshape(_BARS, -1).sum(axis=1)
+    width = 200 / _BARS
+    heights = np.maximum(_HEIGHT * bars / bars.max(), 1)  # a bar of few boxes can be seen
     return "".join(
-        f"M{place * width + 0.5:g} {_HEIGHT}v-{max(height, 1):.1f}h{width - 1:g}v{max(height, 1):.1f}z"
-        for place, height in enumerate(np.round(heights, 1).tolist())
-        if height > 0 or counts.scores[place]
+        f"M{place * width + 0.5:g} {_HEIGHT}v-{heights[place]:.1f}h{width - 1:g}v{heights[place]:.1f}z"
+        for place in np.flatnonzero(bars).tolist()
     )
 
 

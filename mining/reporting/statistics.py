@@ -16,7 +16,7 @@ from mining.evaluation.metrics.histogram import cell_index, count_per_cell
 from mining.storage.parquet import iter_batches
 
 CELLS = 1000  # equal cells of 0-1
-CLASS_CELLS = 20  # of the scores of one class
+CLASS_CELLS = 100  # of the scores of one class
 SCORE_STEPS = 20  # of the scores that two runs are compared by
 MOST_PER_IMAGE = 5  # images with more boxes are counted together
 _COLUMNS = ["image_id", "category", "score", "area", "width", "height", "source"]
