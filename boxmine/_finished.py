@@ -128,7 +128,7 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
         format: coco, yolo, voc, hf, labelstudio or cvat.
         out: New or empty folder; it appears complete or not at all.
         **options: min_score, min_precision, copy, val_share, seed, include_empty, val_truth, used_classes, plan,
-            license: see `boxmine export`.
+            license, near_duplicates: see `boxmine export`.
 
     Raises:
         InputError: The format is unknown, a value is out of range, or `out` is not empty.

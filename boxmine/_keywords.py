@@ -130,3 +130,4 @@ class ExportKeywords(TypedDict, total=False):
     used_classes: bool
     plan: AnyPath | None
     license: str | None
+    near_duplicates: bool

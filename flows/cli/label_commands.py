@@ -138,6 +138,7 @@ def export(
     used_classes: Annotated[bool, Parameter(negative=(), group=DATASET)] = False,
     plan: Annotated[Path | None, Parameter(group=DATASET)] = None,
     license: Annotated[str | None, Parameter(group=DATASET)] = None,
+    near_duplicates: Annotated[bool, Parameter(group=DATASET)] = True,
     as_of: AsOf = None,
     corpus: CorpusName = None,
     images: ImageFolder = None,
@@ -174,16 +175,20 @@ def export(
         CSV of `boxmine audit plan`: export only its images, with or without a box.
     license
         Licence of the images, e.g. CC-BY-4.0, for the dataset card (README.md) and croissant.json.
+    near_duplicates
+        If there are validation images: find images that are near-duplicates (resized, cropped, mirrored, ...), and keep
+        them in one part.
     """
     from mining.label_store.settings import VersionChoice
-    from mining.label_store.sources import export_source
+    from tasks.exporting import export_source
 
-    summary = export_source(
-        source, format, out, VersionChoice(as_of, corpus, images), min_score=min_score,
-        min_precision=min_precision, copy=copy,
-        val_share=val_share, include_empty=include_empty, val_truth=val_truth, used_classes=used_classes,
-        plan=plan, license=license,
-    )  # fmt: skip
+    with ProgressView():
+        summary = export_source(
+            source, format, out, VersionChoice(as_of, corpus, images), min_score=min_score,
+            min_precision=min_precision, copy=copy,
+            val_share=val_share, include_empty=include_empty, val_truth=val_truth, used_classes=used_classes,
+            plan=plan, license=license, near_duplicates=near_duplicates,
+        )  # fmt: skip
     print_export(summary, out)
     return 0
 

@@ -21,6 +21,7 @@ Modules:
     splits            names of splits
     counts            counts of a scan;  summary: its result
     content_hashes    a cache of file hashes;  identical_images: copies of one image
+    near_duplicates   photos that are nearly the same, by their thumbnails;  thumbnail_match: whether two of these are
     schema            columns of the corpus table;  shards: read, write and update it
     images/           decoding of image files
 """

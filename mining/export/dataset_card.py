@@ -115,6 +115,8 @@ def _contents(exported: ExportedSet, figures: SetFigures) -> list[str]:
     if figures.ignored:
         marked = counted(figures.ignored, "true box is", "true boxes are")
         lines += ["", f"{marked} marked to be ignored (iscrowd or difficult)."]
+    for note in exported.near_duplicate_notes():
+        lines += ["", sentence_of_run(exported.run, note)]
     return lines
 
 

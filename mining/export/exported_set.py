@@ -8,6 +8,7 @@ from itertools import count
 from typing import NamedTuple
 
 from mining.corpus.identical_images import ImageFile, map_copies_to_first
+from mining.corpus.near_duplicates import NearDuplicates, Progress, count_groups, find_near_duplicates
 from mining.corpus.splits import TRAIN
 from mining.export.splits import Split, find_split
 from mining.export.val_truth import ValTruth, validation_images_have
@@ -49,6 +50,7 @@ class ExportedSet:
         only: Export these images, with or without a box, and no others; None exports all.
         images_of: Number of images by part.
         boxes_of: Number of boxes by category id.
+        near_duplicates: The near-duplicates among the images; None if they were not looked for.
     """
 
     run: Run
@@ -60,6 +62,7 @@ class ExportedSet:
     only: frozenset[str] | None = None
     images_of: Counter[str] = field(default_factory=Counter)
     boxes_of: Counter[int] = field(default_factory=Counter)
+    near_duplicates: NearDuplicates | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -115,6 +118,27 @@ class ExportedSet:
         images = sum(1 for _ in iter_images(self.run.corpus)) - sum(self.images_of.values())
         return [f"{_images(images)} left out for having no box; --include-empty exports them."] if images else []
 
+    def near_duplicate_notes(self) -> list[str]:
+        """Return a sentence on near-duplicates and on images that could not be compared, if they were looked for."""
+        found = self.near_duplicates
+        if found is None:
+            return []
+        groups, images = count_groups(self.split.copies, (one.image.file_name for one in self))
+        counted = "1 group" if groups == 1 else f"{groups} groups"
+        notes = [
+            f"{_images(images)} copies or near-duplicates of others, in {counted}. Each group is in one part."
+            if groups
+            else "No images that are near-duplicates of others were found."
+        ]
+        if found.unreadable:
+            first = min(found.unreadable)
+            number = len(found.unreadable)
+            notes.append(
+                f"{'1 image' if number == 1 else f'{number} images'} could not be searched for near-duplicates; the "
+                f"first is {first}: {found.unreadable[first]}"
+            )
+        return notes
+
     def _validation_notes(self) -> list[str]:
         held_out = sum(self.images_of[part] for part in self.parts if part != TRAIN)
         if self.truth is not None:
@@ -166,9 +190,10 @@ def _boxed(run: Run, min_score: float, only: frozenset[str] | None = None) -> It
 
 def exported_set(
     run: Run, *, min_score: float, include_empty: bool, val_share: float, seed: int, truth: ValTruth | None,
-    used_classes: bool = False, only: frozenset[str] | None = None,
+    used_classes: bool = False, only: frozenset[str] | None = None, near_duplicates: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> ExportedSet:  # fmt: skip
-    """Choose the images of an export and split them; see `ExportOptions` for the arguments."""
+    """Choose the images of an export and split them; see `export` for the arguments."""
 
     def candidates() -> Iterator[ImageRow]:
         for image, boxes in _boxed(run, min_score, only):
@@ -179,8 +204,14 @@ def exported_set(
     def files() -> Iterator[ImageFile]:
         return (ImageFile(one.file_name, run.image_root / one.file_name, one.content_hash) for one in candidates())
 
-    split = find_split(candidates(), val_share=val_share, seed=seed, copies=map_copies_to_first(files))
-    exported = ExportedSet(run, min_score, include_empty, split, truth, used_classes, only)
+    copies = map_copies_to_first(files)
+    split = find_split(candidates(), val_share=val_share, seed=seed, copies=copies)
+    found = None
+    if near_duplicates and (val_share > 0 or split.listed):
+        names = [one.file_name for one in candidates()]
+        found = find_near_duplicates(run.image_root, names, copies=copies, progress=progress)
+        split = find_split(candidates(), val_share=val_share, seed=seed, copies=found.groups(names))
+    exported = ExportedSet(run, min_score, include_empty, split, truth, used_classes, only, near_duplicates=found)
     for one in exported:
         exported.images_of[one.part] += 1
         exported.boxes_of.update(box.category_id for box in one.boxes)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mining.corpus.image_root import check_output_outside_images
+from mining.corpus.near_duplicates import Progress
 from mining.errors import InputError, did_you_mean
 from mining.export.base import Exporter, ExportOptions
 from mining.export.coco import export_coco
@@ -71,6 +72,8 @@ def export(
     used_classes: bool = False,
     plan: Path | None = None,
     license: str | None = None,
+    near_duplicates: bool = True,
+    progress: Progress = lambda done, total: None,
 ) -> ExportSummary:
     """Write the boxes of a finished run and its images in another tool's format.
 
@@ -92,6 +95,9 @@ def export(
             numbers are always consecutive, and so change.
         plan: CSV of `boxmine audit plan`: export its images only, with or without a box.
         license: Name of the licence of the images, for the dataset card and croissant.json.
+        near_duplicates: If there are validation images, look for near-duplicates, and keep each group of them in one
+            part.
+        progress: Called with the number of images that were searched for near-duplicates, and their total.
 
     Raises:
         InputError: The format is unknown, a value is out of range, `out` is not empty, or no subset has the precision.
@@ -119,7 +125,7 @@ def export(
     exported = exported_set(
         run, min_score=min_score, include_empty=include_empty, val_share=val_share, seed=seed,
         truth=None if val_truth is None else ValTruth(Path(val_truth), run), used_classes=used_classes,
-        only=only,
+        only=only, near_duplicates=near_duplicates and not is_for_review, progress=progress,
     )  # fmt: skip
     with atomic_folder(out) as temporary:
         written = EXPORTERS[format](exported, temporary, options)
@@ -133,7 +139,8 @@ def export(
             )  # fmt: skip
             write_croissant(temporary, exported, written, options)
     dropped = boxes_below(run.annotations, min_score)
-    return ExportSummary(format, written.images, written.boxes, dropped, out, (*promise, *notes))
+    notes = (*promise, *notes, *exported.near_duplicate_notes())
+    return ExportSummary(format, written.images, written.boxes, dropped, out, notes)
 
 
 def _images_of_plan(plan: Path, run: Run) -> frozenset[str]:

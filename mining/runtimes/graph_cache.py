@@ -17,11 +17,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from platformdirs import user_cache_path
-
 from mining.runtimes.openvino_core import import_openvino, openvino_core
+from mining.storage.cache import cache_folder
 from mining.storage.files import sha256_of
 
+FOLDER = "networks"
 MAX_BYTES = 2_000_000_000
 _GRAPH, _WEIGHTS, _RECORD = "graph.xml", "graph.bin", "record.json"
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -31,12 +31,6 @@ _ABANDONED_SECONDS = 3600.0
 _UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # the last from OpenVINO
 
 Convert = Callable[[], tuple[Any, list[int]]]
-
-
-def cache_folder() -> Path:
-    """Return the folder of the entries: `networks` in BOXMINE_CACHE, or in boxmine's folder of the user's cache."""
-    chosen = os.environ.get("BOXMINE_CACHE")
-    return (Path(chosen) if chosen else user_cache_path("boxmine", appauthor=False)) / "networks"
 
 
 def load_or_convert(key: str, convert: Convert) -> tuple[Any, list[int]]:
@@ -52,7 +46,7 @@ def load_or_convert(key: str, convert: Convert) -> tuple[Any, list[int]]:
     Returns:
         What `convert` returned.
     """
-    entry = cache_folder() / key
+    entry = cache_folder(FOLDER) / key
     with suppress(*_UNUSABLE):
         loaded = _read(entry)
         os.utime(entry)

@@ -11,14 +11,15 @@ import torch
 
 from mining.errors import ModelError
 from mining.runtimes import graph_cache, openvino_part, prepare
-from mining.runtimes.graph_cache import cache_folder
+from mining.runtimes.graph_cache import FOLDER
+from mining.storage.cache import cache_folder
 from tests.unit.runtimes.test_openvino_part import CLASSES, CPU, in_openvino, localizer_on, picture
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BOXMINE_CACHE", str(tmp_path))
-    return cache_folder()
+    return cache_folder(FOLDER)
 
 
 @pytest.fixture
@@ -137,4 +138,4 @@ def test_what_cannot_be_converted_runs_in_torch_unless_openvino_was_asked_for(
     ]
     with pytest.raises(ModelError, match=r"differs from torch's\. Use --runtime torch\."):
         prepare.use_runtime(localizer, compute, None, threads=1, timer=None, asked=("openvino", "auto"))  # type: ignore[arg-type]
-    assert not cache_folder().exists()
+    assert not cache_folder(FOLDER).exists()
