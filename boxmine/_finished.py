@@ -141,4 +141,5 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
     for name in ("val_truth", "plan"):
         if values.get(name) is not None:
             values[name] = Path(values[name])
-    return export_run(Path(run), format, Path(out), **values)
+    with progress_bar("near-duplicates", None) as report:
+        return export_run(Path(run), format, Path(out), **values, progress=lambda done, total: report(done, total, ""))

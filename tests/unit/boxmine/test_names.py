@@ -81,7 +81,8 @@ def test_maps_takes_the_settings_of_its_page() -> None:
 
 
 def test_export_takes_the_options_of_exports() -> None:
-    assert _keys(ExportKeywords) == set(inspect.signature(export).parameters) - {"run_dir", "format", "out"}
+    named = {"run_dir", "format", "out", "progress"}
+    assert _keys(ExportKeywords) == set(inspect.signature(export).parameters) - named
 
 
 def _keys(keywords: type[Any]) -> set[str]:
