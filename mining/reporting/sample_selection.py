@@ -5,8 +5,7 @@ A pair is an image and a class. Only the few pairs at the top of each ranking ar
 
 import heapq
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Set
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -17,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mining.boxes.iou import iou_matrix
-from mining.models.card import IMPORTED
 from mining.reporting.ground_truth_index import GroundTruthIndex, TrueBoxes
+from mining.reporting.score_rankings import BEST, DOUBTFUL, UNSURE, WORST, top_by_score
 from mining.storage.parquet import iter_batches
 
-BEST, DOUBTFUL, WORST, MISSED = KINDS = ("best", "doubtful", "worst", "missed")
+MISSED = "missed"
+KINDS = (BEST, DOUBTFUL, WORST, MISSED)
 CORRECT_IOU = 0.5
 _COLUMNS = [
     "image_id", "file_name", "category", "x", "y", "w", "h", "score", "class_score", "threshold", "source",
@@ -46,8 +46,7 @@ class Row(NamedTuple):
     annotation_id: int
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """An image and a class, with the mined and the true boxes.
 
     Attributes:
@@ -77,6 +76,8 @@ class Ranking:
     def offer(self, key: float, pair: Pair) -> None:
         """Keep the pair if its key is among the highest."""
         self._offered -= 1
+        if len(self._heap) == self._size and key <= self._heap[0][0]:
+            return
         push = heapq.heappush if len(self._heap) < self._size else heapq.heappushpop
         push(self._heap, (key, self._offered, pair))
 
@@ -100,8 +101,10 @@ def select_pairs(
     Returns:
         For each class up to 3 * per_class (kind, pair) in the order best, doubtful, worst, missed; no pair twice.
     """
-    rankings = {name: {kind: Ranking(3 * per_class) for kind in KINDS[:3]} for name in classes}
-    for pair in _pairs(annotations, classes, truth):
+    size = 3 * per_class
+    rankings = {name: {kind: Ranking(size) for kind in KINDS[:3]} for name in classes}
+    images = top_by_score(annotations, classes, size, class_cut) if truth is None else None
+    for pair in _pairs(annotations, classes, truth, images=images):
         for kind, key in _keys(pair, truth is not None, class_cut):
             rankings[pair.category][kind].offer(key, pair)
     return {name: _picked(rankings[name], _missed(name, truth, per_class), per_class) for name in classes}
@@ -110,8 +113,8 @@ def select_pairs(
 def find_pairs(annotations: Path, keys: list[tuple[str, str]], truth: GroundTruthIndex | None) -> list[Pair]:
     """Return the pairs of these file names and classes, in their order; one without a mined box has no rows."""
     requested = set(keys)
-    names, classes = (sorted(set(one)) for one in zip(*keys, strict=True)) if keys else ([], [])
-    pairs = ((pair.file_name, pair.category, pair) for pair in _pairs(annotations, classes, truth, names))
+    names, classes = {name for name, _ in keys}, sorted({category for _, category in keys})
+    pairs = ((pair.file_name, pair.category, pair) for pair in _pairs(annotations, classes, truth, names=names))
     mined = {(name, category): pair for name, category, pair in pairs if (name, category) in requested}
     return [
         mined.get((name, category)) or Pair(name, category, (), truth.boxes(name, category) if truth else None, None)
@@ -120,9 +123,20 @@ def find_pairs(annotations: Path, keys: list[tuple[str, str]], truth: GroundTrut
 
 
 def _pairs(
-    annotations: Path, classes: list[str], truth: GroundTruthIndex | None, names: list[str] | None = None
+    annotations: Path,
+    classes: list[str],
+    truth: GroundTruthIndex | None,
+    *,
+    names: Set[str] | None = None,
+    images: Set[int] | None = None,
 ) -> Iterator[Pair]:
-    for _, of_image in groupby(_rows(annotations, classes, names), key=attrgetter("image_id")):
+    """The pairs of these classes; only those of the named images, and of the images with these ids, if given."""
+    selected = [("category", pa.array(classes, pa.string()))]
+    if names is not None:
+        selected.append(("file_name", pa.array(sorted(names), pa.string())))
+    if images is not None:
+        selected.append(("image_id", pa.array(sorted(images), pa.int64())))
+    for _, of_image in groupby(_rows(annotations, selected), key=attrgetter("image_id")):
         by_class: dict[str, list[Row]] = {}
         for row in of_image:
             by_class.setdefault(row.category, []).append(row)
@@ -132,12 +146,11 @@ def _pairs(
             yield Pair(rows[0].file_name, name, tuple(rows), true, _iou(rows[0], true))
 
 
-def _rows(annotations: Path, classes: list[str], names: list[str] | None) -> Iterator[Row]:
-    selected, images = pa.array(classes, pa.string()), pa.array(names or [], pa.string())
+def _rows(annotations: Path, selected: list[tuple[str, pa.Array]]) -> Iterator[Row]:
     for batch in iter_batches(annotations, _COLUMNS):
-        kept = batch.filter(pc.is_in(batch["category"], value_set=selected))
-        kept = kept if names is None else kept.filter(pc.is_in(kept["file_name"], value_set=images))
-        yield from map(Row, *(kept[name].to_pylist() for name in _COLUMNS))
+        for column, values in selected:
+            batch = batch.filter(pc.is_in(batch[column], value_set=values))
+        yield from map(Row, *(batch[name].to_pylist() for name in _COLUMNS))
 
 
 def _iou(row: Row, truth: TrueBoxes | None) -> float | None:
@@ -166,7 +179,7 @@ def _doubt(rows: tuple[Row, ...], class_cut: float) -> float:
     if len(rows) > 1:
         return rows[1].score / max(rows[0].score, 1e-9)
     probability = rows[0].score if math.isnan(rows[0].class_score) else rows[0].class_score  # NaN: an imported box
-    return -abs(probability - class_cut) - (rows[0].source not in ("prediction", IMPORTED))
+    return -abs(probability - class_cut) - (rows[0].source not in UNSURE)
 
 
 def _missed(category: str, truth: GroundTruthIndex | None, limit: int) -> list[Pair]:

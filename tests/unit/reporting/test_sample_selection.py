@@ -1,5 +1,6 @@
 """Selection of the pairs to show for each class, each at most once."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 
 from mining.corpus.schema import CORPUS_SCHEMA
 from mining.evaluation import GroundTruth, TruthBoxes
+from mining.reporting import sample_selection, statistics
 from mining.reporting.ground_truth_index import GroundTruthIndex
 from mining.reporting.sample_selection import BEST, DOUBTFUL, MISSED, WORST, Pair, Ranking, find_pairs, select_pairs
+from mining.storage.parquet import iter_batches
 
 
 def write_boxes(path: Path, boxes: list[tuple[str, float, float]], source: str = "label") -> Path:
@@ -104,3 +107,19 @@ def test_pairs_are_found_by_name_in_the_order_asked_for(tmp_path: Path):
         ("two", [3, 2]), ("nowhere", []), ("one", [1])
     ]  # fmt: skip
     assert find_pairs(table, [], None) == []
+
+
+@pytest.mark.parametrize("source", ["label", "prediction"])
+def test_only_images_that_can_be_ranked_are_looked_at_and_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(1, 9, 300) / 10  # with ties
+    boxes = [(f"{number // 2 if number % 3 else number}", 50.0, float(score)) for number, score in enumerate(scores)]
+    boxes.sort(key=lambda row: int(row[0]))
+    table = write_boxes(tmp_path / "a.parquet", boxes, source)
+    monkeypatch.setattr(statistics, "iter_batches", partial(iter_batches, batch_rows=11))
+    found = select_pairs(table, ["cat"], None, per_class=3, class_cut=0.3)
+    assert 9 <= len(sample_selection.top_by_score(table, ["cat"], 9, 0.3)) <= 27
+    monkeypatch.setattr(sample_selection, "top_by_score", lambda *_: None)
+    assert found == select_pairs(table, ["cat"], None, per_class=3, class_cut=0.3)
