@@ -24,7 +24,7 @@ _HASH_BYTES = 8
 _LUMA_BYTES, _CHROMA_BYTES = SIDE * SIDE, CHROMA_SIDE * CHROMA_SIDE * 2
 BYTES = _LUMA_BYTES + _CHROMA_BYTES + 2 * _HASH_BYTES
 _VERSION = 1  # of the rules by which a thumbnail is made
-_BATCH = 256
+_BATCH = 64
 _TIMESTAMP_RESOLUTION_NS = 2_000_000_000  # the coarsest of common file systems
 _TABLE = "CREATE TABLE IF NOT EXISTS thumbnails (name TEXT PRIMARY KEY, size INT, modified INT, value BLOB)"
 

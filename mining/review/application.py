@@ -178,24 +178,27 @@ def _add_queues(app: FastAPI, reviews: Reviews) -> None:
     @app.get("/api/next")
     def next_target(
         review: _Chosen, queue: str, reviewer: str, kind: Literal["box", "image"] | None = None,
-        number: int | None = None,
+        number: int | None = None, all_photos: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         session = review.session
         after = None if kind is None or number is None else (kind, number)
-        target = session.next_target(queue, reviewer, after)
-        return {"item": None if target is None else session.describe(target, reviewer), **session.progress(queue)}
+        target = session.next_target(queue, reviewer, after, all_photos=all_photos)
+        item = None if target is None else session.describe(target, reviewer)
+        return {"item": item, **session.progress(queue, all_photos=all_photos)}
 
     @app.get("/api/page")
     def page_of(
-        review: _Chosen, queue: str, reviewer: str, count: Annotated[int, Query(ge=1, le=100)] = 24
-    ) -> dict[str, Any]:
+        review: _Chosen, queue: str, reviewer: str, count: Annotated[int, Query(ge=1, le=100)] = 24,
+        all_photos: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
         session = review.session
-        targets = session.next_targets(queue, reviewer, count)
-        return {"items": [session.describe_briefly(one) for one in targets], **session.progress(queue)}
+        targets = session.next_targets(queue, reviewer, count, all_photos=all_photos)
+        items = [session.describe_briefly(one) for one in targets]
+        return {"items": items, **session.progress(queue, all_photos=all_photos)}
 
     @app.get("/api/progress")
-    def progress(queue: str, review: _Chosen) -> dict[str, int]:
-        return review.session.progress(queue)
+    def progress(queue: str, review: _Chosen, all_photos: bool = False) -> dict[str, int]:
+        return review.session.progress(queue, all_photos=all_photos)
 
     @app.post("/api/show")
     def show(shown: Shown, reviewer: Annotated[str, Body(max_length=_MAX_NAME)], review: _Chosen) -> dict[str, Any]:

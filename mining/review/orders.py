@@ -75,6 +75,11 @@ class BoxOrder:
     def __init__(self, ids: Ints) -> None:
         self._ids = ids
 
+    @property
+    def ids(self) -> Ints:
+        """The ids in the order of the queue."""
+        return self._ids
+
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._ids)

@@ -53,6 +53,7 @@ class Reviews:
         self._folder, self._against = folder, against
         self._opened: dict[int, Review] = {}
         self._lock = threading.Lock()
+        self._searches = False
 
     def open(self, number: int) -> Review:
         """Return the review of a run, by its place in the list.
@@ -68,7 +69,16 @@ class Reviews:
                 run = Run.open(self.runs[number].path, finished=True)
                 other = None if self._against is None else Run.open(self._against, finished=True)
                 self._opened[number] = Review(ReviewSession(run, other), Pictures(run, self._folder), Maps(run))
+                if self._searches:
+                    self._opened[number].session.near_duplicates.start()
             return self._opened[number]
+
+    def search_near_duplicates(self) -> None:
+        """Search the photos of runs that are open, or are opened later, for near-duplicates in the background."""
+        with self._lock:
+            self._searches = True
+            for review in self._opened.values():
+                review.session.near_duplicates.start()
 
     def close(self) -> None:
         """Write the tables of verdicts of the runs that were opened."""

@@ -115,6 +115,12 @@ class RunIndex:
             raise InputError(f"The image {values['file_name']!r} could not be used, see quarantine.parquet.")
         return ImageInfo(image_id, values["file_name"], values["width"], values["height"], values["content_hash"])
 
+    @property
+    def usable_files(self) -> list[tuple[str, str | None]]:
+        """Name and SHA-256, if known, of the images that could be used, in the order of the corpus."""
+        some = self._corpus.filter(pc.is_valid(self._corpus["width"]))
+        return list(zip(some["file_name"].to_pylist(), some["content_hash"].to_pylist(), strict=True))
+
     @cached_property
     def image_ids(self) -> dict[str, int]:
         """Ids of all images, by name."""

@@ -1,6 +1,5 @@
 """Serve the review of runs on this machine until it is interrupted."""
 
-import os
 import socket
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -8,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
-from platformdirs import user_cache_path
 
 from mining.errors import InputError
 from mining.review.access import LOOPBACK, Access
 from mining.review.application import build_application
 from mining.review.pictures import PictureFolder
 from mining.review.reviews import Reviews, RunToReview
+from mining.storage.cache import cache_folder
 
 HOST = "127.0.0.1"
 PORT = 8770
@@ -39,7 +38,7 @@ def serve_review(
         InputError: The port is taken, or the address cannot be used.
         RunError: The first run is not finished, or damaged; or the other one is, or shares no image with it.
     """
-    reviews = Reviews(runs, PictureFolder(_cache_folder() / "review"), against)
+    reviews = Reviews(runs, PictureFolder(cache_folder("review")), against)
     reviews.open(0)  # problems are named before an address is
     listening = _listen(host, port)
     access = Access.for_address(host, listening.getsockname()[1])
@@ -48,6 +47,7 @@ def serve_review(
     announce(address if access.token is None else f"{address}#token={access.token}")
     if browse and host in LOOPBACK:
         webbrowser.open(address)
+    reviews.search_near_duplicates()  # after the address is announced
     application = build_application(reviews, access)
     config = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
     try:
@@ -56,11 +56,6 @@ def serve_review(
     finally:
         listening.close()
         reviews.close()
-
-
-def _cache_folder() -> Path:
-    chosen = os.environ.get("BOXMINE_CACHE")
-    return Path(chosen) if chosen else user_cache_path("boxmine", appauthor=False)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

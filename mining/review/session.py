@@ -18,7 +18,8 @@ from mining.quality.judgements import Box, ImageJudgement, Judgement, MissedObje
 from mining.quality.planning import plan_audit
 from mining.quality.verdict_table import write_verdict_table
 from mining.quality.verdicts import VERDICTS_FILE, open_verdicts
-from mining.review.orders import Key, Target
+from mining.review.near_duplicates import NearDuplicatePhotos
+from mining.review.orders import Key, Order, Target
 from mining.review.other_run import OtherRun
 from mining.review.queues import Queues, Verdicts, disputed_boxes, shuffled
 from mining.review.run_index import ImageInfo, PlacesByThreshold, RunIndex
@@ -36,6 +37,7 @@ class ReviewSession:
 
     Attributes:
         index: The run's boxes and images.
+        near_duplicates: Photos of which one stands for several.
     """
 
     def __init__(self, run: Run, against: Run | None = None) -> None:
@@ -50,6 +52,7 @@ class ReviewSession:
         """
         run.require_finished()
         self.index = RunIndex(run)
+        self.near_duplicates = NearDuplicatePhotos(self.index)
         self._run = run
         self._lock = threading.RLock()
         self._leases: dict[Key, tuple[str, float]] = {}
@@ -107,7 +110,9 @@ class ReviewSession:
 
     # --- what is shown -----------------------------------------------------------------------------------------------
 
-    def next_target(self, queue: str, reviewer: str, after: Key | None = None) -> Target | None:
+    def next_target(
+        self, queue: str, reviewer: str, after: Key | None = None, *, all_photos: bool = False
+    ) -> Target | None:
         """Return what a reviewer is to look at next, and keep it from others for a while.
 
         Nothing is shown that the reviewer judged, that another one is looking at, or that as many reviewers judged as
@@ -117,28 +122,36 @@ class ReviewSession:
             queue: Its name, see `queues`.
             reviewer: Name.
             after: Key of a target that was skipped: the next one after it, and from the beginning after the last.
+            all_photos: Show all photos of a group of near-duplicates, not one.
         """
         with self._lock:
             self._read_what_others_recorded()
-            for target in self._queues.order(queue).after(after):
-                if self._is_open(target, reviewer):
+            order = self._queues.order(queue)
+            for target in order.after(after):
+                if self._is_open(target, reviewer) and (all_photos or not self._hides(queue, order, target)):
                     self._leases[target.key] = reviewer, time.monotonic()
                     return target
             return None
 
-    def next_targets(self, queue: str, reviewer: str, count: int) -> list[Target]:
+    def next_targets(self, queue: str, reviewer: str, count: int, *, all_photos: bool = False) -> list[Target]:
         """Return the next boxes of a queue at once, all kept from others for a while; see `next_target`."""
         with self._lock:
             self._read_what_others_recorded()
+            order = self._queues.order(queue)
             is_fit = (
                 one
-                for one in self._queues.order(queue).after(None)
-                if one.kind == "box" and self._is_open(one, reviewer)
+                for one in order.after(None)
+                if one.kind == "box"
+                and self._is_open(one, reviewer)
+                and (all_photos or not self._hides(queue, order, one))
             )
             found = list(islice(is_fit, count))
             for target in found:
                 self._leases[target.key] = reviewer, time.monotonic()
             return found
+
+    def _hides(self, queue: str, order: Order, target: Target) -> bool:
+        return self.near_duplicates.hides(queue, order, target)
 
     def describe_briefly(self, target: Target) -> dict[str, Any]:
         """Return what a page of many boxes needs of one."""
@@ -163,14 +176,21 @@ class ReviewSession:
         said = self._verdicts.boxes.get(target.number, {})
         return {who for who, one in said.items() if not target.plan or one.plan == target.plan}
 
-    def progress(self, queue: str) -> dict[str, int]:
-        """Return how many of a queue's boxes or images are judged, and how many there are."""
+    def progress(self, queue: str, *, all_photos: bool = False) -> dict[str, int]:
+        """Return how many of a queue's boxes or images are judged, how many there are, and how many are hidden, if any.
+
+        Those that are hidden and not judged are not counted among all, unless `all_photos`.
+        """
         with self._lock:
             order = self._queues.order(queue)
             judged: list[Key] = [("box", number) for number in self._verdicts.boxes]
             judged += [("image", self.index.image_ids.get(name, -1)) for name in self._verdicts.images]
             found = [one for one in map(order.find, judged) if one is not None]
-            return {"done": sum(bool(self._reviewers_of(one)) for one in found), "all": len(order)}
+            done = [one for one in found if self._reviewers_of(one)]
+            hidden = self.near_duplicates.count_hidden(queue, order)
+            hidden -= sum(self._hides(queue, order, one) for one in done) if hidden else 0
+            counts = {"done": len(done), "all": len(order) - (0 if all_photos else hidden)}
+            return counts | ({"hidden": hidden} if hidden else {})
 
     def describe(self, target: Target, reviewer: str) -> dict[str, Any]:
         """Return what the browser shows: the image, the box with its place at other thresholds, and the other boxes.
@@ -199,6 +219,7 @@ class ReviewSession:
         return {
             **_shown_record(target),
             "image": {"id": image.image_id, "name": image.file_name, "width": image.width, "height": image.height},
+            "near_duplicates": self.near_duplicates.count_others(image.image_id),
             "boxes": boxes, "walk": places.walk, "candidates": places.candidates,
             "other": None if self._queues.other is None else self._queues.other.boxes_on(image.image_id),
             "missed": [] if known is None else [_missed_record(one) for one in known.missed],
@@ -335,6 +356,7 @@ class ReviewSession:
 
     def close(self) -> None:
         """Write the table of verdicts, if anything was said."""
+        self.near_duplicates.stop()
         with self._lock, open_verdicts(self._run.path, to_write=False) as store:
             if store.judgements() or store.image_judgements():
                 write_verdict_table(store)

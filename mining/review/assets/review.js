@@ -18,7 +18,7 @@ const LARGE = 1280;
 
 const state = {
   reviewer: "", queue: "", run: null, item: null, focus: null, box: null, step: 0, missed: [], offer: null,
-  history: [], back: 0, busy: false, since: 0, grid: null, estimating: false, estimateAfter: 0, estimateLater: 0,
+  history: [], back: 0, allPhotos: false, busy: false, since: 0, grid: null, estimating: false, estimateAfter: 0, estimateLater: 0,
   views: { others: false, map: false, compare: true, offers: true, ...stored("views", {}) },
 };
 const overlay = new Overlay($("overlay"), (box) => { state.box = box; }, (box) => nameMissed(box));
@@ -53,7 +53,7 @@ async function fetchNext(after) {
   if (state.grid) { await fetchPage(); return; }
   state.offer = null;
   if (state.queue === "quarantined") { await showQuarantined(); return; }
-  const values = { queue: state.queue, reviewer: state.reviewer };
+  const values = { ...ofQueue(), reviewer: state.reviewer };
   if (after) Object.assign(values, { kind: after.kind, number: after.number });
   const answer = await call(address("/api/next", values));
   progress(answer);
@@ -62,7 +62,7 @@ async function fetchNext(after) {
 }
 
 async function fetchPage() {
-  const answer = await call(address("/api/page", { queue: state.queue, reviewer: state.reviewer }));
+  const answer = await call(address("/api/page", { ...ofQueue(), reviewer: state.reviewer }));
   progress(answer);
   state.item = state.offer = null;
   state.grid = new Grid(answer.items, paint);
@@ -149,7 +149,8 @@ function paint() {
   fit(item.image);
   paintMap(box);
   $("photo").alt = box ? `Photo with a box of ${box.category}` : "Photo";
-  $("file").textContent = item.image.name;
+  const like = item.near_duplicates;
+  $("file").textContent = like ? `${item.image.name} (+${like} near-duplicate${like > 1 ? "s" : ""})` : item.image.name;
   $("category").textContent = box ? box.category : "The whole image";
   $("question").textContent = question(box);
   const others = item.boxes.filter((one) => one.id !== state.focus).map((one) => ({ box: one.said?.box ?? one.box, kind: "other" }));
@@ -265,9 +266,16 @@ function paintEmpty() {
 
 function say(message) { $("message").textContent = message; }
 
-async function recount() { progress(await call(address("/api/progress", { queue: state.queue }))); }
+async function recount() { progress(await call(address("/api/progress", ofQueue()))); }
 
-function progress({ done, all }) { $("progress").textContent = all ? `${done} of ${all}` : ""; }
+function ofQueue() { return { queue: state.queue, ...(state.allPhotos && { all_photos: true }) }; }
+
+function progress({ done, all, hidden = 0 }) {
+  $("progress").textContent = all ? `${done} of ${all}` : "";
+  $("near-duplicates").hidden = !hidden;
+  $("near-duplicates").setAttribute("aria-pressed", String(state.allPhotos));
+  $("near-duplicates").textContent = `+${hidden} on near-duplicates`;
+}
 
 // Of a million boxes the estimate takes seconds: it is never asked for twice at once, nor a tenth of the time or more.
 function refresh() {
@@ -501,6 +509,12 @@ $("run-select").addEventListener("change", () => {
   $("run-select").blur();
   $("precision").textContent = "";
   guarded(begin, { waits: true });
+});
+
+$("near-duplicates").addEventListener("click", () => {
+  state.allPhotos = !state.allPhotos;
+  $("near-duplicates").blur();
+  guarded(() => fetchNext(), { waits: true });
 });
 
 $("queue").addEventListener("change", () => {
