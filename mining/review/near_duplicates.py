@@ -4,6 +4,7 @@ The photos are searched in the background, so that the review starts at once; un
 """
 
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -17,6 +18,7 @@ from mining.review.queues import DISPUTED, PLAN, WHOLE
 from mining.review.run_index import RunIndex
 
 START_DELAY_S = 3.0  # the first pages are answered before
+_MAX_WAIT_S = 30.0  # for a batch of images, or the import of torch on a busy machine
 _SHOWN_WHOLE = (PLAN, WHOLE, DISPUTED)  # estimates need all that a plan drew, and a dispute is decided
 
 
@@ -41,8 +43,13 @@ class NearDuplicatePhotos:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the search, after the images that are being read."""
+        """End the search, and wait until the images that are being read are done.
+
+        A thread that works while the interpreter ends would fail in an import or a pool of threads.
+        """
         self._stop.set()
+        if self._thread is not None:
+            self._thread.join(_MAX_WAIT_S)
 
     def _search_later(self) -> None:
         if not self._stop.wait(START_DELAY_S):
@@ -57,14 +64,19 @@ class NearDuplicatePhotos:
             StorageError: The disk refuses.
         """
 
-        def check(done: int, total: int) -> None:
+        def check(*_: int) -> None:
             if self._stop.is_set():
                 raise RunStoppedError("Stopped.")
+
+        def images() -> Iterator[ImageFile]:
+            for name, digest in files:
+                check()
+                yield ImageFile(name, root / name, digest)
 
         index = self._index
         files = index.usable_files
         root = index.run.image_root
-        copies = map_copies_to_first(lambda: (ImageFile(name, root / name, digest) for name, digest in files))
+        copies = map_copies_to_first(images)
         names = [name for name, _ in files]
         found = find_near_duplicates(root, names, copies=copies, workers=1, progress=check)
         stands_for = found.representatives()

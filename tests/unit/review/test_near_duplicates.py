@@ -1,5 +1,8 @@
 """Of a group of near-duplicate photos one is shown, except where a plan asks for all."""
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -129,6 +132,26 @@ def test_a_stopped_search_hides_nothing(run: Run, monkeypatch: pytest.MonkeyPatc
     session.near_duplicates.start()
     assert session.near_duplicates._thread is not None
     session.near_duplicates._thread.join(60)
+    assert "hidden" not in session.progress("class:dog")
+
+
+def test_a_search_that_is_stopped_has_ended_and_finds_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    def find(*_: object, progress: Callable[[int, int], None], **__: object) -> None:
+        begun.set()
+        while True:
+            time.sleep(0.01)
+            progress(0, 1)
+
+    monkeypatch.setattr(near_duplicates, "START_DELAY_S", 0.0)
+    monkeypatch.setattr(near_duplicates, "find_near_duplicates", find)
+    session = ReviewSession(run)
+    session.near_duplicates.start()
+    assert begun.wait(60)
+    session.close()
+    assert session.near_duplicates._thread is not None
+    assert not session.near_duplicates._thread.is_alive()
     assert "hidden" not in session.progress("class:dog")
 
 
