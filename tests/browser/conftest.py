@@ -60,7 +60,7 @@ class Application:
         command = [sys.executable, "-m", "boxmine", "audit", str(run.path), "--no-browser", *options]
         self._log = log.open("w")
         self.process = subprocess.Popen(
-            [*command, *([] if port is None else ["--port", str(port)])], stderr=self._log, stdout=self._log,
+            [*command, "--port", str(port or 0)], stderr=self._log, stdout=self._log,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         deadline = time.monotonic() + 120
