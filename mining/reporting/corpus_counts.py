@@ -20,11 +20,12 @@ _SPREAD, _RANGE = 2_654_435_761, 2**32  # an order of images that has nothing to
 
 
 class UnboxedImage(NamedTuple):
-    """An image without a box: its name, its state and its classes, none if they are not known."""
+    """An image without a box: its id, name and state, and its classes, None if they are not known."""
 
+    image_id: int
     file_name: str
     state: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | None
 
 
 @dataclass
@@ -79,6 +80,8 @@ def _keep(kept: list[tuple[int, int, UnboxedImage]], batch: pa.RecordBatch, stat
     ids = rows["image_id"].to_numpy()
     key = -(ids * _SPREAD % _RANGE)
     for place in np.argsort(-key, kind="stable")[:most].tolist():
-        names = tuple(rows["labels"][place].as_py() or ())
-        entry = (int(key[place]), -int(ids[place]), UnboxedImage(rows["file_name"][place].as_py(), state, names))
+        labels = rows["labels"][place].as_py()
+        names = None if labels is None else tuple(labels)
+        image = UnboxedImage(int(ids[place]), rows["file_name"][place].as_py(), state, names)
+        entry = (int(key[place]), -image.image_id, image)
         (heapq.heappush if len(kept) < most else heapq.heappushpop)(kept, entry)

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from mining.corpus.schema import LABELLED, STATES
 from mining.models.card import read_card
 from mining.quality.judgements import VERDICTS, Judgement
@@ -14,6 +17,7 @@ from mining.reporting.sample_selection import KINDS, Pair, find_pairs, select_pa
 from mining.reporting.statistics import RunStatistics
 from mining.reporting.thumbnails import Painter, Tile
 from mining.runs.run import Run
+from mining.storage.parquet import iter_batches
 
 MAX_TILES = 90  # of the best, doubtful, worst and missed
 MAX_JUDGED = 4  # further pictures per verdict
@@ -35,12 +39,14 @@ class Picture:
         classes: Class of its boxes; of an image without a box, the classes that are listed for it.
         state: State of the image in corpus.parquet.
         verdicts: What people said of its boxes; NOT_JUDGED where nobody said anything, none without a box.
+        caption: What it shows.
     """
 
     tile: Tile
     classes: tuple[str, ...]
     state: str
     verdicts: tuple[str, ...]
+    caption: str
 
     @property
     def score(self) -> float | None:
@@ -152,7 +158,9 @@ def build_gallery(
         if pair.rows:
             pairs.setdefault(pair.category, []).append((JUDGED, pair))
     taken = {pair.file_name for of_class in pairs.values() for _, pair in of_class if not pair.rows}
-    unboxed = [_pair_of(image, usable) for image in _unboxed(counts) if image.file_name not in taken]
+    without = [image for image in _unboxed(counts) if image.file_name not in taken]
+    guesses = _most_probable(run, [image.image_id for image in without if not image.labels])
+    unboxed = [_pair_of(image, guesses.get(image.image_id, ""), usable) for image in without]
     groups = [(name, statistics.per_class[name], of_class) for name, of_class in pairs.items()]
     drawn = [*groups, *([("Images without a box", None, unboxed)] if unboxed else [])]
     painter = Painter(run, {pair.file_name for *_, of_group in drawn for _, pair in of_group})
@@ -195,10 +203,22 @@ def _unboxed(counts: CorpusCounts) -> list[UnboxedImage]:
     return [image for of_state in counts.unboxed.values() for image in of_state[:MAX_UNBOXED]]
 
 
-def _pair_of(image: UnboxedImage, truth: GroundTruthIndex | None) -> tuple[str, Pair]:
-    """The pair of its first class, whose map is drawn."""
-    category = image.labels[0] if image.labels else ""
-    true = truth.boxes(image.file_name, category) if truth is not None and category else None
+def _most_probable(run: Run, images: list[int]) -> dict[int, str]:
+    """The class that the classifier ranks first, by image_id; none for a run without rankings."""
+    if not images or not run.rankings.is_file():
+        return {}
+    names, selected, found = dict(run.classes), pa.array(images, pa.int64()), {}
+    for batch in iter_batches(run.rankings, ["image_id", "category_ids"]):
+        for row in batch.filter(pc.is_in(batch["image_id"], value_set=selected)).to_pylist():
+            if row["category_ids"]:
+                found[row["image_id"]] = names.get(row["category_ids"][0], "")
+    return found
+
+
+def _pair_of(image: UnboxedImage, guess: str, truth: GroundTruthIndex | None) -> tuple[str, Pair]:
+    """The pair whose map is drawn: of its first class, or of the most probable one."""
+    category = image.labels[0] if image.labels else guess
+    true = truth.boxes(image.file_name, category) if truth is not None and image.labels else None
     return describe_state(image.state), Pair(image.file_name, category, (), true, None)
 
 
@@ -223,7 +243,18 @@ def _draw(
 
 def _picture(painter: Painter, tile: Tile, verdicts: Mapping[int, tuple[str, ...]]) -> Picture:
     pair, recorded = tile.pair, painter.recorded[tile.pair.file_name]
-    is_unboxed = not pair.rows and recorded.state != LABELLED
-    classes = tuple(recorded.labels or ()) if is_unboxed else (pair.category,)
+    if not pair.rows and recorded.state != LABELLED:
+        labels = None if recorded.labels is None else tuple(recorded.labels)
+        return Picture(tile, labels or (), recorded.state, (), _describe_unboxed(labels, tile))
     said = dict.fromkeys(chain.from_iterable(verdicts.get(row.annotation_id, ()) for row in pair.rows))
-    return Picture(tile, classes, recorded.state, tuple(said) or ((NOT_JUDGED,) if pair.rows else ()))
+    judged = tuple(said) or ((NOT_JUDGED,) if pair.rows else ())
+    return Picture(tile, (pair.category,), recorded.state, judged, tile.verdict)
+
+
+def _describe_unboxed(labels: tuple[str, ...] | None, tile: Tile) -> str:
+    category = tile.pair.category if tile.heat is not None else ""
+    if labels:
+        of_map = f"; map of {category}" if category and len(labels) > 1 else ""
+        return f"listed: {', '.join(labels)}{of_map}"
+    of_map = f"; map of {category}, the most probable" if category else ""
+    return f"{'classes not known' if labels is None else 'no class listed'}{of_map}"

@@ -48,7 +48,7 @@ class Tile:
     @property
     def alt(self) -> str:
         """Text alternative of the picture."""
-        if not self.pair.category:
+        if self.kind not in ("first", "second") and not self.pair.rows and not self.true:
             return f"Photo {self.pair.file_name} without a box"
         boxes = f"{len(self.mined)} mined {'box' if len(self.mined) == 1 else 'boxes'} of {self.pair.category}"
         true = "" if self.pair.truth is None else f" and {len(self.true)} true"
@@ -57,8 +57,6 @@ class Tile:
     @property
     def verdict(self) -> str:
         """Caption: class, score and IoU."""
-        if not self.pair.category:
-            return "classes not known"
         score = f"score {self.pair.rows[0].score:.2f}" if self.pair.rows else "no box"
         iou = "" if self.pair.iou is None else f", IoU {self.pair.iou:.2f}"
         return f"{self.pair.category}, {score}{iou}"

@@ -72,8 +72,8 @@ def coco(file_names: list[str]) -> dict[str, Any]:
 
 def mine(folder: Path, model: Path, run: str = "run", **options: Any) -> Path:
     settings = MineSettings(
-        images=folder / "images", labels=folder / "labels.csv", model=str(model), out=folder / run, scales=(1.0,),
-        normalise="minmax", device="cpu", **{"refine": "none", **options},
+        images=folder / "images", model=str(model), out=folder / run, scales=(1.0,),
+        normalise="minmax", device="cpu", **{"refine": "none", "labels": folder / "labels.csv", **options},
     )  # fmt: skip
     for shard in plan_mining(settings).shards:
         mine_shard(Run(folder / run), shard)

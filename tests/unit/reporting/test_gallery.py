@@ -74,6 +74,7 @@ def test_images_without_a_box_are_shown_with_their_classes(
     page = Mined(run, mined.images, mined.truth).page()
     assert "Images without a box 5 of 5 images" in page.text
     assert page.of("img", "heat"), "their maps say why"
+    assert "listed: dog" in page.text
     monkeypatch.setattr(gallery, "MAX_UNBOXED", 2)
     assert len(tiles(run)) == 2
 
@@ -92,3 +93,16 @@ def test_the_page_says_how_much_of_the_run_it_shows(mined: Mined) -> None:
     count = len(mined.page().of("figure", "tile"))
     assert f"{count} pictures of 6 images." in " ".join(text.split())
     assert "could not be used (1)" in text
+
+
+def test_of_an_image_without_labels_the_map_of_the_most_probable_class_is_drawn(mined: Mined, model: Path) -> None:
+    run = mine(mined.images.parent, model, "empty", min_score=1.0, labels="none", class_cut=0.0)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    ranked = Run(run).read_rankings().to_pylist()
+    first = {row["image_id"]: dict(Run(run).classes)[row["category_ids"][0]] for row in ranked}
+    rows = Run(run).read_corpus(["image_id", "state"]).to_pylist()
+    guessed = [first[row["image_id"]] for row in rows if row["state"] == "low_score"]
+    assert len(guessed) == 5
+    for name in set(guessed):
+        assert page.text.count(f"classes not known; map of {name}, the most probable") == guessed.count(name)
+    assert len(page.of("img", "heat")) == len(page.of("figure", "tile"))
