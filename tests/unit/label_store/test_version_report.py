@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
+from flows.cli.application import run_command
 from mining.label_store.reading import choice_before
 from mining.label_store.settings import VersionChoice
 from mining.label_store.version_report import report_of_version
@@ -49,3 +50,11 @@ def test_a_version_before_that_is_gone_is_noted(project_of_two_versions: LabelPr
     page, note = report_of_version(store, VersionChoice(), tmp_path / "page.html")
     assert note.startswith("The report is not compared with version 1, which cannot be read: ")
     assert 'id="drift"' not in page.read_text(encoding="utf-8")
+
+
+def test_a_store_takes_no_other_run_to_compare_with(
+    project_of_two_versions: LabelProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(project_of_two_versions.store)
+    assert run_command(["report", store, "--against", "runs/first"]) == 2
+    assert "compared with the one before it. Leave out --against" in " ".join(capsys.readouterr().err.split())

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 from PIL import Image
 
 from mining.config import CompareSettings, ScoreSettings
-from mining.errors import RunError, ScoringError
+from mining.errors import InputError, RunError, ScoringError
 from mining.evaluation import job as evaluation_job
 from mining.evaluation.job import score
 from mining.reporting import comparison_page, gallery
 from mining.reporting.report_page import write_report
 from mining.reporting.summary_text import define_score
+from mining.runs.run import Run
 from tests.unit.reporting.conftest import CLASSES, NASTY, Mined, Page, mine
 
 
@@ -201,6 +203,15 @@ def test_an_image_that_went_away_is_left_out_and_named(mined: Mined):
     assert "b.jpg: can no longer be opened" in mined.page().text
 
 
+def test_without_any_image_the_page_says_why_it_has_no_picture(mined: Mined):
+    shutil.rmtree(mined.images)
+    write_report(mined.run)
+    page = mined.page()
+    assert "No picture could be drawn." in page.text
+    assert page.of("li", "card")
+    assert not page.of("form"), "nothing to filter"
+
+
 def test_without_the_weights_the_photos_are_still_shown(mined: Mined):
     (mined.run / "model" / "weights.safetensors").unlink()
     write_report(mined.run)
@@ -240,6 +251,38 @@ def test_damaged_scores_are_refused_with_the_remedy(mined: Mined):
 def test_a_missing_truth_is_refused(mined: Mined, tmp_path: Path):
     with pytest.raises(ScoringError, match="no ground truth file"):
         write_report(mined.run, tmp_path / "nowhere.json")
+
+
+# --- against an earlier run ------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_compared_with_an_earlier_one(mined: Mined, model: Path):
+    run = mine(mined.images.parent, model, "second", threshold=0.9)
+    page = Page(write_report(run, against=mined.run).read_text(encoding="utf-8"))
+    section = page.html.split('<section id="drift"')[1].split("</section>")[0]
+    assert '<h2 id="drift-heading">Against run</h2>' in section
+    assert "too few to say what chance does" in section
+    before, after = (Run(path).record["counts"]["boxes"] for path in (mined.run, run))
+    assert f"Before: run, {before} boxes on 6 images. Now: {after} boxes on 6 images." in " ".join(section.split())
+    settings = section.split("Settings that differ")[1]
+    assert re.findall(r'<th scope="row">(\w+)</th>', settings) == ["threshold"], "not the folder of the run"
+    assert "#drift" in [one.get("href") for one in page.of("a")]
+    assert 'id="drift"' not in write_report(run).read_text(encoding="utf-8")
+
+
+def test_of_two_runs_of_one_name_the_folders_are_named(mined: Mined, tmp_path: Path):
+    shutil.copytree(mined.run, tmp_path / "monday" / "run")
+    page = write_report(mined.run, against=tmp_path / "monday" / "run").read_text(encoding="utf-8")
+    assert "Against monday/run" in page
+
+
+def test_a_run_is_not_compared_with_itself_or_an_unfinished_one(mined: Mined, other: Path):
+    with pytest.raises(InputError, match="is the run itself"):
+        write_report(mined.run, against=mined.run / ".." / "run")
+    Run(other).update(state="stopped")
+    with pytest.raises(RunError, match="not finished"):
+        write_report(mined.run, against=other)
+    assert not (mined.run / "report").exists()
 
 
 # --- two runs side by side -------------------------------------------------------------------------------------------
