@@ -49,8 +49,8 @@ class Change:
         """Write a value, or with `sign` a difference, as the page does."""
         plus = "+" if sign else ""
         if not self.is_share:
-            return f"{value:{plus}.2f}"
-        return f"{100 * value:{plus}.1f}" + ("" if sign else " %")
+            return f"{value:{plus}.2f}".replace("-", "\N{MINUS SIGN}")
+        return f"{100 * value:{plus}.1f}".replace("-", "\N{MINUS SIGN}") + ("" if sign else " %")
 
 
 @dataclass(frozen=True)

@@ -86,4 +86,4 @@ def test_figures_are_written_with_their_unit() -> None:
     drift = compare(draw(0), draw(1))
     share, mean = drift.figures
     assert (share.format(0.123), share.format(0.1, sign=True)) == ("12.3 %", "+10.0")
-    assert (mean.format(1.5), mean.format(-0.25, sign=True)) == ("1.50", "-0.25")
+    assert (mean.format(1.5), mean.format(-0.25, sign=True)) == ("1.50", "\N{MINUS SIGN}0.25")
