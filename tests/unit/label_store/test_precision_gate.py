@@ -367,6 +367,6 @@ def test_the_precision_stands_in_the_record_and_report_without_the_gate(
     monkeypatch.chdir(staged.folder)
     assert run_command(["report", "labels"]) == 0
     page = (staged.folder / "images@0.html").read_text()
-    assert "precision as mined, 90.0 to 90.0" in page
+    assert "correct as mined, by verdicts <small>95 %: 90.0 to 90.0" in page
     assert "People judged 30 of 30 boxes of this version as they were mined" in page
     assert "it is not known how many" not in page
