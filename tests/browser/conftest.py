@@ -53,11 +53,11 @@ def serious_violations(page: Page) -> list[str]:
 
 
 class Application:
-    """`boxmine audit RUN` in a process of its own."""
+    """`boxmine audit` of a run, or of the label store `source`, in a process of its own."""
 
-    def __init__(self, run: Run, log: Path, port: int | None = None, *options: str) -> None:
+    def __init__(self, run: Run, log: Path, port: int | None = None, *options: str, source: Path | None = None) -> None:
         self.run = run
-        command = [sys.executable, "-m", "boxmine", "audit", str(run.path), "--no-browser", *options]
+        command = [sys.executable, "-m", "boxmine", "audit", str(source or run.path), "--no-browser", *options]
         self._log = log.open("w")
         self.process = subprocess.Popen(
             [*command, "--port", str(port or 0)], stderr=self._log, stdout=self._log,
@@ -84,9 +84,9 @@ def run(tmp_path: Path) -> Run:
 
 
 @contextmanager
-def running(run: Run, log: Path, *options: str) -> Iterator[Application]:
+def running(run: Run, log: Path, *options: str, source: Path | None = None) -> Iterator[Application]:
     """Run the application until the block ends."""
-    started = Application(run, log, None, *options)
+    started = Application(run, log, None, *options, source=source)
     yield started
     if started.process.poll() is None:
         started.stop()

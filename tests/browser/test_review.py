@@ -13,7 +13,10 @@ from mining.quality.judgements import Judgement, Verdict
 from mining.quality.verdicts import open_verdicts
 from mining.runs.run import Run
 from tests.browser.conftest import Application, running
+from tests.unit.engine.painting import list_painted
 from tests.unit.export.conftest import Painted
+from tests.unit.label_store.project import LabelProject
+from tests.unit.label_store.test_publish import red
 from tests.unit.review.review_run import ELSEWHERE, photos, write_review_run
 
 Opened = Callable[[str, str], Page]
@@ -292,6 +295,42 @@ def test_reviewers_see_how_far_they_agree_and_decide_disputes(
     wait_until(lambda: len(verdicts_of(run)) == 4)
     page.click("#show-reviewers")
     expect(page.locator("#disputes-title")).to_have_text("Disputed boxes: 0")
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_label_store_are_chosen_and_stay_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_page: Opened
+) -> None:
+    list_painted(monkeypatch)
+    project = LabelProject(tmp_path)
+    for number in range(3):
+        project.add_image(f"{number}.png", red(255 - number))
+    project.run_job()
+    project.add_image("later.png", red(200))
+    project.run_job()
+    old, new = (Run(path) for path in sorted(project.runs.glob("images-0000*")))
+    with running(new, tmp_path / "log.txt", source=project.store) as started:
+        page = open_page(started.address, "Ada")
+        expect(page.locator("#run")).to_have_text(new.name)
+        expect(page.locator("#run-select option")).to_have_text(
+            [
+                f"images, new in version {version} of {run.record['finished'][:10]}: {run.name}"
+                for version, run in ((1, new), (0, old))
+            ]
+        )
+        page.select_option("#run-select", "1")
+        expect(page.locator("#run")).to_have_text(old.name)
+        choose(page, "doubtful")
+        expect(progress(page)).to_have_text("0 of 3")
+        press(page, "a", "1 of 3")
+        page.reload()
+        expect(page.locator("#run")).to_have_text(old.name)
+        expect(page.locator("#run-select")).to_have_value("1")
+        expect(progress(page)).to_have_text("1 of 3")
+        assert (len(verdicts_of(old)), len(verdicts_of(new))) == (1, 0)
+        page.goto(f"{started.address}#run=7")  # of another store
+        page.reload()
+        expect(page.locator("#run")).to_have_text(new.name)
 
 
 @pytest.mark.slow

@@ -2,14 +2,16 @@
 
 export const $ = (id) => document.getElementById(id);
 
-let runNumber = 0;
+let chosenRun = 0;
 
-export function setRun(number) { runNumber = number; }
+export function setRun(number) { chosenRun = number; }
+
+export function runNumber() { return chosenRun; }
 
 // The address of something of the run that is reviewed.
 export function address(path, values = {}) {
   const query = new URLSearchParams(values);
-  if (runNumber) query.set("run", runNumber);
+  if (chosenRun) query.set("run", chosenRun);
   const rest = query.toString();
   return rest ? `${path}?${rest}` : path;
 }

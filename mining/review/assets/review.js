@@ -4,7 +4,7 @@ import { chooseClass, setClasses, setUpClasses } from "./classes.js";
 import { Grid } from "./grid.js";
 import { ACTIONS, actionOf, keyName, setUpKeys, takesKey } from "./keys.js";
 import { Overlay, iou } from "./overlay.js";
-import { $, address, call, setRun, store, stored, text, words } from "./page.js";
+import { $, address, call, runNumber, setRun, store, stored, text, words } from "./page.js";
 import { setUpReviewers } from "./reviewers.js";
 
 const ON_BOX = new Set(["correct", "nothing", "wrong_place", "wrong_class", "too_large", "too_small", "unsure", "tighter", "wider"]);
@@ -477,7 +477,11 @@ $("name-form").addEventListener("submit", (event) => {
 });
 
 async function readRun() {
-  state.run = await call(address("/api/run"));
+  state.run = await call(address("/api/run")).catch((error) => {
+    if (!runNumber()) throw error;
+    setRun(0); // the page was opened for another store
+    return call(address("/api/run"));
+  });
   $("run").textContent = state.run.name;
   document.title = `${state.run.name}, review`;
   setClasses(state.run.classes);
@@ -499,12 +503,14 @@ function chooseRuns() {
   $("run-select").replaceChildren(...runs.map((title, number) => {
     const line = text("option", title);
     line.value = number;
+    line.selected = number === runNumber();
     return line;
   }));
 }
 
 $("run-select").addEventListener("change", () => {
   setRun(Number($("run-select").value));
+  history.replaceState(null, "", `#run=${$("run-select").value}`); // kept when the page is loaded again
   state.history = [];
   $("run-select").blur();
   $("precision").textContent = "";
@@ -533,7 +539,9 @@ async function begin() {
 }
 
 async function start() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  const token = wanted.get("token");
+  setRun(Number(wanted.get("run")) || 0);
   if (token) {
     history.replaceState(null, "", location.pathname);
     await call("/api/login", { token });
