@@ -35,7 +35,15 @@ from mining.experiments.settings import ExperimentSettings
 from mining.label_store.settings import LabelSettings
 from mining.localizers.option_values import options_of
 from mining.localizers.registry import refuse_unknown_localizer
-from mining.models.card import CARD_FILE, PRETRAINED, WEIGHTS_FILE, ModelCard, read_card, refuse_imported
+from mining.models.card import (
+    CARD_FILE,
+    PRETRAINED,
+    WEIGHTS_FILE,
+    ModelCard,
+    read_card,
+    refuse_detector,
+    refuse_imported,
+)
 from mining.models.class_selection import select_classes
 from mining.models.overrides import refinement
 from mining.models.pretrained_choice import (
@@ -255,6 +263,7 @@ def check_model(model: str) -> ModelCard | None:
         return None
     card = read_card(Path(model))
     refuse_imported(card, Path(model))
+    refuse_detector(card, Path(model))
     if not (Path(model) / WEIGHTS_FILE).is_file():
         raise ModelError(f"{Path(model) / WEIGHTS_FILE} is missing. Copy the model folder again, or train it again.")
     try:

@@ -1,6 +1,7 @@
 """Small images, models and registry entries that many tests share."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,28 @@ def register_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
         return StageSpec([network], (8,), (4,), None, input_size=32)
 
     register_backbone(patch, BackboneSpec("tiny", 32, split_into_stages, build_network, dict))
+
+
+def register_staged_backbone(patch: pytest.MonkeyPatch) -> None:
+    """Register the backbone 'staged': three stages with batch norm, of strides 4, 8 and 16."""
+
+    def build_network() -> nn.Module:
+        widths = (3, 16, 24, 32)
+        return nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(before, after, 3 if stage else 5, stride=2 if stage else 4, padding=1 if stage else 2),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(),
+                )
+                for stage, (before, after) in enumerate(pairwise(widths))
+            )
+        )
+
+    def split_into_stages(network: nn.Module) -> StageSpec:
+        return StageSpec(list(network), (16, 24, 32), (4, 8, 16), None, input_size=64)
+
+    register_backbone(patch, BackboneSpec("staged", 64, split_into_stages, build_network, dict))
 
 
 def register_localizer(patch: pytest.MonkeyPatch, kind: type[Localizer]) -> None:

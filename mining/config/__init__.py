@@ -18,6 +18,15 @@ from mining.config.base import (
     setting_or_default,
 )
 from mining.config.corpus import NO_LABELS, CorpusOverrides, CorpusSettings, LabelsPath, ListedCorpus
+from mining.config.detector import (
+    DETECTOR_KINDS,
+    DetectorExecutionOptions,
+    DetectorKind,
+    DetectorNetworkOptions,
+    DetectorOptions,
+    DetectorSection,
+    DetectorSettings,
+)
 from mining.config.execution import (
     ClusterOptions,
     ExecutionOptions,
@@ -50,6 +59,7 @@ from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSet
 from mining.config.train import WEIGHTS_MARK, TrainOptions, TrainSection, TrainSettings, WeightsReference
 
 __all__ = [
+    "DETECTOR_KINDS",
     "MAX_SCALES",
     "NO_LABELS",
     "SYNSETS",
@@ -61,6 +71,12 @@ __all__ = [
     "CorpusOverrides",
     "CorpusSettings",
     "CutLevel",
+    "DetectorExecutionOptions",
+    "DetectorKind",
+    "DetectorNetworkOptions",
+    "DetectorOptions",
+    "DetectorSection",
+    "DetectorSettings",
     "EarlierVersions",
     "ExecutionOptions",
     "LabelsPath",

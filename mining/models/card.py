@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from mining.config import Objective
+from mining.config import DETECTOR_KINDS, Objective
 from mining.errors import ModelError
 from mining.localizers.option_values import recorded_options
 from mining.localizers.options import CellSpec
@@ -45,13 +45,13 @@ class ModelCard:
     """The content of model.json: what is needed to build the localizer again, and how it was trained.
 
     Attributes:
-        localizer: Its name in the registry.
+        localizer: Its name in the registry; of a detector its kind, e.g. fcos.
         backbone: Its name in the registry, or timm's.
         objective: One class per image (softmax), or several (sigmoid).
         classes: [{"id": 1, "name": "dog"}, ...] in the order of the logits.
-        input_size: Side in px of the network's input at scale 1.
+        input_size: Side in px of the network's input at scale 1; of a detector the longer side of its images.
         normalisation: Mean and deviation of the backbone's input.
-        options: The localizer's options.
+        options: The options of the localizer or detector.
         training: Record of the training.
         weights_sha256: Digest of the weights file; empty where none is known.
         selection: The outputs of the classes, where a run mines with a part of the classes or renames them.
@@ -138,6 +138,20 @@ def refuse_imported(card: ModelCard, folder: Path) -> None:
     """Raise ModelError for the card of a run whose boxes another tool made: there is no model to load."""
     if card.localizer == IMPORTED:
         raise ModelError(f"{folder} holds no model: the boxes of this run were imported.")
+
+
+def is_detector(card: ModelCard) -> bool:
+    """Return whether the model is a detector, trained from boxes, rather than a localizer."""
+    return card.localizer in DETECTOR_KINDS
+
+
+def refuse_detector(card: ModelCard, folder: Path) -> None:
+    """Raise ModelError for the card of a detector, where activation maps are needed."""
+    if is_detector(card):
+        raise ModelError(
+            f"{folder} holds a detector ({card.localizer}), which has no activation maps; give a model that "
+            "`boxmine train` wrote."
+        )
 
 
 def _validate(card: ModelCard) -> ModelCard:

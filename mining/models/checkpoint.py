@@ -19,7 +19,16 @@ from mining.localizers.cell_classifier import build_cell_classifier
 from mining.localizers.gradient import GradientLocalizer
 from mining.localizers.loading import localizer_named
 from mining.localizers.option_values import with_changed_defaults
-from mining.models.card import CARD_FILE, FORMAT, INT8_FILE, WEIGHTS_FILE, ModelCard, read_card, refuse_imported
+from mining.models.card import (
+    CARD_FILE,
+    FORMAT,
+    INT8_FILE,
+    WEIGHTS_FILE,
+    ModelCard,
+    read_card,
+    refuse_detector,
+    refuse_imported,
+)
 from mining.models.overrides import apply_overrides
 from mining.storage.files import atomic_write, sha256_of, write_json
 from mining.storage.untrusted_files import open_input
@@ -85,6 +94,7 @@ def load_model(folder: Path, settings: MineOptions | None = None) -> tuple[Local
     """
     card = read_card(folder)
     refuse_imported(card, folder)
+    refuse_detector(card, folder)
     if settings is not None:
         card = apply_overrides(card, settings)
     try:

@@ -10,7 +10,7 @@ from mining.config import MapsSettings
 from mining.corpus.file_walker import FileWalker
 from mining.errors import CorpusError, InputError, ModelError, did_you_mean
 from mining.localizers.registry import localizers_on_same_weights, refuse_unknown_localizer
-from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
+from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card, refuse_detector
 from mining.models.pretrained_choice import default_localizer, reads_any_head
 
 
@@ -129,6 +129,7 @@ def _localizers_of(model: str) -> tuple[str, list[str]]:
         own, has_own_head = default_localizer(name), not has_linear_classifier(name)
     else:
         card = read_card(Path(model))
+        refuse_detector(card, Path(model))
         own, has_own_head = card.localizer, card.own_head
     served = [own, *localizers_on_same_weights(own)]
     return own, [name for name in served if reads_any_head(name)] if has_own_head else served

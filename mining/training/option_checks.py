@@ -5,7 +5,7 @@ from pathlib import Path
 from mining.config import TrainOptions
 from mining.errors import ModelError
 from mining.localizers.registry import CLASSIFIER, LOCALIZERS
-from mining.models.card import ModelCard
+from mining.models.card import ModelCard, refuse_detector
 
 
 def refuse_blind_backbone(options: TrainOptions) -> None:
@@ -42,8 +42,9 @@ def refuse_other_start(card: ModelCard, other: ModelCard, folder: Path) -> None:
         folder: Its folder, for the message.
 
     Raises:
-        ModelError: It is of another localizer or backbone.
+        ModelError: It is a detector, or of another localizer or backbone.
     """
+    refuse_detector(other, folder)
     if (other.localizer, other.backbone) != (card.localizer, card.backbone):
         raise ModelError(
             f"The model {folder} is {other.localizer} on {other.backbone}, this training {card.localizer} on "
@@ -69,6 +70,7 @@ def refuse_other_evaluator(card: ModelCard, other: ModelCard, folder: Path) -> N
     Raises:
         ModelError: The model is no classifier of the same backbone and classes.
     """
+    refuse_detector(other, folder)
     entry = LOCALIZERS.get(other.localizer)
     if entry is None or entry.weights_of != CLASSIFIER:
         family = ", ".join(name for name, one in LOCALIZERS.items() if one.weights_of == CLASSIFIER)
