@@ -44,6 +44,7 @@ class FeaturePyramid(nn.Module):
         )
         for stage in backbone.stages[:frozen_stages]:
             stage.requires_grad_(False)
+        backbone.eval()  # Lightning does not call `train`: it keeps the modes that it finds
 
     @property
     def whole_cells_px(self) -> int:

@@ -42,7 +42,7 @@ class EpochRecorder(Callback):
         torch.manual_seed(self.seed + trainer.current_epoch)
         if isinstance(module, LocalizerModule):
             module.localizer.start_epoch(trainer.current_epoch, epochs_of(module.settings))
-            module.logged_names.clear()
+        getattr(module, "logged_names", set()).clear()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, _module: Any, _batch: Any, number: int) -> None:
         """Seed the first step again, after the loader has made its draws."""
@@ -58,7 +58,7 @@ class EpochRecorder(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Write the epoch's row; losses that only earlier epochs had are left out."""
         if trainer.is_global_zero:
-            logged = module.logged_names if isinstance(module, LocalizerModule) else set()
+            logged: set[str] = getattr(module, "logged_names", set())
             values = {
                 name: round(float(value), 6)
                 for name, value in trainer.callback_metrics.items()

@@ -81,7 +81,7 @@ def fit(
     notes = [*notes, *contrast_notes(images.targets, images.classes, METRICS[objective])]
     copies = copies_of(images) if settings.validation_share else {}
     training, validation = train_val_split(images, settings.validation_share, settings.seed, copies)
-    with _without_lightning_hints():
+    with without_lightning_hints():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         card = _make_card(settings, images.classes, objective, category_ids)
         refuse_small_crops(settings, card.input_size)
@@ -168,7 +168,7 @@ def _make_trainer(
     strategy = settings.strategy
     if strategy == "auto" and kind.trains_in_stages and is_distributed(settings):
         strategy = "ddp_find_unused_parameters_true"
-    with _lightning_refusals():
+    with lightning_refusals():
         trainer = lightning.Trainer(
             accelerator=settings.accelerator,
             devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
@@ -187,7 +187,7 @@ def _make_trainer(
 
 
 @contextmanager
-def _lightning_refusals() -> Iterator[None]:
+def lightning_refusals() -> Iterator[None]:
     """Turn Lightning's errors (no such accelerator, unknown precision) into ModelError."""
     try:
         yield
@@ -290,7 +290,7 @@ def _refuse_diverged(localizer: Localizer, settings: TrainSettings) -> None:
 
 
 @contextmanager
-def _without_lightning_hints() -> Iterator[None]:
+def without_lightning_hints() -> Iterator[None]:
     """Suppress Lightning's warnings and hints, which are meant for its developers; errors still come through."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
     levels = [logger.level for logger in loggers]
