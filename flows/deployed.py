@@ -1,5 +1,6 @@
 """The flows as Prefect deploys them: entry points of prefect.yaml and of workers."""
 
+from flows import bootstrap as _bootstrap
 from flows import compare as _compare
 from flows import experiment as _experiment
 from flows import label as _label
@@ -18,3 +19,4 @@ experiment = as_deployed_flow(_experiment.experiment)
 compare = as_deployed_flow(_compare.compare)
 label = as_deployed_flow(_label.label)
 retrain = as_deployed_flow(_retrain.retrain)
+bootstrap = as_deployed_flow(_bootstrap.bootstrap)

@@ -40,11 +40,12 @@ from mining.models.card import (
     PRETRAINED,
     WEIGHTS_FILE,
     ModelCard,
+    is_detector,
     read_card,
-    refuse_detector,
     refuse_imported,
 )
 from mining.models.class_selection import select_classes
+from mining.models.detector_options import refuse_map_options
 from mining.models.overrides import refinement
 from mining.models.pretrained_choice import (
     default_localizer,
@@ -263,9 +264,10 @@ def check_model(model: str) -> ModelCard | None:
         return None
     card = read_card(Path(model))
     refuse_imported(card, Path(model))
-    refuse_detector(card, Path(model))
     if not (Path(model) / WEIGHTS_FILE).is_file():
         raise ModelError(f"{Path(model) / WEIGHTS_FILE} is missing. Copy the model folder again, or train it again.")
+    if is_detector(card):
+        return card
     try:
         options_of(card.localizer, card.options)
     except ModelError as error:
@@ -288,6 +290,10 @@ def check_mining(options: MineSection, card: ModelCard | None, model: str) -> No
             the device does not compute with the precision.
     """
     refuse_int8_elsewhere(options.runtime, options.precision, on_cpu=options.device in ("auto", "cpu"))
+    if card is not None and is_detector(card):
+        refuse_map_options(options, card)
+        select_classes(card, options)
+        return
     options = resolve_thresholds(options)
     if options.localizer is not None:
         refuse_unknown_localizer(options.localizer)

@@ -1,4 +1,4 @@
-"""Commands that train and mine: train, mine, run, demo."""
+"""Commands that train and mine: train, mine, run, bootstrap, demo."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,7 @@ from flows.cli.score_output import print_scores
 from flows.cli.terminal import ProgressView, err
 from flows.cli.timing import print_timing
 from mining.config import MineSettings, RunSettings, TrainSettings, parse
+from mining.config.bootstrap import BootstrapSettings
 
 TrainCommand = grouped(TrainSettings, out=OUTPUT)
 MineCommand = grouped(MineSettings, model=INPUT, out=OUTPUT, thresholds_from=BOXES)
@@ -111,6 +112,49 @@ def run(
         Print the counts and scores on stdout.
     """
     return run_recipe(parse(RunSettings, recipe_values(recipe, out, changes)), as_json=as_json, strict=strict)
+
+
+@app.command(
+    help_epilogue=examples(
+        "boxmine bootstrap recipe.yaml", "boxmine bootstrap recipe.yaml --set rounds=3 --set detector.epochs=40"
+    )
+)
+def bootstrap(
+    recipe: Path,
+    /,
+    *,
+    out: Path | None = None,
+    changes: Changes = None,
+    as_json: Json = False,
+) -> int:
+    """Mine boxes, train a detector on them, mine with it, and say whether its boxes are better.
+
+    Parameters
+    ----------
+    recipe
+        YAML file: out, corpus, train or model, mine, detector, rounds, truth.
+    out
+        Folder of the rounds, instead of the recipe's.
+    changes
+        Change of the recipe, e.g. --set detector.epochs=40; may be given several times.
+    as_json
+        Print the rounds and the result on stdout.
+    """
+    from flows import bootstrap as flow
+    from flows.running import run_flow
+
+    settings = parse(BootstrapSettings, recipe_values(recipe, out, changes))
+    with ProgressView():
+        result = run_flow(flow.bootstrap, settings)
+    if as_json:
+        print_json(asdict(result))
+        return 0
+    for one in result.rounds:
+        err.print(f"Round {one.number}: learned from {one.learned_from} boxes, found {one.boxes}. {one.reason}")
+    err.print(result.reason, soft_wrap=True)
+    whose = "of the localizer" if result.detector is None else f"of the detector {result.detector}"
+    err.print(f"The boxes {whose} are in {result.run}.", soft_wrap=True)
+    return 0
 
 
 @app.command(help_epilogue=examples("boxmine demo", "boxmine demo --out runs/small --images 60"))

@@ -50,7 +50,7 @@ def build_detector(card: ModelCard, *, weights: str = "none") -> Detector:
     """
     options = parse(DetectorNetworkOptions, {"kind": card.localizer, "side": card.input_size, **card.options})
     backbone, _ = build(card.backbone, weights=weights)
-    return Detector(backbone, len(card.classes), options)
+    return Detector(backbone, card.output_count, options)
 
 
 def save_detector(folder: Path, detector: Detector, card: ModelCard) -> ModelCard:

@@ -68,11 +68,16 @@ def evaluate_retraining(
     if summary is None:
         which = "run in use" if settings.current is None else f"run {settings.current}"
         return RetrainResult(run / "model", run, page, None, f"There is no {which} to compare with; {_DECISION}.")
-    is_better, reason = _decision(summary)
+    is_better, reason = decide(summary)
     return RetrainResult(run / "model", run, page, is_better, reason)
 
 
-def _decision(summary: dict[str, Any]) -> tuple[bool | None, str]:
+def decide(summary: dict[str, Any]) -> tuple[bool | None, str]:
+    """Decide from a comparison of two runs (see `mining.evaluation.run_comparison`) whether the second one is better.
+
+    Returns:
+        Whether it is better, None where that may be chance or is not known; and the figures behind it in a sentence.
+    """
     truth, pairs = summary["truth"], summary["pairs"]
     if truth is None or not truth["pairs"]:
         share = f"{pairs['same']} of {pairs['both']} pairs" if pairs["both"] else "no pair"

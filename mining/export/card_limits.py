@@ -5,7 +5,7 @@ from mining.export.card_quality import SetQuality
 from mining.export.card_text import counted, percent, plain
 from mining.export.exported_set import ExportedSet
 from mining.export.set_figures import SetFigures
-from mining.models.card import IMPORTED
+from mining.models.card import IMPORTED, is_detector
 from mining.runs.box_warnings import WHOLE_IMAGE
 
 _NAMED_CLASSES = 12
@@ -51,7 +51,9 @@ def _of_counts(exported: ExportedSet, figures: SetFigures) -> list[str]:
     if figures.sources["object"]:
         number = counted(figures.sources["object"], "box has", "boxes have")
         found.append(f"{number} the class `object`, because no class was probable enough.")
-    if figures.sources["label"] + figures.sources["prediction"] and exported.run.card.localizer != IMPORTED:
+    if is_detector(exported.run.card):
+        found.append("The detector learned from mined boxes and may repeat their errors.")
+    elif figures.sources["label"] + figures.sources["prediction"] and exported.run.card.localizer != IMPORTED:
         found.append(
             "The localizer learnt from image-level labels only. Nothing in its training says where an object ends, or "
             "how many objects of a class an image shows."

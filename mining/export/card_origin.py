@@ -8,7 +8,7 @@ from mining.config.mine import MineOptions, PretrainedOptions
 from mining.export.base import ExportOptions
 from mining.export.card_text import counted, sentence, table, without_folders
 from mining.export.exported_set import ExportedSet
-from mining.models.card import IMPORTED, PRETRAINED
+from mining.models.card import IMPORTED, PRETRAINED, is_detector
 from mining.runs.run import Run
 
 
@@ -37,7 +37,10 @@ def _mined(run: Run) -> Iterator[tuple[str, str]]:
     config, used = record["config"], record.get("used") or {}
     model = str(config.get("model", ""))
     is_pretrained = model.startswith(PRETRAINED)
-    yield "localizer", str(config.get("localizer") or used.get("localizer") or card.localizer)
+    yield (
+        "detector" if is_detector(card) else "localizer",
+        str(config.get("localizer") or used.get("localizer") or card.localizer),
+    )
     yield "backbone", card.backbone
     if is_pretrained:
         yield "model", model

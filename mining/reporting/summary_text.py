@@ -5,9 +5,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mining.config import DETECTOR_KINDS
 from mining.corpus.schema import QUARANTINED, STATES
 from mining.evaluation.scores import BreakdownScores, Scores
-from mining.models.card import IMPORTED, read_card
+from mining.models.card import IMPORTED, is_detector, read_card
 from mining.reporting.score_rows import CUT_HEADINGS, cut_rows, score_rows, verdict
 from mining.runs.run import MODEL_FOLDER, Run
 from mining.storage.parquet import iter_batches
@@ -33,6 +34,11 @@ def describe_run(run: Run, record: Mapping[str, Any]) -> str:
     labels = config.get("labels")
     known = {None: "", "none": ", without labels"}.get(labels, f", labels from {Path(str(labels)).name}")
     split = f", split {config['split']}" if config.get("split") else ""
+    if is_detector(card):
+        return (
+            f"Images from {_place(Path(config['images']))}{known}{split}. Boxes by a detector, {card.localizer} on "
+            f"{card.backbone}, {_count_classes(card.class_names)}, that learned from mined boxes. {_when(record)}"
+        )
     scales = _scales(used.get("scales") or config["scales"])  # an earlier version always recorded the latter
     return (
         f"Images from {_place(Path(config['images']))}{known}{split}. Maps by {used['localizer']} on {card.backbone}, "
@@ -49,6 +55,8 @@ def define_score(used: Mapping[str, Any]) -> str:
     """Say how the scores of a run were computed, from its record of what was used; see the columns' meanings."""
     if used.get("localizer") == IMPORTED:
         return "a score is what the imported file states, or 1 if it states none"
+    if used.get("localizer") in DETECTOR_KINDS:
+        return "a score is the detector's: its confidence that an object of the class is there, and that the box fits"
     if used.get("refine") == "cells":
         return (
             "a score is the mean probability of the class over the box's region, times the box's agreement with the "

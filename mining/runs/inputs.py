@@ -9,7 +9,8 @@ from mining.corpus import CorpusSummary
 from mining.corpus.scanner import scan_from_settings
 from mining.errors import ModelError, RunError, did_you_mean
 from mining.localizers.option_values import with_changed_defaults
-from mining.models.card import PRETRAINED, ModelCard, read_card, unknown_classes
+from mining.models.card import PRETRAINED, ModelCard, is_detector, read_card, unknown_classes
+from mining.models.detector_options import refuse_map_options
 from mining.models.pretrained_choice import identify_pretrained
 from mining.runs.run import Run
 from mining.storage.files import sha256_of
@@ -71,8 +72,13 @@ def refuse_unknown_thresholds(options: MineSection, card: ModelCard, model: str)
 def effective_settings(options: MineOptions, card: ModelCard) -> dict[str, Any]:
     """Return the localizer, its options and the extraction parameters that result from the settings and the model.
 
+    Of a detector, its kind, its options and the side of its images.
+
     The options include those whose default has changed since earlier versions, see `Run.settings_used`.
     """
+    if is_detector(card):
+        refuse_map_options(options, card)
+        return {"localizer": card.localizer, "options": card.options, "side": card.input_size}
     from mining.models.overrides import apply_overrides, extraction_params
 
     card = apply_overrides(card, options)

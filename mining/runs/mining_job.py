@@ -19,7 +19,7 @@ from mining.corpus.image_root import check_output_outside_images
 from mining.engine.outcome import ImageOutcome
 from mining.engine.timing import Timing
 from mining.errors import DamagedPartError, InputError, ModelError, RunError, StorageError
-from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, read_card
+from mining.models.card import CARD_FILE, PRETRAINED, ModelCard, is_detector, read_card
 from mining.models.class_selection import rename_classes
 from mining.redaction import redact
 from mining.runs.box_warnings import warn_of_boxes
@@ -147,6 +147,8 @@ def plan_mining(settings: MineSettings, corpus: Path | None = None) -> MinePlan:
     check_output_outside_images(settings.out, settings.images)
     settings = resolve_thresholds(settings)
     run, card, identity = Run(settings.out), read_model_card(settings), fingerprint_inputs(settings)
+    if card is not None and is_detector(card):
+        settings = settings.model_copy(update={"curves": False})  # a detector has no maps
     stage = run.begin(settings, identity)
     if stage == "finished" and reopen_if_damaged(run):
         stage = run.begin(settings, identity)

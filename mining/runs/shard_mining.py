@@ -2,17 +2,22 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mining.config import MineSettings
 from mining.corpus import QUARANTINED, read_shard
 from mining.engine.box_extraction import MapCallback
 from mining.engine.miner import Miner, ProgressCallback
 from mining.engine.outcome import ImageOutcome
+from mining.models.card import is_detector, read_card
 from mining.models.checkpoint import load_model
 from mining.runs.event_log import log_event
 from mining.runs.part_origins import PartOrigins
 from mining.runs.run import Run
 from mining.runs.shard_files import read_outcomes, write_part
+
+if TYPE_CHECKING:
+    from mining.engine.detector_miner import DetectorMiner
 
 
 def mine_shard(
@@ -65,7 +70,12 @@ def mine_shard(
 
 
 @lru_cache(maxsize=2)
-def _load_miner(model: Path, settings: str, _weights_sha256: str) -> Miner:
+def _load_miner(model: Path, settings: str, _weights_sha256: str) -> "Miner | DetectorMiner":
     # one model per process, however many shards it mines; another one if weights or settings differ
     parsed = MineSettings.model_validate_json(settings)
+    if is_detector(read_card(model)):
+        from mining.detection.folder import load_detector
+        from mining.engine.detector_miner import DetectorMiner
+
+        return DetectorMiner(*load_detector(model), parsed)
     return Miner(*load_model(model, parsed), parsed)

@@ -1,0 +1,135 @@
+"""Rounds of self-training: a detector learns from the boxes of the last round, and boxes the same images again.
+
+A round is kept if nothing shows that its boxes are worse than those before; the first one that is not better is the
+last. Without ground truth nobody knows, so there is one round, and a person compares.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mining.config import DetectorSettings
+from mining.config.bootstrap import BootstrapSettings
+from mining.evaluation.run_comparison import compare_runs
+from mining.experiments.retraining import decide
+from mining.runs.run import Run
+from mining.storage.files import write_json
+from mining.storage.provenance import package_versions, utc_now
+
+RECORD_FILE = "bootstrap.json"
+FORMAT = "boxmine-bootstrap/1"
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round.
+
+    Attributes:
+        number: From 1 on.
+        detector: Model folder of the detector.
+        run: Run directory that was mined with it.
+        learned_from: Number of boxes that the detector learned from.
+        boxes: Number of boxes of the run.
+        is_better: Whether its boxes are better than those of the last kept run; None where that is not known.
+        reason: The figures behind that.
+    """
+
+    number: int
+    detector: Path
+    run: Path
+    learned_from: int
+    boxes: int
+    is_better: bool | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class BootstrapResult:
+    """The result of a bootstrap.
+
+    Attributes:
+        run: The run whose boxes are the best known.
+        detector: The detector that made them; None if they are the localizer's.
+        rounds: All rounds.
+        reason: Why there are no more.
+    """
+
+    run: Path
+    detector: Path | None
+    rounds: list[Round]
+    reason: str
+
+
+def train_on_run(
+    settings: BootstrapSettings, number: int, progress: Callable[[int, int, str], None] = lambda done, total, text: None
+) -> int:
+    """Train the detector of a round on the boxes of the round before, unless it is trained.
+
+    Args:
+        settings: The recipe.
+        number: Number of the round, from 1 on.
+        progress: Called after each step with steps done, steps planned and a text.
+
+    Returns:
+        The number of boxes that it learned from.
+
+    Raises:
+        InputError: There is no box to learn from.
+        ModelError: The detector cannot be trained with these settings.
+    """
+    from mining.bootstrap.training_boxes import boxes_of_run
+    from mining.detection.training import train_detector
+
+    found = boxes_of_run(Run.open(settings.run_of(number - 1), finished=True))
+    detector = DetectorSettings(**dict(settings.detector))
+    train_detector(detector, found.images, found.classes, settings.detector_of(number), progress)
+    return found.boxes
+
+
+def judge_round(settings: BootstrapSettings, number: int, learned_from: int) -> Round:
+    """Compare the run of a round with that of the round before, by the recipe's ground truth if it has one."""
+    before, after = settings.run_of(number - 1), settings.run_of(number)
+    is_better, reason = decide(compare_runs(before, after, settings.truth).summary)
+    boxes = int(Run(after).record["counts"]["boxes"])
+    return Round(number, settings.detector_of(number), after, learned_from, boxes, is_better, reason)
+
+
+def conclude(settings: BootstrapSettings, rounds: list[Round]) -> BootstrapResult | None:
+    """Return the result if there is to be no further round, and write it to RECORD_FILE; None if there is.
+
+    Args:
+        settings: The recipe.
+        rounds: The rounds so far, at least one.
+    """
+    last = rounds[-1]
+    if last.is_better and last.number < settings.rounds:
+        return None
+    if last.is_better:
+        reason = f"All {settings.rounds} rounds were better than the one before."
+    elif last.is_better is None and settings.truth is None:
+        reason = (
+            "Nobody knows whether these boxes are better than the localizer's. Compare them: `boxmine audit "
+            f"{last.run} --against {settings.run_of(last.number - 1)}`."
+        )
+    else:
+        reason = f"Round {last.number} is not clearly better than the one before."
+    is_kept = last.is_better is not False and (last.is_better or settings.truth is None)
+    kept = last.number if is_kept else last.number - 1
+    result = BootstrapResult(settings.run_of(kept), settings.detector_of(kept) if kept else None, rounds, reason)
+    write_json(settings.out / RECORD_FILE, _record(settings, result))
+    return result
+
+
+def _record(settings: BootstrapSettings, result: BootstrapResult) -> dict[str, Any]:
+    def relative(path: Path | None) -> str | None:
+        return None if path is None else path.name
+
+    return {
+        "format": FORMAT, "at": utc_now(), "versions": package_versions(),
+        "settings": settings.model_dump(mode="json"), "run": relative(result.run),
+        "detector": relative(result.detector), "reason": result.reason,
+        "rounds": [
+            {**asdict(one), "detector": relative(one.detector), "run": relative(one.run)} for one in result.rounds
+        ],
+    }  # fmt: skip

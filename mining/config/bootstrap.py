@@ -1,0 +1,70 @@
+"""Settings of a bootstrap: mine, train a detector on the boxes, mine with it, compare, and again."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from mining.config.base import Settings, Share
+from mining.config.corpus import CorpusSettings
+from mining.config.detector import DetectorSection
+from mining.config.execution import ExecutionOptions, ShardOptions
+from mining.config.mine import MineSection, MineSettings, ModelReference
+from mining.config.pipeline import RunSettings
+from mining.config.train import TrainSection
+
+# settings of mining that matter to a detector: it has no maps
+_OF_DETECTORS = {
+    *ExecutionOptions.model_fields, *ShardOptions.model_fields, "min_area", "max_area", "max_aspect", "max_borders",
+    "merge", "merge_iou",
+} - {"curves"}  # fmt: skip
+
+
+class BootstrapSettings(Settings):
+    """A recipe: boxes from labels, then rounds of a detector that learns from them."""
+
+    out: Path = Field(description="Folder of the rounds: runs and detectors.")
+    corpus: CorpusSettings
+    model: ModelReference | None = Field(
+        default=None, description="Instead of training a localizer: a model folder or pretrained:BACKBONE."
+    )
+    train: TrainSection = Field(default_factory=TrainSection)
+    mine: MineSection = Field(default_factory=MineSection)
+    min_present: Share = Field(default=0.5, description="Minimum share of the listed images that must exist.")
+    detector: DetectorSection = Field(default_factory=DetectorSection)
+    rounds: Annotated[int, Field(ge=1, le=10)] = Field(
+        default=1,
+        description="Most rounds. The first one whose boxes are not better than those before is the last one.",
+    )
+    truth: Path | None = Field(
+        default=None,
+        description="Ground truth of some of these images, to compare the rounds by; boxes are never learned from it.",
+    )
+
+    @model_validator(mode="after")
+    def _check_model_or_train(self) -> Self:
+        if self.model is not None and "train" in self.model_fields_set:
+            raise ValueError("a recipe has either `model` or `train`, not both")
+        return self
+
+    def run_of(self, number: int) -> Path:
+        """Return the run directory of a round; 0 is the localizer's."""
+        return self.out / f"round-{number}"
+
+    def detector_of(self, number: int) -> Path:
+        """Return the model folder of a round's detector, from 1 on."""
+        return self.out / f"detector-{number}"
+
+    def first_run_settings(self) -> RunSettings:
+        """Return the settings of the localizer's run."""
+        given = {"train": self.train} if self.model is None else {"model": self.model}
+        return RunSettings(
+            out=self.run_of(0), corpus=self.corpus, mine=self.mine, min_present=self.min_present, truth=self.truth,
+            **given,
+        )  # fmt: skip
+
+    def mine_settings(self, number: int) -> MineSettings:
+        """Return the settings of mining with a round's detector, from 1 on."""
+        kept = {name: value for name, value in dict(self.mine).items() if name in _OF_DETECTORS}
+        checked = {**dict(self.corpus), "min_present": self.min_present}
+        return MineSettings(**checked, **kept, model=str(self.detector_of(number)), out=self.run_of(number))

@@ -1,0 +1,93 @@
+"""`boxmine bootstrap`: a localizer's boxes, a detector that learns from them, its boxes, and which are better."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.cli.application import run_command
+from mining.models.card import read_card
+from mining.runs.run import Run
+from mining.synthetic import generate
+from tests.factories import register_tiny_backbone
+
+DETECTOR = {"backbone": "tiny", "weights": "none", "frozen_stages": 0, "side": 64, "channels": 64, "convolutions": 1}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    register_tiny_backbone(monkeypatch)
+    corpus = tmp_path / "corpus"
+    generate(corpus, images=12, seed=0, size=(64, 80))
+    values = {
+        "out": "rounds",
+        "corpus": {"images": "corpus/images", "labels": "corpus/labels.csv"},
+        "train": {"backbone": "tiny", "weights": "none", "epochs": 1, "cells": False},
+        "mine": {"device": "cpu", "workers": 1},
+        "detector": {**DETECTOR, "epochs": 2, "workers": 0, "device": "cpu"},
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_without_ground_truth_there_is_one_round_and_a_person_compares(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["bootstrap", str(recipe)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    out = recipe.parent / "rounds"
+    assert "Nobody knows whether these boxes are better than the localizer's." in said
+    assert f"boxmine audit {out / 'round-1'} --against {out / 'round-0'}" in said
+    first, second = Run.open(out / "round-0", finished=True), Run.open(out / "round-1", finished=True)
+    assert read_card(out / "detector-1").localizer == "fcos"
+    assert second.card.weights_sha256 == read_card(out / "detector-1").weights_sha256
+    assert first.record["counts"]["images"] == second.record["counts"]["images"] == 12
+    labelled = {row["file_name"]: set(row["labels"]) for row in second.read_corpus(["file_name", "labels"]).to_pylist()}
+    boxes = second.read_annotations(["file_name", "category", "localizer", "source"]).to_pylist()
+    assert boxes, "each class that an image is labelled with has a box"
+    assert all(box["category"] in labelled[box["file_name"]] for box in boxes)
+    assert {(box["localizer"], box["source"]) for box in boxes} == {("fcos", "label")}
+    record = json.loads((out / "bootstrap.json").read_text())
+    assert (record["run"], record["detector"], len(record["rounds"])) == ("round-1", "detector-1", 1)
+    assert (out / "round-1" / "report" / "index.html").is_file()
+
+
+def test_ground_truth_decides_and_the_same_command_changes_nothing(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = recipe.parent / "corpus" / "truth.json"
+    command = ["bootstrap", str(recipe), "--set", f"truth={truth}", "--set", "rounds=2", "--json"]
+    assert run_command(command) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert "CorLoc" in first["rounds"][0]["reason"]
+    is_better = first["rounds"][0]["is_better"]
+    assert len(first["rounds"]) == (2 if is_better else 1)
+    if not is_better:
+        assert first["run"].endswith("round-0"), "boxes that are not better are not taken"
+        assert first["detector"] is None
+    weights = {path: path.stat().st_mtime_ns for path in (recipe.parent / "rounds").rglob("*.safetensors")}
+    assert run_command(command) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert weights == {path: path.stat().st_mtime_ns for path in weights}
+
+
+def test_options_of_maps_are_refused_for_a_detector(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bootstrap", str(recipe)]) == 0
+    folder = recipe.parent
+    capsys.readouterr()
+    mine = ["mine", "--images", str(folder / "corpus" / "images"), "--model", str(folder / "rounds" / "detector-1")]
+    assert run_command([*mine, "--refine", "walk", "--out", str(folder / "other")]) == 2
+    assert "--refine is for localizers" in " ".join(capsys.readouterr().err.split())
+    assert not (folder / "other").exists()
+    assert run_command([*mine, "--labels", "none", "--out", str(folder / "unlabelled")]) == 0
+    assert {row["source"] for row in Run(folder / "unlabelled").read_annotations(["source"]).to_pylist()} <= {
+        "prediction"
+    }
+
+
+def test_a_recipe_with_a_mistake_is_refused(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bootstrap", str(recipe), "--set", "detector.kind=fcoss"]) == 2
+    assert "did you mean 'fcos'" in " ".join(capsys.readouterr().err.split())
+    assert not (recipe.parent / "rounds").exists()
