@@ -27,6 +27,7 @@ from mining.config import (
     TrainOptions,
     TrainSettings,
 )
+from mining.config.bootstrap import BootstrapSettings
 from mining.corpus.image_root import ImageRoot, check_output_outside_images
 from mining.corpus.readers import detect_kind
 from mining.errors import ModelError, ScoringError
@@ -109,6 +110,15 @@ def _run(settings: RunSettings) -> None:
         check_mining(settings.mine, None, settings.train.localizer)
     else:
         check(settings.mine_settings())
+
+
+@check.register
+def _bootstrap(settings: BootstrapSettings) -> None:
+    check(settings.first_run_settings())
+    refuse_unknown_backbone(settings.detector.backbone)
+    weights = settings.detector.weights
+    if WEIGHTS_MARK.is_path(weights) and not Path(weights).exists():
+        raise ModelError(f"No weights file or model folder {weights}; give 'imagenet', 'none', or one that exists.")
 
 
 @check.register

@@ -23,7 +23,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     values = {
         "out": "rounds",
         "corpus": {"images": "corpus/images", "labels": "corpus/labels.csv"},
-        "train": {"backbone": "tiny", "weights": "none", "epochs": 1, "cells": False},
+        "train": {"backbone": "tiny", "weights": "none", "epochs": 1, "cells": False, "freeze": False, "workers": 0},
         "mine": {"device": "cpu", "workers": 1},
         "detector": {**DETECTOR, "epochs": 2, "workers": 0, "device": "cpu"},
     }
