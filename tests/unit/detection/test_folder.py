@@ -9,7 +9,7 @@ import torch
 from mining.config import DETECTOR_KINDS, DetectorNetworkOptions, MapsSettings, TrainOptions
 from mining.detection.folder import build_detector, detector_card, load_detector, save_detector
 from mining.errors import ModelError
-from mining.models.card import WEIGHTS_FILE, read_card
+from mining.models.card import WEIGHTS_FILE, is_detector, read_card
 from mining.models.checkpoint import load_model
 from mining.preflight import check_model, refuse_unusable_start
 from mining.reporting.maps_inputs import plan_columns
@@ -76,13 +76,21 @@ def test_a_localizer_is_no_detector(tmp_path: Path):
         load_detector(folder)
 
 
+def test_a_detector_can_be_mined_with(tmp_path: Path):
+    folder = write_detector(tmp_path / "model")
+    card = check_model(str(folder))
+    assert card is not None
+    assert is_detector(card)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"weights\.safetensors is missing"):
+        check_model(str(folder))
+
+
 def test_a_detector_is_no_localizer(tmp_path: Path):
     folder = write_detector(tmp_path / "model")
     sentence = r"holds a detector \(fcos\), which has no activation maps"
     with pytest.raises(ModelError, match=sentence):
         load_model(folder)
-    with pytest.raises(ModelError, match=sentence):
-        check_model(str(folder))
     with pytest.raises(ModelError, match=sentence):
         plan_columns(MapsSettings(models=[str(folder)], images=[tmp_path], out=tmp_path / "maps.html"))
     with pytest.raises(ModelError, match=sentence):
