@@ -189,10 +189,11 @@ def _add_queues(app: FastAPI, reviews: Reviews) -> None:
     @app.get("/api/page")
     def page_of(
         review: _Chosen, queue: str, reviewer: str, count: Annotated[int, Query(ge=1, le=100)] = 24,
-        all_photos: bool = False,
+        kind: Literal["box", "image"] | None = None, number: int | None = None, all_photos: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         session = review.session
-        targets = session.next_targets(queue, reviewer, count, all_photos=all_photos)
+        after = None if kind is None or number is None else (kind, number)
+        targets = session.next_targets(queue, reviewer, count, after, all_photos=all_photos)
         items = [session.describe_briefly(one) for one in targets]
         return {"items": items, **session.progress(queue, all_photos=all_photos)}
 

@@ -138,7 +138,11 @@ class RunIndex:
         if not pc.any(pc.equal(self._corpus["state"], QUARANTINED)).as_py():
             return []
         table = self.run.read_quarantine()
-        return list(zip(table["file_name"].to_pylist(), table["reason"].to_pylist(), strict=True))
+        root = self.run.image_root
+        return [
+            (name, reason.removeprefix(f"{root / name}: "))
+            for name, reason in zip(table["file_name"].to_pylist(), table["reason"].to_pylist(), strict=True)
+        ]
 
     def places_on(self, image_id: int) -> Ints:
         """Return the places of the boxes on an image, best score first."""

@@ -133,14 +133,16 @@ class ReviewSession:
                     return target
             return None
 
-    def next_targets(self, queue: str, reviewer: str, count: int, *, all_photos: bool = False) -> list[Target]:
+    def next_targets(
+        self, queue: str, reviewer: str, count: int, after: Key | None = None, *, all_photos: bool = False
+    ) -> list[Target]:
         """Return the next boxes of a queue at once, all kept from others for a while; see `next_target`."""
         with self._lock:
             self._read_what_others_recorded()
             order = self._queues.order(queue)
             is_fit = (
                 one
-                for one in order.after(None)
+                for one in order.after(after)
                 if one.kind == "box"
                 and self._is_open(one, reviewer)
                 and (all_photos or not self._hides(queue, order, one))
@@ -324,7 +326,8 @@ class ReviewSession:
             own = self._own_verdicts(reviewer)
             left = [int(one) for one in self.index.ids[self.index.places_on(target.number)] if int(one) not in own]
             if left:
-                raise InputError(f"{len(left)} boxes of the image have no verdict yet, first {min(left)}.")
+                boxes = f"{len(left)} boxes of the image have" if len(left) > 1 else "1 box of the image has"
+                raise InputError(f"{boxes} no verdict yet.")
             objects = tuple(
                 MissedObject(self._class(one.category), None if one.xywh is None else clip_box(one.xywh, image))
                 for one in missed

@@ -19,6 +19,7 @@ export function chooseClass(title, then) {
 
 export function setUpClasses() {
   $("class-name").addEventListener("input", list);
+  $("class-cancel").addEventListener("click", () => $("class-dialog").close());
   $("class-name").addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") { move(event.key === "ArrowDown" ? 1 : -1); event.preventDefault(); }
     if (event.key === "Enter") {
@@ -40,6 +41,7 @@ function list() {
     line.addEventListener("click", () => pick(name));
     return line;
   }));
+  $("class-none").hidden = fits.length > 0;
   select(0);
 }
 

@@ -4,7 +4,7 @@ import { ACTIONS, keyName } from "./keys.js";
 import { $, address, text } from "./page.js";
 
 const ON_SELECTED = new Set(["correct", "nothing", "wrong_place", "wrong_class", "too_large", "too_small", "unsure"]);
-const ON_PAGE = { complete: "The others are correct", grid: "One at a time", next: "New page" };
+const ON_PAGE = { complete: "The others are correct", grid: "One at a time", next: "New page", undo: "Undo" };
 
 export class Grid {
   constructor(items, onChange) {

@@ -25,13 +25,18 @@ export const ACTIONS = [
   ["undo", "Undo", "z"],
 ];
 const STANDARD_KEYS = Object.fromEntries(ACTIONS.map(([name, , key]) => [name, key]));
-const MODIFIERS = ["Shift", "Control", "Alt", "Meta"];
+const MODIFIERS = ["Shift", "Control", "Alt", "Meta", "CapsLock"];
+const RESERVED = ["Escape", "Enter", "Tab", "?"];
 
 const keys = { ...STANDARD_KEYS, ...stored("keys", {}) };
 let changing = null;
 let whenChanged = () => {};
 
-export function actionOf(key) { return Object.keys(keys).find((name) => keys[name] === key); }
+// Also with Caps Lock on.
+export function actionOf(key) {
+  const find = (wanted) => Object.keys(keys).find((name) => keys[name] === wanted);
+  return find(key) ?? (key.length === 1 ? find(key.toLowerCase()) : undefined);
+}
 
 export function keyName(action) {
   const key = keys[action];
@@ -48,7 +53,7 @@ export function setUpKeys(onChange) {
 // Whether a pressed key was meant as the new key of an action.
 export function takesKey(event) {
   if (!$("keys-dialog").open || !changing || MODIFIERS.includes(event.key)) return false;
-  if (event.key !== "Escape") change(event.key);
+  if (!RESERVED.includes(event.key)) change(event.key);
   changing = null;
   list();
   return true;

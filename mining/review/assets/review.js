@@ -13,12 +13,16 @@ const VIEWS = new Set(["others", "map", "compare", "offers", "grid"]);
 const ON_OFFER = { correct: "Yes, it is here", nothing: "No, not here", next: "Leave it", undo: "Undo" };
 const MOVED = ["correct", "wrong_class", "too_large", "too_small", "wrong_place"]; // verdicts that a corrected box goes with
 const SAME_OBJECT_IOU = 0.5;
+const NEEDS_PICTURE = new Set([...ON_BOX, ...ON_IMAGE]); // nothing is judged before its photo is there
+const REPEATED = new Set(["tighter", "wider"]); // while a key is held down
+const NO_GRID = new Set(["images", "no_box", "quarantined"]); // queues without boxes
+const KEPT_HISTORY = 200; // verdicts that can be taken back after the page was loaded again
 const PRECISION_EVERY = 5; // verdicts
 const LARGE = 1280;
 
 const state = {
   reviewer: "", queue: "", run: null, item: null, focus: null, box: null, step: 0, missed: [], offer: null,
-  history: [], back: 0, allPhotos: false, busy: false, since: 0, grid: null, estimating: false, estimateAfter: 0, estimateLater: 0,
+  history: [], back: 0, allPhotos: false, busy: false, loading: false, since: 0, grid: null, estimating: false, estimateAfter: 0, estimateLater: 0,
   views: { others: false, map: false, compare: true, offers: true, ...stored("views", {}) },
 };
 const overlay = new Overlay($("overlay"), (box) => { state.box = box; }, (box) => nameMissed(box));
@@ -44,8 +48,25 @@ async function guarded(work, { waits = false } = {}) {
 
 function setBusy(busy) {
   state.busy = busy;
-  document.querySelector("main").setAttribute("aria-busy", String(busy));
+  showBusy();
 }
+
+// The last photo is not left in place under the boxes of the next one.
+function load(source) {
+  if ($("photo").getAttribute("src") === source) return;
+  state.loading = true;
+  $("photo-frame").classList.add("loading");
+  $("photo").src = source;
+  showBusy();
+}
+
+function loaded() {
+  state.loading = false;
+  $("photo-frame").classList.remove("loading");
+  showBusy();
+}
+
+function showBusy() { document.querySelector("main").setAttribute("aria-busy", String(state.busy || state.loading)); }
 
 // --- what is shown -----------------------------------------------------------------------------------------------------
 
@@ -61,8 +82,10 @@ async function fetchNext(after) {
   show(answer.item);
 }
 
-async function fetchPage() {
-  const answer = await call(address("/api/page", { ...ofQueue(), reviewer: state.reviewer }));
+async function fetchPage(after) {
+  const values = { ...ofQueue(), reviewer: state.reviewer };
+  if (after) Object.assign(values, { kind: after.kind, number: after.number });
+  const answer = await call(address("/api/page", values));
   progress(answer);
   state.item = state.offer = null;
   state.grid = new Grid(answer.items, paint);
@@ -107,10 +130,11 @@ function nearest(walk, box) {
 }
 
 async function judgeMany(numbers, verdict, category = null) {
+  const batch = Date.now();
   for (const { kind, number, plan, why } of state.grid.items.filter((one) => numbers.has(one.number))) {
     const shown = { kind, number, plan, why };
     await call(address("/api/verdicts"), { shown, reviewer: state.reviewer, verdict, category });
-    state.history.push({ shown, item: shown });
+    remember({ shown, item: shown, batch });
   }
   state.grid.remove(numbers);
   if (!state.grid.items.length) await fetchPage();
@@ -120,7 +144,8 @@ async function judgeMany(numbers, verdict, category = null) {
 
 function actOnGrid(name) {
   if (name === "grid") { state.grid = null; guarded(() => fetchNext()); return; }
-  if (name === "next") { guarded(fetchPage); return; }
+  if (name === "next") { guarded(() => fetchPage(state.grid.items.at(-1))); return; }
+  if (name === "undo") { guarded(undo); return; }
   const numbers = state.grid.numbersFor(name);
   if (!numbers?.size) return;
   if (name === "wrong_class") { chooseClass("Which class are they?", (category) => guarded(() => judgeMany(numbers, name, category))); return; }
@@ -144,7 +169,7 @@ function paint() {
   if (!item) { paintEmpty(); return; }
   const box = item.boxes.find((one) => one.id === state.focus);
   const source = address(`/api/images/${item.image.id}/${LARGE}.jpg`);
-  if ($("photo").getAttribute("src") !== source) $("photo").src = source;
+  load(source);
   paintOther(source, box);
   fit(item.image);
   paintMap(box);
@@ -163,7 +188,7 @@ function paint() {
 
 function question(box) {
   if (state.offer) return "The verdict is recorded. Is the object here instead?";
-  return box ? "Is this box on an object of the class, with an IoU of at least 0.5?" : "Which objects have no correct box?";
+  return box ? "Is this box on an object of the class? They overlap enough if half of their joint area is shared (IoU 0.5)." : "Which objects have no correct box?";
 }
 
 // The other run's boxes on the same photo, beside it.
@@ -257,9 +282,10 @@ function paintEmpty() {
   if (!offers) return;
   const draw = text("button", size ? offers[2].replace("Draw", "Draw further") : offers[2]);
   draw.addEventListener("click", () => guarded(async () => {
-    await call(address("/api/draw"), { [offers[0]]: offers[1] });
+    const drawn = await call(address("/api/draw"), { [offers[0]]: offers[1] });
     await readRun();
     await fetchNext();
+    if (drawn[offers[0]] < offers[1]) say(`All ${drawn[offers[0]]} ${offers[0]} that were left are drawn.`);
   }, { waits: true }));
   empty.append(draw);
 }
@@ -293,7 +319,9 @@ function refresh() {
 }
 
 async function precision() {
+  const run = runNumber();
   const { precision: found, recall, enough } = await call(address("/api/estimate"));
+  if (run !== runNumber()) return;
   const percent = (share) => (100 * share).toFixed(1);
   const sentences = [["Precision", found], ["Recall", recall]]
     .filter(([, one]) => one)
@@ -305,10 +333,11 @@ async function precision() {
 // --- what the reviewer does --------------------------------------------------------------------------------------------
 
 function act(name) {
+  if (!state.grid && NEEDS_PICTURE.has(name) && (state.busy || state.loading)) return;
   if (state.grid) { actOnGrid(name); return; }
   if (name in state.views) { toggle(name); return; }
   if (state.offer && name !== "undo") { answerOffer(name); return; }
-  if (name === "grid") { if (state.item?.kind === "box") guarded(fetchPage); return; }
+  if (name === "grid") { if (state.item?.kind === "box") guarded(() => fetchPage()); return; }
   if (name === "tighter" || name === "wider") { walk(name === "tighter" ? 1 : -1); return; }
   if (name === "missed") { startDrawing(); return; }
   if (name === "take") { takeFurther(); return; }
@@ -344,7 +373,7 @@ function judge(verdict, category = null) {
     const shown = item.kind === "box" ? shownOf(item) : { kind: "box", number: id, plan: item.plan, why: item.plan ? "image" : "review" };
     const moved = MOVED.includes(verdict);
     await call(address("/api/verdicts"), { shown, reviewer: state.reviewer, verdict, box: moved ? state.box : null, category });
-    state.history.push({ shown, item: shownOf(item) });
+    remember({ shown, item: shownOf(item), before: item.boxes.find((one) => one.id === id)?.said ?? null });
     if (++state.since % PRECISION_EVERY === 0) refresh();
     if (item.kind === "box" && isOffer(item, verdict)) { await offer(item, verdict); return; }
     if (item.kind === "box") { await fetchNext(); return; }
@@ -392,7 +421,7 @@ async function complete() {
   if (item.kind !== "image") return;
   const shown = shownOf(item);
   await call(address("/api/images"), { shown, reviewer: state.reviewer, missed: state.missed });
-  state.history.push({ shown, item: shown });
+  remember({ shown, item: shown });
   await fetchNext();
 }
 
@@ -403,14 +432,44 @@ async function previous() {
   show(await call(address("/api/show"), { shown: state.history[place].item, reviewer: state.reviewer }));
 }
 
+// Takes the last verdict back, or those that were given together; a verdict that it replaced is valid again.
 async function undo() {
   const last = state.history.at(-1);
   if (!last) { say("There is nothing to undo."); return; }
-  await call(address("/api/take-back"), { shown: last.shown, reviewer: state.reviewer });
-  state.history.pop();
-  show(await call(address("/api/show"), { shown: last.item, reviewer: state.reviewer }));
+  do {
+    const { shown, before } = state.history.at(-1);
+    if (before) await call(address("/api/verdicts"), { shown, reviewer: state.reviewer, ...before });
+    else await call(address("/api/take-back"), { shown, reviewer: state.reviewer });
+    state.history.pop();
+    keepHistory();
+  } while (last.batch && state.history.at(-1)?.batch === last.batch);
+  state.back = 0;
+  if (state.grid) await fetchPage();
+  else show(await call(address("/api/show"), { shown: last.item, reviewer: state.reviewer }));
   await recount();
   refresh();
+}
+
+function remember(entry) {
+  state.history.push(entry);
+  keepHistory();
+}
+
+// For the next time that this tab loads the page.
+function keepHistory() {
+  const entries = state.history.slice(-KEPT_HISTORY);
+  try {
+    sessionStorage.setItem("boxmine-history", JSON.stringify({ run: state.run.name, reviewer: state.reviewer, entries }));
+  } catch { /* private windows keep nothing */ }
+}
+
+function keptHistory() {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem("boxmine-history"));
+    return kept?.run === state.run.name && kept.reviewer === state.reviewer ? kept.entries : [];
+  } catch {
+    return [];
+  }
 }
 
 function startDrawing() {
@@ -447,6 +506,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") { $("show-keys").click(); event.preventDefault(); return; }
   const name = actionOf(event.key);
   if (!name) return;
+  if (event.repeat && !REPEATED.has(name)) { event.preventDefault(); return; }
   event.preventDefault();
   act(name);
 });
@@ -456,6 +516,8 @@ $("map").addEventListener("error", () => {
   $("map").hidden = true;
   say("There is no map of this box: the run has no model for it, or the image is gone.");
 });
+$("photo").addEventListener("load", loaded);
+$("photo").addEventListener("error", loaded);
 $("photo").addEventListener("error", () => say("The picture cannot be shown: its file is gone, or is another one than was mined."));
 
 // --- start -------------------------------------------------------------------------------------------------------------
@@ -469,11 +531,12 @@ $("name-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const name = $("name").value.trim();
   if (!name) return;
-  state.reviewer = name;
-  state.history = [];
-  store("reviewer", name);
   $("name-dialog").close();
-  guarded(begin, { waits: true });
+  guarded(async () => { // not while a verdict of another name is being recorded
+    state.reviewer = name;
+    store("reviewer", name);
+    await begin();
+  }, { waits: true });
 });
 
 async function readRun() {
@@ -509,12 +572,15 @@ function chooseRuns() {
 }
 
 $("run-select").addEventListener("change", () => {
-  setRun(Number($("run-select").value));
-  history.replaceState(null, "", `#run=${$("run-select").value}`); // kept when the page is loaded again
-  state.history = [];
+  const wanted = Number($("run-select").value);
   $("run-select").blur();
-  $("precision").textContent = "";
-  guarded(begin, { waits: true });
+  guarded(async () => { // not while a verdict on another run is being recorded
+    setRun(wanted);
+    history.replaceState(null, "", `#run=${wanted}`); // kept when the page is loaded again
+    $("precision").textContent = "";
+    state.grid = null;
+    await begin();
+  }, { waits: true });
 });
 
 $("near-duplicates").addEventListener("click", () => {
@@ -525,6 +591,7 @@ $("near-duplicates").addEventListener("click", () => {
 
 $("queue").addEventListener("change", () => {
   state.queue = $("queue").value;
+  if (NO_GRID.has(state.queue)) state.grid = null;
   store("queue", state.queue);
   $("queue").blur();
   guarded(() => fetchNext(), { waits: true });
@@ -534,6 +601,7 @@ async function begin() {
   $("who").textContent = state.reviewer;
   state.queue = stored("queue", "plan");
   await readRun();
+  state.history = keptHistory();
   await fetchNext();
   refresh();
 }
