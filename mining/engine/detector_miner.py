@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from mining.detection.network import Detector
 
 LEAST_SCORE = 0.01  # of what the detector lists at all
-CONFIDENT = 0.3  # score from which a box is kept that is not the best of its class
+# Score from which a box is kept that is not the best of its class. On 160 generated images, after one round of a
+# bootstrap, 0.3, 0.4 and 0.5 give a precision of 51, 80 and 87 % and an instance recall of 89, 85 and 83 %.
+CONFIDENT = 0.4
 BATCH = 8  # images per pass on a GPU
 _UNMEASURED = float("nan")
 
