@@ -87,9 +87,11 @@ def run(tmp_path: Path) -> Run:
 def running(run: Run, log: Path, *options: str, source: Path | None = None) -> Iterator[Application]:
     """Run the application until the block ends."""
     started = Application(run, log, None, *options, source=source)
-    yield started
-    if started.process.poll() is None:
-        started.stop()
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.stop()
 
 
 @pytest.fixture
