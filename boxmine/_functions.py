@@ -121,7 +121,7 @@ def import_boxes(
     Raises:
         InputError: A results list comes without `dataset`, some boxes have a score and others have none, a score is not
             between 0 and 1, or `out` is not empty.
-        CorpusError: The COCO file is missing or damaged, or none of its images exists.
+        CorpusError: The COCO file is missing or damaged, or all of its images are missing.
         ScoringError: The boxes are clearly not x, y, width, height in pixels.
     """
     from mining.imports import import_boxes as import_coco

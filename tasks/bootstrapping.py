@@ -3,13 +3,16 @@
 from mining.bootstrap import rounds
 from mining.bootstrap.rounds import BootstrapResult
 from mining.config.bootstrap import BootstrapSettings
-from tasks.orchestration import report, step
+from tasks.orchestration import orchestrated, report, step
 from tasks.progress import Stage
 
 
 @step(name="train detector")
 def train_on_run(settings: BootstrapSettings, number: int) -> int:
     """Train the detector of a round on the boxes of the round before; returns their number."""
+    if orchestrated():  # loader processes that are forked beside Prefect's threads end with code 1
+        detector = settings.detector.model_copy(update={"workers": 0})
+        settings = settings.model_copy(update={"detector": detector})
     stage = Stage(f"detector {number}", settings.detector.epochs)
     return rounds.train_on_run(settings, number, lambda done, total, text: stage.reach(done, total, text))
 

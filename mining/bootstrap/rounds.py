@@ -1,7 +1,7 @@
 """Rounds of self-training: a detector learns from the boxes of the last round, and boxes the same images again.
 
-A round is kept if nothing shows that its boxes are worse than those before; the first one that is not better is the
-last. Without ground truth nobody knows, so there is one round, and a person compares.
+With ground truth, a round is kept if its boxes are better than those before by more than chance; the first one that is
+not is the last. Without, nobody knows, so there is one round, and a person compares.
 """
 
 from collections.abc import Callable
@@ -114,7 +114,7 @@ def conclude(settings: BootstrapSettings, rounds: list[Round]) -> BootstrapResul
         )
     else:
         reason = f"Round {last.number} is not clearly better than the one before."
-    is_kept = last.is_better is not False and (last.is_better or settings.truth is None)
+    is_kept = last.is_better or (last.is_better is None and settings.truth is None)
     kept = last.number if is_kept else last.number - 1
     result = BootstrapResult(settings.run_of(kept), settings.detector_of(kept) if kept else None, rounds, reason)
     write_json(settings.out / RECORD_FILE, _record(settings, result))

@@ -5,8 +5,8 @@ is the best guess), and further boxes from a score on. Places that may show an o
 object nor background: boxes below that score, and what the map reaches at a low threshold.
 
 Reference:
-    Adaptive pseudo ground truth: Zhu et al., "WeakSAM: Segment Anything Meets Weakly-supervised Instance-level
-    Recognition", ACM MM 2024, section 3.3.
+    The idea of taking the best box and those near its score: adaptive pseudo ground truth in Zhu et al., "WeakSAM:
+    Segment Anything Meets Weakly-supervised Instance-level Recognition", ACM MM 2024.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from mining.arrays import Bools, Floats, Ints
 from mining.boxes.iou import iou_matrix
 from mining.config.mine import CURVE_THRESHOLDS
 from mining.corpus.images.decoding import resolve_image_path
-from mining.corpus.schema import LABELLED
+from mining.corpus.schema import LABELLED, QUARANTINED
 from mining.detection.boxed_images import BoxedImage
 from mining.errors import InputError
 from mining.quality.table import read_boxes_with_quality
@@ -129,7 +129,7 @@ def _weights(table: pa.Table, category: Ints, score: Floats) -> Floats:
 
 def _shows_nothing(row: dict[str, object]) -> bool:
     """Whether an image is known to show none of the classes, so that all of it is background."""
-    return row["labels"] == [] and row["state"] != LABELLED
+    return row["labels"] == [] and row["state"] not in (LABELLED, QUARANTINED)
 
 
 def _wide_places(run: Run) -> dict[int, Floats]:

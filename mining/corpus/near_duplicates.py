@@ -1,4 +1,4 @@
-"""Find photos that are near-duplicates: changed copies of one photo, or shots that can hardly be told apart.
+"""Find photos that are near-duplicates: changed copies of one photo, or shots that hardly differ.
 
 Pairs whose perceptual hashes are close are candidates; each is compared by aligned thumbnails (`thumbnail_match`).
 """

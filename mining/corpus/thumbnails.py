@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ _HASH_BYTES = 8
 _LUMA_BYTES, _CHROMA_BYTES = SIDE * SIDE, CHROMA_SIDE * CHROMA_SIDE * 2
 BYTES = _LUMA_BYTES + _CHROMA_BYTES + 2 * _HASH_BYTES
 _VERSION = 1  # of the rules by which a thumbnail is made
+_NAME = re.compile(r"[0-9a-f]{24}-\d+\.sqlite")
 _BATCH = 64
 _TIMESTAMP_RESOLUTION_NS = 2_000_000_000  # the coarsest of common file systems
 _TABLE = "CREATE TABLE IF NOT EXISTS thumbnails (name TEXT PRIMARY KEY, size INT, modified INT, value BLOB)"
@@ -216,8 +218,9 @@ def _connect(path: Path) -> sqlite3.Connection | None:
 
 
 def _delete_oldest(folder: Path, needed: Path) -> None:
-    """Delete the files of other folders, oldest first, until all take at most CACHE_BYTES."""
-    found = sorted((one.stat().st_mtime_ns, one.stat().st_size, one) for one in folder.glob("*.sqlite"))
+    """Delete this module's files of other image folders, oldest first, until all take at most CACHE_BYTES."""
+    own = [one for one in folder.glob("*.sqlite") if _NAME.fullmatch(one.name)]
+    found = sorted((one.stat().st_mtime_ns, one.stat().st_size, one) for one in own)
     total = sum(size for _, size, _ in found)
     for _, size, path in found:
         if total > CACHE_BYTES and path != needed:

@@ -1,4 +1,4 @@
-"""Save and load detectors as model folders: weights as safetensors beside model.json, as localizers have them."""
+"""Save and load detectors as model folders: safetensors weights and model.json, as localizers have them."""
 
 import textwrap
 from dataclasses import replace

@@ -154,7 +154,8 @@ class DetectorMiner:
         accepted.sort(key=lambda one: -one["score"])
         return ImageOutcome(
             row["image_id"], row["file_name"], self._state(image, len(found.boxes), passed, len(accepted)),
-            image.width, image.height, None, accepted, [], self._rank(classes, scores), content_hash=image.digest,
+            image.width, image.height, None, accepted, [], self._rank(image, classes, scores),
+            content_hash=image.digest,
         )  # fmt: skip
 
     def _passing(self, xyxy: Float32s, scores: Float32s, image: "_Decoded") -> Boxes:
@@ -175,8 +176,10 @@ class DetectorMiner:
             return NO_CLASS
         return LOW_SCORE if passed else FILTERED if detected else NO_REGION
 
-    def _rank(self, classes: Ints, scores: Float32s) -> list[tuple[int, float]]:
-        """Ids of the classes with the highest scores, and these."""
+    def _rank(self, image: "_Decoded", classes: Ints, scores: Float32s) -> list[tuple[int, float]]:
+        """Ids of the classes with the highest scores, and these; none where only the labels were looked for."""
+        if image.classes is not None:
+            return []
         best = {index: float(scores[classes == index].max()) for index in set(classes.tolist()) - {-1}}
         ordered = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:RANKED_CLASSES]
         return [(self.card.classes[index]["id"], round(value, 6)) for index, value in ordered]

@@ -68,7 +68,8 @@ def _of_run(run_dir: Path, truth: GroundTruth) -> Ints:
     known = match_classes(tuple(run.classes.values()), truth.classes)
     category_of = {number: int(place) for number, place in zip(run.classes, known, strict=True) if place >= 0}
     ranked = read_ranked_classes(run_dir, image_of, category_of, len(truth.file_names))
-    assert ranked is not None  # the file is there
+    if ranked is None:
+        raise RunError(f"The model of {run_dir} ranked no classes; give a run of a classifier, or a CSV.")
     return ranked
 
 

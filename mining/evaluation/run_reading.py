@@ -125,7 +125,7 @@ def read_ranked_classes(
 
     Returns:
         (images, K) int, best class first; -1 for none and for classes unknown to the ground truth. None where the run
-        has no rankings.
+        ranked no class of any image, as a detector that looked for the labels alone.
 
     Raises:
         RunError: The rankings cannot be read.
@@ -137,6 +137,8 @@ def read_ranked_classes(
         table = file.read(columns=["image_id", "category_ids"])
     rows = [image_of.get(image_id, -1) for image_id in table["image_id"].to_pylist()]
     ranked_ids = table["category_ids"].to_pylist()
+    if not any(ranked_ids):
+        return None
     ranked = np.full((images, max(map(len, ranked_ids), default=1)), -1, np.int64)
     for row, ids in zip(rows, ranked_ids, strict=True):
         if row >= 0:

@@ -63,7 +63,7 @@ def import_boxes(
 
     Raises:
         InputError: The file, or `out`, cannot be used; see `read_coco_boxes`.
-        CorpusError: The COCO file is missing or damaged, or none of its images exists.
+        CorpusError: The COCO file is missing or damaged, or all of its images are missing.
         ScoringError: The boxes are clearly not x, y, width, height in pixels.
         StorageError: The disk refuses.
     """

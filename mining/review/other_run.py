@@ -1,4 +1,4 @@
-"""Another run of the same images, whose boxes are shown beside those of the run that is reviewed."""
+"""Another run of the same images, whose boxes are shown next to those of the run that is reviewed."""
 
 from collections.abc import Iterator
 from functools import cached_property

@@ -28,7 +28,7 @@ def serve_review(
 
     Args:
         runs: Finished runs, at least one; the first one is shown first.
-        against: Another finished run of the same images, shown beside them.
+        against: Another finished run of the same images, shown side by side.
         host: Address to listen on; any other than a loopback address needs the token in the address that is announced.
         port: Port; by default 8770, or any free one if that is taken.
         browse: Whether to open the address in a browser, if there is one.

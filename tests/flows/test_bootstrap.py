@@ -62,6 +62,10 @@ def test_ground_truth_decides_and_the_same_command_changes_nothing(
     assert run_command(command) == 0
     first = json.loads(capsys.readouterr().out)
     assert "CorLoc" in first["rounds"][0]["reason"]
+    scores = json.loads((recipe.parent / "rounds" / "round-1" / "scores.json").read_text())
+    assert not any(name.startswith("top") for name, value in scores["localization"].items() if value is not None), (
+        "a detector that was given the labels ranks no classes"
+    )
     is_better = first["rounds"][0]["is_better"]
     assert len(first["rounds"]) == (2 if is_better else 1)
     if not is_better:

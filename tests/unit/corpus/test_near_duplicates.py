@@ -264,8 +264,12 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 def test_the_cache_is_limited(decoded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thumbnails, "CACHE_BYTES", 1000)
+    foreign = Path(os.environ["BOXMINE_CACHE"]) / "thumbnails" / "holiday.sqlite"
+    foreign.parent.mkdir(parents=True, exist_ok=True)
+    foreign.write_bytes(bytes(100_000))
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         old_photo(tmp_path / folder / "a.jpg", 1)
         found_in(tmp_path / folder)
-    assert len(list((Path(os.environ["BOXMINE_CACHE"]) / "thumbnails").iterdir())) == 1
+    assert len(list((Path(os.environ["BOXMINE_CACHE"]) / "thumbnails").iterdir())) == 2
+    assert foreign.is_file(), "only files that were made here are deleted"
