@@ -80,7 +80,7 @@ class ModelCard:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences of the training about a model that will not localize."""
+        """Sentences of the training about labels that teach little, or a model that will not localize."""
         found = self.training.get("warnings", [])
         return [str(one) for one in found] if isinstance(found, list) else []
 

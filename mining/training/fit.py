@@ -32,7 +32,8 @@ from mining.training.distributed import exit_code_of_lost, is_distributed, is_ra
 from mining.training.folder import delete_checkpoints, discard_training
 from mining.training.frozen_features import feature_precision
 from mining.training.history import CURVES_FILE, HISTORY_FILE, draw_curves, read_history
-from mining.training.label_contrast import contrast_notes, has_contrast, refuse_no_contrast
+from mining.training.label_contrast import has_contrast, refuse_no_contrast
+from mining.training.label_warnings import warn_of_labels
 from mining.training.labelled_images import (
     class_weights,
     copies_of,
@@ -47,6 +48,8 @@ from mining.training.pictures import PictureWriter
 from mining.training.start import build_to_train
 from mining.training.summary import TrainingSummary
 from mining.training.training_data import TrainingData
+
+_log = logging.getLogger(__name__)
 
 
 def fit(
@@ -78,7 +81,10 @@ def fit(
     images = read_labelled_images(corpus, settings, objective)
     refuse_blind_backbone(settings)
     refuse_no_contrast(images.targets, images.classes)
-    notes = [*notes, *contrast_notes(images.targets, images.classes, METRICS[objective])]
+    of_labels = warn_of_labels(images.targets, images.classes, METRICS[objective])
+    if is_rank_zero():
+        for sentence in of_labels:  # the summary has them too, but a training may take a day
+            _log.warning("%s", sentence)
     copies = copies_of(images) if settings.validation_share else {}
     training, validation = train_val_split(images, settings.validation_share, settings.seed, copies)
     with without_lightning_hints():
@@ -124,7 +130,7 @@ def fit(
     guessing = loss_of_guessing(training.targets, objective, weights)
 
     def warn(rows: Sequence[Mapping[str, str]], epoch: int) -> list[str]:
-        return warn_of_chance(
+        of_chance = warn_of_chance(
             rows,
             epoch,
             metric=METRICS[objective],
@@ -133,6 +139,7 @@ def fit(
             one_step=len(training) <= settings.batch_size,
             settings=settings,
         )
+        return [*of_labels, *of_chance]
 
     sizes = len(training), len(validation)
     return _finish(settings, module, best, card, sizes, seconds, notes, missing, train_cells, warn)

@@ -1,5 +1,7 @@
 """Which classes a classifier can learn: those that some images show and others do not."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -40,26 +42,14 @@ def refuse_no_contrast(targets: Targets, classes: list[str]) -> None:
     else:
         found = f"Nearly all of the {count} labelled images have the same labels"
     raise CorpusError(
-        f"{found}: {_counts(targets, classes)}. A classifier cannot learn what a class looks like from images that all "
-        "show it. Add images without it: in a CSV with an empty `labels` cell, or with the names of other classes."
+        f"{found}: {count_images(targets, classes)}. A classifier cannot learn what a class looks like from images "
+        "that all show it. Add images without it: in a CSV with an empty `labels` cell, or with the names of other "
+        "classes."
     )
 
 
-def contrast_notes(targets: Targets, classes: list[str], metric: str) -> list[str]:
-    """Return a sentence about the classes that too few images lack, if there are any."""
-    weak = ~has_contrast(targets)
-    if not weak.any():
-        return []
-    names = [name for name, is_weak in zip(classes, weak, strict=True) if is_weak]
-    subject, their = ("This class is", "its") if len(names) == 1 else ("These classes are", "their")
-    return [
-        f"Nearly all of the {len(targets)} labelled images show {_counts(targets[:, weak], names)}. {subject} left out "
-        f"of the {metric}, and {their} boxes mean little: a classifier needs images without a class, more than "
-        f"{1 - NEARLY_ALL:.0%} of them, to learn where it is."
-    ]
-
-
-def _counts(targets: Targets, classes: list[str]) -> str:
+def count_images(targets: Targets, classes: Sequence[str]) -> str:
+    """Return the classes, each with the number of images that show it, as part of a sentence."""
     positives = targets.sum(axis=0)
     listed = [f"{name!r} (on {int(count)})" for name, count in zip(classes, positives, strict=True)]
     more = len(listed) - _NAMED

@@ -23,7 +23,7 @@ class TrainingSummary:
         unreadable: File name to reason, of images that were left out.
         notes: Sentences about the corpus.
         missing: Number of listed images that do not exist.
-        warnings: Sentences about a model that will not localize, with the remedy.
+        warnings: Sentences about labels that teach little, or a model that will not localize, with the remedy.
     """
 
     folder: Path

@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from mining.errors import CorpusError
+from mining.models.card import read_card
 from mining.training import job as training_job
 from mining.training.history import read_history
-from mining.training.label_contrast import contrast_notes, has_contrast, refuse_no_contrast
+from mining.training.label_contrast import has_contrast, refuse_no_contrast
+from mining.training.label_warnings import count_together, warn_of_labels
 from mining.training.module import classification_metric
 from tests.factories import register_tiny_backbone
 from tests.unit.training.test_training import named, settings_for, train
 
 ALWAYS, OFTEN = ("leaf", "root"), ("leaf",)
+METRIC = "mean average precision"
 
 
 def targets(*rows: tuple[tuple[int, ...], int]) -> np.ndarray:
@@ -51,10 +54,47 @@ def test_labels_that_are_nearly_the_same_everywhere_are_refused_too():
 def test_a_class_on_nearly_all_images_is_named_where_another_can_be_learnt():
     rows = targets(((1, 0), 19), ((1, 1), 19), ((0, 1), 2))
     refuse_no_contrast(rows, ["RBC", "Platelets"])
-    (note,) = contrast_notes(rows, ["RBC", "Platelets"], "mean average precision")
-    assert "40 labelled images show 'RBC' (on 38)" in note
-    assert "left out of the mean average precision, and its boxes mean little" in note
-    assert contrast_notes(rows[:, 1:], ["Platelets"], "mean average precision") == []
+    (sentence,) = warn_of_labels(rows, ["RBC", "Platelets"], METRIC)
+    assert sentence.startswith("Nearly all of the 40 labelled images show 'RBC' (on 38): ")
+    assert "it is left out of the mean average precision. Add similar images without it, more than 5%" in sentence
+    assert warn_of_labels(rows[:, 1:], ["Platelets"], METRIC) == []
+
+
+def test_a_class_on_all_images_is_no_companion_of_the_others():
+    (sentence,) = warn_of_labels(targets(((1, 0, 1), 20), ((1, 1, 0), 20)), ["cell", "red", "blue"], METRIC)
+    assert sentence.startswith("All 40 labelled images show 'cell' (on 40): ")
+
+
+@pytest.mark.parametrize(("alone", "is_found"), [(0, True), (4, True), (5, False)])
+def test_classes_that_nearly_always_come_together_are_named_once_with_counts(alone: int, is_found: bool):
+    rows = targets(((1, 1, 0), 41), ((0, 1, 0), alone), ((0, 0, 1), 30))
+    sentences = warn_of_labels(rows, ["plate", "fork", "cup"], METRIC)
+    start = f"'plate' and 'fork' nearly always come together (on 41 images; only one of them on {alone}): "
+    assert [one.startswith(start) for one in sentences] == [True] * is_found
+
+
+def test_a_class_that_never_comes_without_a_frequent_one_can_be_learnt():
+    rows = targets(((1, 1), 40), ((0, 1), 40), ((0, 0), 30))
+    assert warn_of_labels(rows, ["plate", "fork"], METRIC) == []
+
+
+def test_few_images_come_together_by_chance():
+    assert warn_of_labels(targets(((1, 1), 4), ((0, 0), 60)), ["plate", "fork"], METRIC) == []
+    assert warn_of_labels(targets(((1, 1), 5), ((0, 0), 60)), ["plate", "fork"], METRIC) != []
+
+
+def test_many_pairs_are_four_sentences_and_their_number():
+    pairs = np.repeat(np.kron(np.eye(7), np.ones(2)), 9, axis=0).astype(np.float32)
+    sentences = warn_of_labels(pairs, [f"class {number}" for number in range(14)], METRIC)
+    assert [sentence.count("nearly always come together") for sentence in sentences] == [1, 1, 1, 1, 0]
+    assert sentences[-1] == "So do 3 more pairs of classes."
+
+
+def test_images_of_two_classes_are_counted_as_they_are_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mining.training.label_warnings._ROWS_AT_ONCE", 7)
+    rows = (np.random.default_rng(0).random((50, 4)) < 0.4).astype(np.float32)
+    expected = [[sum(bool(row[a] and row[b]) for row in rows) * (a != b) for b in range(4)] for a in range(4)]
+    assert count_together(rows).tolist() == expected
 
 
 def test_a_class_on_all_validation_images_is_left_out_of_the_metric():
@@ -89,12 +129,23 @@ def test_training_on_the_same_labels_everywhere_is_refused_and_leaves_nothing(tm
 
 
 @pytest.mark.usefixtures("_tiny")
-def test_the_other_classes_are_trained_and_a_note_names_those_without_contrast(tmp_path: Path) -> None:
+def test_the_other_classes_are_trained_and_a_warning_names_those_without_contrast(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     labels = named(("r", 10, ("cell", "red")), ("b", 10, ("cell", "blue")))
     summary = train(tmp_path, labels, validation_share=0.3)
     assert summary.classes == 3
-    assert "'cell' (on 20)" in summary.notes[-1]
+    assert "'cell' (on 20)" in summary.warnings[0]
+    assert caplog.messages == [summary.warnings[0]]  # before the training, too
+    assert read_card(summary.folder).warnings == summary.warnings
     assert summary.value == float(read_history(summary.folder / "history.csv")[summary.best_epoch - 1]["val_metric"])
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_a_pair_that_always_comes_together_is_warned_of(tmp_path: Path) -> None:
+    labels = named(("r", 8, ("fork", "plate")), ("b", 8, ("cup",)))
+    summary = train(tmp_path, labels, epochs=1)
+    assert "'fork' and 'plate' nearly always come together (on 8 images" in summary.warnings[0]
 
 
 @pytest.mark.usefixtures("_tiny")

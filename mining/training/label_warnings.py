@@ -1,0 +1,86 @@
+"""Sentences about labels that teach little about where objects are, known before the training starts.
+
+The limits are measured: docs/benchmarks.md, "Labels that teach little".
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mining.arrays import Bools, Ints
+from mining.training.label_contrast import NEARLY_ALL, Targets, count_images, has_contrast
+
+TOGETHER = 0.9  # of the images that show one of two classes or both, the share that shows both
+FEWEST_TOGETHER = 5  # such images: fewer come together by chance
+_NAMED = 4  # pairs
+_ROWS_AT_ONCE = 8192
+
+
+def warn_of_labels(targets: Targets, classes: Sequence[str], metric: str) -> list[str]:
+    """Return sentences, with counts and remedy, about classes whose place the labels can hardly teach.
+
+    These are classes on nearly all images, and pairs of classes that nearly always come together.
+    A class that never comes without a second one is no such case if the second comes without the first often enough.
+
+    Args:
+        targets: (n, C) of 0 and 1.
+        classes: C names.
+        metric: Name of the validation metric, which the former are left out of.
+    """
+    is_everywhere = ~has_contrast(targets)
+    return [
+        *_warn_of_classes_everywhere(targets, is_everywhere, classes, metric),
+        *_warn_of_companions(targets, is_everywhere, classes),
+    ]
+
+
+def count_together(targets: Targets) -> Ints:
+    """Count the images that show two classes.
+
+    Args:
+        targets: (n, C) of 0 and 1.
+
+    Returns:
+        (C, C) numbers, 0 on the diagonal.
+    """
+    together = np.zeros((targets.shape[1],) * 2)
+    several = np.flatnonzero(targets.sum(axis=1) > 1)  # of a million images with one class each, none
+    for start in range(0, len(several), _ROWS_AT_ONCE):
+        rows = targets[several[start : start + _ROWS_AT_ONCE]]
+        together += rows.T @ rows
+    np.fill_diagonal(together, 0)
+    return together.astype(np.int64)
+
+
+def _warn_of_classes_everywhere(
+    targets: Targets, is_everywhere: Bools, classes: Sequence[str], metric: str
+) -> list[str]:
+    found = np.flatnonzero(is_everywhere).tolist()
+    if not found:
+        return []
+    shown = targets[:, found]
+    every = f"All {len(targets)}" if shown.all() else f"Nearly all of the {len(targets)}"
+    them, their, they_are = ("it", "its", "it is") if len(found) == 1 else ("them", "their", "they are")
+    return [
+        f"{every} labelled images show {count_images(shown, [classes[column] for column in found])}: nothing in the "
+        f"labels distinguishes {them} from the background, so that {their} boxes may be on anything that all images "
+        f"have in common, and {they_are} left out of the {metric}. Add similar images without {them}, more than "
+        f"{1 - NEARLY_ALL:.0%} of all images (in a CSV with an empty `labels` cell)."
+    ]
+
+
+def _warn_of_companions(targets: Targets, is_everywhere: Bools, classes: Sequence[str]) -> list[str]:
+    positives = targets.sum(axis=0, dtype=np.float64).astype(np.int64)
+    both = count_together(targets)
+    either = positives[:, None] + positives - both
+    # two classes that are on all images are named already
+    is_pair = (both >= FEWEST_TOGETHER) & (both >= TOGETHER * either) & ~is_everywhere
+    pairs = np.argwhere(np.triu(is_pair))
+    sentences = [
+        f"{classes[first]!r} and {classes[second]!r} nearly always come together (on {both[first, second]} images; "
+        f"only one of them on {either[first, second] - both[first, second]}): labels cannot teach which is which, so "
+        "that boxes of one are often on the other. Add images that show only one of them."
+        for first, second in pairs[:_NAMED].tolist()
+    ]
+    more = len(pairs) - _NAMED
+    return [*sentences, f"So do {more} more pairs of classes."] if more > 0 else sentences
