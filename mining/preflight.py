@@ -17,6 +17,7 @@ from mining.config import (
     WEIGHTS_MARK,
     CompareSettings,
     CorpusSettings,
+    DetectorOptions,
     MapsSettings,
     MineSection,
     MineSettings,
@@ -28,6 +29,7 @@ from mining.config import (
     TrainSettings,
 )
 from mining.config.bootstrap import BootstrapSettings
+from mining.config.proof import ProofSettings
 from mining.corpus.image_root import ImageRoot, check_output_outside_images
 from mining.corpus.readers import detect_kind
 from mining.errors import ModelError, ScoringError
@@ -115,10 +117,18 @@ def _run(settings: RunSettings) -> None:
 @check.register
 def _bootstrap(settings: BootstrapSettings) -> None:
     check(settings.first_run_settings())
-    refuse_unknown_backbone(settings.detector.backbone)
-    weights = settings.detector.weights
-    if WEIGHTS_MARK.is_path(weights) and not Path(weights).exists():
-        raise ModelError(f"No weights file or model folder {weights}; give 'imagenet', 'none', or one that exists.")
+    check_detector(settings.detector)
+
+
+@check.register
+def _prove(settings: ProofSettings) -> None:
+    for run in settings.runs:
+        Run.open(run, finished=True)
+    for truth in (settings.truth, settings.test.truth):
+        check_truth(truth)
+    ImageRoot(settings.test.images)
+    check_output_outside_images(settings.out, settings.test.images, "out")
+    check_detector(settings.detector)
 
 
 @check.register
@@ -239,6 +249,18 @@ def check_training(options: TrainOptions) -> None:
     size = options.input_size or (BACKBONES[options.backbone].input_size if options.backbone in BACKBONES else None)
     if size is not None:
         refuse_small_crops(options, size)
+
+
+def check_detector(options: DetectorOptions) -> None:
+    """Check a detector's backbone and its weights.
+
+    Raises:
+        ModelError: The backbone is unknown, or the weights are missing.
+    """
+    refuse_unknown_backbone(options.backbone)
+    weights = options.weights
+    if WEIGHTS_MARK.is_path(weights) and not Path(weights).exists():
+        raise ModelError(f"No weights file or model folder {weights}; give 'imagenet', 'none', or one that exists.")
 
 
 def refuse_unusable_start(options: TrainOptions) -> None:

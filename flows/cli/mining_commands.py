@@ -157,6 +157,45 @@ def bootstrap(
     return 0
 
 
+@app.command(
+    help_epilogue=examples(
+        "boxmine prove recipe.yaml",
+        "boxmine prove recipe.yaml --set seeds=[0] --set budget=[] --set arms=[mined,centred]",
+    )
+)
+def prove(
+    recipe: Path,
+    /,
+    *,
+    out: Path | None = None,
+    changes: Changes = None,
+    as_json: Json = False,
+) -> int:
+    """Say what mined boxes are worth: train the same detector on mined, true and other boxes, and test all of them.
+
+    Parameters
+    ----------
+    recipe
+        YAML file: out, runs, truth, test, detector, seeds, arms, budget.
+    out
+        Folder of the detectors and figures, instead of the recipe's.
+    changes
+        Change of the recipe, e.g. --set detector.epochs=40; may be given several times.
+    as_json
+        Print the figures on stdout.
+    """
+    from flows import prove as flow
+    from flows.cli.proof_output import print_proof
+    from flows.running import run_flow
+    from mining.config.proof import ProofSettings
+
+    settings = parse(ProofSettings, recipe_values(recipe, out, changes))
+    with ProgressView():
+        result = run_flow(flow.prove, settings)
+    print_json(asdict(result)) if as_json else print_proof(result)
+    return 0
+
+
 @app.command(help_epilogue=examples("boxmine demo", "boxmine demo --out runs/small --images 60"))
 def demo(
     *,

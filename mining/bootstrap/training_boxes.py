@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mining.arrays import Bools, Floats, Ints
@@ -22,6 +23,7 @@ from mining.corpus.images.decoding import resolve_image_path
 from mining.corpus.schema import LABELLED, QUARANTINED
 from mining.detection.boxed_images import BoxedImage
 from mining.errors import InputError
+from mining.quality.applying import HUMAN
 from mining.quality.table import read_boxes_with_quality
 from mining.runs.run import CALIBRATION_FILE, Run
 
@@ -52,7 +54,8 @@ def boxes_of_run(run: Run) -> TrainingBoxes:
     """Choose and weight the boxes of a run.
 
     The weight of a box is its probability of being correct where the run is calibrated (`boxmine audit calibrate`),
-    else its score over the score that a quarter of the class's boxes exceed, at most 1 and at least LEAST_WEIGHT.
+    else its score over the score that a quarter of the class's boxes exceed, at most 1 and at least LEAST_WEIGHT. Boxes
+    that a person made weigh 1, and are all taken.
 
     Args:
         run: A finished run.
@@ -69,7 +72,12 @@ def boxes_of_run(run: Run) -> TrainingBoxes:
     category = _class_places(run, table["category_id"].to_numpy())
     xywh = np.stack([table[side].to_numpy().astype(np.float64) for side in "xywh"], axis=1)
     xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    chosen, weight = _choose(image, category, score), _weights(table, category, score)
+    is_human = pc.equal(table["source"], HUMAN).to_numpy()
+    chosen, weight = is_human.copy(), np.ones(len(table))
+    mined = np.flatnonzero(~is_human)
+    if len(mined):
+        chosen[mined] = _choose(image[mined], category[mined], score[mined])
+        weight[mined] = _weights(table.take(mined), category[mined], score[mined])
     wide = _wide_places(run)
     by_image = _rows_by_image(image)
     images, skipped = [], 0

@@ -210,7 +210,11 @@ class BoxOptions(Settings):
         "default score of boxes; area: the number of pixels of their regions, so that the largest region is first, as "
         "in papers that draw one box around it.",
     )
-    min_score: Share = Field(default=0.0, description="Minimum score of a box.")
+    min_score: Share = Field(
+        default=0.0,
+        description="Minimum score of a box. At 0, a detector's boxes need 0.4, unless they are the best of a class "
+        "that their image is labelled with.",
+    )
     min_area: Share = Field(default=0.01, description="Minimum area of a box, as a share of the image's area.")
     max_area: Share = Field(default=1.0, description="Maximum area of a box, as a share of the image's area.")
     max_aspect: Annotated[float, Field(ge=1)] = Field(

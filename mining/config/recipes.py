@@ -45,7 +45,9 @@ class MayBePath:
 
 
 def resolve_setting(text: Any, mark: MayBePath) -> Any:
-    """Resolve a relative path of a recipe from the recipe's folder; return everything else unchanged."""
+    """Resolve relative paths of a recipe from the recipe's folder; return everything else unchanged."""
+    if isinstance(text, list):
+        return [resolve_setting(one, mark) for one in text]
     if not isinstance(text, RecipeText) or not mark.is_path(text):
         return text
     return str(text.folder / os.path.expanduser(text))

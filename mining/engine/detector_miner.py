@@ -1,7 +1,8 @@
 """Mine rows of the corpus with a detector: decode images, detect objects of their classes, filter boxes.
 
 A labelled image gets the best box of each of its classes, however low its score, and all others from a score on; so a
-class that the labels name is rarely left without a box. An unlabelled image gets the boxes from that score on.
+class that the labels name is rarely left without a box. An unlabelled image gets the boxes from that score on. Where
+the settings give a minimum score, it holds for all boxes instead.
 """
 
 from dataclasses import dataclass
@@ -147,9 +148,7 @@ class DetectorMiner:
             of_class = classes == index
             boxes = self._passing(xyxy[of_class], scores[of_class], image)
             passed += len(boxes)
-            kept = boxes[
-                _is_kept(boxes.score, is_labelled=image.classes is not None) & (boxes.score >= self.settings.min_score)
-            ]
+            kept = boxes[_is_kept(boxes.score, self.settings.min_score, is_labelled=image.classes is not None)]
             accepted += self._rows(image, kept, index, float(scores[of_class].max()))
         accepted.sort(key=lambda one: -one["score"])
         return ImageOutcome(
@@ -217,8 +216,10 @@ class _Decoded:
     classes: list[int] | None
 
 
-def _is_kept(scores: Float32s, *, is_labelled: bool) -> Bools:
+def _is_kept(scores: Float32s, min_score: float, *, is_labelled: bool) -> Bools:
     """Which boxes of a class in an image are kept, by their (n,) scores, highest first: (n,) bool."""
+    if min_score > 0:
+        return scores >= min_score
     confident = scores >= CONFIDENT
     if is_labelled and len(confident):
         confident[0] = True

@@ -1,0 +1,38 @@
+"""What `boxmine prove` prints."""
+
+from flows.cli.output import print_notes
+from flows.cli.terminal import err, print_table
+from mining.proof.figures import Estimate
+from mining.proof.job import ProofResult
+
+
+def print_proof(result: ProofResult) -> None:
+    """Print the detectors' average precision, the label budget, and what the mined boxes are worth."""
+    rows = [
+        (arm, str(result.boxes[arm]), _percent(one), _percent(result.ap[arm]), _share(result.share_of_true.get(arm)))
+        for arm, one in result.ap50.items()
+    ]
+    print_table(rows, ("boxes", "number", "AP50", "AP", "of the AP50 from true boxes"))
+    if result.budget:
+        points = [
+            (str(one.true_boxes), _percent(one.alone), _percent(one.with_mined), _percent(one.gain))
+            for one in result.budget
+        ]
+        print_table(points, ("true boxes", "AP50 alone", "AP50 with mined boxes", "difference"))
+    print_notes(result.notes)
+    for arm, one in result.over_blind.items():
+        err.print(f"Mined boxes instead of {arm} ones: AP50 {100 * one.value:+.1f} points, {_interval(one)}.")
+    if result.worth is not None:
+        err.print(result.worth.text, soft_wrap=True)
+
+
+def _percent(one: Estimate) -> str:
+    return f"{100 * one.value:.1f} % {_interval(one)}"
+
+
+def _share(one: Estimate | None) -> str:
+    return "" if one is None else f"{100 * one.value:.0f} % (95 %: {100 * one.ci95[0]:.0f} to {100 * one.ci95[1]:.0f})"
+
+
+def _interval(one: Estimate) -> str:
+    return f"(95 %: {100 * one.ci95[0]:.1f} to {100 * one.ci95[1]:.1f})"

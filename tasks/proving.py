@@ -1,0 +1,32 @@
+"""Tasks of a proof: train a detector on one kind of boxes, compare all of them."""
+
+from mining.config.proof import ProofSettings
+from mining.proof import job
+from mining.proof.job import ProofResult
+from mining.proof.trainings import Training
+from tasks.orchestration import orchestrated, report, step
+from tasks.progress import Stage
+
+
+@step(name="train on boxes")
+def train_on_boxes(settings: ProofSettings, training: Training) -> int:
+    """Train a detector on one kind of boxes; returns their number."""
+    if orchestrated():  # loader processes that are forked beside Prefect's threads end with code 1
+        settings = settings.model_copy(update={"detector": settings.detector.model_copy(update={"workers": 0})})
+    stage = Stage(training.name, settings.detector.epochs)
+    return job.train_on_boxes(settings, training, lambda done, total, text: stage.reach(done, total, text))
+
+
+@step(name="conclude")
+def conclude(settings: ProofSettings, boxes: dict[Training, int]) -> ProofResult:
+    """Compare the detectors, and show the figures."""
+    result = job.conclude(settings, boxes)
+    report(_show, result)
+    return result
+
+
+def _show(result: ProofResult) -> None:
+    from prefect.artifacts import create_table_artifact
+
+    rows = [{"boxes": arm, "AP50": one.value, "95 %": list(one.ci95)} for arm, one in result.ap50.items()]
+    create_table_artifact(rows, key="proof", description="" if result.worth is None else result.worth.text)
