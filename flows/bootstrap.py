@@ -5,13 +5,14 @@ from flows.run import run
 from mining.bootstrap.rounds import BootstrapResult, Round
 from mining.config import ScoreSettings
 from mining.config.bootstrap import BootstrapSettings
-from tasks.bootstrapping import conclude, judge_round, train_on_run
+from tasks.bootstrapping import check_boxes, conclude, judge_round, train_on_run
 from tasks.reporting import write_report
 from tasks.scoring import score_boxes
 
 
 def bootstrap(settings: BootstrapSettings) -> BootstrapResult:
     """Mine with a localizer; then train a detector on the boxes and mine with it, as long as that makes them better."""
+    check_boxes(settings)
     run(settings.first_run_settings())
     rounds: list[Round] = []
     while True:

@@ -117,6 +117,7 @@ def _run(settings: RunSettings) -> None:
 @check.register
 def _bootstrap(settings: BootstrapSettings) -> None:
     check(settings.first_run_settings())
+    check_truth(settings.boxes)
     check_detector(settings.detector)
 
 

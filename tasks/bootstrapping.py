@@ -6,6 +6,8 @@ from mining.config.bootstrap import BootstrapSettings
 from tasks.orchestration import orchestrated, report, step
 from tasks.progress import Stage
 
+check_boxes = step(name="check boxes")(rounds.check_boxes)
+
 
 @step(name="train detector")
 def train_on_run(settings: BootstrapSettings, number: int) -> int:

@@ -132,7 +132,7 @@ def bootstrap(
     Parameters
     ----------
     recipe
-        YAML file: out, corpus, train or model, mine, detector, rounds, truth.
+        YAML file: out, corpus, train or model, mine, detector, rounds, truth, boxes.
     out
         Folder of the rounds, instead of the recipe's.
     changes

@@ -7,12 +7,20 @@ not is the last. Without, nobody knows, so there is one round, and a person comp
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mining.config import DetectorSettings
 from mining.config.bootstrap import BootstrapSettings
+from mining.corpus import iter_shards
+from mining.corpus.scanner import scan_from_settings
+from mining.corpus.schema import CORPUS_FILE
+from mining.evaluation.ground_truth.sources import digest_of
 from mining.evaluation.run_comparison import compare_runs
+from mining.evaluation.taught_images import taught_images
+from mining.evaluation.true_boxes_check import check_true_boxes
 from mining.experiments.retraining import decide
+from mining.models.card import PRETRAINED, read_card
 from mining.runs.run import Run
 from mining.storage.files import write_json
 from mining.storage.provenance import package_versions, utc_now
@@ -79,18 +87,57 @@ def train_on_run(
         ModelError: The detector cannot be trained with these settings.
     """
     from mining.bootstrap.training_boxes import boxes_of_run
+    from mining.bootstrap.true_boxes import read_true_boxes, replace_boxes
     from mining.detection.training import train_detector
 
-    found = boxes_of_run(Run.open(settings.run_of(number - 1), finished=True))
+    run = Run.open(settings.run_of(number - 1), finished=True)
+    found, taught = boxes_of_run(run), None
+    if settings.boxes is not None:
+        check_true_boxes(settings.boxes, run.image_root, _file_names(run), run.card.class_names)
+        true = read_true_boxes(run, settings.boxes)
+        found = replace_boxes(found, true.images)
+        hashes = sorted(image.content_hash for image in true.images if image.content_hash is not None)
+        taught = {"sha256": digest_of(settings.boxes), "images": hashes}
     detector = DetectorSettings(**dict(settings.detector))
-    train_detector(detector, found.images, found.classes, settings.detector_of(number), progress)
+    train_detector(detector, found.images, found.classes, settings.detector_of(number), progress, true_boxes=taught)
     return found.boxes
 
 
+def check_boxes(settings: BootstrapSettings) -> None:
+    """Check the true boxes that the recipe gives before anything is trained.
+
+    Raises:
+        ScoringError: Some of them cannot be learned from, see `check_true_boxes`.
+        CorpusError: The images or their labels cannot be used.
+    """
+    if settings.boxes is None:
+        return
+    corpus = settings.corpus
+    with TemporaryDirectory(prefix="boxmine-") as folder:
+        table = Path(folder) / CORPUS_FILE
+        classes = list(scan_from_settings(corpus, table, corpus.labels).classes)
+        names = [name for shard in iter_shards(table) for name in shard["file_name"].to_pylist()]
+    if settings.model is not None and not settings.model.startswith(PRETRAINED):
+        classes = read_card(Path(settings.model)).class_names
+    if settings.mine.classes or settings.mine.map:  # the run has others, see `train_on_run`
+        classes = []
+    check_true_boxes(settings.boxes, corpus.images, names, classes)
+
+
+def _file_names(run: Run) -> list[str]:
+    return [str(name) for name in run.read_corpus(["file_name"])["file_name"].to_pylist()]
+
+
 def judge_round(settings: BootstrapSettings, number: int, learned_from: int) -> Round:
-    """Compare the run of a round with that of the round before, by the recipe's ground truth if it has one."""
+    """Compare the run of a round with that of the round before, by the recipe's ground truth if it has one.
+
+    Images whose true boxes the detector learned from are not compared with the ground truth.
+    """
     before, after = settings.run_of(number - 1), settings.run_of(number)
-    is_better, reason = decide(compare_runs(before, after, settings.truth).summary)
+    taught = taught_images(after)
+    is_better, reason = decide(compare_runs(before, after, settings.truth, unscored=taught).summary)
+    if taught and settings.truth is not None:
+        reason += f" Not counted: the {len(taught)} images whose true boxes the detector learned from."
     boxes = int(Run(after).record["counts"]["boxes"])
     return Round(number, settings.detector_of(number), after, learned_from, boxes, is_better, reason)
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mining.config.base import Settings, Share
+from mining.config.base import Settings, Share, resolve_path
 from mining.config.corpus import CorpusSettings
 from mining.config.detector import DetectorSection
 from mining.config.execution import ExecutionOptions, ShardOptions
@@ -40,11 +40,31 @@ class BootstrapSettings(Settings):
         default=None,
         description="Ground truth of some of these images, to compare the rounds by; boxes are never learned from it.",
     )
+    boxes: Path | None = Field(
+        default=None,
+        description="True boxes of a few of these images, which the detector learns from instead of the mined ones: "
+        "COCO JSON, folder of VOC XML, or CUB folder. All objects of an image that it lists have to be in it; an image "
+        "without any box is background.",
+    )
+
+    @field_validator("boxes")
+    @classmethod
+    def _resolve_boxes(cls, path: Path | None) -> Path | None:
+        return None if path is None else resolve_path(path)
 
     @model_validator(mode="after")
     def _check_model_or_train(self) -> Self:
         if self.model is not None and "train" in self.model_fields_set:
             raise ValueError("a recipe has either `model` or `train`, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _check_truth_of_others(self) -> Self:
+        if self.boxes is not None and self.truth is not None and self.boxes == resolve_path(self.truth):
+            raise ValueError(
+                "`boxes` and `truth` are the same: rounds are compared on other images than those whose boxes are "
+                "learned; omit `truth`, or give boxes of further images"
+            )
         return self
 
     def run_of(self, number: int) -> Path:

@@ -17,7 +17,7 @@ from mining.detection.folder import build_detector, detector_card, load_detector
 from mining.detection.module import DetectorModule, diverged
 from mining.detection.network import Detector
 from mining.errors import CorpusError, InputError, ModelError
-from mining.models.card import CARD_FILE, CHECKPOINTS, ModelCard, read_card
+from mining.models.card import CARD_FILE, CHECKPOINTS, TRUE_BOXES, ModelCard, read_card
 from mining.models.device import resolve_device
 from mining.runtimes.worker_threads import restored_threads
 from mining.storage.files import storage_errors, write_json
@@ -72,6 +72,8 @@ def train_detector(
     classes: Sequence[Mapping[str, Any]],
     out: Path,
     progress: Progress = lambda done, total, text: None,
+    *,
+    true_boxes: Mapping[str, Any] | None = None,
 ) -> DetectorSummary:
     """Train a detector; resumes an unfinished training of the same settings, images and boxes.
 
@@ -81,6 +83,7 @@ def train_detector(
         classes: [{"id": 1, "name": "dog"}, ...] in the order of the boxes' class indices.
         out: Model folder.
         progress: Called after each step with steps done, steps planned and a text.
+        true_boxes: Which of the images have true boxes, for the record of the model, see `TRUE_BOXES`.
 
     Returns:
         The summary; that of the finished training where there is one of the same settings, images and boxes.
@@ -96,7 +99,10 @@ def train_detector(
     if max(int(image.classes.max(initial=0)) for image in images) >= len(classes):
         raise CorpusError(f"A box has a class that is not among the {len(classes)} classes given.")
     listed = [{"id": int(entry["id"]), "name": str(entry["name"])} for entry in classes]
-    wanted = {"localizer": settings.kind, **settings.identity(), "classes": listed, "images": digest_images(images)}
+    wanted = {"localizer": settings.kind, **settings.identity(), "classes": listed}
+    if true_boxes is not None:
+        wanted[TRUE_BOXES] = dict(true_boxes)
+    wanted["images"] = digest_images(images)
     refuse_foreign_folder(out)
     with lock_folder(out):
         finished = _finished(out, wanted)
@@ -129,7 +135,8 @@ def _finished(out: Path, wanted: dict[str, Any]) -> DetectorSummary | None:
     for name, value in wanted.items():
         if recorded.get(name) != value:
             what = "a finished model" if is_model else "an unfinished training"
-            raise ModelError(f"{out} holds {what} of other {name}; give another folder, or delete it.")
+            of = "true boxes" if name == TRUE_BOXES else name
+            raise ModelError(f"{out} holds {what} of other {of}; give another folder, or delete it.")
     if not is_model:
         return None
     names = [name for name in DetectorSummary.__dataclass_fields__ if name != "folder"]

@@ -5,7 +5,7 @@ where only one run has any. With ground truth the pairs are those of CorLoc, sco
 a paired bootstrap interval over images: every resample draws the same images for both runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,13 @@ class Comparison:
 
 
 def compare_runs(
-    first: Path, second: Path, truth: Path | None = None, *, seed: int = 0, resamples: int = 2000
+    first: Path,
+    second: Path,
+    truth: Path | None = None,
+    *,
+    unscored: Collection[str] = (),
+    seed: int = 0,
+    resamples: int = 2000,
 ) -> Comparison:
     """Compare the boxes of two run directories.
 
@@ -87,6 +93,7 @@ def compare_runs(
         first: Run directory to compare with.
         second: Run directory that is compared with it.
         truth: COCO JSON, VOC XML or CUB folder; None compares the runs with each other only.
+        unscored: Images, by their file names in the second run, that are not compared with the ground truth.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
 
@@ -114,7 +121,9 @@ def compare_runs(
     changes = [PairChange(name, category, iou) for (name, category), iou in agreements.items()]
     scored = None
     if truth is not None:
-        scored, changes = _against(truth, (first, second), runs, agreements, seed=seed, resamples=resamples)
+        scored, changes = _against(
+            truth, (first, second), runs, agreements, unscored=unscored, seed=seed, resamples=resamples
+        )
     summary = {
         "definition": DEFINITION,
         "runs": {"first": str(first), "second": str(second)},
@@ -180,11 +189,16 @@ def _against(
     runs: tuple[RunBoxes, RunBoxes],
     agreements: dict[Key, float],
     *,
+    unscored: Collection[str],
     seed: int,
     resamples: int,
 ) -> tuple[dict[str, Any], list[PairChange]]:
     scored = [{(name, category): iou for name, category, iou in best_iou_of_pairs(folder, truth)} for folder in folders]
     keys = [key for key in scored[0] if key in scored[1]]
+    files = sorted({name for name, _ in keys})
+    positions = match_files(files, runs[1].file_names).tolist()
+    run_name = {name: runs[1].file_names[position] for name, position in zip(files, positions, strict=True)}
+    keys = [key for key in keys if run_name[key[0]] not in unscored]
     if not keys:
         return {"file": truth.name, "pairs": 0}, []
     iou = [np.array([best_iou[key] for key in keys]) for best_iou in scored]
@@ -193,9 +207,6 @@ def _against(
         f"corloc_{threshold}": _difference(image, iou[0] >= threshold, iou[1] >= threshold, seed, resamples)
         for threshold in IOU_THRESHOLDS
     }
-    files = sorted({name for name, _ in keys})
-    positions = match_files(files, runs[1].file_names).tolist()
-    run_name = {name: runs[1].file_names[position] for name, position in zip(files, positions, strict=True)}
     changes = [
         PairChange(run_name[name], category, agreements.get((run_name[name], category), 0.0), before, after)
         for (name, category), before, after in zip(keys, iou[0].tolist(), iou[1].tolist(), strict=True)

@@ -18,6 +18,7 @@ from mining.evaluation.metrics.thresholds import threshold_hits, threshold_score
 from mining.evaluation.metrics.voc import rank_matches, voc_scores
 from mining.evaluation.run_matching import RunMatch, match_run
 from mining.evaluation.run_reading import (
+    RunBoxes,
     iter_curve_blocks,
     read_curve_thresholds,
     read_mined_threshold,
@@ -26,6 +27,7 @@ from mining.evaluation.run_reading import (
     read_warnings,
 )
 from mining.evaluation.scores import CocoScores, ImageCounts, Scores, ThresholdScores
+from mining.evaluation.taught_images import taught_images
 
 Engine = Literal["boxmine", "pycocotools"]
 
@@ -61,6 +63,7 @@ def score_run(
     """
     whole, run = read_ground_truth(truth), read_run_boxes(run_dir)
     match = match_run(whole, run, run_dir)
+    match.notes.extend(_note_on_taught_images(run_dir, run, match))
     boxes, predicted, classes = match.truth.boxes, match.predicted, match.truth.classes
     overlaps = compute_overlaps(boxes, predicted)
     images = len(match.truth.file_names)
@@ -124,6 +127,19 @@ def best_iou_of_pairs(run_dir: Path, truth: Path) -> list[tuple[str, str, float]
     pairs = pair_results(match.truth.boxes, match.predicted)
     rows = zip(pairs.image, pairs.category, pairs.best_iou, strict=True)
     return [(files[image], classes[category], float(iou)) for image, category, iou in rows]
+
+
+def _note_on_taught_images(run_dir: Path, run: RunBoxes, match: RunMatch) -> list[str]:
+    """A sentence if the model learned from true boxes of scored images."""
+    taught = taught_images(run_dir)
+    images = zip(run.image_ids.tolist(), run.file_names, strict=True)
+    number = sum(name in taught and image in match.image_positions for image, name in images)
+    if not number:
+        return []
+    return [
+        f"The model learned from true boxes of {number} of the {len(match.image_positions)} scored images: the figures "
+        "are too good for other images. Score against ground truth of others."
+    ]
 
 
 def _coco_scores(match: RunMatch, engine: Engine, *, seed: int, resamples: int) -> tuple[CocoScores, CocoEngine]:

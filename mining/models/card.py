@@ -22,6 +22,8 @@ INT8_FILE = "int8.zip"  # networks in int8, in the model folder of a run that mi
 IMPORTED = "import"  # localizer of the boxes of another tool: the run has a card, but no model
 OBJECT = "object"  # category of boxes whose class is not known
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
+# in the inputs of a training: {"sha256": of the file with true boxes, "images": SHA-256 of each image that it has}
+TRUE_BOXES = "true_boxes"
 PICTURES = "pictures"  # of the epochs of a training, in the model folder
 _MAX_INPUT_SIZE = 16_384
 _MAX_STAGES, _MAX_WIDTH = 100, 65_536  # of a cell classifier
@@ -83,6 +85,14 @@ class ModelCard:
         """Sentences of the training about labels that teach little, or a model that will not localize."""
         found = self.training.get("warnings", [])
         return [str(one) for one in found] if isinstance(found, list) else []
+
+    @property
+    def taught_images(self) -> frozenset[str]:
+        """SHA-256 of each image whose true boxes the model learned from."""
+        inputs = self.training.get("inputs", {})
+        true_boxes = inputs.get(TRUE_BOXES, {}) if isinstance(inputs, dict) else {}
+        images = true_boxes.get("images", []) if isinstance(true_boxes, dict) else []
+        return frozenset(map(str, images)) if isinstance(images, list) else frozenset()
 
     @property
     def object_index(self) -> int | None:

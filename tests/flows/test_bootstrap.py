@@ -9,6 +9,7 @@ import yaml
 from flows.cli.application import run_command
 from mining.models.card import read_card
 from mining.runs.run import Run
+from mining.storage.files import sha256_of
 from mining.synthetic import generate
 from tests.factories import register_tiny_backbone
 
@@ -89,6 +90,63 @@ def test_options_of_maps_are_refused_for_a_detector(recipe: Path, capsys: pytest
     assert {row["source"] for row in Run(folder / "unlabelled").read_annotations(["source"]).to_pylist()} <= {
         "prediction"
     }
+
+
+def true_boxes(recipe: Path, images: int) -> Path:
+    """The true boxes of the first images of the corpus."""
+    truth = json.loads((recipe.parent / "corpus" / "truth.json").read_text())
+    kept = sorted(truth["images"], key=lambda image: str(image["file_name"]))[:images]
+    numbers = {image["id"] for image in kept}
+    boxes = [one for one in truth["annotations"] if one["image_id"] in numbers]
+    path = recipe.parent / "some.json"
+    path.write_text(json.dumps({**truth, "images": kept, "annotations": boxes}))
+    return path
+
+
+def test_true_boxes_of_some_images_are_learned_and_not_compared(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, some = recipe.parent / "corpus" / "truth.json", true_boxes(recipe, 5)
+    command = ["bootstrap", str(recipe), "--set", f"truth={truth}", "--set", f"boxes={some}"]
+    assert run_command(command) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Not counted: the 5 images whose true boxes the detector learned from." in said
+    out = recipe.parent / "rounds"
+    inputs = read_card(out / "detector-1").training["inputs"]["true_boxes"]
+    assert inputs["sha256"] == sha256_of(some)
+    assert len(inputs["images"]) == 5
+    notes = json.loads((out / "round-1" / "scores.json").read_text())["notes"]
+    assert any("learned from true boxes of 5 of the 12 scored images" in note for note in notes)
+    notes = json.loads((out / "round-0" / "scores.json").read_text())["notes"]
+    assert not any("learned from" in note for note in notes), "the localizer learned from no box"
+    assert run_command(command) == 0, "the same command changes nothing"
+    changed = json.loads(some.read_text())
+    changed["annotations"][0]["bbox"][2] -= 1
+    some.write_text(json.dumps(changed))
+    capsys.readouterr()
+    assert run_command(command) == 2
+    assert "holds a finished model of other true boxes" in " ".join(capsys.readouterr().err.split())
+
+
+def test_true_boxes_with_a_mistake_are_refused_before_anything_is_trained(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = true_boxes(recipe, 5)
+    content = json.loads(some.read_text())
+    name = content["categories"][0]["name"]
+    for one in content["categories"]:
+        one["name"] += "x"
+    some.write_text(json.dumps(content))
+    command = ["bootstrap", str(recipe), "--set", f"boxes={some}"]
+    assert run_command(command) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is a class of the corpus" in said
+    assert name in said
+    assert not (recipe.parent / "rounds" / "round-0").exists()
+    assert run_command([*command, "--set", f"truth={some}"]) == 2
+    assert "`boxes` and `truth` are the same" in " ".join(capsys.readouterr().err.split())
+    assert run_command(["bootstrap", str(recipe), "--set", "boxes=nowhere.json"]) == 2
+    assert "nowhere.json" in capsys.readouterr().err
 
 
 def test_a_recipe_with_a_mistake_is_refused(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

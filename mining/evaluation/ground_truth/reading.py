@@ -47,6 +47,7 @@ class GroundTruth:
         notes: One sentence for each kind of thing that was left out.
         own_names: For each image another name that it may have: that of its own XML file.
         is_known: (N,) bool, whether the image's objects are known; false where its annotations could not be read.
+        unusable: Which annotations could not be used and why, as part of a sentence; empty if all could.
     """
 
     file: str
@@ -58,6 +59,7 @@ class GroundTruth:
     notes: tuple[str, ...] = ()
     own_names: tuple[str | None, ...] = ()
     is_known: Bools = field(default_factory=lambda: np.empty(0, bool))
+    unusable: str = ""
 
     def __post_init__(self) -> None:
         if not self.own_names:
@@ -118,7 +120,8 @@ def read_ground_truth(path: Path) -> GroundTruth:
     leaving = note_on_boxes_outside(source.file, _written(boxes.xywh, sizes[boxes.image]))
     notes = (*source.notes(), *source.merging_notes(int((~is_known).sum())), *leaving)
     own = tuple(own_names[name] for name in names)
-    return GroundTruth(source.file, source.sha256, tuple(names), sizes, classes, boxes, notes, own, is_known)
+    unusable = source.left_out.reasons(source.what)
+    return GroundTruth(source.file, source.sha256, tuple(names), sizes, classes, boxes, notes, own, is_known, unusable)
 
 
 def _written(xywh: Floats, sizes: Floats) -> WrittenBoxes:
