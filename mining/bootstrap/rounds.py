@@ -15,11 +15,11 @@ from mining.config.bootstrap import BootstrapSettings
 from mining.corpus import iter_shards
 from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
-from mining.evaluation.ground_truth.sources import digest_of
 from mining.evaluation.run_comparison import compare_runs
 from mining.evaluation.taught_images import taught_images
-from mining.evaluation.true_boxes_check import check_true_boxes
 from mining.experiments.retraining import decide
+from mining.ground_truth.check import check_true_boxes
+from mining.ground_truth.sources import digest_of
 from mining.models.card import PRETRAINED, read_card
 from mining.runs.run import Run
 from mining.storage.files import write_json

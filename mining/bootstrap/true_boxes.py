@@ -9,9 +9,9 @@ import numpy as np
 from mining.bootstrap.training_boxes import TrainingBoxes
 from mining.corpus.images.decoding import resolve_image_path
 from mining.detection.boxed_images import BoxedImage
-from mining.evaluation.ground_truth.reading import read_ground_truth
 from mining.evaluation.run_matching import match_run
 from mining.evaluation.run_reading import read_run_boxes
+from mining.ground_truth.reading import read_ground_truth
 from mining.runs.run import Run
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mining.evaluation.boxes import Detections, TruthBoxes
-    from mining.evaluation.ground_truth.reading import GroundTruth, read_ground_truth
     from mining.evaluation.metrics.coco import coco_scores
     from mining.evaluation.metrics.corloc import corloc
     from mining.evaluation.run_scoring import score_run
     from mining.evaluation.scores import Scores, read_scores, write_scores
+    from mining.ground_truth.reading import GroundTruth, read_ground_truth
 
 __all__ = [
     "Detections",
@@ -34,20 +34,20 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Detections": "boxes",
-    "GroundTruth": "ground_truth.reading",
-    "Scores": "scores",
-    "TruthBoxes": "boxes",
-    "coco_scores": "metrics.coco",
-    "corloc": "metrics.corloc",
-    "read_ground_truth": "ground_truth.reading",
-    "read_scores": "scores",
-    "score_run": "run_scoring",
-    "write_scores": "scores",
+    "Detections": "mining.evaluation.boxes",
+    "GroundTruth": "mining.ground_truth.reading",
+    "Scores": "mining.evaluation.scores",
+    "TruthBoxes": "mining.evaluation.boxes",
+    "coco_scores": "mining.evaluation.metrics.coco",
+    "corloc": "mining.evaluation.metrics.corloc",
+    "read_ground_truth": "mining.ground_truth.reading",
+    "read_scores": "mining.evaluation.scores",
+    "score_run": "mining.evaluation.run_scoring",
+    "write_scores": "mining.evaluation.scores",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(_MODULES[name]), name)

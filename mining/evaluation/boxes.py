@@ -1,73 +1,19 @@
-"""True and predicted boxes as arrays, and their overlaps."""
+"""Predicted boxes as arrays, and their overlaps with true boxes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from mining.arrays import Bools, Floats, Ints
+from mining.arrays import Floats, Ints
 from mining.boxes.iou import area, intersection, ratio
+from mining.ground_truth.boxes import TruthBoxes as TruthBoxes
+from mining.ground_truth.boxes import check_lengths, set_columns, set_fields
+from mining.ground_truth.boxes import xyxy_from_xywh as xyxy_from_xywh
 
 _PAIRS_PER_BLOCK = 2_000_000
-
-
-@dataclass(frozen=True)
-class TruthBoxes:
-    """The true boxes of many images, one row per box, m rows.
-
-    Attributes:
-        image: (m,) int, 0-based position in the list of images.
-        category: (m,) int, 0-based position in the list of classes.
-        xywh: (m, 4) float64 pixels, as in COCO.
-        area: (m,) float64 px^2, area of the object where the file states it (for COCO's size ranges); else w * h.
-        is_ignored: (m,) bool, whether the box is neither to be found nor wrong to find (difficult, ignore, crowd); by
-            default none is.
-        is_crowd: (m,) bool, COCO's iscrowd; every crowd is ignored too.
-    """
-
-    image: Ints
-    category: Ints
-    xywh: Floats
-    area: Floats = field(default_factory=lambda: np.empty(0))
-    is_ignored: Bools = field(default_factory=lambda: np.empty(0, bool))
-    is_crowd: Bools = field(default_factory=lambda: np.empty(0, bool))
-
-    def __post_init__(self) -> None:
-        _set_columns(self, image=self.image, category=self.category, xywh=self.xywh)
-        n = len(self.image)
-        area = np.asarray(self.area, np.float64)
-        crowd, ignored = (np.asarray(flags, bool) for flags in (self.is_crowd, self.is_ignored))
-        crowd = crowd if crowd.size else np.zeros(n, bool)
-        ignored = ignored if ignored.size else np.zeros(n, bool)
-        _set(self, area=area if area.size else self.xywh[:, 2] * self.xywh[:, 3])
-        _set(self, is_crowd=crowd, is_ignored=ignored | crowd)
-        _check_lengths(n, xywh=self.xywh, category=self.category, area=self.area, is_ignored=ignored, is_crowd=crowd)
-
-    @cached_property
-    def xyxy(self) -> Floats:
-        """(m, 4) corners x0, y0, x1, y1, half-open."""
-        return xyxy_from_xywh(self.xywh)
-
-    @property
-    def is_countable(self) -> Bools:
-        """(m,) whether each box is to be found."""
-        return ~self.is_ignored
-
-    def where(self, keep: NDArray[np.bool_]) -> "TruthBoxes":
-        """Return the rows for which `keep` (m,) is true."""
-        return TruthBoxes(
-            image=self.image[keep],
-            category=self.category[keep],
-            xywh=self.xywh[keep],
-            area=self.area[keep],
-            is_ignored=self.is_ignored[keep],
-            is_crowd=self.is_crowd[keep],
-        )
-
-    def __len__(self) -> int:
-        return len(self.image)
 
 
 @dataclass(frozen=True)
@@ -87,9 +33,9 @@ class Detections:
     scores: Floats
 
     def __post_init__(self) -> None:
-        _set_columns(self, image=self.image, category=self.category, xywh=self.xywh)
-        _set(self, scores=np.asarray(self.scores, np.float64))
-        _check_lengths(len(self.image), category=self.category, xywh=self.xywh, scores=self.scores)
+        set_columns(self, image=self.image, category=self.category, xywh=self.xywh)
+        set_fields(self, scores=np.asarray(self.scores, np.float64))
+        check_lengths(len(self.image), category=self.category, xywh=self.xywh, scores=self.scores)
 
     @cached_property
     def xyxy(self) -> Floats:
@@ -123,11 +69,6 @@ class Overlaps:
         return Overlaps(
             self.prediction_iou[predictions], self.prediction_ignored[predictions], self.truth_iou[true_boxes]
         )
-
-
-def xyxy_from_xywh(xywh: Floats) -> Floats:
-    """Convert (n, 4) boxes x, y, width, height to corners x0, y0, x1, y1 (half-open)."""
-    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
 def compute_overlaps(truth: TruthBoxes, predicted: Detections) -> Overlaps:
@@ -176,19 +117,3 @@ def candidate_pairs(truth: TruthBoxes, predicted: Detections) -> Iterator[tuple[
         repeats = partners[rows]
         within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
         yield np.repeat(rows, repeats), order[np.repeat(first[rows], repeats) + within]
-
-
-def _set(record: object, **columns: NDArray[np.generic]) -> None:
-    for name, values in columns.items():
-        object.__setattr__(record, name, values)
-
-
-def _set_columns(record: object, *, image: ArrayLike, category: ArrayLike, xywh: ArrayLike) -> None:
-    _set(record, image=np.asarray(image, np.int64), category=np.asarray(category, np.int64))
-    _set(record, xywh=np.asarray(xywh, np.float64).reshape(-1, 4))
-
-
-def _check_lengths(rows: int, **columns: NDArray[np.generic]) -> None:
-    for name, values in columns.items():
-        if len(values) != rows:
-            raise ValueError(f"{name} has {len(values)} rows, image has {rows}; every column needs one row per box.")

@@ -13,14 +13,9 @@ import numpy as np
 
 from mining.arrays import Ints
 from mining.errors import RunError, ScoringError
-from mining.evaluation.ground_truth.reading import GroundTruth
-from mining.evaluation.run_reading import (
-    RANKINGS,
-    match_classes,
-    match_files,
-    read_ranked_classes,
-    read_run_boxes,
-)
+from mining.evaluation.run_reading import RANKINGS, read_ranked_classes, read_run_boxes
+from mining.ground_truth.matching import match_classes, match_files
+from mining.ground_truth.reading import GroundTruth
 from mining.storage.untrusted_files import iter_lines
 
 _COLUMNS = ("file_name", "labels")

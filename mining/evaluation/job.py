@@ -47,11 +47,11 @@ def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, tot
 def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapScores, int]:
     """Draw the run's maps again and score them; also the number of images that are not the run's any more."""
     from mining.engine.miner import Miner
-    from mining.evaluation.ground_truth.reading import read_ground_truth
     from mining.evaluation.map_scores import MapCollector, map_scores
     from mining.evaluation.protocols.explanation import ExplanationAccuracy
     from mining.evaluation.protocols.region_accuracy import RegionAccuracy
     from mining.evaluation.protocols.wsoleval import BoxAccuracy
+    from mining.ground_truth.reading import read_ground_truth
     from mining.models.checkpoint import load_model
 
     settings = run.settings_used.model_copy(update={"curves": False})

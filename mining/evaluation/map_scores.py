@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from mining.arrays import Floats
 from mining.corpus import iter_shards
 from mining.errors import ScoringError
-from mining.evaluation.ground_truth.reading import GroundTruth
 from mining.evaluation.protocols import explanation
 from mining.evaluation.protocols.explanation import ExplanationAccuracy
 from mining.evaluation.protocols.region_accuracy import RegionAccuracy
 from mining.evaluation.protocols.wsoleval import BoxAccuracy
 from mining.evaluation.run_reading import match_images
 from mining.evaluation.scores import LocScores, MapScores
+from mining.ground_truth.reading import GroundTruth
 
 DEFINITION = (
     "Over the (image, class) pairs that the truth has a countable box of and the run drew a map of; each IoU at its "

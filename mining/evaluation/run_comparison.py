@@ -18,8 +18,9 @@ from mining.errors import RunError
 from mining.evaluation.bootstrap import paired_difference
 from mining.evaluation.boxes import xyxy_from_xywh
 from mining.evaluation.metrics.hits import mean_or_none
-from mining.evaluation.run_reading import RunBoxes, match_classes, match_files, read_run_boxes
+from mining.evaluation.run_reading import RunBoxes, read_run_boxes
 from mining.evaluation.run_scoring import best_iou_of_pairs
+from mining.ground_truth.matching import match_classes, match_files
 
 SAME = 0.95
 IOU_THRESHOLDS = (0.5, 0.7)

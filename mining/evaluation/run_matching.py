@@ -9,9 +9,10 @@ import numpy as np
 from mining.arrays import Floats, Ints
 from mining.errors import ScoringError, did_you_mean
 from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.ground_truth.box_formats import WrittenBoxes, check_box_format
-from mining.evaluation.ground_truth.reading import GroundTruth, is_outside
-from mining.evaluation.run_reading import RunBoxes, match_classes, match_images, match_names
+from mining.evaluation.run_reading import RunBoxes, match_images
+from mining.ground_truth.box_formats import WrittenBoxes, check_box_format
+from mining.ground_truth.matching import match_classes, match_names
+from mining.ground_truth.reading import GroundTruth, is_outside
 
 
 @dataclass(frozen=True)

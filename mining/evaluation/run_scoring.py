@@ -5,7 +5,6 @@ from typing import Literal
 
 from mining.evaluation.boxes import compute_overlaps
 from mining.evaluation.class_predictions import read_class_predictions
-from mining.evaluation.ground_truth.reading import read_ground_truth
 from mining.evaluation.metrics.breakdown import CocoEngine, breakdown_scores
 from mining.evaluation.metrics.chart_data import chart_data
 from mining.evaluation.metrics.coco import coco_scores, match_detections, summarize_matches
@@ -28,6 +27,7 @@ from mining.evaluation.run_reading import (
 )
 from mining.evaluation.scores import CocoScores, ImageCounts, Scores, ThresholdScores
 from mining.evaluation.taught_images import taught_images
+from mining.ground_truth.reading import read_ground_truth
 
 Engine = Literal["boxmine", "pycocotools"]
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from mining.arrays import Bools, Floats, Ints
 from mining.corpus.formats.coco import ANNOTATIONS
-from mining.evaluation.ground_truth.box_formats import WrittenBoxes, check_box_format, is_in_first_pixel
-from mining.evaluation.ground_truth.reading import FIRST_PIXEL, NO_AREA, OUTSIDE, is_outside
-from mining.evaluation.run_reading import match_listed
+from mining.ground_truth.box_formats import WrittenBoxes, check_box_format, is_in_first_pixel
+from mining.ground_truth.matching import match_listed
+from mining.ground_truth.reading import FIRST_PIXEL, NO_AREA, OUTSIDE, is_outside
 from mining.imports.coco_boxes import CocoBoxes
 from mining.imports.pictures import Picture
 

@@ -15,8 +15,8 @@ from mining.corpus.formats.notes import SkippedEntries
 from mining.corpus.formats.parsing import is_flag_set
 from mining.corpus.readers.coco import category_ids
 from mining.errors import CorpusError, InputError
-from mining.evaluation.ground_truth.masks import box_from_segmentation
-from mining.evaluation.ground_truth.reading import NO_BOX, box_numbers
+from mining.ground_truth.masks import box_from_segmentation
+from mining.ground_truth.reading import NO_BOX, box_numbers
 
 _CROWD = "mark a crowd (iscrowd), which is no single object"
 _ROUNDING = 1e-4  # a score of 1 may have been computed as 1.0000001

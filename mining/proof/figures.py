@@ -10,12 +10,12 @@ from mining.arrays import Floats, Ints
 from mining.errors import ScoringError
 from mining.evaluation.bootstrap import percentile_interval, resample_image_counts
 from mining.evaluation.boxes import Detections, TruthBoxes
-from mining.evaluation.ground_truth.reading import GroundTruth
 from mining.evaluation.metrics.coco import RECALLS, coco_scores, match_detections
 from mining.evaluation.metrics.coco_bootstrap import resampling_state, weighted_precision
 from mining.evaluation.metrics.voc import average_precision, rank_matches, resampled_average_precision
 from mining.evaluation.run_matching import match_run
 from mining.evaluation.run_reading import read_run_boxes
+from mining.ground_truth.reading import GroundTruth
 
 Interval = tuple[float, float]
 

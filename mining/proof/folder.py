@@ -10,7 +10,7 @@ from mining.config import MineSettings
 from mining.config.proof import ProofSettings
 from mining.corpus.scanner import scan
 from mining.errors import InputError
-from mining.evaluation.ground_truth.reading import read_ground_truth
+from mining.ground_truth.reading import read_ground_truth
 from mining.proof.trainings import Training
 from mining.storage.files import atomic_write
 from mining.storage.locks import lock_folder

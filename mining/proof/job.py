@@ -7,7 +7,7 @@ from typing import Any
 from mining.bootstrap.training_boxes import boxes_of_run
 from mining.bootstrap.true_boxes import read_true_boxes
 from mining.config.proof import ProofSettings
-from mining.evaluation.ground_truth.reading import read_ground_truth
+from mining.ground_truth.reading import read_ground_truth
 from mining.proof.figures import Estimate, Precision, Resamples, difference, estimate, read_test_boxes, share
 from mining.proof.folder import detector_of, list_test_images, test_run_of
 from mining.proof.trainings import (

@@ -12,10 +12,10 @@ from mining.arrays import Bools, Floats
 from mining.boxes.iou import iou_matrix
 from mining.config.audit import AuditPlanSettings
 from mining.corpus.names import normalise_class_name
-from mining.evaluation.ground_truth.reading import GroundTruth, read_ground_truth
 from mining.evaluation.metrics.hits import IOU_THRESHOLD
 from mining.evaluation.run_matching import match_run
 from mining.evaluation.run_reading import read_run_boxes
+from mining.ground_truth.reading import GroundTruth, read_ground_truth
 from mining.quality.applying import correct_boxes
 from mining.quality.corrected_run import apply_verdicts
 from mining.quality.planning import plan_audit

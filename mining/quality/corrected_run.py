@@ -11,7 +11,7 @@ from typing import Any
 from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.shards import CorpusUpdate, iter_shards, update_corpus
 from mining.errors import InputError
-from mining.evaluation.ground_truth.sources import RUN_TRUTH_FILE
+from mining.ground_truth.sources import RUN_TRUTH_FILE
 from mining.quality.applying import Corrections, correct_boxes
 from mining.quality.review_keys import run_key
 from mining.quality.verdicts import VERDICTS_FILE

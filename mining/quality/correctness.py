@@ -8,8 +8,9 @@ import numpy as np
 from mining.arrays import Bools, Floats
 from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, compute_overlaps
-from mining.evaluation.ground_truth.reading import read_ground_truth
-from mining.evaluation.run_reading import match_classes, match_images, match_names, read_run_boxes
+from mining.evaluation.run_reading import match_images, read_run_boxes
+from mining.ground_truth.matching import match_classes, match_names
+from mining.ground_truth.reading import read_ground_truth
 from mining.quality.audit import judged_boxes
 from mining.quality.calibration import IOU_CORRECT, Calibration, calibrate
 from mining.quality.table import apply_calibration, read_boxes_with_quality

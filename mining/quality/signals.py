@@ -7,7 +7,7 @@ from mining.arrays import Bools, Floats, Ints
 from mining.boxes.iou import paired_iou
 from mining.errors import RunError
 from mining.evaluation.boxes import Detections, TruthBoxes, candidate_pairs, compute_overlaps
-from mining.evaluation.run_reading import match_classes, match_names
+from mining.ground_truth.matching import match_classes, match_names
 from mining.quality.box_arrays import BOX_COLUMNS, BoxArrays, column_floats
 from mining.quality.schema import SIGNAL_FIELDS
 from mining.quality.threshold_signals import threshold_signals

@@ -7,10 +7,10 @@ import numpy as np
 
 from mining.arrays import Bools, Floats
 from mining.corpus import iter_shards
-from mining.evaluation.ground_truth.reading import GroundTruth, read_ground_truth
-from mining.evaluation.ground_truth.sources import digest_of
 from mining.evaluation.run_reading import match_images
 from mining.evaluation.scores import read_scores
+from mining.ground_truth.reading import GroundTruth, read_ground_truth
+from mining.ground_truth.sources import digest_of
 from mining.reporting.statistics import Cells, count_cells
 from mining.runs.run import Run
 

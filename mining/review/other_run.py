@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mining.evaluation.run_reading import match_classes
+from mining.ground_truth.matching import match_classes
 from mining.quality.box_arrays import BOX_COLUMNS, BoxArrays
 from mining.quality.outcomes import CORRECT_IOU
 from mining.quality.signals import best_overlaps, shared_images

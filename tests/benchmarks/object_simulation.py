@@ -18,7 +18,7 @@ from experiments import DATA, ROOT
 
 from mining.arrays import Floats, Ints
 from mining.boxes.iou import iou_matrix
-from mining.evaluation.ground_truth.reading import read_ground_truth
+from mining.ground_truth.reading import read_ground_truth
 from mining.quality.image_outcomes import RunImages
 from mining.quality.image_sampling import draw_images, draws_per_stratum, stratify_images
 from mining.quality.object_estimates import estimate_objects

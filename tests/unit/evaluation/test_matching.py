@@ -11,8 +11,8 @@ import pytest
 from mining.corpus import iter_shards, scan
 from mining.errors import CorpusError
 from mining.evaluation.boxes import TruthBoxes
-from mining.evaluation.ground_truth.reading import GroundTruth
 from mining.evaluation.run_reading import match_images
+from mining.ground_truth.reading import GroundTruth
 from tests.factories import write_photos
 
 

@@ -11,7 +11,7 @@ from mining.corpus import CorpusSummary, iter_shards, scan
 from mining.evaluation import GroundTruth, read_ground_truth
 from mining.evaluation.run_reading import match_images
 from tests.factories import write_photos
-from tests.unit.evaluation.ground_truth.test_folders import thing, write_xml
+from tests.unit.ground_truth.test_folders import thing, write_xml
 
 
 def both(folder: Path, *files: str) -> tuple[CorpusSummary, dict[str, Any], GroundTruth, dict[str, Any]]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mining.errors import ScoringError
-from mining.evaluation.true_boxes_check import check_true_boxes
+from mining.ground_truth.check import check_true_boxes
 
 FILES, CLASSES = ("one.png", "sub/two.png", "three.png"), ("cat", "dog")
 

@@ -14,17 +14,17 @@ import numpy as np
 
 from mining.arrays import Bools, Floats, Ints
 from mining.errors import ScoringError
-from mining.evaluation.boxes import TruthBoxes
-from mining.evaluation.ground_truth.box_formats import (
+from mining.ground_truth.box_formats import (
     WrittenBoxes,
     check_box_format,
     is_in_first_pixel,
     note_on_boxes_outside,
 )
+from mining.ground_truth.boxes import TruthBoxes
 
 if TYPE_CHECKING:
     from mining.corpus.listing import ListedImage
-    from mining.evaluation.ground_truth.sources import GroundTruthSource, TrueObject
+    from mining.ground_truth.sources import GroundTruthSource, TrueObject
 
 NO_BOX = "have no box of four finite numbers"
 NO_AREA = "have a box without area"
@@ -103,7 +103,7 @@ def read_ground_truth(path: Path) -> GroundTruth:
     """
     # imported here, because the corpus' readers take long to import
     from mining.corpus.sqlite_index import open_index_in_memory
-    from mining.evaluation.ground_truth.sources import open_source
+    from mining.ground_truth.sources import open_source
 
     with open_index_in_memory() as table:
         source = open_source(path, table)

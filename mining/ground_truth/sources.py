@@ -20,7 +20,7 @@ from mining.corpus.names import normalise_class_name
 from mining.corpus.readers.voc import resolve_shared_names
 from mining.corpus.sqlite_index import CorpusIndex
 from mining.errors import CorpusError, ScoringError
-from mining.evaluation.ground_truth.masks import box_from_segmentation
+from mining.ground_truth.masks import box_from_segmentation
 from mining.storage.files import sha256_of
 from mining.storage.integrity import check_file
 

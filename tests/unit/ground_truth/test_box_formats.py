@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mining.errors import ScoringError
 from mining.evaluation import read_ground_truth, score_run
-from mining.evaluation.ground_truth.box_formats import WrittenBoxes, check_box_format
+from mining.ground_truth.box_formats import WrittenBoxes, check_box_format
 from tests.unit.evaluation.conftest import World
-from tests.unit.evaluation.ground_truth.test_folders import thing, write_xml
+from tests.unit.ground_truth.test_folders import thing, write_xml
 
 Floats = NDArray[np.float64]
 PACKS = ("bccd-mini", "fruits-mini", "groceries-mini", "objects7-mini", "voc-mini")

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from mining.errors import ScoringError
 from mining.evaluation import read_ground_truth
-from mining.evaluation.ground_truth.masks import box_from_segmentation
+from mining.ground_truth.masks import box_from_segmentation
 from tests.unit.evaluation.conftest import World
 
 HEIGHT, WIDTH = 30, 40

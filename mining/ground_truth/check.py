@@ -14,9 +14,9 @@ from mining.corpus.images.image_file import open_image_file
 from mining.corpus.images.image_formats import open_image
 from mining.corpus.images.orientation import upright_size
 from mining.errors import ImageError, ScoringError, did_you_mean
-from mining.evaluation.ground_truth.box_formats import WrittenBoxes, check_box_format
-from mining.evaluation.ground_truth.reading import GroundTruth, is_outside, read_ground_truth
-from mining.evaluation.run_reading import match_classes, match_listed
+from mining.ground_truth.box_formats import WrittenBoxes, check_box_format
+from mining.ground_truth.matching import match_classes, match_listed
+from mining.ground_truth.reading import GroundTruth, is_outside, read_ground_truth
 
 
 def check_true_boxes(path: Path, root: Path, file_names: Sequence[str], classes: Sequence[str]) -> None:

@@ -1,1 +1,0 @@
-"""Read ground truth: COCO JSON, VOC XML and CUB folders, checked for foreign box formats."""
