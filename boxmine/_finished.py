@@ -1,4 +1,4 @@
-"""What can be done with a finished run: score, calibrate, report, compare, export."""
+"""What can be done with a finished run or detector: score, calibrate, report, compare, export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -10,6 +10,7 @@ from boxmine._settings import check_settings, path_values
 from mining.config import CompareSettings, ScoreSettings, parse
 
 if TYPE_CHECKING:
+    from mining.detection.onnx_export import ModelExportSummary
     from mining.export import ExportSummary
     from mining.quality.calibration import Calibration
 
@@ -143,3 +144,37 @@ def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeyw
             values[name] = Path(values[name])
     with progress_bar("near-duplicates", None) as report:
         return export_run(Path(run), format, Path(out), **values, progress=lambda done, total: report(done, total, ""))
+
+
+def export_model(
+    model: AnyPath,
+    out: AnyPath,
+    *,
+    size: tuple[int, int] | None = None,
+    min_score: float = 0.05,
+    merge_iou: float = 0.5,
+    max_boxes: int = 100,
+) -> "ModelExportSummary":
+    """Write a detector as one ONNX file that takes an image and returns its boxes, checked with ONNX Runtime.
+
+    Args:
+        model: Model folder of a detector, or that of a run that was mined with one.
+        out: File to write, an .onnx file; an existing one is replaced.
+        size: Height and width of all images in px; None for a file that takes images of any size.
+        min_score: Boxes below this score are left out.
+        merge_iou: Of two boxes of a class that overlap by more than this IoU, the better one is kept.
+        max_boxes: Greatest number of boxes per image.
+
+    Raises:
+        InputError: A value is out of range.
+        ModelError: `model` is no detector, a package of the extra `onnx` is missing, or the network cannot be exported.
+        StorageError: The disk refused.
+    """
+    from mining.config.model_export import ModelExportSettings
+    from mining.detection.onnx_export import export_detector
+
+    values = {
+        **path_values(model=model, out=out), "size": None if size is None else f"{size[0]}x{size[1]}",
+        "min_score": min_score, "merge_iou": merge_iou, "max_boxes": max_boxes,
+    }  # fmt: skip
+    return export_detector(parse(ModelExportSettings, values))

@@ -20,6 +20,7 @@ from flows.cli import (  # noqa: F401
     label_commands,
     list_commands,
     mining_commands,
+    model_commands,
 )
 from flows.cli.common import app
 from flows.cli.terminal import err, interrupt_requested

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from mining.detection.pyramid import FeaturePyramid
 from mining.detection.retinanet import RetinaNet
 
 HEADS: dict[str, type[FCOS] | type[RetinaNet]] = {"fcos": FCOS, "retinanet": RetinaNet}
-_CANDIDATES = 1000  # boxes of each level that are compared with each other
+CANDIDATES = 1000  # boxes of each level that are compared with each other
 
 
 class Detector(nn.Module):
@@ -108,7 +109,7 @@ class Detector(nn.Module):
 
     def _forward(self, batch: Tensor) -> tuple[Outputs, list[Tensor]]:
         features = self.pyramid(batch)
-        sizes = [(int(level.shape[2]), int(level.shape[3])) for level in features]
+        sizes = [(level.shape[2], level.shape[3]) for level in features]
         return self.head(features), self.head.places(sizes, batch.device)
 
     def _prepare(self, images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[float, float]]]:
@@ -138,7 +139,7 @@ class Detector(nn.Module):
         for first, last in pairwise((0, *accumulate(map(len, places)))):
             level = scores[first:last].flatten()
             level, order = level.sort(descending=True, stable=True)
-            count = int((level[:_CANDIDATES] >= max(min_score, 0.0)).sum())
+            count = int((level[:CANDIDATES] >= max(min_score, 0.0)).sum())
             rows = first + order[:count] // scores.shape[1]
             parts.append((rows, order[:count] % scores.shape[1], level[:count]))
         rows, labels, best = (torch.cat(columns) for columns in zip(*parts, strict=True))
@@ -147,9 +148,14 @@ class Detector(nn.Module):
 
 
 def fit_side(height: int, width: int, side: int) -> tuple[int, int]:
-    """Return the height and width of an image whose longer side becomes `side` px."""
-    factor = side / max(height, width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
+    """Return the height and width of an image whose longer side becomes `side` px; halves are rounded up.
+
+    Computed with integers, which may be symbolic, so that an exported network resizes images to the same sizes.
+    """
+    longest = cast(int, torch.sym_max(height, width))
+    resized = ((2 * each * side + longest) // (2 * longest) for each in (height, width))
+    new_height, new_width = (cast(int, torch.sym_max(1, each)) for each in resized)
+    return new_height, new_width
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
