@@ -111,6 +111,7 @@ def _convert(detector: Detector, card: ModelCard, settings: ModelExportSettings)
     )
     second = onnx.compose.add_prefix(second, _PREFIX, rename_inputs=False, rename_outputs=False)
     joined = onnx.compose.merge_models(first, second, io_map=[("prepared", "prepared"), ("sizes", "sizes")])
+    del joined.graph.value_info[:]  # shapes of inner tensors: ONNX Runtime computes better ones
     onnx.checker.check_model(joined)
     return joined
 

@@ -95,9 +95,23 @@ def test_the_command_and_the_function_write_the_same_file(tmp_path: Path, capsys
     assert (said["classes"], said["checked_images"]) == (["cat", "dog"], 2)
     boxmine.export_model(model, tmp_path / "b.onnx", size=(64, 96))
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
-    for option, value in (("--size", "64"), ("--size", "8x64"), ("--max-boxes", "0"), ("--out", "detector.pt")):
-        assert run_command([*command, option, value]) == 2
-        assert value in capsys.readouterr().err or option == "--max-boxes"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--size", "64", "'64' must be HEIGHTxWIDTH"),
+        ("--size", "8x64", "'8x64' must be HEIGHTxWIDTH, each from 16"),
+        ("--max-boxes", "0", "Setting 'max_boxes'"),
+        ("--out", "detector.pt", "detector.pt must end with .onnx"),
+    ],
+)
+def test_values_out_of_range_are_refused(
+    option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"--out": "detector.onnx", option: value}
+    assert run_command(["export-model", "model", *(part for pair in given.items() for part in pair)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_scores_and_number_of_boxes_are_limited(tmp_path: Path) -> None:
