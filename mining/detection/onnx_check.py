@@ -14,7 +14,8 @@ from mining.detection.network import Detector
 from mining.detection.onnx_parts import UNNAMED
 from mining.errors import ModelError
 
-_SIZES = ((200, 300), (301, 200), (97, 131), (427, 640))  # px: shrunk and enlarged, sides that round up and down
+# px: sides that round up and down, and elongated images, which have one cell across at coarse levels
+_SIZES = ((200, 300), (97, 131), (427, 640), (640, 50), (40, 640))
 _IOU, _SCORE = 0.99, 1e-3
 # Share of the boxes that have a counterpart. Of two boxes whose scores are the same but for rounding, either one can be
 # kept; a network that computes something else has next to none.
@@ -61,13 +62,22 @@ def check_boxes(
             shares.append(_shared((own.boxes.numpy(), labels, own.scores.numpy()), found))
             count += len(found[0])
     except Exception as error:  # ONNX Runtime's errors have no common class
-        raise ModelError(f"ONNX Runtime cannot run {settings.model} as ONNX: {str(error)[:200]}") from error
+        raise ModelError(
+            f"ONNX Runtime cannot run {settings.model} as ONNX: {' '.join(str(error).split())[:200]}.{remedy(settings)}"
+        ) from error
     if not count or min(shares) < _LEAST_SHARE:
         raise ModelError(
             f"ONNX Runtime finds other boxes than PyTorch with {settings.model}: in images of noise, {min(shares):.0%} "
-            "of the boxes are the same. The file is not written."
+            f"of the boxes are the same. The file is not written.{remedy(settings)}"
         )
     return len(sizes), count
+
+
+def remedy(settings: ModelExportSettings) -> str:
+    """Return what may help where a network cannot be exported, with a space before it; empty if there is nothing."""
+    if settings.image_size is not None:
+        return ""
+    return " Layers that depend on the size of the image may need a fixed one: give --size, e.g. 480x640."
 
 
 def _noise(seed: int, size: tuple[int, int]) -> Tensor:

@@ -17,7 +17,7 @@ from mining import __version__
 from mining.config.model_export import ModelExportSettings
 from mining.detection.folder import load_detector
 from mining.detection.network import Detector
-from mining.detection.onnx_check import check_boxes
+from mining.detection.onnx_check import check_boxes, remedy
 from mining.detection.onnx_parts import UNNAMED, DetectionPart, PreparationPart
 from mining.errors import ModelError
 from mining.models.card import ModelCard
@@ -98,16 +98,19 @@ def _convert(detector: Detector, card: ModelCard, settings: ModelExportSettings)
         detector, _class_list(card), min_score=settings.min_score, merge_iou=settings.merge_iou, most=settings.max_boxes
     ).eval()
     image = torch.zeros(1, 3, *(settings.image_size or _EXAMPLE_SIZE), dtype=torch.uint8)
-    prepared = preparation(image)
+    prepared, sizes = preparation(image)
     free: tuple[Any, Any] = (None, None)
     if settings.image_size is None:
         cells = _MAX_SIDE // preparation.cell
         height, width = (torch.export.Dim(name, min=1, max=_MAX_SIDE) for name in ("height", "width"))
         rows, columns = (torch.export.Dim(name, min=1, max=cells) for name in ("rows", "columns"))
+        # torch.export takes a side of 1 for a constant: each level of the example has several cells
+        coarsest = max(detector.pyramid.strides)
+        prepared = torch.zeros(1, 3, 3 * coarsest, 4 * coarsest)
         free = {2: height, 3: width}, {2: preparation.cell * rows, 3: preparation.cell * columns}
     first = _to_onnx(preparation, (image,), (free[0],), ["image"], ["prepared", "sizes"], settings)
     second = _to_onnx(
-        detection, prepared, (free[1], None), ["prepared", "sizes"], ["boxes", "labels", "scores"], settings
+        detection, (prepared, sizes), (free[1], None), ["prepared", "sizes"], ["boxes", "labels", "scores"], settings
     )
     second = onnx.compose.add_prefix(second, _PREFIX, rename_inputs=False, rename_outputs=False)
     joined = onnx.compose.merge_models(first, second, io_map=[("prepared", "prepared"), ("sizes", "sizes")])
@@ -128,12 +131,9 @@ def _to_onnx(
                 dynamic_shapes=None if settings.image_size else shapes,
             )  # fmt: skip
     except Exception as error:  # torch.export, its decompositions and onnxscript have no common class of errors
-        remedy = (
-            ""
-            if settings.image_size
-            else " A network whose layers depend on the image's size needs --size, e.g. 480x640."
-        )
-        raise ModelError(f"{settings.model} cannot be converted to ONNX: {_reason(error)}.{remedy}") from error
+        raise ModelError(
+            f"{settings.model} cannot be converted to ONNX: {_reason(error)}.{remedy(settings)}"
+        ) from error
     assert program is not None
     return program.model_proto
 

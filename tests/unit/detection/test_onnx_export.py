@@ -35,7 +35,7 @@ def backbones(monkeypatch: pytest.MonkeyPatch) -> None:
 def write_detector(folder: Path, kind: str = "fcos", backbone: str = "staged") -> Path:
     """Write a detector of random weights whose scores differ widely, so that rounding does not change their order."""
     torch.manual_seed(0)
-    options = DetectorNetworkOptions(kind=kind, side=64, channels=64, convolutions=1, frozen_stages=0)
+    options = DetectorNetworkOptions(kind=kind, side=96, channels=64, convolutions=1, frozen_stages=0)
     card = detector_card(options, backbone, CLASSES)
     detector = build_detector(card)
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_what_cannot_be_converted_is_refused_in_one_sentence(tmp_path: Path, mon
             return super().forward(image)
 
     monkeypatch.setattr(onnx_export, "PreparationPart", Odd)
-    with pytest.raises(ModelError, match=r"cannot be converted to ONNX: .*needs --size") as refusal:
+    with pytest.raises(ModelError, match=r"cannot be converted to ONNX: .*give --size") as refusal:
         export(model, tmp_path / "detector.onnx")
     assert "\n" not in str(refusal.value)
 
