@@ -1,6 +1,6 @@
 """The interface of exporters: their options, and what they return."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +56,7 @@ class Written(NamedTuple):
         part_names: What the format calls the parts, where it has other names.
         keeps_ignored: Whether the format has true boxes that are to be ignored, and `boxes` counts them.
         class_numbers: What the format calls the classes, by category id; None for names alone.
+        training: Lines of README.md on how to train with the set.
         croissant: What croissant.json says of the files; None for a format that has none.
     """
 
@@ -67,6 +68,7 @@ class Written(NamedTuple):
     keeps_ignored: bool = False
     class_numbers: Mapping[int, int] | None = None
     croissant: CroissantParts | None = None
+    training: Sequence[str] = ()
 
 
 Exporter = Callable[[ExportedSet, Path, ExportOptions], Written]

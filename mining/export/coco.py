@@ -11,6 +11,7 @@ from mining.export.croissant_parts import (
     FLOAT,
     INTEGER,
     JSON,
+    PYTHON,
     TEXT,
     CroissantParts,
     again,
@@ -22,6 +23,7 @@ from mining.export.croissant_parts import (
 )
 from mining.export.exported_set import ExportedSet, PartImage
 from mining.export.image_files import place_image
+from mining.export.training_configs import CARD_LINES, CONFIG_FILES, write_training_configs
 from mining.runs.coco_json import write_document
 from mining.runs.rows import BoxRow, ImageRow
 
@@ -34,7 +36,7 @@ def export_coco(exported: ExportedSet, out: Path, options: ExportOptions) -> Wri
     instances.json lists all images; instances_train.json and instances_val.json (and instances_test.json if the corpus
     has all three parts) list those of each part. There are no part files if no image is held out. Images keep their
     names and sub-folders below images/, and images, boxes and categories keep the ids of the run. Ground truth boxes
-    that are to be ignored have iscrowd 1.
+    that are to be ignored have iscrowd 1. configs/ has files to train with.
     """
     placing = _ImagePlacing(exported, out / "images", copy=options.copy)
     boxes = _write(exported, out / "annotations" / "instances.json", placing.place_all(), None)
@@ -42,9 +44,11 @@ def export_coco(exported: ExportedSet, out: Path, options: ExportOptions) -> Wri
     for part in parts:
         images = (one for one in exported if one.part == part)
         _write(exported, out / "annotations" / f"instances_{part}.json", images, part)
+    write_training_configs(exported, out)
     return Written(
         placing.count, boxes, exported.class_notes(), keeps_ignored=True,
         class_numbers={number: number for number, _ in exported.classes}, croissant=_describe(exported, out, parts),
+        training=CARD_LINES,
     )  # fmt: skip
 
 
@@ -90,6 +94,7 @@ def _describe(exported: ExportedSet, out: Path, parts: tuple[str, ...]) -> Crois
             file_object(out, f"annotations/instances_{part}.json", JSON, f"images and boxes of {part}, in COCO format")
             for part in parts
         ),
+        *(file_object(out, file, PYTHON, f"how to train: {what}") for file, what in CONFIG_FILES.items()),
         image_set(out, "images"),
     ]
     of_image, of_box = "$.images[*].", "$.annotations[*]."

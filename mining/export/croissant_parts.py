@@ -12,8 +12,9 @@ from mining.storage.files import sha256_of
 
 Node = dict[str, Any]
 TEXT, INTEGER, FLOAT, BOX = "sc:Text", "sc:Integer", "sc:Float", "cr:BoundingBox"
-JSON, JSON_LINES, CSV, YAML, XML, PLAIN = (
-    "application/json", "application/jsonlines", "text/csv", "application/yaml", "application/xml", "text/plain"
+JSON, JSON_LINES, CSV, YAML, XML, PLAIN, PYTHON = (
+    "application/json", "application/jsonlines", "text/csv", "application/yaml", "application/xml", "text/plain",
+    "text/x-python",
 )  # fmt: skip
 _IMAGE_TYPES = {
     ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".jfif": "image/jpeg", ".png": "image/png", ".gif": "image/gif",

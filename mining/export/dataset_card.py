@@ -64,6 +64,7 @@ def write_card(
         "Corrected by people": _corrections(exported),
         "Known kinds of failure": _list(known_failures(exported, figures, quality)) or ["None was recorded."],
         "Before training": _list(sentence_of_run(exported.run, note) for note in notes),
+        "Training": list(written.training),
         "Licence": [f"license: {plain(options.license)}"] if options.license else [_UNKNOWN_LINE, "", _FILL_IN],
     }
     text = [

@@ -41,6 +41,12 @@ _FORMATS_OF: dict[str, tuple[str, ...]] = {
 _HEADER = "# Without `path` the folders are found beside this file, wherever it is moved.\n"
 _NO_VAL = "# No image is held out. Ultralytics does not start without `val`, so it names the training images again.\n"
 
+_TRAINING = (
+    "With Ultralytics, in this folder:",
+    "",
+    "    yolo detect train data=$PWD/data.yaml model=yolo11n.pt",
+)
+
 
 def export_yolo(exported: ExportedSet, out: Path, options: ExportOptions) -> Written:
     """Write images/{train,val}/, labels/{train,val}/*.txt and data.yaml.
@@ -76,6 +82,7 @@ def export_yolo(exported: ExportedSet, out: Path, options: ExportOptions) -> Wri
         notes=(*notes, *exported.class_notes()),
         class_numbers=exported.class_indices,
         croissant=_describe(out, exported),
+        training=_TRAINING,
     )
 
 
