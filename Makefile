@@ -7,7 +7,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help demo test test-all faults check audit format docs bench graphs costs audit-simulation experiments wheel clean
+.PHONY: help demo test test-all faults check audit format docs bench graphs costs audit-simulation experiments proof wheel clean
 
 help:                ## List what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -77,6 +77,9 @@ audit-simulation: $(READY) ## Draws, verdicts and estimates, many times, on mine
 
 experiments: $(READY) ## Every localizer on real photos (hours); tables in build/experiments/
 	$(BIN)/python tests/benchmarks/experiments.py
+
+proof: $(READY)      ## What mined boxes are worth to a detector, on real photos (hours); build/proof.json
+	$(BIN)/python tests/benchmarks/proof.py
 
 wheel: $(READY)      ## Build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --out-dir dist

@@ -19,8 +19,11 @@ def train_on_boxes(settings: ProofSettings, training: Training) -> int:
 
 @step(name="conclude")
 def conclude(settings: ProofSettings, boxes: dict[Training, int]) -> ProofResult:
-    """Compare the detectors, and show the figures."""
+    """Compare the detectors, write the page, and show the figures."""
+    from mining.proof.page import write_page
+
     result = job.conclude(settings, boxes)
+    write_page(settings, result)
     report(_show, result)
     return result
 

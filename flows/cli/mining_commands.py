@@ -192,7 +192,7 @@ def prove(
     settings = parse(ProofSettings, recipe_values(recipe, out, changes))
     with ProgressView():
         result = run_flow(flow.prove, settings)
-    print_json(asdict(result)) if as_json else print_proof(result)
+    print_json(asdict(result)) if as_json else print_proof(result, settings.out)
     return 0
 
 

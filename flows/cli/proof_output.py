@@ -1,13 +1,16 @@
 """What `boxmine prove` prints."""
 
+from pathlib import Path
+
 from flows.cli.output import print_notes
 from flows.cli.terminal import err, print_table
 from mining.proof.figures import Estimate
 from mining.proof.job import ProofResult
+from mining.proof.page import PAGE_FILE
 
 
-def print_proof(result: ProofResult) -> None:
-    """Print the detectors' average precision, the label budget, and what the mined boxes are worth."""
+def print_proof(result: ProofResult, out: Path) -> None:
+    """Print the figures of the detectors and of the label budget, and where the page is."""
     rows = [
         (arm, str(result.boxes[arm]), _percent(one), _percent(result.ap[arm]), _share(result.share_of_true.get(arm)))
         for arm, one in result.ap50.items()
@@ -24,6 +27,7 @@ def print_proof(result: ProofResult) -> None:
         err.print(f"Mined boxes instead of {arm} ones: AP50 {100 * one.value:+.1f} points, {_interval(one)}.")
     if result.worth is not None:
         err.print(result.worth.text, soft_wrap=True)
+    err.print(f"The page is {out / PAGE_FILE}.", soft_wrap=True)
 
 
 def _percent(one: Estimate) -> str:

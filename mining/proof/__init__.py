@@ -5,5 +5,5 @@ simulated_review   boxes that a person would have corrected, played by the groun
 test_detections    the boxes of a detector on the test images
 figures            average precision with intervals over test images and seeds; paired differences
 worth              how many true boxes the mined ones are worth
-record             proof.json
+folder, job, page  the folder; its steps and proof.json; proof.html
 """

@@ -16,6 +16,7 @@ from mining.storage.files import atomic_write
 from mining.storage.locks import lock_folder
 from mining.storage.ownership import foreign_entries, mark_folder, token_of
 
+RECORD_FILE = "proof.json"
 TEST_IMAGES = "test-images.csv"  # the names of the test images, without labels
 _KIND = "proof"
 _DETECTOR, _TEST = "detector", "test"

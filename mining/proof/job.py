@@ -9,7 +9,7 @@ from mining.bootstrap.true_boxes import read_true_boxes
 from mining.config.proof import ProofSettings
 from mining.ground_truth.reading import read_ground_truth
 from mining.proof.figures import Estimate, Precision, Resamples, difference, estimate, read_test_boxes, share
-from mining.proof.folder import detector_of, list_test_images, test_run_of
+from mining.proof.folder import RECORD_FILE, detector_of, list_test_images, test_run_of
 from mining.proof.trainings import (
     ALONE,
     WITH_MINED,
@@ -23,7 +23,6 @@ from mining.runs.run import Run
 from mining.storage.files import write_json
 from mining.storage.provenance import package_versions, utc_now
 
-RECORD_FILE = "proof.json"
 FORMAT = "boxmine-proof/1"
 _BLIND = ("centred", "whole")
 

@@ -65,6 +65,11 @@ def test_every_kind_of_boxes_is_trained_on_and_compared(recipe: Path, capsys: py
     said = " ".join(capsys.readouterr().err.split())
     assert "The mined boxes are worth" in said
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    page = (out / "proof.html").read_text()
+    assert all(f'<th scope="row">{arm}' in page for arm in record["ap50"])
+    assert record["worth"]["text"] in page
+    assert page.count('<figure class="tile">') >= 2, "what both detectors find on a test image"
+    assert "http" not in page.replace("http-equiv", ""), "the page needs no network"
 
 
 def test_without_true_boxes_mined_ones_are_compared_with_boxes_that_do_not_look(
