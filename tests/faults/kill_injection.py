@@ -17,7 +17,7 @@ import pytest
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([
     "tests.faults.kill_injection", "mining.engine.miner", "mining.runs.mining_job", "mining.training.fit",
-    "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "tests.unit.engine.painting",
+    "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "flows.bootstrap", "tests.unit.engine.painting",
 ])  # fmt: skip
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "sqlite3.connect"}
 _ENTERED = ("publish", "write_part", "write_json", "merge_parts", "write_coco_json", "update", "save_model", "compare")
@@ -159,3 +159,14 @@ def run_train(settings: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         register_tiny_backbone(patch)
         train(TrainSettings.model_validate_json(settings))
+
+
+def run_bootstrap(settings: str) -> None:
+    """Run `boxmine bootstrap` with the tiny backbone."""
+    from flows.bootstrap import bootstrap
+    from mining.config.bootstrap import BootstrapSettings
+    from tests.factories import register_tiny_backbone
+
+    with pytest.MonkeyPatch.context() as patch:
+        register_tiny_backbone(patch)
+        bootstrap(BootstrapSettings.model_validate_json(settings))
