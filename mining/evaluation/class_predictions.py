@@ -13,6 +13,7 @@ import numpy as np
 
 from mining.arrays import Ints
 from mining.errors import RunError, ScoringError
+from mining.evaluation.metrics.localization import NOT_ASKED
 from mining.evaluation.run_reading import RANKINGS, read_ranked_classes, read_run_boxes
 from mining.ground_truth.matching import match_classes, match_files
 from mining.ground_truth.reading import GroundTruth
@@ -44,12 +45,23 @@ def read_class_predictions(path: Path, truth: GroundTruth) -> tuple[Ints, list[s
     ranked = _of_run(path, truth) if path.is_dir() else _of_csv(path, truth)
     if not (ranked >= 0).any():
         raise ScoringError(f"{path} predicts no class of {truth.file} for any of its images; names must agree.")
-    missing = int((ranked < 0).all(axis=1).sum())
+    missing = int(((ranked < 0).all(axis=1) & (ranked[:, 0] != NOT_ASKED)).sum())
     images = len(ranked)
     notes = [f"Localization and classification errors use the classes of {path}."]
     if missing:
         notes.append(f"{missing} of {images} scored images have no class there and count as wrongly classified.")
-    return ranked, notes
+    return ranked, [*notes, *note_on_unranked(ranked)]
+
+
+def note_on_unranked(ranked: Ints | None) -> list[str]:
+    """Return a note on images that do not count in Top-1 and Top-5 figures, if there are some beside others."""
+    if ranked is None:
+        return []
+    left_out = int((ranked[:, 0] == NOT_ASKED).sum())
+    return [
+        f"{left_out} of {len(ranked)} scored images are left out of Top-1 and Top-5 figures: the detector was given "
+        "their labels, and ranked no classes."
+    ] * bool(left_out)
 
 
 def _of_run(run_dir: Path, truth: GroundTruth) -> Ints:

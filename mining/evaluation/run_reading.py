@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mining.arrays import Floats, Ints
+from mining.config import DETECTOR_KINDS
 from mining.errors import RunError
+from mining.evaluation.metrics.localization import NOT_ASKED
 from mining.ground_truth.matching import MatchedImages, match_listed
 from mining.ground_truth.reading import GroundTruth
 from mining.storage.integrity import check_file
@@ -125,8 +127,9 @@ def read_ranked_classes(
         images: Number of images of the ground truth.
 
     Returns:
-        (images, K) int, best class first; -1 for none and for classes unknown to the ground truth. None where the run
-        ranked no class of any image, as a detector that looked for the labels alone.
+        (images, K) int, best class first; -1 for none and for classes unknown to the ground truth, and NOT_ASKED in the
+        first place of images whose labels were given to a detector, which looked for nothing else. None where the run
+        ranked no class of any image.
 
     Raises:
         RunError: The rankings cannot be read.
@@ -144,7 +147,22 @@ def read_ranked_classes(
     for row, ids in zip(rows, ranked_ids, strict=True):
         if row >= 0:
             ranked[row, : len(ids)] = [category_of.get(category_id, -1) for category_id in ids]
+    for image_id in _labels_given_to_detector(run_dir):
+        if image_id in image_of:
+            ranked[image_of[image_id], 0] = NOT_ASKED
     return ranked
+
+
+def _labels_given_to_detector(run_dir: Path) -> list[int]:
+    """Return the ids of the images that a detector looked for given labels in; none where the model is a localizer."""
+    try:
+        kind = read_json(run_dir / "model" / "model.json")["localizer"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if kind not in DETECTOR_KINDS:
+        return []
+    corpus = _table(run_dir, "corpus.parquet", ["image_id", "labels"])
+    return corpus["image_id"].filter(corpus["labels"].is_valid()).to_pylist()
 
 
 def read_curve_thresholds(run_dir: Path) -> Floats | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from mining.evaluation.boxes import compute_overlaps
-from mining.evaluation.class_predictions import read_class_predictions
+from mining.evaluation.class_predictions import note_on_unranked, read_class_predictions
 from mining.evaluation.metrics.breakdown import CocoEngine, breakdown_scores
 from mining.evaluation.metrics.chart_data import chart_data
 from mining.evaluation.metrics.coco import coco_scores, match_detections, summarize_matches
@@ -75,6 +75,7 @@ def score_run(
     coco, coco_engine = _coco_scores(match, engine, seed=seed, resamples=resamples)
     if classes_from is None:
         ranked = read_ranked_classes(run_dir, match.image_positions, match.class_positions, images)
+        match.notes.extend(note_on_unranked(ranked))
     else:
         ranked, notes = read_class_predictions(classes_from, match.truth)
         match.notes.extend(notes)

@@ -136,13 +136,15 @@ class Accuracy(TypedDict):
 class LocalizationScores(TypedDict):
     """ILSVRC's localization and classification figures; see metrics.localization.
 
-    `classes_from` is the run or the CSV whose class predictions were used instead of the run's own.
+    Top-1 and Top-5 figures are over `images_ranked` of the images, gt_known_loc over all. `classes_from` is the run or
+    the CSV whose class predictions were used instead of the run's own.
     """
 
     definition: str
     iou_threshold: float
     iou_rule: str
     images: int
+    images_ranked: NotRequired[int]
     gt_known_loc: Accuracy
     top1_loc: Accuracy | None
     top5_loc: Accuracy | None

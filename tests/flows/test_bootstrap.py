@@ -1,6 +1,7 @@
 """`boxmine bootstrap`: a localizer's boxes, a detector that learns from them, its boxes, and which are better."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,33 @@ def test_true_boxes_with_a_mistake_are_refused_before_anything_is_trained(
     assert "`boxes` and `truth` are the same" in " ".join(capsys.readouterr().err.split())
     assert run_command(["bootstrap", str(recipe), "--set", "boxes=nowhere.json"]) == 2
     assert "nowhere.json" in capsys.readouterr().err
+
+
+def test_labelled_images_of_a_detector_do_not_count_in_top_1_figures(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["bootstrap", str(recipe)]) == 0
+    folder = recipe.parent
+    rows = [line.split(",") for line in (folder / "corpus" / "labels.csv").read_text().splitlines()[1:]]
+    photos, run = folder / "photos", folder / "half"
+    for number, (name, labels) in enumerate(rows):
+        into = photos / labels.split("|")[0] if labels and number % 3 else photos
+        into.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "corpus" / "images" / name, into / Path(name).name)
+    command = ["mine", "--images", str(photos), "--model", str(folder / "rounds" / "detector-1"), "--out", str(run)]
+    assert run_command(command) == 0
+    given = [row["labels"] is not None for row in Run(run).read_corpus(["labels"]).to_pylist()]
+    assert 0 < sum(given) < len(given)
+    capsys.readouterr()
+    score = ["score", str(run), "--truth", str(folder / "corpus" / "truth.json"), "--json"]
+    assert run_command(score) == 0
+    found = json.loads(capsys.readouterr().out)
+    unlabelled = found["localization"]["images_ranked"]
+    assert 0 < unlabelled < found["localization"]["images"]
+    assert any(f"{sum(given)} of 12 scored images are left out of Top-1" in note for note in found["notes"])
+    assert run_command([*score, "--classes-from", str(run)]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["localization"]["top5_cls"] == found["localization"]["top5_cls"]
 
 
 def test_a_recipe_with_a_mistake_is_refused(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

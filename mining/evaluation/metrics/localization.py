@@ -47,6 +47,8 @@ DEFINITION = (
     "hit nothing of their class."
 )
 TOPS = (1, 5)
+NOT_ASKED = -2
+_GT_KNOWN = "gt_known_loc"
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ def correct_shares(
         truth: True boxes.
         predicted: Predicted boxes.
         ranked: (N, K) int, the classes of each image, best first; K >= 5, or all classes there are.
-            -1 fills places without a class.
+            -1 fills places without a class. NOT_ASKED in the first place: nothing was to rank the image's classes.
         iou_threshold: IoU from which a box is correct, in (0, 1].
         rule: Whether the threshold itself is enough.
         overlaps: `compute_overlaps(truth, predicted)`, where it is known already.
 
     Returns:
-        One share per image and figure.
+        One share per image and figure; of images whose classes nothing was to rank, only gt_known_loc means something.
 
     Raises:
         ScoringError: `ranked` lacks an image of the ground truth.
@@ -128,7 +130,8 @@ def localization_scores(
         resamples: Number of resamples; 0 for no intervals.
 
     Returns:
-        For each figure `accuracy`, `error` in [0, 1] and `ci95` of the error; None where nothing can be counted.
+        For each figure `accuracy`, `error` in [0, 1] and `ci95` of the error; None where nothing can be counted. Images
+        whose classes nothing was to rank count in gt_known_loc alone.
 
     Raises:
         ScoringError: `ranked` lacks an image of the ground truth.
@@ -146,25 +149,36 @@ def localization_scores(
     )
     false_positives = is_false_positive(overlaps) & np.isin(predicted.image, correct.image)
     images = len(correct.image)
-    errors = [1 - shares for shares in correct.shares.values()]
-    intervals = bootstrap_means(correct.image, errors, seed=seed, resamples=resamples)
-    figures = {
-        name: _accuracy(shares, ci95) for (name, shares), ci95 in zip(correct.shares.items(), intervals, strict=True)
-    }
-    is_ranked = ranked is not None
+    is_ranked = np.zeros(images, bool) if ranked is None else np.asarray(ranked)[correct.image, 0] != NOT_ASKED
+    names = [name for name in correct.shares if name != _GT_KNOWN]
+    known = _figures(correct, [_GT_KNOWN], np.ones(images, bool), seed, resamples)
+    of_ranked = _figures(correct, names, is_ranked, seed, resamples)
+    is_empty = ranked is None or (images > 0 and not is_ranked.any())
+    figures: dict[str, Accuracy | None] = dict.fromkeys(names) if is_empty else {**of_ranked}
     return {
         "definition": DEFINITION,
         "iou_threshold": iou_threshold,
         "iou_rule": rule,
         "images": images,
-        "gt_known_loc": figures["gt_known_loc"],
-        "top1_loc": figures["top1_loc"] if is_ranked else None,
-        "top5_loc": figures["top5_loc"] if is_ranked else None,
-        "top5_loc_2_2_1": figures["top5_loc_2_2_1"] if is_ranked else None,
-        "top1_cls": figures["top1_cls"] if is_ranked else None,
-        "top5_cls": figures["top5_cls"] if is_ranked else None,
+        "images_ranked": int(is_ranked.sum()),
+        "gt_known_loc": known[_GT_KNOWN],
+        "top1_loc": figures["top1_loc"],
+        "top5_loc": figures["top5_loc"],
+        "top5_loc_2_2_1": figures["top5_loc_2_2_1"],
+        "top1_cls": figures["top1_cls"],
+        "top5_cls": figures["top5_cls"],
         "false_positives_per_image": float(false_positives.sum() / images) if images else None,
     }
+
+
+def _figures(
+    correct: CorrectShares, names: Sequence[str], counts: Bools, seed: int, resamples: int
+) -> dict[str, Accuracy]:
+    """Return these figures over the (I,) images that count."""
+    shares = [correct.shares[name][counts] for name in names]
+    errors = [1 - one for one in shares]
+    intervals = bootstrap_means(correct.image[counts], errors, seed=seed, resamples=resamples)
+    return {name: _accuracy(one, ci95) for name, one, ci95 in zip(names, shares, intervals, strict=True)}
 
 
 def _check_ranked(ranked: ArrayLike, images: Ints) -> Ints:

@@ -6,7 +6,7 @@ import pytest
 from mining.boxes.iou import iou_matrix
 from mining.errors import ScoringError
 from mining.evaluation import Detections, TruthBoxes
-from mining.evaluation.metrics.localization import correct_shares, localization_scores
+from mining.evaluation.metrics.localization import NOT_ASKED, correct_shares, localization_scores
 from tests.oracles.protocols.class_ranking import rank_classes
 from tests.unit.evaluation.by_hand import best_first, truth_of
 
@@ -221,3 +221,19 @@ def test_class_scores_that_rank_nothing_are_refused(scores: object) -> None:
 def test_an_image_that_is_not_ranked_is_named() -> None:
     with pytest.raises(ScoringError, match=r"\(2, 1\); expected one row per image, at least 3 rows"):
         localization_scores(truth_of((2, 0, BOX)), best_first(), [[0], [0]])
+
+
+def test_images_whose_classes_nothing_was_to_rank_count_in_gt_known_alone() -> None:
+    truth = truth_of((0, 0, BOX), (1, 0, BOX), (2, 1, BOX), (3, 1, BOX))
+    boxes = best_first((0, 0, BOX), (1, 0, FAR), (2, 1, BOX), (3, 1, BOX))
+    ranked = [[NOT_ASKED, -1], [NOT_ASKED, -1], [1, 0], [-1, -1]]
+    found = localization_scores(truth, boxes, ranked, resamples=50)
+    assert (found["images"], found["images_ranked"]) == (4, 2)
+    assert found["gt_known_loc"]["accuracy"] == 0.75
+    assert [found[name]["accuracy"] for name in FIGURES[1:]] == [0.5] * 4
+    alone = localization_scores(
+        truth_of((0, 1, BOX), (1, 1, BOX)), best_first((0, 1, BOX), (1, 1, BOX)), [[1, 0], [-1, -1]], resamples=50
+    )
+    assert found["top1_loc"] == alone["top1_loc"], "also the interval"
+    none = localization_scores(truth, boxes, [[NOT_ASKED]] * 4)
+    assert (none["top1_loc"], none["images_ranked"]) == (None, 0)
