@@ -1,5 +1,6 @@
 """Output on a terminal: a progress bar (plain lines if stderr is no terminal), messages, tables."""
 
+import logging
 import os
 import sys
 import threading
@@ -34,22 +35,32 @@ _LINE_EVERY_SECONDS = 10.0
 _WIDTH_IN_FILES = 200
 
 
+class _WarningLines(logging.Handler):
+    """Prints what the library warns of while it works, above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(f"Warning: {record.getMessage()}")
+
+
 class ProgressView:
-    """Context manager that shows the stages of a job on stderr."""
+    """Context manager that shows the stages of a job, and warnings during it, on stderr."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=err)
         self._stages: dict[str, TaskID] = {}
         self._last_line = 0.0
+        self._warnings = _WarningLines(logging.WARNING)
 
     def __enter__(self) -> "ProgressView":
         listen(self._update)
+        logging.getLogger("mining").addHandler(self._warnings)
         if err.is_terminal:
             self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        logging.getLogger("mining").removeHandler(self._warnings)
         if err.is_terminal:
             self._bar.stop()
 
