@@ -65,7 +65,8 @@ def _warn_of_classes_everywhere(
         f"{every} labelled images show {count_images(shown, [classes[column] for column in found])}: nothing in the "
         f"labels distinguishes {them} from the background, so that {their} boxes may be on anything that all images "
         f"have in common, and {they_are} left out of the {metric}. Add similar images without {them}, more than "
-        f"{1 - NEARLY_ALL:.0%} of all images (in a CSV with an empty `labels` cell)."
+        f"{1 - NEARLY_ALL:.0%} of all images (in a CSV with an empty `labels` cell), or cut the images into parts and "
+        "label each part."
     ]
 
 
@@ -77,10 +78,21 @@ def _warn_of_companions(targets: Targets, is_everywhere: Bools, classes: Sequenc
     is_pair = (both >= FEWEST_TOGETHER) & (both >= TOGETHER * either) & ~is_everywhere
     pairs = np.argwhere(np.triu(is_pair))
     sentences = [
-        f"{classes[first]!r} and {classes[second]!r} nearly always come together (on {both[first, second]} images; "
-        f"only one of them on {either[first, second] - both[first, second]}): labels cannot teach which is which, so "
-        "that boxes of one are often on the other. Add images that show only one of them."
+        _describe_pair(classes[first], classes[second], int(both[first, second]), int(either[first, second]))
         for first, second in pairs[:_NAMED].tolist()
     ]
     more = len(pairs) - _NAMED
     return [*sentences, f"So do {more} more pairs of classes."] if more > 0 else sentences
+
+
+def _describe_pair(first: str, second: str, both: int, either: int) -> str:
+    if both == either:
+        found = f"{first!r} and {second!r} always come together (on {both} images): labels do not say which is which"
+        effect = "are often"
+    else:
+        found = (
+            f"{first!r} and {second!r} nearly always come together (on {both} images; only one of them on "
+            f"{either - both}): labels hardly say which is which"
+        )
+        effect = "may be"
+    return f"{found}, so that boxes of one {effect} on the other. Add images that show only one of them."
