@@ -10,7 +10,7 @@ import numpy as np
 from mining.arrays import Bools, Ints
 from mining.training.label_contrast import NEARLY_ALL, Targets, count_images, has_contrast
 
-TOGETHER = 0.9  # of the images that show one of two classes or both, the share that shows both
+TOGETHER = NEARLY_ALL  # of the images that show one of two classes or both, the share that shows both
 FEWEST_TOGETHER = 5  # such images: fewer come together by chance
 _NAMED = 4  # pairs
 _ROWS_AT_ONCE = 8192
@@ -75,7 +75,7 @@ def _warn_of_companions(targets: Targets, is_everywhere: Bools, classes: Sequenc
     both = count_together(targets)
     either = positives[:, None] + positives - both
     # two classes that are on all images are named already
-    is_pair = (both >= FEWEST_TOGETHER) & (both >= TOGETHER * either) & ~is_everywhere
+    is_pair = (both >= FEWEST_TOGETHER) & (both > TOGETHER * either) & ~is_everywhere
     pairs = np.argwhere(np.triu(is_pair))
     sentences = [
         _describe_pair(classes[first], classes[second], int(both[first, second]), int(either[first, second]))

@@ -65,11 +65,11 @@ def test_a_class_on_all_images_is_no_companion_of_the_others():
     assert sentence.startswith("All 40 labelled images show 'cell' (on 40): ")
 
 
-@pytest.mark.parametrize(("alone", "is_found"), [(1, True), (4, True), (5, False)])
+@pytest.mark.parametrize(("alone", "is_found"), [(1, True), (2, False)])
 def test_classes_that_nearly_always_come_together_are_named_once_with_counts(alone: int, is_found: bool):
-    rows = targets(((1, 1, 0), 41), ((0, 1, 0), alone), ((0, 0, 1), 30))
+    rows = targets(((1, 1, 0), 38), ((0, 1, 0), alone), ((0, 0, 1), 30))
     sentences = warn_of_labels(rows, ["plate", "fork", "cup"], METRIC)
-    start = f"'plate' and 'fork' nearly always come together (on 41 images; only one of them on {alone}): "
+    start = f"'plate' and 'fork' nearly always come together (on 38 images; only one of them on {alone}): "
     assert [one.startswith(start) for one in sentences] == [True] * is_found
 
 
