@@ -5,7 +5,7 @@ from flows.run import run
 from mining.bootstrap.rounds import BootstrapResult, Round
 from mining.config import ScoreSettings
 from mining.config.bootstrap import BootstrapSettings
-from tasks.bootstrapping import check_boxes, conclude, judge_round, train_on_run
+from tasks.bootstrapping import check_boxes, conclude, fuse_round, judge_round, train_on_run
 from tasks.reporting import write_report
 from tasks.scoring import score_boxes
 
@@ -19,6 +19,7 @@ def bootstrap(settings: BootstrapSettings) -> BootstrapResult:
         number = len(rounds) + 1
         learned_from = train_on_run(settings, number)
         mine(settings.mine_settings(number))
+        fuse_round(settings, number)
         if settings.truth is not None:
             score_boxes(ScoreSettings(run=settings.run_of(number), truth=settings.truth))
         write_report(settings.run_of(number), settings.truth)

@@ -19,6 +19,7 @@ def train_on_run(settings: BootstrapSettings, number: int) -> int:
     return rounds.train_on_run(settings, number, lambda done, total, text: stage.reach(done, total, text))
 
 
+fuse_round = step(name="fuse boxes")(rounds.fuse_round)
 judge_round = step(name="judge round")(rounds.judge_round)
 
 

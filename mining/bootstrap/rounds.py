@@ -128,6 +128,19 @@ def _file_names(run: Run) -> list[str]:
     return [str(name) for name in run.read_corpus(["file_name"])["file_name"].to_pylist()]
 
 
+def fuse_round(settings: BootstrapSettings, number: int) -> None:
+    """Combine the boxes of a round's detector with those that it learned from, if the recipe says so.
+
+    Raises:
+        RunError: A table is missing or damaged, or the round's folder holds another run.
+    """
+    if settings.fuse:
+        from mining.bootstrap.fusion import fuse_runs
+
+        before, detected = settings.run_of(number - 1), settings.detected_by(number)
+        fuse_runs(Run.open(before, finished=True), Run.open(detected, finished=True), settings.run_of(number))
+
+
 def judge_round(settings: BootstrapSettings, number: int, learned_from: int) -> Round:
     """Compare the run of a round with that of the round before, by the recipe's ground truth if it has one.
 

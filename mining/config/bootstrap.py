@@ -20,6 +20,10 @@ _OF_DETECTORS = {
 } - {"curves"}  # fmt: skip
 
 
+# Minimum score of detected boxes that are combined with others: the one that agrees need not be the best of its class
+FUSED_FROM = 0.1
+
+
 class BootstrapSettings(Settings):
     """A recipe: boxes from labels, then rounds of a detector that learns from them."""
 
@@ -32,6 +36,11 @@ class BootstrapSettings(Settings):
     mine: MineSection = Field(default_factory=MineSection)
     min_present: Share = Field(default=0.5, description="Minimum share of the listed images that must exist.")
     detector: DetectorSection = Field(default_factory=DetectorSection)
+    fuse: bool = Field(
+        default=True,
+        description="Combine the boxes of each detector with those that it learned from: the mean where both agree, "
+        "and what only the detector finds behind them. Without, the detector's boxes replace them.",
+    )
     rounds: Annotated[int, Field(ge=1, le=10)] = Field(
         default=1,
         description="Most rounds. The first one whose boxes are not better than those before is the last one.",
@@ -75,6 +84,10 @@ class BootstrapSettings(Settings):
         """Return the model folder of a round's detector, from 1 on."""
         return self.out / f"detector-{number}"
 
+    def detected_by(self, number: int) -> Path:
+        """Return the run directory that is mined with a round's detector, from 1 on."""
+        return self.out / f"detected-{number}" if self.fuse else self.run_of(number)
+
     def first_run_settings(self) -> RunSettings:
         """Return the settings of the localizer's run."""
         given = {"train": self.train} if self.model is None else {"model": self.model}
@@ -87,4 +100,6 @@ class BootstrapSettings(Settings):
         """Return the settings of mining with a round's detector, from 1 on."""
         kept = {name: value for name, value in dict(self.mine).items() if name in _OF_DETECTORS}
         checked = {**dict(self.corpus), "min_present": self.min_present}
-        return MineSettings(**checked, **kept, model=str(self.detector_of(number)), out=self.run_of(number))
+        if self.fuse:
+            kept["min_score"] = FUSED_FROM
+        return MineSettings(**checked, **kept, model=str(self.detector_of(number)), out=self.detected_by(number))

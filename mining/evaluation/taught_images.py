@@ -3,7 +3,22 @@
 from pathlib import Path
 
 from mining.models.card import read_card
-from mining.runs.run import Run, read_table
+from mining.runs.run import TAUGHT_IMAGES, Run, read_table
+
+
+def taught_hashes(run: Run) -> frozenset[str]:
+    """Return the SHA-256 of each image whose true boxes a run's boxes were learned from: by its model, or as recorded.
+
+    Args:
+        run: The run.
+
+    Raises:
+        ModelError: The model's record is damaged.
+    """
+    recorded = run.record.get(TAUGHT_IMAGES, ()) if run.has_started() else ()
+    if not (run.model / "model.json").is_file():
+        return frozenset(recorded)
+    return read_card(run.model).taught_images.union(recorded)
 
 
 def taught_images(run_dir: Path) -> frozenset[str]:
@@ -17,9 +32,7 @@ def taught_images(run_dir: Path) -> frozenset[str]:
         RunError: The corpus table is missing or damaged.
     """
     run = Run(run_dir)
-    if not (run.model / "model.json").is_file():
-        return frozenset()
-    taught = read_card(run.model).taught_images
+    taught = taught_hashes(run)
     if not taught:
         return frozenset()
     corpus = read_table(run.corpus, ["file_name", "content_hash"])

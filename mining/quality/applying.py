@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,6 +13,7 @@ from mining.quality.audited_run import hashes_now, is_another_image
 from mining.quality.judgements import Box, ImageJudgement, Judgement, MissedObject
 from mining.quality.outcomes import SeenObject, is_correct, majority, overlaps_one_of, seen_objects
 from mining.quality.verdicts import open_verdicts
+from mining.runs.changed_run import in_corpus_order
 from mining.runs.run import Run
 from mining.runs.schema import ANNOTATION_SCHEMA
 
@@ -269,15 +269,8 @@ def _join(untouched: pa.Table, corpus: pa.Table, corrected: Sequence[_CorrectedI
     unplaced = sum(one.has_unplaced for one in corrected)
     notes = [f"Images with a missed object whose box is not known: {unplaced}; the object could not be added."]
     return Corrections(
-        _in_order_of(corpus, pa.concat_tables([untouched, own])), states, labels, objects,
+        in_corpus_order(pa.concat_tables([untouched, own]), corpus["image_id"]), states, labels, objects,
         sum(one.confirmed for one in corrected), sum(one.rejected for one in corrected),
         sum(one.corrected for one in corrected), sum(one.added for one in corrected), changed,
         notes if unplaced else [],
     )  # fmt: skip
-
-
-def _in_order_of(corpus: pa.Table, boxes: pa.Table) -> pa.Table:
-    """Sort boxes by image, in the order of the corpus, best score first, and by id among equal ones."""
-    place = pc.index_in(boxes["image_id"], value_set=corpus["image_id"].combine_chunks()).to_numpy()
-    order = np.lexsort((boxes["annotation_id"].to_numpy(), -boxes["score"].to_numpy(), place))
-    return boxes.take(pa.array(order)).combine_chunks()

@@ -1,32 +1,21 @@
 """Write the corrected boxes of a run as a new run directory: the next version of its boxes."""
 
 import os
-import shutil
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mining.corpus.image_root import check_output_outside_images
-from mining.corpus.shards import CorpusUpdate, iter_shards, update_corpus
 from mining.errors import InputError
 from mining.ground_truth.sources import RUN_TRUTH_FILE
 from mining.quality.applying import Corrections, correct_boxes
 from mining.quality.review_keys import run_key
 from mining.quality.verdicts import VERDICTS_FILE
-from mining.runs.box_warnings import warn_of_boxes
-from mining.runs.coco_json import write_coco_json, write_document
+from mining.runs.changed_run import write_changed_run
+from mining.runs.coco_json import write_document
 from mining.runs.reading import iter_images
-from mining.runs.run import DIGESTED_FILES, Run
-from mining.runs.schema import ANNOTATION_SCHEMA
-from mining.runs.shard_files import table_writer
+from mining.runs.run import Run
 from mining.storage.folders import atomic_folder, refuse_occupied_folder
-from mining.storage.integrity import DIGESTS, compute_digests
-from mining.storage.provenance import package_versions, utc_now
-
-_REMEDY = "Look at some with `boxmine report`."
-_OF_THE_SOURCE = ("format", "config", "inputs", "used", "seconds", "started")  # of the record
 
 
 @dataclass(frozen=True)
@@ -82,53 +71,32 @@ def apply_verdicts(run_dir: Path, out: Path | None = None) -> ApplySummary:
             f"No verdict in {run.path / VERDICTS_FILE} changes a box. Record some with `boxmine audit record`."
         )
     with atomic_folder(out) as temporary:
-        _write(run, Run(temporary), out.name, found)
+        _write(run, temporary, out.name, found)
     return ApplySummary(
         out, len(found.annotations), found.confirmed, found.rejected, found.corrected, found.added, found.changed,
         len(found.objects), found.notes,
     )  # fmt: skip
 
 
-def _write(run: Run, new: Run, name: str, found: Corrections) -> None:
-    shutil.copytree(run.model, new.model)
-    for file in (run.curves, run.rankings, run.quarantine):
-        if file.is_file():
-            shutil.copyfile(file, new.path / file.name)
-    update_corpus(run.corpus, new.corpus, _updates(run, found), found.notes)
-    with table_writer(new.annotations, ANNOTATION_SCHEMA) as add:
-        add(found.annotations.select(ANNOTATION_SCHEMA.names).cast(ANNOTATION_SCHEMA))
-    classes = [{"id": number, "name": class_name} for number, class_name in run.classes]
-    info = {"description": f"corrected boxes of {run.name}", "version": package_versions()["boxmine"]}
-    write_coco_json(new.coco, corpus=new.corpus, annotations=new.annotations, categories=classes, info=info)
-    _write_truth(new, found, classes, f"objects that people saw in images of {run.name}")
-    states = Counter(state for shard in iter_shards(new.corpus) for state in shard["state"].to_pylist())
-    counts = {
-        "images": states.total(),
-        "boxes": len(found.annotations),
-        "classes": len(classes),
-        "states": dict(states),
-    }
-    new.update(
-        **{key: run.record[key] for key in _OF_THE_SOURCE if key in run.record}, name=name, state="finished",
-        versions=package_versions(), finished=utc_now(), counts=counts, timing=None,
-        warnings=warn_of_boxes(new.annotations, _REMEDY),
-        corrected={
-            "run": os.path.abspath(run.path), "run_key": run_key(run), "confirmed": found.confirmed,
-            "rejected": found.rejected, "corrected": found.corrected, "added": found.added,
+def _write(run: Run, folder: Path, name: str, found: Corrections) -> None:
+    new = write_changed_run(
+        run,
+        folder,
+        name=name,
+        annotations=found.annotations,
+        states=found.states,
+        labels=found.labels,
+        notes=found.notes,
+        description=f"corrected boxes of {run.name}",
+        record={
+            "corrected": {
+                "run": os.path.abspath(run.path), "run_key": run_key(run), "confirmed": found.confirmed,
+                "rejected": found.rejected, "corrected": found.corrected, "added": found.added,
+            }
         },
-        **{DIGESTS: compute_digests(new.path, DIGESTED_FILES)},
     )  # fmt: skip
-
-
-def _updates(run: Run, found: Corrections) -> Iterator[dict[int, CorpusUpdate]]:
-    """New states and labels, shard by shard."""
-    for shard in iter_shards(run.corpus):
-        rows = zip(shard["image_id"].to_pylist(), shard["state"].to_pylist(), strict=True)
-        yield {
-            number: CorpusUpdate(found.states.get(number, state), labels=found.labels.get(number))
-            for number, state in rows
-            if number in found.states or number in found.labels
-        }
+    classes = [{"id": number, "name": class_name} for number, class_name in run.classes]
+    _write_truth(new, found, classes, f"objects that people saw in images of {run.name}")
 
 
 def _write_truth(new: Run, found: Corrections, classes: list[dict[str, Any]], description: str) -> None:

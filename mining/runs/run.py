@@ -53,6 +53,7 @@ CALIBRATION_FILE = "calibration.json"
 REPORT_FILE = "report/index.html"
 LOG_FILE = "log.jsonl"
 CHARTS = ("threshold", "iou", "size", "precision")  # of a report, as SVG and PNG
+TAUGHT_IMAGES = "taught_images"  # in the record: SHA-256 of images whose true boxes its boxes were learned from
 DIGESTED_FILES = (
     CORPUS_FILE, f"model/{CARD_FILE}", f"model/{INT8_FILE}", ANNOTATIONS_FILE, CURVES_FILE, RANKINGS_FILE,
     QUARANTINE_FILE, COCO_FILE,

@@ -44,13 +44,18 @@ def test_without_ground_truth_there_is_one_round_and_a_person_compares(
     assert f"boxmine audit {out / 'round-1'} --against {out / 'round-0'}" in said
     first, second = Run.open(out / "round-0", finished=True), Run.open(out / "round-1", finished=True)
     assert read_card(out / "detector-1").localizer == "fcos"
-    assert second.card.weights_sha256 == read_card(out / "detector-1").weights_sha256
+    detected = Run.open(out / "detected-1", finished=True)
+    assert detected.card.weights_sha256 == read_card(out / "detector-1").weights_sha256
+    assert second.card.weights_sha256 == first.card.weights_sha256, "the maps are still those of the localizer"
     assert first.record["counts"]["images"] == second.record["counts"]["images"] == 12
     labelled = {row["file_name"]: set(row["labels"]) for row in second.read_corpus(["file_name", "labels"]).to_pylist()}
     boxes = second.read_annotations(["file_name", "category", "localizer", "source"]).to_pylist()
     assert boxes, "each class that an image is labelled with has a box"
     assert all(box["category"] in labelled[box["file_name"]] for box in boxes)
-    assert {(box["localizer"], box["source"]) for box in boxes} == {("fcos", "label")}
+    assert {box["source"] for box in boxes} == {"label"}
+    before = first.read_annotations(["annotation_id", "score"]).to_pylist()
+    assert {box["annotation_id"] for box in before} <= set(second.read_annotations()["annotation_id"].to_pylist())
+    assert {box["localizer"] for box in boxes} <= {"cam", "fcos"}
     record = json.loads((out / "bootstrap.json").read_text())
     assert (record["run"], record["detector"], len(record["rounds"])) == ("round-1", "detector-1", 1)
     assert (out / "round-1" / "report" / "index.html").is_file()
@@ -61,6 +66,7 @@ def test_ground_truth_decides_and_the_same_command_changes_nothing(
 ) -> None:
     truth = recipe.parent / "corpus" / "truth.json"
     command = ["bootstrap", str(recipe), "--set", f"truth={truth}", "--set", "rounds=2", "--json"]
+    command += ["--set", "fuse=false"]
     assert run_command(command) == 0
     first = json.loads(capsys.readouterr().out)
     assert "CorLoc" in first["rounds"][0]["reason"]

@@ -1,0 +1,182 @@
+"""Combine the boxes of a run with those of a detector that learned from them.
+
+A detector that learned from the boxes of its own images repeats most of them, moved towards what such objects look like
+on the other images, and finds some that were missed. Neither replaces the other:
+
+    a box that a detected box of its class overlaps by at     becomes the mean of the two, with its own score
+    least AGREEING_IOU
+    a box that none overlaps as much, or that a person made   stays as it is
+    a detected box of a score of at least CONFIDENT that no   is added with ADDED_SCORE of its score, behind most boxes
+    box overlaps as much                                      that were there
+
+Where both agree this is weighted boxes fusion (Solovyev et al., 2021) of two sources of equal weight.
+The values were chosen on the training images of voc-mini and on 160 generated images, see docs/benchmarks.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mining.arrays import Floats, Ints
+from mining.boxes.iou import iou_matrix
+from mining.corpus.schema import LABELLED
+from mining.engine.detector_miner import CONFIDENT
+from mining.errors import RunError
+from mining.evaluation.taught_images import taught_hashes
+from mining.quality.applying import HUMAN
+from mining.runs.changed_run import in_corpus_order, write_changed_run
+from mining.runs.run import TAUGHT_IMAGES, Run
+from mining.storage.folders import atomic_folder
+from mining.storage.integrity import DIGESTS
+
+AGREEING_IOU = 0.4
+ADDED_SCORE = 0.3
+_SIDES = ("x", "y", "w", "h")
+
+
+@dataclass(frozen=True)
+class FusedBoxes:
+    """Boxes of a run and of a detector, combined.
+
+    Attributes:
+        annotations: Rows of the run's table, image by image, best score first; new rows have new ids.
+        moved: Number of the run's boxes that agree with a detected one.
+        added: Number of detected boxes that are new.
+    """
+
+    annotations: pa.Table
+    moved: int
+    added: int
+
+
+def fuse_runs(before: Run, detected: Run, out: Path) -> Run:
+    """Write the boxes of a run combined with a detector's as a new finished run, unless it exists.
+
+    Args:
+        before: The finished run that the detector learned from; it is not changed.
+        detected: The finished run of the same images, mined with the detector.
+        out: The new run directory.
+
+    Raises:
+        RunError: `out` is another run, or a table is missing or damaged.
+    """
+    sources = {"before": before.record[DIGESTS], "detected": detected.record[DIGESTS]}
+    if out.exists():
+        run = Run.open(out, finished=True)
+        if run.record.get("fused", {}).get("sources") != sources:
+            raise RunError(f"{out} was made from other boxes; give another folder, or delete it.")
+        return run
+    corpus = before.read_corpus(["image_id", "state"])
+    fused = fuse_boxes(before.read_annotations(), detected.read_annotations(), corpus["image_id"])
+    with_boxes = set(fused.annotations["image_id"].to_pylist())
+    states = {
+        row["image_id"]: LABELLED
+        for row in corpus.to_pylist()
+        if row["image_id"] in with_boxes and row["state"] != LABELLED
+    }
+    with atomic_folder(out) as temporary:
+        write_changed_run(
+            before, temporary, name=out.name, annotations=fused.annotations, states=states, labels={}, notes=[],
+            description=f"boxes of {before.name}, combined with those of a detector",
+            record={
+                "fused": {
+                    "runs": [before.name, detected.name],
+                    "sources": sources,
+                    "moved": fused.moved,
+                    "added": fused.added,
+                },
+                TAUGHT_IMAGES: sorted(taught_hashes(before) | taught_hashes(detected)),
+            },
+        )  # fmt: skip
+    return Run.open(out, finished=True)
+
+
+def fuse_boxes(before: pa.Table, detected: pa.Table, image_ids: pa.ChunkedArray) -> FusedBoxes:
+    """Combine two tables of boxes of the same images, see the module.
+
+    Args:
+        before: Boxes of a run, rows of ANNOTATION_SCHEMA.
+        detected: The detector's.
+        image_ids: The images in the order of the result.
+    """
+    xyxy, other = _xyxy(before), _xyxy(detected)
+    score = detected["score"].to_numpy().astype(np.float64)
+    moved = xyxy.copy()
+    partner = np.full(len(xyxy), -1, np.int64)
+    new: list[int] = []
+    own, theirs = _rows_by_pair(before), _rows_by_pair(detected)
+    is_mined = pc.not_equal(before["source"], HUMAN).to_numpy()
+    for pair, rows in theirs.items():
+        mine = own.get(pair, np.empty(0, np.int64))
+        if len(mine):
+            overlap = iou_matrix(xyxy[mine], other[rows])
+            agreement = np.where(overlap >= AGREEING_IOU, overlap * score[rows], -1.0)
+            best = agreement.argmax(axis=1)
+            agrees = (agreement.max(axis=1) > 0) & is_mined[mine]
+            partner[mine[agrees]] = rows[best[agrees]]
+            moved[mine[agrees]] = (xyxy[mine[agrees]] + other[rows[best[agrees]]]) / 2
+        new += _new_boxes(other, score, rows, np.concatenate([xyxy[mine], moved[mine]]))
+    agreeing = partner >= 0
+    merged = np.append(detected["merged_from"].to_numpy(), 0)[partner]  # -1, no partner, reads the appended 0
+    kept = _with_boxes(before, moved, agreeing, merged)
+    table = pa.concat_tables([kept, _added(detected, new, before)])
+    return FusedBoxes(in_corpus_order(table, image_ids), int(agreeing.sum()), len(new))
+
+
+def _new_boxes(other: Floats, score: Floats, rows: Ints, present: Floats) -> list[int]:
+    """Rows of confident detected boxes that overlap none of the (n, 4) present ones, and not each other."""
+    new: list[int] = []
+    for row in rows[np.argsort(-score[rows], kind="stable")]:
+        there = np.concatenate([present, other[new]])
+        if score[row] >= CONFIDENT and (not len(there) or iou_matrix(other[row], there).max() < AGREEING_IOU):
+            new.append(int(row))
+    return new
+
+
+def _xyxy(table: pa.Table) -> Floats:
+    x, y, w, h = (table[side].to_numpy().astype(np.float64) for side in _SIDES)
+    return np.stack([x, y, x + w, y + h], axis=1)
+
+
+def _rows_by_pair(table: pa.Table) -> dict[tuple[int, int], Ints]:
+    """Rows of each image and class."""
+    image, category = table["image_id"].to_numpy(), table["category_id"].to_numpy()
+    order = np.lexsort((category, image))
+    found: dict[tuple[int, int], Ints] = {}
+    if len(order):
+        is_first = np.append(True, (np.diff(image[order]) != 0) | (np.diff(category[order]) != 0))
+        for rows in np.split(order, np.flatnonzero(is_first)[1:]):
+            found[int(image[rows[0]]), int(category[rows[0]])] = rows
+    return found
+
+
+def _with_boxes(table: pa.Table, xyxy: Floats, changed: Any, merged: Ints) -> pa.Table:
+    """The table with other boxes in the rows that changed, which are merged from as many more."""
+    x, y = xyxy[:, 0], xyxy[:, 1]
+    w, h = xyxy[:, 2] - x, xyxy[:, 3] - y
+    values = {"x": x, "y": y, "w": w, "h": h, "area": w * h}
+    columns: Mapping[str, Any] = {
+        **{name: np.where(changed, new, table[name].to_numpy()) for name, new in values.items()},
+        "merged_from": table["merged_from"].to_numpy() + np.where(changed, merged, 0),
+    }
+    for name, column in columns.items():
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(column, field.type))
+    return table
+
+
+def _added(detected: pa.Table, rows: list[int], before: pa.Table) -> pa.Table:
+    """Detected boxes with a lower score and ids behind those of the run."""
+    first = 1 + (pc.max(before["annotation_id"]).as_py() or 0)
+    values = [
+        {**row, "annotation_id": first + place, "score": ADDED_SCORE * row["score"]}
+        for place, row in enumerate(detected.take(pa.array(rows, pa.int64())).to_pylist())
+    ]
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in before.schema.names} for row in values], schema=before.schema
+    )
