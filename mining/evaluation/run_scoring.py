@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from mining.errors import ModelError
 from mining.evaluation.boxes import compute_overlaps
 from mining.evaluation.class_predictions import note_on_unranked, read_class_predictions
 from mining.evaluation.metrics.breakdown import CocoEngine, breakdown_scores
@@ -132,7 +133,10 @@ def best_iou_of_pairs(run_dir: Path, truth: Path) -> list[tuple[str, str, float]
 
 def _note_on_taught_images(run_dir: Path, run: RunBoxes, match: RunMatch) -> list[str]:
     """A sentence if the model learned from true boxes of scored images."""
-    taught = taught_images(run_dir)
+    try:
+        taught = taught_images(run_dir)
+    except ModelError:  # boxes can be scored without their model's record
+        return []
     images = zip(run.image_ids.tolist(), run.file_names, strict=True)
     number = sum(name in taught and image in match.image_positions for image, name in images)
     if not number:

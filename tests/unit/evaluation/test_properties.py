@@ -143,7 +143,7 @@ def test_moving_truth_and_predictions_alike_changes_nothing(
 @settings(max_examples=40, deadline=None)
 @given(case=cases())
 def test_no_figure_is_nan_and_no_share_leaves_0_to_1(protocol: Callable[[Case], Numbers], case: Case) -> None:
-    counts = ("objects", "pairs", "boxes", "images", "false_positives_per_image")
+    counts = ("objects", "pairs", "boxes", "images", "images_ranked", "false_positives_per_image")
     for name, value in protocol(case).items():
         if value is not None:
             assert value >= 0, name
