@@ -9,6 +9,8 @@ from mining.corpus import read_shard, read_summary, shard_count
 from mining.evaluation.scores import MapScores, Scores, write_scores
 from mining.runs.run import Run
 from mining.storage.integrity import with_digest
+from mining.storage.locks import share_path
+from mining.storage.ownership import find_temporaries
 
 ProgressCallback = Callable[[int, int], None]
 
@@ -40,8 +42,16 @@ def score(settings: ScoreSettings, progress: ProgressCallback = lambda done, tot
                 f"Maps of {changed} of the images were not drawn: the files changed or vanished since the run."
             )
     scores = cast(Scores, with_digest(cast(dict[str, Any], scores)))
-    write_scores(settings.run, scores)
+    with share_path(run.corpus, lambda: _sweep(run)):
+        write_scores(settings.run, scores)
     return scores
+
+
+def _sweep(run: Run) -> None:
+    """Delete what killed processes left half written of scores.json."""
+    for path in find_temporaries(run.path):
+        if path.name.endswith(f"-{run.scores.name}"):
+            path.unlink(missing_ok=True)
 
 
 def _score_maps(run: Run, truth: Path, progress: ProgressCallback) -> tuple[MapScores, int]:

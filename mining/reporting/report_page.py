@@ -29,7 +29,9 @@ from mining.reporting.reliability_points import build_diagrams
 from mining.reporting.run_drift import compare_statistics
 from mining.reporting.statistics import RunStatistics, count_boxes
 from mining.runs.run import Run
-from mining.storage.files import atomic_write
+from mining.storage.files import atomic_write, storage_errors
+from mining.storage.locks import share_path
+from mining.storage.ownership import find_temporaries
 
 ProgressCallback = Callable[[int, int], None]
 _SCRIPT = "filters.js"
@@ -76,18 +78,28 @@ def write_report(
         run, statistics, counts, index, _judgements(run), per_class=per_class, max_classes=max_classes,
         progress=progress,
     )  # fmt: skip
-    page = render_template(
-        "page.html.j2",
-        gallery=pictures,
-        script=Markup(_script()),
-        script_hash=_base64(hashlib.sha256(_script().encode()).digest()),
-        plots=_plots(run, scores),
-        drift=None if earlier is None else _drift(earlier, record, statistics),
-        **_content(run, record, scores, index, statistics, counts, pictures),
-    )
-    with atomic_write(run.report) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    with storage_errors(run.report):
+        run.report.parent.mkdir(exist_ok=True)
+    with share_path(run.report.parent, lambda: _sweep(run)):
+        page = render_template(
+            "page.html.j2",
+            gallery=pictures,
+            script=Markup(_script()),
+            script_hash=_base64(hashlib.sha256(_script().encode()).digest()),
+            plots=_plots(run, scores),
+            drift=None if earlier is None else _drift(earlier, record, statistics),
+            **_content(run, record, scores, index, statistics, counts, pictures),
+        )
+        with atomic_write(run.report) as temporary:
+            temporary.write_text(page, encoding="utf-8")
     return run.report
+
+
+def _sweep(run: Run) -> None:
+    """Delete what killed processes left half written of page and charts."""
+    for path in find_temporaries(run.path, ("report", "report/charts")):
+        if path.parent.name == "charts" or path.name.endswith(f"-{run.report.name}"):
+            path.unlink(missing_ok=True)
 
 
 def render_template(template: str, **content: Any) -> str:

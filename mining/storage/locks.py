@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,6 +32,27 @@ def lock_folder(path: Path) -> Iterator[None]:
         with suppress(OSError):  # not empty
             for folder in created:
                 folder.rmdir()
+        os.close(handle)
+
+
+@contextmanager
+def share_path(path: Path, sweep: Callable[[], object]) -> Iterator[None]:
+    """Write files at the same time as other processes that do so; what killed ones left is deleted before.
+
+    Args:
+        path: A file or folder that stands for what is written; its content does not matter.
+        sweep: Deletes what killed processes left half written. Called if no other process shares the path.
+
+    Raises:
+        FileNotFoundError: There is no such path.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if try_lock(handle):
+            sweep()
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
         os.close(handle)
 
 

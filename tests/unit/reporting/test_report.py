@@ -21,6 +21,7 @@ from mining.reporting import comparison_page, gallery
 from mining.reporting.report_page import write_report
 from mining.reporting.summary_text import define_score
 from mining.runs.run import Run
+from mining.storage.ownership import temporary_path
 from tests.unit.reporting.conftest import CLASSES, NASTY, Mined, Page, mine
 
 
@@ -36,6 +37,19 @@ def test_nothing_is_fetched_and_only_its_own_script_is_run(mined: Mined):
     assert policy.endswith(f"script-src 'sha256-{digest}'")
     assert all(str(image["src"]).startswith("data:image/") for image in page.of("img"))
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+def test_what_a_killed_report_left_is_deleted_by_the_next_one(mined: Mined):
+    report = mined.run / "report"
+    (report / "charts").mkdir(parents=True, exist_ok=True)
+    left = [temporary_path(path) for path in (report / "charts" / "iou.svg", report / "index.html")]
+    of_comparison = temporary_path(report / "against-first.html")  # maybe being written now
+    for path in (*left, of_comparison):
+        path.write_text("half")
+    write_report(mined.run, mined.truth)
+    assert [path for path in left if path.exists()] == []
+    assert of_comparison.exists()
+    of_comparison.unlink()
 
 
 def test_names_that_hold_html_are_text(mined: Mined):

@@ -7,7 +7,7 @@ import pytest
 
 from mining.errors import RunError
 from mining.storage.files import atomic_write
-from mining.storage.locks import lock_folder
+from mining.storage.locks import lock_folder, share_path
 from mining.storage.ownership import MARK_FILE, delete_temporaries, foreign_entries, mark_folder, token_of
 
 FOREIGN = (".tmp-", ".tmp-notes", ".tmp-123-run.json", ".tmp-0123456789abcdef-01234567-run.json")
@@ -90,3 +90,16 @@ def test_a_lock_removes_only_the_folders_that_it_created(tmp_path: Path) -> None
 def test_a_locked_folder_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with lock_folder(tmp_path), pytest.raises(RunError, match="Another process is working on"), lock_folder(tmp_path):
         pass
+
+
+def test_only_the_first_of_several_writers_of_a_folder_sweeps_it(tmp_path: Path) -> None:
+    swept = []
+    with share_path(tmp_path, lambda: swept.append("first")):
+        with share_path(tmp_path, lambda: swept.append("second")):
+            pass
+        with pytest.raises(RuntimeError, match="half way"), share_path(tmp_path, lambda: None):
+            raise RuntimeError("half way")
+    assert swept == ["first"]
+    with share_path(tmp_path, lambda: swept.append("third")):
+        pass
+    assert swept == ["first", "third"]
