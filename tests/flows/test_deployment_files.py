@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mining.config import RetrainSettings, RunSettings, Settings, parse
+from mining.config.bootstrap import BootstrapSettings
 from mining.config.recipes import read_recipe
 from mining.label_store.settings import LabelSettings
 
@@ -36,7 +37,13 @@ def template() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "kind"), [("label", LabelSettings), ("retrain", RetrainSettings), ("example", RunSettings)]
+    ("recipe", "kind"),
+    [
+        ("label", LabelSettings),
+        ("retrain", RetrainSettings),
+        ("example", RunSettings),
+        ("bootstrap", BootstrapSettings),
+    ],
 )
 def test_a_deployed_recipe_is_valid(recipe: str, kind: type[Settings]) -> None:
     parse(kind, read_recipe(DEPLOYMENTS / "recipes" / f"{recipe}.yaml"))
@@ -46,7 +53,7 @@ def test_deployments_name_existing_flows_and_recipes() -> None:
     from flows import deployed
 
     listed = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())["deployments"]
-    assert {one["name"] for one in listed} >= {"train", "mine", "nightly-label", "weekly-retrain"}
+    assert {one["name"] for one in listed} >= {"train", "mine", "bootstrap", "nightly-label", "weekly-retrain"}
     for one in listed:
         file, _, flow = one["entrypoint"].partition(":")
         assert (ROOT / file).exists()
