@@ -152,8 +152,11 @@ def bootstrap(
     for one in result.rounds:
         err.print(f"Round {one.number}: learned from {one.learned_from} boxes, found {one.boxes}. {one.reason}")
     err.print(result.reason, soft_wrap=True)
-    whose = "of the localizer" if result.detector is None else f"of the detector {result.detector}"
-    err.print(f"The boxes {whose} are in {result.run}.", soft_wrap=True)
+    if result.detector is None:
+        err.print(f"The boxes of the localizer are in {result.run}.", soft_wrap=True)
+    else:
+        what = "combined boxes" if settings.fuse else "detector's boxes"
+        err.print(f"The {what} are in {result.run}, the detector is {result.detector}.", soft_wrap=True)
     return 0
 
 

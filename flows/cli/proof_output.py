@@ -24,7 +24,7 @@ def print_proof(result: ProofResult, out: Path) -> None:
         print_table(points, ("true boxes", "AP50 alone", "AP50 with mined boxes", "difference"))
     print_notes(result.notes)
     for arm, one in result.over_blind.items():
-        err.print(f"Mined boxes instead of {arm} ones: AP50 {100 * one.value:+.1f} points, {_interval(one)}.")
+        err.print(f"Mined boxes instead of {arm} ones: AP50 {100 * one.value:+.1f} points {_interval(one)}.")
     if result.worth is not None:
         err.print(result.worth.text, soft_wrap=True)
     err.print(f"The page is {out / PAGE_FILE}.", soft_wrap=True)

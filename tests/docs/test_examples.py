@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -53,6 +54,34 @@ def test_the_commands_of_the_readme_run(folder: Path) -> None:
         assert run_command([name, *options, *(["--epochs", "1"] if name == "train" else [])]) == 0, line
     assert (folder / "runs" / "first" / "report" / "index.html").is_file()
     assert (folder / "detector-set" / "data.yaml").is_file()
+
+
+@pytest.mark.slow
+def test_the_commands_from_photos_to_a_detector_run(folder: Path) -> None:
+    page = ROOT / "docs" / "guides" / "detector.md"
+    generate(folder / "unseen", images=6, start=8, seed=0, size=(96, 128))
+    for name, target in (("images", "test"), ("truth.json", "test.json")):
+        (folder / "unseen" / name).rename(folder / target)
+    shutil.copytree(folder / "test", folder / "new-photos")
+    recipes = dict(
+        re.findall(r"`(\w+\.yaml)`:\n\n```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    )
+    for name, text in recipes.items():
+        (folder / name).write_text(text)
+    quick = ["detector.side=64", "detector.epochs=1", "detector.channels=64", "detector.workers=0"]
+    more = {
+        "bootstrap": [*quick, "train.epochs=1", "train.workers=0", "mine.scales=[1]"],
+        "prove": [*quick, "resamples=100"],
+    }
+    commands = [shlex.split(line) for block in _bash_blocks(page) for line in block.splitlines()]
+    assert [command[1] for command in commands] == ["bootstrap", "prove", "export", "mine", "export-model"]
+    for _, name, *options in commands:
+        changes = [part for change in more.get(name, []) for part in ("--set", change)]
+        assert run_command([name, *options, *changes]) == 0, name
+    assert (folder / "runs" / "detector" / "round-1" / "report" / "index.html").is_file()
+    assert (folder / "runs" / "proof" / "proof.html").is_file()
+    assert (folder / "detector-set" / "configs").is_dir()
+    assert (folder / "detector.onnx").is_file()
 
 
 def _bash_blocks(page: Path) -> list[str]:
