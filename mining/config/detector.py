@@ -86,7 +86,9 @@ class DetectorOptions(DetectorNetworkOptions):
     )
     seed: Seed = Field(default=0, description="Random seed.")
     precision: str = Field(
-        default="auto", description="auto (16-mixed on a GPU, 32 elsewhere) or any of Lightning's precisions."
+        default="auto",
+        description="auto (16-mixed on a GPU, bf16-mixed on a CPU with instructions for it, 32 elsewhere) or any of "
+        "Lightning's precisions.",
     )
 
     @field_validator("weights")

@@ -18,7 +18,7 @@ from mining.detection.module import DetectorModule, diverged
 from mining.detection.network import Detector
 from mining.errors import CorpusError, InputError, ModelError
 from mining.models.card import CARD_FILE, CHECKPOINTS, TRUE_BOXES, ModelCard, read_card
-from mining.models.device import resolve_device
+from mining.models.device import cpu_has_bfloat16, resolve_device
 from mining.runtimes.worker_threads import restored_threads
 from mining.storage.files import storage_errors, write_json
 from mining.storage.locks import lock_folder
@@ -226,7 +226,8 @@ def _make_trainer(settings: DetectorSettings, out: Path, recorder: EpochRecorder
     device = resolve_device(settings.device)
     precision = settings.precision
     if precision == "auto":
-        precision = "16-mixed" if device.type == "cuda" else "32-true"
+        on_cpu = "bf16-mixed" if device.type == "cpu" and cpu_has_bfloat16() else "32-true"
+        precision = "16-mixed" if device.type == "cuda" else on_cpu
     kept = ModelCheckpoint(
         out / CHECKPOINTS, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
     )

@@ -23,6 +23,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def cpu_has_bfloat16() -> bool:
+    """Return whether the CPU has instructions for bfloat16; elsewhere it is emulated, which is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
 def visible_gpus(name: str) -> list[str]:
     """List the GPUs of a device name, as CUDA_VISIBLE_DEVICES names them.
 

@@ -7,6 +7,7 @@ import torch
 
 from mining.config import Precision, Runtime
 from mining.errors import ModelError
+from mining.models.device import cpu_has_bfloat16
 from mining.runtimes.openvino_core import openvino_core
 from mining.runtimes.requirements import has_openvino, refuse_int8_elsewhere
 
@@ -71,4 +72,4 @@ def _has_bfloat16() -> bool:
     times as long as float32.
     """
     is_listed = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return is_listed and torch.cpu._is_avx512_bf16_supported()
+    return is_listed and cpu_has_bfloat16()
