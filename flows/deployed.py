@@ -5,6 +5,7 @@ from flows import compare as _compare
 from flows import experiment as _experiment
 from flows import label as _label
 from flows import mine as _mine
+from flows import prove as _prove
 from flows import retrain as _retrain
 from flows import run as _run
 from flows import score as _score
@@ -20,3 +21,4 @@ compare = as_deployed_flow(_compare.compare)
 label = as_deployed_flow(_label.label)
 retrain = as_deployed_flow(_retrain.retrain)
 bootstrap = as_deployed_flow(_bootstrap.bootstrap)
+prove = as_deployed_flow(_prove.prove)

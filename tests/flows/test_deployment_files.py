@@ -11,6 +11,7 @@ import yaml
 
 from mining.config import RetrainSettings, RunSettings, Settings, parse
 from mining.config.bootstrap import BootstrapSettings
+from mining.config.proof import ProofSettings
 from mining.config.recipes import read_recipe
 from mining.label_store.settings import LabelSettings
 
@@ -43,6 +44,7 @@ def template() -> dict[str, Any]:
         ("retrain", RetrainSettings),
         ("example", RunSettings),
         ("bootstrap", BootstrapSettings),
+        ("proof", ProofSettings),
     ],
 )
 def test_a_deployed_recipe_is_valid(recipe: str, kind: type[Settings]) -> None:
@@ -53,7 +55,7 @@ def test_deployments_name_existing_flows_and_recipes() -> None:
     from flows import deployed
 
     listed = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())["deployments"]
-    assert {one["name"] for one in listed} >= {"train", "mine", "bootstrap", "nightly-label", "weekly-retrain"}
+    assert {one["name"] for one in listed} >= {"train", "mine", "bootstrap", "prove", "nightly-label", "weekly-retrain"}
     for one in listed:
         file, _, flow = one["entrypoint"].partition(":")
         assert (ROOT / file).exists()
