@@ -2,23 +2,27 @@
 
 from pathlib import Path
 
-from mining.models.card import read_card
+from mining.models.card import CARD_FILE, TRUE_BOXES
 from mining.runs.run import TAUGHT_IMAGES, Run, read_table
+from mining.storage.untrusted_files import read_json
 
 
 def taught_hashes(run: Run) -> frozenset[str]:
     """Return the SHA-256 of each image whose true boxes a run's boxes were learned from: by its model, or as recorded.
 
     Args:
-        run: The run.
+        run: The run; a model that has no record of its training was taught none.
 
     Raises:
-        ModelError: The model's record is damaged.
+        RunError: The run's record is damaged.
     """
     recorded = run.record.get(TAUGHT_IMAGES, ()) if run.has_started() else ()
-    if not (run.model / "model.json").is_file():
-        return frozenset(recorded)
-    return read_card(run.model).taught_images.union(recorded)
+    try:
+        training = read_json(run.model / CARD_FILE)["training"]
+        of_model = list(map(str, training["inputs"][TRUE_BOXES]["images"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        of_model = []
+    return frozenset(of_model).union(recorded)
 
 
 def taught_images(run_dir: Path) -> frozenset[str]:
@@ -28,8 +32,7 @@ def taught_images(run_dir: Path) -> frozenset[str]:
         run_dir: Run directory.
 
     Raises:
-        ModelError: The model's record is damaged.
-        RunError: The corpus table is missing or damaged.
+        RunError: The run's record or its corpus table is missing or damaged.
     """
     run = Run(run_dir)
     taught = taught_hashes(run)

@@ -87,14 +87,6 @@ class ModelCard:
         return [str(one) for one in found] if isinstance(found, list) else []
 
     @property
-    def taught_images(self) -> frozenset[str]:
-        """SHA-256 of each image whose true boxes the model learned from."""
-        inputs = self.training.get("inputs", {})
-        true_boxes = inputs.get(TRUE_BOXES, {}) if isinstance(inputs, dict) else {}
-        images = true_boxes.get("images", []) if isinstance(true_boxes, dict) else []
-        return frozenset(map(str, images)) if isinstance(images, list) else frozenset()
-
-    @property
     def object_index(self) -> int | None:
         """Index of the class `object`, which has no output of its own; None if the card does not have it."""
         return None if self.selection is None or self.selection.outputs[-1] else len(self.classes) - 1
