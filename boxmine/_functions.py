@@ -24,6 +24,7 @@ def train(
     *,
     out: AnyPath,
     labels: AnyPath | None = None,
+    boxes: AnyPath | None = None,
     progress: bool | None = None,
     **options: Unpack[TrainKeywords],
 ) -> TrainedModel:
@@ -36,6 +37,7 @@ def train(
         images: Folder of images, at any depth.
         out: Model folder to write.
         labels: CSV (file_name,labels), COCO JSON, VOC XML or CUB folder; by default one folder per class.
+        boxes: True boxes of a few of the images, to learn from: COCO JSON, VOC XML or CUB folder.
         progress: Whether to show a progress bar; by default on a terminal and in a notebook.
         **options: The options of `boxmine train`: epochs, localizer, backbone, seed, ...
 
@@ -46,12 +48,14 @@ def train(
         InputError: An option is unknown or out of range, or asks for several devices.
         CorpusError: The images or labels cannot be used.
         ModelError: `out` holds another model, or the localizer, backbone or weights are unknown.
+        ScoringError: Some of `boxes` cannot be learned from.
     """
     from mining.training.distributed import is_distributed
     from mining.training.job import train as train_model
 
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    settings = parse(TrainSettings, {**path_values(images=images, labels=labels, out=out), "devices": "1", **options})
+    paths = path_values(images=images, labels=labels, out=out, boxes=boxes)
+    settings = parse(TrainSettings, {**paths, "devices": "1", **options})
     if is_distributed(settings):
         raise InputError(
             f"devices={settings.devices!r} asks for several processes, which a function call cannot start; "

@@ -22,13 +22,14 @@ from flows.cli.timing import print_timing
 from mining.config import MineSettings, RunSettings, TrainSettings, parse
 from mining.config.bootstrap import BootstrapSettings
 
-TrainCommand = grouped(TrainSettings, out=OUTPUT)
+TrainCommand = grouped(TrainSettings, out=OUTPUT, boxes=INPUT)
 MineCommand = grouped(MineSettings, model=INPUT, out=OUTPUT, thresholds_from=BOXES)
 
 
 @app.command(
     help_epilogue=examples(
         "boxmine train --images photos --labels labels.csv --out models/mine",
+        "boxmine train --images photos --labels labels.csv --boxes some.json --out models/mine",
         "boxmine train --images photos --localizer msrd --backbone resnet50 --epochs 20 --out models/msrd",
         "boxmine train --images photos --no-freeze --devices 2 --strategy ddp --out models/full",
     )
@@ -103,7 +104,7 @@ def run(
     Parameters
     ----------
     recipe
-        YAML file: out, corpus, test, train or model, mine, truth.
+        YAML file: out, corpus, test, train or model, mine, truth, boxes.
     out
         Run directory, instead of the recipe's.
     changes

@@ -18,7 +18,7 @@ from mining.corpus.schema import CORPUS_FILE
 from mining.evaluation.run_comparison import compare_runs
 from mining.evaluation.taught_images import taught_images
 from mining.experiments.retraining import decide
-from mining.ground_truth.check import check_true_boxes
+from mining.ground_truth.check import read_checked_boxes
 from mining.ground_truth.sources import digest_of
 from mining.models.card import PRETRAINED, read_card
 from mining.runs.run import Run
@@ -93,7 +93,7 @@ def train_on_run(
     run = Run.open(settings.run_of(number - 1), finished=True)
     found, taught = boxes_of_run(run), None
     if settings.boxes is not None:
-        check_true_boxes(settings.boxes, run.image_root, _file_names(run), run.card.class_names)
+        read_checked_boxes(settings.boxes, run.image_root, _file_names(run), run.card.class_names)
         true = read_true_boxes(run, settings.boxes)
         found = replace_boxes(found, true.images)
         hashes = sorted(image.content_hash for image in true.images if image.content_hash is not None)
@@ -107,7 +107,7 @@ def check_boxes(settings: BootstrapSettings) -> None:
     """Check the true boxes that the recipe gives before anything is trained.
 
     Raises:
-        ScoringError: Some of them cannot be learned from, see `check_true_boxes`.
+        ScoringError: Some of them cannot be learned from, see `read_checked_boxes`.
         CorpusError: The images or their labels cannot be used.
     """
     if settings.boxes is None:
@@ -121,7 +121,7 @@ def check_boxes(settings: BootstrapSettings) -> None:
         classes = read_card(Path(settings.model)).class_names
     if settings.mine.classes or settings.mine.map:  # the run has others, see `train_on_run`
         classes = []
-    check_true_boxes(settings.boxes, corpus.images, names, classes)
+    read_checked_boxes(settings.boxes, corpus.images, names, classes)
 
 
 def _file_names(run: Run) -> list[str]:

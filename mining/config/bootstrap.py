@@ -1,7 +1,7 @@
 """Settings of a bootstrap: mine, train a detector on the boxes, mine with it, compare, and again."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -51,9 +51,9 @@ class BootstrapSettings(Settings):
     )
     boxes: Path | None = Field(
         default=None,
-        description="True boxes of a few of these images, which the detector learns from instead of the mined ones: "
-        "COCO JSON, folder of VOC XML, or CUB folder. All objects of an image that it lists have to be in it; an image "
-        "without any box is background.",
+        description="True boxes of a few of these images, which the localizer learns from, and the detectors instead "
+        "of the mined ones: COCO JSON, folder of VOC XML, or CUB folder. All objects of an image that it lists have to "
+        "be in it; an image without any box is background.",
     )
 
     @field_validator("boxes")
@@ -90,7 +90,9 @@ class BootstrapSettings(Settings):
 
     def first_run_settings(self) -> RunSettings:
         """Return the settings of the localizer's run."""
-        given = {"train": self.train} if self.model is None else {"model": self.model}
+        given: dict[str, Any] = {"model": self.model}
+        if self.model is None:
+            given = {"train": self.train, "boxes": self.boxes if self.train.cells else None}
         return RunSettings(
             out=self.run_of(0), corpus=self.corpus, mine=self.mine, min_present=self.min_present, truth=self.truth,
             **given,

@@ -68,17 +68,23 @@ class RunSettings(Settings):
     classes_from: Path | None = Field(
         default=None, description="Another classifier's classes for localization errors, as for `score`."
     )
+    boxes: Path | None = Field(
+        default=None,
+        description="True boxes of a few of the training images, which the localizer learns from, as for `train`.",
+    )
 
     @model_validator(mode="after")
     def _check_model_or_train(self) -> Self:
         if self.model is not None and "train" in self.model_fields_set:
             raise ValueError("a recipe has either `model` or `train`, not both")
+        if self.model is not None and self.boxes is not None:
+            raise ValueError("`boxes` are for training, which a recipe with `model` does not have; omit `boxes`")
         return self
 
     def train_settings(self) -> TrainSettings:
         """Return the settings of the recipe's training, as for `boxmine train`."""
         checked = {**dict(self.corpus), "min_present": self.min_present}
-        return TrainSettings(**checked, **dict(self.train), out=self.out / "model")
+        return TrainSettings(**checked, **dict(self.train), out=self.out / "model", boxes=self.boxes)
 
     def mine_settings(self) -> MineSettings:
         """Return the settings of the recipe's mining, as for `boxmine mine`."""

@@ -146,6 +146,23 @@ class TrainSettings(TrainSection, ListedCorpus):
     """Everything `boxmine train` needs."""
 
     out: Path = Field(description="Folder the model is written to.")
+    boxes: Path | None = Field(
+        default=None,
+        description="True boxes of a few of the images, which teach the cell classifier where objects end: COCO JSON, "
+        "folder of VOC XML, or CUB folder. All objects of an image that it lists have to be in it; an image without "
+        "any box is background.",
+    )
+
+    @field_validator("boxes")
+    @classmethod
+    def _resolve_boxes(cls, path: Path | None) -> Path | None:
+        return None if path is None else resolve_path(path)
+
+    @model_validator(mode="after")
+    def _check_boxes_are_used(self) -> Self:
+        if self.boxes is not None and not self.cells:
+            raise ValueError("`boxes` teach the cell classifier, which `cells` false leaves out; omit one of them")
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the weights, as JSON values: a training is resumed if they are the same."""

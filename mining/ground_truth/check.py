@@ -5,6 +5,7 @@ annotated, so that an object without its box would be learned as background.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,17 @@ from mining.ground_truth.matching import match_classes, match_listed
 from mining.ground_truth.reading import GroundTruth, is_outside, read_ground_truth
 
 
-def check_true_boxes(path: Path, root: Path, file_names: Sequence[str], classes: Sequence[str]) -> None:
-    """Check that all of a file's true boxes can be learned from.
+def read_checked_boxes(path: Path, root: Path, file_names: Sequence[str], classes: Sequence[str]) -> GroundTruth:
+    """Read true boxes of images of a corpus, and check that all of them can be learned from.
 
     Args:
         path: COCO JSON, VOC XML or CUB folder, or a run directory with truth.json, see `read_ground_truth`.
         root: Folder of the images.
         file_names: Images of the corpus.
         classes: Names of the classes to learn; empty if they are not known yet.
+
+    Returns:
+        The true boxes, with the corpus' names of the images, and the sizes of the image files.
 
     Raises:
         ScoringError: The file cannot be read, has no box, an annotation that cannot be used, a box outside its image,
@@ -40,7 +44,9 @@ def check_true_boxes(path: Path, root: Path, file_names: Sequence[str], classes:
     if classes:
         _refuse_unknown_classes(truth, path, classes)
     names = _matched_names(truth, path, root, file_names)
-    _refuse_outside(truth, path, _sizes(truth, root, names))
+    sizes = _sizes(truth, root, names)
+    _refuse_outside(truth, path, sizes)
+    return replace(truth, file_names=tuple(names), sizes=sizes)
 
 
 def _refuse_unknown_classes(truth: GroundTruth, path: Path, classes: Sequence[str]) -> None:

@@ -2,16 +2,17 @@
 
 In round one, cells of high activation are examples of their class, and cells where all classes of the image are low are
 examples of the background; the cells between them are left out. In round two, the classifier's own probability and the
-activation decide together, which adds the rest of the objects. The features are those of the passes that compute the
-maps: the network runs once per image and scale.
+activation decide together, which adds the rest of the objects. In images whose true boxes are known, these decide in
+both rounds. The features are those of the passes that compute the maps: the network runs once per image and scale.
 """
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ from mining.runtimes.choice import choose_compute
 from mining.runtimes.prepare import use_runtime
 from mining.runtimes.worker_threads import InferenceThreadPool, restored_threads
 from mining.training.labelled_images import LabelledImages
+from mining.training.true_cells import UNUSED, TrueCells, TrueObjects, label_true_cells, true_cells
 
 SCALES = (1.0, FEATURE_SCALE)  # of the maps
 # Of a larger corpus, a sample of the higher of the two limits. On VOC's 20 classes, half of 427 images teach as much.
@@ -64,7 +66,6 @@ MAX_CLASS_WEIGHT, MIN_CLASS_WEIGHT = 5.0, 0.2
 _ABOVE_THRESHOLD, _BELOW_THRESHOLD = 0.35, 0.05
 _ROUND_TWO = (0.5, 0.3)  # lowest value of the foreground, and highest of the background
 _IMAGES_PER_LOAD = 16
-_UNUSED = -1
 _NO_EXAMPLES = (
     "No cell classifier was trained: the activation maps give no examples of the background, or none of any class. "
     "Maps will be refined by the affinity walk alone."
@@ -86,11 +87,13 @@ class ImageCells:
         features: (n, P) float16, projected.
         activation: (n, K) float32 in 0-1, the walked class maps of the image's K classes.
         classes: K class indices.
+        true: Which cells are inside true boxes; None if these are not known.
     """
 
     features: Tensor
     activation: Tensor
     classes: list[int]
+    true: TrueCells | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def train_cell_classifier(
     threads: int = 1,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
+    objects: Mapping[int, TrueObjects] = MappingProxyType({}),
     progress: CellProgress = lambda done, total: None,
 ) -> CellTraining:
     """Train a cell classifier for a trained localizer.
@@ -170,6 +174,7 @@ def train_cell_classifier(
             classifier does not depend on it.
         runtime: What runs the network.
         precision: In which precision; `auto` is float16 on a GPU and float32 elsewhere.
+        objects: All objects of some images, by position in `images`; these images are always used.
         progress: Called with the number of images whose maps are computed, and of all.
 
     Returns:
@@ -178,7 +183,7 @@ def train_cell_classifier(
     started = time.monotonic()
     inference = prepare_for_inference(copy.deepcopy(localizer), device)
     spec = cell_spec(inference.backbone)
-    rows = sample_images(images.targets, seed)
+    rows = sample_images(images.targets, seed, objects)
     if localizer.class_agnostic:  # its map does not say which of several classes a cell shows
         rows = [row for row in rows if images.targets[row].sum() <= 1]
     done = 0
@@ -195,7 +200,7 @@ def train_cell_classifier(
         cells = build_cell_classifier(inference.backbone, images.targets.shape[1], spec).to(device)
         maps = _MapComputer(inference, images, input_size, device, (runtime, precision), threads)
         batches = maps.compute(rows, advance)
-        samples = list(_collect(cells, batches, max(1, MAX_CELLS // max(1, len(rows))), seed))
+        samples = list(_collect(cells, batches, max(1, MAX_CELLS // max(1, len(rows))), seed, objects))
         thresholds = localizer.threshold + _ABOVE_THRESHOLD, localizer.threshold - _BELOW_THRESHOLD
         examples = fit_in_rounds(cells, samples, (thresholds, _ROUND_TWO), device=device, seed=seed)
     record = CellRecord(len(samples), examples or 0, round(time.monotonic() - started, 1))
@@ -237,12 +242,13 @@ def fit_in_rounds(
     return examples
 
 
-def sample_images(targets: np.ndarray[Any, Any], seed: int) -> list[int]:
+def sample_images(targets: np.ndarray[Any, Any], seed: int, always: Collection[int] = ()) -> list[int]:
     """Draw the images that the classifier is trained on: all of a small corpus, otherwise first those of rare classes.
 
     Args:
         targets: (n, C) of 0 and 1.
         seed: Seed of the draw.
+        always: Indices of images that are drawn before all others.
 
     Returns:
         Indices in random order: the projections are fitted to the first images, and a listing may be sorted by class.
@@ -254,7 +260,7 @@ def sample_images(targets: np.ndarray[Any, Any], seed: int) -> list[int]:
         return [int(row) for row in order]
     per_class = max(1, limit // classes)
     rarest_first = np.argsort(targets.sum(axis=0), kind="stable")
-    chosen: dict[int, None] = {}
+    chosen: dict[int, None] = dict.fromkeys(row for row in order.tolist() if row in always)
     for index in rarest_first:
         chosen.update(dict.fromkeys(order[targets[order, index] > 0][:per_class].tolist()))
     chosen.update(dict.fromkeys(order.tolist()))  # after these, whatever comes first
@@ -275,7 +281,8 @@ def draw_examples(
         samples: Cells of each image.
         activation: (n, K) values in 0-1 of each image.
         thresholds: A cell is an example of the image's class with the highest value if that reaches the first of them,
-            and of the background if the values of all classes of the image are below the second.
+            and of the background if the values of all classes of the image are below the second. Where true boxes are
+            known, they decide instead, see `label_true_cells`.
         background: Label of the background.
         seed: Seed of the draw.
 
@@ -285,8 +292,11 @@ def draw_examples(
     generator = torch.Generator().manual_seed(seed)
     features, labels = [], []
     for sample, values in zip(samples, activation, strict=True):
-        label = label_cells(values, sample.classes, thresholds, background)
-        used = torch.nonzero(label != _UNUSED).flatten()
+        if sample.true is None:
+            label = label_cells(values, sample.classes, thresholds, background)
+        else:
+            label = label_true_cells(sample.true, values, sample.classes, background)
+        used = torch.nonzero(label != UNUSED).flatten()
         drawn = used[torch.randperm(len(used), generator=generator)[: round(EXAMPLE_SHARE * len(used))]]
         features.append(sample.features[drawn])
         labels.append(label[drawn])
@@ -307,7 +317,7 @@ def label_cells(values: Tensor, classes: list[int], thresholds: tuple[float, flo
     Returns:
         (n,) int64; -1 for a cell that is no example.
     """
-    labels = torch.full((len(values),), _UNUSED)
+    labels = torch.full((len(values),), UNUSED)
     if not classes:  # an image that is known to show none of the classes
         return labels.fill_(background)
     if not bool((values > 0).any(dim=0).all()):
@@ -379,15 +389,22 @@ def rarity_weights(labels: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Images of one shape: K classes of each, stages (B, D, h, w) on one grid, and class maps (B, K, h, w)."""
+    """Images of one shape: indices, K classes of each, stages (B, D, h, w) on one grid, and class maps (B, K, h, w)."""
 
+    rows: list[int]
     classes: list[list[int]]
     stages: list[Tensor]
     class_maps: Tensor
 
 
 @torch.no_grad()
-def _collect(cells: CellClassifier, batches: Iterator[_Batch], cells_per_image: int, seed: int) -> Iterator[ImageCells]:
+def _collect(
+    cells: CellClassifier,
+    batches: Iterator[_Batch],
+    cells_per_image: int,
+    seed: int,
+    objects: Mapping[int, TrueObjects],
+) -> Iterator[ImageCells]:
     """Yield a sample of cells of each image; the projections are fitted to the first images."""
     generator = torch.Generator().manual_seed(seed)
     for batch in _fit_projections_to_first(cells, batches):
@@ -395,9 +412,10 @@ def _collect(cells: CellClassifier, batches: Iterator[_Batch], cells_per_image: 
         walk = AffinityWalk(affinity_features(projected))
         features = torch.cat(projected, dim=1).flatten(2).transpose(1, 2).half().cpu()
         activation = walk_class_maps(walk, batch.class_maps).flatten(2).transpose(1, 2).cpu()
-        for position, classes in enumerate(batch.classes):
+        for position, (row, classes) in enumerate(zip(batch.rows, batch.classes, strict=True)):
             drawn = torch.randperm(features.shape[1], generator=generator)[:cells_per_image]
-            yield ImageCells(features[position, drawn], activation[position, drawn, : len(classes)], classes)
+            true = true_cells(objects[row], grid_of(batch.stages))[drawn] if row in objects else None
+            yield ImageCells(features[position, drawn], activation[position, drawn, : len(classes)], classes, true)
 
 
 def _fit_projections_to_first(cells: CellClassifier, batches: Iterator[_Batch]) -> Iterator[_Batch]:
@@ -487,7 +505,7 @@ class _MapComputer:
             )  # fmt: skip
             stages = on_one_grid(self._recorder.features(pixels[FEATURE_SCALE]))
         class_maps = class_maps_on_grid(maps.levels, grid_of(stages), self._localizer.normalise)
-        return _Batch(classes, stages, class_maps)
+        return _Batch([index for index, _ in group], classes, stages, class_maps)
 
 
 def group_by_shape(prepared: Sequence[Prepared]) -> list[list[Prepared]]:

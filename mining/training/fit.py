@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -17,9 +18,10 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from mining.backbones.registry import spec_of
 from mining.config import Objective, TrainSettings
 from mining.errors import CorpusError, ModelError, ProcessLostError, describe_exit_code
+from mining.ground_truth.reading import GroundTruth
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.localizers.option_values import options_for_objective
-from mining.models.card import CHECKPOINTS, ModelCard
+from mining.models.card import CHECKPOINTS, TRUE_BOXES, ModelCard
 from mining.models.checkpoint import save_model
 from mining.runtimes.worker_threads import restored_threads
 from mining.storage.files import storage_errors
@@ -48,6 +50,7 @@ from mining.training.pictures import PictureWriter
 from mining.training.start import build_to_train
 from mining.training.summary import TrainingSummary
 from mining.training.training_data import TrainingData
+from mining.training.true_cells import image_digests, true_objects
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ def fit(
     category_ids: Mapping[str, int],
     notes: Sequence[str] = (),
     missing: int = 0,
+    true_boxes: GroundTruth | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> TrainingSummary:
     """Train on the labelled images of a corpus and write the model folder; resumes an interrupted training.
@@ -71,6 +75,7 @@ def fit(
         category_ids: Id of each class in the annotations.
         notes: Sentences about the corpus, kept in the training record.
         missing: Number of listed images that do not exist, kept likewise.
+        true_boxes: True boxes of a few of the images, see `read_checked_boxes`.
         progress: Called after each step with steps done, steps planned and a text.
 
     Raises:
@@ -120,10 +125,19 @@ def fit(
         raise CorpusError(f"None of the {len(training)} images to train on could be read, e.g. {reason}")
     notes = [*notes, *data.notes]
 
+    objects, taught = {}, None
+    if true_boxes is not None:
+        objects = true_objects(true_boxes, images.files, images.classes)
+        taught = {"sha256": true_boxes.sha256, "images": image_digests(images, objects)}
+        if len(objects) < len(true_boxes.file_names):
+            unused = len(true_boxes.file_names) - len(objects)
+            notes.append(f"{unused} of the images with true boxes are not labelled, or cannot be read; not used.")
+
     def train_cells(localizer: Localizer) -> CellTraining:
         return train_cell_classifier(
             localizer, images, input_size=card.input_size, device=trainer.strategy.root_device, seed=settings.seed,
             threads=data.threads, runtime=settings.runtime, precision=feature_precision(settings.precision),
+            objects=objects,
             progress=lambda done, total: progress(done, total, "cell classifier"),
         )  # fmt: skip
 
@@ -142,7 +156,7 @@ def fit(
         return [*of_labels, *of_chance]
 
     sizes = len(training), len(validation)
-    return _finish(settings, module, best, card, sizes, seconds, notes, missing, train_cells, warn)
+    return _finish(settings, module, best, card, sizes, seconds, notes, missing, train_cells, warn, taught)
 
 
 def _make_card(
@@ -249,6 +263,7 @@ def _finish(
     missing: int,
     train_cells: Callable[[Localizer], CellTraining],
     warn: Callable[[Sequence[Mapping[str, str]], int], list[str]],
+    taught: Mapping[str, Any] | None,
 ) -> TrainingSummary:
     """Write the model folder from the best checkpoint, and delete the checkpoints.
 
@@ -278,6 +293,7 @@ def _finish(
         **{name: item for name, item in asdict(summary).items() if name != "folder"},
         "settings": settings.model_dump(mode="json", exclude={"out"}),
         "cells": None if cells is None else asdict(cells.record),
+        "inputs": {} if taught is None else {TRUE_BOXES: taught},
         "versions": package_versions(), "finished": utc_now(),
     }  # fmt: skip
     spec = None if localizer.cells is None else localizer.cells.spec

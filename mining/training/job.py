@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from mining.config import TrainSettings, setting_or_default
-from mining.corpus import read_summary
+from mining.corpus import iter_shards, read_summary
 from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
 from mining.errors import InputError, ModelError
+from mining.ground_truth.check import read_checked_boxes
+from mining.ground_truth.reading import GroundTruth
+from mining.ground_truth.sources import digest_of
 from mining.localizers.option_values import recorded_options
 from mining.localizers.registry import refuse_unknown_localizer
-from mining.models.card import CARD_FILE, CHECKPOINTS, read_card
+from mining.models.card import CARD_FILE, CHECKPOINTS, TRUE_BOXES, read_card
 from mining.storage.files import write_json
 from mining.storage.locks import lock_folder
 from mining.training.distributed import is_rank_zero
@@ -29,6 +32,7 @@ from mining.training.summary import TrainingSummary
 # Of each image, by default, for a frozen backbone: more views change neither validation loss nor CorLoc, see
 # docs/benchmarks.md.
 VIEWS = 1
+_BOXES = "boxes_sha256"
 
 
 def train(settings: TrainSettings, progress: Any = lambda done, total, text: None) -> TrainingSummary:
@@ -44,6 +48,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     Raises:
         ModelError: --out holds another model, or the settings cannot be used.
         CorpusError: The images or labels cannot be used.
+        ScoringError: Some of the true boxes cannot be learned from.
     """
     refuse_unknown_localizer(settings.localizer)
     check_output_outside_images(settings.out, settings.images)
@@ -58,7 +63,7 @@ def train(settings: TrainSettings, progress: Any = lambda done, total, text: Non
     out = settings.out
     if not is_rank_zero():
         return _scan_and_fit(settings, progress)
-    wanted = settings.identity()
+    wanted = _identity(settings)
     refuse_foreign_folder(out)
     done = _earlier_training(out, wanted)
     if done is None:
@@ -98,8 +103,15 @@ def _scan_and_fit(settings: TrainSettings, progress: Any) -> TrainingSummary:
         objective = "single" if summary.single_label else "multi"
     return fit(
         settings, corpus, objective=objective, category_ids=summary.category_ids, notes=summary.notes,
-        missing=summary.missing, progress=progress,
+        missing=summary.missing, true_boxes=_true_boxes(settings, corpus, list(summary.classes)), progress=progress,
     )  # fmt: skip
+
+
+def _true_boxes(settings: TrainSettings, corpus: Path, classes: list[str]) -> GroundTruth | None:
+    if settings.boxes is None or not is_rank_zero():
+        return None
+    names = [name for shard in iter_shards(corpus) for name in shard["file_name"].to_pylist()]
+    return read_checked_boxes(settings.boxes, settings.images, names, classes)
 
 
 def refuse_other_training(settings: TrainSettings) -> None:
@@ -108,7 +120,7 @@ def refuse_other_training(settings: TrainSettings) -> None:
     Raises:
         ModelError: It holds a model or a training of other settings.
     """
-    wanted = with_localizer_defaults(settings).identity()
+    wanted = _identity(with_localizer_defaults(settings))
     for name in ("learning_rate", "views"):
         if wanted[name] is None:  # the localizer's
             del wanted[name]
@@ -116,10 +128,17 @@ def refuse_other_training(settings: TrainSettings) -> None:
     _earlier_training(settings.out, wanted)
 
 
+def _identity(settings: TrainSettings) -> dict[str, Any]:
+    """The settings and inputs that decide the weights, as JSON values."""
+    return {**settings.identity(), _BOXES: None if settings.boxes is None else digest_of(settings.boxes)}
+
+
 def _earlier_training(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     if (out / CARD_FILE).exists():
         training = read_card(out).training
-        _refuse_difference(out, training.get("settings", {}), wanted, "a finished model")
+        true_boxes = training.get("inputs", {}).get(TRUE_BOXES, {})
+        recorded = {**training.get("settings", {}), _BOXES: true_boxes.get("sha256")}
+        _refuse_difference(out, recorded, wanted, "a finished model")
         return training
     if (out / TRAINING_FILE).exists():
         _refuse_difference(out, read_training(out), wanted, "an unfinished training")

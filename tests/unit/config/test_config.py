@@ -73,7 +73,7 @@ def test_every_setting_has_a_description(kind: type) -> None:
 def test_each_setting_belongs_to_one_class(whole: type[Settings], parts: tuple[type[Settings], ...]) -> None:
     names = [name for part in parts for name in part.model_fields]
     assert len(names) == len(set(names))
-    assert set(whole.model_fields) - set(names) <= {"model", "out", "thresholds_from"}
+    assert set(whole.model_fields) - set(names) <= {"model", "out", "thresholds_from", "boxes"}
 
 
 def test_execution_settings_do_not_affect_the_identity_of_a_run() -> None:

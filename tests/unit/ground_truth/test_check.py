@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mining.errors import ScoringError
-from mining.ground_truth.check import check_true_boxes
+from mining.ground_truth.check import read_checked_boxes
 
 FILES, CLASSES = ("one.png", "sub/two.png", "three.png"), ("cat", "dog")
 
@@ -41,7 +41,7 @@ def refusal(root: Path, content: dict[str, Any] | str, classes: tuple[str, ...] 
     path = root.parent / "some.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(ScoringError) as caught:
-        check_true_boxes(path, root, FILES, classes)
+        read_checked_boxes(path, root, FILES, classes)
     assert caught.value.exit_code == 2
     assert str(path) in str(caught.value)
     return str(caught.value)
@@ -50,7 +50,7 @@ def refusal(root: Path, content: dict[str, Any] | str, classes: tuple[str, ...] 
 def accept(root: Path, content: dict[str, Any], classes: tuple[str, ...] = CLASSES) -> None:
     path = root.parent / "some.json"
     path.write_text(json.dumps(content))
-    check_true_boxes(path, root, FILES, classes)
+    read_checked_boxes(path, root, FILES, classes)
 
 
 def test_boxes_of_some_images_and_an_image_without_any_are_accepted(root: Path) -> None:
@@ -133,4 +133,4 @@ def test_an_image_that_cannot_be_read_is_left_to_mining(root: Path) -> None:
 
 def test_a_missing_file_is_refused(root: Path) -> None:
     with pytest.raises(ScoringError, match="no ground truth file"):
-        check_true_boxes(root / "nowhere.json", root, FILES, CLASSES)
+        read_checked_boxes(root / "nowhere.json", root, FILES, CLASSES)
