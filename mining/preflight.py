@@ -87,6 +87,7 @@ def check(settings: Settings) -> None:
 def _train(settings: TrainSettings) -> None:
     check_training(settings)
     check_corpus(settings)
+    check_truth(settings.boxes)
     check_output_outside_images(settings.out, settings.images)
     refuse_other_training(settings)
 

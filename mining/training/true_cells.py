@@ -103,7 +103,7 @@ def true_cells(objects: TrueObjects, grid: tuple[int, int]) -> TrueCells:
     """
     height, width = grid
     across, down = _overlaps(objects.xyxy[:, 0::2], width), _overlaps(objects.xyxy[:, 1::2], height)
-    covered = (down[:, :, None] * across[:, None, :]).reshape(len(objects.xyxy), -1)
+    covered = (down[:, :, None] * across[:, None, :]).reshape(len(objects.xyxy), height * width)
     outside = (covered <= OUTSIDE).all(axis=0)
     sides = objects.xyxy[:, 2:] - objects.xyxy[:, :2]
     order = np.argsort(sides.prod(axis=1), kind="stable")

@@ -73,7 +73,7 @@ def test_load_model_takes_the_settings_of_mining_that_concern_boxes() -> None:
 
 
 def test_train_takes_the_settings_of_training() -> None:
-    assert _keys(TrainKeywords) == set(TrainSettings.model_fields) - {"images", "labels", "out"}
+    assert _keys(TrainKeywords) == set(TrainSettings.model_fields) - {"images", "labels", "out", "boxes"}
 
 
 def test_maps_takes_the_settings_of_its_page() -> None:
