@@ -15,7 +15,9 @@ def print_proof(result: ProofResult, out: Path) -> None:
         (arm, str(result.boxes[arm]), _percent(one), _percent(result.ap[arm]), _share(result.share_of_true.get(arm)))
         for arm, one in result.ap50.items()
     ]
-    print_table(rows, ("boxes", "number", "AP50", "AP", "of the AP50 from true boxes"))
+    headings = ("boxes", "number", "AP50", "AP", "of the AP50 from true boxes")
+    kept = len(headings) if result.share_of_true else len(headings) - 1
+    print_table([row[:kept] for row in rows], headings[:kept])
     if result.budget:
         points = [
             (str(one.true_boxes), _percent(one.alone), _percent(one.with_mined), _percent(one.gain))
