@@ -69,6 +69,7 @@ def test_a_file_finds_the_same_boxes_in_images_of_any_size(tmp_path: Path, kind:
         assert_the_same_boxes(session, model, size)
 
 
+@pytest.mark.slow
 def test_the_padding_of_efficientnet_lite_is_the_same(tmp_path: Path) -> None:
     model = write_detector(tmp_path / "model", backbone="efficientnet_lite0")
     session = export(model, tmp_path / "detector.onnx", size="75x117")
@@ -114,6 +115,7 @@ def test_values_out_of_range_are_refused(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_scores_and_number_of_boxes_are_limited(tmp_path: Path) -> None:
     model = write_detector(tmp_path / "model")
     session = export(model, tmp_path / "detector.onnx", size="96x128", min_score=0.3, max_boxes=3)
@@ -127,6 +129,7 @@ def test_scores_and_number_of_boxes_are_limited(tmp_path: Path) -> None:
     assert (boxes.shape, labels.shape, scores.shape) == ((0, 4), (0,), (0,))
 
 
+@pytest.mark.slow
 def test_outputs_that_a_run_merged_or_left_out_have_the_classes_of_its_card(tmp_path: Path) -> None:
     model = write_detector(tmp_path / "model")
     _, card = load_detector(model)
