@@ -65,7 +65,7 @@ def fuse_runs(before: Run, detected: Run, out: Path) -> Run:
     Raises:
         RunError: `out` is another run, or a table is missing or damaged.
     """
-    sources = {"before": before.record[DIGESTS], "detected": detected.record[DIGESTS]}
+    sources = {"before": before.record.get(DIGESTS), "detected": detected.record.get(DIGESTS)}
     if out.exists():
         run = Run.open(out, finished=True)
         if run.record.get("fused", {}).get("sources") != sources:
