@@ -36,7 +36,7 @@ class ProofSettings(Settings):
     test: TestImages
     detector: DetectorSection = Field(default_factory=DetectorSection)
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
-        default=(0, 1, 2), description="Seeds of the trainings; each trains all detectors anew."
+        default=(0, 1, 2), description="Seeds of the trainings; each trains all detectors once."
     )
     arms: Annotated[tuple[ArmName, ...], Field(min_length=1)] = Field(
         default=ARMS,

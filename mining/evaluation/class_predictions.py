@@ -54,7 +54,7 @@ def read_class_predictions(path: Path, truth: GroundTruth) -> tuple[Ints, list[s
 
 
 def note_on_unranked(ranked: Ints | None) -> list[str]:
-    """Return a note on images that do not count in Top-1 and Top-5 figures, if there are some beside others."""
+    """Return a note on images that do not count in Top-1 and Top-5 figures, if there are other ones too."""
     if ranked is None:
         return []
     left_out = int((ranked[:, 0] == NOT_ASKED).sum())

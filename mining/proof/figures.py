@@ -97,7 +97,7 @@ class Estimate:
 
     Attributes:
         value: Mean over seeds.
-        ci95: Percentile bootstrap: test images are drawn anew, and so are the seeds where there are several.
+        ci95: Percentile bootstrap: test images are drawn with replacement, and seeds where there are several.
         by_seed: Its value for each seed.
     """
 
