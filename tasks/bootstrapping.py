@@ -3,7 +3,8 @@
 from mining.bootstrap import rounds
 from mining.bootstrap.rounds import BootstrapResult
 from mining.config.bootstrap import BootstrapSettings
-from tasks.orchestration import orchestrated, report, step
+from tasks.detectors import without_loader_processes
+from tasks.orchestration import report, step
 from tasks.progress import Stage
 
 check_boxes = step(name="check boxes")(rounds.check_boxes)
@@ -12,11 +13,10 @@ check_boxes = step(name="check boxes")(rounds.check_boxes)
 @step(name="train detector")
 def train_on_run(settings: BootstrapSettings, number: int) -> int:
     """Train the detector of a round on the boxes of the round before; returns their number."""
-    if orchestrated():  # loader processes that are forked beside Prefect's threads end with code 1
-        detector = settings.detector.model_copy(update={"workers": 0})
-        settings = settings.model_copy(update={"detector": detector})
     stage = Stage(f"detector {number}", settings.detector.epochs)
-    return rounds.train_on_run(settings, number, lambda done, total, text: stage.reach(done, total, text))
+    return rounds.train_on_run(
+        without_loader_processes(settings), number, lambda done, total, text: stage.reach(done, total, text)
+    )
 
 
 fuse_round = step(name="fuse boxes")(rounds.fuse_round)

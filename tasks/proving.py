@@ -4,17 +4,18 @@ from mining.config.proof import ProofSettings
 from mining.proof import job
 from mining.proof.job import ProofResult
 from mining.proof.trainings import Training
-from tasks.orchestration import orchestrated, report, step
+from tasks.detectors import without_loader_processes
+from tasks.orchestration import report, step
 from tasks.progress import Stage
 
 
 @step(name="train on boxes")
 def train_on_boxes(settings: ProofSettings, training: Training) -> int:
     """Train a detector on one kind of boxes; returns their number."""
-    if orchestrated():  # loader processes that are forked beside Prefect's threads end with code 1
-        settings = settings.model_copy(update={"detector": settings.detector.model_copy(update={"workers": 0})})
     stage = Stage(training.name, settings.detector.epochs)
-    return job.train_on_boxes(settings, training, lambda done, total, text: stage.reach(done, total, text))
+    return job.train_on_boxes(
+        without_loader_processes(settings), training, lambda done, total, text: stage.reach(done, total, text)
+    )
 
 
 @step(name="conclude")

@@ -1,7 +1,9 @@
 """The trainings of a proof: which boxes each learns from, for how long."""
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -13,8 +15,10 @@ from mining.config.proof import ProofSettings
 from mining.corpus.images.decoding import resolve_image_path
 from mining.detection.boxed_images import BoxedImage
 from mining.errors import InputError
+from mining.ground_truth.sources import digest_of
 from mining.proof.simulated_review import review
 from mining.runs.run import Run
+from mining.storage.files import sha256_of
 
 ALONE, WITH_MINED = "true", "mined+true"  # names of the trainings of the label budget
 _REVIEWS = "reviews"
@@ -94,7 +98,7 @@ def _boxes_of(settings: ProofSettings, training: Training, run: Run, mined: Trai
         return _as_set(mined, _blind_images(run, share))
     assert settings.truth is not None
     if training.boxes == "audited":
-        out = settings.out / _REVIEWS / f"seed-{training.seed}"
+        out = settings.out / _REVIEWS / f"seed-{training.seed}-{_digest(settings, run, settings.truth)}"
         return boxes_of_run(review(run.path, settings.truth, settings.verdicts, training.seed, out))
     true = read_true_boxes(run, settings.truth)
     if training.true_boxes is None:
@@ -102,6 +106,12 @@ def _boxes_of(settings: ProofSettings, training: Training, run: Run, mined: Trai
     refuse_larger_budget(settings, true.boxes)
     drawn = _draw(true, training)
     return _as_set(mined, drawn) if training.boxes == ALONE else replace_boxes(mined, drawn)
+
+
+def _digest(settings: ProofSettings, run: Run, truth: Path) -> str:
+    """What a review follows from, besides its seed: with other boxes, truth or verdicts it is another one."""
+    parts = (sha256_of(run.annotations), digest_of(truth), str(settings.verdicts))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def _as_set(mined: TrainingBoxes, images: list[BoxedImage]) -> TrainingBoxes:

@@ -45,8 +45,9 @@ from mining.regions.refinement import AffinityWalk
 from mining.runtimes.choice import choose_compute
 from mining.runtimes.prepare import use_runtime
 from mining.runtimes.worker_threads import InferenceThreadPool, restored_threads
+from mining.training.cell_labels import UNUSED, label_cells
 from mining.training.labelled_images import LabelledImages
-from mining.training.true_cells import UNUSED, TrueCells, TrueObjects, label_true_cells, true_cells
+from mining.training.true_cells import TrueCells, TrueObjects, label_true_cells, true_cells
 
 SCALES = (1.0, FEATURE_SCALE)  # of the maps
 # Of a larger corpus, a sample of the higher of the two limits. On VOC's 20 classes, half of 427 images teach as much.
@@ -303,31 +304,6 @@ def draw_examples(
     if not samples:
         return torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64)
     return torch.cat(features), torch.cat(labels)
-
-
-def label_cells(values: Tensor, classes: list[int], thresholds: tuple[float, float], background: int) -> Tensor:
-    """Label the cells of an image, see `draw_examples`; a class without any activation leaves all cells unused.
-
-    Args:
-        values: (n, K) in 0-1.
-        classes: K class indices.
-        thresholds: Lowest value of the foreground, and highest of the background.
-        background: Label of the background.
-
-    Returns:
-        (n,) int64; -1 for a cell that is no example.
-    """
-    labels = torch.full((len(values),), UNUSED)
-    if not classes:  # an image that is known to show none of the classes
-        return labels.fill_(background)
-    if not bool((values > 0).any(dim=0).all()):
-        return labels
-    high, low = thresholds
-    highest, position = values.max(dim=1)
-    labels[highest < low] = background
-    is_foreground = highest >= high
-    labels[is_foreground] = torch.tensor(classes)[position[is_foreground]]
-    return labels
 
 
 @torch.inference_mode()

@@ -17,9 +17,9 @@ from mining.corpus.images.image_file import sha256_of_image
 from mining.errors import ImageError
 from mining.ground_truth.matching import match_classes
 from mining.ground_truth.reading import GroundTruth
+from mining.training.cell_labels import UNUSED
 from mining.training.labelled_images import LabelledImages
 
-UNUSED = -1  # label of a cell that is no example
 INSIDE, OUTSIDE = 0.5, 0.1  # lowest share of a cell's area inside a box, and highest share outside
 
 

@@ -73,6 +73,12 @@ def test_fewer_images_are_seen_more_often(corpus: Corpus) -> None:
     assert training_set(settings, Training("mined+true", 0, 4)).settings.epochs == 4
 
 
+def test_a_review_of_another_number_of_verdicts_is_another_review(corpus: Corpus) -> None:
+    few = boxes_of(settings_of(corpus, verdicts=1), Training("audited", 0))
+    assert boxes_of(settings_of(corpus, verdicts=8), Training("audited", 0)) != few
+    assert boxes_of(settings_of(corpus, verdicts=1), Training("audited", 0)) == few
+
+
 def test_a_seed_has_its_run(tmp_path: Path, corpus: Corpus) -> None:
     from tests.unit.proof.conftest import make_corpus
 

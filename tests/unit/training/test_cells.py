@@ -15,12 +15,12 @@ from mining.localizers.cam import CAM
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.runtimes import openvino_part
 from mining.training import cells as cells_module
+from mining.training.cell_labels import label_cells
 from mining.training.cells import (
     BATCH_SIZE,
     CellTraining,
     ImageCells,
     draw_examples,
-    label_cells,
     rarity_weights,
     sample_images,
     train_cell_classifier,
