@@ -16,6 +16,7 @@ from mining.evaluation.metrics.voc import average_precision, rank_matches, resam
 from mining.evaluation.run_matching import match_run
 from mining.evaluation.run_reading import read_run_boxes
 from mining.ground_truth.reading import GroundTruth
+from mining.runs.run import Run
 
 Interval = tuple[float, float]
 
@@ -88,7 +89,9 @@ def read_test_boxes(run: Path, whole: GroundTruth) -> tuple[GroundTruth, Detecti
     match = match_run(whole, read_run_boxes(run), run)
     if not match.truth.boxes.is_countable.any():
         raise ScoringError(f"{whole.file} has no box of the detector's classes on the test images that counts.")
-    return match.truth, match.predicted, match.notes
+    unread = len(Run(run).read_quarantine(["file_name"])) if Run(run).quarantine.is_file() else 0
+    notes = [f"Test images that could not be read: {unread}. Their objects count as not found."] if unread else []
+    return match.truth, match.predicted, [*notes, *match.notes]
 
 
 @dataclass(frozen=True)

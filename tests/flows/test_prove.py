@@ -85,6 +85,14 @@ def test_without_true_boxes_mined_ones_are_compared_with_boxes_that_do_not_look(
     assert "Mined boxes instead of centred ones" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_test_image_that_cannot_be_read_is_said(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (recipe.parent / "test" / "photos" / "00.png").write_bytes(b"no image")
+    assert run_command(["prove", str(recipe), "--set", "arms=[mined]", "--set", "budget=[]"]) == 0
+    assert "Test images that could not be read: 1. Their objects count as not found." in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
