@@ -14,7 +14,7 @@ from mining.ground_truth.reading import read_ground_truth
 from mining.proof.trainings import Training
 from mining.storage.files import atomic_write
 from mining.storage.locks import lock_folder
-from mining.storage.ownership import foreign_entries, mark_folder, token_of
+from mining.storage.ownership import delete_temporaries, foreign_entries, mark_folder, token_of
 
 RECORD_FILE = "proof.json"
 TEST_IMAGES = "test-images.csv"  # the names of the test images, without labels
@@ -27,7 +27,7 @@ MIN_PRESENT = 0.5  # share of the test images that must exist, as everywhere
 
 @contextmanager
 def lock_proof(settings: ProofSettings) -> Iterator[None]:
-    """Lock the proof's folder and mark it as one.
+    """Lock the proof's folder, mark it as one, and delete what a killed process left half written in it.
 
     Raises:
         InputError: The folder holds other things.
@@ -37,6 +37,7 @@ def lock_proof(settings: ProofSettings) -> Iterator[None]:
     with lock_folder(settings.out):
         _refuse_foreign_folder(settings.out)
         mark_folder(settings.out, _KIND)
+        delete_temporaries(settings.out)
         yield
 
 

@@ -17,7 +17,8 @@ import pytest
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([
     "tests.faults.kill_injection", "mining.engine.miner", "mining.runs.mining_job", "mining.training.fit",
-    "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "flows.bootstrap", "tests.unit.engine.painting",
+    "mining.label_store.publish", "mining.label_store.job", "flows.label", "flows.mine", "flows.bootstrap", "flows.prove",
+    "mining.proof.page", "mining.detection.training", "tests.unit.engine.painting",
 ])  # fmt: skip
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "sqlite3.connect"}
 _ENTERED = ("publish", "write_part", "write_json", "merge_parts", "write_coco_json", "update", "save_model", "compare")
@@ -68,6 +69,23 @@ def count_kill_points(function: Callable[..., None], *arguments: Any, count_file
     return int(json.loads(count_file.read_text()))
 
 
+def name_kill_points(
+    function: Callable[..., None], *arguments: Any, name: Callable[[], str], count_file: Path
+) -> list[str]:
+    """Call a function in its own process to the end; returns a name for each of its kill points.
+
+    Args:
+        function: As for `run_in_process`.
+        name: Called at each kill point, for example to say in which step that is; pickled.
+        count_file: Where the process writes the names.
+    """
+    process = _processes.Process(target=_run_and_name, args=(function, arguments, name, count_file))
+    process.start()
+    process.join(300)
+    assert process.exitcode == 0
+    return list(json.loads(count_file.read_text()))
+
+
 def draw_kills(seed: int, kills: int, kill_points: int, seconds: float) -> list[dict[str, Any]]:
     """Draw so many kills as options of `run_in_process`: two of three at kill points, the third by the clock."""
     drawn = random.Random(seed)
@@ -103,6 +121,15 @@ def _run_and_count(function: Callable[..., None], arguments: tuple[Any, ...], co
     _observe_kill_points(keep)
     function(*arguments)
     count_file.write_text(json.dumps(latest[0]))
+
+
+def _run_and_name(
+    function: Callable[..., None], arguments: tuple[Any, ...], name: Callable[[], str], count_file: Path
+) -> None:
+    names: list[str] = []
+    _observe_kill_points(lambda _: names.append(name()))
+    function(*arguments)
+    count_file.write_text(json.dumps(names))
 
 
 def _observe_kill_points(callback: Callable[[int], None]) -> None:
@@ -170,3 +197,14 @@ def run_bootstrap(settings: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         register_tiny_backbone(patch)
         bootstrap(BootstrapSettings.model_validate_json(settings))
+
+
+def run_prove(settings: str) -> None:
+    """Run `boxmine prove` with the tiny backbone."""
+    from flows.prove import prove
+    from mining.config.proof import ProofSettings
+    from tests.factories import register_tiny_backbone
+
+    with pytest.MonkeyPatch.context() as patch:
+        register_tiny_backbone(patch)
+        prove(ProofSettings.model_validate_json(settings))
