@@ -18,6 +18,7 @@ from mining.config import (
     CompareSettings,
     CorpusSettings,
     DetectorOptions,
+    FuseSettings,
     MapsSettings,
     MineSection,
     MineSettings,
@@ -117,9 +118,16 @@ def _run(settings: RunSettings) -> None:
 
 @check.register
 def _bootstrap(settings: BootstrapSettings) -> None:
-    check(settings.first_run_settings())
+    for localizer in settings.localizer_runs():
+        check(localizer)
     check_truth(settings.boxes)
     check_detector(settings.detector)
+
+
+@check.register
+def _fuse(settings: FuseSettings) -> None:
+    for run in settings.runs:
+        check_output_outside_images(settings.out, Run.open(run, finished=True).image_root)
 
 
 @check.register

@@ -24,8 +24,8 @@ def register_backbone(patch: pytest.MonkeyPatch, spec: BackboneSpec) -> None:
     patch.setitem(BACKBONES, spec.name, entry)
 
 
-def register_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
-    """Register the backbone 'tiny': one convolution and one batch norm, with an input size of 32 px."""
+def register_tiny_backbone(patch: pytest.MonkeyPatch, name: str = "tiny") -> None:
+    """Register a backbone: one convolution and one batch norm, with an input size of 32 px."""
 
     def build_network() -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
@@ -33,7 +33,7 @@ def register_tiny_backbone(patch: pytest.MonkeyPatch) -> None:
     def split_into_stages(network: nn.Module) -> StageSpec:
         return StageSpec([network], (8,), (4,), None, input_size=32)
 
-    register_backbone(patch, BackboneSpec("tiny", 32, split_into_stages, build_network, dict))
+    register_backbone(patch, BackboneSpec(name, 32, split_into_stages, build_network, dict))
 
 
 def register_staged_backbone(patch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Commands that train and mine: train, mine, run, bootstrap, demo."""
+"""Commands that train and mine: train, mine, run, bootstrap, fuse, prove, demo."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from flows.cli.output import (
 from flows.cli.score_output import print_scores
 from flows.cli.terminal import ProgressView, err
 from flows.cli.timing import print_timing
-from mining.config import MineSettings, RunSettings, TrainSettings, parse
+from mining.config import FuseSettings, MineSettings, RunSettings, TrainSettings, parse
 from mining.config.bootstrap import BootstrapSettings
 
 TrainCommand = grouped(TrainSettings, out=OUTPUT, boxes=INPUT)
@@ -133,7 +133,7 @@ def bootstrap(
     Parameters
     ----------
     recipe
-        YAML file: out, corpus, train or model, mine, detector, rounds, truth, boxes.
+        YAML file: out, corpus, train or model, backbones, mine, detector, rounds, truth, boxes.
     out
         Folder of the rounds, instead of the recipe's.
     changes
@@ -158,6 +158,40 @@ def bootstrap(
     else:
         what = "combined boxes" if settings.fuse else "detector's boxes"
         err.print(f"The {what} are in {result.run}, the detector is {result.detector}.", soft_wrap=True)
+    return 0
+
+
+@app.command(help_epilogue=examples("boxmine fuse runs/lite0 runs/lite1 runs/lite2 --out runs/all"))
+def fuse(
+    runs: Annotated[list[Path], Parameter(group=INPUT)],
+    /,
+    *,
+    out: Annotated[Path, Parameter(group=OUTPUT)],
+    as_json: Json = False,
+) -> int:
+    """Combine the boxes of several runs of the same images, e.g. of localizers with different backbones.
+
+    Parameters
+    ----------
+    runs
+        Two or more finished runs. The new run has the model and the threshold curves of the first one.
+    out
+        The new run directory.
+    as_json
+        Print the counts on stdout.
+    """
+    from flows import fuse as flow
+    from flows.running import run_flow
+
+    with ProgressView():
+        fused = run_flow(flow.fuse, parse(FuseSettings, {"runs": runs, "out": out}))
+    if as_json:
+        print_json(asdict(fused))
+        return 0
+    print_notes(fused.notes)
+    found = ", ".join(f"{count} by {number}" for number, count in enumerate(fused.found_by, start=1))
+    err.print(f"Combined {len(runs)} runs to {fused.boxes} boxes: {found} of them.")
+    err.print(f"They are in {fused.run / 'annotations.parquet'} and annotations.json beside it.", soft_wrap=True)
     return 0
 
 

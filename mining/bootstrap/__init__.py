@@ -2,6 +2,5 @@
 
 training_boxes   the boxes of a run as a detector learns from them: chosen, weighted, ignored
 true_boxes       true boxes of a run's images: alone, or instead of the mined ones
-fusion           the boxes of a run combined with those of a detector that learned from them
 rounds           training the detector of a round; whether its boxes are better; the result
 """

@@ -135,10 +135,10 @@ def fuse_round(settings: BootstrapSettings, number: int) -> None:
         RunError: A table is missing or damaged, or the round's folder holds another run.
     """
     if settings.fuse:
-        from mining.bootstrap.fusion import fuse_runs
+        from mining.fusion.detector_fusion import fuse_with_detector
 
         before, detected = settings.run_of(number - 1), settings.detected_by(number)
-        fuse_runs(Run.open(before, finished=True), Run.open(detected, finished=True), settings.run_of(number))
+        fuse_with_detector(Run.open(before, finished=True), Run.open(detected, finished=True), settings.run_of(number))
 
 
 def judge_round(settings: BootstrapSettings, number: int, learned_from: int) -> Round:

@@ -55,7 +55,15 @@ from mining.config.mine import (
     Resize,
     Scale,
 )
-from mining.config.pipeline import Attempts, CompareSettings, Recipe, RetrainSettings, RunSettings, ScoreSettings
+from mining.config.pipeline import (
+    Attempts,
+    CompareSettings,
+    FuseSettings,
+    Recipe,
+    RetrainSettings,
+    RunSettings,
+    ScoreSettings,
+)
 from mining.config.train import WEIGHTS_MARK, TrainOptions, TrainSection, TrainSettings, WeightsReference
 
 __all__ = [
@@ -79,6 +87,7 @@ __all__ = [
     "DetectorSettings",
     "EarlierVersions",
     "ExecutionOptions",
+    "FuseSettings",
     "LabelsPath",
     "ListedCorpus",
     "MapOptions",

@@ -33,6 +33,11 @@ class BootstrapSettings(Settings):
         default=None, description="Instead of training a localizer: a model folder or pretrained:BACKBONE."
     )
     train: TrainSection = Field(default_factory=TrainSection)
+    backbones: Annotated[tuple[str, ...], Field(min_length=2)] | None = Field(
+        default=None,
+        description="Instead of one localizer: one for each of these backbones, two or more, whose boxes are combined. "
+        "They err in different places, so that the combined boxes are better than those of each.",
+    )
     mine: MineSection = Field(default_factory=MineSection)
     min_present: Share = Field(default=0.5, description="Minimum share of the listed images that must exist.")
     detector: DetectorSection = Field(default_factory=DetectorSection)
@@ -68,6 +73,18 @@ class BootstrapSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_backbones(self) -> Self:
+        if self.backbones is None:
+            return self
+        if self.model is not None:
+            raise ValueError("a recipe has either `model` or `backbones`, not both")
+        if "backbone" in self.train.model_fields_set:
+            raise ValueError("a recipe has either `train.backbone` or `backbones`, not both")
+        if len(set(self.backbones)) < len(self.backbones):
+            raise ValueError("`backbones` names one twice: localizers with the same backbone find the same boxes")
+        return self
+
+    @model_validator(mode="after")
     def _check_truth_of_others(self) -> Self:
         if self.boxes is not None and self.truth is not None and self.boxes == resolve_path(self.truth):
             raise ValueError(
@@ -88,15 +105,21 @@ class BootstrapSettings(Settings):
         """Return the run directory that is mined with a round's detector, from 1 on."""
         return self.out / f"detected-{number}" if self.fuse else self.run_of(number)
 
-    def first_run_settings(self) -> RunSettings:
-        """Return the settings of the localizer's run."""
-        given: dict[str, Any] = {"model": self.model}
-        if self.model is None:
-            given = {"train": self.train, "boxes": self.boxes if self.train.cells else None}
-        return RunSettings(
-            out=self.run_of(0), corpus=self.corpus, mine=self.mine, min_present=self.min_present, truth=self.truth,
-            **given,
-        )  # fmt: skip
+    def localizer_runs(self) -> list[RunSettings]:
+        """Return the settings of the localizers' runs; the first one is round 0 if it is the only one."""
+        common: dict[str, Any] = {
+            "corpus": self.corpus, "mine": self.mine, "min_present": self.min_present, "truth": self.truth
+        }  # fmt: skip
+        if self.model is not None:
+            return [RunSettings(out=self.run_of(0), model=self.model, **common)]
+        common["boxes"] = self.boxes if self.train.cells else None
+        if self.backbones is None:
+            return [RunSettings(out=self.run_of(0), train=self.train, **common)]
+        trainings = [self.train.model_copy(update={"backbone": backbone}) for backbone in self.backbones]
+        return [
+            RunSettings(out=self.out / f"localizer-{number}", train=training, **common)
+            for number, training in enumerate(trainings, start=1)
+        ]
 
     def mine_settings(self, number: int) -> MineSettings:
         """Return the settings of mining with a round's detector, from 1 on."""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mining.config.base import S, Settings, Share, parse
 from mining.config.corpus import CorpusOverrides, CorpusSettings
@@ -44,6 +44,22 @@ class CompareSettings(Settings):
     out: Path | None = Field(
         default=None, description="Page to write; by default report/against-FIRST.html of the second run."
     )
+
+
+class FuseSettings(Settings):
+    """Everything `boxmine fuse` needs."""
+
+    runs: Annotated[tuple[Path, ...], Field(min_length=2)] = Field(
+        description="Two or more finished runs of the same images."
+    )
+    out: Path = Field(description="The new run directory.")
+
+    @field_validator("runs")
+    @classmethod
+    def _refuse_twice_the_same(cls, runs: tuple[Path, ...]) -> tuple[Path, ...]:
+        if len({path.resolve() for path in runs}) < len(runs):
+            raise ValueError("a run is named twice: the boxes of different runs are combined")
+        return runs
 
 
 class RunSettings(Settings):

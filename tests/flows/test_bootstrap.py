@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 import yaml
 
@@ -187,3 +188,69 @@ def test_a_recipe_with_a_mistake_is_refused(recipe: Path, capsys: pytest.Capture
     assert run_command(["bootstrap", str(recipe), "--set", "detector.kind=fcoss"]) == 2
     assert "did you mean 'fcos'" in " ".join(capsys.readouterr().err.split())
     assert not (recipe.parent / "rounds").exists()
+
+
+def test_several_backbones_have_a_localizer_each_and_their_boxes_are_combined(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register_tiny_backbone(monkeypatch, "other")
+    values = yaml.safe_load(recipe.read_text())
+    del values["train"]["backbone"]
+    recipe.write_text(yaml.safe_dump({**values, "backbones": ["tiny", "other"], "truth": "corpus/truth.json"}))
+    assert run_command(["bootstrap", str(recipe)]) == 0
+    out = recipe.parent / "rounds"
+    localizers = [Run.open(out / f"localizer-{number}", finished=True) for number in (1, 2)]
+    assert [one.card.backbone for one in localizers] == ["tiny", "other"]
+    combined = Run.open(out / "round-0", finished=True)
+    assert combined.record["fused"]["runs"] == ["localizer-1", "localizer-2"]
+    found = sum(len(one.read_annotations()) for one in localizers)
+    assert pc.sum(combined.read_annotations()["merged_from"]).as_py() >= found, "no box is lost"
+    assert (combined.path / "scores.json").is_file()
+    assert (combined.path / "report" / "index.html").is_file()
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
+    assert run_command(["bootstrap", str(recipe)]) == 0, "the same command changes nothing"
+    assert files == {path: path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("train.backbone=tiny", "either `train.backbone` or `backbones`"),
+        ("backbones=[tiny,tiny]", "names one twice"),
+        ("backbones=[tiny]", "backbones"),
+        ("backbones=[tiny,tinny]", "tinny"),
+        ("model=pretrained:tiny", "either `model`"),
+    ],
+)
+def test_backbones_that_cannot_be_used_are_refused_before_anything_is_trained(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str, said: str
+) -> None:
+    register_tiny_backbone(monkeypatch, "other")
+    values = yaml.safe_load(recipe.read_text())
+    del values["train"]["backbone"]
+    recipe.write_text(yaml.safe_dump({**values, "backbones": ["tiny", "other"]}))
+    assert run_command(["bootstrap", str(recipe), "--set", change]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not (recipe.parent / "rounds" / "localizer-1").exists()
+
+
+def test_the_boxes_of_two_runs_are_combined_by_one_command(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bootstrap", str(recipe)]) == 0
+    out = recipe.parent / "rounds"
+    runs = [str(out / name) for name in ("round-0", "detected-1")]
+    capsys.readouterr()
+    both = recipe.parent / "both"
+    assert run_command(["fuse", *runs, "--out", str(both), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["boxes"] == len(Run.open(both, finished=True).read_annotations()) == sum(found["found_by"])
+    assert run_command(["fuse", *runs, "--out", str(both)]) == 0
+    assert f"Combined 2 runs to {found['boxes']} boxes" in " ".join(capsys.readouterr().err.split())
+    assert run_command(["score", str(both), "--truth", str(recipe.parent / "corpus" / "truth.json")]) == 0
+    assert run_command(["report", str(both)]) == 0
+    for wrong, said in ((runs[:1], "runs"), ([runs[0], runs[0]], "named twice"), ([runs[0], "nowhere"], "nowhere")):
+        capsys.readouterr()
+        assert run_command(["fuse", *wrong, "--out", str(recipe.parent / "wrong")]) == 2
+        assert said in capsys.readouterr().err
+    inside = recipe.parent / "corpus" / "images" / "both"
+    assert run_command(["fuse", *runs, "--out", str(inside)]) == 2
+    assert not inside.exists()

@@ -13,10 +13,8 @@ Where both agree this is weighted boxes fusion (Solovyev et al., 2021) of two so
 The values were chosen on the training images of voc-mini and on 160 generated images, see docs/benchmarks.md.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +22,10 @@ import pyarrow.compute as pc
 
 from mining.arrays import Floats, Ints
 from mining.boxes.iou import iou_matrix
-from mining.corpus.schema import LABELLED
 from mining.engine.detector_miner import CONFIDENT
 from mining.errors import RunError
 from mining.evaluation.taught_images import taught_hashes
+from mining.fusion.box_tables import newly_labelled, rows_by_pair, with_boxes, xyxy_of
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
 from mining.runs.run import TAUGHT_IMAGES, Run
@@ -36,7 +34,6 @@ from mining.storage.integrity import DIGESTS
 
 AGREEING_IOU = 0.4
 ADDED_SCORE = 0.3
-_SIDES = ("x", "y", "w", "h")
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class FusedBoxes:
     added: int
 
 
-def fuse_runs(before: Run, detected: Run, out: Path) -> Run:
+def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
     """Write the boxes of a run combined with a detector's as a new finished run, unless it exists.
 
     Args:
@@ -71,17 +68,12 @@ def fuse_runs(before: Run, detected: Run, out: Path) -> Run:
         if run.record.get("fused", {}).get("sources") != sources:
             raise RunError(f"{out} was made from other boxes; give another folder, or delete it.")
         return run
-    corpus = before.read_corpus(["image_id", "state"])
-    fused = fuse_boxes(before.read_annotations(), detected.read_annotations(), corpus["image_id"])
-    with_boxes = set(fused.annotations["image_id"].to_pylist())
-    states = {
-        row["image_id"]: LABELLED
-        for row in corpus.to_pylist()
-        if row["image_id"] in with_boxes and row["state"] != LABELLED
-    }
+    image_ids = before.read_corpus(["image_id"])["image_id"]
+    fused = fuse_with_detected(before.read_annotations(), detected.read_annotations(), image_ids)
     with atomic_folder(out) as temporary:
         write_changed_run(
-            before, temporary, name=out.name, annotations=fused.annotations, states=states, labels={}, notes=[],
+            before, temporary, name=out.name, annotations=fused.annotations,
+            states=newly_labelled(before, fused.annotations), labels={}, notes=[],
             description=f"boxes of {before.name}, combined with those of a detector",
             record={
                 "fused": {
@@ -96,7 +88,7 @@ def fuse_runs(before: Run, detected: Run, out: Path) -> Run:
     return Run.open(out, finished=True)
 
 
-def fuse_boxes(before: pa.Table, detected: pa.Table, image_ids: pa.ChunkedArray) -> FusedBoxes:
+def fuse_with_detected(before: pa.Table, detected: pa.Table, image_ids: pa.ChunkedArray) -> FusedBoxes:
     """Combine two tables of boxes of the same images, see the module.
 
     Args:
@@ -104,12 +96,12 @@ def fuse_boxes(before: pa.Table, detected: pa.Table, image_ids: pa.ChunkedArray)
         detected: The detector's.
         image_ids: The images in the order of the result.
     """
-    xyxy, other = _xyxy(before), _xyxy(detected)
+    xyxy, other = xyxy_of(before), xyxy_of(detected)
     score = detected["score"].to_numpy().astype(np.float64)
     moved = xyxy.copy()
     partner = np.full(len(xyxy), -1, np.int64)
     new: list[int] = []
-    own, theirs = _rows_by_pair(before), _rows_by_pair(detected)
+    own, theirs = rows_by_pair(before), rows_by_pair(detected)
     is_mined = pc.not_equal(before["source"], HUMAN).to_numpy()
     for pair, rows in theirs.items():
         mine = own.get(pair, np.empty(0, np.int64))
@@ -123,7 +115,7 @@ def fuse_boxes(before: pa.Table, detected: pa.Table, image_ids: pa.ChunkedArray)
         new += _new_boxes(other, score, rows, np.concatenate([xyxy[mine], moved[mine]]))
     agreeing = partner >= 0
     merged = np.append(detected["merged_from"].to_numpy(), 0)[partner]  # -1, no partner, reads the appended 0
-    kept = _with_boxes(before, moved, agreeing, merged)
+    kept = with_boxes(before, moved, merged_from=before["merged_from"].to_numpy() + np.where(agreeing, merged, 0))
     table = pa.concat_tables([kept, _added(detected, new, before)])
     return FusedBoxes(in_corpus_order(table, image_ids), int(agreeing.sum()), len(new))
 
@@ -136,38 +128,6 @@ def _new_boxes(other: Floats, score: Floats, rows: Ints, present: Floats) -> lis
         if score[row] >= CONFIDENT and (not len(there) or iou_matrix(other[row], there).max() < AGREEING_IOU):
             new.append(int(row))
     return new
-
-
-def _xyxy(table: pa.Table) -> Floats:
-    x, y, w, h = (table[side].to_numpy().astype(np.float64) for side in _SIDES)
-    return np.stack([x, y, x + w, y + h], axis=1)
-
-
-def _rows_by_pair(table: pa.Table) -> dict[tuple[int, int], Ints]:
-    """Rows of each image and class."""
-    image, category = table["image_id"].to_numpy(), table["category_id"].to_numpy()
-    order = np.lexsort((category, image))
-    found: dict[tuple[int, int], Ints] = {}
-    if len(order):
-        is_first = np.append(True, (np.diff(image[order]) != 0) | (np.diff(category[order]) != 0))
-        for rows in np.split(order, np.flatnonzero(is_first)[1:]):
-            found[int(image[rows[0]]), int(category[rows[0]])] = rows
-    return found
-
-
-def _with_boxes(table: pa.Table, xyxy: Floats, changed: Any, merged: Ints) -> pa.Table:
-    """The table with other boxes in the rows that changed, which are merged from as many more."""
-    x, y = xyxy[:, 0], xyxy[:, 1]
-    w, h = xyxy[:, 2] - x, xyxy[:, 3] - y
-    values = {"x": x, "y": y, "w": w, "h": h, "area": w * h}
-    columns: Mapping[str, Any] = {
-        **{name: np.where(changed, new, table[name].to_numpy()) for name, new in values.items()},
-        "merged_from": table["merged_from"].to_numpy() + np.where(changed, merged, 0),
-    }
-    for name, column in columns.items():
-        field = table.schema.field(name)
-        table = table.set_column(table.schema.get_field_index(name), field, pa.array(column, field.type))
-    return table
 
 
 def _added(detected: pa.Table, rows: list[int], before: pa.Table) -> pa.Table:

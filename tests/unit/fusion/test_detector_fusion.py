@@ -7,15 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mining.bootstrap.fusion import ADDED_SCORE, fuse_boxes, fuse_runs
 from mining.errors import RunError
-from mining.runs.run import DIGESTED_FILES, Run
+from mining.fusion.detector_fusion import ADDED_SCORE, fuse_with_detected, fuse_with_detector
 from mining.runs.schema import ANNOTATION_SCHEMA
-from mining.storage.integrity import DIGESTS, compute_digests
-from tests.unit.export.conftest import Painted, write_run
-from tests.unit.proof.conftest import complete
+from tests.unit.export.conftest import Painted
+from tests.unit.fusion.conftest import CAT, DOG, boxes_of, made_by_people, run_of
 
-DOG, CAT = 1, 3
 MINED = (
     Painted("a.png", ((DOG, 0, 0, 20, 20, 0.8), (CAT, 40, 20, 20, 20, 0.5)), labels=("dog", "cat & <mouse>")),
     Painted("b.png", labels=("dog",)),
@@ -26,25 +23,9 @@ DETECTED = (
 )
 
 
-def run_of(folder: Path, painted: tuple[Painted, ...]) -> Run:
-    written = write_run(folder, painted)
-    complete(written.folder)
-    record = json.loads((written.folder / "run.json").read_text())
-    digests = compute_digests(written.folder, DIGESTED_FILES)
-    (written.folder / "run.json").write_text(json.dumps({**record, DIGESTS: digests}))
-    return Run.open(written.folder, finished=True)
-
-
-def boxes_of(table: pa.Table) -> list[tuple[str, str, float, float, float, float, float]]:
-    return [
-        (row["file_name"], row["category"], row["x"], row["y"], row["w"], row["h"], round(row["score"], 3))
-        for row in table.to_pylist()
-    ]
-
-
 def fused(before: tuple[Painted, ...], detected: tuple[Painted, ...], tmp_path: Path) -> pa.Table:
     first, second = run_of(tmp_path / "before", before), run_of(tmp_path / "detected", detected)
-    found = fuse_boxes(first.read_annotations(), second.read_annotations(), first.read_corpus()["image_id"])
+    found = fuse_with_detected(first.read_annotations(), second.read_annotations(), first.read_corpus()["image_id"])
     return found.annotations
 
 
@@ -88,10 +69,8 @@ def test_a_detected_box_is_new_only_once_and_not_on_a_box_that_moved(tmp_path: P
 
 def test_a_box_that_a_person_made_stays(tmp_path: Path) -> None:
     first, second = run_of(tmp_path / "before", MINED), run_of(tmp_path / "detected", DETECTED)
-    table = first.read_annotations()
-    source = pa.array(["human"] * len(table), table.schema.field("source").type)
-    table = table.set_column(table.schema.get_field_index("source"), "source", source)
-    found = fuse_boxes(table, second.read_annotations(), first.read_corpus()["image_id"])
+    table = made_by_people(first.read_annotations())
+    found = fuse_with_detected(table, second.read_annotations(), first.read_corpus()["image_id"])
     assert (found.moved, found.added) == (0, 2)
     assert boxes_of(found.annotations)[0] == ("a.png", "dog", 0, 0, 20, 20, 0.8)
 
@@ -108,14 +87,14 @@ def test_runs_without_boxes_can_be_combined(tmp_path: Path, nobody: str) -> None
 def test_the_new_run_is_complete_and_is_made_once(tmp_path: Path) -> None:
     first, second = run_of(tmp_path / "before", MINED), run_of(tmp_path / "detected", DETECTED)
     before = first.read_annotations().to_pylist()
-    new = fuse_runs(first, second, tmp_path / "round-1")
+    new = fuse_with_detector(first, second, tmp_path / "round-1")
     assert new.record["counts"] == {"images": 2, "boxes": 4, "classes": 2, "states": {"labelled": 2}}
     assert {name: new.record["fused"][name] for name in ("moved", "added")} == {"moved": 1, "added": 2}
     assert len(json.loads(new.coco.read_text())["annotations"]) == 4
     assert new.read_corpus()["labels"].to_pylist() == first.read_corpus()["labels"].to_pylist()
     assert first.read_annotations().to_pylist() == before, "the run itself is not changed"
     written = new.annotations.stat().st_mtime_ns
-    assert fuse_runs(first, second, tmp_path / "round-1").annotations.stat().st_mtime_ns == written
+    assert fuse_with_detector(first, second, tmp_path / "round-1").annotations.stat().st_mtime_ns == written
     other = run_of(tmp_path / "other", MINED)
     with pytest.raises(RunError, match="was made from other boxes"):
-        fuse_runs(first, other, tmp_path / "round-1")
+        fuse_with_detector(first, other, tmp_path / "round-1")
