@@ -10,7 +10,7 @@ from mining.config.execution import check_device
 from mining.config.train import WeightsReference, resolve_weights
 from mining.errors import did_you_mean
 
-DetectorKind = Literal["fcos", "retinanet"]
+DetectorKind = Literal["fcos", "retinanet", "faster-rcnn"]
 DETECTOR_KINDS: tuple[str, ...] = get_args(DetectorKind)
 _GROUPS = 32  # of the heads' group norm, which needs two channels per group where a map has one cell
 
@@ -20,8 +20,8 @@ class DetectorNetworkOptions(Settings):
 
     kind: DetectorKind = Field(
         default="fcos",
-        description="fcos (without anchors: each cell near a box's centre predicts the distances to its sides), or "
-        "retinanet (nine anchors per cell).",
+        description="fcos (without anchors: each cell near a box's centre predicts the distances to its sides), "
+        "retinanet (nine anchors per cell), or faster-rcnn (two stages: regions are proposed, then classified).",
     )
     side: Annotated[int, Field(ge=32, le=4096)] = Field(
         default=320, description="Longer side in px that images are resized to."
@@ -30,7 +30,8 @@ class DetectorNetworkOptions(Settings):
         default=96, description="Channels of the feature pyramid and the head; a multiple of 32, at least 64."
     )
     convolutions: Annotated[int, Field(ge=1, le=4)] = Field(
-        default=2, description="3x3 convolutions of each branch of the head, before its output."
+        default=2,
+        description="3x3 convolutions of each branch of the head, before its output; of faster-rcnn, of each stage.",
     )
     frozen_stages: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=3, description="First stages of the backbone that are not trained; 0 trains all of them."

@@ -1,13 +1,15 @@
 """What the heads of all one-stage detectors share: places that predict a box each, matched to boxes, with weights."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mining.detection.boxes import DetectionTarget
+from mining.detection.head import Candidates, DetectionHead, best_scores, mask_unwanted
 
 BACKGROUND, NEITHER = -1, -2
 Outputs = dict[str, Tensor]
@@ -26,14 +28,8 @@ class PlaceLosses:
     of_objects: dict[str, Tensor]
 
 
-class DenseHead(nn.Module, ABC):
-    """The head of a one-stage detector. A *place* is what predicts one box: a cell, or an anchor of a cell.
-
-    Attributes:
-        strides: Stride in px of each level of the feature pyramid.
-    """
-
-    strides: tuple[int, ...]
+class DenseHead(DetectionHead):
+    """The head of a one-stage detector. A *place* is what predicts one box: a cell, or an anchor of a cell."""
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Outputs:
@@ -75,6 +71,34 @@ class DenseHead(nn.Module, ABC):
 
     def losses(
         self,
+        features: Sequence[Tensor],
+        sizes: Sequence[tuple[int, int]],
+        targets: Sequence[DetectionTarget],
+        drop_share: float = 0.0,
+    ) -> dict[str, Tensor]:
+        """Compute the losses of a batch; the sizes of the images do not matter."""
+        return self.losses_of(self(features), self.places_of(features), targets, drop_share)
+
+    def candidates(
+        self,
+        features: Sequence[Tensor],
+        sizes: Sequence[tuple[int, int]],
+        wanted: Sequence[Sequence[int] | None],
+        min_score: float,
+    ) -> list[Candidates]:
+        """Return the best boxes of each level; the sizes of the images do not matter."""
+        outputs, places = self(features), self.places_of(features)
+        return [
+            self._candidates({name: values[number].float() for name, values in outputs.items()}, places, one, min_score)
+            for number, one in enumerate(wanted)
+        ]
+
+    def places_of(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the places of the levels of a pyramid, see `places`."""
+        return self.places([(level.shape[2], level.shape[3]) for level in features], features[0].device)
+
+    def losses_of(
+        self,
         outputs: Outputs,
         places: Sequence[Tensor],
         targets: Sequence[DetectionTarget],
@@ -111,6 +135,18 @@ class DenseHead(nn.Module, ABC):
                 sums.setdefault(name, []).append((values * weights[has_box]).sum())
         counts = torch.stack(objects)
         return {name: self.reduce(torch.stack(values), counts) for name, values in sums.items()}
+
+    def _candidates(
+        self, outputs: Outputs, places: Sequence[Tensor], wanted: Sequence[int] | None, min_score: float
+    ) -> Candidates:
+        scores = mask_unwanted(self.scores(outputs), wanted)
+        parts = []
+        for first, last in pairwise((0, *accumulate(map(len, places)))):
+            rows, labels, best = best_scores(scores[first:last], min_score)
+            parts.append((first + rows, labels, best))
+        rows, labels, best = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        boxes = self.decode(outputs["bbox_regression"][rows], torch.cat(list(places))[rows])
+        return Candidates(boxes, labels, best)
 
     def _match(self, places: Sequence[Tensor], target: DetectionTarget) -> Tensor:
         if not len(target.boxes):
@@ -158,10 +194,3 @@ def least_credible(losses: PlaceLosses, matched: Tensor, target: DetectionTarget
         means = torch.where(can_drop, totals / number.clamp(min=1), -torch.inf)
         dropped[means.sort(descending=True, stable=True).indices[:most]] = True
     return dropped
-
-
-def cell_centres(size: tuple[int, int], stride: int, device: torch.device) -> Tensor:
-    """Return the (h w, 2) x, y in input px that the cells of an (h, w) map look at, row by row."""
-    ys, xs = (torch.arange(side, device=device, dtype=torch.float32) * stride for side in size)
-    grid = torch.meshgrid(ys, xs, indexing="ij")
-    return torch.stack([grid[1].flatten(), grid[0].flatten()], dim=1)

@@ -16,8 +16,9 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from mining.config import DetectorNetworkOptions
+from mining.detection.anchors import cell_centres
 from mining.detection.boxes import DetectionTarget
-from mining.detection.dense_head import BACKGROUND, DenseHead, Outputs, PlaceLosses, cell_centres
+from mining.detection.dense_head import BACKGROUND, DenseHead, Outputs, PlaceLosses
 
 _CENTRE_RADIUS = 1.5  # in cells, around the centre of a box
 _SMALLEST, _LARGEST = 4, 8  # in cells: the range of a box's greatest distance that a level is responsible for

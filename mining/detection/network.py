@@ -1,7 +1,6 @@
 """A detector: a backbone, a feature pyramid, and a head that predicts classes and boxes."""
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from typing import cast
 
 import torch
@@ -13,13 +12,17 @@ from torchvision.transforms.v2 import functional as transforms
 from mining.backbones.base import Backbone
 from mining.config import DetectorNetworkOptions
 from mining.detection.boxes import Detections, DetectionTarget
-from mining.detection.dense_head import DenseHead, Outputs
+from mining.detection.faster_rcnn import FasterRCNN
 from mining.detection.fcos import FCOS
+from mining.detection.head import DetectionHead
 from mining.detection.pyramid import FeaturePyramid
 from mining.detection.retinanet import RetinaNet
 
-HEADS: dict[str, type[FCOS] | type[RetinaNet]] = {"fcos": FCOS, "retinanet": RetinaNet}
-CANDIDATES = 1000  # boxes of each level that are compared with each other
+HEADS: dict[str, type[FCOS] | type[RetinaNet] | type[FasterRCNN]] = {
+    "fcos": FCOS,
+    "retinanet": RetinaNet,
+    "faster-rcnn": FasterRCNN,
+}
 
 
 class Detector(nn.Module):
@@ -40,7 +43,7 @@ class Detector(nn.Module):
         super().__init__()
         self.options = options
         self.pyramid = FeaturePyramid(backbone, options.channels, options.frozen_stages)
-        self.head: DenseHead = HEADS[options.kind](classes, self.pyramid.strides, options)
+        self.head: DetectionHead = HEADS[options.kind](classes, self.pyramid.strides, options)
 
     @property
     def backbone(self) -> Backbone:
@@ -60,10 +63,10 @@ class Detector(nn.Module):
         Returns:
             Name of each loss to a scalar.
         """
-        batch, factors = self._prepare(images)
-        outputs, places = self._forward(batch)
+        batch, sizes, factors = self._prepare(images)
+        features = self.pyramid(batch)
         scaled = [target.scaled(*factor) for target, factor in zip(targets, factors, strict=True)]
-        return self.head.losses(outputs, places, scaled, drop_share)
+        return self.head.losses(features, sizes, scaled, drop_share)
 
     @torch.no_grad()
     def detect(
@@ -92,59 +95,38 @@ class Detector(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            batch, factors = self._prepare(images)
-            outputs, places = self._forward(batch)
+            batch, sizes, factors = self._prepare(images)
+            candidates = self.head.candidates(self.pyramid(batch), sizes, classes, min_score)
         finally:
             self.train(was_training)
         found = []
-        for number, (image, wanted, (x, y)) in enumerate(zip(images, classes, factors, strict=True)):
-            of_image = {name: values[number].float() for name, values in outputs.items()}
-            boxes, labels, scores = self._candidates(of_image, places, wanted, min_score)
-            boxes = clip_boxes_to_image(boxes / boxes.new_tensor([x, y, x, y]), (image.shape[1], image.shape[2]))
+        for image, one, (x, y) in zip(images, candidates, factors, strict=True):
+            boxes = one.boxes / one.boxes.new_tensor([x, y, x, y])
+            boxes = clip_boxes_to_image(boxes, (image.shape[1], image.shape[2]))
             has_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-            boxes, labels, scores = boxes[has_area], labels[has_area], scores[has_area]
+            boxes, labels, scores = boxes[has_area], one.classes[has_area], one.scores[has_area]
             kept = batched_nms(boxes, scores, labels, merge_iou)[:most]
             found.append(Detections(boxes[kept], labels[kept], scores[kept]))
         return found
 
-    def _forward(self, batch: Tensor) -> tuple[Outputs, list[Tensor]]:
-        features = self.pyramid(batch)
-        sizes = [(level.shape[2], level.shape[3]) for level in features]
-        return self.head(features), self.head.places(sizes, batch.device)
+    def _prepare(self, images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
+        """Resize images so that the longer side is `side`, normalise and pad them to a batch.
 
-    def _prepare(self, images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[float, float]]]:
-        """Resize images so that the longer side is `side`, normalise and pad them to a batch; returns x, y factors."""
+        Returns:
+            The batch; height and width of each image in it; x, y factors by which each was resized.
+        """
         device = self.backbone.mean.device
-        resized, factors = [], []
+        resized, sizes, factors = [], [], []
         for image in images:
             height, width = image.shape[1:]
             size = fit_side(height, width, self.options.side)
             resized.append(self.backbone.normalise(resize(image.to(device), size)[None])[0])
+            sizes.append(size)
             factors.append((size[1] / width, size[0] / height))
         cell = self.pyramid.whole_cells_px
         height, width = (-(-max(int(image.shape[axis]) for image in resized) // cell) * cell for axis in (1, 2))
         padded = [functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1])) for image in resized]
-        return torch.stack(padded), factors
-
-    def _candidates(
-        self, outputs: Outputs, places: Sequence[Tensor], wanted: Sequence[int] | None, min_score: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes in input px, classes and scores: the best of each level."""
-        scores = self.head.scores(outputs)
-        if wanted is not None:
-            is_wanted = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
-            is_wanted[list(wanted)] = True
-            scores = scores.masked_fill(~is_wanted, -1.0)
-        parts = []
-        for first, last in pairwise((0, *accumulate(map(len, places)))):
-            level = scores[first:last].flatten()
-            level, order = level.sort(descending=True, stable=True)
-            count = int((level[:CANDIDATES] >= max(min_score, 0.0)).sum())
-            rows = first + order[:count] // scores.shape[1]
-            parts.append((rows, order[:count] % scores.shape[1], level[:count]))
-        rows, labels, best = (torch.cat(columns) for columns in zip(*parts, strict=True))
-        boxes = self.head.decode(outputs["bbox_regression"][rows], torch.cat(list(places))[rows])
-        return boxes, labels, best
+        return torch.stack(padded), sizes, factors
 
 
 def fit_side(height: int, width: int, side: int) -> tuple[int, int]:

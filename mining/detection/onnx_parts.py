@@ -5,7 +5,6 @@ the sizes of all its layers, while sides that are multiples of a number stay sim
 """
 
 from copy import deepcopy
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import nms
 
-from mining.detection.network import CANDIDATES, Detector, fit_side
+from mining.detection.network import Detector, fit_side
+from mining.detection.onnx_candidates import candidates_of
 
 UNNAMED = -1  # class of outputs that no class of the card stands for
 
@@ -84,16 +84,8 @@ class DetectionPart(nn.Module):
             (n, 4) float32 xyxy in px of the image, (n,) int64 classes, (n,) float32 scores, best first.
         """
         features = self.detector.pyramid(prepared)
-        head = self.detector.head
-        outputs = {name: values[0] for name, values in head(features).items()}
-        places = head.places([(level.shape[2], level.shape[3]) for level in features], prepared.device)
-        all_scores = head.scores(outputs).masked_fill(self.class_of_output == UNNAMED, UNNAMED)
-        found = []
-        for first, last in pairwise((0, *accumulate(level.shape[0] for level in places))):
-            rows, labels, best = self._best(all_scores[first:last])
-            found.append((first + rows, labels, best))
-        rows, labels, scores = (torch.cat(columns) for columns in zip(*found, strict=True))
-        boxes = head.decode(outputs["bbox_regression"][rows], torch.cat(places)[rows])
+        is_named = self.class_of_output != UNNAMED
+        boxes, labels, scores = candidates_of(self.detector.head, features, sizes[:2], is_named, self.min_score)
         (height, width), shape = sizes[:2], sizes[2:]
         limits = torch.cat([shape.flip(0), shape.flip(0)])
         boxes = torch.minimum((boxes / (torch.stack([width, height, width, height]) / limits)).clamp(min=0), limits)
@@ -102,14 +94,6 @@ class DetectionPart(nn.Module):
         apart = boxes + labels[:, None] * (shape.max() + 1)  # boxes of different outputs do not overlap
         kept = nms(apart, scores, self.merge_iou)[: self.most]
         return boxes[kept], self.class_of_output[labels[kept]], scores[kept]
-
-    def _best(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return places, outputs and scores of a level's (A, C) best scores, at least `min_score`."""
-        padded = torch.cat([scores.flatten(), scores.new_full((CANDIDATES,), float(UNNAMED))])
-        best, order = padded.topk(CANDIDATES)
-        is_kept = best >= self.min_score
-        order = order[is_kept]
-        return order // scores.shape[1], order % scores.shape[1], best[is_kept]
 
 
 def _pad_by_constants(network: nn.Module) -> None:

@@ -15,8 +15,9 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from mining.config import DetectorNetworkOptions
+from mining.detection.anchors import place_anchors
 from mining.detection.boxes import DetectionTarget
-from mining.detection.dense_head import DenseHead, Outputs, PlaceLosses, cell_centres
+from mining.detection.dense_head import DenseHead, Outputs, PlaceLosses
 
 _SIZE = 4  # side of the smallest anchor, in cells
 _SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
@@ -42,17 +43,7 @@ class RetinaNet(DenseHead):
 
     def places(self, sizes: Sequence[tuple[int, int]], device: torch.device) -> list[Tensor]:
         """Return the anchors, those of a cell one after the other."""
-        placed = []
-        for size, stride in zip(sizes, self.strides, strict=True):
-            sides = [
-                (_SIZE * stride * scale / ratio**0.5, _SIZE * stride * scale * ratio**0.5)
-                for ratio in _RATIOS
-                for scale in _SCALES
-            ]
-            half = torch.tensor(sides, device=device) / 2
-            centres = cell_centres(size, stride, device)[:, None]
-            placed.append(torch.cat([centres - half, centres + half], dim=2).reshape(-1, 4))
-        return placed
+        return place_anchors(sizes, self.strides, device, cells=_SIZE, scales=_SCALES, ratios=_RATIOS)
 
     def match(self, places: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Match an anchor to the box of highest IoU: from 0.5 on, or as the best anchor of that box."""

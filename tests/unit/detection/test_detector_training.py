@@ -61,9 +61,10 @@ def weights_of(folder: Path) -> bytes:
     return (folder / WEIGHTS_FILE).read_bytes()
 
 
-def test_a_detector_finds_most_of_what_it_was_trained_on(tmp_path: Path):
+@pytest.mark.parametrize("kind", ["fcos", "faster-rcnn"])
+def test_a_detector_finds_most_of_what_it_was_trained_on(tmp_path: Path, kind: str):
     images = draw_images(tmp_path / "images", 24)
-    summary = train(images, tmp_path / "model", epochs=40)
+    summary = train(images, tmp_path / "model", epochs=40 if kind == "fcos" else 20, kind=kind)
     assert (summary.images, summary.boxes, summary.classes, summary.unreadable) == (24, 24, 2, {})
     detector, card = load_detector(tmp_path / "model")
     assert card.class_names == ["red", "blue"]
@@ -84,9 +85,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
     assert weights_of(tmp_path / "a") == weights_of(tmp_path / "b") != weights_of(tmp_path / "c")
 
 
-def test_an_interrupted_training_is_resumed_with_the_same_weights(tmp_path: Path):
+@pytest.mark.parametrize("kind", ["fcos", "faster-rcnn"])
+def test_an_interrupted_training_is_resumed_with_the_same_weights(tmp_path: Path, kind: str):
     images = draw_images(tmp_path / "images", 10)
-    train(images, tmp_path / "whole", epochs=3, drop_share=0.5, drop_after=0.5)
+    wanted = settings(kind=kind, epochs=3, drop_share=0.5, drop_after=0.5)
+    train_detector(wanted, images, CLASSES, tmp_path / "whole")
 
     def stop(done: int, total: int, text: str) -> None:
         if text == "epoch 3":
@@ -94,16 +97,10 @@ def test_an_interrupted_training_is_resumed_with_the_same_weights(tmp_path: Path
 
     out = tmp_path / "stopped"
     with pytest.raises(Exception, match="killed"):
-        train_detector(settings(epochs=3, drop_share=0.5, drop_after=0.5), images, CLASSES, out, stop)
+        train_detector(wanted, images, CLASSES, out, stop)
     assert (out / CHECKPOINTS / "last.ckpt").is_file()
     epochs: list[str] = []
-    train_detector(
-        settings(epochs=3, drop_share=0.5, drop_after=0.5),
-        images,
-        CLASSES,
-        out,
-        lambda _, __, text: epochs.append(text),
-    )
+    train_detector(wanted, images, CLASSES, out, lambda _, __, text: epochs.append(text))
     assert set(epochs) == {"epoch 3"}
     assert weights_of(out) == weights_of(tmp_path / "whole")
     assert (out / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()

@@ -1,4 +1,4 @@
-"""The losses of detectors: weights, ignored regions, and torchvision's own as the reference."""
+"""The losses of one-stage detectors: weights, ignored regions, and torchvision's own as the reference."""
 
 import pytest
 import torch
@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from mining.config import DETECTOR_KINDS, DetectorNetworkOptions
+from mining.config import DetectorNetworkOptions
 from mining.detection.boxes import DetectionTarget
 from mining.detection.dense_head import DenseHead, Outputs
 from mining.detection.fcos import FCOS
 from mining.detection.network import HEADS
 from mining.detection.retinanet import RetinaNet
 
+DENSE_KINDS = ("fcos", "retinanet")
 STRIDES = (8, 16, 32, 64)
 SIDE = 128
 SIZES = [(SIDE // stride, SIDE // stride) for stride in STRIDES]
@@ -22,7 +23,9 @@ CLASSES = 3
 
 def make_head(kind: str) -> DenseHead:
     torch.manual_seed(0)
-    return HEADS[kind](CLASSES, STRIDES, DetectorNetworkOptions(kind=kind, channels=64, convolutions=1))
+    head = HEADS[kind](CLASSES, STRIDES, DetectorNetworkOptions(kind=kind, channels=64, convolutions=1))
+    assert isinstance(head, DenseHead)
+    return head
 
 
 def random_features(images: int, seed: int = 1) -> list[Tensor]:
@@ -45,7 +48,7 @@ def outputs_of(head: DenseHead, images: int) -> tuple[Outputs, list[Tensor]]:
 def gradient(head: DenseHead, target: DetectionTarget, **options: float) -> Tensor:
     """The gradient of the summed losses of one image by the head's weights, in one vector."""
     outputs, places = outputs_of(head, 1)
-    total = torch.stack(list(head.losses(outputs, places, [target], **options).values())).sum()
+    total = torch.stack(list(head.losses_of(outputs, places, [target], **options).values())).sum()
     parts = torch.autograd.grad(total, list(head.parameters()))
     return torch.cat([part.flatten() for part in parts])
 
@@ -69,7 +72,7 @@ def test_losses_of_fcos_equal_torchvisions_where_all_boxes_are_certain():
     theirs = anchors(images, random_features(3))
     assert torch.equal(torch.cat(places), theirs[0])
     expected = model.compute_loss([as_torchvision(t) for t in targets], outputs, theirs, [len(p) for p in places])
-    found = head.losses(outputs, places, targets)
+    found = head.losses_of(outputs, places, targets)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert value > 0
@@ -91,14 +94,14 @@ def test_losses_of_retinanet_equal_torchvisions_where_all_boxes_are_certain():
         torch.cat(places) - anchors(ImageList(torch.zeros(1, 3, SIDE, SIDE), [(SIDE, SIDE)]), random_features(1))[0]
     ).abs().max() < 1
     expected = model.compute_loss([as_torchvision(t) for t in targets], outputs, [torch.cat(places)] * 2)
-    found = head.losses(outputs, places, targets)
+    found = head.losses_of(outputs, places, targets)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert value > 0
         assert found[name].item() == pytest.approx(value.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", DETECTOR_KINDS)
+@pytest.mark.parametrize("kind", DENSE_KINDS)
 def test_a_box_of_weight_0_teaches_what_an_image_does_whose_places_of_that_box_are_ignored(kind: str):
     head = make_head(kind)
     certain = DetectionTarget(torch.tensor([[4.0, 6, 40, 38]]), torch.tensor([1]), torch.ones(1))
@@ -118,7 +121,7 @@ def test_a_box_of_weight_0_teaches_what_an_image_does_whose_places_of_that_box_a
     outputs, _ = outputs_of(head, 1)
     if shared:  # compare place by place instead: all losses of the box's places are gone
         without = {name: values.detach().clone().requires_grad_() for name, values in outputs.items()}
-        torch.stack(list(head.losses(without, places, [both]).values())).sum().backward()
+        torch.stack(list(head.losses_of(without, places, [both]).values())).sum().backward()
         for values in without.values():
             assert values.grad is not None
             assert not values.grad[0, matched == 1].any()
@@ -128,7 +131,7 @@ def test_a_box_of_weight_0_teaches_what_an_image_does_whose_places_of_that_box_a
     assert not torch.allclose(gradient(head, both), gradient(head, certain), atol=1e-7)  # there it is background
 
 
-@pytest.mark.parametrize("kind", DETECTOR_KINDS)
+@pytest.mark.parametrize("kind", DENSE_KINDS)
 def test_weight_scales_the_losses_of_a_box(kind: str):
     head = make_head(kind)
     places = head.places(SIZES, torch.device("cpu"))
@@ -139,7 +142,7 @@ def test_weight_scales_the_losses_of_a_box(kind: str):
         outputs, _ = outputs_of(head, 1)
         given = {name: values.detach().clone().requires_grad_() for name, values in outputs.items()}
         target = DetectionTarget(boxes, torch.tensor([2]), torch.tensor([weight]))
-        head.losses(given, places, [target])["bbox_regression"].backward()
+        head.losses_of(given, places, [target])["bbox_regression"].backward()
         objects = max(1.0, weight * float((matched >= 0).sum()))
         assert given["bbox_regression"].grad is not None
         gradients.append(given["bbox_regression"].grad * objects)
@@ -147,14 +150,14 @@ def test_weight_scales_the_losses_of_a_box(kind: str):
     assert torch.allclose(gradients[1], gradients[0] / 2, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", DETECTOR_KINDS)
+@pytest.mark.parametrize("kind", DENSE_KINDS)
 def test_places_without_a_box_in_an_ignored_region_are_not_background(kind: str):
     head = make_head(kind)
     outputs, places = outputs_of(head, 1)
     given = {name: values.detach().clone().requires_grad_() for name, values in outputs.items()}
     region = torch.tensor([[64.0, 0, 128, 128]])
     target = DetectionTarget(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), region)
-    head.losses(given, places, [target])["classification"].backward()
+    head.losses_of(given, places, [target])["classification"].backward()
     together = torch.cat(places)
     is_right = (together[:, 0] + together[:, 2]) / 2 >= 64
     grad = given["cls_logits"].grad
@@ -170,7 +173,7 @@ def test_a_box_in_an_ignored_region_is_still_learned():
     within = DetectionTarget(boxes, torch.tensor([2]), torch.ones(1), torch.tensor([[0.0, 0, 128, 128]]))
     outputs, places = outputs_of(head, 1)
     names = ("bbox_regression", "bbox_ctrness")
-    expected, found = (head.losses(outputs, places, [target]) for target in (plain, within))
+    expected, found = (head.losses_of(outputs, places, [target]) for target in (plain, within))
     assert all(torch.equal(expected[name], found[name]) and found[name] > 0 for name in names)
     assert found["classification"] < expected["classification"]
 

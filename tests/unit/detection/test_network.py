@@ -92,8 +92,9 @@ def test_detections_lie_in_the_image_best_first_and_are_the_same_again(kind: str
     assert not any(parameter.grad is not None for parameter in detector.parameters())
 
 
-def test_only_the_classes_asked_for_are_detected():
-    detector = make_detector()
+@pytest.mark.parametrize("kind", DETECTOR_KINDS)
+def test_only_the_classes_asked_for_are_detected(kind: str):
+    detector = make_detector(kind)
     image = noise(64, 64)
     all_classes, some, none = detector.detect([image] * 3, [None, [2, 0], []], min_score=0.0)
     assert set(all_classes.classes.tolist()) == {0, 1, 2}
@@ -138,4 +139,4 @@ def test_a_detector_that_knows_one_place_returns_its_box_in_px_of_the_given_imag
 def test_an_unknown_kind_is_refused_with_the_nearest_one():
     with pytest.raises(InputError, match="did you mean 'fcos'") as error:
         parse(DetectorNetworkOptions, {"kind": "fcoss"})
-    assert "Choose from: fcos, retinanet" in str(error.value)
+    assert "Choose from: fcos, retinanet, faster-rcnn" in str(error.value)
