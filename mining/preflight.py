@@ -8,11 +8,14 @@ from pathlib import Path
 
 from mining.backbones.registry import (
     BACKBONES,
+    COCO,
     has_linear_classifier,
     refuse_unknown_backbone,
     refuse_unknown_classifier,
+    refuse_without_coco,
 )
 from mining.config import (
+    DETECTOR_WEIGHTS_MARK,
     NO_LABELS,
     WEIGHTS_MARK,
     CompareSettings,
@@ -265,12 +268,16 @@ def check_detector(options: DetectorOptions) -> None:
     """Check a detector's backbone and its weights.
 
     Raises:
-        ModelError: The backbone is unknown, or the weights are missing.
+        ModelError: The backbone is unknown, or the weights are missing or not published for it.
     """
     refuse_unknown_backbone(options.backbone)
     weights = options.weights
-    if WEIGHTS_MARK.is_path(weights) and not Path(weights).exists():
-        raise ModelError(f"No weights file or model folder {weights}; give 'imagenet', 'none', or one that exists.")
+    if weights == COCO:
+        refuse_without_coco(options.backbone)
+    if DETECTOR_WEIGHTS_MARK.is_path(weights) and not Path(weights).exists():
+        raise ModelError(
+            f"No weights file or model folder {weights}; give 'imagenet', 'coco', 'none', or one that exists."
+        )
 
 
 def refuse_unusable_start(options: TrainOptions) -> None:

@@ -133,6 +133,8 @@ class BackboneSpec:
         build_network: Builds the network with random weights.
         load_imagenet_weights: Returns the state dict of the pretrained network; may download it.
         convert_weights: Converts a state dict from a file to the names and shapes of the network.
+        load_coco_weights: Returns the state dict of the network in a detector trained on COCO, without the classifier;
+            may download it. None if no such detector is published.
     """
 
     name: str
@@ -141,6 +143,7 @@ class BackboneSpec:
     build_network: Callable[[], nn.Module]
     load_imagenet_weights: Callable[[], dict[str, Tensor]]
     convert_weights: Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] = lambda state, network: state
+    load_coco_weights: Callable[[], dict[str, Tensor]] | None = None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

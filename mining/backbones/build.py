@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mining.backbones.base import Backbone, read_weights
-from mining.backbones.registry import IMAGENET_CLASSES, spec_of
+from mining.backbones.base import Backbone, BackboneSpec, read_weights
+from mining.backbones.registry import COCO, IMAGENET_CLASSES, refuse_without_coco, spec_of
 from mining.errors import ModelError
 
 _AUXILIARY_HEADS = ("AuxLogits", "aux1", "aux2")  # of InceptionV3 and GoogLeNet, in training only
@@ -17,7 +17,8 @@ def build(name: str, *, weights: str = "none", classes: int = IMAGENET_CLASSES) 
 
     Args:
         name: A listed backbone or a timm model.
-        weights: 'none' (random, from torch's seed), 'imagenet' (installed or downloaded), or the path of a file.
+        weights: 'none' (random, from torch's seed), 'imagenet' (installed or downloaded), 'coco' (downloaded; of a
+            detector, which has no ImageNet classifier), or the path of a file.
         classes: Number of outputs of its classifier, if that is not ImageNet's.
 
     Returns:
@@ -34,13 +35,24 @@ def build(name: str, *, weights: str = "none", classes: int = IMAGENET_CLASSES) 
     if weights != "none":
         if weights == "imagenet":
             state = spec.load_imagenet_weights()
+        elif weights == COCO:
+            state = _coco_weights(spec, network)
         else:
             state = spec.convert_weights(read_weights(Path(weights)), network)
         if classes != IMAGENET_CLASSES:
             refuse_other_outputs(state, layer, classes, weights)
         load_state(network, state, name, weights)
     stages = spec.split_into_stages(network)
-    return Backbone(name, stages), stages.classifier
+    return Backbone(name, stages), stages.classifier if weights != COCO else None
+
+
+def _coco_weights(spec: BackboneSpec, network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a detector's network, with the random classifier of the network given."""
+    refuse_without_coco(spec.name)
+    assert spec.load_coco_weights is not None
+    name, _ = last_layer(network)
+    classifier = {key: value for key, value in network.state_dict().items() if key.startswith(f"{name}.")}
+    return {**classifier, **spec.load_coco_weights()}
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], name: str, source: str) -> None:

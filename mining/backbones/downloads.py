@@ -12,15 +12,22 @@ from mining.errors import ModelError
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
+IMAGENET_REMEDY = (
+    "Give a file of them by --weights FILE, or use efficientnet_lite0, whose weights are installed with boxmine."
+)
 
 
 @contextmanager
-def weights_download(backbone: str, *, from_hub: bool) -> Iterator[None]:
-    """Set timeouts and redirect output for a block that downloads a backbone's ImageNet weights.
+def weights_download(
+    backbone: str, *, from_hub: bool, data: str = "ImageNet", remedy: str = IMAGENET_REMEDY
+) -> Iterator[None]:
+    """Set timeouts and redirect output for a block that downloads a backbone's weights.
 
     Args:
         backbone: Its name, for the message.
         from_hub: Whether the client of the Hugging Face Hub downloads them, which by itself retries for a minute.
+        data: What the weights were trained on, for the message.
+        remedy: What to do where they cannot be downloaded.
 
     Raises:
         ModelError: The download failed; the message has the remedy.
@@ -35,8 +42,7 @@ def weights_download(backbone: str, *, from_hub: bool) -> Iterator[None]:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ModelError(
-            f"The ImageNet weights of {backbone} could not be downloaded ({reason.rstrip('. ')}). Give a file of them "
-            "by --weights FILE, or use efficientnet_lite0, whose weights are installed with boxmine."
+            f"The {data} weights of {backbone} could not be downloaded ({reason.rstrip('. ')}). {remedy}"
         ) from None
     finally:
         socket.setdefaulttimeout(before)

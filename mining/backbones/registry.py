@@ -88,6 +88,11 @@ BACKBONES = {
 }
 
 
+COCO = "coco"  # the name of weights of a detector's backbone
+# The detector of torchvision, trained on COCO, whose network has the layers of the backbone, batch norm included
+COCO_BACKBONES = {"resnet50": "fasterrcnn_resnet50_fpn_v2"}
+
+
 class TransformerEntry(NamedTuple):
     """A vision transformer of timm that is recommended; any other of timm works too.
 
@@ -177,6 +182,15 @@ def has_linear_classifier(name: str) -> bool:
     Otherwise it is torchvision's or timm's network as it is, with its own head (see classifiers.py).
     """
     return name in BACKBONES and BACKBONES[name].has_linear_classifier
+
+
+def refuse_without_coco(name: str) -> None:
+    """Raise ModelError if there are no COCO weights of a backbone."""
+    if name not in COCO_BACKBONES:
+        raise ModelError(
+            f"There are no COCO weights of the backbone {name}; give `weights` imagenet, or `backbone` "
+            f"{' or '.join(COCO_BACKBONES)}."
+        )
 
 
 def refuse_unknown_classifier(name: str) -> None:

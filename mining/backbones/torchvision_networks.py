@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -11,8 +12,10 @@ from torch.nn import functional
 
 from mining.backbones.base import BackboneSpec, StageSpec, dilate
 from mining.backbones.downloads import weights_download
+from mining.backbones.registry import COCO_BACKBONES
 
 _HALVES = (0.5, 0.5, 0.5)
+_BODY = "backbone.body."  # before the names of a detector's network
 
 
 def make_spec(name: str, input_size: int) -> BackboneSpec:
@@ -27,7 +30,24 @@ def make_spec(name: str, input_size: int) -> BackboneSpec:
         with weights_download(name, from_hub=False):
             return cast(dict[str, Tensor], source.get_state_dict(progress=False, check_hash=True))
 
-    return BackboneSpec(name, input_size, network.split_into_stages, build_network, load_imagenet_weights)
+    def load_coco_weights() -> dict[str, Tensor]:
+        source = cast(Any, torchvision.models.get_model_weights(network.detector)).COCO_V1
+        remedy = (
+            f"Download {source.url} on another computer into {Path(torch.hub.get_dir()) / 'checkpoints'}, or give "
+            "`weights` imagenet."
+        )
+        with weights_download(name, from_hub=False, data="COCO", remedy=remedy):
+            return body_of_detector(source.get_state_dict(progress=False, check_hash=True))
+
+    return BackboneSpec(
+        name, input_size, network.split_into_stages, build_network, load_imagenet_weights,
+        load_coco_weights=load_coco_weights if network.detector else None,
+    )  # fmt: skip
+
+
+def body_of_detector(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the layers of the network that a detector of torchvision has as its body, named as in the network."""
+    return {name.removeprefix(_BODY): value for name, value in state.items() if name.startswith(_BODY)}
 
 
 def _split_vgg16(network: nn.Module) -> StageSpec:
@@ -115,6 +135,7 @@ def _split_mobilenet_v2(network: nn.Module) -> StageSpec:
 class _Network(NamedTuple):
     split_into_stages: Callable[[nn.Module], StageSpec]
     options: Mapping[str, Any]
+    detector: str = ""  # of torchvision, on this network, trained on COCO
 
 
 _WITHOUT_AUXILIARY_HEADS = {"aux_logits": False, "init_weights": False, "transform_input": False}
@@ -123,7 +144,9 @@ _NETWORKS = {
     "vgg16": _Network(_split_vgg16, {}),
     "googlenet": _Network(_split_googlenet, _WITHOUT_AUXILIARY_HEADS),
     "inception_v3": _Network(_split_inception_v3, _WITHOUT_AUXILIARY_HEADS),
-    "resnet50": _Network(_split_resnet50, {"replace_stride_with_dilation": [False, False, True]}),
+    "resnet50": _Network(
+        _split_resnet50, {"replace_stride_with_dilation": [False, False, True]}, COCO_BACKBONES["resnet50"]
+    ),
     "densenet161": _Network(_split_densenet161, {}),
     "mobilenet_v2": _Network(_split_mobilenet_v2, {}),
 }

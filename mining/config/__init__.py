@@ -20,6 +20,7 @@ from mining.config.base import (
 from mining.config.corpus import NO_LABELS, CorpusOverrides, CorpusSettings, LabelsPath, ListedCorpus
 from mining.config.detector import (
     DETECTOR_KINDS,
+    DETECTOR_WEIGHTS_MARK,
     DetectorExecutionOptions,
     DetectorKind,
     DetectorNetworkOptions,
@@ -68,6 +69,7 @@ from mining.config.train import WEIGHTS_MARK, TrainOptions, TrainSection, TrainS
 
 __all__ = [
     "DETECTOR_KINDS",
+    "DETECTOR_WEIGHTS_MARK",
     "MAX_SCALES",
     "NO_LABELS",
     "SYNSETS",

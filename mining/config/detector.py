@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from mining.config.base import Seed, Settings, Share
+from mining.config.base import Seed, Settings, Share, resolve_path
 from mining.config.execution import check_device
-from mining.config.train import WeightsReference, resolve_weights
+from mining.config.recipes import MayBePath
 from mining.errors import did_you_mean
 
 DetectorKind = Literal["fcos", "retinanet", "faster-rcnn"]
 DETECTOR_KINDS: tuple[str, ...] = get_args(DetectorKind)
+DETECTOR_WEIGHTS_MARK = MayBePath(words=("imagenet", "coco", "none"))
 _GROUPS = 32  # of the heads' group norm, which needs two channels per group where a map has one cell
 
 
@@ -49,10 +50,11 @@ class DetectorOptions(DetectorNetworkOptions):
     """What decides the weights of a detector trained from boxes."""
 
     backbone: str = Field(default="efficientnet_lite0", description="Network: see `boxmine backbones`.")
-    weights: WeightsReference = Field(
+    weights: Annotated[str, DETECTOR_WEIGHTS_MARK] = Field(
         default="imagenet",
-        description="'imagenet' (pretrained), 'none' (from scratch), a file of the backbone's weights, or the model "
-        "folder of a detector of the same kind, backbone and classes.",
+        description="'imagenet' (pretrained), 'coco' (of backbone resnet50: that of torchvision's Faster R-CNN, which "
+        "has learned from COCO's boxes), 'none' (from scratch), a file of the backbone's weights, or the model folder "
+        "of a detector of the same kind, backbone and classes.",
     )
     epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(default=20, description="Passes over the training images.")
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(default=8, description="Images per step.")
@@ -95,7 +97,7 @@ class DetectorOptions(DetectorNetworkOptions):
     @field_validator("weights")
     @classmethod
     def _resolve_weights(cls, weights: str) -> str:
-        return resolve_weights(weights)
+        return str(resolve_path(Path(weights))) if DETECTOR_WEIGHTS_MARK.is_path(weights) else weights
 
     @model_validator(mode="after")
     def _check_trained_backbone(self) -> Self:
@@ -135,4 +137,4 @@ class DetectorSettings(DetectorSection):
     def weights_folder(self) -> Path | None:
         """The folder of the detector that the training starts from; None if it starts from a backbone's weights."""
         path = Path(self.weights)
-        return path if self.weights not in ("imagenet", "none") and path.is_dir() else None
+        return path if DETECTOR_WEIGHTS_MARK.is_path(self.weights) and path.is_dir() else None

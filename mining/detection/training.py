@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from mining.backbones.registry import refuse_unknown_backbone
+from mining.backbones.registry import COCO, refuse_unknown_backbone
 from mining.config import DetectorSettings
 from mining.detection.boxed_images import BoxedImage, digest_images
 from mining.detection.data import make_loader
@@ -17,7 +17,7 @@ from mining.detection.folder import build_detector, detector_card, load_detector
 from mining.detection.module import DetectorModule, diverged
 from mining.detection.network import Detector
 from mining.errors import CorpusError, InputError, ModelError
-from mining.models.card import CARD_FILE, CHECKPOINTS, TRUE_BOXES, ModelCard, read_card
+from mining.models.card import CARD_FILE, CHECKPOINTS, SEEN_COCO, TRUE_BOXES, ModelCard, read_card
 from mining.models.device import cpu_has_bfloat16, resolve_device
 from mining.runtimes.worker_threads import restored_threads
 from mining.storage.files import storage_errors, write_json
@@ -187,12 +187,18 @@ def _fit(
     )  # fmt: skip
     record = {
         **{name: value for name, value in asdict(summary).items() if name != "folder"},
-        "inputs": inputs, "settings": settings.model_dump(mode="json"),
+        "inputs": inputs, "settings": settings.model_dump(mode="json"), SEEN_COCO: _has_seen_coco(settings),
         "versions": package_versions(), "finished": utc_now(),
     }  # fmt: skip
     save_detector(out, module.detector, replace(card, training=record))
     delete_checkpoints(out)
     return summary
+
+
+def _has_seen_coco(settings: DetectorSettings) -> bool:
+    """Return whether the weights that a training starts with were learned from COCO's boxes."""
+    folder = settings.weights_folder
+    return settings.weights == COCO if folder is None else bool(read_card(folder).training.get(SEEN_COCO))
 
 
 def _start(settings: DetectorSettings, card: ModelCard) -> Detector:

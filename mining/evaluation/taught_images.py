@@ -1,8 +1,8 @@
-"""The images of a run whose true boxes its model learned from."""
+"""What a model learned from besides image-level labels: true boxes of a run's images, or those of COCO."""
 
 from pathlib import Path
 
-from mining.models.card import CARD_FILE, TRUE_BOXES
+from mining.models.card import CARD_FILE, SEEN_COCO, TRUE_BOXES
 from mining.runs.run import TAUGHT_IMAGES, Run, read_table
 from mining.storage.untrusted_files import read_json
 
@@ -41,3 +41,20 @@ def taught_images(run_dir: Path) -> frozenset[str]:
     corpus = read_table(run.corpus, ["file_name", "content_hash"])
     rows = zip(corpus["file_name"].to_pylist(), corpus["content_hash"].to_pylist(), strict=True)
     return frozenset(name for name, digest in rows if digest in taught)
+
+
+def note_on_coco(model: Path) -> list[str]:
+    """Return a sentence if the backbone of a detector has learned from COCO's boxes.
+
+    Args:
+        model: Its model folder; one that has no record of its training has not.
+    """
+    try:
+        has_seen_coco = bool(read_json(model / CARD_FILE)["training"][SEEN_COCO])
+    except (OSError, ValueError, KeyError, TypeError):
+        has_seen_coco = False
+    if not has_seen_coco:
+        return []
+    return [
+        "The detector's backbone has learned from the boxes of COCO: these are not figures of image-level labels alone."
+    ]

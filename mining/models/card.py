@@ -24,6 +24,8 @@ OBJECT = "object"  # category of boxes whose class is not known
 CHECKPOINTS = "checkpoints"  # of an unfinished training, in the model folder
 # in the inputs of a training: {"sha256": of the file with true boxes, "images": SHA-256 of each image that it has}
 TRUE_BOXES = "true_boxes"
+# in the training of a detector: whether its backbone has learned from COCO's boxes
+SEEN_COCO = "seen_coco"
 PICTURES = "pictures"  # of the epochs of a training, in the model folder
 _MAX_INPUT_SIZE = 16_384
 _MAX_STAGES, _MAX_WIDTH = 100, 65_536  # of a cell classifier

@@ -9,14 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
+import mining.backbones.build as build_module
+from mining.backbones.registry import COCO_BACKBONES, spec_of
 from mining.boxes.iou import iou_matrix
 from mining.config import DetectorSettings
 from mining.detection.boxed_images import BoxedImage
 from mining.detection.folder import load_detector, save_detector
 from mining.detection.training import DetectorSummary, train_detector
 from mining.errors import CorpusError, ModelError
-from mining.models.card import CHECKPOINTS, WEIGHTS_FILE
-from tests.factories import register_staged_backbone
+from mining.evaluation.taught_images import note_on_coco
+from mining.models.card import CHECKPOINTS, WEIGHTS_FILE, read_card
+from tests.factories import register_backbone, register_staged_backbone
 
 CLASSES = [{"id": 1, "name": "red"}, {"id": 2, "name": "blue"}]
 COLOURS = ((220, 40, 30), (30, 60, 220))
@@ -158,3 +161,19 @@ def test_a_training_starts_from_another_detector_of_the_same_classes(tmp_path: P
     assert [name for name in first if not torch.allclose(first[name], second[name], atol=1e-6)] == []
     with pytest.raises(ModelError, match="has localizer fcos, this training retinanet"):
         train(images, tmp_path / "third", kind="retinanet", weights=str(tmp_path / "first"))
+
+
+def test_a_model_records_that_its_backbone_has_learned_from_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    images = draw_images(tmp_path / "images", 4)
+    monkeypatch.setitem(COCO_BACKBONES, "staged", "any")
+    started = spec_of("staged")
+    register_backbone(monkeypatch, replace(started, load_coco_weights=lambda: started.build_network().state_dict()))
+    monkeypatch.setattr(build_module, "last_layer", lambda network: ("none", network))
+    train(images, tmp_path / "coco", epochs=1, weights="coco")
+    train(images, tmp_path / "later", epochs=1, weights=str(tmp_path / "coco"))
+    train(images, tmp_path / "other", epochs=1)
+    assert [read_card(tmp_path / name).training["seen_coco"] for name in ("coco", "later", "other")] == [
+        True, True, False
+    ]  # fmt: skip
+    assert "boxes of COCO" in note_on_coco(tmp_path / "later")[0]
+    assert note_on_coco(tmp_path / "other") == note_on_coco(tmp_path / "nowhere") == []

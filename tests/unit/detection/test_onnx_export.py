@@ -15,6 +15,7 @@ from flows.cli.application import run_command
 from mining.config import DetectorNetworkOptions
 from mining.config.model_export import ModelExportSettings
 from mining.detection import onnx_check, onnx_export
+from mining.detection.faster_rcnn import FasterRCNN
 from mining.detection.folder import build_detector, detector_card, load_detector, save_detector
 from mining.detection.onnx_export import export_detector
 from mining.detection.onnx_parts import PreparationPart
@@ -39,8 +40,13 @@ def write_detector(folder: Path, kind: str = "fcos", backbone: str = "staged") -
     card = detector_card(options, backbone, CLASSES)
     detector = build_detector(card)
     with torch.no_grad():
-        detector.head.layers.classification_head.cls_logits.weight.normal_(std=0.3)
-        detector.head.layers.classification_head.cls_logits.bias.fill_(-1.0)
+        if isinstance(detector.head, FasterRCNN):
+            detector.head.proposals.layers.head.cls_logits.weight.normal_(std=0.3)
+            detector.head.proposals.layers.head.bbox_pred.weight.normal_(std=0.1)
+            detector.head.regions.box_predictor.cls_score.weight.normal_(std=0.3)
+        else:
+            detector.head.layers.classification_head.cls_logits.weight.normal_(std=0.3)
+            detector.head.layers.classification_head.cls_logits.bias.fill_(-1.0)
     save_detector(folder, detector, card)
     return folder
 
@@ -61,7 +67,7 @@ def assert_the_same_boxes(session: onnxruntime.InferenceSession, model: Path, si
     np.testing.assert_allclose(scores, wanted.scores.numpy(), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["fcos", pytest.param("retinanet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["fcos", "faster-rcnn", pytest.param("retinanet", marks=pytest.mark.slow)])
 def test_a_file_finds_the_same_boxes_in_images_of_any_size(tmp_path: Path, kind: str) -> None:
     model = write_detector(tmp_path / "model", kind)
     session = export(model, tmp_path / "detector.onnx")

@@ -55,6 +55,16 @@ def test_taught_images_are_found_by_their_content(tmp_path: Path) -> None:
     assert taught_images(a_run(tmp_path / "other").path) == frozenset()
 
 
+def test_a_score_notes_that_the_model_has_learned_from_coco(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    truth = a_truth(tmp_path / "t.json", {"a.png": [5, 5, 20, 20]})
+    assert not any("COCO" in note for note in score_run(run.path, truth, resamples=0)["notes"])
+    path = run.model / CARD_FILE
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, "training": {**card["training"], "seen_coco": True}}))
+    assert any("learned from the boxes of COCO" in note for note in score_run(run.path, truth, resamples=0)["notes"])
+
+
 def test_a_score_notes_how_many_scored_images_were_taught(tmp_path: Path) -> None:
     run = a_run(tmp_path, "ac")
     truth = a_truth(tmp_path / "t.json", {"a.png": [5, 5, 20, 20], "b.png": [5, 5, 20, 20]})
