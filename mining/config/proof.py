@@ -60,6 +60,11 @@ class ProofSettings(Settings):
     def _accept_one_run(cls, runs: Any) -> Any:
         return [runs] if isinstance(runs, str | Path) else runs
 
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _accept_yaml_true(cls, arms: Any) -> Any:
+        return ["true" if arm is True else arm for arm in arms] if isinstance(arms, list) else arms
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if "seed" in self.detector.model_fields_set:

@@ -18,6 +18,8 @@ from mining.config import (
     TrainSettings,
     parse,
 )
+from mining.config.bootstrap import BootstrapSettings
+from mining.config.proof import ProofSettings
 from mining.config.recipes import MAX_DEPTH, read_recipe
 from mining.errors import InputError
 from mining.experiments import ExperimentSettings
@@ -94,6 +96,21 @@ def test_override_paths_are_relative_to_the_working_directory(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path.parent)
     settings = Recipe(recipe=recipe, changes={"truth": "other.json"}).read(ScoreSettings)
     assert (settings.run, settings.truth) == (tmp_path / "a", Path("other.json"))
+
+
+def test_the_words_for_a_detectors_weights_are_not_treated_as_paths(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    for weights, expected in (("coco", "coco"), ("imagenet", "imagenet"), ("own.pt", str(tmp_path / "own.pt"))):
+        path.write_text(f"out: out\ncorpus: {{images: photos}}\ndetector: {{weights: {weights}}}\n")
+        assert parse(BootstrapSettings, read_recipe(path)).detector.weights == expected
+    with pytest.raises(InputError, match="stages of random weights would be frozen"):
+        parse(BootstrapSettings, read_recipe(path, {"detector.weights": "none"}))
+
+
+def test_yamls_true_names_the_true_boxes_of_a_proof(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("out: out\nruns: run\ntruth: t.json\ntest: {images: test, truth: test.json}\narms: [true, mined]\n")
+    assert parse(ProofSettings, read_recipe(path)).arms == ("true", "mined")
 
 
 def test_urls_and_model_ids_are_not_treated_as_paths(tmp_path: Path) -> None:
