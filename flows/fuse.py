@@ -7,4 +7,4 @@ from tasks.fusing import fuse_runs
 
 def fuse(settings: FuseSettings) -> FusedRuns:
     """Write a new run with the combined boxes of finished ones."""
-    return fuse_runs(settings.runs, settings.out)
+    return fuse_runs(settings.runs, settings.out, settings.min_runs)

@@ -161,12 +161,18 @@ def bootstrap(
     return 0
 
 
-@app.command(help_epilogue=examples("boxmine fuse runs/lite0 runs/lite1 runs/lite2 --out runs/all"))
+@app.command(
+    help_epilogue=examples(
+        "boxmine fuse runs/lite0 runs/lite1 runs/lite2 --out runs/all",
+        "boxmine fuse runs/lite0 runs/lite1 runs/lite2 --min-runs 2 --out runs/agreed",
+    )
+)
 def fuse(
     runs: Annotated[list[Path], Parameter(group=INPUT)],
     /,
     *,
     out: Annotated[Path, Parameter(group=OUTPUT)],
+    min_runs: Annotated[int, Parameter(group=BOXES)] = 1,
     as_json: Json = False,
 ) -> int:
     """Combine the boxes of several runs of the same images, e.g. of localizers with different backbones.
@@ -177,6 +183,8 @@ def fuse(
         Two or more finished runs. The new run has the model and the threshold curves of the first one.
     out
         The new run directory.
+    min_runs
+        Fewest runs that a box must have been found by: boxes of one run alone are mostly wrong.
     as_json
         Print the counts on stdout.
     """
@@ -184,7 +192,7 @@ def fuse(
     from flows.running import run_flow
 
     with ProgressView():
-        fused = run_flow(flow.fuse, parse(FuseSettings, {"runs": runs, "out": out}))
+        fused = run_flow(flow.fuse, parse(FuseSettings, {"runs": runs, "out": out, "min_runs": min_runs}))
     if as_json:
         print_json(asdict(fused))
         return 0

@@ -53,6 +53,15 @@ class FuseSettings(Settings):
         description="Two or more finished runs of the same images."
     )
     out: Path = Field(description="The new run directory.")
+    min_runs: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="Fewest runs that a box must have been found by; others are left out."
+    )
+
+    @model_validator(mode="after")
+    def _check_min_runs(self) -> Self:
+        if self.min_runs > len(self.runs):
+            raise ValueError(f"`min_runs` is {self.min_runs}, but there are {len(self.runs)} runs")
+        return self
 
     @field_validator("runs")
     @classmethod

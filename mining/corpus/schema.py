@@ -17,7 +17,7 @@ STATES = {
     NO_CLASS: "no class is listed for it, or none was predicted with the minimum class probability",
     NO_REGION: "no region of its activation maps passed the threshold",
     LOW_SCORE: "regions were found, but all scored below the minimum score",
-    FILTERED: "regions were found, but all were removed by the filters on size and shape",
+    FILTERED: "regions were found, but all were removed by a filter: size, shape, or the number of runs that found them",
     NO_BOX: "the imported file has no usable box for it, or people rejected all of its boxes",
     QUARANTINED: "could not be used; the reason is in quarantine.parquet",
 }

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mining.arrays import Floats, Ints
-from mining.corpus.schema import LABELLED
+from mining.corpus.schema import FILTERED, LABELLED
 from mining.runs.run import Run
 
 Pair = tuple[int, int]  # image_id, category_id
@@ -49,9 +50,11 @@ def with_boxes(table: pa.Table, xyxy: Floats, **columns: Any) -> pa.Table:
     return table
 
 
-def newly_labelled(run: Run, annotations: pa.Table) -> dict[int, str]:
-    """Return the new state, by image_id, of the images of a run that had no box and have one in a new table."""
+def changed_states(run: Run, annotations: pa.Table) -> dict[int, str]:
+    """Return the new state, by image_id, of the images of a run that have boxes in a new table only, or no more."""
     corpus = run.read_corpus(["image_id", "state"])
     with_box = set(annotations["image_id"].to_pylist())
     states = zip(corpus["image_id"].to_pylist(), corpus["state"].to_pylist(), strict=True)
-    return {number: LABELLED for number, state in states if number in with_box and state != LABELLED}
+    labelled = {number: LABELLED for number, state in states if number in with_box and state != LABELLED}
+    ids = pc.filter(corpus["image_id"], pc.equal(corpus["state"], LABELLED)).to_pylist()
+    return {**labelled, **{number: FILTERED for number in ids if number not in with_box}}

@@ -25,7 +25,7 @@ from mining.boxes.iou import iou_matrix
 from mining.engine.detector_miner import CONFIDENT
 from mining.errors import RunError
 from mining.evaluation.taught_images import taught_hashes
-from mining.fusion.box_tables import newly_labelled, rows_by_pair, with_boxes, xyxy_of
+from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, xyxy_of
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
 from mining.runs.run import TAUGHT_IMAGES, Run
@@ -73,7 +73,7 @@ def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
     with atomic_folder(out) as temporary:
         write_changed_run(
             before, temporary, name=out.name, annotations=fused.annotations,
-            states=newly_labelled(before, fused.annotations), labels={}, notes=[],
+            states=changed_states(before, fused.annotations), labels={}, notes=[],
             description=f"boxes of {before.name}, combined with those of a detector",
             record={
                 "fused": {

@@ -31,7 +31,7 @@ from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.schema import QUARANTINED
 from mining.errors import RunError, did_you_mean
 from mining.evaluation.taught_images import taught_hashes
-from mining.fusion.box_tables import newly_labelled, rows_by_pair, with_boxes, xyxy_of
+from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, xyxy_of
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
 from mining.runs.run import TAUGHT_IMAGES, Run
@@ -60,7 +60,7 @@ class FusedRuns:
     notes: list[str] = field(default_factory=list)
 
 
-def fuse_runs(paths: Sequence[Path], out: Path) -> FusedRuns:
+def fuse_runs(paths: Sequence[Path], out: Path, min_runs: int = 1) -> FusedRuns:
     """Write the boxes of several runs of the same images, combined, as a new finished run, unless it exists.
 
     The new run has the model, curves and rankings of the first one.
@@ -68,6 +68,7 @@ def fuse_runs(paths: Sequence[Path], out: Path) -> FusedRuns:
     Args:
         paths: Two or more finished runs; they are not changed.
         out: The new run directory.
+        min_runs: Fewest runs that a box must have been found by; boxes that a person made are always kept.
 
     Returns:
         What was written, or what `out` holds already of the same boxes.
@@ -80,20 +81,26 @@ def fuse_runs(paths: Sequence[Path], out: Path) -> FusedRuns:
     sources = [run.record.get(DIGESTS) for run in runs]
     if (out / "run.json").is_file():
         done = Run.open(out, finished=True).record
-        if done.get("fused", {}).get("sources") != sources:
-            raise RunError(f"{out} was made from other boxes; give another folder, or delete it.")
-        return FusedRuns(out, done["counts"]["boxes"], tuple(done["fused"]["found_by"]), done["fused"]["notes"])
+        fused = done.get("fused", {})
+        if (fused.get("sources"), fused.get("min_runs")) != (sources, min_runs):
+            raise RunError(f"{out} was made from other boxes, or another way; give another folder, or delete it.")
+        return FusedRuns(out, done["counts"]["boxes"], tuple(fused["found_by"]), fused["notes"])
     refuse_occupied_folder(out)
     check_output_outside_images(out, runs[0].image_root)
     tables, notes = _tables_of(runs)
     corpus = runs[0].read_corpus(["image_id"])
     table, found_by = fuse_tables(tables, corpus["image_id"])
+    is_kept = (found_by >= min_runs) | pc.equal(table["source"], HUMAN).to_numpy()
+    if not is_kept.all():
+        notes.append(f"{int((~is_kept).sum())} boxes that fewer than {min_runs} runs found are left out.")
+        table, found_by = table.filter(pa.array(is_kept)), found_by[is_kept]
     counts = tuple(np.bincount(found_by, minlength=len(runs) + 1)[1:].tolist())
     names = [run.name for run in runs]
     record: dict[str, Any] = {"runs": names, "sources": sources, "found_by": list(counts), "notes": notes}
+    record["min_runs"] = min_runs
     with atomic_folder(out) as temporary:
         write_changed_run(
-            runs[0], temporary, name=out.name, annotations=table, states=newly_labelled(runs[0], table), labels={},
+            runs[0], temporary, name=out.name, annotations=table, states=changed_states(runs[0], table), labels={},
             notes=notes, description=f"combined boxes of the runs {', '.join(names)}",
             record={
                 "fused": record, TAUGHT_IMAGES: sorted(frozenset().union(*(taught_hashes(run) for run in runs))),

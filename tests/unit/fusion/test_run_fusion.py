@@ -104,6 +104,22 @@ def test_the_new_run_is_complete_and_is_made_once(tmp_path: Path) -> None:
         fuse_runs([second.path, first.path], tmp_path / "both")
 
 
+def test_boxes_that_too_few_runs_found_are_left_out_but_not_those_of_people(tmp_path: Path) -> None:
+    first, second = run_of(tmp_path / "first", IMAGES), run_of(tmp_path / "second", OTHER)
+    result = fuse_runs([first.path, second.path], tmp_path / "agreed", 2)
+    assert (result.boxes, result.found_by) == (1, (0, 1))
+    assert result.notes == ["3 boxes that fewer than 2 runs found are left out."]
+    new = Run.open(result.run, finished=True)
+    assert new.record["counts"]["states"] == {"labelled": 1, "no_region": 1}
+    with pytest.raises(RunError, match="or another way"):
+        fuse_runs([first.path, second.path], tmp_path / "agreed", 1)
+    again = fuse_runs([second.path, first.path], tmp_path / "again", 2)
+    assert Run.open(again.run).record["counts"]["states"] == {"labelled": 1, "filtered": 1}
+    pq.write_table(made_by_people(first.read_annotations(), (1,)), first.annotations)
+    kept = fuse_runs([with_digests(first).path, second.path], tmp_path / "kept", 2)
+    assert [row[1] for row in boxes_of(Run.open(kept.run).read_annotations())] == ["dog", "cat & <mouse>"]
+
+
 def test_images_whose_boxes_were_taught_are_recorded(tmp_path: Path) -> None:
     first, second = run_of(tmp_path / "first", IMAGES), run_of(tmp_path / "second", OTHER)
     for run, digest in ((first, "a" * 64), (second, "b" * 64)):
