@@ -27,7 +27,7 @@ from mining.evaluation.run_reading import (
     read_warnings,
 )
 from mining.evaluation.scores import CocoScores, ImageCounts, Scores, ThresholdScores
-from mining.evaluation.taught_images import note_on_coco, taught_images
+from mining.evaluation.taught_images import has_seen_coco, note_on_coco, taught_images
 from mining.ground_truth.reading import read_ground_truth
 from mining.runs.run import Run
 
@@ -65,7 +65,7 @@ def score_run(
     """
     whole, run = read_ground_truth(truth), read_run_boxes(run_dir)
     match = match_run(whole, run, run_dir)
-    match.notes.extend([*_note_on_taught_images(run_dir, run, match), *note_on_coco(Run(run_dir).model)])
+    match.notes.extend([*_note_on_taught_images(run_dir, run, match), *note_on_coco(has_seen_coco(Run(run_dir)))])
     boxes, predicted, classes = match.truth.boxes, match.predicted, match.truth.classes
     overlaps = compute_overlaps(boxes, predicted)
     images = len(match.truth.file_names)

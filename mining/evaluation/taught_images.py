@@ -43,18 +43,27 @@ def taught_images(run_dir: Path) -> frozenset[str]:
     return frozenset(name for name, digest in rows if digest in taught)
 
 
-def note_on_coco(model: Path) -> list[str]:
-    """Return a sentence if the backbone of a detector has learned from COCO's boxes.
+def has_seen_coco(run: Run) -> bool:
+    """Return whether a detector that made boxes of a run has learned from COCO's, by its model or as recorded.
 
-    Args:
-        model: Its model folder; one that has no record of its training has not.
+    Raises:
+        RunError: The run's record is damaged.
     """
-    try:
-        has_seen_coco = bool(read_json(model / CARD_FILE)["training"][SEEN_COCO])
-    except (OSError, ValueError, KeyError, TypeError):
-        has_seen_coco = False
-    if not has_seen_coco:
+    recorded = run.record.get(SEEN_COCO) if run.has_started() else None
+    return bool(recorded) or _has_seen_coco(run.model)
+
+
+def note_on_coco(seen: bool) -> list[str]:
+    """Return a sentence if a detector has learned from COCO's boxes."""
+    if not seen:
         return []
     return [
         "The detector's backbone has learned from the boxes of COCO: these are not figures of image-level labels alone."
     ]
+
+
+def _has_seen_coco(model: Path) -> bool:
+    try:
+        return bool(read_json(model / CARD_FILE)["training"][SEEN_COCO])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -24,8 +24,9 @@ from mining.arrays import Floats, Ints
 from mining.boxes.iou import iou_matrix
 from mining.engine.detector_miner import CONFIDENT
 from mining.errors import RunError
-from mining.evaluation.taught_images import taught_hashes
+from mining.evaluation.taught_images import has_seen_coco, taught_hashes
 from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, xyxy_of
+from mining.models.card import SEEN_COCO
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
 from mining.runs.run import TAUGHT_IMAGES, Run
@@ -83,6 +84,7 @@ def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
                     "added": fused.added,
                 },
                 TAUGHT_IMAGES: sorted(taught_hashes(before) | taught_hashes(detected)),
+                SEEN_COCO: has_seen_coco(before) or has_seen_coco(detected),
             },
         )  # fmt: skip
     return Run.open(out, finished=True)

@@ -30,8 +30,9 @@ from mining.boxes.iou import iou_matrix
 from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.schema import QUARANTINED
 from mining.errors import RunError, did_you_mean
-from mining.evaluation.taught_images import taught_hashes
+from mining.evaluation.taught_images import has_seen_coco, taught_hashes
 from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, xyxy_of
+from mining.models.card import SEEN_COCO
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
 from mining.runs.run import TAUGHT_IMAGES, Run
@@ -104,6 +105,7 @@ def fuse_runs(paths: Sequence[Path], out: Path, min_runs: int = 1) -> FusedRuns:
             notes=notes, description=f"combined boxes of the runs {', '.join(names)}",
             record={
                 "fused": record, TAUGHT_IMAGES: sorted(frozenset().union(*(taught_hashes(run) for run in runs))),
+                SEEN_COCO: any(map(has_seen_coco, runs)),
             },
         )  # fmt: skip
     return FusedRuns(out, len(table), counts, notes)

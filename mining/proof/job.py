@@ -7,7 +7,7 @@ from typing import Any
 from mining.bootstrap.training_boxes import boxes_of_run
 from mining.bootstrap.true_boxes import read_true_boxes
 from mining.config.proof import ProofSettings
-from mining.evaluation.taught_images import note_on_coco
+from mining.evaluation.taught_images import has_seen_coco, note_on_coco
 from mining.ground_truth.reading import read_ground_truth
 from mining.proof.figures import Estimate, Precision, Resamples, difference, estimate, read_test_boxes, share
 from mining.proof.folder import RECORD_FILE, detector_of, list_test_images, test_run_of
@@ -146,10 +146,11 @@ def _measure(settings: ProofSettings, trainings: list[Training]) -> tuple[dict[T
     notes: list[str] = []
     resamples: Resamples | None = None
     for one in trainings:
-        truth, predicted, own_notes = read_test_boxes(test_run_of(settings, one), whole)
+        run = Run(test_run_of(settings, one))
+        truth, predicted, own_notes = read_test_boxes(run.path, whole)
         resamples = resamples or Resamples(len(truth.file_names), settings.resamples)
         measured[one] = resamples.measure(truth.boxes, predicted)
-        notes = list(dict.fromkeys([*notes, *own_notes, *note_on_coco(detector_of(settings, one))]))
+        notes = list(dict.fromkeys([*notes, *own_notes, *note_on_coco(has_seen_coco(run))]))
     assert resamples is not None  # there is at least one arm
     return measured, notes, resamples.counts.shape[1]
 

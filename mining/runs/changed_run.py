@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mining.corpus.shards import CorpusUpdate, iter_shards, update_corpus
+from mining.models.card import SEEN_COCO
 from mining.runs.box_warnings import warn_of_boxes
 from mining.runs.coco_json import write_coco_json
 from mining.runs.run import DIGESTED_FILES, TAUGHT_IMAGES, Run
@@ -21,7 +22,7 @@ from mining.storage.provenance import package_versions, utc_now
 
 _REMEDY = "Look at some with `boxmine report`."
 # of the record; a new one replaces the last
-_OF_THE_SOURCE = ("format", "config", "inputs", "used", "seconds", "started", "fused", TAUGHT_IMAGES)
+_OF_THE_SOURCE = ("format", "config", "inputs", "used", "seconds", "started", "fused", TAUGHT_IMAGES, SEEN_COCO)
 
 
 def write_changed_run(

@@ -17,7 +17,6 @@ from mining.detection.boxed_images import BoxedImage
 from mining.detection.folder import load_detector, save_detector
 from mining.detection.training import DetectorSummary, train_detector
 from mining.errors import CorpusError, ModelError
-from mining.evaluation.taught_images import note_on_coco
 from mining.models.card import CHECKPOINTS, WEIGHTS_FILE, read_card
 from tests.factories import register_backbone, register_staged_backbone
 
@@ -175,5 +174,3 @@ def test_a_model_records_that_its_backbone_has_learned_from_coco(tmp_path: Path,
     assert [read_card(tmp_path / name).training["seen_coco"] for name in ("coco", "later", "other")] == [
         True, True, False
     ]  # fmt: skip
-    assert "boxes of COCO" in note_on_coco(tmp_path / "later")[0]
-    assert note_on_coco(tmp_path / "other") == note_on_coco(tmp_path / "nowhere") == []

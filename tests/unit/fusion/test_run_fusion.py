@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mining.errors import InputError, RunError
+from mining.evaluation.taught_images import has_seen_coco
+from mining.fusion.detector_fusion import fuse_with_detector
 from mining.fusion.run_fusion import fuse_runs, fuse_tables
 from mining.runs.run import TAUGHT_IMAGES, Run
 from mining.runs.schema import ANNOTATION_SCHEMA
@@ -127,6 +129,18 @@ def test_images_whose_boxes_were_taught_are_recorded(tmp_path: Path) -> None:
         (run.path / "run.json").write_text(json.dumps({**record, TAUGHT_IMAGES: [digest]}))
     new = fuse_runs([first.path, second.path], tmp_path / "both").run
     assert Run.open(new).record[TAUGHT_IMAGES] == ["a" * 64, "b" * 64]
+
+
+def test_a_detector_that_has_learned_from_coco_is_recorded(tmp_path: Path) -> None:
+    first, second, third = (run_of(tmp_path / name, IMAGES) for name in ("first", "second", "third"))
+    card = second.model / "model.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "training": {"seen_coco": True}}))
+    second = with_digests(second)
+    for runs, expected in (((first, second), True), ((first, third), False)):
+        new = fuse_runs([run.path for run in runs], tmp_path / f"both-{expected}").run
+        assert has_seen_coco(Run.open(new)) is expected
+    again = fuse_with_detector(first, second, tmp_path / "round-1")
+    assert has_seen_coco(again)
 
 
 def test_runs_of_other_ids_are_matched_by_name(tmp_path: Path) -> None:
