@@ -1,6 +1,7 @@
 """From boxes of labels to boxes of a detector that learned from them, round by round.
 
-training_boxes   the boxes of a run as a detector learns from them: chosen, weighted, ignored
-true_boxes       true boxes of a run's images: alone, or instead of the mined ones
-rounds           training the detector of a round; whether its boxes are better; the result
+training_boxes      the boxes of a run as a detector learns from them: chosen, weighted, ignored
+true_boxes          true boxes of a run's images: alone, or instead of the mined ones
+verdict_comparison  whether a round is better, by what people said of samples of both
+rounds              training the detector of a round; whether its boxes are better; the result
 """

@@ -1,15 +1,17 @@
 """Rounds of self-training: a detector learns from the boxes of the last round, and boxes the same images again.
 
-With ground truth, a round is kept if its boxes are better than those before by more than chance; the first one that is
-not is the last. Without, nobody knows, so there is one round, and a person compares.
+With ground truth, or with verdicts of people on a random draw of both runs, a round is kept if its boxes are better
+than those before by more than chance; the first one that is not is the last. Without, nobody knows, so there is one
+round, and a person compares.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
+from mining.bootstrap.verdict_comparison import compare_by_verdicts
 from mining.config import DetectorSettings
 from mining.config.bootstrap import BootstrapSettings
 from mining.corpus import iter_shards
@@ -41,6 +43,7 @@ class Round:
         boxes: Number of boxes of the run.
         is_better: Whether its boxes are better than those of the last kept run; None where that is not known.
         reason: The figures behind that.
+        judged_by: 'ground truth' or 'verdicts'; None where there was neither.
     """
 
     number: int
@@ -50,6 +53,7 @@ class Round:
     boxes: int
     is_better: bool | None
     reason: str
+    judged_by: Literal["ground truth", "verdicts"] | None
 
 
 @dataclass(frozen=True)
@@ -142,17 +146,22 @@ def fuse_round(settings: BootstrapSettings, number: int) -> None:
 
 
 def judge_round(settings: BootstrapSettings, number: int, learned_from: int) -> Round:
-    """Compare the run of a round with that of the round before, by the recipe's ground truth if it has one.
+    """Compare the run of a round with that of the round before, by the recipe's ground truth, or else by verdicts.
 
     Images whose true boxes the detector learned from are not compared with the ground truth.
     """
     before, after = settings.run_of(number - 1), settings.run_of(number)
+    detector, boxes = settings.detector_of(number), int(Run(after).record["counts"]["boxes"])
+    if settings.truth is None:
+        said = compare_by_verdicts(Run.open(before, finished=True), Run.open(after, finished=True))
+        if said is not None:
+            return Round(number, detector, after, learned_from, boxes, said.is_better, said.text, "verdicts")
     taught = taught_images(after)
     is_better, reason = decide(compare_runs(before, after, settings.truth, unscored=taught).summary)
     if taught and settings.truth is not None:
         reason += f" Not counted: the {len(taught)} images whose true boxes the detector learned from."
-    boxes = int(Run(after).record["counts"]["boxes"])
-    return Round(number, settings.detector_of(number), after, learned_from, boxes, is_better, reason)
+    judged_by: Literal["ground truth"] | None = None if settings.truth is None else "ground truth"
+    return Round(number, detector, after, learned_from, boxes, is_better, reason, judged_by)
 
 
 def conclude(settings: BootstrapSettings, rounds: list[Round]) -> BootstrapResult | None:
@@ -167,14 +176,16 @@ def conclude(settings: BootstrapSettings, rounds: list[Round]) -> BootstrapResul
         return None
     if last.is_better:
         reason = f"All {settings.rounds} rounds were better than the one before."
-    elif last.is_better is None and settings.truth is None:
+    elif last.judged_by is None:
+        before = settings.run_of(last.number - 1)
         reason = (
-            "Nobody knows whether these boxes are better than the localizer's. Compare them: `boxmine audit "
-            f"{last.run} --against {settings.run_of(last.number - 1)}`."
+            f"Nobody knows whether these boxes are better than those before. Look at both: `boxmine audit {last.run} "
+            f"--against {before}`. Or judge a sample of each (`boxmine audit plan {before} --out before.csv`, `boxmine "
+            f"audit plan {last.run} --out after.csv`), and run this command again, which compares the verdicts."
         )
     else:
         reason = f"Round {last.number} is not clearly better than the one before."
-    is_kept = last.is_better or (last.is_better is None and settings.truth is None)
+    is_kept = last.is_better or last.judged_by is None
     kept = last.number if is_kept else last.number - 1
     result = BootstrapResult(settings.run_of(kept), settings.detector_of(kept) if kept else None, rounds, reason)
     write_json(settings.out / RECORD_FILE, _record(settings, result))

@@ -1,5 +1,6 @@
 """`boxmine bootstrap`: a localizer's boxes, a detector that learns from them, its boxes, and which are better."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_without_ground_truth_there_is_one_round_and_a_person_compares(
     assert run_command(["bootstrap", str(recipe)]) == 0
     said = " ".join(capsys.readouterr().err.split())
     out = recipe.parent / "rounds"
-    assert "Nobody knows whether these boxes are better than the localizer's." in said
+    assert "Nobody knows whether these boxes are better than those before." in said
     assert f"boxmine audit {out / 'round-1'} --against {out / 'round-0'}" in said
     first, second = Run.open(out / "round-0", finished=True), Run.open(out / "round-1", finished=True)
     assert read_card(out / "detector-1").localizer == "fcos"
@@ -84,6 +85,40 @@ def test_ground_truth_decides_and_the_same_command_changes_nothing(
     assert run_command(command) == 0
     assert json.loads(capsys.readouterr().out) == first
     assert weights == {path: path.stat().st_mtime_ns for path in weights}
+
+
+def judge(run: Path, folder: Path, share_correct: float) -> None:
+    """Record a verdict on every box of a run: the first ones of the plan are correct."""
+    plan = folder / f"{run.name}.csv"
+    assert run_command(["audit", "plan", str(run), "--verdicts", "1000", "--out", str(plan)]) == 0
+    rows = list(csv.DictReader(plan.open()))
+    for place, row in enumerate(rows):
+        row["verdict"] = "correct" if place < share_correct * len(rows) else "nothing"
+    with plan.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert run_command(["audit", "record", str(run), str(plan), "--reviewer", "Ada"]) == 0
+
+
+@pytest.mark.parametrize(("before", "after", "kept"), [(0.2, 0.9, "round-1"), (0.9, 0.2, "round-0")])
+def test_verdicts_on_both_runs_decide_where_there_is_no_ground_truth(
+    recipe: Path, capsys: pytest.CaptureFixture[str], before: float, after: float, kept: str
+) -> None:
+    command = ["bootstrap", str(recipe)]
+    assert run_command(command) == 0
+    out = recipe.parent / "rounds"
+    judge(out / "round-0", recipe.parent, before)
+    assert run_command(command) == 0
+    assert "Nobody knows" in capsys.readouterr().err, "one of the runs has no verdicts"
+    judge(out / "round-1", recipe.parent, after)
+    capsys.readouterr()
+    assert run_command(command) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "verdicts on the best boxes of images and classes" in said
+    record = json.loads((out / "bootstrap.json").read_text())
+    assert (record["run"], record["rounds"][0]["judged_by"]) == (kept, "verdicts")
+    assert ("Round 1 is not clearly better" in said) == (kept == "round-0")
 
 
 def test_options_of_maps_are_refused_for_a_detector(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
