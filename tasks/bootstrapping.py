@@ -3,9 +3,10 @@
 from mining.bootstrap import rounds
 from mining.bootstrap.rounds import BootstrapResult
 from mining.config.bootstrap import BootstrapSettings
-from tasks.detectors import without_loader_processes
+from tasks.detectors import takes_several_devices, train_on_devices, without_loader_processes
 from tasks.orchestration import report, step
 from tasks.progress import Stage
+from tasks.trainer import train_detector_of_round
 
 check_boxes = step(name="check boxes")(rounds.check_boxes)
 
@@ -14,9 +15,13 @@ check_boxes = step(name="check boxes")(rounds.check_boxes)
 def train_on_run(settings: BootstrapSettings, number: int) -> int:
     """Train the detector of a round on the boxes of the round before; returns their number."""
     stage = Stage(f"detector {number}", settings.detector.epochs)
-    return rounds.train_on_run(
-        without_loader_processes(settings), number, lambda done, total, text: stage.reach(done, total, text)
-    )
+
+    def progress(done: int, total: int, text: str) -> None:
+        stage.reach(done, total, text)
+
+    if takes_several_devices(settings):
+        return train_on_devices(train_detector_of_round, settings, str(number), progress)
+    return rounds.train_on_run(without_loader_processes(settings), number, progress)
 
 
 fuse_round = step(name="fuse boxes")(rounds.fuse_round)

@@ -4,18 +4,23 @@ from mining.config.proof import ProofSettings
 from mining.proof import job
 from mining.proof.job import ProofResult
 from mining.proof.trainings import Training
-from tasks.detectors import without_loader_processes
+from tasks.detectors import takes_several_devices, train_on_devices, without_loader_processes
 from tasks.orchestration import report, step
 from tasks.progress import Stage
+from tasks.trainer import train_detector_of_proof
 
 
 @step(name="train on boxes")
 def train_on_boxes(settings: ProofSettings, training: Training) -> int:
     """Train a detector on one kind of boxes; returns their number."""
     stage = Stage(training.name, settings.detector.epochs)
-    return job.train_on_boxes(
-        without_loader_processes(settings), training, lambda done, total, text: stage.reach(done, total, text)
-    )
+
+    def progress(done: int, total: int, text: str) -> None:
+        stage.reach(done, total, text)
+
+    if takes_several_devices(settings):
+        return train_on_devices(train_detector_of_proof, settings, training.name, progress)
+    return job.train_on_boxes(without_loader_processes(settings), training, progress)
 
 
 @step(name="conclude")

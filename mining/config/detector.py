@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mining.config.base import Seed, Settings, Share, resolve_path
-from mining.config.execution import check_device
+from mining.config.execution import check_device, check_devices
 from mining.config.recipes import MayBePath
 from mining.errors import did_you_mean
 
@@ -57,7 +57,9 @@ class DetectorOptions(DetectorNetworkOptions):
         "of a detector of the same kind, backbone and classes.",
     )
     epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(default=20, description="Passes over the training images.")
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(default=8, description="Images per step.")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        default=8, description="Images per step, over all devices."
+    )
     learning_rate: Annotated[float, Field(gt=0, le=100)] = Field(
         default=1e-3, description="Learning rate of the layers behind the backbone (AdamW, cosine schedule)."
     )
@@ -120,6 +122,22 @@ class DetectorExecutionOptions(Settings):
     device: Annotated[str, AfterValidator(check_device)] = Field(
         default="auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1, mps."
     )
+    devices: str = Field(
+        default="auto",
+        description="With `device` auto or cuda: auto (every GPU), a number, or a list (0,2 or 3,). Each device has a "
+        "process and its share of every batch.",
+    )
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _check_devices(cls, devices: Any) -> str:
+        return check_devices(devices)
+
+    @model_validator(mode="after")
+    def _check_one_choice(self) -> Self:
+        if ":" in self.device and self.devices not in ("auto", "1"):
+            raise ValueError(f"`device` {self.device} is one GPU: omit `devices` {self.devices}, or give `device` cuda")
+        return self
 
 
 class DetectorSection(DetectorExecutionOptions, DetectorOptions):

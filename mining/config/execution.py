@@ -30,6 +30,13 @@ def check_device(device: str) -> str:
     return device
 
 
+def check_devices(devices: Any) -> str:
+    """Return Lightning's devices as text; raises ValueError for any other text. A recipe may have a number."""
+    if not re.fullmatch(r"auto|-1|[1-9]\d?|\d{1,2},|\d{1,2}(,\d{1,2}){1,63}", str(devices)):
+        raise ValueError("give auto, a number of devices (2, at most 99), or those to use (0,2 or 3,)")
+    return str(devices)
+
+
 Workers = Annotated[int, Field(ge=1, le=256)]
 Runtime = Literal["auto", "torch", "openvino"]
 
@@ -139,11 +146,7 @@ class TrainExecutionOptions(Settings):
     @field_validator("devices", mode="before")
     @classmethod
     def _check_devices(cls, devices: Any) -> str:
-        if not re.fullmatch(
-            r"auto|-1|[1-9]\d?|\d{1,2},|\d{1,2}(,\d{1,2}){1,63}", str(devices)
-        ):  # a recipe may have a number
-            raise ValueError("give auto, a number of devices (2, at most 99), or those to use (0,2 or 3,)")
-        return str(devices)
+        return check_devices(devices)
 
 
 def available_cores() -> int:

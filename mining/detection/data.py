@@ -1,11 +1,13 @@
 """Feed images with boxes to the training of a detector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from multiprocessing import Lock
 from typing import Any
 
+import lightning
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ from mining.detection.boxed_images import BoxedImage
 from mining.detection.boxes import DetectionTarget
 from mining.errors import ImageError
 from mining.runtimes.worker_threads import MAX_THREADS
-from mining.training.data import ShuffledSampler
+from mining.training.data import ShuffledSampler, device_share, per_device_batch_size
 from mining.training.loader_memory import workers_that_fit
 
 _LARGEST_CROP_FACTOR = 2  # a crop of half the sides is still as large as the network's input
@@ -84,20 +86,61 @@ def collate(items: Sequence[View | tuple[str, str]]) -> DetectionBatch:
     return DetectionBatch([view.pixels for view in views], [view.target for view in views], unreadable)
 
 
-def make_loader(images: Sequence[BoxedImage], settings: DetectorSettings) -> tuple[DataLoader[Any], list[str]]:
-    """Return the loader of the training images, and a note where there are fewer workers than asked for."""
-    wanted = min(MAX_THREADS, available_cores()) if settings.workers is None else settings.workers
-    batch_bytes = settings.batch_size * 3 * settings.side**2
-    workers, notes = workers_that_fit(wanted, batch_bytes, loaders=1)
-    loader: DataLoader[Any] = DataLoader(
-        BoxedDataset(images, settings),
-        batch_size=settings.batch_size,
-        sampler=ShuffledSampler(len(images)),
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=partial(share_across_processes, Lock()) if workers else None,
-        drop_last=len(images) > settings.batch_size,
-    )
-    return loader, notes
+class WholeBatches(ShuffledSampler):
+    """The images of an epoch in random order, without those that would not fill a batch.
+
+    Args:
+        count: Number of images.
+        batch_size: Images per step, over all devices. Fewer images than that are one batch.
+    """
+
+    def __init__(self, count: int, batch_size: int) -> None:
+        super().__init__(count)
+        self.used = count - count % batch_size if count > batch_size else count
+
+    def __len__(self) -> int:
+        return self.used
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return islice(super().__iter__(), self.used)
+
+
+class DetectionData(lightning.LightningDataModule):
+    """The training images of a detector: of several devices, each has its share of every batch.
+
+    Args:
+        images: The images.
+        settings: The settings.
+
+    Attributes:
+        notes: Sentences about the execution, for the training record.
+    """
+
+    def __init__(self, images: Sequence[BoxedImage], settings: DetectorSettings) -> None:
+        super().__init__()
+        self.images = images
+        self.settings = settings
+        self.notes: list[str] = []
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of this device's share of the images, shuffled and augmented."""
+        assert self.trainer is not None
+        settings, devices = self.settings, self.trainer.world_size
+        own_batch = per_device_batch_size(settings.batch_size, devices)
+        wanted = settings.workers
+        if wanted is None:
+            wanted = max(1, min(MAX_THREADS, available_cores() // devices))
+        batch_bytes = own_batch * 3 * settings.side**2
+        workers, self.notes = workers_that_fit(wanted, batch_bytes, loaders=1, processes=devices)
+        return DataLoader(
+            BoxedDataset(self.images, settings),
+            batch_size=own_batch,
+            sampler=device_share(
+                WholeBatches(len(self.images), own_batch * devices), self.trainer.global_rank, devices
+            ),
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            worker_init_fn=partial(share_across_processes, Lock()) if workers else None,
+        )

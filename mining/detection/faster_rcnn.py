@@ -21,6 +21,7 @@ from mining.detection.boxes import DetectionTarget
 from mining.detection.dense_head import PlaceLosses, least_credible, place_weights
 from mining.detection.head import Candidates, DetectionHead, best_scores, mask_unwanted
 from mining.detection.region_proposals import BETA, RegionProposals, is_sampled, match_or_background
+from mining.training.distributed import divisor_of_losses
 
 _POOLED = 7  # cells across a region
 _POINTS = 2  # at which each of these is sampled, in both directions
@@ -108,7 +109,7 @@ class FasterRCNN(DetectionHead):
             classification = classification + (losses.classification * kept).sum()
             distances = distances + (losses.of_objects["bbox_regression"] * kept[has_box]).sum()
             total = total + kept.sum()
-        total = total.clamp(min=1)
+        total = divisor_of_losses(total)
         return {"classification": classification / total, "bbox_regression": distances / total}
 
     def _losses_of_image(

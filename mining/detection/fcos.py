@@ -19,6 +19,7 @@ from mining.config import DetectorNetworkOptions
 from mining.detection.anchors import cell_centres
 from mining.detection.boxes import DetectionTarget
 from mining.detection.dense_head import BACKGROUND, DenseHead, Outputs, PlaceLosses
+from mining.training.distributed import divisor_of_losses
 
 _CENTRE_RADIUS = 1.5  # in cells, around the centre of a box
 _SMALLEST, _LARGEST = 4, 8  # in cells: the range of a box's greatest distance that a level is responsible for
@@ -93,5 +94,5 @@ class FCOS(DenseHead):
         return self.coder.decode(regression, places)
 
     def reduce(self, sums: Tensor, objects: Tensor) -> Tensor:
-        """Divide by the number of cells that have a box, over all images."""
-        return sums.sum() / objects.sum().clamp(min=1)
+        """Divide by the number of cells that have a box, over all images of all devices."""
+        return sums.sum() / divisor_of_losses(objects.sum())

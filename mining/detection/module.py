@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from mining.config import DetectorSettings
+from mining.detection.boxes import DetectionTarget
 from mining.detection.data import DetectionBatch
 from mining.detection.network import Detector
 from mining.errors import ModelError
+from mining.training.distributed import all_gather
 
 _BACKBONE_SHARE = 0.2  # of the learning rate, by default
 
@@ -43,17 +45,32 @@ class DetectorModule(lightning.LightningModule):
     def training_step(self, batch: DetectionBatch, _: int) -> Tensor | None:
         """Return the sum of the losses; an empty batch is skipped."""
         self.unreadable.update(batch.unreadable)
-        if not batch.images:
-            return None
-        self.has_learned.fill_(True)
-        losses = self.detector.losses(batch.images, batch.targets, drop_share=self.drop_share)
+        count, images, targets = len(batch.images), batch.images, batch.targets
+        if not count:
+            if self.trainer.world_size == 1:
+                return None
+            # the other devices wait for this one's gradients: it sends those of a black image, weighted with 0
+            images, targets = [self._black_image()], [_nothing().to(self.device)]
+        else:
+            self.has_learned.fill_(True)
+        losses = self.detector.losses(images, targets, drop_share=self.drop_share)
         total = torch.stack(list(losses.values())).sum()
-        if not total.isfinite():
+        # all devices stop together: one that waits for another would not know why that one ended
+        if not self.trainer.strategy.reduce_boolean_decision(bool(total.isfinite())):
             raise diverged(self.settings)
         logged = {f"train_{name}": value for name, value in losses.items()} | {"train_loss": total}
         self.logged_names.update(logged)
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.images))
-        return total
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        return total * bool(count)
+
+    def _black_image(self) -> Tensor:
+        return torch.zeros(3, self.settings.side, self.settings.side, dtype=torch.uint8, device=self.device)
+
+    def on_train_end(self) -> None:
+        """Combine what the devices recorded."""
+        for unreadable, has_learned in all_gather((self.unreadable, bool(self.has_learned))):
+            self.unreadable.update(unreadable)
+            self.has_learned.logical_or_(torch.tensor(has_learned, device=self.device))
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over backbone and new layers, and a cosine schedule with warm-up over the planned steps."""
@@ -73,6 +90,11 @@ class DetectorModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _nothing() -> DetectionTarget:
+    """The target of an image that shows nothing."""
+    return DetectionTarget(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
 
 
 def diverged(settings: DetectorSettings) -> ModelError:

@@ -16,6 +16,7 @@ from torchvision.ops import box_iou
 from mining.detection.anchors import place_anchors
 from mining.detection.boxes import DetectionTarget
 from mining.detection.dense_head import BACKGROUND, place_weights
+from mining.training.distributed import divisor_of_losses
 
 SIZE = 4  # side of the anchors of a level, in cells
 RATIOS = (0.5, 1.0, 2.0)  # height by width
@@ -102,7 +103,7 @@ class RegionProposals(nn.Module):
             objectness = objectness + (each * weights).sum()
             distances = distances + (distance.sum(dim=1) * weights[has_box]).sum()
             total = total + weights.sum()
-        total = total.clamp(min=1)
+        total = divisor_of_losses(total)
         return {"objectness": objectness / total, "proposal_regression": distances / total}
 
 

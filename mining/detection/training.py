@@ -1,5 +1,6 @@
 """Train a detector from boxes and write its model folder; an interrupted training is resumed."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mining.backbones.registry import COCO, refuse_unknown_backbone
 from mining.config import DetectorSettings
 from mining.detection.boxed_images import BoxedImage, digest_images
-from mining.detection.data import make_loader
+from mining.detection.data import DetectionData
 from mining.detection.folder import build_detector, detector_card, load_detector, save_detector
 from mining.detection.module import DetectorModule, diverged
 from mining.detection.network import Detector
@@ -25,6 +27,7 @@ from mining.storage.locks import lock_folder
 from mining.storage.provenance import package_versions, utc_now
 from mining.training.callbacks import EpochRecorder, Progress
 from mining.training.checkpoints import read_checkpoint
+from mining.training.distributed import is_rank_zero, lost_processes_named
 from mining.training.fit import lightning_refusals, without_lightning_hints
 from mining.training.folder import (
     TRAINING_FILE,
@@ -91,6 +94,7 @@ def train_detector(
     Raises:
         CorpusError: There is no box to learn from, or no image can be read.
         ModelError: `out` holds something else, the settings cannot be used, or the training diverged.
+        ProcessLostError: The process of a further device ended.
     """
     refuse_unknown_backbone(settings.backbone)
     boxes = sum(int((image.weights > 0).sum()) for image in images)
@@ -103,6 +107,8 @@ def train_detector(
     if true_boxes is not None:
         wanted[TRUE_BOXES] = dict(true_boxes)
     wanted["images"] = digest_images(images)
+    if not is_rank_zero():
+        return _fit(settings, images, listed, out, wanted, boxes, progress)
     refuse_foreign_folder(out)
     with lock_folder(out):
         finished = _finished(out, wanted)
@@ -158,20 +164,23 @@ def _fit(
     with without_lightning_hints():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         module = DetectorModule(_start(settings, card), settings)
-        loader, notes = make_loader(images, settings)
+        data = DetectionData(images, settings)
         trainer = _make_trainer(settings, out, EpochRecorder(progress, out, settings.seed))
         if last.is_file():
             read_checkpoint(last)  # Lightning itself fails in many ways on a damaged one
         try:
-            with storage_errors(last), restored_threads():
-                trainer.fit(module, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
+            with lost_processes_named(trainer), storage_errors(last), restored_threads():
+                trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SystemExit:  # how Lightning ends a process on Ctrl-C
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
         except ModelError:
-            discard_training(out)
+            if is_rank_zero():
+                discard_training(out)
             raise
+    if not is_rank_zero():
+        sys.exit()  # the first process writes the model
     if not module.has_learned:
         discard_training(out)
         reason = next(iter(module.unreadable.values()), "")
@@ -183,7 +192,7 @@ def _fit(
     losses = [float(row["train_loss"]) for row in rows if row.get("train_loss")]
     summary = DetectorSummary(
         out, len(images), boxes, len(classes), settings.epochs, losses[-1], round(time.monotonic() - started, 1),
-        dict(sorted(module.unreadable.items())), notes,
+        dict(sorted(module.unreadable.items())), data.notes,
     )  # fmt: skip
     record = {
         **{name: value for name, value in asdict(summary).items() if name != "folder"},
@@ -240,14 +249,24 @@ def _make_trainer(settings: DetectorSettings, out: Path, recorder: EpochRecorder
     with lightning_refusals():
         return lightning.Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,
-            devices=[device.index or 0] if device.type == "cuda" else 1,
+            devices=_devices(settings, device),
             precision=precision,  # type: ignore[arg-type]
             max_epochs=settings.epochs,
             gradient_clip_val=settings.clip,
             callbacks=[recorder, kept],
             logger=False,
+            use_distributed_sampler=False,  # see `device_share`
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             default_root_dir=out,
         )
+
+
+def _devices(settings: DetectorSettings, device: torch.device) -> int | str | list[int]:
+    """Return Lightning's devices: those of the settings, by default every GPU or one process."""
+    if settings.device.startswith("cuda:"):
+        return [device.index or 0]
+    if settings.devices == "auto":
+        return -1 if device.type == "cuda" else 1
+    return int(settings.devices) if settings.devices.lstrip("-").isdigit() else settings.devices

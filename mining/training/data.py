@@ -213,9 +213,9 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
     return Batch(pixels, targets, unreadable, [item["index"] for item in readable])
 
 
-def per_device_batch_size(settings: TrainSettings, world_size: int) -> int:
+def per_device_batch_size(batch_size: int, world_size: int) -> int:
     """Images per step of each device."""
-    return -(-settings.batch_size // world_size)
+    return -(-batch_size // world_size)
 
 
 def image_dataset(settings: TrainSettings, images: LabelledImages, size: int, *, augment: bool) -> ImageDataset:
@@ -257,7 +257,7 @@ def make_loader(
     """
     return DataLoader(
         dataset,
-        batch_size=per_device_batch_size(settings, world_size),
+        batch_size=per_device_batch_size(settings.batch_size, world_size),
         sampler=device_share(order, rank, world_size),
         num_workers=workers,
         collate_fn=collate,

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from mining.backbones.registry import spec_of
 from mining.config import Objective, TrainSettings
-from mining.errors import CorpusError, ModelError, ProcessLostError, describe_exit_code
+from mining.errors import CorpusError, ModelError
 from mining.ground_truth.reading import GroundTruth
 from mining.localizers.base import ClassificationLoss, Localizer
 from mining.localizers.option_values import options_for_objective
@@ -30,7 +30,7 @@ from mining.training.callbacks import EpochRecorder, Progress
 from mining.training.cells import CellTraining, train_cell_classifier
 from mining.training.chance import loss_of_guessing, warn_of_chance
 from mining.training.checkpoints import read_checkpoint
-from mining.training.distributed import exit_code_of_lost, is_distributed, is_rank_zero
+from mining.training.distributed import is_distributed, is_rank_zero, lost_processes_named
 from mining.training.folder import delete_checkpoints, discard_training
 from mining.training.frozen_features import feature_precision
 from mining.training.history import CURVES_FILE, HISTORY_FILE, draw_curves, read_history
@@ -236,19 +236,12 @@ def _run(
         read_checkpoint(last)  # Lightning itself fails in many ways on a damaged one
     checkpoint = last if last.is_file() else None
     try:
-        with storage_errors(last), restored_threads():
+        with lost_processes_named(trainer), storage_errors(last), restored_threads():
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # how Lightning ends a process on Ctrl-C
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    except RuntimeError as error:  # whatever the backend raises when its connection is cut
-        code = exit_code_of_lost(getattr(trainer.strategy.launcher, "procs", []))
-        if code is None:
-            raise
-        raise ProcessLostError(
-            f"The process of a further device {describe_exit_code(code)}. Run the same command again to resume."
-        ) from error
     return time.monotonic() - started
 
 

@@ -133,7 +133,7 @@ class TrainingData(lightning.LightningDataModule):
         world_size = self._trainer().world_size
         targets = self.images["training"].targets.shape[1]
         image_bytes = 3 * self.input_size**2 + 4 * targets
-        batch_bytes = per_device_batch_size(self.settings, world_size) * image_bytes
+        batch_bytes = per_device_batch_size(self.settings.batch_size, world_size) * image_bytes
         return workers_that_fit(wanted, batch_bytes, loaders=loaders, processes=world_size)
 
     # --- features ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from mining.config import TrainOptions, TrainSettings
 from mining.errors import CorpusError, InputError, ProcessLostError
 from mining.training.history import read_history
 from mining.training.summary import TrainingSummary
-from tasks import training
+from tasks import training_process
 from tests.factories import write_photos
 from tests.processes import find_descendants, wait_until, wait_until_gone
 
@@ -173,5 +173,5 @@ def test_the_result_counts_though_the_training_process_ends_slowly(
     )  # fmt: skip
     receiver, sender = Pipe()
     sender.send(summary)
-    monkeypatch.setattr(training, "start_worker", lambda *_: (SlowlyEndingProcess(), receiver))
+    monkeypatch.setattr(training_process, "start_worker", lambda *_: (SlowlyEndingProcess(), receiver))
     assert train(settings_for(corpus, tmp_path)) == summary
