@@ -25,6 +25,8 @@ from mining.ground_truth.sources import digest_of
 from mining.models.card import PRETRAINED, read_card
 from mining.runs.run import Run
 from mining.storage.files import write_json
+from mining.storage.locks import lock_folder
+from mining.storage.ownership import delete_temporaries, mark_folder, unmark_folder
 from mining.storage.provenance import package_versions, utc_now
 
 RECORD_FILE = "bootstrap.json"
@@ -170,6 +172,9 @@ def conclude(settings: BootstrapSettings, rounds: list[Round]) -> BootstrapResul
     Args:
         settings: The recipe.
         rounds: The rounds so far, at least one.
+
+    Raises:
+        RunError: Another process is writing the result.
     """
     last = rounds[-1]
     if last.is_better and last.number < settings.rounds:
@@ -188,8 +193,17 @@ def conclude(settings: BootstrapSettings, rounds: list[Round]) -> BootstrapResul
     is_kept = last.is_better or last.judged_by is None
     kept = last.number if is_kept else last.number - 1
     result = BootstrapResult(settings.run_of(kept), settings.detector_of(kept) if kept else None, rounds, reason)
-    write_json(settings.out / RECORD_FILE, _record(settings, result))
+    _write_record(settings, result)
     return result
+
+
+def _write_record(settings: BootstrapSettings, result: BootstrapResult) -> None:
+    """Write the record; what a process that was killed here left half written is deleted."""
+    with lock_folder(settings.out):
+        mark_folder(settings.out, "bootstrap")
+        delete_temporaries(settings.out)
+        write_json(settings.out / RECORD_FILE, _record(settings, result))
+        unmark_folder(settings.out)
 
 
 def _record(settings: BootstrapSettings, result: BootstrapResult) -> dict[str, Any]:
