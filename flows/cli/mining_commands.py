@@ -158,6 +158,7 @@ def bootstrap(
     else:
         what = "combined boxes" if settings.fuse else "detector's boxes"
         err.print(f"The {what} are in {result.run}, the detector is {result.detector}.", soft_wrap=True)
+    print_warnings(result.warnings)
     return 0
 
 

@@ -6,7 +6,7 @@ round, and a person compares.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -67,12 +67,14 @@ class BootstrapResult:
         detector: The detector that made them; None if they are the localizer's.
         rounds: All rounds.
         reason: Why there are no more.
+        warnings: Sentences about what the detectors learned from, those of the localizer's training included.
     """
 
     run: Path
     detector: Path | None
     rounds: list[Round]
     reason: str
+    warnings: list[str] = field(default_factory=list)
 
 
 def train_on_run(
@@ -92,6 +94,7 @@ def train_on_run(
         InputError: There is no box to learn from.
         ModelError: The detector cannot be trained with these settings.
     """
+    from mining.bootstrap.detector_warnings import warn_of_few_boxes, warnings_of_localizer
     from mining.bootstrap.training_boxes import boxes_of_run
     from mining.bootstrap.true_boxes import read_true_boxes, replace_boxes
     from mining.detection.training import train_detector
@@ -105,7 +108,10 @@ def train_on_run(
         hashes = sorted(image.content_hash for image in true.images if image.content_hash is not None)
         taught = {"sha256": digest_of(settings.boxes), "images": hashes}
     detector = DetectorSettings(**dict(settings.detector))
-    train_detector(detector, found.images, found.classes, settings.detector_of(number), progress, true_boxes=taught)
+    train_detector(
+        detector, found.images, found.classes, settings.detector_of(number), progress, true_boxes=taught,
+        warnings=[*warnings_of_localizer(run), *warn_of_few_boxes(found)],
+    )  # fmt: skip
     return found.boxes
 
 
@@ -192,7 +198,11 @@ def conclude(settings: BootstrapSettings, rounds: list[Round]) -> BootstrapResul
         reason = f"Round {last.number} is not clearly better than the one before."
     is_kept = last.is_better or last.judged_by is None
     kept = last.number if is_kept else last.number - 1
-    result = BootstrapResult(settings.run_of(kept), settings.detector_of(kept) if kept else None, rounds, reason)
+    warnings = [sentence for one in rounds for sentence in read_card(one.detector).warnings]
+    result = BootstrapResult(
+        settings.run_of(kept), settings.detector_of(kept) if kept else None, rounds, reason,
+        list(dict.fromkeys(warnings)),
+    )  # fmt: skip
     _write_record(settings, result)
     return result
 
@@ -214,6 +224,7 @@ def _record(settings: BootstrapSettings, result: BootstrapResult) -> dict[str, A
         "format": FORMAT, "at": utc_now(), "versions": package_versions(),
         "settings": settings.model_dump(mode="json"), "run": relative(result.run),
         "detector": relative(result.detector), "reason": result.reason,
+        "warnings": result.warnings,
         "rounds": [
             {**asdict(one), "detector": relative(one.detector), "run": relative(one.run)} for one in result.rounds
         ],

@@ -1,9 +1,10 @@
 """Train a detector from boxes and write its model folder; an interrupted training is resumed."""
 
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from mining.training.folder import (
 )
 from mining.training.history import HISTORY_FILE, read_history
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class DetectorSummary:
@@ -56,6 +59,7 @@ class DetectorSummary:
         seconds: Duration.
         unreadable: Path to reason, of images that were left out.
         notes: Sentences about the execution.
+        warnings: Sentences about what it learned from.
     """
 
     folder: Path
@@ -67,6 +71,7 @@ class DetectorSummary:
     seconds: float
     unreadable: dict[str, str]
     notes: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 def train_detector(
@@ -77,6 +82,7 @@ def train_detector(
     progress: Progress = lambda done, total, text: None,
     *,
     true_boxes: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
 ) -> DetectorSummary:
     """Train a detector; resumes an unfinished training of the same settings, images and boxes.
 
@@ -87,6 +93,7 @@ def train_detector(
         out: Model folder.
         progress: Called after each step with steps done, steps planned and a text.
         true_boxes: Which of the images have true boxes, for the record of the model, see `TRUE_BOXES`.
+        warnings: Sentences about what it learns from: logged before the training, and kept in the model card.
 
     Returns:
         The summary; that of the finished training where there is one of the same settings, images and boxes.
@@ -108,7 +115,7 @@ def train_detector(
         wanted[TRUE_BOXES] = dict(true_boxes)
     wanted["images"] = digest_images(images)
     if not is_rank_zero():
-        return _fit(settings, images, listed, out, wanted, boxes, progress)
+        return _fit(settings, images, listed, out, wanted, boxes, warnings, progress)
     refuse_foreign_folder(out)
     with lock_folder(out):
         finished = _finished(out, wanted)
@@ -116,10 +123,12 @@ def train_detector(
             if (out / TRAINING_FILE).exists():  # killed just before it was cleaned up
                 end_training(out)
             return finished
+        for sentence in warnings:
+            _log.warning("%s", sentence)
         begin_training(out)
         write_json(out / TRAINING_FILE, wanted)
         try:
-            summary = _fit(settings, images, listed, out, wanted, boxes, progress)
+            summary = _fit(settings, images, listed, out, wanted, boxes, warnings, progress)
         except InputError:
             discard_false_start(out)
             raise
@@ -145,8 +154,8 @@ def _finished(out: Path, wanted: dict[str, Any]) -> DetectorSummary | None:
             raise ModelError(f"{out} holds {what} of other {of}; give another folder, or delete it.")
     if not is_model:
         return None
-    names = [name for name in DetectorSummary.__dataclass_fields__ if name != "folder"]
-    return DetectorSummary(folder=out, **{name: training[name] for name in names})
+    known = {name: training[name] for name in DetectorSummary.__dataclass_fields__ if name in training}
+    return DetectorSummary(folder=out, **known)
 
 
 def _fit(
@@ -156,6 +165,7 @@ def _fit(
     out: Path,
     inputs: dict[str, Any],
     boxes: int,
+    warnings: Sequence[str],
     progress: Progress,
 ) -> DetectorSummary:
     card = detector_card(settings.network, settings.backbone, classes)
@@ -192,7 +202,7 @@ def _fit(
     losses = [float(row["train_loss"]) for row in rows if row.get("train_loss")]
     summary = DetectorSummary(
         out, len(images), boxes, len(classes), settings.epochs, losses[-1], round(time.monotonic() - started, 1),
-        dict(sorted(module.unreadable.items())), data.notes,
+        dict(sorted(module.unreadable.items())), data.notes, list(warnings),
     )  # fmt: skip
     record = {
         **{name: value for name, value in asdict(summary).items() if name != "folder"},

@@ -29,6 +29,7 @@ from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, x
 from mining.models.card import SEEN_COCO
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
+from mining.runs.model_warnings import warnings_of_models
 from mining.runs.run import TAUGHT_IMAGES, Run
 from mining.storage.folders import atomic_folder
 from mining.storage.integrity import DIGESTS
@@ -76,6 +77,7 @@ def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
             before, temporary, name=out.name, annotations=fused.annotations,
             states=changed_states(before, fused.annotations), labels={}, notes=[],
             description=f"boxes of {before.name}, combined with those of a detector",
+            model_warnings=_model_warnings(before, detected),
             record={
                 "fused": {
                     "runs": [before.name, detected.name],
@@ -88,6 +90,13 @@ def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
             },
         )  # fmt: skip
     return Run.open(out, finished=True)
+
+
+def _model_warnings(before: Run, detected: Run) -> list[str]:
+    """Warnings of both models; those that the detector's model names as its localizer's are named once."""
+    of_detector = warnings_of_models(detected)
+    own = [one for one in warnings_of_models(before) if not any(other.endswith(one) for other in of_detector)]
+    return [*own, *of_detector]
 
 
 def fuse_with_detected(before: pa.Table, detected: pa.Table, image_ids: pa.ChunkedArray) -> FusedBoxes:

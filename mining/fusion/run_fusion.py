@@ -35,6 +35,7 @@ from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, x
 from mining.models.card import SEEN_COCO
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
+from mining.runs.model_warnings import warnings_of_models
 from mining.runs.run import TAUGHT_IMAGES, Run
 from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.storage.folders import atomic_folder, refuse_occupied_folder
@@ -103,6 +104,7 @@ def fuse_runs(paths: Sequence[Path], out: Path, min_runs: int = 1) -> FusedRuns:
         write_changed_run(
             runs[0], temporary, name=out.name, annotations=table, states=changed_states(runs[0], table), labels={},
             notes=notes, description=f"combined boxes of the runs {', '.join(names)}",
+            model_warnings=[sentence for run in runs for sentence in warnings_of_models(run)],
             record={
                 "fused": record, TAUGHT_IMAGES: sorted(frozenset().union(*(taught_hashes(run) for run in runs))),
                 SEEN_COCO: any(map(has_seen_coco, runs)),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mining.bootstrap.detector_warnings import warnings_of_localizer
 from mining.bootstrap.training_boxes import boxes_of_run
 from mining.bootstrap.true_boxes import read_true_boxes
 from mining.config.proof import ProofSettings
@@ -90,7 +91,9 @@ def train_on_boxes(
 
     wanted = training_set(settings, training)
     folder = detector_of(settings, training)
-    train_detector(wanted.settings, wanted.found.images, wanted.found.classes, folder, progress)
+    train_detector(
+        wanted.settings, wanted.found.images, wanted.found.classes, folder, progress, warnings=wanted.warnings
+    )  # fmt: skip
     return wanted.found.boxes
 
 
@@ -122,6 +125,8 @@ def conclude(settings: ProofSettings, boxes: dict[Training, int]) -> ProofResult
         curve.append((number, alone))
     if true:
         curve.append((boxes[Training("true", settings.seeds[0])], true))
+    runs = [Run.open(path, finished=True) for path in settings.runs]
+    of_localizer = dict.fromkeys(sentence for run in runs for sentence in warnings_of_localizer(run))
     curve.sort(key=lambda one: one[0])
     result = ProofResult(
         ap50={arm: estimate(list(of.values())) for arm, of in arms.items()},
@@ -133,7 +138,7 @@ def conclude(settings: ProofSettings, boxes: dict[Training, int]) -> ProofResult
         boxes={one.boxes: boxes[one] for one in trainings if one.seed == settings.seeds[0] and one.true_boxes is None},
         images=images,
         seeds=len(settings.seeds),
-        notes=notes,
+        notes=[*notes, *of_localizer] if mined else notes,
     )
     write_json(settings.out / RECORD_FILE, _record(settings, result))
     return result

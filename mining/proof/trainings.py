@@ -2,12 +2,13 @@
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from mining.arrays import Floats
+from mining.bootstrap.detector_warnings import warnings_of_localizer
 from mining.bootstrap.training_boxes import TrainingBoxes, boxes_of_run
 from mining.bootstrap.true_boxes import TrueBoxes, read_true_boxes, replace_boxes
 from mining.config import DetectorSettings
@@ -21,6 +22,7 @@ from mining.runs.run import Run
 from mining.storage.files import sha256_of
 
 ALONE, WITH_MINED = "true", "mined+true"  # names of the trainings of the label budget
+_OF_THE_RUN = ("mined", "audited", WITH_MINED)
 _REVIEWS = "reviews"
 
 
@@ -62,10 +64,12 @@ class TrainingSet:
     Attributes:
         found: Images, boxes, classes.
         settings: Of the detector; as many steps as the training on all images has.
+        warnings: Sentences about the localizer of the run, if it learns from the run's boxes.
     """
 
     found: TrainingBoxes
     settings: DetectorSettings
+    warnings: list[str] = field(default_factory=list)
 
 
 def training_set(settings: ProofSettings, training: Training) -> TrainingSet:
@@ -87,7 +91,8 @@ def training_set(settings: ProofSettings, training: Training) -> TrainingSet:
     mined = boxes_of_run(run)
     found = _boxes_of(settings, training, run, mined)
     epochs = _epochs(settings.detector.epochs, settings.detector.batch_size, len(mined.images), len(found.images))
-    return TrainingSet(found, settings.detector_settings(training.seed, epochs))
+    warnings = warnings_of_localizer(run) if training.boxes in _OF_THE_RUN else []
+    return TrainingSet(found, settings.detector_settings(training.seed, epochs), warnings)
 
 
 def _boxes_of(settings: ProofSettings, training: Training, run: Run, mined: TrainingBoxes) -> TrainingBoxes:

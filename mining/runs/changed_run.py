@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mining.corpus.shards import CorpusUpdate, iter_shards, update_corpus
 from mining.models.card import SEEN_COCO
 from mining.runs.box_warnings import warn_of_boxes
 from mining.runs.coco_json import write_coco_json
+from mining.runs.model_warnings import MODEL_WARNINGS, warnings_of_models
 from mining.runs.run import DIGESTED_FILES, TAUGHT_IMAGES, Run
 from mining.runs.schema import ANNOTATION_SCHEMA
 from mining.runs.shard_files import table_writer
@@ -36,6 +37,7 @@ def write_changed_run(
     notes: list[str],
     description: str,
     record: Mapping[str, Any],
+    model_warnings: Sequence[str] | None = None,
 ) -> Run:
     """Write a copy of a run with other boxes: its model, curves and rankings, and the new boxes in all files.
 
@@ -49,6 +51,7 @@ def write_changed_run(
         notes: Sentences to add to those of the corpus.
         description: What the boxes are, for annotations.json.
         record: What to add to run.json.
+        model_warnings: Warnings of the trainings of the models that the boxes are from; by default those of the run.
 
     Returns:
         The new run; the caller may add files that run.json does not list.
@@ -66,11 +69,12 @@ def write_changed_run(
     write_coco_json(new.coco, corpus=new.corpus, annotations=new.annotations, categories=classes, info=info)
     found = Counter(state for shard in iter_shards(new.corpus) for state in shard["state"].to_pylist())
     counts = {"images": found.total(), "boxes": len(annotations), "classes": len(classes), "states": dict(found)}
+    of_models = warnings_of_models(run) if model_warnings is None else list(dict.fromkeys(model_warnings))
     kept = {key: run.record[key] for key in _OF_THE_SOURCE if key in run.record}
     new.update(
         **{**kept, **record}, name=name, state="finished", versions=package_versions(), finished=utc_now(),
-        counts=counts, timing=None, warnings=warn_of_boxes(new.annotations, _REMEDY),
-        **{DIGESTS: compute_digests(new.path, DIGESTED_FILES)},
+        counts=counts, timing=None, warnings=[*of_models, *warn_of_boxes(new.annotations, _REMEDY)],
+        **{MODEL_WARNINGS: of_models, DIGESTS: compute_digests(new.path, DIGESTED_FILES)},
     )  # fmt: skip
     return new
 

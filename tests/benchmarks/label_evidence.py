@@ -62,7 +62,7 @@ class Trial:
     """One training: what was left in, and what its boxes of a class are worth.
 
     Attributes:
-        kind: share, together or few.
+        kind: share, together, few or quarters.
         pack: Name of the images.
         names: The class and its companion, if any, joined by +.
         name: Which of them.
@@ -190,10 +190,19 @@ def _truth(files: Iterable[Path]) -> tuple[dict[tuple[str, str], Floats], dict[s
 
 
 def run_trial(
-    kind: str, pack_name: str, name: str, other: str, setting: float, seed: int, train: Labels, test: Labels
+    kind: str,
+    pack_name: str,
+    names: Sequence[str],
+    setting: float,
+    seed: int,
+    train: Labels,
+    test: Labels,
+    boxed: Sequence[str] = (),
 ) -> list[Trial]:
-    """Train and mine, unless this was done before, and count the best boxes of the class, and of the other, that are right."""
-    names = [name, other] if other else [name]
+    """Train and mine, unless this was done before, and count the best boxes of the classes that are right.
+
+    Of two classes, each is the other one's companion. `boxed` are training images whose true boxes are learned from.
+    """
     if found := _done([kind, pack_name, "+".join(names), setting, seed]):
         return found
     pack = read_pack(pack_name)
@@ -205,8 +214,9 @@ def run_trial(
         (work / file).write_text("\n".join(["file_name,labels", *rows]) + "\n")
     _cached_passes()
     fit_module.refuse_no_contrast = lambda *_: None  # what is refused is measured too
+    given = {"boxes": _write_boxes(work / "boxes.json", pack, boxed, set().union(*train.values()))} if boxed else {}
     boxmine.train(pack.images, labels=work / "train.csv", out=work / "model", seed=seed, progress=False,
-                  objective="multi", runtime="torch")  # fmt: skip
+                  objective="multi", runtime="torch", **given)  # fmt: skip
     run = boxmine.mine(
         pack.images,
         labels=work / "test.csv",
@@ -225,7 +235,7 @@ def run_trial(
     trials = []
     for one in names:
         hits = centred = on_other = pairs = 0
-        companion = other if one == name else name
+        companion = next((other for other in names if other != one), "") if len(names) == 2 else ""
         for file in test:
             if (file, one) not in pack.truth:
                 continue
@@ -249,6 +259,25 @@ def run_trial(
             lines.write(json.dumps(asdict(trial)) + "\n")
             print(trial, flush=True)
     return trials
+
+
+def _write_boxes(path: Path, pack: Pack, files: Sequence[str], classes: Iterable[str]) -> Path:
+    """Write the true boxes of some images as COCO JSON."""
+    number = {name: place for place, name in enumerate(sorted(classes), start=1)}
+    images = [
+        {"id": place, "file_name": file, "width": pack.sizes[file][0], "height": pack.sizes[file][1]}
+        for place, file in enumerate(files)
+    ]
+    rows = [
+        {"image_id": place, "category_id": number[name], "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        for place, file in enumerate(files)
+        for name in number
+        for x0, y0, x1, y1 in pack.truth.get((file, name), np.zeros((0, 4))).tolist()
+    ]
+    annotations = [{"id": place, **row} for place, row in enumerate(rows)]
+    categories = [{"id": place, "name": name} for name, place in number.items()]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
 
 
 def _done(key: list[object]) -> list[Trial]:
@@ -278,7 +307,7 @@ def share(*, pack: str, names: list[str], most: int = 1000, negatives: list[int]
             train = {file: images.train[file] for file in kept}
             known = set().union(*train.values())
             run_trial(
-                f"share {len(with_it)}", pack, name, "", count, seed, train,
+                f"share {len(with_it)}", pack, [name], count, seed, train,
                 {file: labels & known for file, labels in test.items()},
             )  # fmt: skip
 
@@ -314,22 +343,100 @@ def together(
                 *_draw(groups[False, True], alone, seed + 2), *_draw(groups[False, False], 150, seed + 3),
             ]  # fmt: skip
             train = {file: images.train[file] for file in kept}
-            run_trial(f"together {total} {alone}", pack, name, other, part, seed, train, test)
+            run_trial(f"together {total} {alone}", pack, [name, other], part, seed, train, test)
 
 
 @app.command
-def few(*, pack: str, names: list[str], counts: list[int], most: int = 100, seed: int = 0) -> None:
-    """Keep so many images with a class, and `most` without it."""
+def few(*, pack: str, names: tuple[str, ...] = (), counts: list[int], seeds: tuple[int, ...] = (0,)) -> None:
+    """Keep so many images with each of some classes, and all images without them.
+
+    Args:
+        pack: Images.
+        names: The classes; by default all of them.
+        counts: How many images each of them has, or a few less where they share images.
+        seeds: Of the draws and the trainings.
+    """
     images = read_pack(pack)
-    for name in names:
-        with_it = [file for file, labels in images.train.items() if name in labels]
-        without = [file for file, labels in images.train.items() if name not in labels]
-        test = {file: labels for file, labels in images.test.items() if name in labels}
+    wanted = sorted(set(names) or set().union(*images.train.values()))
+    test = {file: labels & set(wanted) for file, labels in images.test.items() if labels & set(wanted)}
+    for seed in seeds:
         for count in counts:
-            train = {
-                file: images.train[file] for file in [*_draw(with_it, count, seed), *_draw(without, most, seed + 1)]
-            }
-            run_trial("few", pack, name, "", count, seed, train, test)
+            room = dict.fromkeys(wanted, count)
+            train: Labels = {}
+            for file in _draw(list(images.train), len(images.train), seed):
+                shown = images.train[file] & set(wanted)
+                if all(room[name] for name in shown):
+                    train[file] = images.train[file]
+                    room.update({name: room[name] - 1 for name in shown})
+            run_trial("few", pack, wanted, count, seed, train, test)
+
+
+@app.command
+def detector(*, pack: str, counts: list[int], seed: int = 0, side: int = 160, steps: int = 300) -> None:
+    """Train a detector on so many true boxes of each class, or a few more; prints its AP50 on the test images.
+
+    Args:
+        pack: Images.
+        counts: Numbers of boxes.
+        seed: Of the draw and the training.
+        side: Longer side of the images, px.
+        steps: Steps of each training, of 8 images.
+    """
+    from mining.config import DetectorSettings
+    from mining.detection.boxed_images import BoxedImage
+    from mining.detection.training import train_detector
+
+    images = read_pack(pack)
+    names = sorted(set().union(*images.train.values()))
+    for count in counts:
+        room = dict.fromkeys(names, count)
+        boxed = []
+        for file in _draw(list(images.train), len(images.train), seed):
+            own = [(name, box) for name in names for box in images.truth.get((file, name), ())]
+            if any(room[name] > 0 for name, _ in own):
+                room.update({name: room[name] - sum(other == name for other, _ in own) for name in names})
+                boxes = np.array([box for _, box in own], np.float32)
+                classes = np.array([names.index(name) for name, _ in own])
+                boxed.append(BoxedImage(images.images / file, None, boxes, classes, np.ones(len(own))))
+        work = BUILD / f"detector{os.getpid()}"
+        shutil.rmtree(work, ignore_errors=True)
+        settings = DetectorSettings(side=side, seed=seed, epochs=-(-steps // max(1, len(boxed) // 8)))
+        classes_of = [{"id": place, "name": name} for place, name in enumerate(names, start=1)]
+        train_detector(settings, boxed, classes_of, work / "model")
+        (work / "test.csv").write_text("\n".join(["file_name", *sorted(images.test)]) + "\n")
+        run = boxmine.mine(images.images, labels=work / "test.csv", model=work / "model", out=work / "run",
+                           min_score=0.01, progress=False)  # fmt: skip
+        scores = run.score(DATA / pack / "instances_test.json")
+        print(
+            f"detector {pack} {count} boxes per class, {len(boxed)} images: AP50 {scores['coco']['AP50']:.3f}",
+            flush=True,
+        )
+
+
+@app.command
+def boxes_of_class(*, pack: str, name: str, images: int = 100, boxed: list[int], seed: int = 0) -> None:
+    """Train on images that all show a class, with the true boxes of so many of them."""
+    whole = read_pack(pack)
+    with_it = _draw([file for file, labels in whole.train.items() if name in labels], images, seed)
+    train = {file: whole.train[file] for file in with_it}
+    known = set().union(*train.values())
+    test = {file: labels & known for file, labels in whole.test.items() if name in labels}
+    for count in boxed:
+        run_trial(f"boxes {images}", pack, [name], count, seed, train, test, with_it[:count])
+
+
+@app.command
+def boxes_of_pair(*, pack: str, pair: str, both: int = 40, boxed: list[int], seed: int = 0) -> None:
+    """Train on images of two classes that always come together, with the true boxes of so many of them."""
+    images = read_pack(pack)
+    first, second = pair.split("+")
+    together = [file for file, labels in images.train.items() if {first, second} <= labels]
+    neither = [file for file, labels in images.train.items() if not {first, second} & labels]
+    kept = _draw(together, both, seed)
+    train = {file: images.train[file] for file in [*kept, *_draw(neither, 150, seed + 3)]}
+    test = {file: labels for file, labels in images.test.items() if {first, second} <= labels}
+    for count in boxed:
+        run_trial(f"boxes {both}", pack, [first, second], count, seed, train, test, kept[:count])
 
 
 @app.default
@@ -376,8 +483,8 @@ def quarters(*, pack: str = "bccd-mini", names: list[str], images: int = 100, se
     PACKS[f"{pack} quarters"] = Pack(folder, parts, whole.test, whole.truth, whole.sizes)
     for name in names:
         test = {file: labels for file, labels in whole.test.items() if name in labels}
-        run_trial("quarters", pack, name, "", 1, seed, {file: whole.train[file] for file in kept}, test)
-        run_trial("quarters", f"{pack} quarters", name, "", 4, seed, parts, test)
+        run_trial("quarters", pack, [name], 1, seed, {file: whole.train[file] for file in kept}, test)
+        run_trial("quarters", f"{pack} quarters", [name], 4, seed, parts, test)
 
 
 def _shows(boxes: Floats, edges: Floats) -> bool:

@@ -289,3 +289,25 @@ def test_the_boxes_of_two_runs_are_combined_by_one_command(recipe: Path, capsys:
     inside = recipe.parent / "corpus" / "images" / "both"
     assert run_command(["fuse", *runs, "--out", str(inside)]) == 2
     assert not inside.exists()
+
+
+def test_warnings_of_the_localizer_are_shown_wherever_a_detector_learned_from_its_boxes(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = recipe.parent / "corpus" / "labels.csv"
+    first, *rows = labels.read_text().splitlines()
+    labels.write_text("\n".join([first, *(f"{row.rstrip('|')}|scene".replace(",|", ",") for row in rows)]) + "\n")
+    assert run_command(["bootstrap", str(recipe)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    sentence = "Of the localizer whose boxes the detector learned from: All 12 labelled images show 'scene' (on 12): "
+    few = "The detector learned from few boxes of "
+    out = recipe.parent / "rounds"
+    record = json.loads((out / "bootstrap.json").read_text())
+    assert [one.startswith(sentence) for one in record["warnings"]].count(True) == 1
+    assert any(one.startswith(few) for one in record["warnings"])
+    assert said.count(f"Warning: {sentence}") == 2, "before the detector is trained, and with the result"
+    assert said.index(few) < said.index("detector 1: "), "before it is trained"
+    for name in ("detected-1", "round-1"):
+        warnings = Run.open(out / name, finished=True).record["warnings"]
+        assert [one for one in warnings if "'scene'" in one] == [one for one in record["warnings"] if "'scene'" in one]
+    assert "Of the localizer whose boxes" in (out / "round-1" / "report" / "index.html").read_text()

@@ -80,6 +80,12 @@ def test_two_devices_give_the_weights_of_one(corpus: Path, tmp_path: Path, kind:
 
 
 @pytest.mark.slow
+def test_faster_rcnn_whose_devices_draw_their_own_regions_is_trained_on_two(corpus: Path, tmp_path: Path) -> None:
+    folder = train(settings_for(corpus, tmp_path / "out", kind="faster-rcnn"))
+    assert all(value.isfinite().all() for value in load_file(folder / "weights.safetensors").values())
+
+
+@pytest.mark.slow
 def test_a_device_without_a_readable_image_waits_for_the_others(tmp_path: Path) -> None:
     boxes = ((DOG, 4, 4, 30, 26, 0.9),)
     images = [Painted(f"{number}.png", boxes, labels=("dog",)) for number in range(4)]

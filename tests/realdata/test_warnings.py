@@ -28,15 +28,16 @@ def test_mldfr_with_the_papers_settings_on_a_frozen_network_warns_at_every_step(
     quick = ("--input-size", 64, "--epochs", 2, "--workers", 0)
 
     run_boxmine("train", *corpus, "--localizer", "mldfr", *options, *quick, "--out", model, "--json")
-    (of_training,) = json.loads(capsys.readouterr().out)["warnings"]
+    of_labels, of_training = json.loads(capsys.readouterr().out)["warnings"]
+    assert of_labels.startswith("Few images show ")
     assert of_training.startswith("The classifier is hardly better than chance (mean average precision 0.")
     assert "Train without `preset: paper`" in of_training
-    assert json.loads((model / "model.json").read_text())["training"]["warnings"] == [of_training]
+    assert json.loads((model / "model.json").read_text())["training"]["warnings"] == [of_labels, of_training]
 
     run_boxmine("mine", *corpus, "--model", model, "--scales", 1, "--refine", "none", "--out", run, "--json")
     mined = json.loads(capsys.readouterr().out)["warnings"]
-    assert mined[0] == of_training
-    assert "boxes cover 95% of their image or more." in mined[1]
+    assert mined[:2] == [of_labels, of_training]
+    assert "boxes cover 95% of their image or more." in mined[2]
 
     run_boxmine("score", run, "--truth", photos / "instances_train.json", "--json")
     scores = json.loads(capsys.readouterr().out)

@@ -9,9 +9,10 @@ import pytest
 
 from mining.errors import RunError
 from mining.fusion.detector_fusion import ADDED_SCORE, fuse_with_detected, fuse_with_detector
+from mining.runs.run import Run
 from mining.runs.schema import ANNOTATION_SCHEMA
 from tests.unit.export.conftest import Painted
-from tests.unit.fusion.conftest import CAT, DOG, boxes_of, made_by_people, run_of
+from tests.unit.fusion.conftest import CAT, DOG, boxes_of, made_by_people, run_of, with_digests
 
 MINED = (
     Painted("a.png", ((DOG, 0, 0, 20, 20, 0.8), (CAT, 40, 20, 20, 20, 0.5)), labels=("dog", "cat & <mouse>")),
@@ -98,3 +99,17 @@ def test_the_new_run_is_complete_and_is_made_once(tmp_path: Path) -> None:
     other = run_of(tmp_path / "other", MINED)
     with pytest.raises(RunError, match="was made from other boxes"):
         fuse_with_detector(first, other, tmp_path / "round-1")
+
+
+def test_warnings_of_both_models_are_those_of_the_combined_run_each_once(tmp_path: Path) -> None:
+    runs = []
+    for name, boxes, warnings in (
+        ("before", MINED, ["Few images.", "Chance."]),
+        ("detected", DETECTED, ["Of the localizer: Few images."]),
+    ):
+        folder = run_of(tmp_path / name, boxes).path
+        card = folder / "model" / "model.json"
+        card.write_text(json.dumps({**json.loads(card.read_text()), "training": {"warnings": warnings}}))
+        runs.append(with_digests(Run(folder)))
+    combined = fuse_with_detector(*runs, tmp_path / "out")
+    assert combined.record["warnings"] == ["Chance.", "Of the localizer: Few images."]

@@ -85,8 +85,19 @@ def test_a_class_that_never_comes_without_a_frequent_one_can_be_learnt():
 
 
 def test_few_images_come_together_by_chance():
-    assert warn_of_labels(targets(((1, 1), 4), ((0, 0), 60)), ["plate", "fork"], METRIC) == []
+    (sentence,) = warn_of_labels(targets(((1, 1), 4), ((0, 0), 60)), ["plate", "fork"], METRIC)
+    assert "come together" not in sentence
     assert warn_of_labels(targets(((1, 1), 5), ((0, 0), 60)), ["plate", "fork"], METRIC) != []
+
+
+def test_classes_on_few_images_are_named_once_the_rarest_first():
+    rows = targets(((1, 0, 0), 4), ((0, 1, 0), 5), ((0, 0, 1), 2), ((0, 0, 0), 40))
+    (sentence,) = warn_of_labels(rows, ["plate", "fork", "cup"], METRIC)
+    assert sentence.startswith("Few images show 'cup' (on 2), 'plate' (on 4): their boxes will be wrong more often")
+    assert "Add images that show them, at least 5 per class" in sentence
+    (sentence,) = warn_of_labels(rows[:, :2], ["plate", "fork"], METRIC)
+    assert sentence.startswith("Few images show 'plate' (on 4): its boxes ")
+    assert warn_of_labels(rows[:, 1:2], ["fork"], METRIC) == []
 
 
 def test_many_pairs_are_four_sentences_and_their_number():
