@@ -68,10 +68,10 @@ def test_two_devices_give_the_weights_of_one(corpus: Path, tmp_path: Path, kind:
     alone = train(settings_for(corpus, tmp_path / "one", devices=1, kind=kind))
     both = train(settings_for(corpus, tmp_path / "two", kind=kind))
     assert not find_descendants(os.getpid(), "tasks.trainer")
-    # AdamW moves each weight by about its rate (0.001, 4 steps), whatever the size of the gradient: where that is next
-    # to nothing, the order of a sum decides. Batches that are shared out otherwise differ by 0.002 and more.
+    # AdamW moves each weight by about its rate (0.001, in 4 steps), whatever the size of the gradient: where that is next
+    # to nothing, the order of a sum decides. Measured: 6e-6 and 3e-5; 7e-4 where devices divide by their own boxes.
     testing.assert_close(
-        load_file(both / "weights.safetensors"), load_file(alone / "weights.safetensors"), rtol=0, atol=2e-4
+        load_file(both / "weights.safetensors"), load_file(alone / "weights.safetensors"), rtol=0, atol=1e-4
     )
     losses = [[float(row["train_loss"]) for row in read_history(folder / "history.csv")] for folder in (alone, both)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
