@@ -11,7 +11,9 @@ from mining.bootstrap.training_boxes import TrainingBoxes
 from mining.runs.model_warnings import warnings_of_models
 from mining.runs.run import Run
 
-FEW_BOXES = 10  # of a class; see docs/benchmarks.md, "Labels that teach little"
+# boxes of a class; that of images from which on a localizer gains nothing (docs/benchmarks.md, "Labels that teach
+# little"): for detectors it is a rule of thumb, not measured
+FEW_BOXES = 10
 OF_LOCALIZER = "Of the localizer whose boxes the detector learned from: "
 _OF_FEW = "The detector learned from few boxes of "
 _NAMED = 8
