@@ -86,7 +86,9 @@ def fit(
     images = read_labelled_images(corpus, settings, objective)
     refuse_blind_backbone(settings)
     refuse_no_contrast(images.targets, images.classes)
-    of_labels = warn_of_labels(images.targets, images.classes, METRICS[objective])
+    of_labels = warn_of_labels(
+        images.targets, images.classes, METRICS[objective], can_give_boxes=settings.cells and settings.boxes is None
+    )
     if is_rank_zero():
         for sentence in of_labels:  # the summary has them too, but a training may take a day
             _log.warning("%s", sentence)

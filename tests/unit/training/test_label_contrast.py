@@ -79,6 +79,15 @@ def test_boxes_of_classes_that_always_come_together_are_often_on_the_other():
     assert "boxes of one are often on the other. Add images that show only one of them." in sentence
 
 
+def test_true_boxes_are_a_remedy_of_classes_that_come_together_only():
+    rows = targets(((1, 1, 1), 38), ((1, 0, 0), 30))
+    names = ["table", "plate", "fork"]
+    everywhere, pair = warn_of_labels(rows, names, METRIC, can_give_boxes=True)
+    assert pair.endswith("that show only one of them, or give true boxes of 10 of the images or more (`--boxes`).")
+    assert "--boxes" not in everywhere, "measured: they do not help there"
+    assert not any("--boxes" in one for one in warn_of_labels(rows, names, METRIC)), "given already, or no cells"
+
+
 def test_a_class_that_never_comes_without_a_frequent_one_can_be_learnt():
     rows = targets(((1, 1), 40), ((0, 1), 40), ((0, 0), 30))
     assert warn_of_labels(rows, ["plate", "fork"], METRIC) == []
