@@ -9,6 +9,7 @@ from mining.export.base import ExportOptions
 from mining.export.card_text import counted, sentence, table, without_folders
 from mining.export.exported_set import ExportedSet
 from mining.models.card import IMPORTED, PRETRAINED, is_detector
+from mining.runs.fused_record import describe_fusion
 from mining.runs.run import Run
 
 
@@ -26,6 +27,8 @@ def origin_lines(exported: ExportedSet, options: ExportOptions, min_precision: f
 def _run(run: Run) -> Iterator[tuple[str, str]]:
     version, date = run.record.get("versions", {}).get("boxmine"), run.record.get("finished")
     yield "name", run.name
+    if (fusion := describe_fusion(run.record)) is not None:
+        yield "boxes", fusion
     if version:
         yield "written with", f"boxmine {version}"
     if date:

@@ -29,6 +29,7 @@ from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, x
 from mining.models.card import SEEN_COCO
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
+from mining.runs.fused_record import FUSED
 from mining.runs.model_warnings import warnings_of_models
 from mining.runs.run import TAUGHT_IMAGES, Run
 from mining.storage.folders import atomic_folder
@@ -67,7 +68,7 @@ def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
     sources = {"before": before.record.get(DIGESTS), "detected": detected.record.get(DIGESTS)}
     if out.exists():
         run = Run.open(out, finished=True)
-        if run.record.get("fused", {}).get("sources") != sources:
+        if run.record.get(FUSED, {}).get("sources") != sources:
             raise RunError(f"{out} was made from other boxes; give another folder, or delete it.")
         return run
     image_ids = before.read_corpus(["image_id"])["image_id"]
@@ -79,7 +80,7 @@ def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
             description=f"boxes of {before.name}, combined with those of a detector",
             model_warnings=_model_warnings(before, detected),
             record={
-                "fused": {
+                FUSED: {
                     "runs": [before.name, detected.name],
                     "sources": sources,
                     "moved": fused.moved,

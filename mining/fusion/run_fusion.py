@@ -35,6 +35,7 @@ from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, x
 from mining.models.card import SEEN_COCO
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
+from mining.runs.fused_record import FUSED
 from mining.runs.model_warnings import warnings_of_models
 from mining.runs.run import TAUGHT_IMAGES, Run
 from mining.runs.schema import ANNOTATION_SCHEMA
@@ -83,7 +84,7 @@ def fuse_runs(paths: Sequence[Path], out: Path, min_runs: int = 1) -> FusedRuns:
     sources = [run.record.get(DIGESTS) for run in runs]
     if (out / "run.json").is_file():
         done = Run.open(out, finished=True).record
-        fused = done.get("fused", {})
+        fused = done.get(FUSED, {})
         if (fused.get("sources"), fused.get("min_runs")) != (sources, min_runs):
             raise RunError(f"{out} was made from other boxes, or another way; give another folder, or delete it.")
         return FusedRuns(out, done["counts"]["boxes"], tuple(fused["found_by"]), fused["notes"])
@@ -106,7 +107,7 @@ def fuse_runs(paths: Sequence[Path], out: Path, min_runs: int = 1) -> FusedRuns:
             notes=notes, description=f"combined boxes of the runs {', '.join(names)}",
             model_warnings=[sentence for run in runs for sentence in warnings_of_models(run)],
             record={
-                "fused": record, TAUGHT_IMAGES: sorted(frozenset().union(*(taught_hashes(run) for run in runs))),
+                FUSED: record, TAUGHT_IMAGES: sorted(frozenset().union(*(taught_hashes(run) for run in runs))),
                 SEEN_COCO: any(map(has_seen_coco, runs)),
             },
         )  # fmt: skip

@@ -172,7 +172,7 @@ def _content(
         "name": record["name"],
         "described": summary_text.describe_run(run, record),
         "warnings": record["warnings"],
-        "score_definition": summary_text.define_score(record["used"]),
+        "score_definition": summary_text.define_score(record),
         "is_imported": read_card(run.model).localizer == IMPORTED,
         "details": summary_text.detail_groups(run, record),
         "counts": record["counts"],

@@ -10,6 +10,7 @@ from mining.corpus.schema import QUARANTINED, STATES
 from mining.evaluation.scores import BreakdownScores, Scores
 from mining.models.card import IMPORTED, is_detector, read_card
 from mining.reporting.score_rows import CUT_HEADINGS, cut_rows, score_rows, verdict
+from mining.runs.fused_record import FUSED, describe_fusion
 from mining.runs.run import MODEL_FOLDER, Run
 from mining.storage.parquet import iter_batches
 
@@ -24,6 +25,12 @@ _REFINED = {
 
 def describe_run(run: Run, record: Mapping[str, Any]) -> str:
     """Describe in sentences what was run."""
+    fusion = describe_fusion(record)
+    made = _describe_mining(run, record)
+    return made if fusion is None else f"{fusion} Of the first run: {made}"
+
+
+def _describe_mining(run: Run, record: Mapping[str, Any]) -> str:
     config, used, card = record["config"], record["used"], read_card(run.model)
     if card.localizer == IMPORTED:
         return (
@@ -51,8 +58,14 @@ def _count_classes(names: Sequence[str]) -> str:
     return f"{len(names)} {'class' if len(names) == 1 else 'classes'}"
 
 
-def define_score(used: Mapping[str, Any]) -> str:
-    """Say how the scores of a run were computed, from its record of what was used; see the columns' meanings."""
+def define_score(record: Mapping[str, Any]) -> str:
+    """Say how the scores of a run were computed, from its record; see the columns' meanings."""
+    used, fused = record["used"], record.get(FUSED)
+    if fused is not None and "found_by" in fused:
+        return (
+            "a score is the sum of the scores that the box has in the runs that found it, over the number of all runs: "
+            f"of the first run, {define_score({'used': used})}"
+        )
     if used.get("localizer") == IMPORTED:
         return "a score is what the imported file states, or 1 if it states none"
     if used.get("localizer") in DETECTOR_KINDS:

@@ -14,6 +14,7 @@ from mining.corpus.shards import CorpusUpdate, iter_shards, update_corpus
 from mining.models.card import SEEN_COCO
 from mining.runs.box_warnings import warn_of_boxes
 from mining.runs.coco_json import write_coco_json
+from mining.runs.fused_record import FUSED
 from mining.runs.model_warnings import MODEL_WARNINGS, warnings_of_models
 from mining.runs.run import DIGESTED_FILES, TAUGHT_IMAGES, Run
 from mining.runs.schema import ANNOTATION_SCHEMA
@@ -23,7 +24,7 @@ from mining.storage.provenance import package_versions, utc_now
 
 _REMEDY = "Look at some with `boxmine report`."
 # of the record; a new one replaces the last
-_OF_THE_SOURCE = ("format", "config", "inputs", "used", "seconds", "started", "fused", TAUGHT_IMAGES, SEEN_COCO)
+_OF_THE_SOURCE = ("format", "config", "inputs", "used", "seconds", "started", FUSED, TAUGHT_IMAGES, SEEN_COCO)
 
 
 def write_changed_run(

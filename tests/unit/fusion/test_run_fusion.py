@@ -12,6 +12,7 @@ from mining.errors import InputError, RunError
 from mining.evaluation.taught_images import has_seen_coco
 from mining.fusion.detector_fusion import fuse_with_detector
 from mining.fusion.run_fusion import fuse_runs, fuse_tables
+from mining.runs.fused_record import describe_fusion
 from mining.runs.run import TAUGHT_IMAGES, Run
 from mining.runs.schema import ANNOTATION_SCHEMA
 from tests.unit.export.conftest import Painted
@@ -120,6 +121,18 @@ def test_boxes_that_too_few_runs_found_are_left_out_but_not_those_of_people(tmp_
     pq.write_table(made_by_people(first.read_annotations(), (1,)), first.annotations)
     kept = fuse_runs([with_digests(first).path, second.path], tmp_path / "kept", 2)
     assert [row[1] for row in boxes_of(Run.open(kept.run).read_annotations())] == ["dog", "cat & <mouse>"]
+
+
+def test_the_report_and_the_dataset_card_say_which_runs_were_combined(tmp_path: Path) -> None:
+    first, second = run_of(tmp_path / "first", IMAGES), run_of(tmp_path / "second", OTHER)
+    record = Run.open(fuse_runs([first.path, second.path], tmp_path / "both").run).record
+    assert describe_fusion(record) == "Boxes of the runs small and small, combined; found 3 by one and 1 by both."
+    detected = fuse_with_detector(first, second, tmp_path / "round-1").record
+    assert describe_fusion(detected) == (
+        "Boxes of the runs small and small, combined: 1 of the first are the mean with one of the second, a "
+        "detector's; 2 of the second are further ones."
+    )
+    assert describe_fusion(first.record) is None
 
 
 def test_images_whose_boxes_were_taught_are_recorded(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_the_page_says_where_maps_were_cut(
     [({"refine": "cells"}, "mean probability"), ({"refine": "walk"}, "peak of its activation map"), ({}, "peak of")],
 )
 def test_the_score_is_described_as_it_was_computed(used: dict[str, str], described: str):
-    assert described in define_score(used)
+    assert described in define_score({"used": used})
 
 
 @pytest.mark.parametrize(
