@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 from torchvision.ops import box_iou
 
@@ -107,7 +108,7 @@ class RegionProposals(nn.Module):
         return {"objectness": objectness / total, "proposal_regression": distances / total}
 
 
-def match_or_background(matcher: nn.Module, places: Tensor, target: DetectionTarget) -> Tensor:
+def match_or_background(matcher: Matcher, places: Tensor, target: DetectionTarget) -> Tensor:
     """Return for each of (A, 4) places the index of its box, BACKGROUND or NEITHER, by torchvision's matcher."""
     if not len(target.boxes) or not len(places):
         return target.classes.new_full((len(places),), BACKGROUND)
@@ -115,7 +116,7 @@ def match_or_background(matcher: nn.Module, places: Tensor, target: DetectionTar
     return matched
 
 
-def is_sampled(sampler: nn.Module, matched: Tensor, weights: Tensor) -> Tensor:
+def is_sampled(sampler: BalancedPositiveNegativeSampler, matched: Tensor, weights: Tensor) -> Tensor:
     """Return which (A,) places a step learns from, drawn by torch's generator.
 
     Args:
