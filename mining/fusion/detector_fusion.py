@@ -6,8 +6,8 @@ on the other images, and finds some that were missed. Neither replaces the other
     a box that a detected box of its class overlaps by at     becomes the mean of the two, with its own score
     least AGREEING_IOU
     a box that none overlaps as much, or that a person made   stays as it is
-    a detected box of a score of at least CONFIDENT that no   is added with ADDED_SCORE of its score, behind most boxes
-    box overlaps as much                                      that were there
+    a detected box that is confident for its kind and that    is added with ADDED_SCORE of its score, behind most boxes
+    no box overlaps as much                                   that were there
 
 Where both agree this is weighted boxes fusion (Solovyev et al., 2021) of two sources of equal weight.
 The values were chosen on the training images of voc-mini and on 160 generated images, see docs/benchmarks.md.
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from mining.arrays import Floats, Ints
 from mining.boxes.iou import iou_matrix
-from mining.engine.detector_miner import CONFIDENT
+from mining.engine.detector_miner import confident_score
 from mining.errors import RunError
 from mining.evaluation.taught_images import has_seen_coco, taught_hashes
 from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, xyxy_of
@@ -110,6 +110,7 @@ def fuse_with_detected(before: pa.Table, detected: pa.Table, image_ids: pa.Chunk
     """
     xyxy, other = xyxy_of(before), xyxy_of(detected)
     score = detected["score"].to_numpy().astype(np.float64)
+    is_confident = score >= np.array([confident_score(kind) for kind in detected["localizer"].to_pylist()])
     moved = xyxy.copy()
     partner = np.full(len(xyxy), -1, np.int64)
     new: list[int] = []
@@ -124,7 +125,7 @@ def fuse_with_detected(before: pa.Table, detected: pa.Table, image_ids: pa.Chunk
             agrees = (agreement.max(axis=1) > 0) & is_mined[mine]
             partner[mine[agrees]] = rows[best[agrees]]
             moved[mine[agrees]] = (xyxy[mine[agrees]] + other[rows[best[agrees]]]) / 2
-        new += _new_boxes(other, score, rows, np.concatenate([xyxy[mine], moved[mine]]))
+        new += _new_boxes(other, score, rows[is_confident[rows]], np.concatenate([xyxy[mine], moved[mine]]))
     agreeing = partner >= 0
     merged = np.append(detected["merged_from"].to_numpy(), 0)[partner]  # -1, no partner, reads the appended 0
     kept = with_boxes(before, moved, merged_from=before["merged_from"].to_numpy() + np.where(agreeing, merged, 0))
@@ -137,7 +138,7 @@ def _new_boxes(other: Floats, score: Floats, rows: Ints, present: Floats) -> lis
     new: list[int] = []
     for row in rows[np.argsort(-score[rows], kind="stable")]:
         there = np.concatenate([present, other[new]])
-        if score[row] >= CONFIDENT and (not len(there) or iou_matrix(other[row], there).max() < AGREEING_IOU):
+        if not len(there) or iou_matrix(other[row], there).max() < AGREEING_IOU:
             new.append(int(row))
     return new
 

@@ -59,10 +59,12 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def miner_of(photos: Path, detector: Listed, selection: OutputSelection | None = None, **options: Any) -> DetectorMiner:
+def miner_of(
+    photos: Path, detector: Listed, selection: OutputSelection | None = None, kind: str = "fcos", **options: Any
+) -> DetectorMiner:
     classes = CLASSES if selection is None else CLASSES[: len(selection.outputs)]
     card = ModelCard(
-        "fcos", "x", "multi", classes, input_size=320, normalisation={}, weights_sha256="f" * 64, selection=selection
+        kind, "x", "multi", classes, input_size=320, normalisation={}, weights_sha256="f" * 64, selection=selection
     )
     settings = MineSettings(
         images=photos, model="pretrained:x", out=photos.parent / "run", device="cpu", workers=1, **options
@@ -110,6 +112,16 @@ def test_an_unlabelled_image_has_the_confident_boxes_of_all_classes(photos: Path
     (outcome,) = miner_of(photos, Listed(DOG, WEAK_DOG, CAT)).mine([row("a.png", None)])
     assert [(one["category"], one["source"]) for one in outcome.boxes] == [("dog", "prediction")]
     assert outcome.ranked == [(1, 0.9), (3, 0.1)]
+
+
+def test_boxes_of_a_kind_with_higher_scores_are_confident_from_a_higher_one_on(photos: Path) -> None:
+    found = Listed(DOG, SMALL_DOG, (1, 0.5, 0.5, 1.0, 1.0, 0.7))
+    (labelled,) = miner_of(photos, found, kind="faster-rcnn").mine([row("a.png", ["dog", "cat"])])
+    assert [round(one["score"], 3) for one in labelled.boxes] == [0.9, 0.7], "the best of each class"
+    (unlabelled,) = miner_of(photos, found, kind="faster-rcnn").mine([row("a.png", None)])
+    assert [round(one["score"], 3) for one in unlabelled.boxes] == [0.9]
+    (other,) = miner_of(photos, found).mine([row("a.png", None)])
+    assert len(other.boxes) == 3
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,17 @@ def test_boxes_that_agree_become_their_mean_and_confident_new_ones_are_added_beh
     assert table.schema.equals(ANNOTATION_SCHEMA)
 
 
+def test_what_is_confident_depends_on_the_kind_of_the_detector(tmp_path: Path) -> None:
+    first, second = run_of(tmp_path / "before", MINED), run_of(tmp_path / "detected", DETECTED)
+    boxes = second.read_annotations()
+    place = boxes.schema.get_field_index("localizer")
+    kinds = pa.array(["faster-rcnn"] * len(boxes), boxes.schema.field(place).type)
+    boxes = boxes.set_column(place, boxes.schema.field(place), kinds)
+    found = fuse_with_detected(first.read_annotations(), boxes, first.read_corpus()["image_id"])
+    assert found.added == 0, "scores of 0.6 and 0.7 are not confident for Faster R-CNN"
+    assert found.moved == 1
+
+
 def test_of_several_boxes_that_agree_the_one_with_score_and_overlap_counts(tmp_path: Path) -> None:
     before = (replace(MINED[0], boxes=((DOG, 0, 0, 20, 20, 0.8),)),)
     detected = (replace(MINED[0], boxes=((DOG, 8, 0, 20, 20, 0.9), (DOG, 0, 2, 20, 20, 0.6))),)
