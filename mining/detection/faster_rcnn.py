@@ -44,7 +44,7 @@ class FasterRCNN(DetectionHead):
             _region_pooling(strides),
             FastRCNNConvFCHead(
                 (channels, _POOLED, _POOLED), [channels] * options.convolutions, [hidden],
-                norm_layer=partial(nn.GroupNorm, _GROUPS),
+                norm_layer=partial(_RegionNorm, _GROUPS),
             ),
             FastRCNNPredictor(hidden, classes + 1),
             _OBJECT_IOU, _OBJECT_IOU, _SAMPLED, _OBJECT_SHARE, None, 0.0, 1.0, 0,
@@ -168,6 +168,14 @@ class FasterRCNN(DetectionHead):
         """Return the (n, 4) boxes that (n, 4) encoded boxes of (n, 4) regions stand for."""
         decoded: Tensor = self.regions.box_coder.decode_single(regression, regions)
         return decoded
+
+
+class _RegionNorm(nn.GroupNorm):
+    """Group norm without torch's check of the number of regions, which is not known while ONNX is made of it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (n, channels, h, w) features of regions."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def _region_pooling(strides: tuple[int, ...]) -> MultiScaleRoIAlign:
