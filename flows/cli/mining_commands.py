@@ -154,7 +154,8 @@ def bootstrap(
         err.print(f"Round {one.number}: learned from {one.learned_from} boxes, found {one.boxes}. {one.reason}")
     err.print(result.reason, soft_wrap=True)
     if result.detector is None:
-        err.print(f"The boxes of the localizer are in {result.run}.", soft_wrap=True)
+        whose = "localizer" if settings.backbones is None else "localizers"
+        err.print(f"The boxes of the {whose} are in {result.run}.", soft_wrap=True)
     else:
         what = "combined boxes" if settings.fuse else "detector's boxes"
         err.print(f"The {what} are in {result.run}, the detector is {result.detector}.", soft_wrap=True)
