@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mining import __version__
 
 if TYPE_CHECKING:
-    from boxmine._finished import calibrate, compare, export, export_model, report, score
+    from boxmine._finished import calibrate, compare, export, export_model, fuse, report, score
     from boxmine._functions import import_boxes, label, maps, mine, train
     from boxmine._localizer import Localizer, load_model
     from boxmine._results import Comparison, Scores, TrainedModel
@@ -68,6 +68,7 @@ __all__ = [
     "compare",
     "export",
     "export_model",
+    "fuse",
     "import_boxes",
     "label",
     "load_model",
@@ -80,7 +81,7 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(("import_boxes", "label", "maps", "mine", "train"), "boxmine._functions"),
-    **dict.fromkeys(("calibrate", "compare", "export", "export_model", "report", "score"), "boxmine._finished"),
+    **dict.fromkeys(("calibrate", "compare", "export", "export_model", "fuse", "report", "score"), "boxmine._finished"),
     **dict.fromkeys(("Comparison", "Scores", "TrainedModel"), "boxmine._results"),
     **dict.fromkeys(("Localizer", "load_model"), "boxmine._localizer"),
     "Run": "boxmine._run",

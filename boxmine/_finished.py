@@ -1,5 +1,6 @@
-"""What can be done with a finished run or detector: score, calibrate, report, compare, export."""
+"""What can be done with finished runs and detectors: score, calibrate, report, compare, fuse, export."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -7,9 +8,10 @@ from boxmine._keywords import AnyPath, ExportKeywords
 from boxmine._progress import progress_bar
 from boxmine._results import Comparison, Scores
 from boxmine._settings import check_settings, path_values
-from mining.config import CompareSettings, ScoreSettings, parse
+from mining.config import CompareSettings, FuseSettings, ScoreSettings, parse
 
 if TYPE_CHECKING:
+    from boxmine._run import Run
     from mining.detection.onnx_export import ModelExportSummary
     from mining.export import ExportSummary
     from mining.quality.calibration import Calibration
@@ -119,6 +121,29 @@ def compare(first: AnyPath, second: AnyPath, truth: AnyPath | None = None, *, ou
     settings = parse(CompareSettings, path_values(first=first, second=second, truth=truth, out=out))
     check_settings(settings)
     return Comparison(*compare_runs(settings))
+
+
+def fuse(runs: Sequence[AnyPath], out: AnyPath, *, min_runs: int = 1) -> "Run":
+    """Combine the boxes of several finished runs of the same images, e.g. of localizers with different backbones.
+
+    Args:
+        runs: Two or more runs or run directories; they are not changed.
+        out: The new run directory; if it holds these combined boxes already, nothing is done.
+        min_runs: Fewest runs that a box must have been found by.
+
+    Returns:
+        The new run.
+
+    Raises:
+        InputError: There are fewer than two runs, or `out` holds other things.
+        RunError: A run is not finished or damaged, or they have different images or classes.
+    """
+    from boxmine._run import Run
+    from mining.fusion.run_fusion import fuse_runs
+
+    settings = parse(FuseSettings, {"runs": [Path(run) for run in runs], "out": Path(out), "min_runs": min_runs})
+    check_settings(settings)
+    return Run(fuse_runs(settings.runs, settings.out, settings.min_runs).run)
 
 
 def export(run: AnyPath, format: str, out: AnyPath, **options: Unpack[ExportKeywords]) -> "ExportSummary":

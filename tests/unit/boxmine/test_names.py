@@ -18,7 +18,7 @@ NAMES = {
     "BoxmineError", "Comparison", "CorpusError", "DamagedFileError", "DamagedPartError", "ImageError",
     "ImageReplacedError", "InputError", "Localizer", "MapError", "ModelError", "ProcessLostError", "Run", "RunError",
     "RunStoppedError", "Scores", "ScoringError", "StorageError", "StoreMissingError", "TrainedModel", "__version__",
-    "calibrate", "compare", "export", "export_model", "import_boxes", "label", "load_model", "maps", "mine", "report", "score", "train",
+    "calibrate", "compare", "export", "export_model", "fuse", "import_boxes", "label", "load_model", "maps", "mine", "report", "score", "train",
 }  # fmt: skip
 
 

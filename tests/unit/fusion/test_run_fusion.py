@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import boxmine
 from mining.errors import InputError, RunError
 from mining.evaluation.taught_images import has_seen_coco
 from mining.fusion.detector_fusion import fuse_with_detector
@@ -133,6 +134,16 @@ def test_the_report_and_the_dataset_card_say_which_runs_were_combined(tmp_path: 
         "detector's; 2 of the second are further ones."
     )
     assert describe_fusion(first.record) is None
+
+
+def test_python_combines_runs_as_the_command_does(tmp_path: Path) -> None:
+    first, second = run_of(tmp_path / "first", IMAGES), run_of(tmp_path / "second", OTHER)
+    both = boxmine.fuse([first.path, str(second.path)], tmp_path / "both")
+    assert isinstance(both, boxmine.Run)
+    assert len(both.boxes) == 4
+    assert len(boxmine.fuse([both, second.path], tmp_path / "agreed", min_runs=2).boxes) == 3
+    with pytest.raises(InputError, match="min_runs"):
+        boxmine.fuse([first.path, second.path], tmp_path / "three", min_runs=3)
 
 
 def test_images_whose_boxes_were_taught_are_recorded(tmp_path: Path) -> None:
