@@ -12,6 +12,7 @@ from flows.cli.output import (
     print_json,
     print_mine_summary,
     print_notes,
+    print_place_of_boxes,
     print_warnings,
     quarantine_code,
     training_sentences,
@@ -192,6 +193,7 @@ def fuse(
     """
     from flows import fuse as flow
     from flows.running import run_flow
+    from mining.runs.fused_record import count_by_runs
 
     with ProgressView():
         fused = run_flow(flow.fuse, parse(FuseSettings, {"runs": runs, "out": out, "min_runs": min_runs}))
@@ -199,9 +201,8 @@ def fuse(
         print_json(asdict(fused))
         return 0
     print_notes(fused.notes)
-    found = ", ".join(f"{count} by {number}" for number, count in enumerate(fused.found_by, start=1))
-    err.print(f"Combined {len(runs)} runs to {fused.boxes} boxes: {found} of them.")
-    err.print(f"They are in {fused.run / 'annotations.parquet'} and annotations.json beside it.", soft_wrap=True)
+    err.print(f"Combined {len(runs)} runs to {fused.boxes:,} boxes, found {count_by_runs(fused.found_by)}.")
+    print_place_of_boxes(fused.run)
     return 0
 
 

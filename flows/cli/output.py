@@ -43,11 +43,16 @@ def print_mine_summary(summary: Any, *, as_json: bool, strict: bool = False) -> 
     print_notes(summary.notes)
     states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(summary.states.items()))
     err.print(f"{summary.boxes} boxes on {summary.images} images ({states}).")
-    err.print(f"They are in {summary.run / 'annotations.parquet'} and annotations.json beside it.")
+    print_place_of_boxes(summary.run)
     print_warnings(summary.warnings)
     return quarantine_code(
         summary.quarantined, summary.reasons, f"All reasons are in {summary.run}/quarantine.parquet.", strict=strict
     )
+
+
+def print_place_of_boxes(run: Path) -> None:
+    """Say in which files the boxes of a run are."""
+    err.print(f"They are in {run / 'annotations.parquet'}, and as COCO JSON in {run / 'annotations.json'}.")
 
 
 def quarantine_code(count: int, reasons: list[str], where: str = "", *, strict: bool = False) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mining.arrays import Bools
+from mining.fusion.box_tables import rows_by_pair
 from mining.quality.audit import judged_boxes
 from mining.quality.estimates import Precision, estimate_precision
 from mining.quality.verdicts import VERDICTS_FILE
@@ -40,7 +41,7 @@ class VerdictComparison:
     @property
     def text(self) -> str:
         """The figures in a sentence."""
-        (low, high), verdict = self.ci95, {True: "better", False: "worse", None: "chance, perhaps"}[self.is_better]
+        (low, high), verdict = self.ci95, {True: "better", False: "worse", None: "this may be chance"}[self.is_better]
         return (
             f"By {self.before.verdicts} and {self.after.verdicts} verdicts on the best boxes of images and classes, "
             f"{self.after.value:.1%} are correct against {self.before.value:.1%}, difference {self.difference:+.1%} "
@@ -88,10 +89,7 @@ def _precision_of_best(run: Run) -> Precision | None:
 def _is_best(run: Run) -> Bools:
     """(n,) whether a box of the run's table is the best one of its image and class."""
     table = run.read_annotations(["annotation_id", "image_id", "category_id", "score"])
-    image, category = table["image_id"].to_numpy(), table["category_id"].to_numpy()
-    order = np.lexsort((table["annotation_id"].to_numpy(), -table["score"].to_numpy(), category, image))
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = (np.diff(image[order]) != 0) | (np.diff(category[order]) != 0)
-    best = np.zeros(len(order), bool)
-    best[order[is_first]] = True
+    ids, score = table["annotation_id"].to_numpy(), table["score"].to_numpy()
+    best = np.zeros(len(table), bool)
+    best[[rows[np.lexsort((ids[rows], -score[rows]))[0]] for rows in rows_by_pair(table).values()]] = True
     return best

@@ -58,7 +58,9 @@ class FuseSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _check_min_runs(self) -> Self:
+    def _check_out_and_min_runs(self) -> Self:
+        if self.out.resolve() in {path.resolve() for path in self.runs}:
+            raise ValueError(f"`out` is {self.out}, one of the runs, which are not changed: give a new folder")
         if self.min_runs > len(self.runs):
             raise ValueError(f"`min_runs` is {self.min_runs}, but there are {len(self.runs)} runs")
         return self

@@ -85,11 +85,14 @@ def fuse_runs(paths: Sequence[Path], out: Path, min_runs: int = 1) -> FusedRuns:
     if (out / "run.json").is_file():
         done = Run.open(out, finished=True).record
         fused = done.get(FUSED, {})
-        if (fused.get("sources"), fused.get("min_runs")) != (sources, min_runs):
+        if "found_by" not in fused:
+            raise RunError(f"{out} is another run, whose boxes were not combined by this command; give a new folder.")
+        if (fused["sources"], fused["min_runs"]) != (sources, min_runs):
             raise RunError(f"{out} was made from other boxes, or another way; give another folder, or delete it.")
         return FusedRuns(out, done["counts"]["boxes"], tuple(fused["found_by"]), fused["notes"])
     refuse_occupied_folder(out)
-    check_output_outside_images(out, runs[0].image_root)
+    for run in runs:
+        check_output_outside_images(out, run.image_root)
     tables, notes = _tables_of(runs)
     corpus = runs[0].read_corpus(["image_id"])
     table, found_by = fuse_tables(tables, corpus["image_id"])
@@ -99,8 +102,9 @@ def fuse_runs(paths: Sequence[Path], out: Path, min_runs: int = 1) -> FusedRuns:
         table, found_by = table.filter(pa.array(is_kept)), found_by[is_kept]
     counts = tuple(np.bincount(found_by, minlength=len(runs) + 1)[1:].tolist())
     names = [run.name for run in runs]
-    record: dict[str, Any] = {"runs": names, "sources": sources, "found_by": list(counts), "notes": notes}
-    record["min_runs"] = min_runs
+    record: dict[str, Any] = {
+        "runs": names, "sources": sources, "min_runs": min_runs, "found_by": list(counts), "notes": notes,
+    }  # fmt: skip
     with atomic_folder(out) as temporary:
         write_changed_run(
             runs[0], temporary, name=out.name, annotations=table, states=changed_states(runs[0], table), labels={},
@@ -132,29 +136,34 @@ def fuse_tables(tables: Sequence[pa.Table], image_ids: pa.ChunkedArray) -> tuple
     xyxy, score = xyxy_of(every), every["score"].to_numpy().astype(np.float64)
     is_human = pc.equal(every["source"], HUMAN).to_numpy()
     merged_from = every["merged_from"].to_numpy()
-    clusters = [
-        cluster for rows in rows_by_pair(every).values() for cluster in _clusters(rows, xyxy, score, run, is_human)
-    ]
+    clusters: list[list[int]] = []
+    boxes = [np.zeros((0, 4))]
+    for rows in rows_by_pair(every).values():
+        found, means = _group(rows, xyxy, score, run, is_human)
+        clusters += found
+        boxes.append(means)
     first = np.array([cluster[0] for cluster in clusters], np.int64)
     found_by = np.array([len(set(run[cluster].tolist())) for cluster in clusters], np.int64)
-    boxes = np.array([_mean_box(xyxy, score, cluster, is_human) for cluster in clusters]).reshape(-1, 4)
     sums = np.array([score[cluster].sum() / len(tables) for cluster in clusters])
     columns = {
         "score": np.where(is_human[first], score[first], sums),
         "merged_from": np.array([merged_from[cluster].sum() for cluster in clusters], np.int64),
         "annotation_id": np.arange(len(clusters)),  # the number of the cluster, to find its place after sorting
     }
-    table = in_corpus_order(with_boxes(every.take(pa.array(first)), boxes, **columns), image_ids)
+    table = in_corpus_order(with_boxes(every.take(pa.array(first)), np.concatenate(boxes), **columns), image_ids)
     order = table["annotation_id"].to_numpy()
     numbers = pa.array(np.arange(1, len(table) + 1), ANNOTATION_SCHEMA.field("annotation_id").type)
     return table.set_column(0, ANNOTATION_SCHEMA.field("annotation_id"), numbers), found_by[order]
 
 
-def _clusters(rows: Ints, xyxy: Floats, score: Floats, run: Ints, is_human: Bools) -> list[list[int]]:
+def _group(rows: Ints, xyxy: Floats, score: Floats, run: Ints, is_human: Bools) -> tuple[list[list[int]], Floats]:
     """Group the boxes of one class in one image: each group has at most one box of a run.
 
     Boxes join, best score first, the group whose mean they overlap most, by at least SAME_IOU. Those that people made
     come before all others.
+
+    Returns:
+        The rows of each of k groups, and (k, 4) its box in px.
     """
     clusters: list[list[int]] = []
     means = np.zeros((0, 4))
@@ -170,7 +179,7 @@ def _clusters(rows: Ints, xyxy: Floats, score: Floats, run: Ints, is_human: Bool
         else:
             clusters.append([row])
             means = np.concatenate([means, xyxy[row : row + 1]])
-    return clusters
+    return clusters, means
 
 
 def _mean_box(xyxy: Floats, score: Floats, cluster: list[int], is_human: Bools) -> Floats:

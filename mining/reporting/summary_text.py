@@ -61,10 +61,13 @@ def _count_classes(names: Sequence[str]) -> str:
 def define_score(record: Mapping[str, Any]) -> str:
     """Say how the scores of a run were computed, from its record; see the columns' meanings."""
     used, fused = record["used"], record.get(FUSED)
-    if fused is not None and "found_by" in fused:
+    if fused is not None:
+        first = define_score({"used": used})
+        if "found_by" not in fused:
+            return f"{first}; of boxes that only the detector found, it is a share of the detector's score"
         return (
             "a score is the sum of the scores that the box has in the runs that found it, over the number of all runs: "
-            f"of the first run, {define_score({'used': used})}"
+            f"of the first run, {first}"
         )
     if used.get("localizer") == IMPORTED:
         return "a score is what the imported file states, or 1 if it states none"

@@ -18,14 +18,18 @@ def describe_fusion(record: Mapping[str, Any]) -> str | None:
         return None
     names = _listed([str(name) for name in fused["runs"]])
     if "found_by" in fused:
-        counts = fused["found_by"]
-        words = [f"{count:,} by {_word(number)}" for number, count in enumerate(counts, start=1)]
-        words[-1] = f"{counts[-1]:,} by {'both' if len(counts) == 2 else 'all of them'}"
-        return f"Boxes of the runs {names}, combined; found {_listed(words)}."
+        return f"Boxes of the runs {names}, combined; found {count_by_runs(fused['found_by'])}."
     return (
         f"Boxes of the runs {names}, combined: {fused['moved']:,} of the first are the mean with one of the second, a "
         f"detector's; {fused['added']:,} of the second are further ones."
     )
+
+
+def count_by_runs(found_by: Sequence[int]) -> str:
+    """Return e.g. '3 by one and 1 by both' from the number of boxes that one run found, that two found, and so on."""
+    words = [f"{count:,} by {_word(number)}" for number, count in enumerate(found_by, start=1)]
+    words[-1] = f"{found_by[-1]:,} by {'both' if len(found_by) == 2 else 'all of them'}"
+    return _listed(words)
 
 
 def _listed(words: Sequence[str]) -> str:

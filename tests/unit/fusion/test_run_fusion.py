@@ -218,6 +218,14 @@ def test_boxes_of_an_image_that_the_first_run_could_not_use_are_left_out_with_a_
     assert fuse_runs([broken.path, whole.path], tmp_path / "both").notes == result.notes
 
 
+def test_another_run_is_never_taken_for_a_combined_one(tmp_path: Path) -> None:
+    first, second, third = (run_of(tmp_path / name, IMAGES) for name in ("first", "second", "third"))
+    with pytest.raises(RunError, match="whose boxes were not combined by this command; give a new folder"):
+        fuse_runs([first.path, second.path], third.path)
+    with pytest.raises(InputError, match="one of the runs, which are not changed: give a new folder"):
+        boxmine.fuse([first.path, second.path], second.path)
+
+
 def test_an_occupied_folder_and_the_folder_of_the_images_are_refused(tmp_path: Path) -> None:
     first, second = run_of(tmp_path / "first", IMAGES), run_of(tmp_path / "second", OTHER)
     occupied = tmp_path / "occupied"
