@@ -66,8 +66,8 @@ def define_score(record: Mapping[str, Any]) -> str:
         if "found_by" not in fused:
             return f"{first}; of boxes that only the detector found, it is a share of the detector's score"
         return (
-            "a score is the sum of the scores that the box has in the runs that found it, over the number of all runs: "
-            f"of the first run, {first}"
+            "a score is the sum of the scores that the box has in the runs that found it, over the number of all runs; "
+            f"in the first run, {first}"
         )
     if used.get("localizer") == IMPORTED:
         return "a score is what the imported file states, or 1 if it states none"
