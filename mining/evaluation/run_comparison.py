@@ -15,20 +15,22 @@ import numpy as np
 from mining.arrays import Floats, Ints
 from mining.boxes.iou import paired_iou
 from mining.errors import RunError
-from mining.evaluation.bootstrap import paired_difference
 from mining.evaluation.boxes import xyxy_from_xywh
-from mining.evaluation.metrics.hits import mean_or_none
+from mining.evaluation.paired_scores import hit_difference, match_shared, recall_difference
 from mining.evaluation.run_reading import RunBoxes, read_run_boxes
-from mining.evaluation.run_scoring import best_iou_of_pairs
-from mining.ground_truth.matching import match_classes, match_files
+from mining.evaluation.run_scoring import best_iou_of_match
+from mining.ground_truth.matching import match_classes
+from mining.ground_truth.reading import read_ground_truth
 
 SAME = 0.95
 IOU_THRESHOLDS = (0.5, 0.7)
 DEFINITION = (
     "A pair: an image of both runs and a class of which either has a box. same: the best-scored boxes of both have an "
     "IoU of at least 0.95; moved: less. corloc: share of the truth's pairs, known to both runs, whose best-scored box "
-    "has IoU >= 0.5; difference: second minus first, ci95: paired percentile bootstrap over images; better, worse: "
-    "pairs that are correct in the second run only, in the first only."
+    "has IoU >= 0.5; instance_recall_at_1_fp: share of the true boxes of these images and classes that the boxes of "
+    "highest score find with IoU >= 0.5, as many of them as give one false positive per image; difference: second "
+    "minus first, ci95: paired percentile bootstrap over images; better, worse: pairs that are correct in the second "
+    "run only, in the first only."
 )
 
 
@@ -194,37 +196,20 @@ def _against(
     seed: int,
     resamples: int,
 ) -> tuple[dict[str, Any], list[PairChange]]:
-    scored = [{(name, category): iou for name, category, iou in best_iou_of_pairs(folder, truth)} for folder in folders]
-    keys = [key for key in scored[0] if key in scored[1]]
-    files = sorted({name for name, _ in keys})
-    positions = match_files(files, runs[1].file_names).tolist()
-    run_name = {name: runs[1].file_names[position] for name, position in zip(files, positions, strict=True)}
-    keys = [key for key in keys if run_name[key[0]] not in unscored]
+    matches, run_name = match_shared(read_ground_truth(truth), folders, runs, unscored)
+    scored = [{(name, category): iou for name, category, iou in best_iou_of_match(match)} for match in matches]
+    keys = [key for key in scored[0] if key in scored[1]] if scored else []
     if not keys:
         return {"file": truth.name, "pairs": 0}, []
     iou = [np.array([best_iou[key] for key in keys]) for best_iou in scored]
     _, image = np.unique([name for name, _ in keys], return_inverse=True)
     figures = {
-        f"corloc_{threshold}": _difference(image, iou[0] >= threshold, iou[1] >= threshold, seed, resamples)
+        f"corloc_{threshold}": hit_difference(image, iou[0] >= threshold, iou[1] >= threshold, seed, resamples)
         for threshold in IOU_THRESHOLDS
     }
+    figures["instance_recall_at_1_fp"] = recall_difference(matches, len(run_name), seed, resamples)
     changes = [
         PairChange(run_name[name], category, agreements.get((run_name[name], category), 0.0), before, after)
         for (name, category), before, after in zip(keys, iou[0].tolist(), iou[1].tolist(), strict=True)
     ]
     return {"file": truth.name, "pairs": len(keys), **figures}, changes
-
-
-def _difference(image: Ints, first: Any, second: Any, seed: int, resamples: int) -> dict[str, Any]:
-    paired = paired_difference(
-        image, first.astype(np.float64), second.astype(np.float64), seed=seed, resamples=resamples
-    )
-    return {
-        "first": mean_or_none(first),
-        "second": mean_or_none(second),
-        "difference": paired.value,
-        "ci95": list(paired.ci95),
-        "is_clear": paired.is_clear,
-        "better": int((second & ~first).sum()),
-        "worse": int((first & ~second).sum()),
-    }

@@ -10,8 +10,9 @@ from mining.evaluation.metrics.breakdown import CocoEngine, breakdown_scores
 from mining.evaluation.metrics.chart_data import chart_data
 from mining.evaluation.metrics.coco import coco_scores, match_detections, summarize_matches
 from mining.evaluation.metrics.coco_bootstrap import coco_intervals
-from mining.evaluation.metrics.corloc import baseline_scores, corloc_scores, is_false_positive, pair_results
+from mining.evaluation.metrics.corloc import baseline_scores, corloc_scores, pair_results
 from mining.evaluation.metrics.hits import IOU_THRESHOLD, PairResults
+from mining.evaluation.metrics.instance_recall import is_false_positive
 from mining.evaluation.metrics.localization import localization_scores
 from mining.evaluation.metrics.precision import precision_by_min_score, precision_by_score, precision_scores
 from mining.evaluation.metrics.thresholds import threshold_hits, threshold_scores
@@ -125,7 +126,11 @@ def best_iou_of_pairs(run_dir: Path, truth: Path) -> list[tuple[str, str, float]
         ScoringError: As for `score_run`.
         RunError: As for `score_run`.
     """
-    match = match_run(read_ground_truth(truth), read_run_boxes(run_dir), run_dir)
+    return best_iou_of_match(match_run(read_ground_truth(truth), read_run_boxes(run_dir), run_dir))
+
+
+def best_iou_of_match(match: RunMatch) -> list[tuple[str, str, float]]:
+    """Return the pairs behind CorLoc of a run that is matched with its ground truth, see `best_iou_of_pairs`."""
     files, classes = match.truth.file_names, match.truth.classes
     pairs = pair_results(match.truth.boxes, match.predicted)
     rows = zip(pairs.image, pairs.category, pairs.best_iou, strict=True)

@@ -9,7 +9,7 @@ from mining.runs.run import Run
 from mining.storage.files import sha256_of
 from mining.storage.integrity import digest_of
 
-_FIGURE = "corloc_0.5"
+_FIGURES = {"corloc_0.5": "CorLoc", "instance_recall_at_1_fp": "recall of objects at one false box per image"}
 _DECISION = "a person decides"
 
 
@@ -75,6 +75,9 @@ def evaluate_retraining(
 def decide(summary: dict[str, Any]) -> tuple[bool | None, str]:
     """Decide from a comparison of two runs (see `mining.evaluation.run_comparison`) whether the second one is better.
 
+    CorLoc says how good the best box of an image and class is, recall at one false box per image whether further
+    objects are found. A run is better if one of them is clearly higher and the other one not clearly lower.
+
     Returns:
         Whether it is better, None where that may be chance or is not known; and the figures behind it in a sentence.
     """
@@ -84,13 +87,19 @@ def decide(summary: dict[str, Any]) -> tuple[bool | None, str]:
         return None, (
             f"Without ground truth it is not known which run is better: {share} have the same box; {_DECISION}."
         )
-    figure = truth[_FIGURE]
+    figures = {name: truth[key] for key, name in _FIGURES.items()}
+    text = f"On {truth['pairs']} pairs: " + "; ".join(_describe(name, figure) for name, figure in figures.items())
+    changes = {figure["difference"] > 0 for figure in figures.values() if figure["is_clear"]}
+    if not changes:
+        return None, f"{text}. This may be chance; {_DECISION}."
+    if len(changes) > 1:
+        return None, f"{text}. One is better, the other worse; {_DECISION}."
+    return changes == {True}, f"{text}. The new model is {'better' if changes == {True} else 'worse'}."
+
+
+def _describe(name: str, figure: dict[str, Any]) -> str:
     low, high = figure["ci95"]
-    text = (
-        f"CorLoc {figure['second']:.1%} against {figure['first']:.1%} on {truth['pairs']} pairs, "
-        f"difference {figure['difference']:+.1%} ({low:+.1%} to {high:+.1%})"
+    return (
+        f"{name} {figure['second']:.1%} against {figure['first']:.1%}, difference {figure['difference']:+.1%} "
+        f"({low:+.1%} to {high:+.1%})"
     )
-    if not figure["is_clear"]:
-        return None, f"{text}: this may be chance; {_DECISION}."
-    is_better = figure["difference"] > 0
-    return is_better, f"{text}: the new model is {'better' if is_better else 'worse'}."

@@ -186,26 +186,29 @@ def comparison_rows(summary: dict[str, Any]) -> list[Row]:
         return rows
     for iou in ("0.5", "0.7"):
         corloc = truth[f"corloc_{iou}"]
-        points = [100 * value for value in (corloc["difference"], *corloc["ci95"])]
-        clear = "clear" if corloc["is_clear"] else "not clear: the interval includes 0"
         rows += [
-            (
-                f"CorLoc at IoU {iou}",
-                f"{format_share(corloc['first'])} / {format_share(corloc['second'])}",
-                "first run / second run",
-            ),
-            (
-                "Difference",
-                "{:+.1f} (95 %: {:+.1f} to {:+.1f})".format(*points),
-                f"points, second minus first, paired over the same images; {clear}",
-            ),
+            *_difference_rows(f"CorLoc at IoU {iou}", "first run / second run", corloc),
             (
                 "Better, worse",
                 f"{corloc['better']:,}, {corloc['worse']:,}",
                 "pairs correct in the second run only, in the first only",
             ),
         ]
-    return rows
+    meaning = "first run / second run: share of the objects found at one false box per image"
+    return [*rows, *_difference_rows("Recall at 1 FP", meaning, truth["instance_recall_at_1_fp"])]
+
+
+def _difference_rows(name: str, meaning: str, figure: dict[str, Any]) -> list[Row]:
+    points = [100 * value for value in (figure["difference"], *figure["ci95"])]
+    clear = "clear" if figure["is_clear"] else "not clear: the interval includes 0"
+    return [
+        (name, f"{format_share(figure['first'])} / {format_share(figure['second'])}", meaning),
+        (
+            "Difference",
+            "{:+.1f} (95 %: {:+.1f} to {:+.1f})".format(*points),
+            f"points, second minus first, paired over the same images; {clear}",
+        ),
+    ]
 
 
 def format_share(share: float | None) -> str:

@@ -13,8 +13,9 @@ from mining.arrays import Bools, Ints
 from mining.errors import ScoringError
 from mining.evaluation.boxes import Detections, Overlaps, TruthBoxes, count_classes, encode_pairs
 from mining.evaluation.metrics.coco import AREAS, coco_scores
-from mining.evaluation.metrics.corloc import is_false_positive, pair_results
+from mining.evaluation.metrics.corloc import pair_results
 from mining.evaluation.metrics.hits import IOU_THRESHOLD, mean_or_none
+from mining.evaluation.metrics.instance_recall import is_false_positive
 from mining.evaluation.scores import BreakdownScores, CocoFigures, InstancesRow, SizeRow
 
 DEFINITION = (

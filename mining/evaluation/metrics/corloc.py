@@ -16,6 +16,7 @@ from mining.arrays import Bools, Floats, Ints
 from mining.evaluation.bootstrap import bootstrap_corloc, bootstrap_means
 from mining.evaluation.boxes import Detections, Overlaps, TruthBoxes, compute_overlaps, count_classes, encode_pairs
 from mining.evaluation.metrics.hits import IOU_THRESHOLD, PairResults, mean_or_none
+from mining.evaluation.metrics.instance_recall import InstanceRecall
 from mining.evaluation.scores import BaselineScores, ClassCorLoc, CorLocScores
 
 DEFINITION = (
@@ -115,7 +116,7 @@ def corloc_scores(
         "at_0.7_ci95": intervals[1],
         "any_box_ci95": intervals[2],
         "instance_recall": mean_or_none(overlaps.truth_iou[truth.is_countable] >= IOU_THRESHOLD),
-        "instance_recall_at_1_fp": recall_at_false_positives(truth, predicted, overlaps, images=images),
+        "instance_recall_at_1_fp": InstanceRecall(truth, predicted, overlaps).at(images),
         "boxes_per_pair": mean_or_none(pairs.predictions),
         "per_class": per_class,
     }
@@ -145,45 +146,6 @@ def baseline_scores(truth: TruthBoxes, sizes: Floats) -> BaselineScores:
         "whole_image": corloc_of_centred_box(1.0),
         "centred_half_area": corloc_of_centred_box(float(np.sqrt(0.5))),
     }
-
-
-def is_false_positive(overlaps: Overlaps) -> Bools:
-    """Return which predictions hit nothing of their class.
-
-    Args:
-        overlaps: Overlaps of n predictions with the true boxes.
-
-    Returns:
-        (n,) bool, true where IoU is below 0.5 with every countable true box of the class in the image and less than
-        half of the box lies inside an ignored one (difficult, ignore or crowd).
-    """
-    return (overlaps.prediction_iou < IOU_THRESHOLD) & (overlaps.prediction_ignored < 0.5)
-
-
-def recall_at_false_positives(
-    truth: TruthBoxes, predicted: Detections, overlaps: Overlaps, *, images: int, per_image: float = 1.0
-) -> float | None:
-    """Compute the share of true boxes that are found by the boxes of highest score (a point of the FROC curve).
-
-    Args:
-        truth: True boxes.
-        predicted: Predicted boxes.
-        overlaps: `compute_overlaps(truth, predicted)`.
-        images: Number of images.
-        per_image: Of the predicted boxes, as many are used as give at most so many false positives per image; boxes
-            of equal score all or none.
-
-    Returns:
-        The share of countable true boxes that such a box covers with IoU >= 0.5; None where there is none.
-    """
-    order = np.argsort(-predicted.scores, kind="stable")
-    scores, false_positives = predicted.scores[order], np.cumsum(is_false_positive(overlaps)[order])
-    ends = np.flatnonzero(np.append(np.diff(scores) != 0, True)) if len(scores) else np.empty(0, int)
-    allowed = ends[false_positives[ends] <= per_image * images]
-    used = np.zeros(len(scores), bool)
-    used[order[: allowed[-1] + 1 if len(allowed) else 0]] = True
-    found = (overlaps if used.all() else compute_overlaps(truth, predicted.where(used))).truth_iou
-    return mean_or_none(found[truth.is_countable] >= IOU_THRESHOLD)
 
 
 def _per_class(hit: Bools, category: Ints, classes: Sequence[str]) -> dict[str, ClassCorLoc]:

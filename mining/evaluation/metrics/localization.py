@@ -33,8 +33,9 @@ from mining.arrays import Bools, Floats, Ints
 from mining.errors import ScoringError
 from mining.evaluation.bootstrap import bootstrap_means
 from mining.evaluation.boxes import Detections, Overlaps, TruthBoxes, compute_overlaps
-from mining.evaluation.metrics.corloc import is_false_positive, pair_results
+from mining.evaluation.metrics.corloc import pair_results
 from mining.evaluation.metrics.hits import IOU_THRESHOLD, IouRule, is_hit, mean_or_none
+from mining.evaluation.metrics.instance_recall import is_false_positive
 from mining.evaluation.scores import Accuracy, Interval, LocalizationScores
 
 DEFINITION = (

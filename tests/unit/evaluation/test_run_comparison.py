@@ -32,6 +32,8 @@ def test_a_run_is_no_different_from_itself(worlds: tuple[World, World]) -> None:
     half = found["truth"]["corloc_0.5"]
     assert (half["first"], half["second"], half["difference"], half["ci95"]) == (0.5, 0.5, 0, [0, 0])
     assert (half["better"], half["worse"], half["is_clear"]) == (0, 0, False)
+    recall = found["truth"]["instance_recall_at_1_fp"]
+    assert (recall["first"], recall["difference"], recall["ci95"], recall["is_clear"]) == (0.75, 0, [0, 0], False)
 
 
 def test_better_and_worse_pairs_are_counted(worlds: tuple[World, World]) -> None:

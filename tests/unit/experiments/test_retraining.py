@@ -46,30 +46,54 @@ def test_other_labels_or_settings_start_a_new_run(settings: RetrainSettings, tmp
     assert plan_retraining(settings).out.name.startswith("00002-")
 
 
-def comparison(difference: float, ci95: list[float]) -> dict[str, Any]:
-    figure = {"first": 0.5, "second": 0.5 + difference, "difference": difference, "ci95": ci95}
-    clear = {"is_clear": ci95[0] > 0 or ci95[1] < 0}
-    return {"pairs": {"both": 4, "same": 3}, "truth": {"pairs": 40, "corloc_0.5": {**figure, **clear}}}
+HIGHER, LOWER, UNCLEAR = (0.02, 0.2), (-0.2, -0.02), (-0.02, 0.2)
+
+
+def comparison(corloc: tuple[float, float], recall: tuple[float, float]) -> dict[str, Any]:
+    """A comparison in which the differences have these intervals."""
+
+    def figure(low: float, high: float) -> dict[str, Any]:
+        middle = (low + high) / 2
+        clear = low > 0 or high < 0
+        return {"first": 0.5, "second": 0.5 + middle, "difference": middle, "ci95": [low, high], "is_clear": clear}
+
+    truth = {"pairs": 40, "corloc_0.5": figure(*corloc), "instance_recall_at_1_fp": figure(*recall)}
+    return {"pairs": {"both": 4, "same": 3}, "truth": truth}
 
 
 @pytest.mark.parametrize(
-    ("difference", "ci95", "better", "words"),
+    ("corloc", "recall", "better", "words"),
     [
-        (0.1, [0.02, 0.2], True, "the new model is better"),
-        (-0.1, [-0.2, -0.02], False, "the new model is worse"),
-        (0.1, [-0.02, 0.2], None, "may be chance; a person decides"),
+        (HIGHER, UNCLEAR, True, "The new model is better."),
+        (HIGHER, HIGHER, True, "The new model is better."),
+        (UNCLEAR, HIGHER, True, "The new model is better."),
+        (LOWER, UNCLEAR, False, "The new model is worse."),
+        (UNCLEAR, LOWER, False, "The new model is worse."),
+        (HIGHER, LOWER, None, "One is better, the other worse; a person decides."),
+        (LOWER, HIGHER, None, "One is better, the other worse; a person decides."),
+        (UNCLEAR, UNCLEAR, None, "This may be chance; a person decides."),
     ],
 )
 def test_a_clear_difference_on_ground_truth_decides(
-    settings: RetrainSettings, difference: float, ci95: list[float], better: bool | None, words: str
+    settings: RetrainSettings,
+    corloc: tuple[float, float],
+    recall: tuple[float, float],
+    better: bool | None,
+    words: str,
 ) -> None:
-    result = evaluate_retraining(settings, settings.runs / "new", comparison(difference, ci95), None)
+    result = evaluate_retraining(settings, settings.runs / "new", comparison(corloc, recall), None)
     assert result.is_better is better
     assert words in result.reason
 
 
+def test_the_decision_names_both_figures_with_their_intervals(settings: RetrainSettings) -> None:
+    reason = evaluate_retraining(settings, settings.runs / "new", comparison(HIGHER, UNCLEAR), None).reason
+    assert reason.startswith("On 40 pairs: CorLoc 61.0% against 50.0%, difference +11.0% (+2.0% to +20.0%); recall of")
+    assert "at one false box per image 59.0% against 50.0%, difference +9.0% (-2.0% to +20.0%)" in reason
+
+
 def test_without_ground_truth_or_a_run_in_use_a_person_decides(settings: RetrainSettings) -> None:
-    without_truth = {**comparison(0.1, [0.02, 0.2]), "truth": None}
+    without_truth = {**comparison(HIGHER, HIGHER), "truth": None}
     result = evaluate_retraining(settings, settings.runs / "new", without_truth, None)
     assert (result.is_better, "3 of 4 pairs" in result.reason) == (None, True)
     without_run = evaluate_retraining(settings, settings.runs / "new", None, None)

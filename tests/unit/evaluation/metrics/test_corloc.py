@@ -10,9 +10,7 @@ from mining.evaluation.metrics.corloc import (
     baseline_scores,
     corloc,
     corloc_scores,
-    is_false_positive,
     pair_results,
-    recall_at_false_positives,
 )
 from tests.unit.evaluation.by_hand import predicted_of, truth_of
 
@@ -69,19 +67,6 @@ def test_a_hit_on_a_difficult_box_beside_a_countable_one_is_a_miss() -> None:
     assert corloc(truth, predicted_of(((0, 0, FAR), 0.9))) == 0
 
 
-def test_a_box_on_a_difficult_object_is_no_false_positive() -> None:
-    truth = truth_of((0, 0, BOX), (0, 0, FAR), ignored=(1,))
-    inside, half_out, on_nothing = (52, 52, 3, 3), (55, 50, 12, 10), (20, 20, 5, 5)
-    rows = [((0, 0, box), 0.5) for box in (BOX, FAR, inside, half_out, on_nothing)]
-    assert is_false_positive(compute_overlaps(truth, predicted_of(*rows))).tolist() == [False, False, False, True, True]
-
-
-def test_a_class_that_the_image_lacks_is_a_false_positive() -> None:
-    assert is_false_positive(compute_overlaps(truth_of((0, 0, BOX)), predicted_of(((0, 1, BOX), 0.9)))).tolist() == [
-        True
-    ]
-
-
 def test_the_whole_record_of_a_known_case() -> None:
     truth = truth_of((0, 0, BOX), (0, 1, FAR), (1, 0, BOX), (1, 0, FAR), (2, 1, BOX))
     predicted = predicted_of(
@@ -115,27 +100,6 @@ def test_a_difficult_box_is_no_instance_to_recall() -> None:
     truth, predicted = truth_of((0, 0, BOX), (0, 0, FAR), ignored=(1,)), predicted_of(((0, 0, BOX), 0.9))
     record = corloc_scores(truth, predicted, compute_overlaps(truth, predicted), ["cat"], images=1, seed=0, resamples=0)
     assert record["instance_recall"] == 1
-
-
-@pytest.mark.parametrize(
-    ("per_image", "recall"),
-    [(0, 1 / 3), (0.5, 2 / 3), (0.9, 2 / 3), (1, 2 / 3), (1.5, 1), (9, 1)],
-)
-def test_recall_at_a_number_of_false_positives_uses_the_boxes_of_highest_score(per_image: float, recall: float) -> None:
-    truth = truth_of((0, 0, BOX), (1, 0, BOX), (1, 0, FAR), (1, 1, FAR), ignored=(3,))
-    on_difficult_box = (1, 1, FAR)
-    ranked = [((0, 0, BOX), 0.9), (on_difficult_box, 0.8), ((0, 1, BOX), 0.7), ((1, 0, BOX), 0.6)]
-    tied = [((0, 1, FAR), 0.5), ((1, 0, FAR), 0.5), ((1, 1, BOX), 0.5)]  # all or none
-    predicted = predicted_of(*reversed(ranked + tied))
-    overlaps = compute_overlaps(truth, predicted)
-    assert recall_at_false_positives(truth, predicted, overlaps, images=2, per_image=per_image) == pytest.approx(recall)
-
-
-def test_recall_at_a_number_of_false_positives_of_no_boxes() -> None:
-    truth, none = truth_of((0, 0, BOX)), predicted_of()
-    assert recall_at_false_positives(truth, none, compute_overlaps(truth, none), images=1) == 0
-    nothing, some = truth_of(), predicted_of(((0, 0, BOX), 0.5))
-    assert recall_at_false_positives(nothing, some, compute_overlaps(nothing, some), images=1) is None
 
 
 def test_no_resample_gives_no_interval() -> None:
