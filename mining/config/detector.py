@@ -89,6 +89,11 @@ class DetectorOptions(DetectorNetworkOptions):
     drop_after: Share = Field(
         default=0.3, description="Share of the epochs before the first that leaves out boxes, see `drop_share`."
     )
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Decay per step of an exponential moving average of the weights, which is the detector in the end "
+        "(a mean teacher), for example 0.99. 0 takes the weights after the last step.",
+    )
     seed: Seed = Field(default=0, description="Random seed.")
     precision: str = Field(
         default="auto",
@@ -148,8 +153,12 @@ class DetectorSettings(DetectorSection):
     """Everything the training of a detector needs besides its images, classes and model folder."""
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the weights, as JSON values: a training is resumed if they are the same."""
-        return self.model_dump(mode="json", include={*DetectorOptions.model_fields})
+        """Return the settings that decide the weights, as JSON values: a training is resumed if they are the same.
+
+        An average that is not asked for is left out, so that detectors from before there was one are the same.
+        """
+        values = self.model_dump(mode="json", include={*DetectorOptions.model_fields})
+        return values if self.ema_decay else {name: value for name, value in values.items() if name != "ema_decay"}
 
     @property
     def weights_folder(self) -> Path | None:

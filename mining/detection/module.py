@@ -1,7 +1,7 @@
 """A detector as Lightning trains it: steps, optimizer, schedule."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -11,6 +11,7 @@ from mining.config import DetectorSettings
 from mining.detection.boxes import DetectionTarget
 from mining.detection.data import DetectionBatch
 from mining.detection.network import Detector
+from mining.detection.weight_average import average_of
 from mining.errors import ModelError
 from mining.training.distributed import all_gather
 
@@ -21,6 +22,8 @@ class DetectorModule(lightning.LightningModule):
     """A detector in training.
 
     Attributes:
+        detector: The detector that the steps change.
+        average: The moving average of its weights; None unless the settings ask for one. Kept in the checkpoints.
         has_learned: (), whether any image was trained on; kept in the checkpoints.
         unreadable: Path to reason, of images that could not be read.
         logged_names: Names of the losses logged in this epoch.
@@ -31,10 +34,16 @@ class DetectorModule(lightning.LightningModule):
     def __init__(self, detector: Detector, settings: DetectorSettings) -> None:
         super().__init__()
         self.detector = detector
+        self.average = average_of(detector, settings.ema_decay) if settings.ema_decay else None
         self.settings = settings
         self.unreadable: dict[str, str] = {}
         self.logged_names: set[str] = set()
         self.register_buffer("has_learned", torch.tensor(False))
+
+    @property
+    def trained(self) -> Detector:
+        """The detector that the training has made: the average of its weights, or those of the last step."""
+        return self.detector if self.average is None else cast(Detector, self.average.module)
 
     @property
     def drop_share(self) -> float:
@@ -65,6 +74,11 @@ class DetectorModule(lightning.LightningModule):
 
     def _black_image(self) -> Tensor:
         return torch.zeros(3, self.settings.side, self.settings.side, dtype=torch.uint8, device=self.device)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Let the average follow the weights."""
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
 
     def on_train_end(self) -> None:
         """Combine what the devices recorded."""

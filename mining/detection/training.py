@@ -195,7 +195,7 @@ def _fit(
         discard_training(out)
         reason = next(iter(module.unreadable.values()), "")
         raise CorpusError(f"None of the {len(images)} images to train on could be read, e.g. {reason}")
-    if not all(bool(value.isfinite().all()) for value in module.detector.parameters()):
+    if not all(bool(value.isfinite().all()) for value in module.trained.parameters()):
         discard_training(out)
         raise diverged(settings)
     rows = read_history(out / HISTORY_FILE)
@@ -209,7 +209,7 @@ def _fit(
         "inputs": inputs, "settings": settings.model_dump(mode="json"), SEEN_COCO: _has_seen_coco(settings),
         "versions": package_versions(), "finished": utc_now(),
     }  # fmt: skip
-    save_detector(out, module.detector, replace(card, training=record))
+    save_detector(out, module.trained, replace(card, training=record))
     delete_checkpoints(out)
     return summary
 

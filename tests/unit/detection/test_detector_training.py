@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.optim.swa_utils import AveragedModel
 
 import mining.backbones.build as build_module
 from mining.backbones.registry import COCO_BACKBONES, spec_of
@@ -87,10 +88,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
     assert weights_of(tmp_path / "a") == weights_of(tmp_path / "b") != weights_of(tmp_path / "c")
 
 
-@pytest.mark.parametrize("kind", ["fcos", "faster-rcnn"])
-def test_an_interrupted_training_is_resumed_with_the_same_weights(tmp_path: Path, kind: str):
+@pytest.mark.parametrize(("kind", "ema_decay"), [("fcos", 0.0), ("fcos", 0.9), ("faster-rcnn", 0.0)])
+def test_an_interrupted_training_is_resumed_with_the_same_weights(tmp_path: Path, kind: str, ema_decay: float):
     images = draw_images(tmp_path / "images", 10)
-    wanted = settings(kind=kind, epochs=3, drop_share=0.5, drop_after=0.5)
+    wanted = settings(kind=kind, epochs=3, drop_share=0.5, drop_after=0.5, ema_decay=ema_decay)
     train_detector(wanted, images, CLASSES, tmp_path / "whole")
 
     def stop(done: int, total: int, text: str) -> None:
@@ -106,6 +107,32 @@ def test_an_interrupted_training_is_resumed_with_the_same_weights(tmp_path: Path
     assert set(epochs) == {"epoch 3"}
     assert weights_of(out) == weights_of(tmp_path / "whole")
     assert (out / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
+
+
+def test_the_average_of_the_weights_is_saved_in_place_of_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    images = draw_images(tmp_path / "images", 16)
+    seen: list[dict[str, torch.Tensor]] = []
+    update = AveragedModel.update_parameters
+
+    def watched(average: AveragedModel, detector: torch.nn.Module) -> None:
+        seen.append({name: value.clone() for name, value in detector.named_parameters()})
+        update(average, detector)
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", watched)
+    train(images, tmp_path / "model", ema_decay=0.5)
+    assert len(seen) == 4  # 2 epochs of 2 steps
+    expected = seen[0]
+    for step, values in enumerate(seen[1:], start=1):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = {name: decay * expected[name] + (1 - decay) * value for name, value in values.items()}
+    saved = dict(load_detector(tmp_path / "model")[0].named_parameters())
+    assert [name for name, value in saved.items() if not torch.allclose(value, expected[name], atol=1e-6)] == []
+    assert any(not torch.allclose(value, seen[-1][name], atol=1e-6) for name, value in saved.items())
+
+
+def test_a_training_without_an_average_is_that_of_before_there_was_one():
+    assert "ema_decay" not in settings().identity()
+    assert settings(ema_decay=0.9).identity()["ema_decay"] == 0.9
 
 
 def test_a_finished_training_is_returned_and_one_of_other_boxes_refused(tmp_path: Path):
