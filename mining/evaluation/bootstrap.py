@@ -1,4 +1,4 @@
-"""Percentile bootstrap over images: the confidence intervals of all scores.
+"""Bootstrap over images: the confidence intervals of all scores.
 
 Boxes and pairs of one image are not independent, so images are resampled, never single boxes or pairs: a resample
 draws as many images as there are, with replacement, and everything in an image is drawn with it.
@@ -60,6 +60,32 @@ def resample_image_counts(
 def percentile_interval(values: Floats) -> list[float]:
     """Return the 2.5th and 97.5th percentile of the resampled values."""
     return [float(value) for value in np.percentile(values, [2.5, 97.5])]
+
+
+def bias_corrected_interval(
+    values: Floats, value: float, *, within: tuple[float, float] = (-np.inf, np.inf)
+) -> list[float]:
+    """Return the 95 % interval of a figure that is not a mean over images, such as average precision.
+
+    Average precision of few objects per class is too high by one to two points, and that of a resample, which has fewer
+    different ones, once more. The mean of the resamples less `value` estimates this bias; the percentiles are moved by
+    twice of it, for the resamples' and for the value's own. In a simulation of 20 classes on 140 images, the interval
+    then covers the figure of the whole population in 91 % of the cases instead of 80 %
+    (tests/benchmarks/interval_coverage.py).
+
+    Args:
+        values: (R,) the figure of each resample.
+        value: The figure of the images as they are.
+        within: The lowest and the highest value that the figure can have.
+
+    Returns:
+        The interval; it is extended to `value` where it would not contain it.
+
+    Reference:
+        Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapter 10 (the bootstrap estimate of bias).
+    """
+    low, high = np.clip(np.percentile(values, [2.5, 97.5]) - 2 * (np.mean(values) - value), *within)
+    return [float(min(low, value)), float(max(high, value))]
 
 
 def bootstrap_means(

@@ -1,7 +1,8 @@
 """The content of scores.json: its types, the one writer and the one checked reader.
 
-Shares are in [0, 1]; None stands where nothing can be counted. Intervals are [low, high], 95 % percentile bootstraps
-over images. Parts marked NotRequired are missing from files of earlier versions.
+Shares are in [0, 1]; None stands where nothing can be counted. Intervals are [low, high], 95 % bootstraps
+over images: percentiles, of average precision corrected for bias (see `mining.evaluation.bootstrap`). Parts marked
+NotRequired are missing from files of earlier versions.
 """
 
 from functools import cache

@@ -8,7 +8,7 @@ import numpy as np
 
 from mining.arrays import Floats, Ints
 from mining.errors import ScoringError
-from mining.evaluation.bootstrap import percentile_interval, resample_image_counts
+from mining.evaluation.bootstrap import bias_corrected_interval, resample_image_counts
 from mining.evaluation.boxes import Detections, TruthBoxes
 from mining.evaluation.metrics.coco import RECALLS, coco_scores, match_detections
 from mining.evaluation.metrics.coco_bootstrap import resampling_state, weighted_precision
@@ -100,7 +100,8 @@ class Estimate:
 
     Attributes:
         value: Mean over seeds.
-        ci95: Percentile bootstrap: test images are drawn with replacement, and seeds where there are several.
+        ci95: Bootstrap, see `bias_corrected_interval`: test images are drawn with replacement, and so are seeds where
+            there are several.
         by_seed: Its value for each seed.
     """
 
@@ -112,7 +113,8 @@ class Estimate:
 def estimate(of_seed: Sequence[Precision], figure: str = "ap50") -> Estimate:
     """Return the mean of a figure over detectors that differ in their seed."""
     values = tuple(float(getattr(one, figure)) for one in of_seed)
-    return Estimate(float(np.mean(values)), _interval(over_seeds(of_seed, figure)), values)
+    value = float(np.mean(values))
+    return Estimate(value, _interval(over_seeds(of_seed, figure), value, (0, 1)), values)
 
 
 def difference(first: Mapping[int, Precision], second: Mapping[int, Precision]) -> Estimate:
@@ -122,16 +124,19 @@ def difference(first: Mapping[int, Precision], second: Mapping[int, Precision]) 
         first: Precision by seed.
         second: The same of the other kind.
     """
-    return _compare(first, second, lambda one, other: other - one)
+    return _compare(first, second, lambda one, other: other - one, (-1, 1))
 
 
 def share(whole: Mapping[int, Precision], part: Mapping[int, Precision]) -> Estimate:
     """Return the AP50 of one kind of boxes as a share of that of another, on the seeds of both."""
-    return _compare(whole, part, lambda one, other: other / np.maximum(one, 1e-9))
+    return _compare(whole, part, lambda one, other: other / np.maximum(one, 1e-9), (0, np.inf))
 
 
 def _compare(
-    first: Mapping[int, Precision], second: Mapping[int, Precision], combine: Callable[[Floats, Floats], Floats]
+    first: Mapping[int, Precision],
+    second: Mapping[int, Precision],
+    combine: Callable[[Floats, Floats], Floats],
+    within: Interval,
 ) -> Estimate:
     seeds = sorted(first.keys() & second.keys())
     ones, others = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
@@ -143,7 +148,7 @@ def _compare(
         np.array([one.ap50 for one in others]).mean(keepdims=True),
     )
     resampled = combine(over_seeds(ones, "ap50"), over_seeds(others, "ap50"))
-    return Estimate(float(value[0]), _interval(resampled), tuple(by_seed))
+    return Estimate(float(value[0]), _interval(resampled, float(value[0]), within), tuple(by_seed))
 
 
 def over_seeds(of_seed: Sequence[Precision], figure: str) -> Floats:
@@ -153,6 +158,6 @@ def over_seeds(of_seed: Sequence[Precision], figure: str) -> Floats:
     return np.take_along_axis(table, drawn, axis=0).mean(axis=0)
 
 
-def _interval(values: Floats) -> Interval:
-    low, high = percentile_interval(values)
+def _interval(values: Floats, value: float, within: Interval) -> Interval:
+    low, high = bias_corrected_interval(values, value, within=within)
     return low, high

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mining.arrays import Bools, Ints, jit
-from mining.evaluation.bootstrap import percentile_interval, resample_image_counts
+from mining.evaluation.bootstrap import bias_corrected_interval, resample_image_counts
 from mining.evaluation.boxes import TruthBoxes
 from mining.evaluation.metrics.coco import AREAS, RECALLS, CocoMatches
 from mining.evaluation.scores import Interval
@@ -40,7 +40,11 @@ def coco_intervals(
     limit = max(_MIN_RESAMPLES, _MAX_WORK // max(1, len(matches.scores)))
     counts = resample_image_counts(images, seed=seed, resamples=min(resamples, limit))
     precision = np.stack([weighted_precision(times, *state, RECALLS) for block in counts for times in block])
-    return percentile_interval(precision.mean(axis=1)), percentile_interval(precision[:, 0])
+    whole = weighted_precision(np.ones(images, np.int64), *state, RECALLS)
+    return (
+        bias_corrected_interval(precision.mean(axis=1), float(whole.mean()), within=(0, 1)),
+        bias_corrected_interval(precision[:, 0], float(whole[0]), within=(0, 1)),
+    )
 
 
 def resampling_state(truth: TruthBoxes, matches: CocoMatches) -> tuple[Any, ...]:

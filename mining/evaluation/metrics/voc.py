@@ -29,7 +29,7 @@ import numpy as np
 
 from mining.arrays import Bools, Floats, Ints, jit
 from mining.boxes.iou import area, intersection, ratio
-from mining.evaluation.bootstrap import percentile_interval, resample_image_counts
+from mining.evaluation.bootstrap import bias_corrected_interval, resample_image_counts
 from mining.evaluation.boxes import Detections, TruthBoxes, candidate_pairs
 from mining.evaluation.metrics.hits import IOU_THRESHOLD, IouRule, is_hit, mean_or_none
 from mining.evaluation.scores import AveragePrecision, ClassAveragePrecision, Interval, VocScores
@@ -130,12 +130,15 @@ def voc_scores(
     matches = rank_matches(truth, predicted, iou_threshold=iou_threshold, rule=rule)
     curves = precision_recall_curves(truth, predicted, matches)
     per_class = {classes[category]: _class_row(curve) for category, curve in curves.items()}
+    means = _mean_average_precision(curves.values())
     return {
         "definition": DEFINITION,
         "iou_threshold": iou_threshold,
         "iou_rule": rule,
-        **_mean_average_precision(curves.values()),
-        "AP_all_point_ci95": _bootstrap(truth, predicted, matches, seed=seed, resamples=resamples),
+        **means,
+        "AP_all_point_ci95": _bootstrap(
+            means["AP_all_point"], truth, predicted, matches, seed=seed, resamples=resamples
+        ),
         "at_iou": {
             f"{lower:g}": average_precision(truth, predicted, iou_threshold=lower, rule=rule)
             for lower in LOWER_IOU_THRESHOLDS
@@ -218,15 +221,15 @@ def precision_recall_curves(
 
 
 def _bootstrap(
-    truth: TruthBoxes, predicted: Detections, matches: RankedMatches, *, seed: int, resamples: int
+    value: float | None, truth: TruthBoxes, predicted: Detections, matches: RankedMatches, *, seed: int, resamples: int
 ) -> Interval | None:
-    """Return the interval of AP_all_point; a class that a resample lacks is left out of its mean."""
-    if not truth.is_countable.any() or resamples < 1:
+    """Return the interval of AP_all_point, given its value; a class that a resample lacks is left out of its mean."""
+    if value is None or resamples < 1:
         return None
     images = len(np.unique(np.concatenate([truth.image, predicted.image])))
     counts = resample_image_counts(images, seed=seed, resamples=resamples)
     values = resampled_average_precision((times for block in counts for times in block), truth, predicted, matches)
-    return percentile_interval(np.array(values))
+    return bias_corrected_interval(np.array(values), value, within=(0, 1))
 
 
 def resampled_average_precision(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mining.evaluation.bootstrap import paired_difference
+from mining.evaluation.bootstrap import bias_corrected_interval, paired_difference
 
 
 def test_the_difference_is_the_mean_over_pairs() -> None:
@@ -45,3 +45,16 @@ def test_the_interval_covers_the_true_difference_nineteen_times_in_twenty() -> N
         found = paired_difference(np.arange(80), first.astype(float), second.astype(float), resamples=400)
         covered += found.ci95[0] <= 0.1 <= found.ci95[1]
     assert 180 <= covered <= 198
+
+
+def test_an_interval_is_moved_down_by_twice_the_bias_of_its_resamples() -> None:
+    resampled = np.linspace(0.5, 0.7, 401)
+    assert bias_corrected_interval(resampled, 0.6) == pytest.approx([0.505, 0.695])
+    assert bias_corrected_interval(resampled, 0.58) == pytest.approx([0.465, 0.655])
+    assert bias_corrected_interval(resampled, 0.62) == pytest.approx([0.545, 0.735])
+
+
+def test_a_corrected_interval_contains_the_value_and_stays_in_its_range() -> None:
+    resampled = np.linspace(0.5, 0.7, 401)
+    assert bias_corrected_interval(resampled, 0.4) == pytest.approx([0.105, 0.4])
+    assert bias_corrected_interval(resampled, 0.95, within=(0, 1)) == [0.95, 1]
