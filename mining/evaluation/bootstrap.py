@@ -13,6 +13,8 @@ from mining.arrays import Bools, Floats, Ints
 from mining.evaluation.metrics.hits import PairResults
 
 _COUNTS_PER_BLOCK = 2_000_000  # bounds the memory of a block of resamples
+_MAX_WORK = 200_000_000  # predictions times resamples: some seconds
+_MIN_RESAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,14 @@ def resample_image_counts(
         drawn = rng.integers(0, images, size=(size, images))
         drawn += np.arange(size)[:, None] * images
         yield np.bincount(drawn.ravel(), minlength=size * images).reshape(size, images)
+
+
+def affordable(resamples: int, predictions: int) -> int:
+    """Return how many resamples are drawn where each one visits all predictions.
+
+    Above 200,000 predictions these are fewer than asked for, at least 100.
+    """
+    return min(resamples, max(_MIN_RESAMPLES, _MAX_WORK // max(1, predictions)))
 
 
 def percentile_interval(values: Floats) -> list[float]:

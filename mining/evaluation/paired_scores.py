@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mining.arrays import Bools, Ints
-from mining.evaluation.bootstrap import paired_difference, percentile_interval, resample_image_counts
+from mining.evaluation.bootstrap import affordable, paired_difference, percentile_interval, resample_image_counts
 from mining.evaluation.metrics.hits import mean_or_none
 from mining.evaluation.metrics.instance_recall import InstanceRecall
 from mining.evaluation.run_matching import RunMatch, match_run
@@ -46,14 +46,15 @@ def recall_difference(matches: list[RunMatch], images: int, seed: int, resamples
         matches: Both runs, of the same images in the same order, see `match_shared`.
         images: Number of these images.
         seed: Seed of the bootstrap over images.
-        resamples: Number of resamples.
+        resamples: Number of resamples, fewer for very many boxes, see `affordable`.
     """
     recalls = [InstanceRecall(match.truth.boxes, match.predicted) for match in matches]
     first, second = (recall.at(images) for recall in recalls)
     if first is None or second is None:
         return {"first": first, "second": second, "difference": None, "ci95": None, "is_clear": False}
     differences = []
-    for counts in resample_image_counts(images, seed=seed, resamples=resamples):
+    number = affordable(resamples, sum(len(match.predicted) for match in matches))
+    for counts in resample_image_counts(images, seed=seed, resamples=number):
         for times in counts:
             before, after = (recall.at(images, times=times) for recall in recalls)
             if before is not None and after is not None:

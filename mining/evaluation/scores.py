@@ -49,7 +49,9 @@ class CorLocScores(_CorLocByIou):
     any_box: float | None
     any_box_ci95: NotRequired[Interval | None]
     instance_recall: float | None
+    instance_recall_ci95: NotRequired[Interval | None]
     instance_recall_at_1_fp: NotRequired[float | None]
+    instance_recall_at_1_fp_ci95: NotRequired[Interval | None]
     boxes_per_pair: float | None
     per_class: dict[str, ClassCorLoc]
 

@@ -235,7 +235,7 @@ def _corloc_row(scores: Scores) -> Row:
 def _recall_row(scores: Scores) -> Row:
     truth = scores["truth"]
     meaning = f"of {truth['boxes'] - truth['ignored']:,} true boxes, share that some mined box covers at IoU 0.5"
-    return "Instance recall", format_share(scores["corloc"]["instance_recall"]), meaning
+    return "Instance recall", _with_interval(scores["corloc"], "instance_recall"), meaning
 
 
 def _froc_rows(corloc: CorLocScores) -> list[Row]:
@@ -244,7 +244,7 @@ def _froc_rows(corloc: CorLocScores) -> list[Row]:
     meaning = (
         "of the true boxes, share that the boxes of highest score cover, with at most one false positive per image"
     )
-    return [("Recall at 1 FP", format_share(corloc["instance_recall_at_1_fp"]), meaning)]
+    return [("Recall at 1 FP", _with_interval(corloc, "instance_recall_at_1_fp"), meaning)]
 
 
 def _threshold_rows(thresholds: ThresholdScores | None) -> list[Row]:
@@ -310,9 +310,11 @@ def map_rows(maps: MapScores | None) -> list[Row]:
 def _share_rows(rows: Sequence[Row], values: Any) -> list[Row]:
     if values is None:  # scores.json of an earlier version
         return []
-    return [
-        (name, format_share(values[key]) + _interval(values.get(f"{key}_ci95")), meaning) for key, name, meaning in rows
-    ]
+    return [(name, _with_interval(values, key), meaning) for key, name, meaning in rows]
+
+
+def _with_interval(values: Any, key: str) -> str:
+    return format_share(values[key]) + _interval(values.get(f"{key}_ci95"))
 
 
 def _percent(share: float) -> str:

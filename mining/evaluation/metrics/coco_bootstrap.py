@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from mining.arrays import Bools, Ints, jit
-from mining.evaluation.bootstrap import bias_corrected_interval, resample_image_counts
+from mining.evaluation.bootstrap import affordable, bias_corrected_interval, resample_image_counts
 from mining.evaluation.boxes import TruthBoxes
 from mining.evaluation.metrics.coco import AREAS, RECALLS, CocoMatches
 from mining.evaluation.scores import Interval
 
 _ALL = list(AREAS).index("all")
-_MAX_WORK = 200_000_000  # predictions times resamples: some seconds
-_MIN_RESAMPLES = 100
 
 
 def coco_intervals(
@@ -37,8 +35,7 @@ def coco_intervals(
         return None, None
     state = resampling_state(truth, matches)
     images = 1 + max(int(positions.max(initial=0)) for positions in (truth.image, matches.image))
-    limit = max(_MIN_RESAMPLES, _MAX_WORK // max(1, len(matches.scores)))
-    counts = resample_image_counts(images, seed=seed, resamples=min(resamples, limit))
+    counts = resample_image_counts(images, seed=seed, resamples=affordable(resamples, len(matches.scores)))
     precision = np.stack([weighted_precision(times, *state, RECALLS) for block in counts for times in block])
     whole = weighted_precision(np.ones(images, np.int64), *state, RECALLS)
     return (

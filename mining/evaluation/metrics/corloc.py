@@ -102,6 +102,10 @@ def corloc_scores(
     ci95, macro_ci95 = bootstrap_corloc(hit, pairs, seed=seed, resamples=resamples)
     at_low, at_high, any_box = pairs.best_iou >= 0.3, pairs.best_iou >= 0.7, pairs.any_iou >= IOU_THRESHOLD
     intervals = bootstrap_means(pairs.image, [at_low, at_high, any_box], seed=seed, resamples=resamples)
+    is_object = truth.is_countable
+    found = overlaps.truth_iou[is_object] >= IOU_THRESHOLD
+    (found_ci95,) = bootstrap_means(truth.image[is_object], [found], seed=seed, resamples=resamples)
+    recall = InstanceRecall(truth, predicted, overlaps)
     return {
         "value": mean_or_none(hit),
         "ci95": ci95,
@@ -115,8 +119,10 @@ def corloc_scores(
         "at_0.3_ci95": intervals[0],
         "at_0.7_ci95": intervals[1],
         "any_box_ci95": intervals[2],
-        "instance_recall": mean_or_none(overlaps.truth_iou[truth.is_countable] >= IOU_THRESHOLD),
-        "instance_recall_at_1_fp": InstanceRecall(truth, predicted, overlaps).at(images),
+        "instance_recall": mean_or_none(found),
+        "instance_recall_ci95": found_ci95,
+        "instance_recall_at_1_fp": recall.at(images),
+        "instance_recall_at_1_fp_ci95": recall.interval(images, seed=seed, resamples=resamples),
         "boxes_per_pair": mean_or_none(pairs.predictions),
         "per_class": per_class,
     }

@@ -4,6 +4,7 @@ import numpy as np
 
 from mining.arrays import Bools, Floats, Ints
 from mining.boxes.iou import paired_iou
+from mining.evaluation.bootstrap import affordable, percentile_interval, resample_image_counts
 from mining.evaluation.boxes import Detections, Overlaps, TruthBoxes, candidate_pairs, compute_overlaps
 from mining.evaluation.metrics.hits import IOU_THRESHOLD
 
@@ -50,6 +51,24 @@ class InstanceRecall:
         so_far: Floats = np.cumsum(np.bincount(self._false_level, weights=false, minlength=self._levels))
         used = np.searchsorted(so_far, per_image * images, side="right")
         return float(objects[self._found_level < used].sum() / objects.sum())
+
+    def interval(self, images: int, *, seed: int, resamples: int) -> list[float] | None:
+        """Bootstrap the recall at one false positive per image.
+
+        Args:
+            images: Number of images.
+            seed: Seed of the resampling.
+            resamples: Number of resamples, fewer for very many boxes, see `affordable`.
+
+        Returns:
+            The 95 % interval; None where no true box counts, or without resamples.
+        """
+        if not len(self._object_image) or resamples < 1:
+            return None
+        number = affordable(resamples, len(self._false_level) + len(self._found_level))
+        counts = resample_image_counts(images, seed=seed, resamples=number)
+        values = [self.at(images, times=times) for block in counts for times in block]
+        return percentile_interval(np.array([value for value in values if value is not None]))
 
 
 def is_false_positive(overlaps: Overlaps) -> Bools:

@@ -80,5 +80,16 @@ def test_recall_of_a_resample_is_that_of_its_images_written_out() -> None:
     assert len(values) > 5
 
 
+def test_the_interval_is_that_of_the_resampled_images() -> None:
+    rows = [(image, 0, BOX) for image in range(40)]
+    found = InstanceRecall(truth_of(*rows), predicted_of(*((row, 0.5) for row in rows[:30])))
+    assert found.at(40) == 0.75
+    low, high = found.interval(40, seed=0, resamples=1000) or (1, 0)
+    deviation = (0.75 * 0.25 / 40) ** 0.5
+    assert (low, high) == pytest.approx((0.75 - 1.96 * deviation, 0.75 + 1.96 * deviation), abs=0.03)
+    assert found.interval(40, seed=0, resamples=0) is None
+    assert InstanceRecall(truth_of(), predicted_of()).interval(40, seed=0, resamples=10) is None
+
+
 def _random_boxes(rng: np.random.Generator, number: int) -> np.ndarray:
     return np.concatenate([rng.integers(0, 3, (number, 2)), rng.integers(5, 9, (number, 2))], axis=1).astype(float)
