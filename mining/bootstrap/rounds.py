@@ -94,6 +94,7 @@ def train_on_run(
         InputError: There is no box to learn from.
         ModelError: The detector cannot be trained with these settings.
     """
+    from mining.bootstrap.class_agnostic import as_one_class, list_images
     from mining.bootstrap.detector_warnings import warn_of_few_boxes, warnings_of_localizer
     from mining.bootstrap.training_boxes import boxes_of_run
     from mining.bootstrap.true_boxes import read_true_boxes, replace_boxes
@@ -107,6 +108,9 @@ def train_on_run(
         found = replace_boxes(found, true.images)
         hashes = sorted(image.content_hash for image in true.images if image.content_hash is not None)
         taught = {"sha256": digest_of(settings.boxes), "images": hashes}
+    if settings.class_agnostic:
+        found = as_one_class(found)
+        list_images(run, settings.image_list)
     detector = DetectorSettings(**dict(settings.detector))
     train_detector(
         detector, found.images, found.classes, settings.detector_of(number), progress, true_boxes=taught,

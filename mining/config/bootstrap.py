@@ -46,6 +46,11 @@ class BootstrapSettings(Settings):
         description="Combine the boxes of each detector with those that it learned from: the mean where both agree, "
         "and what only the detector finds behind them. Without, the detector's boxes replace them.",
     )
+    class_agnostic: bool = Field(
+        default=False,
+        description="Train the detectors on one class, object, so that they learn where objects are from the boxes of "
+        "all classes. Their boxes have the class of the boxes that they overlap, or of the image's only label.",
+    )
     rounds: Annotated[int, Field(ge=1, le=10)] = Field(
         default=1,
         description="Most rounds. The first one whose boxes are not better than those before is the last one.",
@@ -85,6 +90,12 @@ class BootstrapSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_class_agnostic(self) -> Self:
+        if self.class_agnostic and not self.fuse:
+            raise ValueError("`class_agnostic` needs `fuse`: the classes of the boxes are those of the boxes before")
+        return self
+
+    @model_validator(mode="after")
     def _check_truth_of_others(self) -> Self:
         if self.boxes is not None and self.truth is not None and self.boxes == resolve_path(self.truth):
             raise ValueError(
@@ -105,6 +116,11 @@ class BootstrapSettings(Settings):
         """Return the run directory that is mined with a round's detector, from 1 on."""
         return self.out / f"detected-{number}" if self.fuse else self.run_of(number)
 
+    @property
+    def image_list(self) -> Path:
+        """The names of the images without labels, for detectors that know no class."""
+        return self.out / "images.csv"
+
     def localizer_runs(self) -> list[RunSettings]:
         """Return the settings of the localizers' runs; the first one is round 0 if it is the only one."""
         common: dict[str, Any] = {
@@ -124,7 +140,10 @@ class BootstrapSettings(Settings):
     def mine_settings(self, number: int) -> MineSettings:
         """Return the settings of mining with a round's detector, from 1 on."""
         kept = {name: value for name, value in dict(self.mine).items() if name in _OF_DETECTORS}
-        checked = {**dict(self.corpus), "min_present": self.min_present}
+        corpus = dict(self.corpus)
+        if self.class_agnostic:
+            corpus = {"images": self.corpus.images, "labels": self.image_list}
+        checked = {**corpus, "min_present": self.min_present}
         if self.fuse:
             kept["min_score"] = FUSED_FROM
         return MineSettings(**checked, **kept, model=str(self.detector_of(number)), out=self.detected_by(number))

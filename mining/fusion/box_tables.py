@@ -1,6 +1,5 @@
 """Tables of boxes (ANNOTATION_SCHEMA) as they are fused: sides, rows by image and class, boxes that moved."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,8 +42,17 @@ def with_boxes(table: pa.Table, xyxy: Floats, **columns: Any) -> pa.Table:
     """
     x, y = xyxy[:, 0], xyxy[:, 1]
     w, h = xyxy[:, 2] - x, xyxy[:, 3] - y
-    values: Mapping[str, Any] = {"x": x, "y": y, "w": w, "h": h, "area": w * h, **columns}
-    for name, column in values.items():
+    return with_columns(table, x=x, y=y, w=w, h=h, area=w * h, **columns)
+
+
+def with_columns(table: pa.Table, **columns: Any) -> pa.Table:
+    """Return a table with other values of some columns.
+
+    Args:
+        table: n rows of ANNOTATION_SCHEMA.
+        columns: Name to n values.
+    """
+    for name, column in columns.items():
         field = table.schema.field(name)
         table = table.set_column(table.schema.get_field_index(name), field, pa.array(column, field.type))
     return table

@@ -26,7 +26,8 @@ from mining.engine.detector_miner import confident_score
 from mining.errors import RunError
 from mining.evaluation.taught_images import has_seen_coco, taught_hashes
 from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, xyxy_of
-from mining.models.card import SEEN_COCO
+from mining.fusion.class_assignment import with_classes
+from mining.models.card import OBJECT, SEEN_COCO
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
 from mining.runs.fused_record import FUSED
@@ -57,6 +58,8 @@ class FusedBoxes:
 def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
     """Write the boxes of a run combined with a detector's as a new finished run, unless it exists.
 
+    Boxes of a detector that knows the class `object` alone get classes by `mining.fusion.class_assignment`.
+
     Args:
         before: The finished run that the detector learned from; it is not changed.
         detected: The finished run of the same images, mined with the detector.
@@ -72,7 +75,10 @@ def fuse_with_detector(before: Run, detected: Run, out: Path) -> Run:
             raise RunError(f"{out} was made from other boxes; give another folder, or delete it.")
         return run
     image_ids = before.read_corpus(["image_id"])["image_id"]
-    fused = fuse_with_detected(before.read_annotations(), detected.read_annotations(), image_ids)
+    found = detected.read_annotations()
+    if detected.card.class_names == [OBJECT] != before.card.class_names:
+        found = with_classes(found, before, AGREEING_IOU)
+    fused = fuse_with_detected(before.read_annotations(), found, image_ids)
     with atomic_folder(out) as temporary:
         write_changed_run(
             before, temporary, name=out.name, annotations=fused.annotations,

@@ -31,7 +31,7 @@ from mining.corpus.image_root import check_output_outside_images
 from mining.corpus.schema import QUARANTINED
 from mining.errors import RunError, did_you_mean
 from mining.evaluation.taught_images import has_seen_coco, taught_hashes
-from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, xyxy_of
+from mining.fusion.box_tables import changed_states, rows_by_pair, with_boxes, with_columns, xyxy_of
 from mining.models.card import SEEN_COCO
 from mining.quality.applying import HUMAN
 from mining.runs.changed_run import in_corpus_order, write_changed_run
@@ -85,7 +85,7 @@ def fuse_runs(paths: Sequence[Path], out: Path, min_runs: int = 1) -> FusedRuns:
     if (out / "run.json").is_file():
         done = Run.open(out, finished=True).record
         fused = done.get(FUSED, {})
-        if "found_by" not in fused:
+        if not {"sources", "min_runs", "found_by", "notes"} <= fused.keys():
             raise RunError(f"{out} is another run, whose boxes were not combined by this command; give a new folder.")
         if (fused["sources"], fused["min_runs"]) != (sources, min_runs):
             raise RunError(f"{out} was made from other boxes, or another way; give another folder, or delete it.")
@@ -211,8 +211,10 @@ def _tables_of(runs: Sequence[Run]) -> tuple[list[pa.Table], list[str]]:
         own = {number: ids[name] for number, name in zip(corpus["image_id"].to_pylist(), others, strict=True)}
         classes = _class_ids(runs[0], run)
         table = run.read_annotations()
-        table = _replaced(table, "image_id", [own[number] for number in table["image_id"].to_pylist()])
-        table = _replaced(table, "category_id", [classes[number] for number in table["category_id"].to_pylist()])
+        table = with_columns(
+            table, image_id=[own[number] for number in table["image_id"].to_pylist()],
+            category_id=[classes[number] for number in table["category_id"].to_pylist()],
+        )  # fmt: skip
         is_usable = pc.invert(pc.is_in(table["image_id"], value_set=unusable.combine_chunks()))
         if left_out := len(table) - (pc.sum(is_usable).as_py() or 0):
             notes.append(f"{left_out} boxes of {run.path} are on images that {runs[0].path} could not use; left out.")
@@ -249,8 +251,3 @@ def _class_ids(first: Run, run: Run) -> dict[int, int]:
             )
         found[number] = known[name]
     return found
-
-
-def _replaced(table: pa.Table, name: str, values: list[int]) -> pa.Table:
-    column = table.schema.field(name)
-    return table.set_column(table.schema.get_field_index(name), column, pa.array(values, column.type))

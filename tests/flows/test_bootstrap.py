@@ -63,6 +63,27 @@ def test_without_ground_truth_there_is_one_round_and_a_person_compares(
     assert (out / "round-1" / "report" / "index.html").is_file()
 
 
+def test_a_class_agnostic_detector_learns_one_class_and_its_boxes_have_those_of_the_labels(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bootstrap", str(recipe), "--set", "class_agnostic=true", "--set", "detector.epochs=12"]
+    assert run_command(command) == 0
+    out = recipe.parent / "rounds"
+    assert read_card(out / "detector-1").class_names == ["object"]
+    detected, combined = (Run.open(out / name, finished=True) for name in ("detected-1", "round-1"))
+    assert set(detected.read_annotations()["category"].to_pylist()) == {"object"}
+    assert combined.classes == Run(out / "round-0").classes
+    labelled = {row["file_name"]: row["labels"] for row in combined.read_corpus(["file_name", "labels"]).to_pylist()}
+    boxes = combined.read_annotations(["file_name", "category"]).to_pylist()
+    assert boxes
+    assert all(box["category"] in labelled[box["file_name"]] for box in boxes)
+    digest = sha256_of(combined.annotations)
+    assert run_command(command) == 0
+    assert sha256_of(combined.annotations) == digest
+    assert run_command([*command, "--set", "fuse=false"]) == 2
+    assert "`class_agnostic` needs `fuse`" in " ".join(capsys.readouterr().err.split())
+
+
 def test_ground_truth_decides_and_the_same_command_changes_nothing(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
