@@ -43,15 +43,15 @@ def recall_difference(matches: list[RunMatch], images: int, seed: int, resamples
     """Return the recall of true boxes at one false positive per image of both runs, and the paired difference.
 
     Args:
-        matches: Both runs, of the same images in the same order, see `match_shared`.
+        matches: Both runs, of the same images in the same order, see `match_shared`; some true box counts.
         images: Number of these images.
         seed: Seed of the bootstrap over images.
         resamples: Number of resamples, fewer for very many boxes, see `affordable`.
     """
     recalls = [InstanceRecall(match.truth.boxes, match.predicted) for match in matches]
     first, second = (recall.at(images) for recall in recalls)
-    if first is None or second is None:
-        return {"first": first, "second": second, "difference": None, "ci95": None, "is_clear": False}
+    assert first is not None  # a true box counts, or there would be no pair
+    assert second is not None
     differences = []
     number = affordable(resamples, sum(len(match.predicted) for match in matches))
     for counts in resample_image_counts(images, seed=seed, resamples=number):
