@@ -31,6 +31,8 @@ demo: $(READY)       ## Generate a corpus, train, mine, score, and write a repor
 
 # the tests' tensors are small: splitting them among threads takes longer than the work itself
 test test-all: export OMP_NUM_THREADS := 1
+# compiled tests are kept, also where the environment forbids it: to compile them takes longer than to collect them
+test test-all: export PYTHONDONTWRITEBYTECODE :=
 
 # a file's tests run in one process, one after the other, so that they share fixtures; files run in parallel
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.cli.application import run_command
 from mining.config.bootstrap import BootstrapSettings
 from mining.runs.run import Run
 from mining.synthetic import generate
@@ -138,8 +139,6 @@ def test_ctrl_c_ends_with_code_4_and_the_same_command_resumes(
     assert "run the same command again" in " ".join(said.split())
     assert "Traceback" not in said
     assert not (out / "bootstrap.json").exists()
-    resumed = start_boxmine("bootstrap", recipe)
-    _, said = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, said
+    assert run_command(["bootstrap", str(recipe)]) == 0
     assert len(Run.open(out / "round-1", finished=True).read_annotations()) > 5
     assert not [path for path in files_of(out) if ".tmp-" in path or "checkpoints" in path]

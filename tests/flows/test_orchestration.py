@@ -154,7 +154,7 @@ def test_a_training_runs_in_another_process_with_workers(
     (tmp_path / "images" / "b" / "3.jpg").write_bytes(b"no photo")
     settings = TrainSettings(
         images=tmp_path / "images", out=tmp_path / "model", epochs=1, batch_size=2, input_size=64, weights="none",
-        freeze=False, accelerator="cpu", workers=2, validation_share=0,
+        freeze=False, accelerator="cpu", workers=2, validation_share=0, cells=False,
     )  # fmt: skip
     summary = under_prefect(lambda: train_localizer(settings))
     assert list(summary.unreadable) == ["b/3.jpg"]

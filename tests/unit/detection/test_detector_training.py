@@ -67,7 +67,7 @@ def weights_of(folder: Path) -> bytes:
 @pytest.mark.parametrize("kind", ["fcos", "faster-rcnn"])
 def test_a_detector_finds_most_of_what_it_was_trained_on(tmp_path: Path, kind: str):
     images = draw_images(tmp_path / "images", 24)
-    summary = train(images, tmp_path / "model", epochs=40 if kind == "fcos" else 20, kind=kind)
+    summary = train(images, tmp_path / "model", epochs=40 if kind == "fcos" else 14, kind=kind)
     assert (summary.images, summary.boxes, summary.classes, summary.unreadable) == (24, 24, 2, {})
     detector, card = load_detector(tmp_path / "model")
     assert card.class_names == ["red", "blue"]

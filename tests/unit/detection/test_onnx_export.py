@@ -69,7 +69,9 @@ def assert_the_same_boxes(session: onnxruntime.InferenceSession, model: Path, si
     np.testing.assert_allclose(scores, wanted.scores.numpy(), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["fcos", "faster-rcnn", pytest.param("retinanet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["fcos", *(pytest.param(one, marks=pytest.mark.slow) for one in ("faster-rcnn", "retinanet"))]
+)
 def test_a_file_finds_the_same_boxes_in_images_of_any_size(tmp_path: Path, kind: str) -> None:
     model = write_detector(tmp_path / "model", kind)
     session = export(model, tmp_path / "detector.onnx")
@@ -85,25 +87,28 @@ def test_the_padding_of_efficientnet_lite_is_the_same(tmp_path: Path) -> None:
     assert_the_same_boxes(session, model, (75, 117))
 
 
-def test_a_file_describes_itself(tmp_path: Path) -> None:
+def test_a_file_of_a_two_stage_detector_finds_the_same_boxes_in_images_of_its_size(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model", "faster-rcnn")
+    session = export(model, tmp_path / "detector.onnx", size="75x117")
+    assert_the_same_boxes(session, model, (75, 117))
+
+
+def test_the_command_and_the_function_write_the_same_file_which_describes_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = write_detector(tmp_path / "model")
-    export(model, tmp_path / "detector.onnx", size="64x96", min_score=0.3, max_boxes=7)
-    file = onnx.load(tmp_path / "detector.onnx")
+    options = ["--size", "64x96", "--min-score", "0.3", "--max-boxes", "7"]
+    assert run_command(["export-model", str(model), *options, "--out", str(tmp_path / "a.onnx"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["classes"], said["checked_images"]) == (["cat", "dog"], 2)
+    boxmine.export_model(model, tmp_path / "b.onnx", size=(64, 96), min_score=0.3, max_boxes=7)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    file = onnx.load(tmp_path / "a.onnx")
     found = {one.key: one.value for one in file.metadata_props}
     assert json.loads(found["classes"]) == CLASSES
     assert found["model_sha256"] == load_detector(model)[1].weights_sha256
     assert (found["min_score"], found["max_boxes"], found["merge_iou"]) == ("0.3", "7", "0.5")
     assert file.producer_name == "boxmine"
-
-
-def test_the_command_and_the_function_write_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = write_detector(tmp_path / "model")
-    command = ["export-model", str(model), "--size", "64x96", "--out", str(tmp_path / "a.onnx"), "--json"]
-    assert run_command(command) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["classes"], said["checked_images"]) == (["cat", "dog"], 2)
-    boxmine.export_model(model, tmp_path / "b.onnx", size=(64, 96))
-    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,9 @@ class LabelProject:
             with corpus["labels"].open("w", newline="") as file:
                 rows = [(name, "|".join(labels)) for name, labels in self.labels.items()]
                 csv.writer(file).writerows([("file_name", "labels"), *rows])
-        options = {"scales": (1.0,), "shard_size": 4, "device": "cpu", "workers": 1, "curves": False, **(mine or {})}
+        # the painted maps have a cell per pixel: to refine them would take most of a test's time
+        quick = {"scales": (1.0,), "shard_size": 4, "device": "cpu", "workers": 1, "curves": False, "refine": "none"}
+        options = {**quick, **(mine or {})}
         given = {"store": str(self.store), "runs": self.runs, "corpus": corpus, "model": str(self.model)}
         return LabelSettings(**{**given, "mine": options, **changes})
 

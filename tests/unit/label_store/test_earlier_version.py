@@ -1,5 +1,6 @@
 """A label store of an earlier version, whose boxes had fewer columns, is carried on."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,23 @@ from tests.unit.label_store.earlier_version import LATER_COLUMNS, PLAIN
 from tests.unit.label_store.project import LabelProject
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelProject:
-    """Two images, labelled by the earlier version."""
-    folder = tmp_path / "project"
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the folder in which the earlier version labelled two images, and a copy of it as it was then."""
+    folder = tmp_path_factory.mktemp("earlier") / "project"
     folder.mkdir()
     command = [sys.executable, "-m", "tests.unit.label_store.earlier_version", str(folder)]
     done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    return folder, shutil.copytree(folder, folder.with_name("copy"))
+
+
+@pytest.fixture
+def project(published: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> LabelProject:
+    """Two images, labelled by the earlier version."""
+    folder, copy = published
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
     list_painted(monkeypatch)
     return LabelProject(folder)
 
@@ -44,7 +54,7 @@ def test_its_rows_are_kept_and_new_rows_have_the_later_columns(project: LabelPro
 
 def test_with_the_present_defaults_all_images_are_labelled_again(project: LabelProject) -> None:
     before = {row["run"] for row in project.rows()}
-    project.run_job()
+    project.run_job(mine={"refine": "walk"})
     rows = project.rows()
     assert {row["refinement"] for row in rows} == {"walk"}
     assert not before & {row["run"] for row in rows}

@@ -13,11 +13,13 @@ from mining.errors import ModelError
 from mining.runtimes import graph_cache, openvino_part, prepare
 from mining.runtimes.graph_cache import FOLDER
 from mining.storage.cache import cache_folder
+from tests.factories import register_staged_backbone
 from tests.unit.runtimes.test_openvino_part import CLASSES, CPU, in_openvino, localizer_on, picture
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    register_staged_backbone(monkeypatch)  # small, because each test converts a network again and again
     monkeypatch.setenv("BOXMINE_CACHE", str(tmp_path))
     return cache_folder(FOLDER)
 
@@ -47,7 +49,7 @@ def entries(folder: Path) -> list[str]:
 
 
 def test_a_network_is_converted_once_and_gives_the_same_when_it_is_read(folder: Path, conversions: list[str]) -> None:
-    localizer = localizer_on("cam")
+    localizer = localizer_on("cam", "staged")
     first, second = maps_of(localizer), maps_of(localizer)
     assert torch.equal(first, second)
     assert conversions == ["last_features"]
@@ -57,12 +59,12 @@ def test_a_network_is_converted_once_and_gives_the_same_when_it_is_read(folder: 
 def test_other_weights_options_or_code_are_another_network(
     folder: Path, conversions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    localizer = localizer_on("cam")
+    localizer = localizer_on("cam", "staged")
     maps_of(localizer)
     with torch.no_grad():
         next(iter(localizer.backbone.parameters()))[0, 0, 0, 0] += 1e-6
     maps_of(localizer)
-    maps_of(localizer_on("spg"))
+    maps_of(localizer_on("ccam", "staged"))
     monkeypatch.setattr(openvino_part, "_digest_of_code", lambda: "another version")
     maps_of(localizer)
     assert conversions == ["last_features"] * 4
@@ -72,7 +74,7 @@ def test_other_weights_options_or_code_are_another_network(
 @pytest.mark.parametrize("file", ["graph.xml", "graph.bin", "record.json"])
 @pytest.mark.parametrize("damage", ["cut", "changed", "deleted", "empty"])
 def test_a_damaged_network_is_converted_again(folder: Path, conversions: list[str], file: str, damage: str) -> None:
-    localizer = localizer_on("cam")
+    localizer = localizer_on("cam", "staged")
     expected = maps_of(localizer)
     (path,) = folder.glob(f"*/{file}")
     content = path.read_bytes()
@@ -91,7 +93,7 @@ def test_without_a_place_for_the_cache_each_start_converts(
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("BOXMINE_CACHE", str(tmp_path / "file"))
-    localizer = localizer_on("cam")
+    localizer = localizer_on("cam", "staged")
     assert torch.equal(maps_of(localizer), maps_of(localizer))
     assert len(conversions) == 2
 
@@ -101,7 +103,7 @@ def test_without_any_place_to_write_torch_runs_the_network(tmp_path: Path, monke
     monkeypatch.setenv("BOXMINE_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     compute = prepare.choose_compute(CPU, "openvino", "float32")
-    used = prepare.use_runtime(localizer_on("cam"), compute, None, threads=1, timer=None)  # type: ignore[arg-type]
+    used = prepare.use_runtime(localizer_on("cam", "staged"), compute, None, threads=1, timer=None)  # type: ignore[arg-type]
     assert used.runtime == "torch"
 
 
@@ -127,7 +129,7 @@ def test_what_cannot_be_converted_runs_in_torch_unless_openvino_was_asked_for(
 ) -> None:
     prepare._warn_once.cache_clear()
     monkeypatch.setitem(openvino_part._TOLERANCES, "float32", -1.0)  # no result is close enough
-    localizer = localizer_on("cam")
+    localizer = localizer_on("cam", "staged")
     compute = prepare.choose_compute(CPU, "openvino", "float32")
     for _ in range(2):
         used = prepare.use_runtime(localizer, compute, None, threads=1, timer=None)  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ def test_the_finished_folder_holds_model_and_record_and_nothing_else(tmp_path: P
     assert left == ["curves.png", "history.csv", "model.json", "weights.safetensors"]
 
 
-def test_the_training_record_has_history_curves_and_settings(tmp_path: Path) -> None:
+def test_the_training_record_has_history_curves_and_settings(tmp_path: Path, drawn_curves: None) -> None:
     summary = train(tmp_path, RED_AND_BLUE, epochs=3, learning_rate=0.02)
     rows = read_history(summary.folder / "history.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
