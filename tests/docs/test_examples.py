@@ -93,11 +93,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:
-    text = NOTEBOOK.read_text(encoding="utf-8")
-    for written, quick in (("images=24", "images=12"), ("epochs=2", "epochs=1")):
-        assert text.count(written) == 1
-        text = text.replace(written, quick)
-    notebook = nbformat.reads(text, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=540, resources={"metadata": {"path": str(tmp_path)}}).execute()
 
 

@@ -47,7 +47,8 @@ def test_a_damaged_part_is_found_by_its_checksum_and_mined_again(
 ) -> None:
     list_painted(monkeypatch)
     corpus = write_corpus(tmp_path, crowd(), None)
-    given = {**corpus, "model": str(painted_model(tmp_path / "model")), "scales": (1.0,), "shard_size": 4}
+    quick = {"scales": (1.0,), "shard_size": 4, "refine": "none"}
+    given = {**corpus, "model": str(painted_model(tmp_path / "model")), **quick}
     whole, damaged = (MineSettings(**given, out=tmp_path / name) for name in ("whole", "damaged"))
     mine(whole)
     for shard in mining_job.plan_mining(damaged).shards:

@@ -77,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run with every table."""
     folder = tmp_path_factory.mktemp("run")
     corpus = write_corpus(folder, {**crowd(), "broken.png": b"no image"}, None)
-    mine(MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / "run", scales=(1.0,),
+    mine(MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / "run", scales=(1.0,), refine="none",
                       shard_size=4, workers=1))  # fmt: skip
     return Run(folder / "run")
 

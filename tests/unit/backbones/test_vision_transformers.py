@@ -195,8 +195,10 @@ PUBLISHED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "publish"), PUBLISHED)
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+# the format of the file and the names in it are read one after the other
+@pytest.mark.parametrize(
+    ("name", "publish", "suffix"), [*((*one, ".pth") for one in PUBLISHED), (DINOV2, dict, ".safetensors")]
+)
 def test_published_weights_are_read_from_a_file(
     name: str, publish: Any, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

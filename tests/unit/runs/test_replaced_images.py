@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def mined(corpus: dict[str, Any], folder: Path, name: str = "run", **options: Any) -> Run:
-    settings = MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / name, scales=(1.0,),
+    settings = MineSettings(**corpus, model=str(painted_model(folder / "model")), out=folder / name, scales=(1.0,), refine="none",
                             workers=1, **options)  # fmt: skip
     for shard in plan_mining(settings).shards:
         mine_shard(Run(settings.out), shard)

@@ -49,7 +49,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Settings for mining 15 images, one of them damaged, with a model that detects colours."""
     folder = tmp_path_factory.mktemp("corpus")
     given = write_corpus(folder, {**crowd(), "broken.png": b"no image"}, None)
-    return {**given, "model": str(painted_model(folder / "model")), "scales": (1.0,), "shard_size": 4, "workers": 1}
+    quick = {"scales": (1.0,), "shard_size": 4, "workers": 1, "refine": "none"}
+    return {**given, "model": str(painted_model(folder / "model")), **quick}
 
 
 @pytest.fixture(scope="module")
