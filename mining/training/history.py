@@ -57,9 +57,7 @@ def draw_curves(rows: list[dict[str, str]], path: Path, metric: str) -> None:
     """
     from matplotlib.figure import Figure
 
-    # fixed margins: a constrained layout draws everything twice
-    figure = Figure(figsize=(8, 3))
-    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.16, top=0.95, wspace=0.25)
+    figure = Figure(figsize=(8, 3), layout="constrained")
     losses, metrics = figure.subplots(1, 2)
     for axes, names in ((losses, ("train_loss", "val_loss")), (metrics, ("val_metric",))):
         for name in names:
