@@ -319,6 +319,14 @@ class ORNetConfig:
         meaning("Channels of the encoder-decoder's first level; by default the shallow features', at most 64 (code)."),
     ] = None
     depth: Annotated[Count, meaning("How often the encoder halves the map (code).")] = 3
+    contrast: Annotated[
+        float,
+        Field(gt=0),
+        meaning(
+            "Scale that the generator's last batch norm (eq. 2) starts with. With 1 most of p^a lies between 0.27 and "
+            "0.73 at first, and a short training hardly leaves this range; the paper names none."
+        ),
+    ] = 1.0
     features: Annotated[Count | None, meaning("Channels of f^a (eq. 2); by default the number of classes.")] = None
     dropout: Annotated[
         float, Field(ge=0, lt=1), meaning("Dropout on the averaged features of classifier and evaluator, in training.")
@@ -334,6 +342,14 @@ class ORNetConfig:
     evaluation: Annotated[Weight, meaning("Weight of the evaluation loss L_e (eq. 10); 0 switches it off.")] = 1.0
     alpha: Annotated[Weight, meaning("Weight of the entropy loss (eq. 10); 0 switches it off.")] = 1.5
     beta: Annotated[Weight, meaning("Weight of the area loss (eq. 10); 0 switches it off.")] = 0.5
+    rest: Annotated[
+        Weight,
+        meaning(
+            "Weight of a loss that the paper does not have: the evaluator must not recognise the class in the rest of "
+            "the image, I (1 - p^a). It keeps maps from being parts of objects, or evenly grey. It takes a further "
+            "pass through the evaluator."
+        ),
+    ] = 0.0
     entropy: Annotated[
         Literal["weighted", "mean"],
         meaning("Entropy loss. weighted: L_w with a Gaussian of mu and sigma (eq. 14); mean: L_h (eq. 13, table 4)."),

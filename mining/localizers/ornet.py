@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from mining.backbones.base import Backbone
 from mining.backbones.receptive_fields import CellGrid, cell_grid
+from mining.config import Objective
 from mining.errors import ModelError
 from mining.localizers.base import (
     ClassChoice,
@@ -83,6 +84,7 @@ class ORNet(Localizer):
         channels = backbone.channels[self.shallow - 1]
         features = config.features or classes
         self.generator = Generator(channels, features, config.width or min(WIDEST, channels), config.depth)
+        self.generator.start_with_contrast(config.contrast)
         self.auxiliary = nn.Conv2d(features, classes, kernel_size=1, bias=False)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(backbone.channels[-1], classes)
@@ -164,13 +166,16 @@ class ORNet(Localizer):
         return losses | {"evaluator": loss(self.evaluator(images).float(), targets)}
 
     def _refinement(self, images: Tensor, targets: Tensor, loss: ClassificationLoss) -> dict[str, Tensor]:
-        """Stage two: L = L_e + alpha L_w + beta L_a (eq. 10)."""
+        """Stage two: L = L_e + alpha L_w + beta L_a (eq. 10), and the loss of the rest where it has a weight."""
         config = self.config
         activation = self.activation(images)
         losses = {}
         if config.evaluation:
             shown = attentively_erased(activation, config) if config.erase else activation
             losses["evaluation"] = config.evaluation * loss(self._evaluated(images, shown).float(), targets)
+        if config.rest:
+            logits = self._evaluated(images, 1 - activation).float()
+            losses["rest"] = config.rest * rest_loss(logits, targets, loss.objective)
         if config.alpha:
             weighted = config.entropy == "weighted"
             entropy = (
@@ -246,6 +251,12 @@ class Generator(nn.Module):
         self.decoded = EncoderDecoder(channels, features, width, depth)
         self.activation = nn.Sequential(nn.Conv2d(features, 1, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(1))
 
+    def start_with_contrast(self, scale: float) -> None:
+        """Set the scale of the last batch norm."""
+        norm = self.activation[-1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.constant_(norm.weight, scale)
+
     def forward(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """Compute p^a, (B, 1, h, w) float32 in 0-1, and f^a, (B, k, h, w), from (B, c, h, w) low-level features f^c."""
         features = self.decoded(low)
@@ -301,6 +312,22 @@ def weighted_entropy_loss(activation: Tensor, mu: float, sigma: float) -> Tensor
 def area_loss(activation: Tensor) -> Tensor:
     """Compute L_a, a scalar: the mean activation (eq. 16)."""
     return activation.mean()
+
+
+def rest_loss(logits: Tensor, targets: Tensor, objective: Objective) -> Tensor:
+    """Compute -log(1 - P(c | the image without the object)), a scalar: the mean over the images, or the classes shown.
+
+    Not in the paper.
+
+    Args:
+        logits: (B, C), the evaluator's on I (1 - p^a).
+        targets: (B, C) of 0 and 1; an image without a class costs nothing.
+        objective: 'single' has one class per image, and P is a softmax; 'multi' several, and P is a sigmoid.
+    """
+    if objective == "single":
+        others = logits.masked_fill(targets > 0, -torch.inf).logsumexp(dim=1)
+        return (logits.logsumexp(dim=1) - others).mean()
+    return (functional.softplus(logits) * targets).sum() / targets.sum().clamp(min=1)
 
 
 # --- attentive erasing -----------------------------------------------------------------------------------------------
@@ -370,9 +397,9 @@ def _refuse_contradictions(config: ORNetConfig, backbone: Backbone) -> None:
             f"Option 'erase_depth_least' must not exceed 'erase_depth' (got {config.erase_depth_least} and "
             f"{config.erase_depth})."
         )
-    if config.stage_one < 1 and not (config.evaluation or config.alpha or config.beta):
+    if config.stage_one < 1 and not (config.evaluation or config.alpha or config.beta or config.rest):
         raise ModelError(
-            "Stage two has no loss: give a weight to option evaluation, alpha or beta, or set stage_one to 1."
+            "Stage two has no loss: give a weight to option evaluation, alpha, beta or rest, or set stage_one to 1."
         )
 
 

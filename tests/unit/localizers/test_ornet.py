@@ -63,6 +63,17 @@ def test_the_map_is_batch_norm_of_a_convolution_of_the_decoded_features() -> Non
     np.testing.assert_allclose(activation[:, 0].numpy(), by_hand, atol=1e-6)
 
 
+@pytest.mark.parametrize(("contrast", "decided"), [(1.0, 0.0), (3.0, 0.4)])
+def test_maps_of_a_new_generator_are_as_decided_as_their_contrast(contrast: float, decided: float) -> None:
+    """A batch norm's values have a deviation of 1, so that few of their sigmoids are near 0 or 1."""
+    torch.manual_seed(0)
+    localizer = ORNet(build("mobilenet_v2")[0], CLASSES, contrast=contrast).train()
+    with torch.no_grad():
+        activation = localizer.activation(pictures(4))
+    share = float(((activation < 0.1) | (activation > 0.9)).float().mean())
+    assert share == pytest.approx(decided, abs=0.15)
+
+
 def test_the_map_of_the_localizer_is_that_of_the_shallow_features() -> None:
     localizer = small()
     with torch.no_grad():
@@ -344,6 +355,7 @@ def test_a_training_interrupted_in_either_stage_resumes_to_the_same_weights(
         ({"alpha": 0, "beta": 0, "evaluation": 0}, "has no loss"),
         ({"stage_one": 0}, "stage_one"),
         ({"sigma": 0}, "sigma"),
+        ({"contrast": 0}, "contrast"),
         ({"alfa": 1}, "did you mean 'alpha'"),
     ],
 )

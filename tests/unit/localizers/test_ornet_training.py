@@ -18,6 +18,7 @@ from mining.localizers.ornet import (
     epochs_of_stage_one,
     erasing_candidates,
     pixel_entropy,
+    rest_loss,
     weighted_entropy_loss,
 )
 from tests.factories import image_with_rectangle
@@ -177,6 +178,34 @@ def test_the_loss_of_stage_two_is_the_weighted_sum() -> None:
     assert float(losses["area"]) == pytest.approx(0.02 * p.mean(), rel=1e-5)
 
 
+def test_the_rest_of_the_image_must_not_show_the_class() -> None:
+    """-log(1 - P(c)) of the evaluator on I (1 - p^a), which erasing does not change."""
+    localizer = small(rest=0.5)
+    with torch.no_grad():
+        losses = losses_of(localizer, STAGE_TWO, pictures(), targets())
+        shown = 1 - localizer.maps(pictures(), targets())
+        logits = evaluated_by_hand(localizer, pictures(), shown).double()
+    of_class = logits.softmax(dim=1)[targets() > 0]
+    assert float(losses["rest"]) == pytest.approx(-0.5 * float((1 - of_class).log().mean()), rel=1e-4)
+
+
+def test_the_rest_of_an_image_of_several_classes_must_show_none_of_them() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5, 3.0], [1.0, 1.0, 1.0, 1.0]], dtype=torch.float64)
+    several = torch.tensor([[1.0, 0, 1, 0], [0, 0, 0, 0]])
+    by_hand = -np.log(1 - sigmoid(np.array([2.0, 0.5]))).mean()
+    assert float(rest_loss(logits, several, "multi")) == pytest.approx(by_hand, rel=1e-12)
+    assert float(rest_loss(logits, torch.zeros(2, 4), "multi")) == 0
+    assert float(rest_loss(logits, torch.zeros(2, 4), "single")) == 0
+
+
+@pytest.mark.parametrize("objective", ["single", "multi"])
+def test_a_class_that_the_rest_shows_clearly_has_a_finite_slope(objective: Any) -> None:
+    logits = torch.tensor([[200.0, 0, 0, 0]], requires_grad=True)
+    rest_loss(logits, targets(1), objective).backward()
+    assert logits.grad.isfinite().all()
+    assert float(logits.grad[0, 0]) == pytest.approx(1)
+
+
 def test_the_mean_entropy_of_table_four_can_be_asked_for() -> None:
     localizer = small(entropy="mean", alpha=1.0)
     with torch.no_grad():
@@ -197,6 +226,7 @@ def test_the_mean_entropy_of_table_four_can_be_asked_for() -> None:
         ({"alpha": 0}, {"evaluation", "area"}),
         ({}, {"evaluation", "entropy", "area"}),
         ({"evaluation": 0}, {"entropy", "area"}),
+        ({"rest": 1}, {"evaluation", "entropy", "area", "rest"}),
     ],
 )
 def test_the_rows_of_table_three_can_be_asked_for(options: dict[str, Any], names: set[str]) -> None:
