@@ -10,8 +10,8 @@ Differences from the paper, and from the released code where the paper leaves so
 - The evaluator is trained beforehand in the paper, as with `train --evaluator MODEL`. Without one it learns the classes
   during stage one, on whole images, and shares no parameter with the classifier.
 - When maps are made, the image is continued beyond its borders (option `margin`), which the paper does not do.
-- The options `rest` (the class must not be recognised in what the map leaves out) and `contrast` (the scale that the last
-  batch norm starts with) are not in the paper, and have no effect by default.
+- The options `rest` (the class must not be recognised in what the map leaves out) and `contrast` (the scale that the
+  last batch norm starts with) are not in the paper, and have no effect by default.
 - Where the released code differs from the paper, the paper is followed: the code refines the last two blocks of the
   decoder only; erases every other map on average, each pixel with probability 0.2 + 0.6 p^a, which then replaces the
   map (options `erase_*`); and adds the channels of f^a of the 4th to 25th best classes to the area loss.
