@@ -9,26 +9,15 @@ Reference:
     object per image.
 """
 
-import csv
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from mining.bootstrap.training_boxes import TrainingBoxes
 from mining.models.card import OBJECT
-from mining.runs.run import Run
-from mining.storage.files import atomic_write
 
 
 def as_one_class(found: TrainingBoxes) -> TrainingBoxes:
     """Return what a detector is trained on, with the boxes of all classes as those of the class `object`."""
     images = [replace(image, classes=np.zeros_like(image.classes)) for image in found.images]
     return replace(found, images=images, classes=[{"id": 1, "name": OBJECT}])
-
-
-def list_images(run: Run, path: Path) -> None:
-    """Write the names of a run's images as a listing without labels."""
-    names = run.read_corpus(["file_name"])["file_name"].to_pylist()
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([["file_name"], *([name] for name in names)])

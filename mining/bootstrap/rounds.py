@@ -15,6 +15,7 @@ from mining.bootstrap.verdict_comparison import compare_by_verdicts
 from mining.config import DetectorSettings
 from mining.config.bootstrap import BootstrapSettings
 from mining.corpus import iter_shards
+from mining.corpus.listing import write_unlabelled_listing
 from mining.corpus.scanner import scan_from_settings
 from mining.corpus.schema import CORPUS_FILE
 from mining.evaluation.run_comparison import compare_runs
@@ -94,7 +95,7 @@ def train_on_run(
         InputError: There is no box to learn from.
         ModelError: The detector cannot be trained with these settings.
     """
-    from mining.bootstrap.class_agnostic import as_one_class, list_images
+    from mining.bootstrap.class_agnostic import as_one_class
     from mining.bootstrap.detector_warnings import warn_of_few_boxes, warnings_of_localizer
     from mining.bootstrap.training_boxes import boxes_of_run
     from mining.bootstrap.true_boxes import read_true_boxes, replace_boxes
@@ -110,12 +111,13 @@ def train_on_run(
         taught = {"sha256": digest_of(settings.boxes), "images": hashes}
     if settings.class_agnostic:
         found = as_one_class(found)
-        list_images(run, settings.image_list)
     detector = DetectorSettings(**dict(settings.detector))
     train_detector(
         detector, found.images, found.classes, settings.detector_of(number), progress, true_boxes=taught,
         warnings=[*warnings_of_localizer(run), *warn_of_few_boxes(found)],
     )  # fmt: skip
+    if settings.class_agnostic:
+        write_unlabelled_listing(_file_names(run), settings.image_list)
     return found.boxes
 
 

@@ -1,8 +1,12 @@
 """What a listing of images states: image by image, and as a whole."""
 
+import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+from mining.storage.files import atomic_write
 
 
 class ListedImage(NamedTuple):
@@ -42,3 +46,14 @@ class ListingInfo:
     path: Path | None = None
     category_ids: dict[str, int] | None = None
     notes: list[str] = field(default_factory=list)
+
+
+def write_unlabelled_listing(names: Iterable[str], path: Path) -> None:
+    """Write a listing of images without labels, a CSV file with the column `file_name`.
+
+    Args:
+        names: File names, paths relative to the image root.
+        path: The file.
+    """
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([["file_name"], *([name] for name in names)])

@@ -1,6 +1,5 @@
 """The folder of a proof: its detectors, their runs on the test images, and the figures."""
 
-import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +7,11 @@ from tempfile import TemporaryDirectory
 
 from mining.config import MineSettings
 from mining.config.proof import ProofSettings
+from mining.corpus.listing import write_unlabelled_listing
 from mining.corpus.scanner import scan
 from mining.errors import InputError
 from mining.ground_truth.reading import read_ground_truth
 from mining.proof.trainings import Training
-from mining.storage.files import atomic_write
 from mining.storage.locks import lock_folder
 from mining.storage.ownership import delete_temporaries, foreign_entries, mark_folder, token_of
 
@@ -59,9 +58,7 @@ def list_test_images(settings: ProofSettings) -> None:
         CorpusError: The images are missing.
     """
     names = read_ground_truth(settings.test.truth).file_names
-    with atomic_write(settings.out / TEST_IMAGES) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([["file_name"], *([name] for name in names)])
+    write_unlabelled_listing(names, settings.out / TEST_IMAGES)
     with TemporaryDirectory() as folder:
         scan(settings.test.images, settings.out / TEST_IMAGES, Path(folder) / "corpus.parquet", min_present=MIN_PRESENT)
 

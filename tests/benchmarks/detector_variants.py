@@ -8,8 +8,6 @@ build/variants are used again; interrupted ones are resumed. A training takes ab
 generated images, 12 on voc-mini.
 """
 
-import csv
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +23,7 @@ import boxmine
 from flows.cli.application import run_command
 from mining.bootstrap.training_boxes import TrainingBoxes, boxes_of_run
 from mining.config import DetectorSettings
+from mining.corpus.listing import write_unlabelled_listing
 from mining.detection.boxed_images import BoxedImage
 from mining.detection.training import train_detector
 from mining.ground_truth.reading import read_ground_truth
@@ -120,10 +119,7 @@ def tested(found: TrainingBoxes, settings: DetectorSettings, images: str, names:
     """Train a detector unless it is trained, and return its run of the test images, whose labels it does not see."""
     train_detector(settings, found.images, found.classes, folder / "detector")
     listing = folder / "names.csv"
-    if not listing.is_file():
-        shutil.rmtree(folder / "test", ignore_errors=True)
-        with listing.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([["file_name"], *([name] for name in names)])
+    write_unlabelled_listing(names, listing)
     run = boxmine.mine(
         images, labels=listing, model=folder / "detector", out=folder / "test", min_score=0.01, min_area=0.0,
         max_aspect=1e6,
