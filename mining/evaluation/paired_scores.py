@@ -1,8 +1,8 @@
 """Figures of two runs on the same images and classes of a ground truth, with paired differences over images."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,30 @@ from mining.evaluation.metrics.instance_recall import InstanceRecall
 from mining.evaluation.run_matching import RunMatch, match_run
 from mining.evaluation.run_reading import RunBoxes
 from mining.ground_truth.reading import GroundTruth
+
+DECISIVE = ("corloc_0.5", "instance_recall_at_1_fp")
+Verdict = Literal["better", "worse", "mixed", "unclear"]
+
+
+def verdict_of(figures: Mapping[str, Any]) -> Verdict:
+    """Say whether the second of two runs is better.
+
+    CorLoc says how good the best box of an image and class is, recall at one false positive per image whether further
+    objects are found.
+
+    Args:
+        figures: The `truth` part of a comparison, see `mining.evaluation.run_comparison`, of one or more pairs.
+
+    Returns:
+        'better' if one of the two is clearly higher and the other one not clearly lower, 'worse' likewise, 'mixed' if
+        one is clearly higher and the other one clearly lower, 'unclear' if all may be chance.
+    """
+    rises = {figures[name]["difference"] > 0 for name in DECISIVE if figures[name]["is_clear"]}
+    if not rises:
+        return "unclear"
+    if len(rises) > 1:
+        return "mixed"
+    return "better" if rises == {True} else "worse"
 
 
 def match_shared(

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mining.config import RetrainSettings, RunSettings
+from mining.evaluation.paired_scores import DECISIVE, verdict_of
 from mining.runs.run import Run
 from mining.storage.files import sha256_of
 from mining.storage.integrity import digest_of
 
-_FIGURES = {"corloc_0.5": "CorLoc", "instance_recall_at_1_fp": "recall of objects at one false box per image"}
+_FIGURES = dict(zip(DECISIVE, ("CorLoc", "recall of objects at one false box per image"), strict=True))
 _DECISION = "a person decides"
 
 
@@ -75,9 +76,6 @@ def evaluate_retraining(
 def decide(summary: dict[str, Any]) -> tuple[bool | None, str]:
     """Decide from a comparison of two runs (see `mining.evaluation.run_comparison`) whether the second one is better.
 
-    CorLoc says how good the best box of an image and class is, recall at one false box per image whether further
-    objects are found. A run is better if one of them is clearly higher and the other one not clearly lower.
-
     Returns:
         Whether it is better, None where that may be chance or is not known; and the figures behind it in a sentence.
     """
@@ -89,12 +87,12 @@ def decide(summary: dict[str, Any]) -> tuple[bool | None, str]:
         )
     figures = {name: truth[key] for key, name in _FIGURES.items()}
     text = f"On {truth['pairs']} pairs: " + "; ".join(_describe(name, figure) for name, figure in figures.items())
-    changes = {figure["difference"] > 0 for figure in figures.values() if figure["is_clear"]}
-    if not changes:
+    verdict = verdict_of(truth)
+    if verdict == "unclear":
         return None, f"{text}. This may be chance; {_DECISION}."
-    if len(changes) > 1:
+    if verdict == "mixed":
         return None, f"{text}. One is better, the other worse; {_DECISION}."
-    return changes == {True}, f"{text}. The new model is {'better' if changes == {True} else 'worse'}."
+    return verdict == "better", f"{text}. The new model is {verdict}."
 
 
 def _describe(name: str, figure: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mining.config import CompareSettings
+from mining.evaluation.paired_scores import verdict_of
 from mining.evaluation.run_comparison import Comparison, PairChange, compare_runs
 from mining.reporting.ground_truth_index import find_ground_truth, open_ground_truth
 from mining.reporting.page_files import COLUMNS, check_page, table_path
@@ -79,6 +80,7 @@ def write_comparison(
     content: dict[str, Any] = {
         "names": [run.name for run in runs],
         "summary": comparison.summary,
+        "verdict": verdict_of(scored) if (scored := comparison.summary["truth"]) and scored["pairs"] else None,
         "settings": differing_settings(*(run.record for run in runs)),
         "groups": [
             (title, text, len(chosen), _tiles(chosen[:most], runs, painters, truth)) for title, text, chosen in groups

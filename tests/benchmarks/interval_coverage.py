@@ -1,6 +1,6 @@
 """How often the interval of an average precision covers the figure of all images, by simulation; percent.
 
-    python tests/benchmarks/interval_coverage.py [--classes 20] [--images 140] [--samples 150]
+    python tests/benchmarks/interval_coverage.py [--classes 20] [--images 140] [--samples 400]
 
 Images with one to three objects of one or two classes are drawn from a simulated population, in which some images are
 harder than others: their objects are missed more often, and score lower. The figure of the population is that of 20,000
@@ -23,7 +23,7 @@ app = App(help="Say how often intervals of average precision cover the figure of
 
 
 @app.default
-def main(*, classes: int = 20, images: int = 140, samples: int = 150) -> None:
+def main(*, classes: int = 20, images: int = 140, samples: int = 400) -> None:
     """Print bias and coverage."""
     rng = np.random.default_rng(1)
     target = _ap50(*drawn(rng, POPULATION, classes))
