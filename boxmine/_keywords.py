@@ -87,7 +87,7 @@ class TrainKeywords(CorpusKeywords, total=False):
     schedule: Literal["cosine", "constant", "step", "plateau"]
     schedule_epochs: int
     restart: float | None
-    restart_rate: float
+    restart_rate: float | None
     input_size: int | None
     crop_from: int | None
     flip: bool

@@ -44,7 +44,7 @@ class TrainOptions(Settings):
     )
     epochs: Annotated[Annotated[int, Field(ge=1, le=100_000)] | None, EarlierVersions(12)] = Field(
         default=None,
-        description="Passes over the training images; by default 12, or what the localizer needs (ornet: 30).",
+        description="Passes over the training images; by default 12.",
     )
     views: Annotated[Annotated[int, Field(ge=0, le=100_000)] | None, EarlierVersions(0)] = Field(
         default=None,
@@ -84,8 +84,10 @@ class TrainOptions(Settings):
         description="Share of the epochs after which the schedule restarts, 0 for never. By default never, except for "
         "ornet: where its stage two begins, as in its paper.",
     )
-    restart_rate: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.1, description="Share of the learning rate that the schedule restarts with."
+    restart_rate: Annotated[Annotated[float, Field(gt=0, le=1)] | None, EarlierVersions(0.1)] = Field(
+        default=None,
+        description="Share of the learning rate that the schedule restarts with; by default 0.1, or what the localizer "
+        "needs (ornet: 1, with `preset: paper` 0.1).",
     )
     input_size: Annotated[int, Field(ge=32, le=4096)] | None = Field(
         default=None, description="Side of the square network input in px; by default the backbone's."

@@ -66,6 +66,12 @@ def end_of_stage_one(localizer: str, options: Mapping[str, Any]) -> float | None
     return share
 
 
+def rate_of_stage_two(localizer: str, options: Mapping[str, Any]) -> float | None:
+    """Return the share of the learning rate that a training's second stage begins with; None if it has one only."""
+    rate: float | None = getattr(build_config(OPTIONS[localizer], options), "rate_of_stage_two", None)
+    return rate
+
+
 def with_changed_defaults(localizer: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options, and the present default of each changed one that is not given."""
     present = {**asdict(OPTIONS[localizer]()), **_preset(OPTIONS[localizer], options)} if localizer in OPTIONS else {}

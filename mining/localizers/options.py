@@ -306,27 +306,34 @@ class ORNetConfig:
         Preset,
         EarlierVersions(PAPER),
         meaning(
-            "pretrained: the defaults below, for trainings of some dozens of epochs on some hundreds of images. paper: "
-            f"stage_one 0.7, beta 0.02, for a hundred epochs on thousands of images. {OVERRIDDEN}"
+            "pretrained: the defaults below, for a dozen epochs on some hundreds of images. paper: shallow_stride 4, "
+            "depth 3, contrast 1, stage_one 0.7, beta 0.02, rest 0, erase true, for a hundred epochs on thousands of "
+            f"images; stage two begins at a tenth of the learning rate, and maps are cut at 0.5. {OVERRIDDEN}"
         ),
     ] = "pretrained"
     shallow: Annotated[
         Count | None,
-        meaning("Number of shallow stages F_1^c; by default all up to the first of stride 4 (code)."),
+        meaning("Number of shallow stages F_1^c; by default all up to the first of `shallow_stride`."),
     ] = None
+    shallow_stride: Annotated[
+        Count,
+        EarlierVersions(4),
+        meaning("Stride in px at which the shallow stages end, at the latest before the last stage; 4 in the code."),
+    ] = 16
     width: Annotated[
         Count | None,
         meaning("Channels of the encoder-decoder's first level; by default the shallow features', at most 64 (code)."),
     ] = None
-    depth: Annotated[Count, meaning("How often the encoder halves the map (code).")] = 3
+    depth: Annotated[Count, EarlierVersions(3), meaning("How often the encoder halves the map; 3 in the code.")] = 2
     contrast: Annotated[
         float,
+        EarlierVersions(1.0),
         Field(gt=0),
         meaning(
             "Scale that the generator's last batch norm (eq. 2) starts with. With 1 most of p^a lies between 0.27 and "
             "0.73 at first, and a short training hardly leaves this range; the paper names none."
         ),
-    ] = 1.0
+    ] = 3.0
     features: Annotated[Count | None, meaning("Channels of f^a (eq. 2); by default the number of classes.")] = None
     dropout: Annotated[
         float, Field(ge=0, lt=1), meaning("Dropout on the averaged features of classifier and evaluator, in training.")
@@ -341,15 +348,16 @@ class ORNetConfig:
     auxiliary: Annotated[Weight, meaning("Weight of the auxiliary head's loss (eq. 6).")] = 1.0
     evaluation: Annotated[Weight, meaning("Weight of the evaluation loss L_e (eq. 10); 0 switches it off.")] = 1.0
     alpha: Annotated[Weight, meaning("Weight of the entropy loss (eq. 10); 0 switches it off.")] = 1.5
-    beta: Annotated[Weight, meaning("Weight of the area loss (eq. 10); 0 switches it off.")] = 0.5
+    beta: Annotated[Weight, EarlierVersions(0.5), meaning("Weight of the area loss (eq. 10); 0 switches it off.")] = 2.0
     rest: Annotated[
         Weight,
+        EarlierVersions(0.0),
         meaning(
             "Weight of a loss that the paper does not have: the evaluator must not recognise the class in the rest of "
             "the image, I (1 - p^a). It keeps maps from being parts of objects, or evenly grey. It takes a further "
             "pass through the evaluator."
         ),
-    ] = 0.0
+    ] = 1.0
     entropy: Annotated[
         Literal["weighted", "mean"],
         meaning("Entropy loss. weighted: L_w with a Gaussian of mu and sigma (eq. 14); mean: L_h (eq. 13, table 4)."),
@@ -365,13 +373,14 @@ class ORNetConfig:
     ] = "nearest-exact"
     margin: Annotated[
         int,
+        EarlierVersions(2),
         Field(ge=0),
         meaning(
             "Cells by which the image's border pixels are repeated around it when maps are made; they are cut off "
-            "afterwards. The paper has none (0), which lets shallow features take the padding's edge for an object."
+            "afterwards. Without, features of stride 4 take the padding's edge for an object; the paper has none (0)."
         ),
-    ] = 2
-    erase: Annotated[bool, meaning("Attentive erasing in stage two (section 3.2.2).")] = True
+    ] = 0
+    erase: Annotated[bool, EarlierVersions(True), meaning("Attentive erasing in stage two (section 3.2.2).")] = False
     erase_share: Annotated[Share, meaning("Share of the maps that are erased.")] = 1.0
     erase_probability: Annotated[
         Share | Literal["adaptive"],
@@ -389,7 +398,17 @@ class ORNetConfig:
         ),
     ] = 1 / 7
 
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {PAPER: {"stage_one": 0.7, "beta": 0.02}}
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        PAPER: {
+            "shallow_stride": 4, "depth": 3, "contrast": 1.0, "stage_one": 0.7, "beta": 0.02, "rest": 0.0,
+            "erase": True,
+        }
+    }  # fmt: skip
+
+    @property
+    def rate_of_stage_two(self) -> float:
+        """The share of the learning rate that stage two begins with."""
+        return 0.1 if self.preset == PAPER else 1.0
 
     @property
     def end_of_stage_one(self) -> float | None:

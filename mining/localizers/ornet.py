@@ -9,16 +9,18 @@ Differences from the paper, and from the released code where the paper leaves so
 
 - The evaluator is trained beforehand in the paper, as with `train --evaluator MODEL`. Without one it learns the classes
   during stage one, on whole images, and shares no parameter with the classifier.
-- When maps are made, the image is continued beyond its borders (option `margin`), which the paper does not do.
-- The options `rest` (the class must not be recognised in what the map leaves out) and `contrast` (the scale that the
-  last batch norm starts with) are not in the paper, and have no effect by default.
+- The defaults are made for a dozen epochs on some hundreds of images, where the paper's settings (`preset: paper`)
+  localize nothing: features up to stride 16, no erasing, a larger weight of the area loss, stage two at the full
+  learning rate, and two options that are not in the paper: `rest` (the class must not be recognised in what the map
+  leaves out) and `contrast` (the scale that the last batch norm starts with).
+- Optionally, the image is continued beyond its borders when maps are made (option `margin`).
 - Where the released code differs from the paper, the paper is followed: the code refines the last two blocks of the
   decoder only; erases every other map on average, each pixel with probability 0.2 + 0.6 p^a, which then replaces the
   map (options `erase_*`); and adds the channels of f^a of the 4th to 25th best classes to the area loss.
-- Where the paper is silent, the released code is followed: p^a ends in a sigmoid (eq. 12 needs probabilities), the
-  shallow layers end at stride 4, the encoder-decoder is a U-net of depth 3 with leaky ReLUs, as wide as the shallow
-  features; erasing applies to I p^a only, the losses use the whole p^a; and the class is predicted by the evaluator
-  from the whole image.
+- Where the paper is silent, the released code is followed: p^a ends in a sigmoid (eq. 12 needs probabilities); the
+  encoder-decoder is a U-net with leaky ReLUs, as wide as the shallow features; erasing applies to I p^a only, the
+  losses use the whole p^a; and the class is predicted by the evaluator from the whole image. With `preset: paper` the
+  shallow layers end at stride 4 and the U-net has a depth of 3, as there.
 
 Reference:
     Xie et al., "Online Refinement of Low-level Feature Based Activation Map for Weakly Supervised Object Localization",
@@ -47,8 +49,8 @@ from mining.localizers.base import (
 from mining.localizers.cam import CAM
 from mining.localizers.option_values import build_config
 from mining.localizers.options import ORNetConfig
+from mining.localizers.registry import LOCALIZERS
 
-SHALLOW_STRIDE = 4
 WIDEST = 64
 
 
@@ -81,8 +83,9 @@ class ORNet(Localizer):
         config = build_config(ORNetConfig, options)
         _refuse_contradictions(config, backbone)
         self.config = config
+        self.threshold, self.normalise = LOCALIZERS[self.name].map_cut({"preset": config.preset})
         self.backbone = backbone
-        self.shallow = shallow_stages(backbone) if config.shallow is None else config.shallow
+        self.shallow = shallow_stages(backbone, config.shallow_stride) if config.shallow is None else config.shallow
         channels = backbone.channels[self.shallow - 1]
         features = config.features or classes
         self.generator = Generator(channels, features, config.width or min(WIDEST, channels), config.depth)
@@ -380,10 +383,11 @@ def _uniform(like: Tensor, low: float, high: float) -> Tensor:
 # --- helpers ----------------------------------------------------------------------------------------------------
 
 
-def shallow_stages(backbone: Backbone) -> int:
-    """Return how many stages of the backbone reach stride 4, or the first larger one."""
-    reached = (i for i, stride in enumerate(backbone.strides, start=1) if stride >= SHALLOW_STRIDE)
-    return next(reached, len(backbone.strides))
+def shallow_stages(backbone: Backbone, least: int) -> int:
+    """Return how many stages of the backbone reach a stride, or the first larger one; never its last stage."""
+    reached = (i for i, stride in enumerate(backbone.strides, start=1) if stride >= least)
+    before_last = max(1, len(backbone.strides) - 1)
+    return min(next(reached, before_last), before_last)
 
 
 def epochs_of_stage_one(epochs: int, share: float) -> int:

@@ -65,6 +65,7 @@ MAX_CLASS_WEIGHT, MIN_CLASS_WEIGHT = 5.0, 0.2
 # From the localizer's threshold: a cell is an example of its class above 0.6 for CAM, which is cut at 0.25, and of the
 # background below 0.2. Chosen on training images of four sets; 0.5 to 0.6 and 0.2 to 0.25 are within a point of CorLoc.
 _ABOVE_THRESHOLD, _BELOW_THRESHOLD = 0.35, 0.05
+_HIGHEST_THRESHOLD = 0.85  # some cells are above it in maps that are cut high
 _ROUND_TWO = (0.5, 0.3)  # lowest value of the foreground, and highest of the background
 _IMAGES_PER_LOAD = 16
 _NO_EXAMPLES = (
@@ -202,13 +203,18 @@ def train_cell_classifier(
         maps = _MapComputer(inference, images, input_size, device, (runtime, precision), threads)
         batches = maps.compute(rows, advance)
         samples = list(_collect(cells, batches, max(1, MAX_CELLS // max(1, len(rows))), seed, objects))
-        thresholds = localizer.threshold + _ABOVE_THRESHOLD, localizer.threshold - _BELOW_THRESHOLD
-        examples = fit_in_rounds(cells, samples, (thresholds, _ROUND_TWO), device=device, seed=seed)
+        rounds = round_one(localizer.threshold), _ROUND_TWO
+        examples = fit_in_rounds(cells, samples, rounds, device=device, seed=seed)
     record = CellRecord(len(samples), examples or 0, round(time.monotonic() - started, 1))
     if examples is None:
         return CellTraining(None, record, [_NO_EXAMPLES])
     notes = [_ONE_STAGE.format(name=localizer.backbone.name)] if len(spec.stages) == 1 else []
     return CellTraining(cells.cpu().eval(), record, notes)
+
+
+def round_one(threshold: float) -> tuple[float, float]:
+    """Return the lowest value of the foreground and the highest of the background for maps that are cut there."""
+    return min(threshold + _ABOVE_THRESHOLD, _HIGHEST_THRESHOLD), threshold - _BELOW_THRESHOLD
 
 
 def fit_in_rounds(

@@ -1,12 +1,14 @@
 """Settings of a training whose default is the localizer's, as far as they are known without torch."""
 
 from mining.config import TrainOptions, TrainSettings
-from mining.localizers.option_values import end_of_stage_one, options_of
+from mining.localizers.option_values import end_of_stage_one, options_of, rate_of_stage_two
 from mining.localizers.registry import LOCALIZERS, refuse_unknown_localizer
+
+RESTART_RATE = 0.1  # share of the learning rate that a schedule restarts with
 
 
 def with_localizer_defaults(settings: TrainSettings) -> TrainSettings:
-    """Return the settings with the options, the epochs and the restart that the localizer decides.
+    """Return the settings with the options, the epochs, and the restart and its rate, that the localizer decides.
 
     They are recorded with the model, because another default is another training.
 
@@ -17,7 +19,10 @@ def with_localizer_defaults(settings: TrainSettings) -> TrainSettings:
     restart = settings.restart or None
     if settings.restart is None and settings.schedule != "plateau":
         restart = end_of_stage_one(settings.localizer, options)
-    return settings.model_copy(update={"options": options, "epochs": epochs_of(settings), "restart": restart})
+    rate = settings.restart_rate or rate_of_stage_two(settings.localizer, options) or RESTART_RATE
+    return settings.model_copy(
+        update={"options": options, "epochs": epochs_of(settings), "restart": restart, "restart_rate": rate}
+    )
 
 
 def epochs_of(settings: TrainOptions) -> int:

@@ -7,7 +7,7 @@ import torch
 
 from mining.config import TrainOptions, TrainSettings
 from mining.localizers.base import Localizer
-from mining.training.localizer_defaults import epochs_of
+from mining.training.localizer_defaults import RESTART_RATE, epochs_of
 
 
 def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -57,7 +57,9 @@ def rate_share(settings: TrainOptions, step: int, epoch_steps: int) -> float:
     if settings.restart:
         # rounded as localizers round their stages; with two epochs or more, each part has at least one
         again = max(1, min(round(settings.restart * end), end - 1))
-        start, end, share = (0, again, 1.0) if step < again * epoch_steps else (again, end, settings.restart_rate)
+        start, end, share = (
+            (0, again, 1.0) if step < again * epoch_steps else (again, end, settings.restart_rate or RESTART_RATE)
+        )
     done, length = step - start * epoch_steps, max(1, end - start) * epoch_steps
     if settings.schedule == "cosine":
         return share * (1 + math.cos(math.pi * min(done, length) / length)) / 2

@@ -36,7 +36,11 @@ CLASSES = 20
 SIDE = 224  # px at scale 1
 SCALES = (1.0, 1.5, 2.0)
 # an option that changes what a method costs, by method
-VARIANTS: dict[str, dict[str, Any]] = {"nlccam": {"pooling": "after"}, "spg": {"preset": "paper"}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "nlccam": {"pooling": "after"},
+    "spg": {"preset": "paper"},
+    "ornet": {"preset": "paper"},
+}
 
 
 # --- counting --------------------------------------------------------------------------------------------------------

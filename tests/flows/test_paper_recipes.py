@@ -18,6 +18,7 @@ from mining.config.recipes import read_recipe
 from mining.experiments import ExperimentSettings, make_cells
 from mining.experiments.measurement import validate_cells
 from mining.localizers.option_values import options_of
+from mining.training.localizer_defaults import RESTART_RATE
 
 FOLDER = Path(__file__).parents[2] / "deployments/recipes/papers"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
@@ -208,7 +209,10 @@ def check_recipe(name: str, changes: Mapping[str, str], run: Path) -> None:
     settings = parse(RunSettings, read_recipe(RECIPES[name], changes)).train_settings()
     options = options_of(settings.localizer, settings.options)
     given = settings.model_copy(update={"options": options}).model_dump(mode="json", exclude={"out"})
-    expected = {**given, "views": training["settings"]["views"]}
+    expected = {
+        **given, "views": training["settings"]["views"],
+        "restart_rate": given["restart_rate"] or RESTART_RATE,  # of no effect without a restart
+    }  # fmt: skip
     assert training["settings"] == expected, "no default of the localizer takes the place of a setting"
     assert (run / "report/index.html").is_file()
 

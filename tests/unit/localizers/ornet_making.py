@@ -38,10 +38,10 @@ def taken_apart(network: nn.Module) -> StageSpec:
 def small(**options: Any) -> ORNet:
     """ORNet on two convolutions, with batch norms as after training and maps and logits that vary.
 
-    Without a margin, as published, unless one is asked for.
+    As the paper has it, without a margin, unless something else is asked for.
     """
     torch.manual_seed(3)
-    localizer = ORNet(Backbone("small", taken_apart(small_network())), CLASSES, **{"margin": 0, **options})
+    localizer = ORNet(Backbone("small", taken_apart(small_network())), CLASSES, **{"preset": "paper", **options})
     for part in localizer.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.running_mean, -0.2, 0.2)
@@ -54,8 +54,9 @@ def small(**options: Any) -> ORNet:
 
 
 def on(backbone: str, **options: Any) -> ORNet:
+    """ORNet on a backbone, as the paper has it unless something else is asked for."""
     torch.manual_seed(3)
-    return ORNet(build(backbone)[0], CLASSES, **options).eval()
+    return ORNet(build(backbone)[0], CLASSES, **{"preset": "paper", **options}).eval()
 
 
 def losses_of(localizer: ORNet, stage: int, images: Tensor, wanted: Tensor, objective: Any = "single") -> dict:

@@ -157,7 +157,7 @@ def test_an_unfinished_training_of_an_earlier_version_is_not_resumed_with_other_
     settings = TrainSettings(images=images, localizer="mldfr", out=tmp_path / "model")
     (tmp_path / "model").mkdir()
     mark_folder(tmp_path / "model", "model")
-    recorded = {**settings.identity(), "learning_rate": 0.003, "views": 0, "epochs": 12}
+    recorded = {**settings.identity(), "learning_rate": 0.003, "views": 0, "epochs": 12, "restart_rate": 0.1}
     (tmp_path / "model" / TRAINING_FILE).write_text(json.dumps(recorded))
     with pytest.raises(ModelError, match=r"unfinished training of other settings: its options is .*paper"):
         refuse_other_training(settings)

@@ -67,7 +67,7 @@ def test_the_map_is_batch_norm_of_a_convolution_of_the_decoded_features() -> Non
 def test_maps_of_a_new_generator_are_as_decided_as_their_contrast(contrast: float, decided: float) -> None:
     """A batch norm's values have a deviation of 1, so that few of their sigmoids are near 0 or 1."""
     torch.manual_seed(0)
-    localizer = ORNet(build("mobilenet_v2")[0], CLASSES, contrast=contrast).train()
+    localizer = ORNet(build("mobilenet_v2")[0], CLASSES, preset="paper", contrast=contrast).train()
     with torch.no_grad():
         activation = localizer.activation(pictures(4))
     share = float(((activation < 0.1) | (activation > 0.9)).float().mean())
@@ -112,14 +112,24 @@ def test_the_evaluator_classifies_the_whole_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "stages"), [("efficientnet_lite0", 2), ("mobilenet_v2", 2), ("resnet50", 1), ("vgg16", 3)]
+    ("backbone", "published", "by_default"),
+    [  # number of stages, and cells of an image of 64 x 96 px
+        ("efficientnet_lite0", (2, (16, 24)), (4, (4, 6))),
+        ("mobilenet_v2", (2, (16, 24)), (4, (4, 6))),
+        ("resnet50", (1, (16, 24)), (4, (4, 6))),
+        ("vgg16", (3, (16, 24)), (4, (8, 12))),
+        ("vit_small_patch14_reg4_dinov2", (1, (5, 7)), (3, (5, 7))),
+    ],
 )
-def test_the_shallow_layers_end_at_stride_four(backbone: str, stages: int) -> None:
-    with torch.device("meta"):
-        localizer = ORNet(build(backbone)[0], CLASSES)
-        maps = localizer.eval().maps(torch.zeros(1, 3, 64, 96), torch.zeros(1, 1))
-    assert localizer.shallow == stages
-    assert tuple(maps.shape) == (1, 1, 16, 24)
+def test_the_shallow_layers_end_before_the_last_stage_at_stride_sixteen_or_as_published_at_four(
+    backbone: str, published: tuple[int, tuple[int, int]], by_default: tuple[int, tuple[int, int]]
+) -> None:
+    for options, (shallow, size) in (({"preset": "paper"}, published), ({}, by_default)):
+        with torch.device("meta"):
+            localizer = ORNet(build(backbone)[0], CLASSES, **options)
+            maps = localizer.eval().maps(torch.zeros(1, 3, 64, 96), torch.zeros(1, 1))
+        assert localizer.shallow == shallow
+        assert tuple(maps.shape) == (1, 1, *size)
 
 
 @pytest.mark.parametrize(("shallow", "side"), [(1, 32), (3, 8), (5, 4)])
@@ -258,11 +268,11 @@ def test_the_evaluator_runs_at_one_scale_of_a_pyramid() -> None:
     assert [tuple(level.shape) for level in seen.levels.values()] == [(2, 2, 16, 24), (2, 2, 24, 36), (2, 2, 32, 48)]
 
 
-@pytest.mark.parametrize(("options", "share"), [({"margin": 0}, 0.75), ({}, 0.9)])
+@pytest.mark.parametrize(("options", "share"), [({}, 0.75), ({"margin": 2}, 0.9)])
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "mobilenet_v2", "resnet50", "vgg16"])
 def test_maps_cost_less_than_the_whole_network(backbone: str, options: dict[str, Any], share: float) -> None:
     with torch.device("meta"):
-        localizer = ORNet(build(backbone)[0], 20, **options).eval()
+        localizer = ORNet(build(backbone)[0], 20, preset="paper", **options).eval()
         images = torch.zeros(1, 3, 224, 224)
 
     def operations(function: Any, *inputs: Any) -> int:
@@ -319,7 +329,7 @@ def trained(folder: Path, *, stop_at: int | None = None) -> Path:
 
     settings = TrainSettings(
         images=folder / "images", localizer="ornet", backbone="small", weights="none", freeze=False, epochs=4,
-        options={"stage_one": 0.5, "width": 4}, batch_size=4, workers=0, accelerator="cpu", validation_share=0,
+        options={"preset": "paper", "stage_one": 0.5, "width": 4}, batch_size=4, workers=0, accelerator="cpu", validation_share=0,
         out=folder / "model",
     )  # fmt: skip
     return training_job.train(settings, progress).folder

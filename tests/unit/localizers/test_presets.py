@@ -21,7 +21,10 @@ PAPER: dict[str, dict[str, Any]] = {
         "third_block": False, "width": 1024, "guidance_width": 512, "background": "none", "c_layers": 1,
         "b1": (0.05, 0.5), "b2": (0.1, 0.7), "branches": "ABC",
     },
-    "ornet": {"stage_one": 0.7, "alpha": 1.5, "beta": 0.02, "mu": 0.5, "sigma": 0.1},
+    "ornet": {
+        "stage_one": 0.7, "alpha": 1.5, "beta": 0.02, "mu": 0.5, "sigma": 0.1, "rest": 0.0, "erase": True, "margin": 0,
+        "shallow_stride": 4, "depth": 3, "contrast": 1.0, "rate_of_stage_two": 0.1,
+    },
 }  # fmt: skip
 PRESETS = [name for name, config in OPTIONS.items() if hasattr(config, "PRESETS")]
 
@@ -68,5 +71,5 @@ def test_the_second_stage_begins_where_the_preset_says() -> None:
 def test_the_number_of_epochs_is_the_localizers_unless_it_is_given() -> None:
     paths = {"images": "photos", "out": "model"}
     assert epochs_of(TrainSettings(**paths)) == LOCALIZERS["cam"].epochs == 12
-    assert with_localizer_defaults(TrainSettings(**paths, localizer="ornet")).epochs == 30
+    assert with_localizer_defaults(TrainSettings(**paths, localizer="ornet")).epochs == 12
     assert with_localizer_defaults(TrainSettings(**paths, localizer="ornet", epochs=3)).epochs == 3

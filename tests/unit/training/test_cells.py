@@ -12,6 +12,7 @@ from mining.backbones.base import Backbone, StageSpec
 from mining.backbones.build import build
 from mining.localizers.base import Localizer
 from mining.localizers.cam import CAM
+from mining.localizers.registry import LOCALIZERS
 from mining.models.fuse_batchnorm import prepare_for_inference
 from mining.runtimes import openvino_part
 from mining.training import cells as cells_module
@@ -22,6 +23,7 @@ from mining.training.cells import (
     ImageCells,
     draw_examples,
     rarity_weights,
+    round_one,
     sample_images,
     train_cell_classifier,
 )
@@ -39,6 +41,14 @@ def test_clear_cells_are_examples_and_those_between_are_not() -> None:
     values = torch.tensor([[0.9, 0.1], [0.6, 0.8], [0.4, 0.1], [0.2, 0.24], [0.1, 0.3]])
     labels = label_cells(values, [2, 0], THRESHOLDS, BACKGROUND)
     assert labels.tolist() == [2, 0, UNUSED, BACKGROUND, UNUSED]
+
+
+@pytest.mark.parametrize("name", LOCALIZERS)
+def test_maps_of_every_localizer_can_have_cells_above_the_first_threshold_and_below_the_second(name: str) -> None:
+    entry = LOCALIZERS[name]
+    for threshold, _ in ((entry.threshold, entry.normalise), *entry.preset_cuts.values()):
+        above, below = round_one(threshold)
+        assert 0 < below < threshold < above < 1
 
 
 def test_an_image_without_any_of_the_classes_is_background_everywhere() -> None:

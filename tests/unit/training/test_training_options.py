@@ -178,11 +178,21 @@ def resolved(**options: Any) -> TrainSettings:
     return with_localizer_defaults(settings_of(**options))
 
 
-def test_ornets_schedule_restarts_at_a_tenth_where_its_second_stage_begins() -> None:
-    settings = resolved(localizer="ornet", options={"stage_one": 0.5}, epochs=4)
-    assert settings.restart == 0.5
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        ({"options": {"stage_one": 0.5}}, 1),
+        ({"options": {"preset": "paper", "stage_one": 0.5}}, 0.1),
+        ({"options": {"stage_one": 0.5}, "restart_rate": 0.3}, 0.3),
+    ],
+)
+def test_ornets_schedule_restarts_where_its_second_stage_begins_in_the_paper_at_a_tenth(
+    given: dict[str, Any], rate: float
+) -> None:
+    settings = resolved(localizer="ornet", **given, epochs=4)
+    assert (settings.restart, settings.restart_rate) == (0.5, rate)
     by_step = [rate_share(settings, step, EPOCH_STEPS) for step in range(4 * EPOCH_STEPS)]
-    assert (by_step[0], by_step[2 * EPOCH_STEPS]) == (1, pytest.approx(0.1))
+    assert (by_step[0], by_step[2 * EPOCH_STEPS]) == (1, pytest.approx(rate))
     assert by_step[2 * EPOCH_STEPS - 1] < 0.03
     alone = resolved(localizer="ornet", options={"stage_one": 1}, epochs=2)
     assert alone.restart is None
@@ -206,7 +216,8 @@ def test_a_restart_is_the_localizers_unless_it_is_given(options: dict[str, Any],
 
 def test_a_training_of_an_earlier_version_is_another_one_unless_it_is_asked_for(tmp_path: Path) -> None:
     """It recorded no restart, no preset, which was the paper's, nor the convolutions of SPG's C, which were two."""
-    training = {**settings_of(localizer="spg", out=tmp_path).identity(), "learning_rate": 0.1, "views": 0}
+    recorded = {"learning_rate": 0.1, "views": 0, "restart_rate": 0.1}
+    training = {**settings_of(localizer="spg", out=tmp_path).identity(), **recorded}
     assert training["options"] == {}
     (tmp_path / "training.json").write_text(json.dumps(training))
     earlier = settings_of(
