@@ -82,8 +82,8 @@ class MapOptions(Settings):
     scales: Annotated[tuple[Scale, ...], Field(min_length=1, max_length=MAX_SCALES)] | None = Field(
         default=None,
         description="Scales that the network runs at, in multiples of the model's input size, e.g. 1,1.5,2. By default "
-        "1.5 if a cell classifier refines the maps, 1,1.5 if the walk or the cut does, and 1,1.5,2 for maps that are "
-        "not refined and for --adaptive.",
+        "1.5 if a cell classifier refines the maps, 1,1.5 if the walk or the cut does, and 1,1.5,2 for --adaptive and "
+        "for maps that are not refined (ornet: 1).",
     )
     resize: Resize = Field(
         default="aspect",

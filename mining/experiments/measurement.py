@@ -28,7 +28,7 @@ from mining.runs.shard_mining import mine_shard
 from mining.storage.files import write_json
 from mining.storage.ownership import token_of
 from mining.training import job as training_job
-from mining.training.localizer_defaults import epochs_of, with_localizer_defaults
+from mining.training.localizer_defaults import with_localizer_defaults
 from mining.training.summary import TrainingSummary
 
 MAP_THRESHOLDS = 0.01  # step of the thresholds behind MaxBoxAccV2
@@ -136,12 +136,12 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "cell_threshold": overrides.CELL_THRESHOLD,
     }  # fmt: skip
     identity = cell.identity()
-    train = {**identity["train"], "epochs": epochs_of(cell.train)}
-    return {**identity, "train": train, "defaults": {**defaults, **_changed_defaults(cell.train)}}
+    resolved = with_localizer_defaults(cell.train)
+    train = {**identity["train"], "epochs": resolved.epochs, "restart_rate": resolved.restart_rate}
+    return {**identity, "train": train, "defaults": {**defaults, **_changed_defaults(cell.train, resolved)}}
 
 
-def _changed_defaults(settings: TrainSettings) -> dict[str, Any]:
+def _changed_defaults(settings: TrainSettings, resolved: TrainSettings) -> dict[str, Any]:
     """Defaults of the localizer that differ from those of earlier versions, as far as the settings leave them open."""
-    resolved = with_localizer_defaults(settings)
     changed = {name: value for name, value in resolved.options.items() if name not in settings.options}
     return changed if resolved.restart == (settings.restart or None) else {**changed, "restart": resolved.restart}

@@ -14,13 +14,8 @@ _CLASS_CUT = {"single": 0.2, "multi": 0.4}
 CELL_THRESHOLD = 0.5  # share of the highest probability
 # Cells are classified by the features of one scale. A second scale for the class maps, with which boxes are compared,
 # changed CorLoc on the training images of four sets by at most 0.6 points, and by 0.1 on average (docs/benchmarks.md).
-_SCALES: dict[Refinement, tuple[float, ...]] = {
-    "cells": (1.5,),
-    "walk": (1.0, 1.5),
-    "cut": (1.0, 1.5),
-    "none": (1.0, 1.5, 2.0),
-}
-_ADAPTIVE_SCALES = (1.0, 1.5, 2.0)
+_REFINED_SCALES: dict[Refinement, tuple[float, ...]] = {"cells": (1.5,), "walk": (1.0, 1.5), "cut": (1.0, 1.5)}
+_THREE_SCALES = (1.0, 1.5, 2.0)
 WALK_RAISES_BY = 0.15  # spread maps are higher around the object, and are cut higher
 CUT_THRESHOLD = 0.3  # of the geometric mean of cut and class map
 
@@ -45,7 +40,7 @@ class ExtractionParams:
     class_cut: float
     refine: Refinement = "none"
     walk_steps: int | None = None
-    scales: tuple[float, ...] = _SCALES["none"]
+    scales: tuple[float, ...] = _THREE_SCALES
 
 
 def apply_overrides(card: ModelCard, settings: MineOptions) -> ModelCard:
@@ -80,7 +75,8 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
         settings: Settings of mining.
     """
     refine = refinement(settings, has_cells=card.cells is not None)
-    threshold, normalise = LOCALIZERS[card.localizer].map_cut(card.options)
+    entry = LOCALIZERS[card.localizer]
+    threshold, normalise = entry.map_cut(card.options)
     if refine != "none":  # refined maps are probabilities, or were normalised before
         thresholds = {"cells": CELL_THRESHOLD, "cut": CUT_THRESHOLD, "walk": threshold + WALK_RAISES_BY}
         threshold, normalise = thresholds[refine], "max"
@@ -91,7 +87,7 @@ def extraction_params(card: ModelCard, settings: MineOptions) -> ExtractionParam
         _CLASS_CUT[card.objective] if settings.class_cut is None else settings.class_cut,
         refine,
         settings.walk_steps,
-        settings.scales or (_ADAPTIVE_SCALES if settings.adaptive else _SCALES[refine]),
+        settings.scales or (_THREE_SCALES if settings.adaptive else _REFINED_SCALES.get(refine, entry.scales)),
     )
 
 

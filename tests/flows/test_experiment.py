@@ -187,7 +187,9 @@ def test_a_variant_is_measured_again_only_after_a_change_of_its_settings(recipe:
 def test_a_setting_unknown_to_an_earlier_measurement_counts_as_its_default(recipe: Path, copied: Path) -> None:
     path = copied / "made/figures/cam-1-seed0.json"
     figures = json.loads(path.read_text())
-    del figures["cell"]["mine"]["class_thresholds"], figures["cell"]["train"]["momentum"]
+    train = figures["cell"]["train"]
+    assert train["restart_rate"] == 0.1, "the number, as earlier versions recorded it"
+    del figures["cell"]["mine"]["class_thresholds"], train["momentum"], train["restart_rate"]
     path.write_text(json.dumps({**figures, "corloc": 0.123}))
     only_cam = ["seeds=[0]", "pyramids=[[1]]", "variants={cam: {}}"]
     assert run_again(recipe, copied, *only_cam)[0]["means"]["corloc"] == 0.123

@@ -167,6 +167,7 @@ def test_a_cell_classifier_is_used_where_there_is_one(
     assert params.refine == used
     assert params.normalise == "max"
     assert params.threshold == {"cells": 0.5, "walk": pytest.approx(0.4), "cut": 0.3, "none": 0.25}[used]
+    assert params.scales == {"cells": (1.5,), "walk": (1, 1.5), "cut": (1, 1.5), "none": (1, 1.5, 2)}[used]
 
 
 def test_a_cell_classifier_that_is_not_there_is_refused(model: Path) -> None:

@@ -45,13 +45,31 @@ def test_a_record_of_before_there_were_presets_means_the_papers(name: str) -> No
     assert options_of(name, {})["preset"] == "pretrained"
 
 
-@pytest.mark.parametrize(("preset", "cut"), [("paper", (0.35, "minmax")), ("pretrained", (0.25, "max"))])
-def test_spgs_maps_are_cut_as_the_preset_says(preset: str, cut: tuple[float, str]) -> None:
-    card = ModelCard("spg", "efficientnet_lite0", "single", [{"id": 1, "name": "a"}], 64, {}, {"preset": preset})
-    params = extraction_params(card, MineOptions(refine="none"))
+@pytest.mark.parametrize(
+    ("name", "preset", "cut"),
+    [
+        ("spg", "paper", (0.35, "minmax")),
+        ("spg", "pretrained", (0.25, "max")),
+        ("ornet", "paper", (0.5, "max")),
+        ("ornet", "pretrained", (0.7, "max")),
+    ],
+)
+def test_maps_are_cut_as_the_preset_says(name: str, preset: str, cut: tuple[float, str]) -> None:
+    params = extraction_params(card_of(name, preset), MineOptions(refine="none"))
     with torch.device("meta"):
-        localizer = localizer_named("spg")(build("efficientnet_lite0")[0], 3, preset=preset)
+        localizer = localizer_named(name)(build("efficientnet_lite0")[0], 3, preset=preset)
     assert (params.threshold, params.normalise) == (localizer.threshold, localizer.normalise) == cut
+
+
+def test_ornets_own_maps_are_made_at_one_scale_unless_others_are_asked_for() -> None:
+    card = card_of("ornet", "pretrained")
+    assert extraction_params(card, MineOptions(refine="none")).scales == (1,)
+    assert extraction_params(card, MineOptions(refine="none", scales=(1, 2))).scales == (1, 2)
+    assert extraction_params(card, MineOptions(refine="walk")).scales == (1, 1.5)
+
+
+def card_of(name: str, preset: str) -> ModelCard:
+    return ModelCard(name, "efficientnet_lite0", "single", [{"id": 1, "name": "a"}], 64, {}, {"preset": preset})
 
 
 @pytest.mark.parametrize(("classes", "bottom"), [(2, 1), (7, 1), (200, 2), (1000, 10)])
