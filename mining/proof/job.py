@@ -163,5 +163,6 @@ def _measure(settings: ProofSettings, trainings: list[Training]) -> tuple[dict[T
 def _record(settings: ProofSettings, result: ProofResult) -> dict[str, Any]:
     return {
         "format": FORMAT, "at": utc_now(), "versions": package_versions(),
-        "settings": settings.model_dump(mode="json"), **asdict(result),
+        # without the seed that `seeds` takes the place of, so that it is a recipe
+        "settings": settings.model_dump(mode="json", exclude={"detector": {"seed"}}), **asdict(result),
     }  # fmt: skip
