@@ -1,6 +1,7 @@
 """What mined boxes are worth on real images: detectors from mined, true and other boxes; figures in build/proof.json.
 
     python tests/benchmarks/proof.py [--packs voc-mini,objects7-mini] [--seeds 0,1,2] [--budget 50,100,200,400]
+        [--arms true,mined,centred]
 
 For each seed a localizer is trained on image labels alone and mines the training images; then `boxmine prove` trains a
 detector on each kind of boxes and tests it on the test images. Trainings that are finished are used again, so that the
@@ -31,6 +32,7 @@ def main(
     packs: str = "voc-mini,objects7-mini",
     seeds: str = "0,1,2",
     budget: str = "50,100,200,400",
+    arms: str = "true,mined,audited,centred,whole",
     epochs: int = 20,
     precision: str = "auto",
 ) -> int:
@@ -48,6 +50,7 @@ def main(
             "test": {"images": test_images, "truth": test_truth},
             "detector": {"side": SIDE, "epochs": epochs, "precision": precision},
             "seeds": [int(seed) for seed in seeds.split(",")],
+            "arms": arms.split(","),
             "budget": [int(number) for number in budget.split(",") if number],
         }  # fmt: skip
         recipe.write_text(json.dumps(values, indent=1))  # JSON is YAML
