@@ -34,10 +34,8 @@ test test-all: export OMP_NUM_THREADS := 1
 # compiled tests are kept, also where the environment forbids it: to compile them takes longer than to collect them
 test test-all: export PYTHONDONTWRITEBYTECODE :=
 
-# a file's tests run in one process, one after the other, so that they share fixtures; files run in parallel, in a process
-# more than there are cores, because some tests wait for servers, browsers and clocks
-PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(8, (os.cpu_count() or 1) + 1))')
-PARALLEL := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+# a file's tests run in one process, one after the other, so that they share fixtures; files run in parallel
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)       ## Run the fast tests, in parallel
 	$(BIN)/pytest -m 'not slow' $(PARALLEL)

@@ -1,8 +1,9 @@
 """Small images, models and registry entries that many tests share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,11 @@ from mining.localizers.base import Localizer
 from mining.localizers.registry import LOCALIZERS, LocalizerEntry
 from mining.models.card import ModelCard
 from mining.models.checkpoint import build_localizer, save_model
+
+
+def slow_except(fast: Collection[Any], values: Iterable[Any]) -> list[Any]:
+    """Return the values of a parametrized test as parameters that are slow, except for some."""
+    return [pytest.param(value, marks=() if value in fast else pytest.mark.slow) for value in values]
 
 
 def register_backbone(patch: pytest.MonkeyPatch, spec: BackboneSpec) -> None:

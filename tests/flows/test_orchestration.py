@@ -146,6 +146,7 @@ def test_an_artifact_is_updated_when_its_interval_has_passed(
     assert updates == [51.0, 52.0]
 
 
+@pytest.mark.slow
 def test_a_training_runs_in_another_process_with_workers(
     under_prefect: Callable[[Callable[[], Any]], Any], tmp_path: Path
 ) -> None:

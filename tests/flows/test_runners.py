@@ -90,14 +90,8 @@ def test_two_processes_with_a_gpu_each_give_the_rows_of_one(
     assert find_workers(os.getpid()) == []
 
 
-@pytest.mark.parametrize(
-    ("how", "code"),
-    [
-        (signal.SIGINT, 4),
-        pytest.param(signal.SIGTERM, 4, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 4), (signal.SIGTERM, 4), (signal.SIGKILL, -9)])
 def test_a_run_stopped_under_one_runner_is_resumed_under_another(
     how: signal.Signals, code: int, corpus: Path, tmp_path: Path
 ) -> None:

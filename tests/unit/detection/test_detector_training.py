@@ -64,7 +64,7 @@ def weights_of(folder: Path) -> bytes:
     return (folder / WEIGHTS_FILE).read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["fcos", "faster-rcnn"])
+@pytest.mark.parametrize("kind", ["fcos", pytest.param("faster-rcnn", marks=pytest.mark.slow)])
 def test_a_detector_finds_most_of_what_it_was_trained_on(tmp_path: Path, kind: str):
     images = draw_images(tmp_path / "images", 24)
     summary = train(images, tmp_path / "model", epochs=40 if kind == "fcos" else 14, kind=kind)

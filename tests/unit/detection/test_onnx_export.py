@@ -87,6 +87,7 @@ def test_the_padding_of_efficientnet_lite_is_the_same(tmp_path: Path) -> None:
     assert_the_same_boxes(session, model, (75, 117))
 
 
+@pytest.mark.slow
 def test_a_file_of_a_two_stage_detector_finds_the_same_boxes_in_images_of_its_size(tmp_path: Path) -> None:
     model = write_detector(tmp_path / "model", "faster-rcnn")
     session = export(model, tmp_path / "detector.onnx", size="75x117")

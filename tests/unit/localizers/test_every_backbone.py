@@ -29,7 +29,7 @@ def all_pairs(*fast: str) -> list[Any]:
     ]
 
 
-PAIRS = all_pairs("efficientnet_lite0", "mobilenet_v2", TRANSFORMER)
+PAIRS = all_pairs("mobilenet_v2", TRANSFORMER)
 
 
 def built(localizer: str, backbone: str, **options: object) -> tuple[Localizer, ModelCard]:
@@ -104,7 +104,7 @@ def test_a_training_step_changes_every_trained_parameter(localizer: str, backbon
 STEADY: dict[str, dict[str, object]] = {"ornet": {"erase": False}, "spg": {"cascade": False}}
 
 
-@pytest.mark.parametrize(("localizer", "backbone"), all_pairs("mobilenet_v2", TRANSFORMER))
+@pytest.mark.parametrize(("localizer", "backbone"), all_pairs("mobilenet_v2"))
 def test_each_small_step_down_the_gradient_lowers_the_loss_on_eight_images(localizer: str, backbone: str) -> None:
     model = built(localizer, backbone, dropout=0.0, **STEADY.get(localizer, {}))[0].train()
     for epoch in range(2 if localizer == "ornet" else 1):  # a stage each

@@ -29,7 +29,7 @@ from mining.models.checkpoint import load_model, save_model
 from mining.models.overrides import extraction_params
 from mining.training.folder import TRAINING_FILE, mark_folder
 from mining.training.job import refuse_other_training
-from tests.factories import write_photos
+from tests.factories import slow_except, write_photos
 
 CLASSES = 4
 PAPER = {
@@ -64,7 +64,7 @@ def gate_values(model: MLDFR, images: Tensor) -> Tensor:
 # --- the defaults on every backbone ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, "regnetx_002"])
+@pytest.mark.parametrize("name", slow_except(("efficientnet_lite0", "vgg16"), [*BACKBONES, "regnetx_002"]))
 def test_attention_starts_open_and_leaves_the_features_as_they_are(name: str) -> None:
     images = pictures(1, 96)
     model = mldfr(name)

@@ -30,7 +30,7 @@ from mining.training.feature_table import RowFormat, TablePlan, complete_parts, 
 from mining.training.frozen_features import FeatureExtractor, feature_precision
 from mining.training.labelled_images import LabelledImages
 from mining.training.summary import TrainingSummary
-from tests.factories import register_tiny_backbone
+from tests.factories import register_tiny_backbone, slow_except
 
 CPU = torch.device("cpu")
 NAMES = [f"{colour}{number:02d}.png" for colour in "rb" for number in range(8)]
@@ -440,7 +440,7 @@ def test_which_localizers_train_on_features() -> None:
 
 # the runtime computes the features, and the objective is that of the loss: neither depends on the other
 @pytest.mark.parametrize(("runtime", "objective"), [("torch", "single"), ("openvino", "multi")])
-@pytest.mark.parametrize("name", ON_FEATURES)
+@pytest.mark.parametrize("name", slow_except(("cam", "msrd", "spg", "trilite"), ON_FEATURES))
 def test_a_step_on_features_equals_a_step_on_pixels(name: str, runtime: str, objective: Any) -> None:
     """Without dropout: losses, gradients and logits."""
     localizer = localizer_of(name)
