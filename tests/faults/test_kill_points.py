@@ -21,7 +21,7 @@ from tests.unit.engine.painting import crowd, list_painted, painted_model, write
 TABLES = ("annotations.parquet", "corpus.parquet", "curves.parquet", "rankings.parquet", "quarantine.parquet")
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(36, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(36, marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_moment_ends_with_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, count_fault: Callable[..., None]
 ) -> None:
@@ -51,7 +51,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_rows(
 
 
 @pytest.mark.parametrize("freeze", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(
     tmp_path: Path, kills: int, freeze: bool, count_fault: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from mining.localizers.options import CellSpec
 from mining.models.card import ModelCard, read_card
 from mining.models.checkpoint import build_localizer, load_model, save_model
 from mining.models.overrides import CELL_THRESHOLD, extraction_params
+from tests.factories import slow_except
 from tests.unit.engine.painting import ALL, BOX, CLASSES, RED, SHORT_SIDE, ImageResult, planned_run, scene
 
 Mined = Callable[..., dict[str, ImageResult]]
@@ -125,7 +126,7 @@ def test_refined_rows_do_not_depend_on_the_batch_size(mine_refined: Mined, refin
             assert next(scores) == pytest.approx(next(scores), abs=1e-5)
 
 
-@pytest.mark.parametrize("scales", [(1.0, 1.5), (1.0, 1.5, 2.0), (0.5, 1.0)])
+@pytest.mark.parametrize("scales", slow_except([(1.0, 1.5, 2.0)], [(1.0, 1.5), (1.0, 1.5, 2.0), (0.5, 1.0)]))
 @pytest.mark.parametrize("labels", [{"a.png": ("red",)}, None])
 def test_an_adaptive_pyramid_of_refined_maps_finds_the_same_object(
     mine_refined: Mined, scales: tuple[float, ...], labels: Any

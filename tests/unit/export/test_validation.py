@@ -192,6 +192,7 @@ def test_ground_truth_of_other_classes_is_refused(listed_run: SmallRun, tmp_path
 # --- Ultralytics -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ultralytics_starts_if_no_image_is_held_out(unlisted_run: SmallRun, tmp_path: Path) -> None:
     summary = export(unlisted_run.folder, "yolo", tmp_path / "out", val_share=0)
     data = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())

@@ -26,6 +26,7 @@ from tests.benchmarks.costs import (
     passes,
     tables,
 )
+from tests.factories import slow_except
 
 
 def on_meta(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -72,7 +73,7 @@ def test_counts_are_the_same_with_real_tensors_and_on_the_meta_device(name: str)
     assert counted == counter.get_total_flops() / 2
 
 
-@pytest.mark.parametrize("name", ["cam", "nlccam", "ornet", "msrd"])
+@pytest.mark.parametrize("name", slow_except(("ornet", "msrd"), ["cam", "nlccam", "ornet", "msrd"]))
 def test_the_scales_add_up_to_the_pyramid(name: str) -> None:
     localizer, label = drawn(name, "mobilenet_v2").eval(), on_meta(1, 1, dtype=torch.int64)
     sides = {scale: round(SIDE * scale) for scale in SCALES}
@@ -97,7 +98,7 @@ def passes_of(name: str, backbone: str, **options: object) -> tuple[str, str]:
 # --- what is said of them --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", slow_except(("efficientnet_lite0",), BACKBONES))
 def test_ornet_runs_the_evaluator_at_one_scale_only(backbone: str) -> None:
     localizer = drawn("ornet", backbone).eval()
     image, label = on_meta(1, 3, SIDE, SIDE, dtype=torch.uint8), on_meta(1, 1, dtype=torch.int64)
