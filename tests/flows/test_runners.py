@@ -67,6 +67,7 @@ def test_an_error_of_a_worker_is_raised_here(corpus: Path, tmp_path: Path) -> No
     assert find_workers(os.getpid()) == []
 
 
+@pytest.mark.slow
 def test_two_processes_with_a_gpu_each_give_the_rows_of_one(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_progress: Any
 ) -> None:

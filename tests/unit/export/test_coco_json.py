@@ -174,6 +174,7 @@ def measured(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux' /proc")
+@pytest.mark.slow
 def test_memory_use_does_not_grow_with_the_number_of_boxes(tmp_path):
     grown = {}
     for boxes in (50_000, 200_000):
