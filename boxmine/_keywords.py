@@ -75,7 +75,7 @@ class TrainKeywords(CorpusKeywords, total=False):
     weights: AnyPath
     evaluator: AnyPath | None
     freeze: bool
-    epochs: int | None
+    epochs: int
     views: int | None
     seed: int
     batch_size: int

@@ -3,7 +3,6 @@
 from typing import Any
 
 from mining.config import TrainSettings
-from mining.training.localizer_defaults import epochs_of
 from mining.training.summary import TrainingSummary
 from tasks import trainer
 from tasks.orchestration import orchestrated, step
@@ -14,7 +13,7 @@ from tasks.training_process import refuse_torchrun, train_in_subprocess
 @step(name="train")
 def train_localizer(settings: TrainSettings) -> TrainingSummary:
     """Fit the localizer and write the model folder; resumes an unfinished training."""
-    stage = Stage("train", epochs_of(settings))
+    stage = Stage("train", settings.epochs)
     return train_in_suitable_process(settings, progress=lambda done, total, text: stage.reach(done, total, text))
 
 

@@ -60,6 +60,7 @@ def _describe_localizer(name: str) -> int:
         {
             "maps": "one per image, the same for every class" if entry.class_agnostic else "one per class",
             "threshold": f"{entry.threshold:g} of the map's {whole} (normalise: {entry.normalise})",
+            "scales": f"{', '.join(f'{scale:g}' for scale in entry.scales)} where maps are not refined",
             "gradients": "needed when mining" if entry.needs_gradients else "not needed when mining",
             "weights": f"those of any classifier; shared with {related}" if related else "its own",
             "reference": entry.reference,

@@ -42,10 +42,7 @@ class TrainOptions(Settings):
     freeze: bool = Field(
         default=True, description="Train the head only: fast on small machines, and good on small data sets."
     )
-    epochs: Annotated[Annotated[int, Field(ge=1, le=100_000)] | None, EarlierVersions(12)] = Field(
-        default=None,
-        description="Passes over the training images; by default 12.",
-    )
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(default=12, description="Passes over the training images.")
     views: Annotated[Annotated[int, Field(ge=0, le=100_000)] | None, EarlierVersions(0)] = Field(
         default=None,
         description="Augmented views of each image, which the epochs use in turn; 0 for new ones in every epoch. By "

@@ -137,7 +137,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
     }  # fmt: skip
     identity = cell.identity()
     resolved = with_localizer_defaults(cell.train)
-    train = {**identity["train"], "epochs": resolved.epochs, "restart_rate": resolved.restart_rate}
+    train = {**identity["train"], "restart_rate": resolved.restart_rate}
     return {**identity, "train": train, "defaults": {**defaults, **_changed_defaults(cell.train, resolved)}}
 
 

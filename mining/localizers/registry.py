@@ -29,7 +29,6 @@ class LocalizerEntry:
         class_agnostic: Whether there is one map per image, the same for every class.
         weights_of: Family of localizers whose weights are interchangeable; None where it has weights of its own.
         scales: Default scales of its own maps, when they are not refined.
-        epochs: Default number of epochs of its training.
         takes_evaluator: Whether a classifier that was trained beforehand evaluates its maps in training.
         preset_cuts: Threshold and normalisation by the value of its option `preset`, where they are not the above.
     """
@@ -45,7 +44,6 @@ class LocalizerEntry:
     class_agnostic: bool = False
     weights_of: str | None = None
     scales: tuple[float, ...] = (1.0, 1.5, 2.0)
-    epochs: int = 12
     takes_evaluator: bool = False
     preset_cuts: "Mapping[str, tuple[float, Normalisation]]" = field(default_factory=dict)
 

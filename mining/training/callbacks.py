@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mining.training.history import HISTORY_FILE, append_row
-from mining.training.localizer_defaults import epochs_of
 from mining.training.module import LocalizerModule
 
 Progress = Callable[[int, int, str], None]
@@ -41,7 +40,7 @@ class EpochRecorder(Callback):
         """Seed the epoch, and start it in the localizer."""
         torch.manual_seed(self.seed + trainer.current_epoch)
         if isinstance(module, LocalizerModule):
-            module.localizer.start_epoch(trainer.current_epoch, epochs_of(module.settings))
+            module.localizer.start_epoch(trainer.current_epoch, module.settings.epochs)
         getattr(module, "logged_names", set()).clear()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, _module: Any, _batch: Any, number: int) -> None:

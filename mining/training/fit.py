@@ -43,7 +43,6 @@ from mining.training.labelled_images import (
     train_val_split,
     unreadable_if_all,
 )
-from mining.training.localizer_defaults import epochs_of
 from mining.training.module import METRICS, LocalizerModule
 from mining.training.option_checks import refuse_blind_backbone, refuse_small_crops
 from mining.training.pictures import PictureWriter
@@ -197,7 +196,7 @@ def _make_trainer(
             devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
             strategy=strategy,
             precision=precision,  # type: ignore[arg-type]
-            max_epochs=epochs_of(settings),
+            max_epochs=settings.epochs,
             callbacks=callbacks,
             logger=False,
             use_distributed_sampler=False,  # see `device_share`

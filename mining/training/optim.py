@@ -7,7 +7,7 @@ import torch
 
 from mining.config import TrainOptions, TrainSettings
 from mining.localizers.base import Localizer
-from mining.training.localizer_defaults import RESTART_RATE, epochs_of
+from mining.training.localizer_defaults import restart_rate_of
 
 
 def optimizer_for(localizer: Localizer, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -40,7 +40,7 @@ def schedule_for(optimizer: torch.optim.Optimizer, settings: TrainSettings, step
         return {"scheduler": falling, "interval": "epoch", "monitor": "train_loss", "strict": False}
     if settings.schedule == "cosine" and not settings.restart:
         return {"scheduler": schedules.CosineAnnealingLR(optimizer, T_max=max(1, steps)), "interval": "step"}
-    epoch_steps = max(1, steps // epochs_of(settings))
+    epoch_steps = max(1, steps // settings.epochs)
     shares = schedules.LambdaLR(optimizer, lambda step: rate_share(settings, step, epoch_steps))
     return {"scheduler": shares, "interval": "step"}
 
@@ -53,13 +53,11 @@ def rate_share(settings: TrainOptions, step: int, epoch_steps: int) -> float:
         step: From 0.
         epoch_steps: Steps per epoch.
     """
-    start, end, share = 0, epochs_of(settings), 1.0
+    start, end, share = 0, settings.epochs, 1.0
     if settings.restart:
         # rounded as localizers round their stages; with two epochs or more, each part has at least one
         again = max(1, min(round(settings.restart * end), end - 1))
-        start, end, share = (
-            (0, again, 1.0) if step < again * epoch_steps else (again, end, settings.restart_rate or RESTART_RATE)
-        )
+        start, end, share = (0, again, 1.0) if step < again * epoch_steps else (again, end, restart_rate_of(settings))
     done, length = step - start * epoch_steps, max(1, end - start) * epoch_steps
     if settings.schedule == "cosine":
         return share * (1 + math.cos(math.pi * min(done, length) / length)) / 2

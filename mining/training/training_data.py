@@ -37,7 +37,6 @@ from mining.training.feature_table import (
 from mining.training.frozen_features import FeatureExtractor
 from mining.training.labelled_images import LabelledImages
 from mining.training.loader_memory import workers_that_fit
-from mining.training.localizer_defaults import epochs_of
 
 FeatureProgress = Callable[[int, int], None]
 
@@ -170,7 +169,7 @@ class TrainingData(lightning.LightningDataModule):
             extractor.compute.describe(),
             package_versions(),
         ]
-        views = {"training": min(self.settings.views or 0, epochs_of(self.settings)), "validation": 1}
+        views = {"training": min(self.settings.views or 0, self.settings.epochs), "validation": 1}
         folder = self.settings.out / CHECKPOINTS
         plans = {
             name: TablePlan(folder, name, len(images), views[name], row, partial(_inputs, common, images))

@@ -3,7 +3,8 @@
     python tests/benchmarks/few_boxes.py PROOF...      # folders of proofs, such as build/proof/voc-mini/proof
 
 Each detector that learned from some of the true boxes is compared, class by class, with the one that learned from all of
-them with the same seed. Of a proof's classes those count that the latter finds well enough to compare with.
+them with the same seed. Of a proof's classes those count that the latter finds well enough to compare with, and of which
+the former has fewer than 50 boxes.
 """
 
 import json

@@ -32,6 +32,7 @@ def test_a_localizer_is_described_with_its_options_and_reference(name: str, caps
     assert entry.description in text
     assert entry.reference in text
     assert f"{entry.threshold:g} of the map's" in text
+    assert f"{'1' if name == 'ornet' else '1, 1.5, 2'} where maps are not refined" in text
     assert ("one per image" in text) is entry.class_agnostic
     assert "dropout" in text.partition("Options")[2]
 

@@ -329,8 +329,8 @@ def trained(folder: Path, *, stop_at: int | None = None) -> Path:
 
     settings = TrainSettings(
         images=folder / "images", localizer="ornet", backbone="small", weights="none", freeze=False, epochs=4,
-        options={"preset": "paper", "stage_one": 0.5, "width": 4}, batch_size=4, workers=0, accelerator="cpu", validation_share=0,
-        out=folder / "model",
+        options={"preset": "paper", "stage_one": 0.5, "width": 4}, batch_size=4, workers=0, accelerator="cpu",
+        validation_share=0, out=folder / "model",
     )  # fmt: skip
     return training_job.train(settings, progress).folder
 

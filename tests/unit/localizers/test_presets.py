@@ -6,15 +6,13 @@ import pytest
 import torch
 
 from mining.backbones.build import build
-from mining.config import MineOptions, TrainSettings
+from mining.config import MineOptions
 from mining.localizers.loading import localizer_named
 from mining.localizers.nlccam import weights_by_rank
 from mining.localizers.option_values import build_config, end_of_stage_one, options_of, recorded_options
 from mining.localizers.options import OPTIONS, CCAMConfig
-from mining.localizers.registry import LOCALIZERS
 from mining.models.card import ModelCard
 from mining.models.overrides import extraction_params
-from mining.training.localizer_defaults import epochs_of, with_localizer_defaults
 
 PAPER: dict[str, dict[str, Any]] = {
     "spg": {
@@ -84,10 +82,3 @@ def test_the_second_stage_begins_where_the_preset_says() -> None:
     assert end_of_stage_one("ornet", {"preset": "paper"}) == 0.7
     assert end_of_stage_one("ornet", {"stage_one": "1"}) is None
     assert end_of_stage_one("spg", {}) is None
-
-
-def test_the_number_of_epochs_is_the_localizers_unless_it_is_given() -> None:
-    paths = {"images": "photos", "out": "model"}
-    assert epochs_of(TrainSettings(**paths)) == LOCALIZERS["cam"].epochs == 12
-    assert with_localizer_defaults(TrainSettings(**paths, localizer="ornet")).epochs == 12
-    assert with_localizer_defaults(TrainSettings(**paths, localizer="ornet", epochs=3)).epochs == 3
